@@ -1,0 +1,90 @@
+# Everything runs from .venv, which is made at need. Another Python: make PYTHON=python3.12
+PYTHON ?= python3
+
+VENV := .venv
+BIN  := $(VENV)/bin
+ENV  := $(VENV)/.ready
+
+# The Spark in .venv is the one to use, whatever this machine has set for another.
+unexport SPARK_HOME
+unexport SPARK_CONF_DIR
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast lint fmt bench lock clean distclean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes
+	$(BIN)/python samples/demo.py
+
+test: lint ## Lint, then every test: what CI runs
+	$(BIN)/pytest
+
+test-fast: $(ENV) ## The unit tests only: no JVM, seconds
+	$(BIN)/pytest tests/unit
+
+lint: $(ENV) ## Style, formatting, types and the directions of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(ENV) ## Rewrite the code in the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(ENV) ## Measure the pipelines, beside DuckDB, Polars and pandas
+	$(BIN)/python bench/loyalty.py
+
+# uv lives in a folder of its own for as long as this takes: .venv is made from the result.
+lock: ## Resolve setup.py's ranges anew into requirements.lock
+	@echo "resolving setup.py into requirements.lock"
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
+	"$$tools/bin/uv" pip compile -q setup.py --custom-compile-command 'make lock' --upgrade \
+		--universal --python-version 3.10 \
+		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres \
+		--output-file requirements.lock
+
+clean: ## Remove caches, build artefacts and the local lake
+	rm -rf lake spark-warehouse metastore_db derby.log artifacts build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## The same, and .venv too
+	rm -rf $(VENV)
+
+# --- the environment -------------------------------------------------------------------------------------
+
+# pip's spark-submit asks the first python3 on the PATH where Spark is, and runs the job with it: unless .venv is
+# activated, that one has neither. This stands in for the script that asks, and names .venv's Python instead.
+define FIND_SPARK_HOME
+#!/bin/sh
+# Written by make (see the Makefile), in place of pyspark's: spark-submit works without activating .venv.
+here=$$(cd "$$(dirname "$$0")" && pwd)
+export PYSPARK_PYTHON="$${PYSPARK_PYTHON:-$$here/python}"
+export SPARK_HOME="$${SPARK_HOME:-$$("$$here/python" "$$here/find_spark_home.py")}"
+endef
+export FIND_SPARK_HOME
+
+$(ENV): setup.py requirements.lock | conf/spark-defaults.conf
+	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) || found='not there'; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "$(PYTHON) is $$found, Python 3.10 or later is needed: install it, or say make PYTHON=python3.12" >&2; \
+		exit 2; }
+	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/}java; \
+	found=$$("$$java" -version 2>&1 | sed -n 's/.* version "\([^"]*\)".*/\1/p') ; \
+	[ "$$(echo "$${found:-0}" | sed 's/[^0-9].*//')" -ge 17 ] || { \
+		echo "$$java is $${found:-not there}, Java 17 or later is needed: install a JDK 17 (Debian: openjdk-17-jre-headless), or set JAVA_HOME to one" >&2; \
+		exit 2; }
+	@echo "making $(VENV), once: Spark is a large download"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check --use-pep517 -c requirements.lock -e '.[dev,bench]'
+	@# Spark reads its defaults from its own conf folder, and pip's Spark has none: with ours linked there, plain
+	@# `spark-submit jobs/run.py`, `pyspark` and a notebook find Delta too, without a --packages to remember.
+	@conf=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')/conf && \
+	mkdir -p "$$conf" && ln -sf "$(CURDIR)/conf/spark-defaults.conf" "$$conf/spark-defaults.conf"
+	@printf '%s\n' "$$FIND_SPARK_HOME" > $(BIN)/find-spark-home
+	@touch $@

@@ -1,0 +1,72 @@
+"""Package metadata; the settings of the tools are in pyproject.toml.
+
+A range is what is known to run: from a little below the versions in requirements.lock to the next major.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """`__version__`, read as text: importing the package would need what this file is about to install."""
+    text = (HERE / "lakehouse" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError('lakehouse/__init__.py has no line `__version__ = "..."`')
+    return found.group(1)
+
+
+BENCH = [
+    "duckdb>=1.5,<3",
+    "pandas>=2.2,<3",
+    "polars>=1.41,<3",
+]
+
+setup(
+    name="lakehouse",
+    version=version(),
+    description="Full snapshots in; change log, bronze, silver and gold out: incremental, on Delta Lake",
+    license="MIT",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["lakehouse", "lakehouse.*"]),
+    package_data={"lakehouse": ["py.typed", "*.conf"]},
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=[
+        # Spark, Delta's Python half and the jar in conf/spark-defaults.conf move together.
+        "pyspark>=4.2,<4.3",
+        "delta-spark>=4.4,<4.4.1",
+        # Spark's Arrow paths need these two, pyspark does not ask for them; 4.2 goes with pandas 2.
+        "pandas>=2.2,<3",
+        "pyarrow>=24,<27",
+        "pydantic>=2.12,<3",
+        "python-dotenv>=1.1,<2",
+        "pyyaml>=6.0.2,<7",
+        "rich>=14.2,<16",
+        "sqlglot>=30.29,<31",  # its syntax tree changes with every major
+        "typer>=0.27,<1",
+    ],
+    extras_require={
+        "s3": ["boto3>=1.43,<2"],
+        "kaggle": ["kaggle>=1.7,<3"],  # Python 3.10 gets 1.7
+        "postgres": ["psycopg[binary]>=3.2,<4"],
+        "bench": BENCH,
+        "dev": [
+            *BENCH,
+            "chispa>=0.11,<1",
+            "deltalake>=1.5,<2",
+            "hypothesis>=6.150,<7",
+            "import-linter>=2.13,<3",
+            "mypy>=2.2,<3",
+            "pytest>=9,<10",
+            "pytest-timeout>=2.4,<3",
+            "ruff>=0.17,<0.18",  # its formatting may change with a minor version
+            "types-PyYAML>=6.0.12",
+        ],
+    },
+    entry_points={"console_scripts": ["lakehouse=lakehouse.cli:main"]},
+)
