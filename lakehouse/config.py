@@ -1,0 +1,334 @@
+"""`pipeline.yml`: what it may say, and what it says.
+
+    pipeline = load("conf/loyalty")
+    pipeline.tables["clientes"].columns[0].name    # "idCliente"
+
+Read once at the edge into frozen models. All that is wrong with it comes in one `ConfigError`, each line
+with file, line and key. ``python -m lakehouse.config`` prints the JSON Schema that editors use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
+
+from lakehouse import config_checks, yaml_source
+from lakehouse.config_fields import (
+    Count,
+    Duration,
+    FileName,
+    KaggleName,
+    LakeRoot,
+    MayBeEmpty,
+    Name,
+    Option,
+    Scd,
+    Share,
+    Text,
+    Zone,
+)
+from lakehouse.ddl import Column, parse_columns
+from lakehouse.errors import ConfigError
+from lakehouse.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
+
+_FILE_NAMES = ("pipeline.yml", "pipeline.yaml", "pipeline.json")
+
+
+class Guard(StrictModel):
+    """Limits beyond which a snapshot is held for approval instead of applied."""
+
+    min_rows: Count = Field(1, description="Fewer accepted rows than this: held.")
+    max_deleted: Share = Field(0.3, description="A greater share of the live rows deleted: held.")
+    max_quarantined: Share = Field(0.5, description="A greater share of the rows read in quarantine: held.")
+
+
+class Feed(StrictModel):
+    """A ready-made change feed: rows are events, the highest sequence of a key wins."""
+
+    sequence_by: list[Text] = Field(min_length=1, description="Columns that order the events of one key.")
+    delete_when: Text | None = Field(None, description="SQL condition of events that delete their key.")
+    truncate_when: Text | None = Field(None, description="SQL condition of events that empty the table.")
+    drop: list[Text] = Field([], description="Columns of the event that the table does not keep.")
+    ignore_null_updates: bool = Field(False, description="A null in an event leaves the value as it is.")
+    tombstones: Duration = Field(
+        "7d", validate_default=True, description="How long deleted keys are remembered against late events."
+    )
+
+
+class Table(StrictModel):
+    """One table of the source, and how its snapshots are read and compared."""
+
+    file: FileName = Field(description="Name or glob inside one snapshot.")
+    format: Literal["csv", "json", "parquet"] = Field(description="Format of the files.")
+    options: dict[str, Option] = Field({}, description="Reader options, by Spark's names.")
+    schema_ddl: Text = Field(
+        alias="schema", description="Columns as Spark DDL (id STRING, price DECIMAL(10,2)); never inferred."
+    )
+    keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
+    ignore: list[Text] = Field([], description="Columns that never make an update by themselves.")
+    duplicates: Literal["fail", "latest", "quarantine"] = Field(
+        "fail",
+        description="One key with different contents: fail, take the greatest updated_at, or quarantine.",
+    )
+    updated_at: Text | None = Field(None, description="Column that decides under duplicates: latest.")
+    malformed: Literal["quarantine", "fail"] = Field(
+        "quarantine", description="Rows that cannot be read as the schema says."
+    )
+    guard: Guard = Field(default_factory=Guard, description="When a snapshot is held for approval.")
+    scd: Scd = Field(1, description="1: bronze holds the current state. 2: bronze holds the history.")
+    history_for: list[Text] | None = Field(
+        None, min_length=1, description="scd 2: only changes of these columns open a new version."
+    )
+    history_except: list[Text] | None = Field(
+        None, min_length=1, description="scd 2: changes of these columns alone open no new version."
+    )
+    feed: Feed | None = Field(None, description="The files hold events of a change feed, not snapshots.")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The declared columns, in order."""
+        return parse_columns(self.schema_ddl)
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from config_checks.of_table(data)
+
+
+class Expectation(StrictModel):
+    """A condition that every row of a model should meet."""
+
+    check: Text = Field(description="SQL condition over the model's columns.")
+    on_fail: Literal["warn", "drop", "quarantine", "fail"] = Field(
+        "quarantine", description="What happens to a row that does not meet it."
+    )
+
+
+class Model(StrictModel):
+    """A silver or gold table: the SELECT in ``<layer>/<name>.sql``, kept up to date."""
+
+    keys: list[Text] = Field([], description="Columns that identify a row. Gold: its GROUP BY unless given.")
+    expect: dict[Name, Expectation] = Field({}, description="Expectations, by name.")
+
+
+class Files(StrictModel):
+    """A folder with the files of one snapshot, or with one folder YYYYMMDD_HHMMSS per snapshot."""
+
+    type: Literal["files"]
+    path: Text = Field(description="The folder, relative to the working directory.")
+
+
+class Kaggle(StrictModel):
+    """A dataset on Kaggle."""
+
+    type: Literal["kaggle"]
+    dataset: KaggleName = Field(description="owner/name")
+
+
+class Jdbc(StrictModel):
+    """A database read through JDBC."""
+
+    type: Literal["jdbc"]
+    url: Text = Field(repr=False, description="jdbc:postgresql://host/database")
+    user: Text | None = Field(None, description="Who reads.")
+    password: Text | None = Field(None, repr=False, description="Best as ${VARIABLE}.")
+    options: dict[str, Option] = Field({}, repr=False, description="Reader options, by Spark's names.")
+
+
+class Volume(StrictModel):
+    """A lake in Unity Catalog: tables in the catalog, files in the volume."""
+
+    catalog: Text = Field(description="The catalog's name.")
+    volume: Text = Field(description="/Volumes/catalog/schema/volume")
+
+
+class Schedule(StrictModel):
+    """When `run --schedule` runs."""
+
+    every: Duration = Field("6h", validate_default=True, description="10m, 6h, 1d")
+
+
+class Postgres(StrictModel):
+    """A PostgreSQL database that follows gold."""
+
+    url: Text = Field(repr=False, description="postgresql://user:password@host/database, best as ${VARIABLE}.")
+    tables: dict[str, Text] = Field(min_length=1, description="gold.<model>: the table to keep equal to it.")
+
+
+class Publish(StrictModel):
+    """Where gold goes from here."""
+
+    postgres: Postgres | None = Field(None, description="Upserts and deletes in PostgreSQL.")
+
+
+Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
+Lake = Annotated[
+    Annotated[LakeRoot, Tag("path")] | Annotated[Volume, Tag("volume")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "volume"),
+]
+
+
+class Pipeline(StrictModel):
+    """A whole pipeline.yml."""
+
+    name: Text = Field(description="The pipeline's name.")
+    lake: Lake = Field(
+        description="Path relative to the working directory, s3a://bucket/prefix, or catalog and volume."
+    )
+    timezone: Zone = Field("UTC", description="Zone of the source's timestamps that name none.")
+    business_timezone: Zone = Field(
+        default_factory=lambda fields: fields["timezone"],
+        description="Where a day begins, for models (:business_timezone). Same as timezone unless given.",
+    )
+    schedule: Schedule = Field(default_factory=Schedule, description="When `run --schedule` runs.")
+    source: Source = Field(description="Where the snapshots come from.")
+    tables: dict[Name, Table] = Field(min_length=1, description="The source's tables, by name.")
+    silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
+    gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
+    publish: Publish | None = Field(None, description="Where gold goes from here.")
+
+    _path: Path = PrivateAttr(default=Path(_FILE_NAMES[0]))
+
+    def model_post_init(self, context: Any) -> None:
+        if context:
+            self._path = context["path"]
+
+    @property
+    def path(self) -> Path:
+        """The file this was read from."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """Where that file lies, and the models' SQL beside it."""
+        return self._path.parent
+
+    def sql(self, layer: str, model: str) -> str:
+        """The text of a model's SELECT.
+
+        Raises:
+            ConfigError: there is no such model, or its file cannot be read.
+        """
+        models = {"silver": self.silver, "gold": self.gold}.get(layer, {})
+        if model not in models:
+            known = [f"silver.{name}" for name in self.silver] + [f"gold.{name}" for name in self.gold]
+            near = did_you_mean(f"{layer}.{model}", known)
+            raise ConfigError(f'there is no model "{layer}.{model}"{near}', where=str(self.path))
+        file = config_checks.sql_file(self.folder, layer, model)
+        try:
+            return file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError("the model's SQL cannot be read", expected="a file in UTF-8", where=str(file)) from None
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from config_checks.of_pipeline(data, folder)
+
+
+def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
+    """Reads a pipeline.
+
+    Args:
+        path: A folder with pipeline.yml (.yaml, .json), or that file.
+        env: What `${VAR}` may name, instead of the real environment. Either wins over ``.env`` in the working
+            directory.
+
+    Raises:
+        ConfigError: with everything that is wrong, one line each.
+    """
+    file = _find(Path(path))
+    source = yaml_source.read(file, yaml_source.environment(env))
+    faults: list[Any] = []
+    try:
+        pipeline = Pipeline.model_validate(source.data, context={"path": file, "folder": file.parent})
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+    problems = _all_problems(source, faults)
+    if not problems:
+        return pipeline
+    raise ConfigError(
+        "\n".join(source.render(problem) for problem in problems),
+        next_step=f"lakehouse validate {path}",
+    )
+
+
+def not_yet(pipeline: Pipeline) -> list[str]:
+    """What the configuration asks for and this version does not run yet, one line each."""
+    wanted = []
+    if not isinstance(pipeline.lake, str):
+        wanted.append("lake: a catalog and volume")
+    elif "://" in pipeline.lake:
+        wanted.append("lake: s3a://")
+    if not isinstance(pipeline.source, Files):
+        wanted.append(f"source.type: {pipeline.source.type}")
+    for name, table in pipeline.tables.items():
+        if table.scd != 1:
+            wanted.append(f"tables.{name}.scd: {table.scd}")
+        if table.feed:
+            wanted.append(f"tables.{name}.feed: a change feed")
+    if pipeline.publish:
+        wanted.append("publish: publishing")
+    return [f"{want} is not available yet" for want in wanted]
+
+
+def fingerprint_config(table: Table, timezone: str) -> str:
+    """What of a table's configuration bears on reading and comparing, as canonical JSON.
+
+    Equal text, equal meaning: order and spelling that change nothing are taken out.
+    """
+    bearing = {
+        "format": table.format,
+        "options": {name.lower(): value for name, value in table.options.items()},
+        "columns": [[column.name, column.canonical_type] for column in table.columns],
+        "keys": sorted(table.keys),
+        "ignore": sorted(table.ignore),
+        "duplicates": table.duplicates,
+        "updated_at": table.updated_at,
+        "malformed": table.malformed,
+        "timezone": timezone,
+    }
+    return json.dumps(bearing, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of pipeline.yml, for editors."""
+    schema = Pipeline.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pipeline.yml"}
+
+
+def _find(path: Path) -> Path:
+    found = [path / name for name in _FILE_NAMES if (path / name).is_file()] if path.is_dir() else [path]
+    if len(found) > 1:
+        raise ConfigError(f"{' and '.join(file.name for file in found)}", expected="one of them", where=str(path))
+    if not found or not found[0].is_file():
+        raise ConfigError(
+            "a folder without a pipeline" if path.is_dir() else "no such file or folder",
+            expected=f"a folder with {', '.join(_FILE_NAMES[:-1])} or {_FILE_NAMES[-1]}, or that file",
+            where=str(path),
+        )
+    return found[0]
+
+
+def _all_problems(source: yaml_source.YamlSource, faults: list[Any]) -> list[yaml_source.Problem]:
+    """What is wrong with the file's form and with its meaning, by line."""
+    meaning = []
+    for fault in faults:
+        loc = _in_the_file(fault["loc"])
+        shown = source.shown(loc) if fault["type"] == VALUE else ""
+        if loc not in source.unread:
+            meaning.append(source.problem(loc, f"found {shown}, {fault['msg']}" if shown else fault["msg"]))
+    return sorted(source.problems + meaning, key=lambda problem: problem.line)
+
+
+def _in_the_file(loc: yaml_source.Loc) -> yaml_source.Loc:
+    """Takes out what pydantic adds to a location and no file has: a union's form, a mark for keys."""
+    if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
+        loc = (loc[0], *loc[2:])
+    return loc[:-1] if loc[-1:] == ("[key]",) else loc
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -1,0 +1,131 @@
+"""What is wrong with a configuration and shows only in several of its values together.
+
+Both functions look at the data as written: a value may be missing or of any type, which the models' fields
+report; here it is passed over. So a user is told of both kinds at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lakehouse.ddl import Column, DdlError, parse_columns
+from lakehouse.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
+from lakehouse.yaml_source import Loc
+
+# Names that Delta's Change Data Feed or our own layers put beside the source's columns.
+_RESERVED = re.compile(r"(?i)_cdc_.*|__start_at|__end_at|_change_type|_commit_.*|_feed_sequence")
+
+
+def sql_file(folder: Path, layer: str, model: str) -> Path:
+    """Where a model's SELECT lies."""
+    return folder / layer / f"{model}.sql"
+
+
+def of_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    """Discrepancies inside one table."""
+    yield from _of_options(data.get("options"))
+    schema = data.get("schema")
+    try:
+        columns = parse_columns(schema) if schema and isinstance(schema, str) else ()
+    except DdlError as error:
+        yield from (Discrepancy(("schema",), STRUCTURE, problem) for problem in error.problems)
+        columns = ()
+    yield from _of_schema(columns, data.get("format"))
+    named = list(_columns_named(data))
+    if columns:
+        yield from _of_names(named, columns)
+    yield from _repeated_or_contradicting(named)
+    if data.get("duplicates") == "latest" and data.get("updated_at") is None:
+        yield Discrepancy(("duplicates",), VALUE, "which needs updated_at, the column that says what is latest")
+    if data.get("history_for") is not None and data.get("history_except") is not None:
+        yield Discrepancy(("history_except",), STRUCTURE, "says the opposite of history_for; give one of them")
+    if data.get("feed") is not None and data.get("guard") is not None:
+        yield Discrepancy(("guard",), STRUCTURE, "guards snapshots; a table with a feed takes none")
+
+
+def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+    """Discrepancies between parts of a pipeline, and between it and the SQL files beside it."""
+    for part in ("tables", "silver", "gold"):
+        for name, twin in _twins(_mapping(data.get(part))):
+            message = f'differs from "{twin}" only in case; SQL and some file systems take them for one'
+            yield Discrepancy((part, name), STRUCTURE, message)
+    for name, model in _mapping(data.get("silver")).items():
+        if model is None or (isinstance(model, Mapping) and not model.get("keys")):
+            yield Discrepancy(("silver", name, "keys"), STRUCTURE, "missing, and a silver model needs them")
+    for layer in ("silver", "gold"):
+        for name in _mapping(data.get(layer)):
+            if folder and not sql_file(folder, layer, name).is_file():
+                message = f"its SQL is not there: {sql_file(folder, layer, name)}"
+                yield Discrepancy((layer, name), STRUCTURE, message)
+    published = _mapping(_mapping(_mapping(data.get("publish")).get("postgres")).get("tables"))
+    known = [f"gold.{name}" for name in _mapping(data.get("gold"))]
+    for name in published:
+        if name not in known:
+            message = f"no model of gold{did_you_mean(name, known)}"
+            yield Discrepancy(("publish", "postgres", "tables", name), STRUCTURE, message)
+
+
+def _of_options(options: Any) -> Iterator[Discrepancy]:
+    for name, twin in _twins(_mapping(options)):
+        yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{twin}"')
+
+
+def _of_schema(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discrepancy]:
+    for name, twin in _twins(column.name for column in columns):
+        message = f'column "{name}": the same name as "{twin}" (case does not count)'
+        yield Discrepancy(("schema",), STRUCTURE, message)
+    for column in columns:
+        if _RESERVED.fullmatch(column.name):
+            fix = "leave it out of schema, or have the source rename it"
+            message = f'column "{column.name}": a name the lake uses for itself; {fix}'
+            yield Discrepancy(("schema",), STRUCTURE, message)
+        if column.nested and file_format == "csv":
+            message = f'column "{column.name}": a CSV file holds no {column.type}; read it as STRING'
+            yield Discrepancy(("schema",), STRUCTURE, message)
+
+
+def _columns_named(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+    """Every place in a table that names a column, and the name."""
+    feed = _mapping(data.get("feed"))
+    lists: dict[Loc, Any] = {(part,): data.get(part) for part in ("keys", "ignore", "history_for", "history_except")}
+    lists |= {("feed", part): feed.get(part) for part in ("sequence_by", "drop")}
+    for loc, names in lists.items():
+        for n, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str):
+                yield (*loc, n), name
+    if isinstance(data.get("updated_at"), str):
+        yield ("updated_at",), data["updated_at"]
+
+
+def _of_names(named: list[tuple[Loc, str]], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+    known = [column.name for column in columns]
+    for loc, name in named:
+        if name not in known:
+            yield Discrepancy(loc, VALUE, f"which is no column of schema{did_you_mean(name, known)}")
+
+
+def _repeated_or_contradicting(named: list[tuple[Loc, str]]) -> Iterator[Discrepancy]:
+    seen: set[tuple[Loc, str]] = set()
+    keys = {name for loc, name in named if loc[0] == "keys"}
+    for loc, name in named:
+        if (loc[:-1], name) in seen:
+            yield Discrepancy(loc, VALUE, "named twice")
+        if loc[0] == "ignore" and name in keys:
+            yield Discrepancy(loc, VALUE, "which is a key: a row with another key is another row")
+        seen.add((loc[:-1], name))
+
+
+def _twins(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names that differ from an earlier one in case at most, each with that one."""
+    first: dict[str, str] = {}
+    for name in names:
+        if name.lower() in first:
+            yield name, first[name.lower()]
+        first.setdefault(name.lower(), name)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

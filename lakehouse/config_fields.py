@@ -1,0 +1,99 @@
+"""The kinds of values in a configuration: what each accepts, and what it says to the rest."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from lakehouse.strict_model import STRUCTURE, did_you_mean, refused
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = "^[1-9][0-9]{0,5}[smhd]$"
+_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
+_KAGGLE_NAME = r"^[^/\s]+/[^/\s]+$"
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise refused("a name has letters a-z, digits and _ only, and no digit first: it becomes a folder", STRUCTURE)
+    return value
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not (isinstance(value, str) and re.fullmatch(_DURATION, value)):
+        raise refused("expected a number and a unit, such as 10m, 6h or 1d")
+    return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        near = did_you_mean(value, available_timezones())
+        raise refused(f"expected an IANA time zone, such as America/Sao_Paulo{near}") from None
+    return value
+
+
+def _file_name(value: str) -> str:
+    either = (PurePosixPath(value), PureWindowsPath(value))
+    if any(path.anchor or ".." in path.parts for path in either):
+        raise refused("expected a name or glob inside the snapshot: no absolute path, no ..")
+    return value
+
+
+def _lake_root(value: str) -> str:
+    if "://" in value and not value.startswith("s3a://"):
+        raise refused("expected a local path, s3a://bucket/prefix or {catalog: ..., volume: ...}")
+    return value
+
+
+def _kaggle_name(value: str) -> str:
+    if not re.fullmatch(_KAGGLE_NAME, value):
+        raise refused("expected owner/name, as in the dataset's address")
+    return value
+
+
+def _no_truth_value(value: Any) -> Any:
+    # To pydantic, yes is 1: `max_deleted: yes` would switch the guard off.
+    if isinstance(value, bool):
+        raise refused("expected a number")
+    return value
+
+
+def _as_spark_writes_it(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+T = TypeVar("T")
+_Number = BeforeValidator(_no_truth_value)
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+FileName = Annotated[Text, AfterValidator(_file_name)]
+LakeRoot = Annotated[Text, AfterValidator(_lake_root)]
+KaggleName = Annotated[str, AfterValidator(_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME})]
+Zone = Annotated[str, AfterValidator(_zone)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
+
+Count = Annotated[int, Field(ge=0), _Number]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
+Scd = Annotated[int, Field(ge=1, le=2), _Number]
+
+Option = Annotated[str, BeforeValidator(_as_spark_writes_it), WithJsonSchema({"type": ["string", "boolean", "number"]})]
+"""A reader option: Spark takes text, YAML has ``true`` and ``10``."""
+
+MayBeEmpty = Annotated[T, BeforeValidator(_empty)]
+"""``gold:`` with every model commented out, and ``churn:`` with nothing to say, are empty mappings."""

@@ -1,0 +1,229 @@
+"""A YAML (or JSON) file as plain data that still knows its lines, with ``${VAR}`` filled in.
+
+Two things a plain ``yaml.safe_load`` cannot do: say on which line a value stands, and speak of a value
+without showing it. A message shows what the *file* says (``${PG_URL}``), never what the environment put
+there, and nothing at all for keys that look like secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from dotenv import dotenv_values
+
+from lakehouse.errors import ConfigError
+
+Loc = tuple[str | int, ...]
+"""Where a value stands: ``("tables", "clientes", "keys", 0)``."""
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
+_SECRET_KEY = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url)")
+_LOGIN_IN_URL = re.compile(r"://\S*@")
+# Shorter values are no secrets, and replacing them would blot out ordinary words of a message.
+_SHORTEST_MASKED = 4
+_LONGEST_SHOWN = 60
+
+
+class Problem(NamedTuple):
+    """One discrepancy; sorts by line."""
+
+    line: int
+    loc: Loc
+    message: str
+
+
+@dataclass
+class YamlSource:
+    """One file, read.
+
+    Attributes:
+        path: The file.
+        data: Its content as dicts, lists and scalars; keys are always text.
+        problems: What is wrong with it before anybody looks at its meaning.
+        unread: Values that could not be read or filled in, so that judging them makes no sense.
+        lines: Where each key and list item stands.
+        written: Each scalar as the file has it, before variables are filled in.
+        filled_in: The variables used, and what they gave.
+    """
+
+    path: Path
+    data: Any = field(default=None, repr=False)
+    problems: list[Problem] = field(default_factory=list)
+    unread: set[Loc] = field(default_factory=set)
+    lines: dict[Loc, int] = field(default_factory=dict, repr=False)
+    written: dict[Loc, str] = field(default_factory=dict, repr=False)
+    filled_in: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        """A discrepancy at `loc`, on its line or on that of the nearest key above it."""
+        nearest = (loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in self.lines)
+        return Problem(self.lines.get(next(nearest, ()), 1), loc, message)
+
+    def shown(self, loc: Loc) -> str:
+        """What the file says at `loc`, fit for a message; empty for mappings and lists."""
+        if loc not in self.written:
+            return ""
+        if _looks_secret(loc):
+            return "a value not shown here"
+        text = _LOGIN_IN_URL.sub("://***@", " ".join(self.written[loc].split()))
+        if not text:
+            return "nothing"
+        return f'"{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."}"'
+
+    def render(self, problem: Problem) -> str:
+        """The discrepancy as one line: ``conf/x/pipeline.yml:14 tables.clientes.kyes: unknown key``."""
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc)[1:]
+        label = f"{where}: " if where else ""
+        return f"{self.path}:{problem.line} {label}{self._masked(problem.message)}"
+
+    def _masked(self, text: str) -> str:
+        for name, value in sorted(self.filled_in.items(), key=lambda item: -len(item[1])):
+            if len(value) >= _SHORTEST_MASKED:
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+
+def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables a configuration may use: `env` (the real environment unless given) over ``.env``."""
+    try:
+        written = dotenv_values(Path.cwd() / ".env")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("the file .env cannot be read", expected="UTF-8 lines of NAME=value") from None
+    return {k: v for k, v in written.items() if v is not None} | dict(os.environ if env is None else env)
+
+
+def read(path: Path, env: Mapping[str, str]) -> YamlSource:
+    """Reads a file and fills in its variables; what is wrong with single values is kept in `problems`.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"byte {error.start} is not UTF-8", expected="a file in UTF-8", where=str(path)) from None
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read: {error.strerror}", where=str(path)) from None
+    if path.suffix == ".json":
+        # JSON indents with tabs where YAML must not; inside a JSON string a bare tab is not allowed anyway.
+        text = text.replace("\t", " ")
+    try:
+        return _Builder(path, text, env).source
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: nothing in a configuration is one, so ``name: 2024-01-31`` is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - declared so by PyYAML
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _Builder:
+    """Turns YAML nodes into data, noting lines and texts on the way."""
+
+    def __init__(self, path: Path, text: str, env: Mapping[str, str]) -> None:
+        self.source = YamlSource(path)
+        self._env = env
+        self._loader = _Loader(text)
+        self._open: list[yaml.Node] = []
+        self._looked_at: set[int] = set()
+        root = self._loader.get_single_node()
+        self.source.data = self._build(root, ()) if root else None
+
+    def _build(self, node: yaml.Node, loc: Loc) -> Any:
+        self.source.lines.setdefault(loc, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, loc)
+        if any(node is above for above in self._open):
+            self._report(loc, "an alias that contains itself")
+            return None
+        self._open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, loc)
+            return [self._build(item, (*loc, n)) for n, item in enumerate(node.value)]
+        finally:
+            self._open.pop()
+
+    def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
+        self._find_repeated_keys(node, loc)
+        # What `<<: *base` brings goes in front, so that the mapping's own keys win.
+        self._loader.flatten_mapping(node)
+        data = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._report(loc, "a key that is no text; put braces and brackets in quotes")
+                continue
+            # The text and not the constructed key: a table called `no` or `2024` is called that.
+            at = (*loc, key.value)
+            self.source.lines[at] = key.start_mark.line + 1
+            data[key.value] = self._build(value, at)
+        return data
+
+    def _find_repeated_keys(self, node: yaml.MappingNode, loc: Loc) -> None:
+        if id(node) in self._looked_at:  # through an alias; flattened by now, so overrides would look repeated
+            return
+        self._looked_at.add(id(node))
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in first:
+                message = f"given twice, first on line {first[key.value]}"
+                self.source.problems.append(Problem(line, (*loc, key.value), message))
+            elif isinstance(key, yaml.ScalarNode):
+                first[key.value] = line
+
+    def _scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
+        self.source.written[loc] = node.value
+        try:
+            value = self._loader.construct_object(node)
+        except ValueError:
+            self._report(loc, "not a value that YAML can read; put it in quotes")
+            return node.value
+        if value is None:
+            self.source.written[loc] = ""  # and not "null" or "~"
+        if isinstance(value, str):
+            return _VARIABLE.sub(lambda match: self._variable(match, loc), value)
+        return value
+
+    def _variable(self, match: re.Match[str], loc: Loc) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, default = match["name"], match["default"]
+        if name is None:
+            self._report(loc, "a ${ that is neither ${NAME} nor ${NAME:-default}; write $${ for the characters")
+        elif default is not None and not self._env.get(name):
+            return default
+        elif name not in self._env:
+            self._report(loc, f"${{{name}}} is not set, neither in the environment nor in .env")
+        else:
+            self.source.filled_in[name] = self._env[name]
+            return self._env[name]
+        return match[0]
+
+    def _report(self, loc: Loc, message: str) -> None:
+        self.source.unread.add(loc)
+        self.source.problems.append(self.source.problem(loc, message))
+
+
+def _looks_secret(loc: Loc) -> bool:
+    name = next((part for part in reversed(loc) if isinstance(part, str)), "")
+    return bool(_SECRET_KEY.match(name))
+
+
+def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    # Names in quotes come from the file: an unquoted password such as *pa55 is "an undefined alias".
+    problem = re.sub(r"'(?!<)[^']{2,}'", "...", str(getattr(error, "problem", None) or "unreadable characters"))
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    return ConfigError(f"not valid YAML: {problem}", where=where)
