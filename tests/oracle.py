@@ -1,0 +1,143 @@
+"""What the loyalty pipeline must give, computed from CSV snapshots by DuckDB alone.
+
+Nothing here is shared with the project: no Spark, no model file, another formulation of each query.
+A date is a `datetime.date`, a count or a sum an `int`, a rate a `Decimal` of six places. Rows come sorted
+by `in_order`.
+
+America/Sao_Paulo is a fixed -3 hours here: DuckDB's ICU extension would have to be downloaded, and Brazil
+has had no daylight saving time since 2019 (the data starts in 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+Row = tuple[Any, ...]
+
+RESUMO_DIARIO = (
+    *("dt_transacao", "id_produto", "grouping_id", "produto", "transacoes", "clientes"),
+    *("pontos", "pontos_positivos", "pontos_negativos"),
+)
+CHURN = ("dt_referencia", "base", "perdidos", "taxa_churn")
+KEYS = {
+    "clientes": "idCliente",
+    "produtos": "IdProduto",
+    "transacoes": "IdTransacao",
+    "transacao_produto": "idTransacaoProduto",
+}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The keys that differ between two snapshots of one table."""
+
+    inserted: frozenset[str]
+    updated: frozenset[str]
+    deleted: frozenset[str]
+
+
+def resumo_diario(snapshot: Path) -> list[Row]:
+    """Rows of gold.resumo_diario, columns as in RESUMO_DIARIO."""
+    return in_order(
+        _typed(snapshot)
+        .execute("""
+            WITH linha AS (
+                SELECT dia, t.id, cliente, produto, nome, IF(l.id IS NULL, t.pontos, qtde * valor) AS pontos
+                FROM transacao t
+                LEFT JOIN linha l ON l.transacao = t.id
+                LEFT JOIN produto p ON p.id = l.produto
+            )
+            SELECT dia, produto, 0, coalesce(any_value(nome), produto),
+                count(DISTINCT id), count(DISTINCT cliente),
+                sum(pontos), sum(greatest(pontos, 0)), sum(least(pontos, 0))
+            FROM linha GROUP BY dia, produto
+            UNION ALL
+            SELECT dia, NULL, 1, NULL, count(*), count(DISTINCT cliente),
+                sum(pontos), sum(greatest(pontos, 0)), sum(least(pontos, 0))
+            FROM transacao GROUP BY dia
+            UNION ALL
+            SELECT NULL, NULL, 3, NULL, count(*), count(DISTINCT cliente),
+                sum(pontos), sum(greatest(pontos, 0)), sum(least(pontos, 0))
+            FROM transacao
+        """)
+        .fetchall()
+    )
+
+
+def churn(snapshot: Path) -> list[Row]:
+    """Rows of gold.churn, columns as in CHURN. The rate is rounded half up, as Spark rounds a decimal."""
+    counts = (
+        _typed(snapshot)
+        .execute("""
+            WITH dia AS (SELECT DISTINCT dia AS fim FROM transacao WHERE dia IS NOT NULL),
+            base AS (
+                SELECT DISTINCT fim, cliente FROM dia JOIN transacao ON dia BETWEEN fim - 55 AND fim - 28
+                WHERE cliente IS NOT NULL
+            ),
+            visto AS (SELECT DISTINCT fim, cliente FROM dia JOIN transacao ON dia BETWEEN fim - 27 AND fim)
+            SELECT dia.fim, count(base.cliente), count(base.cliente) - count(visto.cliente)
+            FROM dia LEFT JOIN base USING (fim)
+            LEFT JOIN visto ON visto.fim = base.fim AND visto.cliente = base.cliente
+            GROUP BY dia.fim
+        """)
+        .fetchall()
+    )
+    return in_order((day, base, lost, _rate(lost, base)) for day, base, lost in counts)
+
+
+def changes(previous: Path, current: Path) -> dict[str, Changes]:
+    """The true inserts, updates and deletes per table; values are compared as the text in the files."""
+    return {table: _changes(previous, current, table, key) for table, key in KEYS.items()}
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Sorted column by column, NULLs first: sort another engine's rows with it before comparing."""
+    return sorted((tuple(row) for row in rows), key=lambda row: [(v is not None, v) for v in row])
+
+
+def _rate(part: int, whole: int) -> Decimal | None:
+    if whole == 0:
+        return None
+    return (Decimal(part) / whole).quantize(Decimal("0.000001"), ROUND_HALF_UP)
+
+
+def _csv(snapshot: Path, table: str) -> str:
+    path = str(snapshot / f"{table}.csv").replace("'", "''")
+    return f"read_csv('{path}', delim = ';', header = true, all_varchar = true, quote = '', escape = '')"
+
+
+def _typed(snapshot: Path) -> duckdb.DuckDBPyConnection:
+    """A connection with the views transacao, linha and produto over one snapshot."""
+    db = duckdb.connect()
+    db.execute(f"""
+        CREATE VIEW transacao AS
+        SELECT IdTransacao AS id, IdCliente AS cliente, QtdePontos::BIGINT AS pontos,
+            (DtCriacao::TIMESTAMP - INTERVAL 3 HOURS)::DATE AS dia
+        FROM {_csv(snapshot, "transacoes")};
+        CREATE VIEW linha AS
+        SELECT idTransacaoProduto AS id, IdTransacao AS transacao, IdProduto AS produto,
+            QtdeProduto::BIGINT AS qtde, vlProduto::BIGINT AS valor
+        FROM {_csv(snapshot, "transacao_produto")};
+        CREATE VIEW produto AS
+        SELECT IdProduto AS id, DescNomeProduto AS nome
+        FROM {_csv(snapshot, "produtos")};
+    """)
+    return db
+
+
+def _changes(previous: Path, current: Path, table: str, key: str) -> Changes:
+    db = duckdb.connect()
+    before, after = _csv(previous, table), _csv(current, table)
+
+    def keys(query: str) -> frozenset[str]:
+        return frozenset(value for (value,) in db.execute(query).fetchall())
+
+    old, new = keys(f"SELECT {key} FROM {before}"), keys(f"SELECT {key} FROM {after}")
+    differing = keys(f"SELECT {key} FROM (FROM {after} EXCEPT FROM {before})")
+    return Changes(inserted=new - old, updated=differing & old, deleted=old - new)
