@@ -1,0 +1,8 @@
+"""spark-submit jobs/bronze.py PIPELINE [NAME ...] [options]: the verb `bronze`, as a job."""
+
+import sys
+
+from lakehouse.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["bronze", *sys.argv[1:]]))

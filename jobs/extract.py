@@ -1,0 +1,8 @@
+"""spark-submit jobs/extract.py PIPELINE [NAME ...] [options]: the verb `extract`, as a job."""
+
+import sys
+
+from lakehouse.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["extract", *sys.argv[1:]]))

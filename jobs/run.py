@@ -1,0 +1,8 @@
+"""spark-submit jobs/run.py PIPELINE [NAME ...] [options]: the verb `run`, as a job."""
+
+import sys
+
+from lakehouse.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,187 @@
+"""Bronze: each table's current state, one data-changing commit per snapshot that changed something.
+
+A stream over the ledger is the trigger. What is done depends on the ledger and on bronze's own commits alone, which
+name the sequence they brought the table to; a checkpoint that is lost, late or wrong therefore costs time, not data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse import delta, ledger
+from lakehouse.changes import CDC_COLUMNS, DELETE
+from lakehouse.config import Table
+from lakehouse.errors import InfrastructureError
+from lakehouse.lake import Lake
+from lakehouse.ledger import Entry, History
+from lakehouse.merge import Written, make_equal
+from lakehouse.session import isolated
+from lakehouse.snapshot import schema
+
+_CDC_TYPES = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What bronze did: rows written, the sequence it is at now, and why it had to be compared whole, if it had to."""
+
+    sequence: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    commits: int = 0
+    healed: str = ""
+
+    def then(self, written: Written, sequence: int, healed: str = "") -> Applied:
+        return Applied(
+            sequence,
+            self.inserted + written.inserted,
+            self.updated + written.updated,
+            self.deleted + written.deleted,
+            self.commits + written.committed,
+            self.healed or healed,
+        )
+
+
+def current(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFrame:
+    """The live rows by the declared schema; a column that bronze has not yet got is null."""
+    fields = schema(table)
+    path = lake.bronze(name)
+    if not delta.exists(spark, path):
+        return spark.createDataFrame([], fields)
+    rows = delta.read(spark, path)
+    return rows.select(
+        *[F.col(f.name) if f.name in rows.columns else F.lit(None).cast(f.dataType).alias(f.name) for f in fields]
+    )
+
+
+def columns(spark: SparkSession, lake: Lake, name: str) -> list[str]:
+    """The columns bronze has got so far."""
+    return delta.read(spark, lake.bronze(name)).columns
+
+
+def refresh(spark: SparkSession, lake: Lake, name: str, table: Table, whole: bool = False) -> Applied:
+    """Bring a table to the ledger's last accepted sequence: the stage's entry point.
+
+    Args:
+        whole: compare it with the fold of all change sets, whatever its position says.
+    """
+    if not delta.exists(spark, lake.ledger):
+        return Applied()
+    if whole:
+        accepted = ledger.read(spark, lake, [name])[name].accepted
+        return _heal(spark, lake, name, table, accepted, "asked for") if accepted else Applied()
+    results: list[Applied] = []
+    failures: list[Exception] = []
+
+    def on_batch(batch: DataFrame, _: int) -> None:
+        try:
+            own = isolated(batch.sparkSession)
+            results.append(apply_pending(own, lake, name, table))
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    try:
+        _stream(spark, lake, name, on_batch)
+    except Exception:
+        if failures:
+            raise failures[0] from None  # the cause itself, not the stream's report of it
+        # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
+        shutil.rmtree(lake.state("bronze", name), ignore_errors=True)
+        _stream(spark, lake, name, on_batch)
+    # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
+    return results[-1] if results else apply_pending(spark, lake, name, table)
+
+
+def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
+    accepted = (F.col("table") == name) & (F.col("status") == "accepted")
+    query = (
+        spark.readStream.format("delta")
+        .load(lake.ledger)
+        .where(accepted)
+        .writeStream.foreachBatch(on_batch)
+        .option("checkpointLocation", str(lake.state("bronze", name, "checkpoint")))
+        .trigger(availableNow=True)
+        .start()
+    )
+    query.awaitTermination()
+
+
+def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History | None = None) -> Applied:
+    """Apply the accepted change sets that bronze has not got yet, in sequence.
+
+    Args:
+        history: the table's ledger, if the caller has just read it.
+
+    Raises:
+        InfrastructureError: a change set does not hold the rows that the ledger says.
+    """
+    accepted = (history or ledger.read(spark, lake, [name])[name]).accepted
+    if not accepted:
+        return Applied()
+    last = accepted[-1].sequence or 0
+    head = delta.head(spark, lake.bronze(name))
+    if head is None:
+        at = 0
+    else:
+        progress = head.progress()
+        if progress is None or progress["sequence"] > last:
+            reason = "its rows were written by somebody else" if progress is None else "it is ahead of the ledger"
+            return _heal(spark, lake, name, table, accepted, reason)
+        at = progress["sequence"]
+    done = Applied(at)
+    for entry in accepted:
+        if (entry.sequence or 0) > at:
+            done = done.then(_apply(spark, lake, name, table, entry, first=at == 0), entry.sequence or 0)
+            at = entry.sequence or 0
+    return done
+
+
+def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, first: bool) -> Written:
+    if not entry.changes and not first:
+        return Written()
+    changes = change_sets(spark, lake, table, [entry])
+    found = changes.count()
+    if found != entry.changes:
+        raise InfrastructureError(
+            f"change set {entry.sequence} of {name} holds {found} rows",
+            expected=f"{entry.changes} rows, as the ledger says",
+            where=lake.at(entry.path or ""),
+            next_step="restore the change set, or rebuild the table from what landed",
+        )
+    keys = list(table.keys)
+    wanted = changes.where(F.col("_cdc_operation") != DELETE)
+    progress = {"stage": "bronze", "sequence": entry.sequence}
+    return make_equal(spark, lake.bronze(name), wanted, keys, progress, touched=changes.select(*keys))
+
+
+def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
+    """The rows of these change sets by the declared schema; a column added since is null."""
+    cdc = T.DataType.fromDDL(_CDC_TYPES)
+    fields = T.StructType([*schema(table), *cdc])  # type: ignore[misc]
+    return spark.read.schema(fields).parquet(*[lake.at(e.path or "") for e in entries])
+
+
+def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete."""
+    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
+    changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
+    newest = changes.withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
+    return newest.where(F.col("_cdc_operation") != DELETE).select(*schema(table).names, *CDC_COLUMNS)
+
+
+def _heal(spark: SparkSession, lake: Lake, name: str, table: Table, accepted: list[Entry], reason: str) -> Applied:
+    """Compare bronze with the fold of its change sets and write what differs."""
+    path, last = lake.bronze(name), accepted[-1].sequence or 0
+    progress = {"stage": "bronze", "sequence": last}
+    written = make_equal(spark, path, folded(spark, lake, table, accepted), list(table.keys), progress)
+    if not written.committed:
+        delta.record_progress(spark, path, progress)
+    return Applied().then(written, last, healed=reason)

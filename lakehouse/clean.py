@@ -1,0 +1,67 @@
+"""The clean mark: what the last whole run saw. While all of it is still so, a run has nothing to do and starts no JVM.
+
+Removed before a run's first write and written after its last stage, so a run that did not end leaves none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import lakehouse
+from lakehouse.config import Pipeline
+from lakehouse.extract import source_signature
+from lakehouse.lake import Lake, newest_version, write_json
+
+
+def is_clean(pipeline: Pipeline, lake: Lake) -> bool:
+    """Whether nothing that a run depends on has changed since the mark was written."""
+    try:
+        marked = json.loads(_mark(lake).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(marked == seen(pipeline, lake))
+
+
+def mark(lake: Lake, seen_before: dict[str, Any], pipeline: Pipeline) -> None:
+    """Write the mark, unless the source or the configuration moved while the run was on.
+
+    Args:
+        seen_before: what `seen` said before the run looked at the source.
+    """
+    now = seen(pipeline, lake)
+    if all(now[part] == seen_before[part] for part in ("source", "configuration", "code")):
+        write_json(_mark(lake), now)
+
+
+def unmark(lake: Lake) -> None:
+    _mark(lake).unlink(missing_ok=True)
+
+
+def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
+    """All that a run depends on, from file names and metadata: cheap, and without Spark."""
+    return {
+        "source": source_signature(pipeline, pipeline.tables),
+        "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
+        "code": _digest(sorted(Path(lakehouse.__file__).parent.rglob("*.py"))),
+        "versions": {str(t.relative_to(lake.root)): newest_version(str(t)) for t in _tables(lake)},
+    }
+
+
+def _tables(lake: Lake) -> list[Path]:
+    return sorted(p.parent for p in Path(lake.root).glob("*/*/_delta_log") if p.parent.parent.name != "_state")
+
+
+def _digest(files: list[Path], *more: str) -> str:
+    digest = hashlib.sha256()
+    for part in more:
+        digest.update(part.encode())
+    for file in files:
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _mark(lake: Lake) -> Path:
+    return lake.state("clean.json")

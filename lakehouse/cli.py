@@ -1,0 +1,186 @@
+"""The command line: `lakehouse VERB PIPELINE [NAME ...] [options]`. It parses, calls, prints and ends with a code.
+
+The result goes to stdout, as a table or, with --json, as one document; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Annotated
+
+import click
+import typer
+
+from lakehouse import show, stages
+from lakehouse.errors import ConfigError, Exit
+from lakehouse.failures import understood
+from lakehouse.lake import snapshot_time
+from lakehouse.stages import Run
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A folder with pipeline.yml, or that file.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Only these tables (clientes) or models (silver.clientes)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One machine-readable document on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Spark's own output and whole traces, on stderr.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="ISO", help="The time of a snapshot that has none, such as 2025-10-03T17:05:52Z."),
+]
+Full = Annotated[bool, typer.Option("--full-refresh", help="Rebuild what is named from the layer before it.")]
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; returns the exit code of the contract."""
+    arguments = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in arguments
+    try:
+        code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as wrong:
+        error = ConfigError(wrong.format_message(), next_step="lakehouse --help")
+        return show.error(error, as_json)
+    except click.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except Exception as raised:
+        return show.error(understood(raised, verbose="--verbose" in arguments), as_json)
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise ConfigError(f"--as-of {text}", expected="an ISO time, such as 2025-10-03T17:05:52Z") from None
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+
+
+def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
+    report = stages.perform(run, wanted)
+    show.report(report, as_json)
+    return report.code
+
+
+@app.command()
+def validate(pipeline: Pipeline, as_json: Json = False) -> int:
+    """Check the configuration and the models' SQL, without Spark and without touching anything."""
+    run = stages.open_run(pipeline)
+    show.valid(run, as_json)
+    return Exit.OK
+
+
+@app.command()
+def run(
+    pipeline: Pipeline,
+    names: Names = None,
+    as_of: AsOf = None,
+    full_refresh: Full = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """All stages in order: extract, ingest, bronze, silver, gold."""
+    opened = stages.open_run(
+        pipeline, names or (), as_of=_time(as_of), full_refresh=full_refresh, verbose=verbose, told=show.progress
+    )
+    return _perform(opened, stages.STAGES, as_json)
+
+
+def _stage(stage: str, says: str) -> None:
+    def command(
+        pipeline: Pipeline,
+        names: Names = None,
+        full_refresh: Full = False,
+        as_json: Json = False,
+        verbose: Verbose = False,
+    ) -> int:
+        chosen = [n if "." in n or stage not in ("silver", "gold") else f"{stage}.{n}" for n in names or ()]
+        opened = stages.open_run(pipeline, chosen, full_refresh=full_refresh, verbose=verbose, told=show.progress)
+        return _perform(opened, (stage,), as_json)
+
+    app.command(stage, help=says)(command)
+
+
+@app.command()
+def extract(
+    pipeline: Pipeline, names: Names = None, as_of: AsOf = None, as_json: Json = False, verbose: Verbose = False
+) -> int:
+    """Land the source's new snapshots, as received."""
+    opened = stages.open_run(pipeline, names or (), as_of=_time(as_of), verbose=verbose, told=show.progress)
+    return _perform(opened, ("extract",), as_json)
+
+
+_stage("ingest", "Compare each landed snapshot with bronze and publish what changed.")
+_stage("bronze", "Apply the published change sets to bronze.")
+_stage("silver", "Bring the silver models up to date with bronze.")
+_stage("gold", "Bring the gold cubes up to date with silver.")
+
+
+@app.command()
+def approve(
+    pipeline: Pipeline,
+    table: Table,
+    snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The snapshot that is held.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Accept a held snapshot with the guards off; the next run, or `bronze`, applies it."""
+    time = snapshot_time(snapshot)
+    if time is None:
+        raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
+    opened = stages.open_run(pipeline, [table], verbose=verbose, told=show.progress)
+    report = stages.approve(opened, table, time)
+    show.report(report, as_json)
+    return report.code
+
+
+@app.command()
+def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
+    """Where every table and model stands, and what waits for somebody."""
+    from lakehouse import views
+
+    opened = stages.open_run(pipeline, names or (), verbose=verbose)
+    show.document(views.status(opened), as_json)
+    return Exit.OK
+
+
+@app.command()
+def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Verbose = False) -> int:
+    """Every decision about a table's snapshots, oldest first."""
+    from lakehouse import views
+
+    opened = stages.open_run(pipeline, [table], verbose=verbose)
+    show.document(views.history(opened, views.one_table(opened)), as_json)
+    return Exit.OK
+
+
+@app.command()
+def quarantine(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Verbose = False) -> int:
+    """The rows of a table that wait to be mended."""
+    from lakehouse import views
+
+    opened = stages.open_run(pipeline, [table], verbose=verbose)
+    show.document(views.quarantined(opened, views.one_table(opened)), as_json)
+    return Exit.OK
+
+
+@app.command()
+def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
+    """Check on the lake itself what has to hold always, and print each check with its figures."""
+    from lakehouse import verify as checks
+
+    opened = stages.open_run(pipeline, names or (), verbose=verbose)
+    with stages.holding(opened, "verify"):
+        found = checks.verify(opened)
+    show.checks(found, as_json)
+    return Exit.REFUSED if any(c.result == "failed" for c in found) else Exit.OK

@@ -1,0 +1,125 @@
+"""Delta tables as the stages see them: a version, who made it, what changed since.
+
+Progress is kept in the tables' own commits (`userMetadata`), so that it moves with the data or not at all; there
+is no second place that could disagree (docs/decisions/0002-progress-in-the-commit.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+_PROGRESS = "lakehouse.progress"
+
+# Operations that leave every row as it was. Any other commit that is not ours is taken for a foreign write.
+HARMLESS = frozenset(
+    {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMNS"}
+    | {"CHANGE COLUMN", "UPGRADE PROTOCOL", "COMPUTE STATS", "CLUSTER BY", "REORG", "DROP FEATURE"}
+    | {"ADD CONSTRAINT", "DROP CONSTRAINT", "DOMAIN METADATA", "ROW TRACKING BACKFILL"}
+)
+
+TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table. `ours` is what this project recorded with it, empty for anybody else's."""
+
+    version: int
+    operation: str
+    ours: dict[str, Any]
+
+    @property
+    def changes_rows(self) -> bool:
+        return self.operation not in HARMLESS
+
+
+@dataclass(frozen=True)
+class Head:
+    """A table as it is now: its id, its newest version, and its commits, newest first."""
+
+    id: str
+    version: int
+    commits: tuple[Commit, ...]
+
+    def progress(self) -> dict[str, Any] | None:
+        """What the last run of ours recorded, if the rows are still as it left them; else None."""
+        for commit in self.commits:
+            if commit.ours:
+                return commit.ours
+            if commit.changes_rows:
+                return None
+        return None
+
+    def changed_since(self, version: int) -> bool:
+        """Whether rows may differ from those of `version`; True also where the log no longer tells."""
+        later = [c for c in self.commits if c.version > version]
+        return len(later) != self.version - version or any(c.changes_rows for c in later)
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    return DeltaTable.isDeltaTable(spark, path)
+
+
+def head(spark: SparkSession, path: str, limit: int = 200) -> Head | None:
+    """The table's head, or None if there is no table at `path`."""
+    if not exists(spark, path):
+        return None
+    table = DeltaTable.forPath(spark, path)
+    rows = table.history(limit).select("version", "operation", "userMetadata").collect()
+    commits = tuple(Commit(r.version, r.operation, _ours(r.userMetadata)) for r in rows)
+    table_id = table.detail().select("id").collect()[0].id
+    return Head(table_id, commits[0].version, commits)
+
+
+def _ours(user_metadata: str | None) -> dict[str, Any]:
+    try:
+        document = json.loads(user_metadata or "")
+    except ValueError:
+        return {}
+    ours = document.get("lakehouse") if isinstance(document, dict) else None
+    return ours if isinstance(ours, dict) else {}
+
+
+@contextmanager
+def committing(spark: SparkSession, progress: dict[str, Any]) -> Iterator[None]:
+    """Commits made inside carry `progress`. `spark` must be a session of the caller's own: the setting is its."""
+    spark.conf.set(_USER_METADATA, json.dumps({"lakehouse": progress}, sort_keys=True))
+    try:
+        yield
+    finally:
+        spark.conf.unset(_USER_METADATA)
+
+
+def record_progress(spark: SparkSession, path: str, progress: dict[str, Any]) -> None:
+    """Record `progress` where no row had to change: a commit of metadata alone."""
+    with committing(spark, progress):
+        spark.sql(f"ALTER TABLE {name(path)} SET TBLPROPERTIES ('{_PROGRESS}' = 'see userMetadata')")
+
+
+def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:
+    reader = spark.read.format("delta")
+    return (reader.option("versionAsOf", version) if version is not None else reader).load(path)
+
+
+def changes(spark: SparkSession, path: str, after: int, until: int) -> DataFrame:
+    """The Change Data Feed of the versions `after` (excluded) to `until` (included)."""
+    feed = spark.read.format("delta").option("readChangeFeed", "true")
+    return feed.option("startingVersion", after + 1).option("endingVersion", until).load(path)
+
+
+def is_old_image(change_type: str = "_change_type") -> Column:
+    return F.col(change_type).isin("update_preimage", "delete")
+
+
+def name(path: str) -> str:
+    """The table at `path`, as SQL spells it."""
+    return "delta.`" + path.replace("`", "``") + "`"

@@ -1,0 +1,8 @@
+"""Sources: each brings snapshots into the landing zone, as received.
+
+One module a type; `files` for now. A source knows nothing of Spark, of the ledger or of what changed.
+"""
+
+from lakehouse.extract.files import Extracted, extract, source_signature
+
+__all__ = ["Extracted", "extract", "source_signature"]

@@ -1,0 +1,136 @@
+"""A source of type `files`: a folder with the files of one snapshot, or with a folder per snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lakehouse import landing
+from lakehouse.config import Files, Pipeline, Table
+from lakehouse.errors import ConfigError
+from lakehouse.lake import Lake, snapshot_name, snapshot_time
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What `extract` did for one table: the snapshots landed now, and what a reader should know."""
+
+    table: str
+    landed: tuple[datetime, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def snapshots(root: Path) -> list[tuple[datetime, Path]]:
+    """The snapshot folders of a source, oldest first; empty if `root` holds the files themselves."""
+    found = [(time, p) for p in root.iterdir() if p.is_dir() and (time := snapshot_time(p.name))]
+    return sorted(found)
+
+
+def source_root(pipeline: Pipeline) -> Path:
+    """The source's folder.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    assert isinstance(pipeline.source, Files)
+    root = Path(pipeline.source.path)
+    if not root.is_dir():
+        raise ConfigError(
+            f"the source folder {root} is not there" if not root.exists() else f"the source {root} is a file",
+            expected="a folder with the files of one snapshot, or with folders named YYYYMMDD_HHMMSS",
+            where=f"{pipeline.path}: source.path",
+            next_step="mend source.path, or mount what it names",
+        )
+    return root
+
+
+def source_signature(pipeline: Pipeline, tables: dict[str, Table]) -> dict[str, str]:
+    """A signature per file of the source, from its metadata alone: equal means nothing new to land."""
+    root = source_root(pipeline)
+    folders = [folder for _, folder in snapshots(root)] or [root]
+    return {
+        str(file.relative_to(root)): landing.signature(file)
+        for folder in folders
+        for table in tables.values()
+        for file in matching(folder, table)
+    }
+
+
+def matching(folder: Path, table: Table) -> list[Path]:
+    """The files of `table` in one snapshot's folder, by name or glob; never one from outside it."""
+    inside = folder.resolve()
+    return sorted(p for p in folder.glob(table.file) if p.is_file() and p.resolve().is_relative_to(inside))
+
+
+def extract(pipeline: Pipeline, lake: Lake, table: str, now: datetime, as_of: datetime | None) -> Extracted:
+    """Land what the source has and the lake has not, for one table.
+
+    Args:
+        now: the run's clock, the time of a snapshot that has none.
+        as_of: the time to give to it instead.
+
+    Raises:
+        ConfigError: `as_of` names a snapshot that has landed with other bytes.
+    """
+    root = source_root(pipeline)
+    dated = snapshots(root)
+    if dated:
+        return _extract_dated(pipeline, lake, table, dated, as_of)
+    return _extract_current(pipeline, lake, table, root, now, as_of)
+
+
+def _extract_dated(
+    pipeline: Pipeline, lake: Lake, table: str, dated: list[tuple[datetime, Path]], as_of: datetime | None
+) -> Extracted:
+    new, warnings = [], []
+    if as_of:
+        warnings.append("--as-of is ignored: the source's folders name the time of each snapshot")
+    for time, folder in dated:
+        files = matching(folder, pipeline.tables[table])
+        there = lake.landing(table) / snapshot_name(time)
+        if not there.exists():
+            landing.land(lake, table, time, files)
+            new.append(time)
+        elif _changed(landing.load(there, table, time), files):
+            warnings.append(
+                f"{folder} changed after it was taken; the landed copy stands. "
+                "Hand out a correction as a new snapshot, under its own time"
+            )
+    return Extracted(table, tuple(new), tuple(warnings))
+
+
+def _extract_current(
+    pipeline: Pipeline, lake: Lake, table: str, root: Path, now: datetime, as_of: datetime | None
+) -> Extracted:
+    files = matching(root, pipeline.tables[table])
+    last = landing.newest(lake, table)
+    if last and not _changed(last, files):
+        return Extracted(table)
+    warnings = []
+    time = (as_of or now).replace(microsecond=0)
+    if last and not as_of and time <= last.time:
+        # Order comes from the landing zone, not from a clock that may have been set back.
+        time = last.time + timedelta(seconds=1)
+        warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
+    there = lake.landing(table) / snapshot_name(time)
+    if there.exists():
+        if not _changed(landing.load(there, table, time), files):
+            return Extracted(table)
+        raise ConfigError(
+            f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
+            expected="one snapshot per table and time",
+            where=str(there),
+            next_step="give --as-of a time of its own",
+        )
+    landing.land(lake, table, time, files)
+    return Extracted(table, (time,), tuple(warnings))
+
+
+def _changed(last: landing.Landed, files: list[Path]) -> bool:
+    """Whether the source's files differ from what landed; reads them only if their metadata does."""
+    if [f.name for f in last.files] != [f.name for f in files]:
+        return True
+    if all(f.signature == landing.signature(p) for f, p in zip(last.files, files, strict=True)):
+        return False
+    return last.content != tuple((p.name, landing.inspect(p).sha256) for p in files)

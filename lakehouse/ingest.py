@@ -1,0 +1,275 @@
+"""From a landed snapshot to one row of the ledger. In order, for each snapshot of a table that waits:
+
+1. refuse it if it is older than the last accepted; note it as unchanged if its fingerprint is the same
+2. bring bronze to the ledger's last accepted sequence
+3. read it by the declared schema                                     snapshot.py
+4. compare it with bronze, count, and ask the guards                  changes.py
+5. write quarantine and the change set, which nobody sees yet
+6. append its row to the ledger: the commit point
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pyspark import StorageLevel
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse import bronze, changes, landing, ledger, quarantine, snapshot
+from lakehouse.changes import Counts
+from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
+from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.lake import Lake, snapshot_name
+from lakehouse.landing import Landed
+from lakehouse.ledger import Entry, History
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of a table's snapshots: the rows appended to the ledger now, and the one that waits for approval."""
+
+    table: str
+    entries: tuple[Entry, ...] = ()
+    held: Entry | None = None
+    late: tuple[Entry, ...] = ()  # those of `entries` that were only too late, which is nobody's fault
+
+
+@dataclass
+class Work:
+    """One table's ingest: where it is, and what it has said so far."""
+
+    spark: SparkSession
+    lake: Lake
+    pipeline: Pipeline
+    name: str
+    run_id: str
+    history: History
+    late: set[datetime] = field(default_factory=set)
+
+    @property
+    def table(self) -> Table:
+        return self.pipeline.tables[self.name]
+
+
+def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str) -> Ingested:
+    """Decide about every landed snapshot of a table that waits, oldest first."""
+    work = Work(spark, lake, pipeline, name, run_id, ledger.read(spark, lake, [name])[name])
+    decided = []
+    for landed in waiting(lake, pipeline, name, work.history):
+        entry = _decide(work, landed, guard=work.table.guard)
+        if entry is None or _known(work.history.at(landed.time), entry):
+            continue
+        decided.append(ledger.append(spark, lake, entry))
+        work.history = work.history.with_entry(decided[-1])
+    late = tuple(e for e in decided if e.snapshot_time in work.late)
+    return Ingested(name, tuple(decided), work.history.held, late)
+
+
+def _known(before: Entry | None, now: Entry) -> bool:
+    """Whether the ledger says just that already: a held snapshot is asked again on every run."""
+    told = ("status", "fingerprint", "reason")
+    return before is not None and now.status == "held" and all(getattr(before, t) == getattr(now, t) for t in told)
+
+
+def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time: datetime, run_id: str) -> Ingested:
+    """Accept a held snapshot with the guards off.
+
+    Raises:
+        ConfigError: no snapshot of that time is held, or a newer one was accepted since.
+    """
+    work = Work(spark, lake, pipeline, name, run_id, ledger.read(spark, lake, [name])[name])
+    entry, last = work.history.at(time), work.history.last_accepted
+    stamp = snapshot_name(time)
+    if entry is None or entry.status != "held":
+        raise ConfigError(
+            f"the snapshot {stamp} of {name} is {entry.status}" if entry else f"{name} has no snapshot {stamp}",
+            expected="a snapshot that is held",
+            next_step=f"lakehouse status {pipeline.folder}",
+        )
+    if last and last.snapshot_time > time:
+        raise ConfigError(
+            f"the snapshot {stamp} of {name} was superseded: {snapshot_name(last.snapshot_time)} is accepted",
+            expected="a held snapshot that is newer than the last accepted one",
+        )
+    landed = landing.load(lake.landing(name) / stamp, name, time)
+    accepted = _decide(work, landed, guard=None)
+    assert accepted is not None
+    return Ingested(name, (ledger.append(spark, lake, accepted),), None)
+
+
+def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iterator[Landed]:
+    """The landed snapshots to decide about.
+
+    Those never decided; a held one while it is the newest, since its guard may have been changed; and, where the
+    table's configuration changed since, rejected ones that are still newer than the last accepted one, and the
+    newest of all, whatever was decided: that is how quarantined rows come back.
+    """
+    snapshots = landing.landed(lake, name)
+    last = history.last_accepted
+    for landed in snapshots:
+        entry, is_newest = history.at(landed.time), landed is snapshots[-1]
+        if entry is None:
+            yield landed
+            continue
+        newer = last is None or landed.time > last.snapshot_time
+        stale = entry.fingerprint != fingerprint(pipeline, name, landed)
+        again = {
+            "held": is_newest or (stale and newer),
+            "rejected": stale and newer,
+            "accepted": stale and is_newest,
+            "unchanged": stale and is_newest,
+        }
+        if again[entry.status]:
+            yield landed
+
+
+def fingerprint(pipeline: Pipeline, name: str, landed: Landed) -> str:
+    """Of the files' names and bytes, and of the configuration that bears on reading and comparing them."""
+    config = fingerprint_config(pipeline.tables[name], pipeline.timezone)
+    return hashlib.sha256(json.dumps([landed.content, config]).encode()).hexdigest()
+
+
+def _decide(work: Work, landed: Landed, guard: Guard | None) -> Entry | None:
+    """The ledger's row for a snapshot, with all that must be there before it is appended; None: nothing to add."""
+    last, print_ = work.history.last_accepted, fingerprint(work.pipeline, work.name, landed)
+    base = Entry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
+    if last and landed.time < last.snapshot_time:
+        reason = f"older than the last accepted snapshot, {snapshot_name(last.snapshot_time)}"
+        work.late.add(landed.time)
+        return replace(base, reason=reason)
+    if last and last.fingerprint == print_:
+        return replace(base, status="unchanged")
+    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
+    try:
+        return _compare(work, landed, base, guard)
+    except DataRefused as refused:
+        return replace(base, reason=refused.block())
+
+
+def _compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
+    """Read, compare, ask the guards; then write what the accepted entry will publish."""
+    spark, table = work.spark, work.table
+    fields = snapshot.schema(table)
+    state = bronze.current(spark, work.lake, work.name, table)
+    read = snapshot.read(spark, table, landed, work.pipeline.timezone, _not_yet_delivered(work))
+    verdicts = changes.verdicts(read.rows, state, table, fields).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        counts = _counts(verdicts, landed)
+        _check(work, landed, read, verdicts, counts)
+        numbers = {k: getattr(counts, k) for k in ledger.COUNTS}
+        reason = _holds(counts, state, guard) if guard else None
+        if reason:
+            return replace(base, status="held", reason=reason, **numbers)
+        sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
+        path = _write(work, landed, read.rows, state, verdicts, counts, sequence)
+        return replace(
+            base,
+            status="accepted",
+            sequence=sequence,
+            kind="full-load" if sequence == 1 else "cdc",
+            path=path,
+            reason=_unnamed(read.unnamed) if read.unnamed else None,
+            **numbers,
+        )
+    finally:
+        verdicts.unpersist()
+
+
+def _not_yet_delivered(work: Work) -> frozenset[str]:
+    """Declared columns that bronze lacks: added to the schema since, so a backlog without them is no fault."""
+    declared = snapshot.schema(work.table).names
+    if not work.history.last_accepted:
+        return frozenset()
+    held = bronze.columns(work.spark, work.lake, work.name)
+    return frozenset(name for name in declared if name not in held)
+
+
+def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
+    try:
+        return Counts(**changes.counted(verdicts).collect()[0].asDict())
+    except PySparkException as error:
+        raise DataRefused(
+            f"the files cannot be read: {str(error).partition(chr(10))[0]}", where=str(landed.folder)
+        ) from error
+
+
+def _check(work: Work, landed: Landed, read: snapshot.Read, verdicts: DataFrame, counts: Counts) -> None:
+    """Raises: DataRefused, where the snapshot cannot be taken, whatever the guards say."""
+    name, table = work.name, work.table
+    if read.records is not None and read.records != counts.rows_read:
+        raise DataRefused(
+            f"{name} has {counts.rows_read} records by one reader and {read.records} by another",
+            expected="a file that every reader of CSV takes alike",
+            where=str(landed.folder),
+            next_step="look for quotes that open or close in the middle of a field",
+        )
+    if counts.conflicts:
+        keys = changes.examples(verdicts, changes.CONFLICT, table)
+        raise DataRefused(
+            f"{counts.conflicts} keys of {name} stand on rows of different content: {keys}",
+            expected=f"one row a key (duplicates: {table.duplicates})",
+            where=str(landed.folder),
+            next_step="mend the source, or set `duplicates` to latest or quarantine",
+        )
+    if table.malformed == "fail" and counts.quarantined:
+        row = changes.quarantined(read.rows, verdicts, table).limit(1).collect()[0]
+        raise DataRefused(
+            f"{counts.quarantined} rows of {name} cannot be taken, such as {row['value']!r}: {row['reason']}",
+            expected="rows as the schema says (malformed: fail)",
+            where=str(landed.folder),
+            next_step="mend the source, or set `malformed: quarantine`",
+        )
+
+
+def _holds(counts: Counts, state: DataFrame, guard: Guard) -> str | None:
+    """Why the snapshot has to be approved by somebody, or None."""
+    reasons = []
+    accepted = counts.rows_read - counts.quarantined
+    if accepted < guard.min_rows:
+        reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
+    if counts.deleted:
+        live = state.count()
+        if counts.deleted > guard.max_deleted * live:
+            reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
+        if counts.unreadable_keys:
+            reasons.append(
+                f"{counts.unreadable_keys} rows whose key cannot be read, beside {counts.deleted} rows deleted"
+            )
+    if counts.quarantined > guard.max_quarantined * counts.rows_read:
+        reasons.append(
+            f"{counts.quarantined} of {counts.rows_read} rows quarantined,"
+            f" more than max_quarantined {guard.max_quarantined:g}"
+        )
+    return "; ".join(reasons) or None
+
+
+def _write(
+    work: Work,
+    landed: Landed,
+    rows: DataFrame,
+    state: DataFrame,
+    verdicts: DataFrame,
+    counts: Counts,
+    sequence: int,
+) -> str:
+    """Write quarantine and the change set; both stay invisible until the ledger names them."""
+    spark, lake, table = work.spark, work.lake, work.table
+    refused = None
+    if counts.quarantined:
+        refused = snapshot.with_lines(spark, changes.quarantined(rows, verdicts, table), table, landed)
+    quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
+    taken = frozenset(e.path for e in work.history.accepted if e.path)
+    path = lake.change_set(work.name, sequence, landed.time, taken)
+    fields = snapshot.schema(table)
+    change_set = changes.change_set(rows, state, verdicts, counts, table, fields, sequence, landed.time)
+    change_set.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
+    return path
+
+
+def _unnamed(names: tuple[str, ...]) -> str:
+    return f"columns that the schema does not name are not taken: {', '.join(names)}"

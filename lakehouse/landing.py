@@ -1,0 +1,134 @@
+"""The landing zone: what a source handed out, byte for byte, and a manifest that says what that was.
+
+A snapshot of a table has landed when its folder has its final name; the folder is filled under a hidden
+name and then renamed, so a crash leaves nothing that could be taken for a snapshot.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
+
+MANIFEST = "_manifest.json"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """One file as received.
+
+    Attributes:
+        size: bytes.
+        sha256: of the bytes, in hex.
+        signature: size, modification and change time of the source's file (nanoseconds): what `extract`
+            looks at before it reads a byte.
+        has_quote: whether a double quote occurs. Without one no CSV record can span lines.
+        is_utf8: whether the bytes decode as UTF-8.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    signature: str
+    has_quote: bool
+    is_utf8: bool
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One landed snapshot of one table. No files: the source's snapshot lacked the table's file."""
+
+    table: str
+    time: datetime
+    folder: Path
+    files: tuple[LandedFile, ...]
+
+    @property
+    def content(self) -> tuple[tuple[str, str], ...]:
+        """Names and hashes: equal content means equal bytes."""
+        return tuple((f.name, f.sha256) for f in self.files)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.folder / f.name for f in self.files]
+
+
+def signature(path: Path) -> str:
+    """What tells, without reading it, whether a file may have changed."""
+    stat = path.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+
+
+def inspect(path: Path, copy_to: Path | None = None) -> LandedFile:
+    """Read `path` once: hash it, note what the CSV reader has to know, and copy it if asked to."""
+    before = signature(path)
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
+    size, has_quote, is_utf8 = 0, False, True
+    target = copy_to.open("wb") if copy_to else None
+    try:
+        with path.open("rb") as source:
+            while chunk := source.read(_CHUNK):
+                size += len(chunk)
+                digest.update(chunk)
+                has_quote = has_quote or b'"' in chunk
+                is_utf8 = is_utf8 and _decodes(decoder, chunk)
+                if target:
+                    target.write(chunk)
+        is_utf8 = is_utf8 and _decodes(decoder, b"", final=True)
+        if target:
+            target.flush()
+            os.fsync(target.fileno())
+    finally:
+        if target:
+            target.close()
+    return LandedFile(path.name, size, digest.hexdigest(), before, has_quote, is_utf8)
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:
+    try:
+        decoder.decode(chunk, final)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path]) -> Landed:
+    """Copy `sources` into the landing zone as the snapshot of `table` at `time`."""
+    folder = lake.landing(table) / snapshot_name(time)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
+    partial.mkdir(parents=True)
+    files = tuple(inspect(source, copy_to=partial / source.name) for source in sources)
+    write_json(partial / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
+    partial.rename(folder)
+    return Landed(table, time, folder, files)
+
+
+def landed(lake: Lake, table: str) -> list[Landed]:
+    """The landed snapshots of a table, oldest first."""
+    zone = lake.landing(table)
+    names = sorted(p.name for p in zone.iterdir()) if zone.is_dir() else []
+    return [load(zone / name, table, time) for name in names if (time := snapshot_time(name))]
+
+
+def newest(lake: Lake, table: str) -> Landed | None:
+    """The newest landed snapshot of a table, without reading the manifests of the others."""
+    zone = lake.landing(table)
+    times = [time for p in zone.iterdir() if (time := snapshot_time(p.name))] if zone.is_dir() else []
+    if not times:
+        return None
+    return load(zone / snapshot_name(max(times)), table, max(times))
+
+
+def load(folder: Path, table: str, time: datetime) -> Landed:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return Landed(table, time, folder, tuple(LandedFile(**f) for f in manifest["files"]))

@@ -1,0 +1,153 @@
+"""The Spark session: the one that is there (a notebook, Databricks, spark-submit), or a local one made for the job.
+
+The only module that may reach under the DataFrame API.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.lake import Lake
+
+# What the code relies on, whatever session it meets: set on a session of our own, never on the user's.
+REQUIRED = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "false",
+    "spark.sql.csv.parser.columnPruning.enabled": "false",  # a pruned parser overlooks ragged rows
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).
+    "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+}
+
+# A laptop's session, for small and frequent runs: measured in docs/decisions/0004-local-session.md.
+_CORES = str(min(os.cpu_count() or 2, 8))
+LOCAL = {
+    "spark.master": f"local[{_CORES}]",
+    "spark.sql.shuffle.partitions": _CORES,
+    "spark.default.parallelism": _CORES,
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": _CORES,
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.memory": "3g",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.sql.streaming.stopTimeout": "60s",
+    # C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a
+    # minute and stops compilation; hence the explicit size.
+    # Compiling a stage costs more than it saves on a few thousand rows.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.driver.extraJavaOptions": (
+        "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m -Duser.timezone=UTC"
+    ),
+}
+
+
+def defaults() -> dict[str, str]:
+    """`spark-defaults.conf` of the package: Delta's packages, extension and catalog, for any master."""
+    text = resources.files("lakehouse").joinpath("spark-defaults.conf").read_text(encoding="utf-8")
+    pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    return {key: value.strip() for key, value in pairs}
+
+
+def session(lake: Lake, app: str, verbose: bool = False) -> SparkSession:
+    """The session to work in.
+
+    Raises:
+        ConfigError: the session that is there does not know Delta.
+        InfrastructureError: no JVM could be started.
+    """
+    spark = SparkSession.getActiveSession()
+    if spark is None:
+        spark = _start(lake, app, verbose)
+    _require_delta(spark)
+    return isolated(spark)
+
+
+def isolated(spark: SparkSession) -> SparkSession:
+    """A session of its own on the same cluster: its settings and temporary views are seen by nobody else."""
+    own = spark.newSession()
+    for key, value in REQUIRED.items():
+        own.conf.set(key, value)
+    return own
+
+
+def jvm_pid(spark: SparkSession) -> int | None:
+    """The driver JVM's process id, where there is one on this machine (None under Spark Connect)."""
+    try:
+        return int(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]
+    except Exception:  # Spark Connect has no JVM to ask; what it raises depends on its version
+        return None
+
+
+def _start(lake: Lake, app: str, verbose: bool) -> SparkSession:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
+    builder = SparkSession.builder.appName(app)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    settings = defaults() if submitted else defaults() | LOCAL
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    log = lake.state("logs", "spark.log")
+    try:
+        with _jvm_output_to(log, unless=verbose or submitted):
+            spark = builder.getOrCreate()
+    except Exception as error:
+        raise InfrastructureError(
+            f"Spark did not start: {_first_line(error)}",
+            expected="Java 17 or later, and the Delta packages in reach at first use",
+            where=str(log) if log.exists() else "",
+            next_step=f"read {log}, or run again with --verbose",
+        ) from error
+    spark.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
+    return spark
+
+
+def _require_delta(spark: SparkSession) -> None:
+    if "io.delta" not in spark.conf.get("spark.sql.extensions", ""):  # type: ignore[operator]
+        raise ConfigError(
+            "this Spark session does not know Delta Lake",
+            expected="spark.sql.extensions with io.delta.sql.DeltaSparkSessionExtension",
+            next_step="spark-submit --properties-file conf/spark-defaults.conf jobs/run.py PIPELINE",
+        )
+    try:
+        spark.sql("SELECT 1 FROM VALUES (1)").schema  # noqa: B018  analysing loads the extensions
+    except Exception as error:
+        raise ConfigError(
+            f"Delta Lake's jars are not there: {_first_line(error)}",
+            next_step="spark-submit --properties-file conf/spark-defaults.conf jobs/run.py PIPELINE",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+_redirect = threading.Lock()
+
+
+@contextmanager
+def _jvm_output_to(log: Path, unless: bool) -> Iterator[None]:
+    """Let the JVM that is started inside inherit a log file as its stderr: nobody reads Ivy's resolution report."""
+    if unless:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _redirect, log.open("ab") as file:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

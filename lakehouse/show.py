@@ -1,0 +1,128 @@
+"""How results look: tables for people on stdout, one JSON document for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lakehouse.errors import Exit, LakehouseError
+
+if TYPE_CHECKING:
+    from lakehouse.stages import Outcome, Report, Run
+    from lakehouse.verify import Check
+
+_COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}
+
+
+def _out() -> Console:
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def _err() -> Console:
+    return Console(file=sys.stderr, highlight=False)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
+
+
+def error(raised: LakehouseError, as_json: bool) -> int:
+    """Print an error's block; returns its exit code."""
+    if as_json:
+        parts = {k: getattr(raised, k) for k in ("found", "expected", "where", "next_step")}
+        _print_json({"error": parts, "exit_code": int(raised.exit_code)})
+    _err().print(Text(raised.block(), style="red"), soft_wrap=True)
+    return int(raised.exit_code)
+
+
+def progress(outcome: Outcome) -> None:
+    """One line as soon as something is done."""
+    counts = " ".join(f"{k} {v:,}" for k, v in outcome.counts.items() if v)
+    line = f"{outcome.stage:<8} {outcome.name:<28} {outcome.status:<12} {outcome.seconds:6.1f} s  {counts}"
+    _err().print(Text(line.rstrip(), style=_COLOURS.get(outcome.code, "red")), soft_wrap=True)
+    if outcome.note and outcome.code:
+        _err().print(Text(_indented(outcome.note), style=_COLOURS.get(outcome.code, "red")), soft_wrap=True)
+
+
+def report(done: Report, as_json: bool) -> None:
+    """The end of a run: what became of each table and model."""
+    if as_json:
+        outcomes = [vars(o) | {"code": int(o.code)} for o in done.outcomes]
+        _print_json({**vars(done), "outcomes": outcomes, "exit_code": int(done.code)})
+        return
+    if done.nothing_new:
+        _out().print(f"{done.pipeline}: nothing new ({done.seconds:.2f} s)")
+        return
+    table = Table(title=f"{done.pipeline}, run {done.run_id}", title_justify="left", box=None, pad_edge=False)
+    for column in ("stage", "name", "status"):
+        table.add_column(column)
+    counted = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
+    for column in (*counted, "seconds"):
+        table.add_column(column.replace("_", " "), justify="right")
+    for o in done.outcomes:
+        numbers = [f"{o.counts[c]:,}" if c in o.counts else "" for c in counted]
+        table.add_row(o.stage, o.name, o.status, *numbers, f"{o.seconds:.1f}", style=_COLOURS.get(o.code, "red"))
+    _out().print(table)
+    for o in done.outcomes:
+        if o.note and (o.code or o.stage in ("extract", "ingest")):
+            _out().print(f"{o.stage} {o.name} {o.status}:\n{_indented(o.note)}", soft_wrap=True)
+    _out().print(f"{done.seconds:.1f} s, exit code {int(done.code)}")
+
+
+def valid(run: Run, as_json: bool) -> None:
+    models = {name: plan.strategy for name, plan in run.plans.items()}
+    if as_json:
+        _print_json(
+            {"pipeline": run.pipeline.name, "valid": True, "tables": list(run.pipeline.tables), "models": models}
+        )
+        return
+    _out().print(f"{run.pipeline.name}: {len(run.pipeline.tables)} tables, {len(models)} models, nothing to mend")
+
+
+def checks(found: list[Check], as_json: bool) -> None:
+    """What `verify` found."""
+    if as_json:
+        _print_json({"checks": [vars(c) for c in found], "failed": sum(c.result == "failed" for c in found)})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "check", "of", "result", "figures"):
+        table.add_column(column, overflow="fold")
+    for c in found:
+        table.add_row(c.invariant, c.what, c.name, c.result, c.figures, style="red" if c.result == "failed" else "")
+    _out().print(table)
+
+
+def document(found: dict[str, Any], as_json: bool) -> None:
+    """A view: its plain values as lines, its lists as tables."""
+    if as_json:
+        _print_json(found)
+        return
+    out = _out()
+    for key, value in found.items():
+        if not isinstance(value, list):
+            out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
+        elif value:
+            columns = [c for c in value[0] if any(row[c] not in (None, "", [], {}) for row in value)]
+            table = Table(title=key, title_justify="left", box=None, pad_edge=False)
+            for column in columns:
+                table.add_column(column.replace("_", " "), overflow="fold")
+            for row in value:
+                table.add_row(*[_cell(row[c]) for c in columns])
+            out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _indented(text: str) -> str:
+    return "\n".join("    " + line for line in text.splitlines())

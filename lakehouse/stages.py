@@ -1,0 +1,370 @@
+"""The stages, and a run over all of them. In order:
+
+    hold the lake -> nothing new? done, without a JVM
+    extract   the source's new snapshots          -> landing
+    ingest    each landed snapshot, against bronze -> raw, ledger
+    bronze    the ledger's accepted change sets    -> bronze
+    silver    what changed in bronze               -> silver
+    gold      what changed in silver               -> gold
+    leave the clean mark
+
+Every table and model is attempted; what became of each is an `Outcome`, and the exit code is the worst of theirs.
+From a notebook: `lakehouse.run("conf/loyalty")`, or one stage: `lakehouse.silver("conf/loyalty", "silver.clientes")`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from time import monotonic as time_now
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import clean, config, lock
+from lakehouse.config import Pipeline
+from lakehouse.errors import ConfigError, Exit, worst
+from lakehouse.extract import extract as extract_table
+from lakehouse.failures import understood
+from lakehouse.lake import Lake
+from lakehouse.plan import Plan, in_order
+from lakehouse.plan import plan as plan_of
+from lakehouse.strict_model import did_you_mean
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.models import Model
+
+STAGES = ("extract", "ingest", "bronze", "silver", "gold")
+_SIDE_BY_SIDE = 4  # tables at once: the driver plans one while the executors work on another
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did for one table or model.
+
+    Attributes:
+        status: a word: `accepted`, `unchanged`, `held`, `rejected`, `applied`, `current`, `row-wise`, `full`, ...
+        counts: rows, by what was done to them.
+        seconds: wall time.
+        code: the exit code it asks for.
+        note: the reason, the warning or the error, as people read it.
+    """
+
+    stage: str
+    name: str
+    status: str
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    code: Exit = Exit.OK
+    note: str = ""
+
+
+Told = Callable[[Outcome], None]
+
+
+@dataclass
+class Report:
+    """A run, or a single stage: what became of everything, and the exit code."""
+
+    pipeline: str
+    run_id: str
+    outcomes: list[Outcome] = field(default_factory=list)
+    nothing_new: bool = False
+    seconds: float = 0.0
+
+    @property
+    def code(self) -> int:
+        return worst(o.code for o in self.outcomes)
+
+
+@dataclass
+class Run:
+    """One command at work on one lake."""
+
+    pipeline: Pipeline
+    names: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    full_refresh: bool = False
+    verbose: bool = False
+    told: Told = lambda outcome: None
+    id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
+    held: lock.Lock | None = None
+
+    @cached_property
+    def lake(self) -> Lake:
+        assert isinstance(self.pipeline.lake, str)
+        return Lake(str(Path(self.pipeline.lake).absolute()))
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        from lakehouse.session import jvm_pid, session
+
+        spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose)
+        if self.held:
+            self.held.note_jvm(jvm_pid(spark))
+        return spark
+
+    @cached_property
+    def plans(self) -> dict[str, Plan]:
+        return plans(self.pipeline)
+
+    def tables(self) -> list[str]:
+        """The tables that the command is narrowed to."""
+        named = [n for n in self.names if n in self.pipeline.tables]
+        return named if self.names else list(self.pipeline.tables)
+
+    def models(self, layer: str) -> list[list[str]]:
+        """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
+        own = {m: p for m, p in self.plans.items() if m.startswith(f"{layer}.")}
+        wanted = {m for m in own if not self.names or m in self.names}
+        return [chosen for group in in_order(own) if (chosen := [m for m in group if m in wanted])]
+
+
+def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:
+    """Read the pipeline and check that it, and the names, can be worked with.
+
+    Raises:
+        ConfigError: with all that stands in the way.
+    """
+    pipeline = config.load(path)
+    if missing := config.not_yet(pipeline):
+        raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
+    run = Run(pipeline, tuple(names), **options)
+    known = [*pipeline.tables, *run.plans]
+    if unknown := [n for n in run.names if n not in known]:
+        near = "".join(did_you_mean(n, known) for n in unknown[:1])
+        raise ConfigError(
+            f"{pipeline.name} has no {', '.join(unknown)}{near}",
+            expected=f"tables or models: {', '.join(known)}",
+            where=str(pipeline.path),
+        )
+    return run
+
+
+def plans(pipeline: Pipeline) -> dict[str, Plan]:
+    """Every model, understood; and that what it reads is there, in its own layer or one before.
+
+    Raises:
+        ConfigError: naming the model and its file.
+    """
+    found: dict[str, Plan] = {}
+    layers = {"silver": pipeline.silver, "gold": pipeline.gold}
+    for layer, models in layers.items():
+        for short, model in models.items():
+            file = str(pipeline.folder / layer / f"{short}.sql")
+            found[f"{layer}.{short}"] = plan_of(f"{layer}.{short}", pipeline.sql(layer, short), tuple(model.keys), file)
+    readable = {f"bronze.{t}" for t in pipeline.tables} | {f"silver.{m}" for m in pipeline.silver}
+    for name, plan in found.items():
+        allowed = readable | ({f"gold.{m}" for m in pipeline.gold} if name.startswith("gold.") else set())
+        if strangers := [r for r in plan.inputs if r not in allowed]:
+            near = did_you_mean(strangers[0], sorted(allowed))
+            raise ConfigError(
+                f"{name} reads {', '.join(strangers)}, which the pipeline does not have{near}",
+                expected=f"one of {', '.join(sorted(allowed))}",
+                where=str(pipeline.folder / f"{name.replace('.', '/', 1)}.sql"),
+            )
+    in_order(found)
+    return found
+
+
+# --- a command, from its lock to its report ---------------------------------------------------------------------
+
+
+def perform(run: Run, stages: Iterable[str]) -> Report:
+    """Hold the lake and do these stages.
+
+    Raises:
+        LakeBusy: another run holds it.
+    """
+    report, began = Report(run.pipeline.name, run.id), time_now()
+    wanted = tuple(stages)
+    with holding(run, " ".join(wanted) if wanted != STAGES else "run"):
+        whole = wanted == STAGES and not run.names and not run.full_refresh
+        if whole and clean.is_clean(run.pipeline, run.lake):
+            report.nothing_new = True
+        else:
+            before = clean.seen(run.pipeline, run.lake) if whole else {}
+            clean.unmark(run.lake)
+            for stage in wanted:
+                for outcome in _STAGES[stage](run):
+                    report.outcomes.append(outcome)
+            if whole and report.code == Exit.OK:
+                clean.mark(run.lake, before, run.pipeline)
+    report.seconds = time_now() - began
+    return report
+
+
+def approve(run: Run, table: str, time: datetime) -> Report:
+    """Accept a held snapshot with the guards off.
+
+    Raises:
+        ConfigError: it is not held, or no longer the newest.
+    """
+    from lakehouse import ingest as ingesting
+    from lakehouse.session import isolated
+
+    report, began = Report(run.pipeline.name, run.id), time_now()
+    with holding(run, f"approve {table}"):
+        clean.unmark(run.lake)
+        done = ingesting.approve(isolated(run.spark), run.pipeline, run.lake, table, time, run.id)
+        report.outcomes += _ingested(done)
+    report.seconds = time_now() - began
+    return report
+
+
+@contextmanager
+def holding(run: Run, doing: str) -> Iterator[None]:
+    """Hold the run's lake, and have the session say which JVM works on it."""
+    with lock.hold(run.lake, run.id, doing) as held:
+        run.held = held
+        yield
+
+
+def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
+    """Do `work` for each name, several at once. What it raises becomes an outcome, so that the others are attempted."""
+
+    def attempt(name: str) -> list[Outcome]:
+        began = time_now()
+        try:
+            outcomes = list(work(name))
+        except Exception as error:
+            known = understood(error, verbose=run.verbose)
+            outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.block())]
+        spent = (time_now() - began) / max(len(outcomes), 1)
+        timed = [replace(o, seconds=round(spent, 2)) for o in outcomes]
+        for outcome in timed:
+            run.told(outcome)
+        return timed
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return [outcome for outcomes in pool.map(attempt, names) for outcome in outcomes]
+
+
+# --- the stages -------------------------------------------------------------------------------------------------
+
+
+def _extract(run: Run) -> list[Outcome]:
+    now = datetime.now(timezone.utc)
+
+    def work(name: str) -> Iterator[Outcome]:
+        done = extract_table(run.pipeline, run.lake, name, now, run.as_of)
+        status = "landed" if done.landed else "nothing new"
+        yield Outcome("extract", name, status, {"snapshots": len(done.landed)}, note="\n".join(done.warnings))
+
+    return side_by_side(run, "extract", run.tables(), work)
+
+
+def _ingest(run: Run) -> list[Outcome]:
+    from lakehouse import ledger
+    from lakehouse.ingest import ingest
+    from lakehouse.session import isolated
+
+    spark = run.spark
+    ledger.create(spark, run.lake)
+
+    def work(name: str) -> Iterator[Outcome]:
+        return _ingested(ingest(isolated(spark), run.pipeline, run.lake, name, run.id))
+
+    return side_by_side(run, "ingest", run.tables(), work)
+
+
+def _ingested(done: Any) -> Iterator[Outcome]:
+    """One outcome a decision; a snapshot that waits for approval is told again on every run."""
+    for entry in done.entries:
+        code, note = Exit.OK, entry.reason or ""
+        if entry.status == "held":
+            code = Exit.HELD
+        elif entry.status == "rejected" and entry not in done.late:
+            code = Exit.REFUSED
+        yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note)
+    if done.held and done.held not in done.entries:
+        yield Outcome("ingest", done.table, "held", done.held.counts, code=Exit.HELD, note=done.held.reason or "")
+    if not done.entries and not done.held:
+        yield Outcome("ingest", done.table, "nothing new")
+
+
+def _bronze(run: Run) -> list[Outcome]:
+    from lakehouse import bronze
+    from lakehouse.session import isolated
+
+    spark = run.spark
+
+    def work(name: str) -> Iterator[Outcome]:
+        done = bronze.refresh(isolated(spark), run.lake, name, run.pipeline.tables[name], run.full_refresh)
+        counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
+        status = "healed" if done.healed else "applied" if done.commits else "current"
+        yield Outcome("bronze", name, status, counts, note=done.healed)
+
+    return side_by_side(run, "bronze", run.tables(), work)
+
+
+def _models(run: Run, layer: str) -> list[Outcome]:
+    from lakehouse.models import refresh
+    from lakehouse.session import isolated
+
+    spark, outcomes = run.spark, list[Outcome]()
+    prepared = models(run)
+
+    def work(name: str) -> Iterator[Outcome]:
+        done = refresh(isolated(spark), run.lake, prepared[name], run.full_refresh)
+        counts = {k: getattr(done.written, k) for k in ("inserted", "updated", "deleted")}
+        yield Outcome(layer, name, done.how, counts, note=done.why)
+
+    for group in run.models(layer):
+        outcomes += side_by_side(run, layer, group, work)
+    return outcomes
+
+
+def models(run: Run) -> dict[str, Model]:
+    """The pipeline's models, with the keys of their inputs and the parameters of this run."""
+    from lakehouse.ledger import newest_accepted
+    from lakehouse.models import Model
+
+    keys = {f"bronze.{name}": tuple(t.keys) for name, t in run.pipeline.tables.items()}
+    keys |= {name: plan.keys for name, plan in run.plans.items()}
+    parameters = {"as_of": newest_accepted(run.spark, run.lake), "business_timezone": run.pipeline.business_timezone}
+    return {name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters) for name, plan in run.plans.items()}
+
+
+_STAGES: dict[str, Callable[[Run], list[Outcome]]] = {
+    "extract": _extract,
+    "ingest": _ingest,
+    "bronze": _bronze,
+    "silver": lambda run: _models(run, "silver"),
+    "gold": lambda run: _models(run, "gold"),
+}
+
+
+# --- for notebooks ----------------------------------------------------------------------------------------------
+
+
+def run(pipeline: str | Path, *names: str, **options: Any) -> Report:
+    """All stages in order.
+
+    Args:
+        pipeline: a folder with pipeline.yml, or that file.
+        names: tables and models to narrow the run to.
+        options: `as_of`, `full_refresh`, `verbose`, as on the command line.
+
+    Raises:
+        ConfigError, LakeBusy: nothing was begun. What goes wrong later is in the report.
+    """
+    return perform(open_run(pipeline, names, **options), STAGES)
+
+
+def _stage(stage: str) -> Callable[..., Report]:
+    def one(pipeline: str | Path, *names: str, **options: Any) -> Report:
+        return perform(open_run(pipeline, names, **options), (stage,))
+
+    one.__name__ = one.__qualname__ = stage
+    one.__doc__ = f"The stage `{stage}` alone; arguments, result and errors as of `run`."
+    return one
+
+
+extract, ingest, bronze, silver, gold = map(_stage, STAGES)

@@ -1,0 +1,109 @@
+"""What people ask a lake: documents of plain values, for the command line to print as tables or as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from lakehouse import delta, ledger, quarantine
+from lakehouse.errors import ConfigError
+from lakehouse.ledger import Entry
+from lakehouse.stages import Run
+
+
+def status(run: Run) -> dict[str, Any]:
+    """Where every table and model stands, how old that is, and what waits for somebody."""
+    spark, lake = run.spark, run.lake
+    histories = ledger.read(spark, lake, run.tables())
+    tables = []
+    for name, history in histories.items():
+        last, newest = history.last_accepted, history.newest_decided
+        head = delta.head(spark, lake.bronze(name))
+        tables.append(
+            {
+                "table": name,
+                "sequence": last.sequence if last else None,
+                "snapshot_time": _iso(last.snapshot_time) if last else None,
+                "age_seconds": _age(last.snapshot_time) if last else None,
+                "newest": newest.status if newest else None,
+                "held": _iso(history.held.snapshot_time) if history.held else None,
+                "quarantined": last.quarantined if last else None,
+                "bronze_sequence": ((head.progress() or {}).get("sequence") if head else None),
+                "note": _note(last, newest),
+            }
+        )
+    return {"pipeline": run.pipeline.name, "lake": lake.root, "tables": tables, "models": _models(run)}
+
+
+def _note(last: Entry | None, newest: Entry | None) -> str | None:
+    """What the newest decision was about, or what the last accepted snapshot was accepted in spite of."""
+    if newest and newest.status in ("held", "rejected"):
+        return newest.reason
+    return last.reason if last else None
+
+
+def _models(run: Run) -> list[dict[str, Any]]:
+    found = []
+    for name in (m for layer in ("silver", "gold") for group in run.models(layer) for m in group):
+        head = delta.head(run.spark, run.lake.model(name))
+        progress = (head.progress() if head else None) or {}
+        inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
+        heads = {relation: delta.head(run.spark, run.lake.model(relation)) for relation in inputs}
+        waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.changed_since(inputs[r])]
+        found.append(
+            {
+                "model": name,
+                "version": head.version if head else None,
+                "inputs": inputs,
+                "waiting": waiting if progress else run.plans[name].inputs,
+                "strategy": run.plans[name].strategy,
+            }
+        )
+    return found
+
+
+def history(run: Run, table: str) -> dict[str, Any]:
+    """Every decision about a table's snapshots, oldest first."""
+    entries = ledger.read(run.spark, run.lake, [table])[table].entries
+    return {"pipeline": run.pipeline.name, "table": table, "entries": [_document(e) for e in entries]}
+
+
+def quarantined(run: Run, table: str) -> dict[str, Any]:
+    """The rows of a table that wait to be mended, newest first."""
+    history = ledger.read(run.spark, run.lake, [table])[table]
+    last = history.last_accepted.sequence if history.last_accepted else 0
+    rows = quarantine.current(run.spark, run.lake, table, last or 0)
+    shown = rows.where(~F.col("resolved")).orderBy(F.desc("first_sequence"), "line", "row_hash").limit(1000)
+    return {
+        "pipeline": run.pipeline.name,
+        "table": table,
+        "unresolved": rows.where(~F.col("resolved")).count(),
+        "resolved": rows.where("resolved").count(),
+        "rows": [row.asDict() for row in shown.drop("row_hash").collect()],
+    }
+
+
+def one_table(run: Run) -> str:
+    """The one table that a verb is about.
+
+    Raises:
+        ConfigError: none or several are named.
+    """
+    tables = [n for n in run.names if n in run.pipeline.tables]
+    if len(tables) != 1 or len(run.names) != 1:
+        raise ConfigError(f"{len(run.names)} names", expected=f"one table of {', '.join(run.pipeline.tables)}")
+    return tables[0]
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    return {k: _iso(v) if isinstance(v, datetime) else v for k, v in vars(entry).items()}
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _age(time: datetime) -> int:
+    return int((datetime.now(timezone.utc) - time).total_seconds())

@@ -1,0 +1,28 @@
+"""One Spark for the whole test run; whoever uses the fixture needs a JVM, whoever does not runs without.
+
+The session is the product's own local one, with fewer partitions: `lakehouse` picks it up as the active session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse import session
+from lakehouse.lake import Lake
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    lake = Lake(str(tmp_path_factory.mktemp("spark")))
+    own = session.session(lake, "tests")
+    yield own
+    own.stop()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
