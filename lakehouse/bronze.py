@@ -14,13 +14,13 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, ledger
+from lakehouse import delta
 from lakehouse.changes import CDC_COLUMNS, DELETE
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
-from lakehouse.merge import Written, make_equal
+from lakehouse.merge import LOCAL_ROWS, Written, make_equal
 from lakehouse.session import isolated
 from lakehouse.snapshot import schema
 
@@ -66,24 +66,27 @@ def columns(spark: SparkSession, lake: Lake, name: str) -> list[str]:
     return delta.read(spark, lake.bronze(name)).columns
 
 
-def refresh(spark: SparkSession, lake: Lake, name: str, table: Table, whole: bool = False) -> Applied:
+def refresh(
+    spark: SparkSession, lake: Lake, name: str, table: Table, history: History, size: int, whole: bool = False
+) -> Applied:
     """Bring a table to the ledger's last accepted sequence: the stage's entry point.
 
     Args:
+        history: what the ledger says of the table.
+        size: of its newest snapshot, in bytes.
         whole: compare it with the fold of all change sets, whatever its position says.
     """
-    if not delta.exists(spark, lake.ledger):
+    if whole and history.accepted:
+        return _heal(spark, lake, name, table, history.accepted, "asked for")
+    if _is_current(spark, lake, name, history):
         return Applied()
-    if whole:
-        accepted = ledger.read(spark, lake, [name])[name].accepted
-        return _heal(spark, lake, name, table, accepted, "asked for") if accepted else Applied()
     results: list[Applied] = []
     failures: list[Exception] = []
 
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
-            own = isolated(batch.sparkSession)
-            results.append(apply_pending(own, lake, name, table))
+            own = isolated(batch.sparkSession, size)
+            results.append(apply_pending(own, lake, name, table, history))
         except Exception as error:
             failures.append(error)
             raise
@@ -97,7 +100,16 @@ def refresh(spark: SparkSession, lake: Lake, name: str, table: Table, whole: boo
         shutil.rmtree(lake.state("bronze", name), ignore_errors=True)
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
-    return results[-1] if results else apply_pending(spark, lake, name, table)
+    return results[-1] if results else apply_pending(spark, lake, name, table, history)
+
+
+def _is_current(spark: SparkSession, lake: Lake, name: str, history: History) -> bool:
+    """Whether bronze is where the ledger is, so that the stream need not be started."""
+    pending = [e for e in history.accepted if e.changes or e.sequence == 1]
+    head = delta.head(spark, lake.bronze(name)) if pending else None
+    progress = head.progress() if head else None
+    last = pending[-1].sequence if pending else None
+    return not pending or (progress is not None and progress["sequence"] == last)
 
 
 def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
@@ -114,16 +126,13 @@ def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[Data
     query.awaitTermination()
 
 
-def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History | None = None) -> Applied:
+def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History) -> Applied:
     """Apply the accepted change sets that bronze has not got yet, in sequence.
-
-    Args:
-        history: the table's ledger, if the caller has just read it.
 
     Raises:
         InfrastructureError: a change set does not hold the rows that the ledger says.
     """
-    accepted = (history or ledger.read(spark, lake, [name])[name]).accepted
+    accepted = history.accepted
     if not accepted:
         return Applied()
     last = accepted[-1].sequence or 0
@@ -159,7 +168,8 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     keys = list(table.keys)
     wanted = changes.where(F.col("_cdc_operation") != DELETE)
     progress = {"stage": "bronze", "sequence": entry.sequence}
-    return make_equal(spark, lake.bronze(name), wanted, keys, progress, touched=changes.select(*keys))
+    touched, few = changes.select(*keys), entry.changes <= LOCAL_ROWS
+    return make_equal(spark, lake.bronze(name), wanted, keys, progress, touched, few)
 
 
 def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:

@@ -265,10 +265,14 @@ def not_yet(pipeline: Pipeline) -> list[str]:
     if not isinstance(pipeline.source, Files):
         wanted.append(f"source.type: {pipeline.source.type}")
     for name, table in pipeline.tables.items():
+        if table.format != "csv":
+            wanted.append(f"tables.{name}.format: {table.format}")
         if table.scd != 1:
             wanted.append(f"tables.{name}.scd: {table.scd}")
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")
+    for layer, models in (("silver", pipeline.silver), ("gold", pipeline.gold)):
+        wanted += [f"{layer}.{name}.expect: expectations" for name, model in models.items() if model.expect]
     if pipeline.publish:
         wanted.append("publish: publishing")
     return [f"{want} is not available yet" for want in wanted]

@@ -26,7 +26,9 @@ HARMLESS = frozenset(
     | {"ADD CONSTRAINT", "DROP CONSTRAINT", "DOMAIN METADATA", "ROW TRACKING BACKFILL"}
 )
 
-TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "true"}
+# Deletion vectors double the time of a small MERGE (docs/decisions/0004-local-session.md) and spare rewriting
+# large files; a table starts without them.
+TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "false"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Head:
 
     id: str
     version: int
+    size: int  # bytes
     commits: tuple[Commit, ...]
 
     def progress(self) -> dict[str, Any] | None:
@@ -76,8 +79,8 @@ def head(spark: SparkSession, path: str, limit: int = 200) -> Head | None:
     table = DeltaTable.forPath(spark, path)
     rows = table.history(limit).select("version", "operation", "userMetadata").collect()
     commits = tuple(Commit(r.version, r.operation, _ours(r.userMetadata)) for r in rows)
-    table_id = table.detail().select("id").collect()[0].id
-    return Head(table_id, commits[0].version, commits)
+    detail = table.detail().select("id", "sizeInBytes").collect()[0]
+    return Head(detail.id, commits[0].version, detail.sizeInBytes, commits)
 
 
 def _ours(user_metadata: str | None) -> dict[str, Any]:

@@ -56,9 +56,9 @@ class Work:
         return self.pipeline.tables[self.name]
 
 
-def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str) -> Ingested:
+def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: History) -> Ingested:
     """Decide about every landed snapshot of a table that waits, oldest first."""
-    work = Work(spark, lake, pipeline, name, run_id, ledger.read(spark, lake, [name])[name])
+    work = Work(spark, lake, pipeline, name, run_id, history)
     decided = []
     for landed in waiting(lake, pipeline, name, work.history):
         entry = _decide(work, landed, guard=work.table.guard)

@@ -58,6 +58,11 @@ class Landed:
         return tuple((f.name, f.sha256) for f in self.files)
 
     @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(f.size for f in self.files)
+
+    @property
     def paths(self) -> list[Path]:
         return [self.folder / f.name for f in self.files]
 

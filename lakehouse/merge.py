@@ -6,6 +6,7 @@ no commit, so that any step may run again and nobody downstream sees a change th
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -19,7 +20,7 @@ from lakehouse import delta
 from lakehouse.errors import ConfigError
 
 _ACTION = "_action"
-_LOCAL_ROWS = 5_000  # up to here a difference is held by the driver: MERGE plans and reads it in a third of the time
+LOCAL_ROWS = 5_000  # up to here a difference is held by the driver: MERGE plans and reads it in a third of the time
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def make_equal(
     keys: list[str],
     progress: dict[str, Any],
     touched: DataFrame | None = None,
-    properties: dict[str, str] | None = None,
+    few: bool = False,
+    rebuild: bool = False,
 ) -> Written:
     """Make the table at `target` hold `wanted`, in at most one commit that carries `progress`.
 
@@ -47,20 +49,35 @@ def make_equal(
         spark: a session of the caller's own.
         wanted: rows with unique `keys` (nulls in keys are values) and all columns that the table is to have.
         touched: the keys to be made equal; a touched key without a wanted row is deleted. None: the whole table.
-        properties: of the table, should it have to be made, over `delta.TABLE_PROPERTIES`.
+        few: the difference is thought to be small, so the driver may ask for its rows at once.
+        rebuild: replace a table whose columns no longer fit, instead of refusing.
 
     Raises:
         ConfigError: a column has another type than the table's, or is gone.
     """
     if not delta.exists(spark, target):
-        return _create(spark, target, wanted, progress, delta.TABLE_PROPERTIES | (properties or {}))
-    evolve(spark, target, wanted)
+        return _create(spark, target, wanted, progress, "error")
+    if misfits := _misfits(spark, target, wanted):
+        if rebuild:
+            return _create(spark, target, wanted, progress, "overwrite")
+        raise ConfigError(
+            f"the columns of {target} changed: {'; '.join(misfits)}",
+            expected="the same columns, or new ones added",
+            where=target,
+            next_step="run the same stage for it again, with --full-refresh",
+        )
+    _add_columns(spark, target, wanted)
     current = delta.read(spark, target).select(*wanted.columns)
     if touched is not None:
         current = current.alias("c").join(touched.alias("t"), on=_same_keys("c", "t", keys), how="left_semi")
-    actions = difference(current, wanted, keys).persist(StorageLevel.MEMORY_AND_DISK)
+    actions = difference(current, wanted, keys)
+    if few and (rows := actions.limit(LOCAL_ROWS + 1).toArrow()).num_rows <= LOCAL_ROWS:
+        counted = Counter(rows.column(_ACTION).to_pylist())
+        return _apply(spark, target, spark.createDataFrame(rows, actions.schema), counted, keys, progress, "none")
+    actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        return _apply(spark, target, actions, keys, progress)
+        counted = Counter({row[_ACTION]: row["count"] for row in actions.groupBy(_ACTION).count().collect()})
+        return _apply(spark, target, actions, counted, keys, progress, "auto")
     finally:
         actions.unpersist()
 
@@ -78,58 +95,55 @@ def difference(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFr
     return both.select(action.alias(_ACTION), *picked).where(F.col(_ACTION).isNotNull())
 
 
-def _create(
-    spark: SparkSession, target: str, wanted: DataFrame, progress: dict[str, Any], properties: dict[str, str]
-) -> Written:
+def _create(spark: SparkSession, target: str, wanted: DataFrame, progress: dict[str, Any], mode: str) -> Written:
+    writer = wanted.write.format("delta").options(**delta.TABLE_PROPERTIES).mode(mode)
     with delta.committing(spark, progress):
-        wanted.write.format("delta").options(**properties).mode("error").save(target)
+        (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(target)
     return Written(inserted=delta.read(spark, target).count(), committed=True)
 
 
-def _apply(spark: SparkSession, target: str, actions: DataFrame, keys: list[str], progress: dict[str, Any]) -> Written:
-    counted = {row[_ACTION]: row["count"] for row in actions.groupBy(_ACTION).count().collect()}
-    total = sum(counted.values())
-    if not total:
+def _apply(
+    spark: SparkSession,
+    target: str,
+    actions: DataFrame,
+    counted: Counter[str],
+    keys: list[str],
+    progress: dict[str, Any],
+    materialize: str,
+) -> Written:
+    if not counted:
         return Written()
-    local = total <= _LOCAL_ROWS
-    source = spark.createDataFrame(actions.toArrow(), actions.schema) if local else actions
-    spark.conf.set("spark.databricks.delta.merge.materializeSource", "none" if local else "auto")
+    # MERGE reads its source twice: rows held by the driver are the same each time, a plan has to be written down.
+    spark.conf.set("spark.databricks.delta.merge.materializeSource", materialize)
     columns = [c for c in actions.columns if c != _ACTION]
     assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
     with delta.committing(spark, progress):
         (
             DeltaTable.forPath(spark, target)
             .alias("t")
-            .merge(source.alias("s"), _same_keys("t", "s", keys))
+            .merge(actions.alias("s"), _same_keys("t", "s", keys))
             .whenMatchedDelete(f"s.{_ACTION} = 'D'")
             .whenMatchedUpdate(f"s.{_ACTION} = 'U'", assigned)
             .whenNotMatchedInsert(f"s.{_ACTION} = 'I'", assigned)
             .execute()
         )
-    return Written(counted.get("I", 0), counted.get("U", 0), counted.get("D", 0), committed=True)
+    return Written(counted["I"], counted["U"], counted["D"], committed=True)
 
 
-def evolve(spark: SparkSession, target: str, wanted: DataFrame) -> None:
-    """Add to the table the columns that only `wanted` has.
-
-    Raises:
-        ConfigError: a column has another type than the table's, or is gone.
-    """
-    have = {f.name: f.dataType for f in delta.read(spark, target).schema}
+def _misfits(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
+    """The table's columns that `wanted` lacks, or has with another type."""
     want = {f.name: f.dataType for f in wanted.schema}
-    changed = [
-        f"{n}: {have[n].simpleString()} is now {want[n].simpleString()}"
-        for n in have.keys() & want.keys()
-        if have[n] != want[n]
-    ]
-    gone = [f"{n} is gone" for n in have.keys() - want.keys()]
-    if changed or gone:
-        raise ConfigError(
-            f"the columns of {target} changed: {'; '.join(sorted(changed + gone))}",
-            expected="the same columns, or nullable ones added",
-            where=target,
-            next_step="rebuild it with --full-refresh",
-        )
+    found = []
+    for field in delta.read(spark, target).schema:
+        if field.name not in want:
+            found.append(f"{field.name} is gone")
+        elif field.dataType != want[field.name]:
+            found.append(f"{field.name}: {field.dataType.simpleString()} is now {want[field.name].simpleString()}")
+    return found
+
+
+def _add_columns(spark: SparkSession, target: str, wanted: DataFrame) -> None:
+    have = delta.read(spark, target).columns
     added = [f"`{f.name}` {f.dataType.simpleString()}" for f in wanted.schema if f.name not in have]
     if added:
         spark.sql(f"ALTER TABLE {delta.name(target)} ADD COLUMNS ({', '.join(added)})")

@@ -22,7 +22,7 @@ from lakehouse import delta
 from lakehouse.delta import Head
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
-from lakehouse.merge import Written, make_equal
+from lakehouse.merge import LOCAL_ROWS, Written, make_equal
 from lakehouse.plan import Plan
 
 # Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
@@ -67,12 +67,13 @@ class Model:
         return {p: self.parameters[p] for p in self.plan.parameters}
 
 
-def refresh(spark: SparkSession, lake: Lake, model: Model, whole: bool = False) -> Refreshed:
+def refresh(spark: SparkSession, lake: Lake, model: Model, small: bool, whole: bool = False) -> Refreshed:
     """Bring a model up to date with its inputs.
 
     Args:
         spark: a session of the caller's own.
-        whole: compute it whole, whatever changed.
+        small: the lake holds little data.
+        whole: compute it whole, whatever changed, and replace the table if its columns changed.
 
     Raises:
         DataRefused: two rows with one key.
@@ -96,11 +97,14 @@ def refresh(spark: SparkSession, lake: Lake, model: Model, whole: bool = False) 
         else:
             try:
                 wanted, touched = _row_wise(spark, lake, model, relation, images, inputs[relation])
-                return _written(spark, target, model, wanted, touched, state, "row-wise", "")
+                few = images.count() <= LOCAL_ROWS
+                written = _write(spark, target, model, wanted, state, touched, few)
+                return Refreshed(model.name, "row-wise", "", written)
             finally:
                 images.unpersist()
     wanted = select(spark, model, {r: delta.read(spark, lake.model(r), h.version) for r, h in inputs.items()})
-    return _written(spark, target, model, wanted, None, state, "full", why_whole or model.plan.reason)
+    written = _write(spark, target, model, wanted, state, None, small, rebuild=whole)
+    return Refreshed(model.name, "full", why_whole or model.plan.reason, written)
 
 
 def select(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]) -> DataFrame:
@@ -181,21 +185,21 @@ def _row_wise(
     return everything.join(touched, on=same, how="left_semi"), touched
 
 
-def _written(
+def _write(
     spark: SparkSession,
     target: str,
     model: Model,
     wanted: DataFrame,
-    touched: DataFrame | None,
     state: dict[str, Any],
-    how: str,
-    why: str,
-) -> Refreshed:
+    touched: DataFrame | None,
+    few: bool,
+    rebuild: bool = False,
+) -> Written:
     _refuse_doubled_keys(model, wanted)
-    written = make_equal(spark, target, wanted, list(model.plan.keys), state, touched)
+    written = make_equal(spark, target, wanted, list(model.plan.keys), state, touched, few, rebuild)
     if not written.committed:
         delta.record_progress(spark, target, state)
-    return Refreshed(model.name, how, why, written)
+    return written
 
 
 def _refuse_doubled_keys(model: Model, wanted: DataFrame) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+from delta.tables import DeltaTable
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigError, InfrastructureError
@@ -24,10 +26,19 @@ REQUIRED = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "false",
     "spark.sql.csv.parser.columnPruning.enabled": "false",  # a pruned parser overlooks ragged rows
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader's, unlike INT96
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
 }
+
+# For work on little data: compiling code and planning anew by what a stage produced cost more than they save.
+SMALL = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+SMALL_BYTES = 32 << 20
 
 # A laptop's session, for small and frequent runs: measured in docs/decisions/0004-local-session.md.
 _CORES = str(min(os.cpu_count() or 2, 8))
@@ -45,8 +56,6 @@ LOCAL = {
     "spark.sql.streaming.stopTimeout": "60s",
     # C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a
     # minute and stops compilation; hence the explicit size.
-    # Compiling a stage costs more than it saves on a few thousand rows.
-    "spark.sql.codegen.wholeStage": "false",
     "spark.driver.extraJavaOptions": (
         "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m -Duser.timezone=UTC"
     ),
@@ -70,14 +79,19 @@ def session(lake: Lake, app: str, verbose: bool = False) -> SparkSession:
     spark = SparkSession.getActiveSession()
     if spark is None:
         spark = _start(lake, app, verbose)
-    _require_delta(spark)
+    _require_delta(spark, lake)
     return isolated(spark)
 
 
-def isolated(spark: SparkSession) -> SparkSession:
-    """A session of its own on the same cluster: its settings and temporary views are seen by nobody else."""
+def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
+    """A session of its own on the same cluster: its settings and temporary views are seen by nobody else.
+
+    Args:
+        size: bytes of the data it is for, if known: little data gets settings that plan less.
+    """
     own = spark.newSession()
-    for key, value in REQUIRED.items():
+    small = SMALL if size is not None and size < SMALL_BYTES else {}
+    for key, value in (REQUIRED | small).items():
         own.conf.set(key, value)
     return own
 
@@ -92,9 +106,11 @@ def jvm_pid(spark: SparkSession) -> int | None:
 
 def _start(lake: Lake, app: str, verbose: bool) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit: its JVM is up, and its settings stand
+    given = dict(SparkConf().getAll()) if submitted else {}
+    is_local = given.get("spark.master", "local").startswith("local")
+    settings = defaults() | (LOCAL if is_local else {}) | given
     builder = SparkSession.builder.appName(app)
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    settings = defaults() if submitted else defaults() | LOCAL
     for key, value in settings.items():
         builder = builder.config(key, value)
     log = lake.state("logs", "spark.log")
@@ -112,26 +128,27 @@ def _start(lake: Lake, app: str, verbose: bool) -> SparkSession:
     return spark
 
 
-def _require_delta(spark: SparkSession) -> None:
-    if "io.delta" not in spark.conf.get("spark.sql.extensions", ""):  # type: ignore[operator]
+def _require_delta(spark: SparkSession, lake: Lake) -> None:
+    try:
+        DeltaTable.isDeltaTable(spark, lake.ledger)
+        extensions = spark.conf.get("spark.sql.extensions", "") or ""
+    except Exception as error:  # what is raised for a class that is not there depends on how Spark is reached
+        extensions, reason = "", f": {_first_line(error)}"
+    else:
+        reason = ""
+    if "io.delta" not in extensions:
         raise ConfigError(
-            "this Spark session does not know Delta Lake",
-            expected="spark.sql.extensions with io.delta.sql.DeltaSparkSessionExtension",
+            f"this Spark session does not know Delta Lake{reason}",
+            expected="the packages, extension and catalog of conf/spark-defaults.conf",
             next_step="spark-submit --properties-file conf/spark-defaults.conf jobs/run.py PIPELINE",
         )
-    try:
-        spark.sql("SELECT 1 FROM VALUES (1)").schema  # noqa: B018  analysing loads the extensions
-    except Exception as error:
-        raise ConfigError(
-            f"Delta Lake's jars are not there: {_first_line(error)}",
-            next_step="spark-submit --properties-file conf/spark-defaults.conf jobs/run.py PIPELINE",
-        ) from error
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+_LOG_BYTES = 10 << 20
 _redirect = threading.Lock()
 
 
@@ -142,6 +159,8 @@ def _jvm_output_to(log: Path, unless: bool) -> Iterator[None]:
         yield
         return
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
     with _redirect, log.open("ab") as file:
         sys.stderr.flush()
         kept = os.dup(2)

@@ -9,7 +9,7 @@
     leave the clean mark
 
 Every table and model is attempted; what became of each is an `Outcome`, and the exit code is the worst of theirs.
-From a notebook: `lakehouse.run("conf/loyalty")`, or one stage: `lakehouse.silver("conf/loyalty", "silver.clientes")`.
+From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silver("conf/loyalty", "silver.clientes")`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import clean, config, lock
+from lakehouse import clean, config, landing, lock
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError, Exit, worst
 from lakehouse.extract import extract as extract_table
@@ -118,6 +118,11 @@ class Run:
         """The tables that the command is narrowed to."""
         named = [n for n in self.names if n in self.pipeline.tables]
         return named if self.names else list(self.pipeline.tables)
+
+    def size(self, *tables: str) -> int:
+        """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
+        found = [landing.newest(self.lake, table) for table in tables]
+        return sum(landed.size for landed in found if landed)
 
     def models(self, layer: str) -> list[list[str]]:
         """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
@@ -267,9 +272,11 @@ def _ingest(run: Run) -> list[Outcome]:
 
     spark = run.spark
     ledger.create(spark, run.lake)
+    histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
-        return _ingested(ingest(isolated(spark), run.pipeline, run.lake, name, run.id))
+        own = isolated(spark, run.size(name))
+        return _ingested(ingest(own, run.pipeline, run.lake, name, run.id, histories[name]))
 
     return side_by_side(run, "ingest", run.tables(), work)
 
@@ -290,13 +297,16 @@ def _ingested(done: Any) -> Iterator[Outcome]:
 
 
 def _bronze(run: Run) -> list[Outcome]:
-    from lakehouse import bronze
+    from lakehouse import bronze, ledger
     from lakehouse.session import isolated
 
     spark = run.spark
+    histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
-        done = bronze.refresh(isolated(spark), run.lake, name, run.pipeline.tables[name], run.full_refresh)
+        size, table = run.size(name), run.pipeline.tables[name]
+        own = isolated(spark, size)
+        done = bronze.refresh(own, run.lake, name, table, histories[name], size, run.full_refresh)
         counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
         status = "healed" if done.healed else "applied" if done.commits else "current"
         yield Outcome("bronze", name, status, counts, note=done.healed)
@@ -306,13 +316,14 @@ def _bronze(run: Run) -> list[Outcome]:
 
 def _models(run: Run, layer: str) -> list[Outcome]:
     from lakehouse.models import refresh
-    from lakehouse.session import isolated
+    from lakehouse.session import SMALL_BYTES, isolated
 
     spark, outcomes = run.spark, list[Outcome]()
-    prepared = models(run)
+    prepared, size = models(run), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
-        done = refresh(isolated(spark), run.lake, prepared[name], run.full_refresh)
+        own = isolated(spark, size)
+        done = refresh(own, run.lake, prepared[name], size < SMALL_BYTES, run.full_refresh)
         counts = {k: getattr(done.written, k) for k in ("inserted", "updated", "deleted")}
         yield Outcome(layer, name, done.how, counts, note=done.why)
 

@@ -1,0 +1,73 @@
+"""`make bench`: the whole loyalty run as its users feel it: cold, with a small change, with no change.
+
+Each figure is the wall time of one process of the command line, JVM start included, as the median of several rounds.
+Beside each stands a floor measured in the same round: a process that starts the same Spark session and writes one
+Delta table of one row. The ratio travels from machine to machine; the seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sys.exit(main())"]
+FLOOR = """
+import sys
+from lakehouse.lake import Lake
+from lakehouse.session import session
+lake = Lake(sys.argv[1])
+session(lake, "floor").range(1).write.format("delta").save(lake.at("one"))
+"""
+
+
+def timed(command: list[str], env: dict[str, str]) -> float:
+    """Seconds of a process that has to succeed."""
+    began = time.monotonic()
+    subprocess.run(command, env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def one_round(snapshots: list[Path], work: Path) -> dict[str, float]:
+    source, lake = work / "source", work / "lake"
+    env = os.environ | {"LAKE_ROOT": str(lake), "LOYALTY_SOURCE": str(source)}
+    run = [*COMMAND, "run", "conf/loyalty"]
+    seconds = {}
+    for name, snapshot in zip(("cold", "changed"), snapshots, strict=True):
+        shutil.copytree(snapshot, source / snapshot.name)
+        seconds[name] = timed(run, env)
+    seconds["unchanged"] = timed(run, env)
+    seconds["floor"] = timed([sys.executable, "-c", FLOOR, str(work / "floor")], env)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--transactions", type=int, default=800)
+    parser.add_argument("--clients", type=int, default=150)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "snapshots"
+        size = ["--transactions", str(options.transactions), "--clients", str(options.clients)]
+        subprocess.run([sys.executable, ROOT / "samples" / "generate.py", made, *size], check=True)
+        snapshots = sorted(p for p in made.iterdir() if p.is_dir())
+        rounds = [one_round(snapshots, Path(folder) / f"round-{n}") for n in range(options.rounds)]
+    print(f"loyalty, {options.transactions:,} transactions, median of {options.rounds} (least to most), seconds")
+    for name in ("cold", "changed", "unchanged", "floor"):
+        all_of = sorted(r[name] for r in rounds)
+        ratio = statistics.median(r[name] / r["floor"] for r in rounds)
+        print(
+            f"{name:<10} {statistics.median(all_of):7.2f}  ({all_of[0]:.2f} to {all_of[-1]:.2f})   {ratio:5.2f} x floor"
+        )
+
+
+if __name__ == "__main__":
+    main()

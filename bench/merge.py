@@ -1,0 +1,57 @@
+"""What a small MERGE costs by the settings of docs/decisions/0004-local-session.md: seconds, first and median.
+
+One process, one session; a table of 4,000 rows, 20 of them updated at a time, as bronze and silver do it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from pyspark.sql import functions as F
+
+from lakehouse import delta, session
+from lakehouse.lake import Lake
+from lakehouse.merge import make_equal
+
+VECTORS = {"delta.enableDeletionVectors": "true"}
+CASES: dict[str, tuple[dict[str, str], int | None]] = {
+    "deletion vectors, ordinary settings": (VECTORS, None),
+    "no deletion vectors, ordinary settings": ({}, None),
+    "no deletion vectors, settings for little data": ({}, 0),
+}
+
+
+def measure(lake: Lake, name: str, properties: dict[str, str], size: int | None, times: int) -> list[float]:
+    spark = session.isolated(session.session(lake, "bench"), size)
+    path = lake.at(name.replace(" ", "-").replace(",", ""))
+    rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
+    delta.TABLE_PROPERTIES |= {"delta.enableDeletionVectors": "false"} | properties
+    make_equal(spark, path, rows, ["id"], {"sequence": 0})
+    seconds = []
+    for n in range(times):
+        changed = rows.where(F.col("value").between(20 * n, 20 * n + 19)).withColumn("value", F.col("value") + 5_000)
+        began = time.monotonic()
+        written = make_equal(spark, path, changed, ["id"], {"sequence": n + 1}, changed.select("id"), few=True)
+        seconds.append(time.monotonic() - began)
+        assert written.updated == 20, written
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=8)
+    times = parser.parse_args().times
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(str(Path(folder)))
+        measure(lake, "warm-up", {}, None, 3)
+        for name, (properties, size) in CASES.items():
+            seconds = measure(lake, name, properties, size, times)
+            print(f"{name:<48} first {seconds[0]:5.2f}  median {statistics.median(seconds[1:]):5.2f}")
+
+
+if __name__ == "__main__":
+    main()
