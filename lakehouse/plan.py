@@ -8,50 +8,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
+from lakehouse import functions
 from lakehouse.errors import ConfigError
 
 LAYERS = ("bronze", "silver", "gold")
 PARAMETERS = ("as_of", "business_timezone")
 
-# The same inputs must always give the same rows; these give others by the clock, by chance or by the order of reading.
-_UNSTABLE = frozenset(
-    [
-        "now",
-        "current_timestamp",
-        "current_date",
-        "curdate",
-        "localtimestamp",
-        "unix_timestamp",
-        "rand",
-        "randn",
-        "random",
-        "uuid",
-        "shuffle",
-        "randstr",
-        "uniform",
-        "input_file_name",
-        "monotonically_increasing_id",
-        "spark_partition_id",
-        "current_user",
-        "session_user",
-        "first",
-        "first_value",
-        "last",
-        "last_value",
-        "any_value",
-        "approx_count_distinct",
-        "approx_percentile",
-        "percentile_approx",
-        "approx_top_k",
-    ]
-)
-_UNSTABLE_WORDS = {TokenType.CURRENT_TIMESTAMP, TokenType.CURRENT_DATE, TokenType.CURRENT_TIME, TokenType.CURRENT_USER}
+_MOMENTS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a relation's name stands: its first and last character, and the alias that has to follow its new name."""
+
+    relation: str
+    first: int
+    last: int
+    alias: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +40,7 @@ class Plan:
 
     Attributes:
         model: `silver.clientes`.
-        places: where each relation's name stands in the text: (first, last) character, both included.
+        places: where each relation's name stands in the text.
         keys: the columns that tell its rows apart.
         unique: whether the SQL itself makes `keys` unique (it groups by them).
         strategy: `row-wise` or `full`.
@@ -71,7 +51,7 @@ class Plan:
 
     model: str
     sql: str
-    places: tuple[tuple[str, int, int], ...]
+    places: tuple[Place, ...]
     keys: tuple[str, ...]
     unique: bool
     strategy: str
@@ -81,7 +61,7 @@ class Plan:
 
     @property
     def inputs(self) -> list[str]:
-        return sorted({relation for relation, _, _ in self.places})
+        return sorted({place.relation for place in self.places})
 
     @property
     def sql_hash(self) -> str:
@@ -95,8 +75,8 @@ class Plan:
     def text(self, names: Mapping[str, str]) -> str:
         """The SQL with each relation's name replaced by `names[relation]`."""
         text = self.sql
-        for relation, first, last in sorted(self.places, key=lambda p: p[1], reverse=True):
-            text = text[:first] + names[relation] + text[last + 1 :]
+        for place in sorted(self.places, key=lambda p: p.first, reverse=True):
+            text = text[: place.first] + names[place.relation] + place.alias + text[place.last + 1 :]
         return text
 
 
@@ -118,7 +98,7 @@ def plan(model: str, sql: str, keys: tuple[str, ...], where: str) -> Plan:
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
     query = statements[0]
-    _refuse_unstable(model, tokens, where)
+    _refuse_unstable(model, query, tokens, where)
     places = _places(model, query, where)
     grouped = _group_keys(query)
     found = keys or grouped
@@ -128,23 +108,23 @@ def plan(model: str, sql: str, keys: tuple[str, ...], where: str) -> Plan:
             expected="`keys` in pipeline.yml, or a GROUP BY whose columns are selected",
             where=where,
         )
-    if _has_totals(query) and not _has_grouping_id(query):
+    if _has_totals(query) and not any(map(_is_grouping_id, query.expressions)):
         raise ConfigError(
             f"{model} has totals that cannot be told from rows with a NULL dimension",
             expected="GROUPING_ID() among the selected columns, with GROUPING SETS, ROLLUP or CUBE",
             where=where,
             next_step="select GROUPING_ID() AS grouping_id",
         )
-    obstacle = _not_row_wise(query, places)
+    obstacle = _not_row_wise(query, places, tokens)
     return Plan(
         model=model,
         sql=sql,
         places=places,
         keys=tuple(found),
-        unique=bool(grouped) and {k.lower() for k in grouped} <= {k.lower() for k in found},
+        unique=_groups_once(query, tokens) and {k.lower() for k in grouped} <= {k.lower() for k in found},
         strategy="full" if obstacle else "row-wise",
         reason=obstacle or "projections and filters of one table",
-        columns_of={} if obstacle else _plain_columns(query),
+        columns_of=_plain_columns(query) if not obstacle and isinstance(query, exp.Select) else {},
         parameters=_parameters(model, query, where),
     )
 
@@ -166,18 +146,31 @@ def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
     return groups
 
 
-def _refuse_unstable(model: str, tokens: list[Token], where: str) -> None:
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        called = following is not None and following.token_type is TokenType.L_PAREN
-        if token.token_type in _UNSTABLE_WORDS or (called and token.text.lower() in _UNSTABLE):
-            raise ConfigError(
-                f"{model} uses {token.text}: the same inputs would not always give the same rows",
-                expected="functions of the inputs alone; :as_of is the newest accepted snapshot's time",
-                where=f"{where}:{token.line}",
-            )
+def _calls(tokens: list[Token]) -> list[Token]:
+    """The names that stand before a parenthesis, as the author spells them: a parser may have renamed them."""
+    named = pairwise(tokens)
+    calls = [t for t, after in named if after.token_type is TokenType.L_PAREN and t.text.isidentifier()]
+    return [t for t in calls if t.text.lower() not in functions.STRUCTURE]
 
 
-def _places(model: str, query: exp.Query, where: str) -> tuple[tuple[str, int, int], ...]:
+def _refuse_unstable(model: str, query: exp.Query, tokens: list[Token], where: str) -> None:
+    found = [t for t in _calls(tokens) if t.text.lower() in functions.UNSTABLE]
+    found += [t for t in tokens if t.token_type is not TokenType.STRING and t.text.lower() in functions.UNSTABLE_WORDS]
+    for before, token in pairwise(tokens):
+        follows = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
+        if follows and token.token_type is TokenType.STRING and token.text.strip().lower() in _MOMENTS:
+            found.append(token)
+    if query.find(exp.TableSample):
+        found += [t for t in tokens if t.text.lower() == "tablesample"]
+    if found:
+        raise ConfigError(
+            f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
+            expected="functions of the inputs alone; :as_of is the newest accepted snapshot's time",
+            where=f"{where}:{found[0].line}",
+        )
+
+
+def _places(model: str, query: exp.Query, where: str) -> tuple[Place, ...]:
     ctes = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
     places = []
     for table in query.find_all(exp.Table):
@@ -191,7 +184,9 @@ def _places(model: str, query: exp.Query, where: str) -> tuple[tuple[str, int, i
                 where=where,
             )
         first, last = table.args["db"].meta["start"], table.this.meta["end"]
-        places.append((f"{layer}.{short}", first, last))
+        # Columns may be spelled with the bare name of a table that has no alias.
+        alias = "" if table.alias else f" AS `{short}`"
+        places.append(Place(f"{layer}.{short}", first, last, alias))
     if not places:
         raise ConfigError(f"{model} reads no table", expected="a SELECT over the lake's tables", where=where)
     return tuple(places)
@@ -221,12 +216,26 @@ def _group_keys(query: exp.Query) -> tuple[str, ...]:
             by_position = isinstance(key, exp.Literal) and key.name == str(position)
             if by_position or key == bare or (isinstance(key, exp.Column) and key.name == projection.alias):
                 names[key.sql()] = projection.alias_or_name
-        if isinstance(bare, exp.GroupingId) or (isinstance(bare, exp.Anonymous) and bare.name.lower() == "grouping_id"):
+        if _is_grouping_id(projection):
             names["grouping_id()"] = projection.alias_or_name
     return tuple(dict.fromkeys(names.values())) if {k.sql() for k in wanted} <= names.keys() else ()
 
 
 _TOTALS = (exp.GroupingSets, exp.Rollup, exp.Cube)
+
+
+def _groups_once(query: exp.Query, tokens: list[Token]) -> bool:
+    """Whether each combination of the grouping keys surely comes out once."""
+    group = query.args.get("group") if isinstance(query, exp.Select) else None
+    if group is None or any(t.text.lower() in functions.GENERATORS for t in _calls(tokens)):
+        return False
+    selected = {p.unalias().sql() for p in query.expressions}
+    # `GROUP BY shop` may mean a column of the table instead of the one selected under that name.
+    if any(not isinstance(k, exp.Literal) and k.sql() not in selected for k in _grouping_expressions(group)):
+        return False
+    totals = list(group.find_all(*_TOTALS))
+    sets = [part.sql() for total in totals for part in total.expressions]
+    return len(totals) <= 1 and len(sets) == len(set(sets))
 
 
 def _grouping_expressions(group: exp.Group) -> list[exp.Expression]:
@@ -254,8 +263,9 @@ def _has_totals(query: exp.Query) -> bool:
     return group is not None and group.find(*_TOTALS) is not None
 
 
-def _has_grouping_id(query: exp.Query) -> bool:
-    return any("grouping_id" in p.unalias().sql("spark").lower() for p in query.expressions)
+def _is_grouping_id(projection: exp.Expression) -> bool:
+    bare = projection.unalias()
+    return isinstance(bare, exp.GroupingId) or (isinstance(bare, exp.Anonymous) and bare.name.lower() == "grouping_id")
 
 
 # What makes a row of the result depend on more than one row of one table, by sqlglot's names.
@@ -270,10 +280,15 @@ _CLAUSES = {
     "offset": "OFFSET",
     "laterals": "LATERAL VIEW",
 }
-_EXPRESSIONS = {exp.Window: "a window function", exp.AggFunc: "an aggregate", exp.UDTF: "a table function"}
+_EXPRESSIONS: dict[type[exp.Expr], str] = {
+    exp.Window: "a window function",
+    exp.AggFunc: "an aggregate",
+    exp.UDTF: "a table function",
+    exp.Pivot: "PIVOT or UNPIVOT",
+}
 
 
-def _not_row_wise(query: exp.Query, places: tuple[tuple[str, int, int], ...]) -> str:
+def _not_row_wise(query: exp.Query, places: tuple[Place, ...], tokens: list[Token]) -> str:
     """What keeps a model from being a function of single rows of one table; empty if nothing does."""
     if not isinstance(query, exp.Select):
         return "a set operation at the top"
@@ -285,13 +300,16 @@ def _not_row_wise(query: exp.Query, places: tuple[tuple[str, int, int], ...]) ->
             return clause
     if len(places) > 1 or sum(1 for _ in query.find_all(exp.Select)) > 1:
         return "a subquery"
-    return ""
+    unknown = [t.text for t in _calls(tokens) if t.text.lower() not in functions.SCALAR]
+    return f"{unknown[0]}(), which is not known to be a function of single rows" if unknown else ""
 
 
-def _plain_columns(query: exp.Query) -> dict[str, str]:
+def _plain_columns(query: exp.Select) -> dict[str, str]:
+    """Output columns that are a column of the table as it is, by name; a struct's field is not one."""
+    table = next(query.find_all(exp.Table))
     columns = {}
     for projection in query.expressions:
         bare = projection.unalias()
-        if isinstance(bare, exp.Column):
+        if isinstance(bare, exp.Column) and bare.table.lower() in ("", table.alias_or_name.lower()):
             columns[projection.alias_or_name.lower()] = bare.name.lower()
     return columns

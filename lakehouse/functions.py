@@ -1,0 +1,69 @@
+"""Spark SQL's functions, by what a model may do with them. Names as authors write them, in lower case."""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The same inputs must always give the same rows; these give others by the clock, by chance, by the reader, by order.
+UNSTABLE = _words(
+    """
+    any_value approx_count_distinct approx_percentile approx_top_k curdate current_catalog current_database
+    current_date current_schema current_time current_timestamp current_timezone current_user first first_value
+    input_file_name java_method last last_value localtimestamp monotonically_increasing_id now percentile_approx
+    rand randn random randstr reflect session_user shuffle spark_partition_id try_reflect uniform unix_timestamp
+    user uuid
+    """
+)
+
+# Those of them that need no parenthesis.
+UNSTABLE_WORDS = _words(
+    """
+    current_date current_time current_timestamp current_user localtimestamp session_user
+    """
+)
+
+# They make several rows of one.
+GENERATORS = _words(
+    """
+    explode explode_outer inline inline_outer json_tuple posexplode posexplode_outer stack variant_explode
+    """
+)
+
+# Functions of single rows: what is known to be one, since any other name could be an aggregate.
+SCALAR = _words(
+    """
+    abs acos acosh add_months array array_compact array_contains array_distinct array_except array_intersect
+    array_join array_max array_min array_position array_remove array_size array_sort array_union arrays_overlap
+    ascii asin asinh atan atan2 atanh base64 bigint bin binary bit_count bit_length boolean bround btrim
+    cardinality cast cbrt ceil ceiling char char_length character_length chr coalesce concat concat_ws contains
+    conv convert_timezone cos cosh cot crc32 csc date date_add date_diff date_format date_from_unix_date
+    date_part date_sub date_trunc dateadd datediff datepart day dayname dayofmonth dayofweek dayofyear decimal
+    decode degrees double e element_at elt encode endswith equal_null exp expm1 extract factorial filter
+    find_in_set flatten float floor forall format_number format_string from_csv from_json from_unixtime
+    from_utc_timestamp get get_json_object getbit greatest hash hex hour hypot if ifnull ilike initcap instr int
+    isnan isnotnull isnull json_array_length json_object_keys last_day lcase least left len length levenshtein
+    like ln locate log log10 log1p log2 lower lpad ltrim luhn_check make_date make_timestamp map map_keys
+    map_values mask md5 minute mod month monthname months_between named_struct nanvl negative next_day not
+    nullif nullifzero nvl nvl2 octet_length overlay parse_url pi pmod position positive pow power quarter
+    radians regexp regexp_count regexp_extract regexp_extract_all regexp_instr regexp_like regexp_replace
+    regexp_substr repeat replace reverse right rint rlike round rpad rtrim sec second sequence sha sha1 sha2
+    shiftleft shiftright sign signum sin sinh size slice smallint sort_array soundex space split split_part sqrt
+    startswith string struct substr substring substring_index tan tanh timestamp timestamp_micros
+    timestamp_millis timestamp_seconds timestampadd timestampdiff tinyint to_char to_csv to_date to_json
+    to_number to_timestamp to_unix_timestamp to_utc_timestamp transform translate trim trunc try_add try_cast
+    try_divide try_element_at try_multiply try_subtract try_to_date try_to_number try_to_timestamp typeof ucase
+    unbase64 unhex unix_date unix_micros unix_millis unix_seconds upper url_decode url_encode weekday weekofyear
+    width_bucket xxhash64 year zeroifnull zip_with
+    """
+)
+
+# Words that stand before a parenthesis and call nothing.
+STRUCTURE = _words(
+    """
+    and as between by case distinct div else except exists filter from group having in intersect interval is
+    like not null on or order over partition rlike select sets then union using values when where with within
+    """
+)

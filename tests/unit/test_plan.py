@@ -1,0 +1,404 @@
+"""Reading a model: what it depends on, its keys, how it can be kept up to date, and what no model may say."""
+
+from __future__ import annotations
+
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from lakehouse.errors import ConfigError
+from lakehouse.plan import Plan, in_order, plan
+
+ROW_WISE = ("row-wise", "projections and filters of one table")
+T = "FROM silver.t AS t"
+
+
+def understand(sql: str, *keys: str, model: str = "silver.m") -> Plan:
+    return plan(model, sql, keys, "silver/m.sql")
+
+
+def refusal(sql: str, *keys: str) -> ConfigError:
+    with pytest.raises(ConfigError) as refused:
+        understand(sql, *keys)
+    assert refused.value.where.startswith("silver/m.sql")
+    assert "silver.m" in refused.value.found
+    return refused.value
+
+
+# Strategy
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT t.id {T}",
+        "SELECT id FROM silver.t",
+        f"SELECT t.id, upper(t.name) AS name, CASE WHEN t.v > 0 THEN 1 END AS sign {T} WHERE t.v IS NOT NULL",
+        f"SELECT t.id, t.at > :as_of AS late, from_utc_timestamp(t.at, :business_timezone) AS at {T}",
+        f"SELECT t.id, transform(t.tags, tag -> upper(tag)) AS tags, size(filter(t.tags, x -> x > 1)) AS n {T}",
+        f"SELECT * {T};",
+        f"-- GROUP BY\nSELECT t.id, 'JOIN' AS word, t.limit AS `distinct` {T} /* LIMIT 1 */",
+    ],
+)
+def test_projections_and_filters_of_one_table_go_row_by_row(sql: str) -> None:
+    found = understand(sql, "id")
+
+    assert (found.strategy, found.reason) == ROW_WISE
+    assert found.inputs == ["silver.t"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        (f"SELECT t.id, count(*) AS n {T} GROUP BY t.id", "GROUP BY"),
+        (f"SELECT DISTINCT t.id {T}", "DISTINCT"),
+        (f"SELECT t.id {T} JOIN silver.u AS u ON u.id = t.id", "JOIN"),
+        (f"SELECT t.id {T} LEFT ANTI JOIN silver.u AS u ON u.id = t.id", "JOIN"),
+        ("SELECT t.id FROM silver.t AS t, silver.u AS u", "JOIN"),
+        (f"SELECT t.id {T} ORDER BY t.id LIMIT 3", "LIMIT"),
+        (f"SELECT t.id {T} ORDER BY t.id OFFSET 3", "OFFSET"),
+        (f"SELECT t.id, e {T} LATERAL VIEW explode(t.tags) AS e", "LATERAL VIEW"),
+        (f"WITH c AS (SELECT t.id {T}) SELECT c.id FROM c", "WITH"),
+        (f"SELECT t.id {T} UNION ALL SELECT t.id {T}", "a set operation at the top"),
+        (f"SELECT t.id {T} EXCEPT SELECT u.id FROM silver.u AS u", "a set operation at the top"),
+        (f"SELECT t.id, row_number() OVER (ORDER BY t.id) AS n {T}", "a window function"),
+        (f"SELECT t.id {T} QUALIFY row_number() OVER (PARTITION BY t.id ORDER BY t.v) = 1", "QUALIFY"),
+        (f"SELECT t.id {T} WHERE t.id IN (SELECT u.id FROM silver.u AS u)", "a subquery"),
+        (f"SELECT t.id {T} WHERE EXISTS (SELECT 1 {T})", "a subquery"),
+        (f"SELECT q.id FROM (SELECT t.id {T}) AS q", "a subquery"),
+        (f"SELECT t.id, explode(t.tags) AS tag {T}", "a table function"),
+    ],
+)
+def test_what_needs_more_than_a_row_is_computed_whole_and_the_clause_named(sql: str, reason: str) -> None:
+    found = understand(sql, "id")
+
+    assert (found.strategy, found.reason) == ("full", reason)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *("count(*)", "sum(t.v)", "avg(t.v)", "max(t.v)", "max_by(t.v, t.w)", "count_if(t.v > 0)", "median(t.v)"),
+        *("bool_or(t.v > 0)", "collect_set(t.v)", "percentile(t.v, 0.5)", "stddev(t.v)", "corr(t.v, t.w)"),
+        *("mean(t.v)", "std(t.v)", "try_sum(t.v)", "try_avg(t.v)", "every(t.v > 0)", "some(t.v > 0)", "any(t.v > 0)"),
+        *("histogram_numeric(t.v, 5)", "hll_sketch_agg(t.v)"),
+    ],
+)
+def test_an_aggregate_over_everything_is_no_function_of_single_rows(function: str) -> None:
+    found = understand(f"SELECT 1 AS id, {function} AS total {T}", "id")
+
+    assert found.strategy == "full"
+    assert found.reason == "an aggregate" or f"{function.partition('(')[0]}()" in found.reason
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("select", "group_by", "keys"),
+    [
+        ("t.day AS day, t.shop AS shop", "t.day, t.shop", ("day", "shop")),
+        ("t.shop, t.day", "t.day, t.shop", ("shop", "day")),
+        ("day, shop", "day, shop", ("day", "shop")),
+        ("date_trunc('DAY', t.at) AS day", "date_trunc('DAY', t.at)", ("day",)),
+        ("date_trunc('DAY', t.at) AS day", "1", ("day",)),
+        ("upper(t.shop) AS s", "1, upper(t.shop)", ("s",)),
+        ("t.day, t.shop, GROUPING_ID() AS g", "GROUPING SETS ((t.day, t.shop), (t.day), ())", ("day", "shop", "g")),
+        ("t.day, t.shop, grouping_id() AS g", "ROLLUP (t.day, t.shop)", ("day", "shop", "g")),
+        ("t.day, t.shop, grouping_id() AS g", "t.day, t.shop WITH ROLLUP", ("day", "shop", "g")),
+        ("t.day, t.shop, grouping_id(t.day, t.shop) AS g", "CUBE (t.day, t.shop)", ("day", "shop", "g")),
+        ("t.day, t.shop, grouping_id() AS g", "t.day, ROLLUP (t.shop)", ("day", "shop", "g")),
+    ],
+)
+def test_the_keys_are_what_the_group_by_makes_unique(select: str, group_by: str, keys: tuple[str, ...]) -> None:
+    found = understand(f"SELECT {select}, count(*) AS n {T} GROUP BY {group_by}")
+
+    assert found.keys == keys
+    assert found.unique
+
+
+def test_keys_as_configured_come_before_those_of_the_group_by() -> None:
+    sql = f"SELECT t.day AS day, t.shop AS shop, max(t.id) AS id {T} GROUP BY t.day, t.shop"
+
+    assert understand(sql, "id").keys == ("id",)
+    assert not understand(sql, "id").unique
+    assert not understand(sql, "day").unique
+    assert understand(sql, "shop", "Day", "id").unique
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT t.id {T}",
+        f"SELECT t.day, count(*) AS n {T} GROUP BY t.day, t.shop",
+        f"SELECT count(*) AS n {T}",
+        f"SELECT q.day FROM (SELECT t.day, count(*) AS n {T} GROUP BY t.day) AS q",
+        f"SELECT t.day, count(*) AS n {T} GROUP BY t.day UNION ALL SELECT t.day, 0 {T}",
+    ],
+)
+def test_a_model_without_keys_is_refused(sql: str) -> None:
+    assert "no keys" in refusal(sql).found
+
+
+def test_a_key_named_by_its_alias_is_one_but_has_to_be_checked() -> None:
+    """Only Spark knows whether the table has a column of that name, by which it would group instead."""
+    found = understand(f"SELECT date_trunc('DAY', t.at) AS day, count(*) AS n {T} GROUP BY day")
+
+    assert (found.keys, found.unique) == (("day",), False)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        # Spark groups by the table's column of that name, not by the one selected under it.
+        f"SELECT upper(t.shop) AS shop, count(*) AS n {T} GROUP BY shop",
+        f"SELECT t.shop AS shop, explode(collect_list(t.v)) AS v {T} GROUP BY t.shop",
+        f"SELECT t.shop AS shop, GROUPING_ID() AS g, count(*) AS n {T} GROUP BY GROUPING SETS ((t.shop), (t.shop))",
+        f"SELECT t.shop AS shop, GROUPING_ID() > 0 AS g, count(*) AS n {T} GROUP BY ROLLUP (t.shop)",
+    ],
+)
+def test_keys_that_the_sql_does_not_make_unique_are_not_said_to_be(sql: str) -> None:
+    """Refusing such a model would be right too; only `unique` spares the check for doubled keys."""
+    try:
+        found = understand(sql)
+    except ConfigError:
+        return
+    assert not found.unique
+
+
+@pytest.mark.parametrize("totals", ["GROUPING SETS ((t.a, t.b), ())", "ROLLUP (t.a, t.b)", "CUBE (t.a, t.b)"])
+@pytest.mark.parametrize("selected", ["", ", 'grouping_id' AS g", ", GROUPING(t.a) AS g"])
+@pytest.mark.parametrize("keys", [(), ("a", "b")])
+def test_totals_without_a_grouping_id_are_refused(totals: str, selected: str, keys: tuple[str, ...]) -> None:
+    refused = refusal(f"SELECT t.a, t.b{selected}, count(*) AS n {T} GROUP BY {totals}", *keys)
+
+    assert "GROUPING_ID()" in f"{refused.expected} {refused.next_step}"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "now()",
+            "NOW ( )",
+            "current_timestamp()",
+            "current_timestamp",
+            "CURRENT_DATE",
+            "current_date()",
+            "curdate()",
+        ),
+        *("localtimestamp()", "unix_timestamp()", "rand()", "randn(1)", "random()", "uuid()", "shuffle(array(1, 2))"),
+        *("monotonically_increasing_id()", "spark_partition_id()", "input_file_name()", "current_user()", "user()"),
+        *("session_user", "any_value(t.v)", "`rand`()", "1 + (rand())"),
+        *("timestamp'now'", "date 'today'", "CAST('now' AS TIMESTAMP)", "reflect('java.util.UUID', 'randomUUID')"),
+    ],
+)
+def test_what_the_clock_chance_or_the_reader_decide_is_refused(word: str) -> None:
+    refusal(f"SELECT t.id,\n {word} AS v {T}", "id")
+
+
+def test_a_sample_is_left_to_chance_and_refused() -> None:
+    refusal("SELECT id FROM silver.t TABLESAMPLE (10 PERCENT)", "id")
+
+
+def test_the_refusal_names_the_function_and_its_line() -> None:
+    refused = refusal(f"SELECT t.id,\n  -- rand()\n  Rand() AS v {T}", "id")
+
+    assert "Rand" in refused.found
+    assert refused.where == "silver/m.sql:3"
+
+
+def test_the_same_words_in_names_texts_and_comments_are_no_functions() -> None:
+    sql = f"SELECT t.id, t.now, t.rand AS uuid, 'now()' AS first, `last` AS `rand()` {T} -- current_date"
+
+    assert understand(sql, "id").strategy == "row-wise"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "-- nothing",
+        f"SELECT t.id {T}; SELECT t.id {T}",
+        "INSERT INTO silver.t SELECT 1",
+        f"CREATE TABLE x AS SELECT t.id {T}",
+        "DELETE FROM silver.t",
+        "VALUES (1)",
+        "SELECT FROM WHERE",
+        f"SELECT (t.id {T}",
+        f"SELECT 'open {T}",
+    ],
+)
+def test_what_is_not_one_select_is_refused(sql: str) -> None:
+    assert "one SELECT" in refusal(sql, "id").expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("SELECT id FROM clientes", "clientes"),
+        ("SELECT id FROM raw.clientes", "raw.clientes"),
+        ("SELECT id FROM main.silver.clientes", "main.silver.clientes"),
+        (f"SELECT t.id {T} WHERE t.id IN (SELECT id FROM other.x)", "other.x"),
+        ("WITH c AS (SELECT id FROM silver.t) SELECT c.id FROM c JOIN d ON d.id = c.id", "d"),
+        ("SELECT id FROM range(10) AS r(id)", "range"),
+    ],
+)
+def test_a_relation_that_is_in_no_layer_is_refused_by_name(sql: str, named: str) -> None:
+    assert f"reads {named}" in refusal(sql, "id").found.lower()
+
+
+def test_a_model_that_reads_no_table_is_refused() -> None:
+    assert "reads no table" in refusal("SELECT 1 AS id", "id").found
+
+
+@pytest.mark.parametrize("sql", [f"SELECT t.id, :today AS v {T}", f"SELECT t.id {T} WHERE t.v = ?"])
+def test_a_parameter_that_nobody_gives_is_refused(sql: str) -> None:
+    refused = refusal(sql, "id")
+
+    assert ":as_of" in refused.expected
+    assert ":business_timezone" in refused.expected
+
+
+def test_the_parameters_used_are_known() -> None:
+    assert understand(f"SELECT t.id, ':as_of' AS v {T} -- :as_of", "id").parameters == frozenset()
+    assert understand(f"SELECT t.id {T} WHERE t.at < :as_of", "id").parameters == {"as_of"}
+
+
+# Names
+
+
+def named(sql: str) -> str:
+    found = understand(sql, "id")
+    return found.text({relation: f"<{relation}>" for relation in found.inputs})
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        (f"SELECT t.id {T}", "SELECT t.id FROM <silver.t> AS t"),
+        ("SELECT t.id FROM Silver . t t", "SELECT t.id FROM <silver.t> t"),
+        ("SELECT t.id FROM `silver`.`t` AS t", "SELECT t.id FROM <silver.t> AS t"),
+        (
+            "SELECT t.id FROM silver /* a */ . /* b */ t AS t -- silver.t",
+            "SELECT t.id FROM <silver.t> AS t -- silver.t",
+        ),
+        (
+            f"SELECT t.id, 'silver.t' AS a, \"silver.t\" AS b, t.silver AS `silver.t` {T}",
+            "SELECT t.id, 'silver.t' AS a, \"silver.t\" AS b, t.silver AS `silver.t` FROM <silver.t> AS t",
+        ),
+        (
+            "WITH t AS (SELECT a.id FROM silver.t AS a) SELECT t.id FROM t JOIN bronze.t AS bronze ON bronze.id = t.id",
+            "WITH t AS (SELECT a.id FROM <silver.t> AS a) "
+            "SELECT t.id FROM t JOIN <bronze.t> AS bronze ON bronze.id = t.id",
+        ),
+        (
+            "SELECT a.id FROM silver.t AS a JOIN silver.t AS b ON a.id = b.up JOIN silver.t_2 AS silver ON TRUE",
+            "SELECT a.id FROM <silver.t> AS a JOIN <silver.t> AS b ON a.id = b.up JOIN <silver.t_2> AS silver ON TRUE",
+        ),
+        (
+            f"SELECT t.id, 'São' AS s, (SELECT max(u.v) FROM gold.u AS u) AS v {T}\nWHERE t.name = 'silver.t'",
+            "SELECT t.id, 'São' AS s, (SELECT max(u.v) FROM <gold.u> AS u) AS v FROM <silver.t> AS t\n"
+            "WHERE t.name = 'silver.t'",
+        ),
+    ],
+)
+def test_only_relations_are_renamed_and_only_where_they_stand(sql: str, text: str) -> None:
+    assert named(sql) == text
+
+
+@pytest.mark.parametrize("sql", ["SELECT t.id FROM silver.t", "SELECT t.id FROM silver.t WHERE t.v > 0"])
+def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
+    text = understand(sql, "id").text({"silver.t": "_view_1"})
+
+    (table,) = sqlglot.parse_one(text, read="spark").find_all(exp.Table)
+    assert table.name == "_view_1"
+    assert table.alias_or_name == "t"
+
+
+# Keys of the input
+
+
+@pytest.mark.parametrize(
+    ("select", "keys", "input_keys", "kept"),
+    [
+        ("t.id", ("id",), ("id",), True),
+        ("t.id AS key", ("key",), ("id",), True),
+        ("t.Id AS KEY", ("key",), ("iD",), True),
+        ("t.a, t.b", ("a", "b"), ("b", "a"), True),
+        ("t.a, t.b", ("a", "b"), ("a",), True),
+        ("t.a, t.b", ("a",), ("a", "b"), False),
+        ("upper(t.id) AS id", ("id",), ("id",), False),
+        ("t.other AS id", ("id",), ("id",), False),
+        ("CAST(t.id AS INT) AS id", ("id",), ("id",), False),
+        ("*", ("id",), ("id",), False),  # it does, but only Spark could say so
+    ],
+)
+def test_a_model_keeps_its_inputs_keys_if_they_are_among_its_own_as_they_are(
+    select: str, keys: tuple[str, ...], input_keys: tuple[str, ...], kept: bool
+) -> None:
+    assert understand(f"SELECT {select} {T}", *keys).keeps_keys(input_keys) is kept
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT DISTINCT t.id {T}",
+        f"SELECT t.id, explode(t.tags) AS tag {T}",
+        f"SELECT t.id, inline_outer(t.lines) {T}",
+        "SELECT id, k, v FROM silver.t UNPIVOT (v FOR k IN (a, b))",
+        "SELECT s.id AS id FROM silver.t",  # s is a struct; the table's own id is another
+    ],
+)
+def test_a_key_that_may_stand_on_several_rows_is_not_kept(sql: str) -> None:
+    assert not understand(sql, "id").keeps_keys(("id",))
+
+
+def test_the_hash_follows_the_text_and_the_keys() -> None:
+    plain = understand(f"SELECT t.id, t.v {T}", "id")
+
+    assert plain.sql_hash == understand(f"SELECT t.id, t.v {T}", "id").sql_hash
+    assert plain.sql_hash != understand(f"SELECT t.id, t.v  {T}", "id").sql_hash
+    assert plain.sql_hash != understand(f"SELECT t.id, t.v {T}", "id", "v").sql_hash
+
+
+# Order
+
+
+def chain(**inputs: str) -> dict[str, Plan]:
+    """Models by name, each over the relations named, `a="bronze.x silver.b"`."""
+    found = {}
+    for name, reads in inputs.items():
+        joined = " JOIN ".join(f"{relation} AS r{n} ON TRUE" for n, relation in enumerate(reads.split()))
+        found[f"silver.{name}"] = understand(f"SELECT 1 AS id FROM bronze.z AS z JOIN {joined}", "id")
+    return found
+
+
+def test_a_model_comes_after_those_that_it_reads() -> None:
+    plans = chain(d="silver.b silver.c", c="silver.a", b="silver.a bronze.x", a="bronze.x", e="bronze.y")
+
+    assert in_order(plans) == [["silver.a", "silver.e"], ["silver.b", "silver.c"], ["silver.d"]]
+
+
+def test_a_model_outside_the_group_is_not_waited_for() -> None:
+    assert in_order(chain(b="silver.a")) == [["silver.b"]]
+    assert in_order({}) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "circle"),
+    [
+        ({"a": "silver.a"}, ["silver.a"]),
+        ({"a": "silver.b", "b": "silver.a", "c": "bronze.x"}, ["silver.a", "silver.b"]),
+        ({"a": "silver.c", "b": "silver.a", "c": "silver.b"}, ["silver.a", "silver.b", "silver.c"]),
+    ],
+)
+def test_models_that_need_each_other_are_refused_by_name(inputs: dict[str, str], circle: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        in_order(chain(**inputs))
+
+    assert "circle" in refused.value.found
+    assert [name for name in chain(**inputs) if name in refused.value.found] == circle
