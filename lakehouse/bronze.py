@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -23,6 +24,7 @@ from lakehouse.ledger import Entry, History
 from lakehouse.merge import LOCAL_ROWS, Written, make_equal
 from lakehouse.session import isolated
 from lakehouse.snapshot import schema
+from lakehouse.snapshot.fields import literal
 
 _CDC_TYPES = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
 
@@ -176,7 +178,7 @@ def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Ent
     """The rows of these change sets by the declared schema; a column added since is null."""
     cdc = T.DataType.fromDDL(_CDC_TYPES)
     fields = T.StructType([*schema(table), *cdc])  # type: ignore[misc]
-    return spark.read.schema(fields).parquet(*[lake.at(e.path or "") for e in entries])
+    return spark.read.schema(fields).parquet(*[literal(Path(lake.at(e.path or ""))) for e in entries])
 
 
 def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:

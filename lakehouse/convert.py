@@ -11,9 +11,11 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-_INTEGER = r"^[+-]?\d+$"
-_FLOAT = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$|^nan$"
-_DATE = r"^\d{4}-\d{1,2}-\d{1,2}$"
+# \z and not $, which also matches before a line end.
+_INTEGER = r"^[+-]?\d+\z"
+_FLOAT = r"(?i)^([+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)|nan)\z"
+_BOOLEAN = r"(?i)^(true|false|t|f|yes|no|y|n|1|0)\z"
+_DATE = r"^\d{4}-\d{1,2}-\d{1,2}\z"
 _CLOCK = r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,6}0*)?)?)?"
 _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]+(/[A-Za-z_]+)+)"
 
@@ -45,7 +47,7 @@ def _value(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -
         case T.DecimalType():
             return _decimal(text, kind)
         case T.BooleanType():
-            return text.try_cast(kind)
+            return F.when(text.rlike(_BOOLEAN), text.try_cast(kind))
         case T.DateType():
             if pattern := options.get("dateformat"):
                 return F.try_to_date(text, pattern)
@@ -55,7 +57,7 @@ def _value(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -
         case T.TimestampNTZType():
             if pattern := options.get("timestampntzformat"):
                 return F.try_to_timestamp(text, F.lit(pattern)).cast(kind)
-            return F.when(text.rlike(f"^{_CLOCK}$"), text.try_cast(kind))
+            return F.when(text.rlike(rf"^{_CLOCK}\z"), text.try_cast(kind))
         case T.BinaryType():
             return text.cast(kind)
     raise TypeError(f"no rule for {kind.simpleString()}")
@@ -63,10 +65,11 @@ def _value(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -
 
 def _decimal(text: Column, kind: T.DecimalType) -> Column:
     """Digits beyond the scale make a value that does not fit; zeros beyond it do not."""
-    fits = rf"^[+-]?(\d+\.?\d{{0,{kind.scale}}}0*|\.\d{{1,{max(kind.scale, 1)}}}0*)$"
-    value = text.try_cast(kind)
-    exponent = text.rlike(r"^[+-]?[\d.]+[eE][+-]?\d+$") & (text.try_cast("decimal(38,18)") == value)
-    return F.when(text.rlike(fits) | exponent, value)
+    plain = text.rlike(rf"^[+-]?(?=\.?\d)\d*(\.\d{{0,{kind.scale}}}0*)?\z")
+    scientific = r"^[+-]?(?:\d+\.?(\d*?)|\.(\d+?))0*[eE]([+-]?\d{1,3})\z"
+    digits = F.length(F.regexp_extract(text, scientific, 1)) + F.length(F.regexp_extract(text, scientific, 2))
+    exponent = F.regexp_extract(text, scientific, 3).try_cast("int")
+    return F.when(plain | (text.rlike(scientific) & (digits - exponent <= kind.scale)), text.try_cast(kind))
 
 
 def _timestamp(text: Column, zone: str, pattern: str | None) -> Column:
@@ -75,8 +78,8 @@ def _timestamp(text: Column, zone: str, pattern: str | None) -> Column:
         instant = F.try_to_timestamp(text, F.lit(pattern))
         return instant if _names_zone(pattern) else F.to_utc_timestamp(instant, zone)
     instant = text.try_cast("timestamp")
-    return F.when(text.rlike(f"^{_CLOCK}$"), F.to_utc_timestamp(instant, zone)).when(
-        text.rlike(f"^{_CLOCK}{_ZONE}$"), instant
+    return F.when(text.rlike(rf"^{_CLOCK}\z"), F.to_utc_timestamp(instant, zone)).when(
+        text.rlike(rf"^{_CLOCK}{_ZONE}\z"), instant
     )
 
 

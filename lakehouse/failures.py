@@ -31,14 +31,14 @@ def understood(error: BaseException, verbose: bool = False) -> LakehouseError:
     """`error` as one of ours: itself, an `InfrastructureError`, or a bug."""
     if isinstance(error, LakehouseError):
         return error
-    said = _first_line(error)
+    told = said(error)
     if _is_environment(error):
         return InfrastructureError(
-            said, expected="room, memory, permission and connections enough", next_step="run the same command again"
+            told, expected="room, memory, permission and connections enough", next_step="run the same command again"
         )
     where = traceback.format_exc() if verbose else _innermost(error)
     return LakehouseError(
-        f"{type(error).__name__}: {said}",
+        f"{type(error).__name__}: {told}",
         where=where,
         next_step="run again with --verbose for the whole trace; this is a bug",
     )
@@ -50,7 +50,8 @@ def _is_environment(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)
 
 
-def _first_line(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """What an error says, in one line, whichever way it came."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Py4J's own errors open with a line about the call; what went wrong comes after it.
     told = [

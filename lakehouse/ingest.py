@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import bronze, changes, landing, ledger, quarantine, snapshot
@@ -27,6 +26,7 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake import Lake, snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
+from lakehouse.session import SPARK_ERRORS
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,8 @@ def _not_yet_delivered(work: Work) -> frozenset[str]:
 def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
     try:
         return Counts(**changes.counted(verdicts).collect()[0].asDict())
-    except PySparkException as error:
-        raise DataRefused(
-            f"the files cannot be read: {str(error).partition(chr(10))[0]}", where=str(landed.folder)
-        ) from error
+    except SPARK_ERRORS as error:
+        raise snapshot.refused(error, str(landed.folder)) from error
 
 
 def _check(work: Work, landed: Landed, read: snapshot.Read, verdicts: DataFrame, counts: Counts) -> None:

@@ -73,7 +73,7 @@ def signature(path: Path) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
-def inspect(path: Path, copy_to: Path | None = None) -> LandedFile:
+def inspect(path: Path, copy_to: Path | None = None, name: str = "") -> LandedFile:
     """Read `path` once: hash it, note what the CSV reader has to know, and copy it if asked to."""
     before = signature(path)
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
@@ -95,7 +95,7 @@ def inspect(path: Path, copy_to: Path | None = None) -> LandedFile:
     finally:
         if target:
             target.close()
-    return LandedFile(path.name, size, digest.hexdigest(), before, has_quote, is_utf8)
+    return LandedFile(name or path.name, size, digest.hexdigest(), before, has_quote, is_utf8)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:
@@ -106,16 +106,20 @@ def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = Fal
     return True
 
 
-def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path]) -> Landed:
-    """Copy `sources` into the landing zone as the snapshot of `table` at `time`."""
+def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None) -> Landed:
+    """Copy `sources` into the landing zone as the snapshot of `table` at `time`, under their paths below `root`."""
     folder = lake.landing(table) / snapshot_name(time)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     partial.mkdir(parents=True)
-    files = tuple(inspect(source, copy_to=partial / source.name) for source in sources)
+    files = []
+    for source in sources:
+        name = source.relative_to(root or source.parent).as_posix()
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        files.append(inspect(source, partial / name, name))
     write_json(partial / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
     partial.rename(folder)
-    return Landed(table, time, folder, files)
+    return Landed(table, time, folder, tuple(files))
 
 
 def landed(lake: Lake, table: str) -> list[Landed]:

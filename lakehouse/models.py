@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -24,6 +23,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
 from lakehouse.merge import LOCAL_ROWS, Written, make_equal
 from lakehouse.plan import Plan
+from lakehouse.session import SPARK_ERRORS
 
 # Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
 _GONE = (
@@ -152,17 +152,16 @@ def _images(spark: SparkSession, lake: Lake, relation: str, after: int, until: i
     try:
         images = delta.changes(spark, lake.model(relation), after, until).persist(StorageLevel.MEMORY_AND_DISK)
         images.count()
-    except PySparkException as error:
+    except SPARK_ERRORS as error:
         if _is_gone(error):
             return None
         raise
     return images
 
 
-def _is_gone(error: PySparkException) -> bool:
+def _is_gone(error: Exception) -> bool:
     """Whether a Change Data Feed cannot be read any more: its log, its files, or the right to read so far back."""
-    told = f"{error.getCondition() or ''} {error}"
-    return any(sign in told for sign in _GONE)
+    return any(sign in str(error) for sign in _GONE)
 
 
 def _row_wise(

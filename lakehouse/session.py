@@ -14,7 +14,9 @@ from importlib import resources
 from pathlib import Path
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigError, InfrastructureError
@@ -27,6 +29,7 @@ REQUIRED = {
     "spark.sql.caseSensitive": "false",
     "spark.sql.csv.parser.columnPruning.enabled": "false",  # a pruned parser overlooks ragged rows
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader's, unlike INT96
+    "spark.sql.legacy.javaCharsets": "true",  # Windows-1252 and the like, for CSV
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
@@ -147,6 +150,9 @@ def _require_delta(spark: SparkSession, lake: Lake) -> None:
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
+
+# What a failing Spark action raises: PySpark wraps some of what Py4J reports, not all.
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
 _LOG_BYTES = 10 << 20
 _redirect = threading.Lock()

@@ -46,14 +46,15 @@ def source_root(pipeline: Pipeline) -> Path:
 
 
 def source_signature(pipeline: Pipeline, tables: dict[str, Table]) -> dict[str, str]:
-    """A signature per file of the source, from its metadata alone: equal means nothing new to land."""
+    """A signature per file of the source, from metadata alone: equal means nothing new to land.
+
+    A snapshot's folder counts by itself: without any file it is a snapshot that lacks every table's.
+    """
     root = source_root(pipeline)
-    folders = [folder for _, folder in snapshots(root)] or [root]
-    return {
-        str(file.relative_to(root)): landing.signature(file)
-        for folder in folders
-        for table in tables.values()
-        for file in matching(folder, table)
+    dated = [folder for _, folder in snapshots(root)]
+    files = (f for folder in dated or [root] for table in tables.values() for f in matching(folder, table))
+    return {f"{folder.name}/": "" for folder in dated} | {
+        file.relative_to(root).as_posix(): landing.signature(file) for file in files
     }
 
 
@@ -90,9 +91,9 @@ def _extract_dated(
         files = matching(folder, pipeline.tables[table])
         there = lake.landing(table) / snapshot_name(time)
         if not there.exists():
-            landing.land(lake, table, time, files)
+            landing.land(lake, table, time, files, folder)
             new.append(time)
-        elif _changed(landing.load(there, table, time), files):
+        elif _changed(landing.load(there, table, time), folder, files):
             warnings.append(
                 f"{folder} changed after it was taken; the landed copy stands. "
                 "Hand out a correction as a new snapshot, under its own time"
@@ -105,7 +106,7 @@ def _extract_current(
 ) -> Extracted:
     files = matching(root, pipeline.tables[table])
     last = landing.newest(lake, table)
-    if last and not _changed(last, files):
+    if last and not _changed(last, root, files):
         return Extracted(table)
     warnings = []
     time = (as_of or now).replace(microsecond=0)
@@ -115,7 +116,7 @@ def _extract_current(
         warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
     there = lake.landing(table) / snapshot_name(time)
     if there.exists():
-        if not _changed(landing.load(there, table, time), files):
+        if not _changed(landing.load(there, table, time), root, files):
             return Extracted(table)
         raise ConfigError(
             f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
@@ -123,14 +124,15 @@ def _extract_current(
             where=str(there),
             next_step="give --as-of a time of its own",
         )
-    landing.land(lake, table, time, files)
+    landing.land(lake, table, time, files, root)
     return Extracted(table, (time,), tuple(warnings))
 
 
-def _changed(last: landing.Landed, files: list[Path]) -> bool:
+def _changed(last: landing.Landed, folder: Path, files: list[Path]) -> bool:
     """Whether the source's files differ from what landed; reads them only if their metadata does."""
-    if [f.name for f in last.files] != [f.name for f in files]:
+    names = [f.relative_to(folder).as_posix() for f in files]
+    if [f.name for f in last.files] != names:
         return True
     if all(f.signature == landing.signature(p) for f, p in zip(last.files, files, strict=True)):
         return False
-    return last.content != tuple((p.name, landing.inspect(p).sha256) for p in files)
+    return last.content != tuple((n, landing.inspect(p).sha256) for n, p in zip(names, files, strict=True))

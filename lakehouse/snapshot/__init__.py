@@ -1,0 +1,140 @@
+"""Reading a landed snapshot by the declared schema, and saying what in it cannot be read.
+
+    csv.py, json.py, parquet.py   a file as fields: each declared column as text, or as the file types it
+    convert.py                    text to a declared type, exactly or not at all
+    here                          fields to rows, with what is wrong with each and whether its key can be trusted
+
+A reader that converts by itself drops, shifts, rounds or nulls in silence; none is let to.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.failures import said
+from lakehouse.landing import Landed
+from lakehouse.session import SPARK_ERRORS
+from lakehouse.snapshot import csv_files, json_files, parquet_files
+from lakehouse.snapshot.fields import Field, Fields, Read
+
+# What a row carries beside the declared columns.
+PROBLEMS = "_problems"  # array<struct<column, value, reason>>: empty for a good row
+RECEIVED = "_received"  # the row as received, a JSON object by the file's own names
+KEY = "_key"  # read | null | unreadable: only a key that was read can be matched or protected
+
+_PROBLEM = "struct<column: string, value: string, reason: string>"
+# Parts of the conditions by which Spark says that it is the file which cannot be read.
+_UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE", "UNABLE_TO_INFER_SCHEMA", "MALFORMED", "TextParsingException")
+_MOST_LINES = 10_000
+_FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parquet_files.fields}
+
+
+def schema(table: Table) -> T.StructType:
+    """The table's declared schema, every column nullable: what a source hands out can lack anything."""
+    declared = T.DataType.fromDDL(table.schema_ddl)
+    assert isinstance(declared, T.StructType)
+    return T.StructType([T.StructField(f.name, f.dataType) for f in declared.fields])
+
+
+def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack: frozenset[str]) -> Read:
+    """Read a landed snapshot.
+
+    Args:
+        zone: of timestamps that name none.
+        may_lack: declared columns that no snapshot has delivered yet; where the files lack them they are null.
+
+    Raises:
+        DataRefused: no file, a declared column missing, two columns of one name, a file that cannot be read.
+    """
+    if not landed.files:
+        raise DataRefused(
+            f"the snapshot has no file {table.file}",
+            expected="every table's file in every snapshot",
+            where=str(landed.folder),
+            next_step="have the source hand out the whole snapshot again, under its own time",
+        )
+    if overlooked := [f.name for f in landed.files if f.name.rpartition("/")[2].startswith(("_", "."))]:
+        raise DataRefused(
+            f"Spark overlooks files with such names: {', '.join(overlooked)}",
+            expected="names that begin with neither _ nor .",
+            where=str(landed.folder),
+            next_step="rename them at the source, or have `file` match others only",
+        )
+    declared = schema(table)
+    parts = []
+    for file, path in zip(landed.files, landed.paths, strict=True):
+        try:
+            parts.append(_FORMATS[table.format](spark, table, declared, file, path, zone, may_lack))
+        except SPARK_ERRORS as error:
+            raise refused(error, str(path)) from error
+    counts = [part.records for part in parts if part.records is not None]
+    return Read(
+        rows=reduce(DataFrame.unionByName, (_judged(part, table) for part in parts)),
+        records=sum(counts) if len(counts) == len(parts) else None,
+        unnamed=tuple(sorted({name for part in parts for name in part.unnamed})),
+    )
+
+
+def refused(error: Exception, where: str) -> Exception:
+    """What Spark raised while it read a snapshot: a refusal if the file is at fault, else the error as it is.
+
+    A full disk or a lost worker must not have a snapshot rejected for good.
+    """
+    if any(sign in str(error) for sign in _UNREADABLE):
+        return DataRefused(f"the file cannot be read: {said(error)}", where=where)
+    return error
+
+
+def _judged(part: Fields, table: Table) -> DataFrame:
+    """The declared columns, with problems, the row as received and the state of its key."""
+    reasons = {name: _reason(field, name in table.keys) for name, field in part.columns.items()}
+    problems = {
+        name: F.when(reasons[name].isNotNull(), _problem(name, field.text, reasons[name]))
+        for name, field in part.columns.items()
+    }
+    broken = part.broken if part.broken is not None else F.lit(None).cast("string")
+    whole = F.when(broken.isNotNull(), F.array(_problem(None, part.whole, broken)))
+    listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
+    key = [part.columns[k] for k in table.keys]
+    key_blank = reduce(Column.__or__, [field.text.isNull() for field in key])
+    key_wrong = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
+    state = F.when(broken.isNotNull(), "unreadable").when(key_blank, "null").when(key_wrong, "unreadable")
+    return part.rows.select(
+        *[field.value.alias(name) for name, field in part.columns.items()],
+        listed.alias(PROBLEMS),
+        part.received.alias(RECEIVED),
+        F.coalesce(state, F.lit("read")).alias(KEY),
+    )
+
+
+def _reason(field: Field, is_key: bool) -> Column:
+    return F.coalesce(field.reason, F.when(field.value.isNull(), F.lit("null in a key"))) if is_key else field.reason
+
+
+def _problem(column: str | None, text: Column, reason: Column) -> Column:
+    parts = F.struct(F.lit(column).cast("string").alias("column"), text.alias("value"), reason.alias("reason"))
+    return parts.cast(_PROBLEM)
+
+
+def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: Landed) -> DataFrame:
+    """Add `line` to refused rows (a column `row`: the JSON of the received fields): where each first stands.
+
+    Spark's parsers do not tell lines, so the files are read once more, for the first 10,000 rows; other formats than
+    text have no lines.
+    """
+    if table.format == "parquet":
+        return refused.withColumn("line", F.lit(None).cast("bigint"))
+    rows = {row["row"] for row in refused.select("row").distinct().limit(_MOST_LINES).collect()}
+    find = csv_files.lines if table.format == "csv" else json_files.lines
+    found = find(table, landed.paths, rows)
+    lines = spark.createDataFrame([(text, found.get(text)) for text in rows], "row STRING, line BIGINT")
+    return refused.join(lines, on="row", how="left")
+
+
+__all__ = ["KEY", "PROBLEMS", "RECEIVED", "Read", "read", "refused", "schema", "with_lines"]

@@ -1,0 +1,112 @@
+"""CSV: every field as text, found by its column's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.config import Table
+from lakehouse.convert import convert
+from lakehouse.dialect import Dialect
+from lakehouse.errors import DataRefused
+from lakehouse.landing import LandedFile
+from lakehouse.snapshot.fields import Field, Fields, literal
+
+_RAGGED = "_ragged"
+# What Spark's parser puts for an empty field, so that it stays apart from "". A private-use character: never text.
+_BLANK = "\ue000"
+_REPLACEMENT = "\ufffd"
+
+
+def fields(
+    spark: SparkSession,
+    table: Table,
+    declared: T.StructType,
+    file: LandedFile,
+    path: Path,
+    zone: str,
+    may_lack: frozenset[str],
+) -> Fields:
+    """A CSV file as fields.
+
+    Raises:
+        DataRefused: no header, a column missing or doubled, a quote that is not closed.
+    """
+    dialect = Dialect.of(table.options)
+    header = _header(dialect, path, declared.names)
+    positions = _positions(header, declared.names, path, may_lack)
+    spans_lines = dialect.may_span_lines(file)
+    columns = {}
+    for field in declared:
+        text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
+        value, reason = convert(text, field.dataType, zone, table.options)
+        if dialect.is_utf8 and not file.is_utf8:
+            broken = text.contains(_REPLACEMENT)
+            reason = F.coalesce(F.when(broken, F.lit("bytes that are not valid in the file's encoding")), reason)
+        columns[field.name] = Field(text, value, reason)
+    ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
+    named = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
+    return Fields(
+        rows=_texts(spark, dialect, path, len(header), spans_lines),
+        columns=columns,
+        received=F.to_json(named, {"ignoreNullFields": "false"}),
+        broken=F.when(F.col(_RAGGED).isNotNull(), ragged),
+        whole=F.col(_RAGGED),
+        records=dialect.count(path) if spans_lines else None,
+        unnamed=tuple(name for i, name in enumerate(header) if i not in positions.values()),
+    )
+
+
+def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
+    """Where these rows (the JSON of their fields) first stand."""
+    dialect = Dialect.of(table.options)
+    texts = {row: tuple(value or "" for value in json.loads(row).values()) for row in rows}
+    found: dict[tuple[str, ...], int] = {}
+    for path in paths:
+        for width in {len(t) for t in texts.values()}:
+            found = dialect.lines(path, {t for t in texts.values() if len(t) == width}, width) | found
+    return {row: found[text] for row, text in texts.items() if text in found}
+
+
+def _header(dialect: Dialect, path: Path, declared: list[str]) -> list[str]:
+    if not dialect.has_header:
+        return declared
+    header = dialect.header(path)
+    if header is None:
+        raise DataRefused(
+            f"{path.name} is empty", expected=f"a header with the columns {', '.join(declared)}", where=str(path)
+        )
+    return [name.strip() or f"(column {i})" for i, name in enumerate(header, start=1)]
+
+
+def _positions(header: list[str], declared: list[str], path: Path, may_lack: frozenset[str]) -> dict[str, int]:
+    """Where each declared column stands in the file: found by its name, whatever the case and the order."""
+    folded = [name.lower() for name in header]
+    doubled = sorted({name for name, low in zip(header, folded, strict=True) if folded.count(low) > 1})
+    missing = [name for name in declared if name.lower() not in folded and name not in may_lack]
+    if doubled or missing:
+        found = [f"more than one column named {', '.join(doubled)}"] if doubled else []
+        found += [f"no column {', '.join(missing)}"] if missing else []
+        raise DataRefused(
+            f"{path.name} has {' and '.join(found)}",
+            expected=f"the columns {', '.join(declared)}; its header has {', '.join(header)}",
+            where=f"{path}, line 1",
+            next_step="mend the source, or the table's schema if the source's columns were renamed",
+        )
+    return {name: folded.index(name.lower()) for name in declared if name.lower() in folded}
+
+
+def _texts(spark: SparkSession, dialect: Dialect, path: Path, width: int, spans_lines: bool) -> DataFrame:
+    """Every field as text, named by its position, and the whole record where it has another number of fields."""
+    by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
+    options = {"nullvalue": _BLANK, "emptyvalue": ""} | dict(dialect.options)
+    options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
+    options |= {"multiline": str(spans_lines).lower()}
+    if spans_lines and "linesep" not in options and dialect.ends_lines_with_crlf(path):
+        options["linesep"] = "\r\n"  # told, the parser leaves a CR LF inside quotes alone
+    texts = T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])
+    return spark.read.options(**options).schema(texts).csv(literal(path))

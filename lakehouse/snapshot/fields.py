@@ -1,0 +1,62 @@
+"""What a format's reader makes of a file, before anything is judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame
+
+
+def literal(path: Path) -> str:
+    """A path as Spark's readers take it, which else take some of its characters for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A declared column of a file: what stands there as text, its value, and the reason why it has none (or null)."""
+
+    text: Column
+    value: Column
+    reason: Column
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A file as read.
+
+    Attributes:
+        rows: what the columns below are columns of.
+        columns: the declared columns, in order.
+        received: the row as received, as JSON.
+        broken: the reason why a row cannot be taken apart at all, or null; None: that cannot happen.
+        whole: such a row, as it stands.
+        records: how many records an independent reader counts, or None where lines are records.
+        unnamed: columns of the file that the schema does not name.
+    """
+
+    rows: DataFrame
+    columns: Mapping[str, Field]
+    received: Column
+    broken: Column | None
+    whole: Column
+    records: int | None = None
+    unnamed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Read:
+    """A snapshot as read.
+
+    Attributes:
+        rows: the declared columns, PROBLEMS, RECEIVED and KEY.
+        records: how many records an independent reader counts, or None where lines are records.
+        unnamed: columns of the files that the schema does not name.
+    """
+
+    rows: DataFrame
+    records: int | None
+    unnamed: tuple[str, ...]

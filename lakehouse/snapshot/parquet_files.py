@@ -1,0 +1,80 @@
+"""Parquet: columns as the file types them, taken where that is the declared type or loses nothing on the way to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.config import Table
+from lakehouse.convert import convert
+from lakehouse.errors import DataRefused
+from lakehouse.landing import LandedFile
+from lakehouse.snapshot.fields import Field, Fields, literal
+
+
+def fields(
+    spark: SparkSession,
+    table: Table,
+    declared: T.StructType,
+    file: LandedFile,
+    path: Path,
+    zone: str,
+    may_lack: frozenset[str],
+) -> Fields:
+    """A Parquet file as fields.
+
+    Raises:
+        DataRefused: a column missing, doubled, or of a type that cannot become the declared one.
+    """
+    rows = spark.read.options(**table.options).parquet(literal(path))
+    there = {name.lower(): name for name in rows.columns}
+    missing = [f.name for f in declared if f.name.lower() not in there and f.name not in may_lack]
+    if missing or len(there) < len(rows.columns):
+        raise DataRefused(
+            f"{path.name} has no column {', '.join(missing)}" if missing else f"{path.name} has a column twice",
+            expected=f"the columns {', '.join(declared.names)}; the file has {', '.join(rows.columns)}",
+            where=str(path),
+            next_step="mend the source, or the table's schema if the source's columns were renamed",
+        )
+    columns = {}
+    for field in declared:
+        name = there.get(field.name.lower())
+        found = rows.schema[name].dataType if name else field.dataType
+        column = F.col(f"`{name}`") if name else F.lit(None).cast(field.dataType)
+        columns[field.name] = _taken(column, found, field.dataType, zone, table.options, f"{path}: {field.name}")
+    wanted = {f.name.lower() for f in declared}
+    everything = F.to_json(F.struct(*[F.col(f"`{c}`") for c in rows.columns]), {"ignoreNullFields": "false"})
+    unnamed = tuple(name for low, name in there.items() if low not in wanted)
+    return Fields(rows, columns, everything, None, F.lit(None).cast("string"), unnamed=unnamed)
+
+
+def _taken(
+    column: Column, found: T.DataType, wanted: T.DataType, zone: str, options: dict[str, str], where: str
+) -> Field:
+    text = F.to_json(F.struct(column)) if isinstance(found, T.ArrayType | T.StructType) else column.cast("string")
+    nothing = F.lit(None).cast("string")
+    if found == wanted or _same_but_nulls(found, wanted):
+        return Field(text, column, nothing)
+    if isinstance(found, T.StringType):
+        return Field(column, *convert(column, wanted, zone, options))
+    if isinstance(found, T.TimestampNTZType) and isinstance(wanted, T.TimestampType):
+        return Field(text, F.to_utc_timestamp(column.cast("timestamp"), zone), nothing)
+    if isinstance(found, T.NumericType) and isinstance(wanted, T.NumericType):
+        value = column.try_cast(wanted)
+        lossless = column.eqNullSafe(value.try_cast(found)) | F.isnan(column.cast("double"))
+        kept = F.when(lossless, value)
+        reason = F.when(column.isNotNull() & kept.isNull(), F.lit(f"does not fit {wanted.simpleString().upper()}"))
+        return Field(text, kept, reason)
+    raise DataRefused(
+        f"the column is {found.simpleString().upper()}",
+        expected=wanted.simpleString().upper(),
+        where=where,
+        next_step="declare the file's type in the table's schema",
+    )
+
+
+def _same_but_nulls(found: T.DataType, wanted: T.DataType) -> bool:
+    return found.simpleString() == wanted.simpleString()

@@ -1,0 +1,173 @@
+"""Reading landed JSON and Parquet: typed by the schema, broken rows told apart, nothing null in silence."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from lakehouse import landing, session, snapshot
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.lake import Lake
+from lakehouse.snapshot import KEY, PROBLEMS
+
+TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
+SCHEMA = "id STRING, n INT, price DECIMAL(10,2), day DATE, tags ARRAY<INT>, at STRUCT<x: INT, y: STRING>"
+
+
+class Reader:
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark, self.folder, self.lakes = session.isolated(spark, size=0), folder, count()
+
+    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot.Read:
+        table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)
+        landed = landing.land(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
+        return snapshot.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
+
+    def json(self, text: str, **settings: Any) -> snapshot.Read:
+        file = self.folder / "items.json"
+        file.write_text(text, encoding="utf-8")
+        return self.read(file, "json", **settings)
+
+    def parquet(self, rows: str, **settings: Any) -> snapshot.Read:
+        """Items whose columns are these SQL expressions."""
+        written = self.folder / "written"
+        self.spark.sql(f"SELECT {rows}").coalesce(1).write.parquet(str(written))
+        (part,) = written.glob("part-*.parquet")
+        return self.read(part.rename(self.folder / "items.parquet"), "parquet", **settings)
+
+
+@pytest.fixture
+def reader(spark: SparkSession, tmp_path: Path) -> Reader:
+    return Reader(spark, tmp_path)
+
+
+def told(row: Row) -> tuple[str, list[tuple[str | None, str | None]]]:
+    return row[KEY], [(p.column, p.value) for p in row[PROBLEMS]]
+
+
+GOOD = {"id": "a", "n": 1, "price": 1.10, "day": "2025-01-02", "tags": [1, 2], "at": {"x": 1, "y": "z"}}
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "pretty array with a BOM"])
+def test_objects_on_lines_and_in_an_array_read_alike(reader: Reader, form: str) -> None:
+    second = {"id": "b", "n": "7", "price": "2.5", "day": None, "tags": [], "at": {"x": None, "y": ""}}
+    texts = {
+        "lines": f"{json.dumps(GOOD)}\n\n{json.dumps(second)}\n",
+        "array": json.dumps([GOOD, second]),
+        "pretty array with a BOM": "\ufeff \n" + json.dumps([GOOD, second], indent=2),
+    }
+    rows = {row.id: row for row in reader.json(texts[form]).rows.collect()}
+
+    assert [told(row) for row in rows.values()] == [("read", [])] * 2
+    assert (rows["a"].n, rows["a"].price, rows["a"].day) == (1, Decimal("1.10"), date(2025, 1, 2))
+    assert (rows["a"].tags, rows["a"]["at"]) == ([1, 2], Row(x=1, y="z"))
+    assert (rows["b"].n, rows["b"].price, rows["b"].day, rows["b"].tags) == (7, Decimal("2.50"), None, [])
+    assert rows["b"]["at"] == Row(x=None, y="")
+
+
+def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reader: Reader) -> None:
+    wrong = [
+        GOOD | {"id": "n", "n": 1.5},
+        GOOD | {"id": "word", "n": "one"},
+        GOOD | {"id": "price", "price": 1.105},
+        GOOD | {"id": "tags", "tags": [1, "x"]},
+        GOOD | {"id": "at", "at": {"x": "no", "y": "z"}},
+        GOOD | {"id": None},
+        {k: v for k, v in GOOD.items() if k != "n"} | {"id": "less"},
+    ]
+    text = "\n".join(map(json.dumps, wrong)) + '\nnot json\n{"id": "cut", "n": \n[1]\n'
+    rows = reader.json(text).rows.collect()
+    by_id = {row.id: told(row) for row in rows if row.id}
+
+    assert by_id["n"] == ("read", [("n", "1.5")])
+    assert by_id["word"] == ("read", [("n", "one")])
+    assert by_id["price"] == ("read", [("price", "1.105")])
+    assert by_id["tags"] == ("read", [("tags", '[1,"x"]')])
+    assert by_id["at"] == ("read", [("at", '{"x":"no","y":"z"}')])
+    assert by_id["less"] == ("read", [])
+    nameless = sorted(told(row) for row in rows if not row.id)
+    assert [state for state, _ in nameless] == ["null", "unreadable", "unreadable", "unreadable"]
+    assert {problems[0][1] for state, problems in nameless if state == "unreadable"} == {
+        "not json",
+        '{"id": "cut", "n": ',
+        "[1]",
+    }
+
+
+def test_members_are_found_whatever_their_case_and_others_are_told(reader: Reader) -> None:
+    read = reader.json('{"ID": "a", "N": 1, "extra": 2}\n{"id": "b", "n": null}\n', schema="id STRING, n INT")
+
+    assert sorted((r.id, r.n) for r in read.rows.collect()) == [("a", 1), ("b", None)]
+    assert read.unnamed == ("extra",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"id": "a", "n": 1}, {"id": "b"', "not a whole JSON array"),
+        ('{"id": "a"}\n', "no object of items.json has n"),
+    ],
+)
+def test_a_cut_array_and_a_member_that_nobody_has_are_refused(reader: Reader, text: str, said: str) -> None:
+    with pytest.raises(DataRefused) as refused:
+        reader.json(text, schema="id STRING, n INT")
+    assert said in refused.value.found
+
+
+def test_parquet_is_taken_as_typed_or_where_nothing_is_lost(reader: Reader) -> None:
+    read = reader.parquet(
+        "'a' AS ID, 5L AS n, CAST(1.1 AS DOUBLE) AS price, DATE'2025-01-02' AS day, array(1) AS tags,"
+        " named_struct('x', 1, 'y', 'z') AS at, 1 AS extra",
+        schema=SCHEMA.replace("DECIMAL(10,2)", "DOUBLE"),
+    )
+    (row,) = read.rows.collect()
+
+    assert told(row) == ("read", [])
+    assert (row.id, row.n, row.price, row.day, row.tags, row["at"].y) == ("a", 5, 1.1, date(2025, 1, 2), [1], "z")
+    assert read.unnamed == ("extra",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "schema", "value", "problem"),
+    [
+        ("5000000000L", "INT", None, [("v", "5000000000")]),
+        ("CAST(1.5 AS DOUBLE)", "INT", None, [("v", "1.5")]),
+        ("CAST(7 AS TINYINT)", "BIGINT", 7, []),
+        ("CAST('NaN' AS FLOAT)", "DOUBLE", float("nan"), []),
+        ("CAST(1.25 AS DECIMAL(5,2))", "DECIMAL(10,1)", None, [("v", "1.25")]),
+        ("'12'", "INT", 12, []),
+        ("'x'", "INT", None, [("v", "x")]),
+        ("TIMESTAMP_NTZ'2025-01-01 00:00:00'", "TIMESTAMP", datetime(2025, 1, 1, 3), []),
+    ],
+)
+def test_a_parquet_column_of_another_type(reader: Reader, sql: str, schema: str, value: Any, problem: Any) -> None:
+    read = reader.parquet(f"'a' AS id, {sql} AS v", schema=f"id STRING, v {schema}")
+    (row,) = read.rows.selectExpr("*", "CAST(v AS STRING) AS shown").collect()
+
+    assert told(row) == ("read", problem)
+    expected = value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value
+    assert row.shown == (None if value is None else str(expected).replace("nan", "NaN"))
+
+
+@pytest.mark.parametrize(("sql", "said"), [("true AS v", "the column is BOOLEAN"), ("1 AS w", "no column v")])
+def test_a_parquet_file_that_cannot_be_declared_so_is_refused(reader: Reader, sql: str, said: str) -> None:
+    with pytest.raises(DataRefused) as refused:
+        reader.parquet(f"'a' AS id, {sql}", schema="id STRING, v DATE")
+    assert said in refused.value.found
+
+
+def test_a_cut_parquet_file_is_refused(reader: Reader, tmp_path: Path) -> None:
+    reader.parquet("'a' AS id, 1 AS n", schema="id STRING, n INT")
+    file = tmp_path / "items.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+
+    with pytest.raises(DataRefused, match="cannot be read"):
+        reader.read(file, "parquet", "id STRING, n INT")

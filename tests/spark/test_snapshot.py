@@ -1,0 +1,380 @@
+"""Reading landed CSV: every record as written, in the right columns, or with the reason why it cannot be taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse import landing, session, snapshot
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.lake import Lake
+from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, Read
+
+SCHEMA = "id STRING, v INT, note STRING"
+HEADER = "id,v,note\n"
+TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
+
+Row = tuple[Any, ...]
+Contents = str | bytes | dict[str, str | bytes]
+
+
+class Source:
+    """Files, landed as one snapshot and read by a table's settings."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark, self.folder, self._lakes = session.isolated(spark, size=0), folder, count()
+        self.settings: dict[str, Any] = {"file": "*", "format": "csv", "schema": SCHEMA, "keys": ["id"]}
+
+    def land(self, contents: Contents) -> landing.Landed:
+        files = contents if isinstance(contents, dict) else {"items.csv": contents}
+        for name, content in files.items():
+            (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        lake = Lake(str(self.folder / f"lake {next(self._lakes)}"))
+        return landing.land(lake, "items", TIME, [self.folder / name for name in files])
+
+    def table(self, **settings: Any) -> Table:
+        return Table.model_validate(self.settings | settings)
+
+    def read(self, contents: Contents, may_lack: set[str] = frozenset(), **settings: Any) -> Read:  # type: ignore[assignment]
+        table = self.table(**settings)
+        return snapshot.read(self.spark, table, self.land(contents), "UTC", frozenset(may_lack))
+
+    def rows(self, contents: Contents, **settings: Any) -> list[Row]:
+        """The declared columns of all rows, which must have no problem and a key that was read."""
+        read = self.read(contents, **settings)
+        found = read.rows.collect()
+        assert [(row[PROBLEMS], row[KEY]) for row in found] == [([], "read")] * len(found)
+        assert read.records in (None, len(found))
+        return values(found)
+
+    def refused(self, contents: Contents, **settings: Any) -> str:
+        with pytest.raises(DataRefused) as refused:
+            self.read(contents, **settings)
+        return refused.value.block()
+
+
+@pytest.fixture
+def source(spark: SparkSession, tmp_path: Path) -> Source:
+    return Source(spark, tmp_path)
+
+
+def values(rows: list[Any]) -> list[Row]:
+    beside = (PROBLEMS, RECEIVED, KEY)
+    return [tuple(v for name, v in row.asDict().items() if name not in beside) for row in rows]
+
+
+def problems(rows: DataFrame) -> dict[str, tuple[list[tuple[str | None, str | None]], str]]:
+    """By the row's note: column and value of each problem, and the state of the key."""
+    return {row.note: ([(p.column, p.value) for p in row[PROBLEMS]], row[KEY]) for row in rows.collect()}
+
+
+# Columns
+
+
+def test_columns_are_found_by_name_whatever_their_order_and_case(source: Source) -> None:
+    read = source.read("NOTE,v,Id\nx,1,a\n,2,b\n")
+
+    received = ['{"NOTE":"x","v":"1","Id":"a"}', '{"NOTE":null,"v":"2","Id":"b"}']
+    expected = source.spark.createDataFrame(
+        [("a", 1, "x", [], received[0], "read"), ("b", 2, None, [], received[1], "read")],
+        f"{SCHEMA}, {PROBLEMS} ARRAY<STRUCT<column: STRING, value: STRING, reason: STRING>>,"
+        f" {RECEIVED} STRING, {KEY} STRING",
+    )
+    assert_df_equality(read.rows, expected, ignore_nullable=True, ignore_row_order=True)
+    assert read.unnamed == ()
+
+
+def test_columns_that_the_schema_does_not_name_are_told_and_kept_in_the_row_as_received(source: Source) -> None:
+    read = source.read("extra,id,,v,note,\n9,a,z,1,x,\n")
+
+    (row,) = read.rows.collect()
+    assert values([row]) == [("a", 1, "x")]
+    assert json.loads(row[RECEIVED]) == {
+        **{"extra": "9", "id": "a", "(column 3)": "z", "v": "1", "note": "x", "(column 6)": None}
+    }
+    assert read.unnamed == ("(column 3)", "(column 6)", "extra")
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("id,v", ["no column note"]),
+        ("v", ["no column id, note"]),
+        ("id,v,note,V", ["more than one column named V, v"]),
+        ("id,v,note,x,X", ["more than one column named X, x"]),
+        ("id,ID,v", ["more than one column named ID, id", "no column note"]),
+        ("ids,v,note", ["no column id", "ids"]),
+        ("a,1,x", ["no column id, v, note"]),
+    ],
+)
+def test_a_header_that_lacks_or_doubles_a_column_is_refused_with_the_differences(
+    source: Source, header: str, named: list[str]
+) -> None:
+    told = source.refused(f"{header}\n")
+
+    assert [words for words in named if words not in told] == []
+    assert "the columns id, v, note" in told
+    assert "items.csv, line 1" in told
+
+
+def test_a_column_that_no_snapshot_had_yet_is_null_where_it_is_missing(source: Source) -> None:
+    assert values(source.read("id,v\na,1\n", may_lack={"note"}).rows.collect()) == [("a", 1, None)]
+    assert "no column v" in source.refused("id\na\n", may_lack={"note"})
+
+
+def test_a_key_that_no_snapshot_had_yet_is_no_bug(source: Source) -> None:
+    """Every key would be null: refused, or every row in quarantine."""
+    try:
+        read = source.read("v,note\n1,x\n", may_lack={"id"})
+    except DataRefused:
+        return
+    assert problems(read.rows) == {"x": ([("id", None)], "null")}
+
+
+def test_a_file_without_header_has_the_columns_of_the_schema(source: Source) -> None:
+    assert source.rows("a,1,x\nb,2,y\n", options={"header": "false"}) == [("a", 1, "x"), ("b", 2, "y")]
+
+
+# Records
+
+X_LINES = "x\n" * (1 << 19)
+RECORDS: dict[str, tuple[str | bytes, list[Row]]] = {
+    "a quoted separator": ('a,1,"x,y"\n', [("a", 1, "x,y")]),
+    "a quoted newline": ('a,1,"x\n\ny"\nb,2,z\n', [("a", 1, "x\n\ny"), ("b", 2, "z")]),
+    "a doubled quote": ('a,1,"say ""x"""\nb,2,""""\n', [("a", 1, 'say "x"'), ("b", 2, '"')]),
+    "a quote inside a field": ('a,1,x"y\nb,2,z"\n', [("a", 1, 'x"y'), ("b", 2, 'z"')]),
+    "a backslash before a quote": ('a,1,"x\\"\nb,2,"\\n"\n', [("a", 1, "x\\"), ("b", 2, "\\n")]),
+    "blank is null, quoted is empty": ('a,,\nb,1,""\n"",2,x\n', [("a", None, None), ("b", 1, ""), ("", 2, "x")]),
+    "numbers in a text": ("00123,1,1e5\n1.10,2,007\n", [("00123", 1, "1e5"), ("1.10", 2, "007")]),
+    "words that mean nothing": ("N/A,1,NULL\n#null,,NaN\n", [("N/A", 1, "NULL"), ("#null", None, "NaN")]),
+    "spaces are kept": (' a ,1, x \nb,2," y"\n', [(" a ", 1, " x "), ("b", 2, " y")]),
+    "blank lines are none": ("\n\na,1,x\n\nb,2,y\n\n", [("a", 1, "x"), ("b", 2, "y")]),
+    "no newline at the end": ("a,1,x", [("a", 1, "x")]),
+    "lines that end in CRLF": ("a,1,x\r\nb,2,\r\n", [("a", 1, "x"), ("b", 2, None)]),
+    "lines that end in CR": ("a,1,x\rb,2,y\r", [("a", 1, "x"), ("b", 2, "y")]),
+    "NUL characters": ("\0a,1,\0\nb,2,x\0y\n", [("\0a", 1, "\0"), ("b", 2, "x\0y")]),
+    "NUL characters beside quotes": ('\0a,1,"\0"\n"\0b",2,x\0y\n', [("\0a", 1, "\0"), ("\0b", 2, "x\0y")]),
+    "a megabyte in a cell": (f"a,1,{'x' * (1 << 20)}\nb,2,y\n", [("a", 1, "x" * (1 << 20)), ("b", 2, "y")]),
+    "a megabyte of lines": (f'a,1,"{X_LINES}"\nb,2,y\n', [("a", 1, X_LINES), ("b", 2, "y")]),
+    "emoji and accents": ("São,1,\U0001f600\n", [("São", 1, "\U0001f600")]),
+    "the replacement character itself": ("a,1,\ufffd\n", [("a", 1, "\ufffd")]),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), RECORDS.values(), ids=RECORDS)
+def test_records_are_read_as_written(source: Source, body: str, expected: list[Row]) -> None:
+    assert source.rows(HEADER + body) == expected
+
+
+def test_a_line_end_inside_quotes_is_kept_where_lines_end_so_too(source: Source) -> None:
+    assert source.rows('id,v,note\r\na,1,"x\r\ny"\r\n') == [("a", 1, "x\r\ny")]
+
+
+def test_a_record_of_another_width_is_malformed_and_its_key_unreadable(source: Source) -> None:
+    body = 'a,1,x\nb\nc,3,y,"z"\nd,4\ne,5,\n'
+    rows = source.read(HEADER + body).rows.collect()
+
+    whole = [(row.id, row[KEY], [(p.column, p.value) for p in row[PROBLEMS]]) for row in rows]
+    assert whole == [
+        ("a", "read", []),
+        ("b", "unreadable", [(None, "b")]),
+        ("c", "unreadable", [(None, 'c,3,y,"z"')]),
+        ("d", "unreadable", [(None, "d,4")]),
+        ("e", "read", []),
+    ]
+    assert "3 fields" in rows[1][PROBLEMS][0].reason
+
+
+@pytest.mark.parametrize("quoted", [False, True], ids=["no quote in the file", "a quote in the file"])
+def test_a_record_of_blanks_only_is_a_record(source: Source, quoted: bool) -> None:
+    end = '"z"' if quoted else "z"
+    read = source.read(f"id\tv\tnote\na\t1\tx\n\t\t\nb\t2\t{end}\n", options={"sep": "\t"})
+
+    assert problems(read.rows) == {"x": ([], "read"), None: ([("id", None)], "null"), "z": ([], "read")}
+
+
+@pytest.mark.parametrize("body", ['a,1,"x\nb,2,y\n', 'a,1,"x"y\n', 'a,1,"x" \nb,2,y\n', '"'])
+def test_a_quote_that_swallows_the_rest_is_refused(source: Source, body: str) -> None:
+    assert "not well-formed CSV" in source.refused(HEADER + body)
+
+
+def test_the_records_are_counted_by_another_reader_where_they_may_span_lines(source: Source) -> None:
+    assert source.read(HEADER + 'a,1,"x\ny"\n\nb,2,z\n').records == 2
+    assert source.read(HEADER + "a,1,x\n").records is None
+
+
+# Values and keys
+
+
+def test_each_value_that_does_not_fit_is_a_problem_of_its_own(source: Source) -> None:
+    read = source.read(
+        'id,v,note,day\na,1,ok,2024-01-01\nb,x,two,1/1/24\nc,"",empty,\nd,1.0,one,2024-02-30\n',
+        schema="id STRING, v INT, note STRING, day DATE",
+    )
+
+    assert problems(read.rows) == {
+        "ok": ([], "read"),
+        "two": ([("v", "x"), ("day", "1/1/24")], "read"),
+        "empty": ([("v", "")], "read"),
+        "one": ([("v", "1.0"), ("day", "2024-02-30")], "read"),
+    }
+    assert [row.v for row in read.rows.collect()] == [1, None, None, None]
+
+
+def test_a_key_is_read_null_or_unreadable(source: Source) -> None:
+    body = 'a,1,good\na,x,lost\na,"",lost too\n,1,null\na,,null too\n,x,both\n"",1,empty\n'
+    read = source.read(HEADER + body, keys=["id", "v"])
+
+    assert problems(read.rows) == {
+        "good": ([], "read"),
+        "lost": ([("v", "x")], "unreadable"),
+        "lost too": ([("v", "")], "unreadable"),
+        "null": ([("id", None)], "null"),
+        "null too": ([("v", None)], "null"),
+        "both": ([("id", None), ("v", "x")], "null"),
+        "empty": ([], "read"),
+    }
+
+
+# Encodings
+
+
+def test_bytes_that_are_no_utf8_are_malformed_only_where_they_stand(source: Source) -> None:
+    rows = source.read(b"id,v,note\na,1,ok\nb,2,S\xe3o\n\xff,3,bad key\n", schema=SCHEMA).rows.collect()
+
+    found = {row.id: ([p.column for p in row[PROBLEMS]], row[KEY]) for row in rows}
+    assert found == {"a": ([], "read"), "b": (["note"], "read"), "\ufffd": (["id"], "unreadable")}
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_is_skipped(source: Source, quote: str, header: bool) -> None:
+    text = f"\ufeff{HEADER if header else ''}{quote}a{quote},1,x\n"
+
+    assert source.rows(text, options={"header": str(header).lower()}) == [("a", 1, "x")]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "python"),
+    [("ISO-8859-1", "latin-1"), ("UTF-16", "utf-16"), ("UTF-16LE", "utf-16-le"), ("windows-1252", "cp1252")],
+)
+def test_other_encodings_are_read_by_option(source: Source, encoding: str, python: str) -> None:
+    data = 'id,v,note\nã,1,"São\nPaulo"\nb,2,ç\n'.encode(python)
+
+    assert source.rows(data, options={"encoding": encoding}) == [("ã", 1, "São\nPaulo"), ("b", 2, "ç")]
+
+
+OPTIONS: dict[str, tuple[dict[str, str], str, list[Row]]] = {
+    "another separator": ({"sep": ";"}, 'id;v;note\na;1;x,y\nb;2;"x;y"\n', [("a", 1, "x,y"), ("b", 2, "x;y")]),
+    "another quote": ({"quote": "'"}, "id,v,note\na,1,'x,y'\nb,2,\"z\n", [("a", 1, "x,y"), ("b", 2, '"z')]),
+    "no quote": ({"quote": ""}, 'id,v,note\na,1,"x\nb,2,y"\n', [("a", 1, '"x'), ("b", 2, 'y"')]),
+    "backslash escapes": ({"escape": "\\"}, 'id,v,note\na,1,"x\\"y"\nb,2,C:\\\n', [("a", 1, 'x"y'), ("b", 2, "C:\\")]),
+    "a word for null": ({"nullValue": "NA"}, "id,v,note\na,NA,NA\nb,2,n\n", [("a", None, None), ("b", 2, "n")]),
+}
+
+
+@pytest.mark.parametrize(("options", "text", "expected"), OPTIONS.values(), ids=OPTIONS)
+def test_reader_options_work_over_the_defaults(
+    source: Source, options: dict[str, str], text: str, expected: list[Row]
+) -> None:
+    assert source.rows(text, options=options) == expected
+
+
+# Files
+
+
+def test_a_file_with_nothing_but_its_header_has_no_rows(source: Source) -> None:
+    assert source.rows(HEADER) == []
+    assert source.rows("id,v,note") == []
+    assert source.rows('"id",v,note\n') == []
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"], ids=repr)
+def test_an_empty_file_is_refused(source: Source, content: str) -> None:
+    assert "items.csv is empty" in source.refused(content)
+
+
+def test_a_snapshot_without_files_is_refused(source: Source) -> None:
+    assert "no file" in source.refused({})
+
+
+def test_several_files_are_one_snapshot_each_by_its_own_header(source: Source) -> None:
+    read = source.read(
+        {
+            "a.csv": "id,v,note\na,1,x\n",
+            "b.csv": 'note,extra,id,v\n"y\nz",?,b,2\n',
+            "c.csv": "NOTE,ID,V\n",
+            "d.csv": "\ufeffv,id,note\n3,c,\n",
+        }
+    )
+
+    assert sorted(values(read.rows.collect())) == [("a", 1, "x"), ("b", 2, "y\nz"), ("c", 3, None)]
+    assert read.unnamed == ("extra",)
+    assert read.records is None
+
+
+def test_one_file_that_lacks_a_column_refuses_them_all(source: Source) -> None:
+    assert "b.csv has no column note" in source.refused({"a.csv": HEADER, "b.csv": "id,v\n"})
+
+
+@pytest.mark.parametrize("name", ["sales (1) a+b%20#c.csv", "sales [2024].csv", "sales{1}.csv"])
+def test_a_files_name_is_no_pattern(source: Source, name: str) -> None:
+    assert source.rows({name: "id,v,note\na,1,x\n"}) == [("a", 1, "x")]
+
+
+@pytest.mark.parametrize("name", ["_b.csv", ".b.csv"])
+def test_a_file_that_spark_would_overlook_is_refused(source: Source, name: str) -> None:
+    assert name in source.refused({"a.csv": "id,v,note\na,1,x\n", name: "id,v,note\nb,2,y\n"})
+
+
+def test_a_lake_may_lie_in_a_folder_of_any_name(spark: SparkSession, tmp_path: Path) -> None:
+    folder = tmp_path / "São [old] {1}"
+    folder.mkdir()
+
+    assert Source(spark, folder).rows("id,v,note\na,1,x\n") == [("a", 1, "x")]
+
+
+# Lines
+
+
+@pytest.fixture
+def lines(source: Source) -> Callable[..., dict[str, int | None]]:
+    def of(contents: Contents, **settings: Any) -> dict[str, int | None]:
+        """First field as received -> line, for all rows."""
+        table, landed = source.table(**settings), source.land(contents)
+        read = snapshot.read(source.spark, table, landed, "UTC", frozenset())
+        refused = read.rows.select(read.rows[RECEIVED].alias("row"))
+        found = snapshot.with_lines(source.spark, refused, table, landed).collect()
+        return {next(iter(json.loads(row["row"]).values())): row.line for row in found}
+
+    return of
+
+
+def test_refused_rows_get_the_line_on_which_they_begin(lines: Callable[..., dict[str, int | None]]) -> None:
+    text = 'id,v,note\na,1,"x\ny"\n\nb,"",z\nc\nd,4,x,y\n'
+
+    assert lines(text) == {"a": 2, "b": 5, "c": 6, "d": 7}
+
+
+def test_lines_are_found_in_files_of_other_columns_and_encodings(lines: Callable[..., dict[str, int | None]]) -> None:
+    files = {"a.csv": "id;v;note\nã;1;x\n", "b.csv": "note;more;v;id\ny;;2;b\nz;;3;c\n"}
+    encoded: Contents = {name: text.encode("latin-1") for name, text in files.items()}
+
+    assert lines(encoded, options={"sep": ";", "encoding": "ISO-8859-1"}) == {"ã": 2, "y": 2, "z": 3}
+
+
+def test_rows_that_stand_nowhere_have_no_line(source: Source) -> None:
+    landed = source.land(HEADER + "a,1,x\n")
+    refused = source.spark.createDataFrame([('{"id":"z","v":"1","note":"x"}',)], "row STRING")
+
+    (row,) = snapshot.with_lines(source.spark, refused, source.table(), landed).collect()
+    assert row.line is None

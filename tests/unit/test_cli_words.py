@@ -1,0 +1,152 @@
+"""The words of the command line: verbs and options explained, usage errors in the user's terms, no JVM for them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from lakehouse.cli import app, main
+from lakehouse.errors import Exit
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+STAGES = ("extract", "ingest", "bronze", "silver", "gold")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    table = {"file": "clientes.csv", "format": "csv", "schema": "id STRING, v INT", "keys": ["id"]}
+    document = {
+        "name": "shop",
+        "lake": str(tmp_path / "lake"),
+        "source": {"type": "files", "path": str(tmp_path)},
+        "tables": {"clientes": table},
+        "silver": {"clientes": {"keys": ["id"]}},
+    }
+    (tmp_path / "pipeline.json").write_text(json.dumps(document))
+    (tmp_path / "silver").mkdir()
+    (tmp_path / "silver" / "clientes.sql").write_text("SELECT c.id, c.v FROM bronze.clientes AS c")
+    return tmp_path
+
+
+# Words
+
+
+def test_the_stages_are_verbs() -> None:
+    assert {*STAGES, "run", "validate", "status", "history", "approve", "quarantine", "verify"} <= COMMANDS.keys()
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == Exit.OK
+
+    out = capsys.readouterr().out
+    assert [verb for verb in COMMANDS if f"  {verb} " not in out] == []
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_verb_and_every_option_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == Exit.OK
+
+    captured = capsys.readouterr()
+    assert COMMANDS[verb].help
+    assert "PIPELINE" in captured.out
+    assert captured.err == ""
+    assert [p.name for p in COMMANDS[verb].params if p.name != "help" and not p.help] == []
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_verb_has_json(verb: str) -> None:
+    assert "--json" in [option for p in COMMANDS[verb].params for option in p.opts]
+
+
+# Usage errors
+
+WRONG = {
+    "no verb": [],
+    "unknown verb": ["runn"],
+    "unknown option": ["run", "{shop}", "--nope"],
+    "unknown option before the verb": ["--nope"],
+    "no pipeline": ["run"],
+    "one word too many": ["validate", "{shop}", "clientes"],
+    "a value missing": ["run", "{shop}", "--as-of"],
+    "no snapshot": ["approve", "{shop}", "clientes"],
+    "not a snapshot's time": ["approve", "{shop}", "clientes", "2025-10-03"],
+    "not a time": ["extract", "{shop}", "--as-of", "yesterday"],
+    "no such pipeline": ["validate", "{shop}/nowhere"],
+    "unknown table": ["run", "{shop}", "cliente"],
+    "unknown model": ["gold", "{shop}", "clientes"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_what_cannot_be_understood_ends_with_2(
+    words: list[str], shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.format(shop=shop) for word in words]) == Exit.USAGE
+
+    captured = capsys.readouterr()
+    assert "bug" not in captured.err
+    assert not (shop / "lake").exists()
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_with_json_a_usage_error_is_one_document_on_stdout(
+    words: list[str], shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*(word.format(shop=shop) for word in words), "--json"])
+
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == Exit.USAGE
+    assert document["error"].keys() == {"found", "expected", "where", "next_step"}
+    assert document["error"]["found"]
+
+
+def test_a_near_miss_is_answered_with_the_name(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", str(shop), "cliente"])
+
+    assert 'did you mean "clientes"?' in capsys.readouterr().err
+
+
+def test_without_json_an_error_leaves_stdout_empty(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", str(shop), "nobody"])
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("found: ")
+
+
+# Without Spark
+
+
+def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(shop), "--json"]) == Exit.OK
+
+    assert json.loads(capsys.readouterr().out) == {
+        "pipeline": "shop",
+        "valid": True,
+        "tables": ["clientes"],
+        "models": {"silver.clientes": "row-wise"},
+    }
+    assert not (shop / "lake").exists()
+
+
+CALLS = {"importing": [], "validate": ["validate", "{shop}"], "help": ["run", "--help"], "usage error": ["runn"]}
+
+
+@pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
+def test_neither_spark_nor_delta_is_imported(words: list[str], shop: Path) -> None:
+    arguments = [word.format(shop=shop) for word in words]
+    code = f"""
+import sys
+from lakehouse.cli import main
+if {arguments!r}: main({arguments!r})
+print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delta', 'py4j'}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"

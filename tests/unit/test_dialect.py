@@ -1,0 +1,188 @@
+"""CSV by the strict reader: headers, records, open quotes and line numbers, by the defaults and by other options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse import landing
+from lakehouse.dialect import Dialect
+from lakehouse.errors import DataRefused, LakehouseError
+
+Write = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def one(content: str | bytes) -> Path:
+        file = tmp_path / "clientes.csv"
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    return one
+
+
+def dialect(**options: str) -> Dialect:
+    return Dialect.of(options)
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "records"),
+    [
+        ("id,nome\n1,a\n2,b\n", ["id", "nome"], 2),
+        ("id,nome\n1,a\n2,b", ["id", "nome"], 2),
+        ("id,nome\r\n1,a\r\n", ["id", "nome"], 1),
+        ("id,nome\r1,a\r2,b\r", ["id", "nome"], 2),
+        ("\ufeffid,nome\n1,a\n", ["id", "nome"], 1),
+        ('\ufeff"id","nome"\n1,a\n', ["id", "nome"], 1),
+        ("\n\nid,nome\n\n1,a\n\n", ["id", "nome"], 1),
+        ("id,nome\n", ["id", "nome"], 0),
+        ("id", ["id"], 0),
+        ("id,,nome\n", ["id", "", "nome"], 0),
+        ('id,"no\nme"\n1,a\n', ["id", "no\nme"], 1),
+        ('id,nome\n1,"a\nb"\n2,"c\r\n\r\nd"\n', ["id", "nome"], 2),
+        ('id,nome\n1,"say ""a"""\n2,""\n', ["id", "nome"], 2),
+        ('id,nome\n1,a"b\n2,"\n"\n', ["id", "nome"], 2),
+        ("id,nome\n1,a\\\n2,b\n", ["id", "nome"], 2),
+        ("id,nome\n,\n,,\n1\n", ["id", "nome"], 3),
+        ("id,nome\n1,a\0b\n", ["id", "nome"], 1),
+        (b"id,nome\n1,\xe3\xff\n2,b\n", ["id", "nome"], 2),
+        (f'id,nome\n1,"{"x" * (1 << 20)}"\n', ["id", "nome"], 1),
+    ],
+)
+def test_records_are_counted_whatever_stands_in_them(
+    write: Write, content: str | bytes, header: list[str], records: int | None
+) -> None:
+    file = write(content)
+
+    assert dialect().header(file) == header
+    assert dialect().count(file) == records
+
+
+def test_a_file_without_a_record_has_no_header(write: Write) -> None:
+    assert dialect().header(write("")) is None
+    assert dialect().header(write("\ufeff\n\r\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "header", "records"),
+    [
+        ({"sep": ";"}, "id;nome\n1;a,b\n", ["id", "nome"], 1),
+        ({"delimiter": ";"}, "id;nome\n1;a\n", ["id", "nome"], 1),
+        ({"SEP": "\t"}, "id\tnome\n1\ta b\n", ["id", "nome"], 1),
+        ({"header": "FALSE"}, "1,a\n2,b\n", ["1", "a"], 2),
+        ({"quote": "'"}, "id,nome\n1,'a\nb'\n2,\"\n", ["id", "nome"], 2),
+        ({"quote": "'", "escape": "'"}, "id,nome\n1,'a''b\n'\n", ["id", "nome"], 1),
+        ({"quote": ""}, '"id","nome"\n1,"a\n2,b"\n', ['"id"', '"nome"'], 2),
+        # Python takes the sign for an escape outside quotes too: it is not asked for a count.
+        ({"escape": "\\"}, 'id,nome\n1,"a\\"\nb"\n2,c\n', ["id", "nome"], None),
+        ({"encoding": "ISO-8859-1"}, "id,preço\n1,ã\n".encode("latin-1"), ["id", "preço"], 1),
+        ({"charset": "windows-1252"}, "id,preço €\n1,ã\n".encode("cp1252"), ["id", "preço €"], 1),
+        ({"encoding": "UTF-16"}, 'id,preço\n1,"ਊ"\n'.encode("utf-16"), ["id", "preço"], 1),
+        ({"encoding": "UTF-16LE"}, "id,preço\n1,ã\n".encode("utf-16-le"), ["id", "preço"], 1),
+        ({"encoding": "utf8"}, "\ufeffid,preço\n1,ã\n", ["id", "preço"], 1),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_options_by_sparks_names_change_the_dialect(
+    write: Write, options: dict[str, str], content: str | bytes, header: list[str], records: int | None
+) -> None:
+    file = write(content)
+
+    assert Dialect.of(options).header(file) == header
+    assert Dialect.of(options).count(file) == records
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('id,nome\n1,a\n2,"b\n3,c\n', 4),
+        ('id,nome\n1,"a"b\n2,c\n', 2),
+        ('id,nome\n1,"a" \n', 2),
+        ('id,nome\n1,"a\n\nb"c\n', 4),
+        ('id,nome\n1,a\n"', 3),
+    ],
+)
+def test_a_quote_left_open_or_with_text_behind_it_is_refused_with_its_line(
+    write: Write, content: str, line: int
+) -> None:
+    with pytest.raises(DataRefused) as error:
+        dialect().count(write(content))
+
+    assert "clientes.csv" in error.value.found
+    assert error.value.where.endswith(f"line {line}")
+
+
+def test_a_header_with_an_open_quote_is_refused(write: Write) -> None:
+    with pytest.raises(DataRefused):
+        dialect().header(write('id,"nome\n1,a\n'))
+
+
+@pytest.mark.parametrize(
+    ("options", "content"),
+    [
+        ({"sep": "||"}, "id||nome\n1||a\n"),
+        ({"sep": "\\t"}, "id\tnome\n1\ta\n"),
+        ({"sep": ""}, "id,nome\n1,a\n"),
+        ({"quote": "''"}, "id,nome\n1,a\n"),
+        ({"encoding": "utf9"}, "id,nome\n1,a\n"),
+    ],
+    ids=str,
+)
+def test_an_option_that_python_has_no_word_for_is_followed_or_refused(
+    write: Write, options: dict[str, str], content: str
+) -> None:
+    try:
+        header = Dialect.of(options).header(write(content))
+    except LakehouseError as error:
+        assert error.exit_code in (2, 5)
+    else:
+        assert header == ["id", "nome"]
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "spans"),
+    [
+        ({}, "id\n1\n", False),
+        ({}, 'id\n"1"\n', True),
+        ({"quote": "'"}, "id\n1\n", True),
+        ({"quote": ""}, 'id\n"1\n', False),
+        ({"encoding": "UTF-16"}, "id\n1\n".encode("utf-16"), True),
+    ],
+)
+def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
+    write: Write, options: dict[str, str], content: str | bytes, spans: bool
+) -> None:
+    assert Dialect.of(options).may_span_lines(landing.inspect(write(content))) is spans
+
+
+# Lines
+
+
+def lines(file: Path, *wanted: tuple[str, ...], width: int = 2, **options: str) -> dict[Any, int]:
+    return dialect(**options).lines(file, set(wanted), width)
+
+
+def test_a_record_is_found_on_the_line_where_it_first_begins(write: Write) -> None:
+    file = write('id,nome\n\n1,"a\nb"\n2,c\n\n3,d\n2,c\n')
+
+    assert lines(file, ("1", "a\nb"), ("2", "c"), ("3", "d"), ("4", "e")) == {
+        ("1", "a\nb"): 3,
+        ("2", "c"): 5,
+        ("3", "d"): 7,
+    }
+
+
+def test_records_of_another_width_are_found_by_the_fields_they_share(write: Write) -> None:
+    file = write("id,nome\n1\n2,b,c,d\n")
+
+    assert lines(file, ("1", ""), ("2", "b")) == {("1", ""): 2, ("2", "b"): 3}
+
+
+def test_lines_are_those_of_the_dialect(write: Write) -> None:
+    file = write("preço;nome\n1;ã\n".encode("latin-1"))
+
+    assert lines(file, ("1", "ã"), sep=";", encoding="ISO-8859-1") == {("1", "ã"): 2}

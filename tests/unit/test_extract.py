@@ -1,0 +1,285 @@
+"""What `extract` takes from a folder: each snapshot once, under the right time, and nothing from outside the folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from lakehouse import landing
+from lakehouse.config import Pipeline, load
+from lakehouse.errors import ConfigError
+from lakehouse.extract import Extracted, extract, source_signature
+from lakehouse.lake import Lake
+
+NOW = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
+FIRST, SECOND = "20250101_000000", "20250102_000000"
+
+
+class Source:
+    """A source's folder, a pipeline over it, and the lake it lands in."""
+
+    def __init__(self, folder: Path, lake: Lake) -> None:
+        self.root, self.lake, self._config = folder / "source", lake, folder / "pipeline.json"
+        self.root.mkdir()
+        self.file = "clientes.csv"
+
+    @property
+    def pipeline(self) -> Pipeline:
+        table = {"file": self.file, "format": "csv", "schema": "id STRING", "keys": ["id"]}
+        source = {"type": "files", "path": str(self.root)}
+        document = {"name": "shop", "lake": self.lake.root, "source": source, "tables": {"clientes": table}}
+        self._config.write_text(json.dumps(document))
+        return load(self._config, {})
+
+    def put(self, path: str, content: bytes = b"id\n1\n") -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
+
+    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> Extracted:
+        return extract(self.pipeline, self.lake, "clientes", now, as_of)
+
+    @property
+    def landed(self) -> dict[str, dict[str, bytes]]:
+        """Snapshot -> file -> bytes."""
+        found = landing.landed(self.lake, "clientes")
+        return {s.folder.name: {path.name: path.read_bytes() for path in s.paths} for s in found}
+
+
+@pytest.fixture
+def source(tmp_path: Path, lake: Lake) -> Source:
+    return Source(tmp_path, lake)
+
+
+def at(stamp: str) -> datetime:
+    return datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+
+
+# Folders that name their time
+
+
+def test_dated_folders_land_in_order_each_once(source: Source) -> None:
+    stamps = [f"202501{day:02}_000000" for day in range(1, 10)]
+    for stamp in (*stamps[4:], *stamps[:4]):
+        source.put(f"{stamp}/clientes.csv", stamp.encode())
+    source.put("latest/clientes.csv")
+    source.put("clientes.csv")
+
+    assert source.extract() == Extracted("clientes", tuple(map(at, stamps)))
+    assert source.extract() == Extracted("clientes")
+
+    source.put("20250110_000000/clientes.csv", b"20250110_000000")
+    assert source.extract() == Extracted("clientes", (at("20250110_000000"),))
+    assert source.landed == {stamp: {"clientes.csv": stamp.encode()} for stamp in (*stamps, "20250110_000000")}
+
+
+def test_a_folder_that_lies_before_those_taken_is_taken_too(source: Source) -> None:
+    source.put(f"{SECOND}/clientes.csv")
+    source.extract()
+    source.put(f"{FIRST}/clientes.csv")
+
+    assert source.extract().landed == (at(FIRST),)
+
+
+def test_a_folder_changed_after_it_was_taken_is_told_and_not_taken_again(source: Source) -> None:
+    source.put(f"{FIRST}/clientes.csv", b"id\n1\n")
+    source.extract()
+    source.put(f"{FIRST}/clientes.csv", b"id\n2\n")
+
+    done = source.extract()
+
+    assert done.landed == ()
+    (warning,) = done.warnings
+    assert FIRST in warning
+    assert source.landed == {FIRST: {"clientes.csv": b"id\n1\n"}}
+
+
+def test_as_of_is_told_to_have_no_use_for_dated_folders(source: Source) -> None:
+    source.put(f"{FIRST}/clientes.csv")
+
+    done = source.extract(as_of=NOW)
+
+    assert done.landed == (at(FIRST),)
+    assert "--as-of" in done.warnings[0]
+
+
+def test_a_dated_folder_without_the_file_lands_as_a_snapshot_without_files_once(source: Source) -> None:
+    source.put(f"{FIRST}/produtos.csv")
+
+    assert source.extract().landed == (at(FIRST),)
+    assert source.extract() == Extracted("clientes")
+    assert source.landed == {FIRST: {}}
+
+
+# A folder that holds the current files
+
+
+def test_the_same_bytes_are_nothing_new_whatever_the_files_dates(source: Source) -> None:
+    file = source.put("clientes.csv")
+    assert source.extract().landed == (NOW,)
+
+    assert source.extract(NOW + timedelta(hours=6)) == Extracted("clientes")
+    os.utime(file, (1, 1))
+    assert source.extract(NOW + timedelta(hours=12)) == Extracted("clientes")
+    source.put("clientes.csv")
+    assert source.extract(NOW + timedelta(hours=18), as_of=at(FIRST)) == Extracted("clientes")
+
+
+def test_changed_bytes_land_under_the_time_of_the_run(source: Source) -> None:
+    source.put("clientes.csv", b"id\n1\n")
+    source.extract(NOW)
+    source.put("clientes.csv", b"id\n1\n2\n")
+
+    assert source.extract(NOW + timedelta(hours=6, microseconds=7)).landed == (NOW + timedelta(hours=6),)
+    assert list(source.landed.values()) == [{"clientes.csv": b"id\n1\n"}, {"clientes.csv": b"id\n1\n2\n"}]
+
+
+def test_bytes_changed_under_the_same_size_and_date_are_seen(source: Source) -> None:
+    file = source.put("clientes.csv", b"id\n1\n")
+    source.extract()
+    before = file.stat()
+    source.put("clientes.csv", b"id\n2\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert len(source.extract(NOW + timedelta(hours=6)).landed) == 1
+
+
+def test_going_back_to_earlier_bytes_is_a_snapshot_of_its_own(source: Source) -> None:
+    for hours, content in enumerate([b"A", b"B", b"A"]):
+        source.put("clientes.csv", content)
+        source.extract(NOW + timedelta(hours=hours))
+
+    assert [files["clientes.csv"] for files in source.landed.values()] == [b"A", b"B", b"A"]
+
+
+def test_as_of_gives_the_time(source: Source) -> None:
+    source.put("clientes.csv")
+
+    assert source.extract(as_of=at(FIRST)).landed == (at(FIRST),)
+    assert list(source.landed) == [FIRST]
+
+
+def test_one_time_cannot_have_two_contents(source: Source) -> None:
+    for stamp, content in ((FIRST, b"A"), (SECOND, b"B")):
+        source.put("clientes.csv", content)
+        source.extract(as_of=at(stamp))
+    source.put("clientes.csv", b"C")
+
+    for stamp in (FIRST, SECOND):
+        with pytest.raises(ConfigError) as error:
+            source.extract(as_of=at(stamp))
+        assert stamp in error.value.found
+    source.put("clientes.csv", b"A")
+    assert source.extract(as_of=at(FIRST)).landed == ()
+    assert source.landed == {FIRST: {"clientes.csv": b"A"}, SECOND: {"clientes.csv": b"B"}}
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(days=1)])
+def test_a_clock_set_back_does_not_put_a_snapshot_before_the_last(source: Source, back: timedelta) -> None:
+    source.put("clientes.csv", b"A")
+    source.extract(NOW)
+    for n, content in enumerate([b"B", b"C"], start=1):
+        source.put("clientes.csv", content)
+
+        done = source.extract(NOW - back)
+
+        assert done.landed == (NOW + timedelta(seconds=n),)
+        assert "clock" in done.warnings[0]
+
+
+def test_a_file_that_vanished_lands_as_a_snapshot_without_files_once(source: Source) -> None:
+    file = source.put("clientes.csv")
+    source.extract(NOW)
+    file.unlink()
+
+    assert source.extract(NOW + timedelta(hours=1)).landed == (NOW + timedelta(hours=1),)
+    assert source.extract(NOW + timedelta(hours=2)) == Extracted("clientes")
+    source.put("clientes.csv")
+    assert source.extract(NOW + timedelta(hours=3)).landed == (NOW + timedelta(hours=3),)
+    assert [len(files) for files in source.landed.values()] == [1, 0, 1]
+
+
+# Which files
+
+
+def test_a_glob_takes_all_that_match_by_name_order(source: Source) -> None:
+    source.file = "clientes_*.csv"
+    for name in ("e", "g", "c", "a", "b", "d", "f"):
+        source.put(f"{FIRST}/clientes_{name}.csv", name.encode())
+    source.put(f"{FIRST}/clientes.csv")
+    source.put(f"{FIRST}/produtos_a.csv")
+    (source.root / FIRST / "clientes_folder.csv").mkdir()
+    source.extract()
+
+    assert list(source.landed[FIRST].items()) == [(f"clientes_{name}.csv", name.encode()) for name in "abcdefg"]
+
+
+def test_files_of_one_name_in_two_folders_both_land(source: Source) -> None:
+    source.file = "*/part.csv"
+    source.put(f"{FIRST}/north/part.csv", b"id\n1\n")
+    source.put(f"{FIRST}/south/part.csv", b"id\n2\n")
+    source.extract()
+
+    (snapshot,) = landing.landed(source.lake, "clientes")
+    assert sorted(path.read_bytes() for path in snapshot.paths) == [b"id\n1\n", b"id\n2\n"]
+
+
+def test_a_file_added_to_a_glob_is_a_change(source: Source) -> None:
+    source.file = "*.csv"
+    source.put("a.csv")
+    source.extract(NOW)
+    source.put("b.csv")
+
+    assert len(source.extract(NOW + timedelta(hours=1)).landed) == 1
+
+
+def test_a_link_that_leads_out_of_the_snapshot_is_not_followed(source: Source, tmp_path: Path) -> None:
+    source.file = "**/*.csv"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.csv").write_bytes(b"id\nsecret\n")
+    inside = source.put(f"{FIRST}/real.csv")
+    source.put(f"{SECOND}/other.csv")
+    (source.root / FIRST / "file.csv").symlink_to(outside / "secret.csv")
+    (source.root / FIRST / "folder").symlink_to(outside)
+    (source.root / FIRST / "neighbour.csv").symlink_to(source.root / SECOND / "other.csv")
+    (source.root / FIRST / "alias.csv").symlink_to(inside)
+    source.extract()
+
+    assert source.landed[FIRST] == {"real.csv": b"id\n1\n", "alias.csv": b"id\n1\n"}
+    assert "secret" not in str(source.landed)
+
+
+# The source itself
+
+
+def test_the_signature_changes_with_the_files_and_only_with_them(source: Source) -> None:
+    file = source.put("clientes.csv", b"A")
+    source.put("notes.txt")
+
+    def signature() -> dict[str, str]:
+        return source_signature(source.pipeline, source.pipeline.tables)
+
+    before = signature()
+    assert list(before) == ["clientes.csv"]
+    source.put("notes.txt", b"other")
+    assert signature() == before
+    os.utime(file, (1, 1))
+    assert signature() != before
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
+    source.root.rmdir()
+    if kind == "a file":
+        source.root.touch()
+
+    with pytest.raises(ConfigError) as error:
+        source.extract()
+
+    assert str(source.root) in error.value.found

@@ -1,0 +1,106 @@
+"""Whatever was raised ends as one short block with the right code, and never with a Java stack."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+import pytest
+from pyspark.errors import AnalysisException, PySparkException
+
+from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.failures import understood
+
+JAVA = re.compile(r"^\s*(at [\w.$/]+\(|Caused by:|\.\.\. \d+ more)|JVM stacktrace|Traceback", re.MULTILINE)
+
+FROM_PY4J = """An error occurred while calling o45.save.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 1 times: {cause}
+\tat org.apache.spark.scheduler.DAGScheduler.failJobAndIndependentStages(DAGScheduler.scala:2856)
+\tat java.base/java.lang.Thread.run(Thread.java:840)
+Caused by: {cause}
+\tat org.apache.hadoop.fs.RawLocalFileSystem$LocalFSFileOutputStream.write(RawLocalFileSystem.java:354)
+\t... 12 more
+"""
+FROM_SPARK = """[UNRESOLVED_COLUMN] A column with name `x` cannot be resolved. SQLSTATE: 42703; line 1 pos 7;
+'Project ['x]
++- Relation
+
+JVM stacktrace:
+org.apache.spark.sql.AnalysisException
+\tat org.apache.spark.sql.errors.QueryCompilationErrors$.unresolved(QueryCompilationErrors.scala:432)
+"""
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("a"), InfrastructureError("b"), DataRefused("c"), LakeBusy("d"), LakehouseError("e")]
+)
+def test_our_own_errors_pass_through(error: LakehouseError) -> None:
+    assert understood(error) is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EIO, "Input/output error"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        ConnectionResetError("Connection reset by peer"),
+        BrokenPipeError("gone"),
+        MemoryError(),
+        Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")),
+        Exception(FROM_PY4J.format(cause="java.lang.OutOfMemoryError: Java heap space")),
+        PySparkException("Connection refused: localhost/127.0.0.1:1"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {str(error)[-40:]!r}"[:60],
+)
+def test_what_the_surroundings_lack_is_worth_retrying(error: Exception) -> None:
+    told = understood(error)
+
+    assert isinstance(told, InfrastructureError)
+    assert told.exit_code == Exit.INFRASTRUCTURE
+    assert told.found
+    assert told.next_step
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), KeyError("x"), FileNotFoundError(errno.ENOENT, "gone"), Exception(), AssertionError()],
+    ids=repr,
+)
+def test_anything_else_is_a_bug_and_is_told_with_its_type(error: Exception) -> None:
+    told = understood(error)
+
+    assert told.exit_code == Exit.BUG
+    assert type(error).__name__ in told.found
+    assert "--verbose" in told.next_step
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")), "No space left on device"),
+        (Exception(FROM_PY4J.format(cause="java.lang.NullPointerException")), "java.lang.NullPointerException"),
+        (AnalysisException(FROM_SPARK), "UNRESOLVED_COLUMN"),
+        (Exception("An error occurred while calling o1.x. Trace:\n\tat java.lang.Thread.run(Thread.java:840)"), ""),
+    ],
+)
+def test_the_block_says_what_went_wrong_without_a_java_stack(error: Exception, told: str) -> None:
+    block = understood(error).block()
+
+    assert told in block
+    assert not JAVA.search(block)
+    assert len(block.splitlines()) <= 4
+
+
+def test_an_endless_message_is_cut() -> None:
+    assert len(understood(ValueError("x" * 100_000)).block()) < 1000
+
+
+def test_verbose_shows_the_whole_trace() -> None:
+    try:
+        int("x")
+    except ValueError as error:
+        assert 'int("x")' in understood(error, verbose=True).where
+        assert 'int("x")' not in understood(error).where

@@ -1,0 +1,150 @@
+"""Where things lie in a lake, by what names, and the examples in the product's docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lakehouse
+from lakehouse.lake import Lake, newest_version, snapshot_name, snapshot_time, write_json
+
+PACKAGE = Path(lakehouse.__file__).parent
+TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
+LAKE = Lake("lakes/shop")
+
+
+def modules_with_examples() -> list[str]:
+    files = [file.relative_to(PACKAGE.parent) for file in PACKAGE.rglob("*.py") if ">>> " in file.read_text()]
+    return sorted(".".join(file.with_suffix("").parts) for file in files)
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_the_examples_in_docstrings_are_true(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(module))
+
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+# Names of snapshots
+
+
+@given(
+    time=st.datetimes(min_value=datetime(1000, 1, 2), max_value=datetime(9999, 12, 30)),
+    hours=st.integers(-23, 23),
+)
+def test_a_snapshots_name_gives_back_its_time_to_the_second_in_utc(time: datetime, hours: int) -> None:
+    aware = time.replace(microsecond=0, tzinfo=timezone(timedelta(hours=hours)))
+
+    back = snapshot_time(snapshot_name(aware))
+
+    assert back == aware
+    assert back.utcoffset() == timedelta(0)
+
+
+@given(st.lists(st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(timezone.utc)), min_size=2, max_size=5))
+def test_names_sort_as_times_do(times: list[datetime]) -> None:
+    in_time = [snapshot_name(time) for time in sorted(times)]
+
+    assert in_time == sorted(in_time)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "20251399_000000",
+        "20250229_000000",
+        "20251003_246060",
+        "20251003",
+        "20251003_1705",
+        "20251003_1705520",
+        "20251003T170552",
+        "20251003-170552",
+        " 20251003_170552",
+        "20251003_170552\n",
+        ".20251003_170552.partial",
+        "latest",
+        "",
+    ],
+)
+def test_other_names_are_no_snapshots(name: str) -> None:
+    assert snapshot_time(name) is None
+
+
+# Layout
+
+
+def test_every_part_has_the_place_of_the_contract() -> None:
+    assert LAKE.landing("clientes") == Path("lakes/shop/landing/clientes")
+    assert LAKE.ledger == "lakes/shop/raw/ledger"
+    assert LAKE.bronze("clientes") == "lakes/shop/bronze/clientes"
+    assert [LAKE.model(f"{layer}.x") for layer in ("bronze", "silver", "gold")] == [
+        "lakes/shop/bronze/x",
+        "lakes/shop/silver/x",
+        "lakes/shop/gold/x",
+    ]
+    assert LAKE.quarantine("clientes") == "lakes/shop/quarantine/clientes"
+    assert LAKE.state("clean.json") == Path("lakes/shop/_state/clean.json")
+    assert LAKE.at("raw/full-load/clientes.parquet") == "lakes/shop/raw/full-load/clientes.parquet"
+
+
+@pytest.mark.parametrize(
+    ("sequence", "taken", "path"),
+    [
+        (1, set(), "raw/full-load/clientes.parquet"),
+        (2, set(), "raw/cdc/clientes_20251003_170552.parquet"),
+        (3, {"raw/cdc/clientes_20251003_170551.parquet"}, "raw/cdc/clientes_20251003_170552.parquet"),
+        (3, {"raw/cdc/clientes_20251003_170552.parquet"}, "raw/cdc/clientes_20251003_170552_3.parquet"),
+        (
+            4,
+            {"raw/cdc/clientes_20251003_170552.parquet", "raw/cdc/clientes_20251003_170552_3.parquet"},
+            "raw/cdc/clientes_20251003_170552_4.parquet",
+        ),
+    ],
+)
+def test_a_second_change_set_of_one_second_gets_its_sequence_appended(
+    sequence: int, taken: set[str], path: str
+) -> None:
+    assert LAKE.change_set("clientes", sequence, TIME, frozenset(taken)) == path
+
+
+def test_the_newest_version_comes_from_the_logs_file_names(tmp_path: Path) -> None:
+    assert newest_version(str(tmp_path / "nothing")) == -1
+
+    log = tmp_path / "_delta_log"
+    log.mkdir()
+    assert newest_version(str(tmp_path)) == -1
+
+    for version in (0, 9, 10):
+        (log / f"{version:020}.json").touch()
+    others = [
+        "00000000000000000011.checkpoint.parquet",
+        "00000000000000000012.crc",
+        ".00000000000000000013.json.tmp",
+        "00000000000000000014.6a1b.json",
+        "00000000000000000001.00000000000000000015.compacted.json",
+        "_last_checkpoint",
+    ]
+    for name in others:
+        (log / name).touch()
+    assert newest_version(str(tmp_path)) == 10
+
+
+# Documents
+
+
+def test_a_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "clean.json"
+    write_json(file, {"run": 1, "name": "São"})
+    write_json(file, {"run": 2})
+    with pytest.raises(TypeError):
+        write_json(file, {"run": 3, "more": object()})
+
+    assert json.loads(file.read_text(encoding="utf-8")) == {"run": 2}

@@ -1,0 +1,121 @@
+"""The landing zone keeps what a source handed out byte for byte, and shows a snapshot only once it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from lakehouse import landing
+from lakehouse.lake import Lake
+
+TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
+LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)
+CHUNK = landing._CHUNK  # what is read at once: the cases below stand around its border
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+def put(folder: Path, name: str, content: bytes) -> Path:
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"id,v\r\n1,\xe3\x00\xff\n", b"\xef\xbb\xbfid\n", bytes(range(256)) * (CHUNK // 256) + b"one more"],
+    ids=["empty", "not text", "BOM", "more than a chunk"],
+)
+def test_the_bytes_land_as_they_are_with_their_hash(lake: Lake, source: Path, content: bytes) -> None:
+    landed = landing.land(lake, "clientes", TIME, [put(source, "clientes.csv", content)])
+
+    (path,), (file,) = landed.paths, landed.files
+    assert path.read_bytes() == content
+    assert path == lake.landing("clientes") / "20251003_170552" / "clientes.csv"
+    assert (file.name, file.size) == ("clientes.csv", len(content))
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_the_manifest_beside_the_files_gives_the_snapshot_back(lake: Lake, source: Path) -> None:
+    files = [put(source, "a.csv", b"id\n1\n"), put(source, "b.csv", b'id\n"2"\n')]
+    landed = landing.land(lake, "clientes", TIME, files)
+
+    manifest = json.loads((landed.folder / landing.MANIFEST).read_text(encoding="utf-8"))
+    assert manifest["table"] == "clientes"
+    assert [file["name"] for file in manifest["files"]] == ["a.csv", "b.csv"]
+    assert landing.load(landed.folder, "clientes", TIME) == landed
+    assert landed.content == tuple((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("content", "has_quote", "is_utf8"),
+    [
+        (b"", False, True),
+        (b"id,v\n1,a'b\n", False, True),
+        (b'id,v\n1,"a"\n', True, True),
+        (b"a" * CHUNK + b'"', True, True),
+        (b'"' + b"a" * CHUNK, True, True),
+        ("São".encode(), False, True),
+        ("São".encode("latin-1"), False, False),
+        ("ids".encode("utf-16"), False, False),
+        (b"a" * (CHUNK - 1) + "ã".encode(), False, True),
+        (b"a" * (CHUNK - 2) + "\U0001f600".encode() + b'"', True, True),
+        (b"a" * (CHUNK - 1) + b"\xc3", False, False),
+        (b"a" * CHUNK + b"\xa3", False, False),
+        (b"\xe3" + b"a" * CHUNK + b'"', True, False),
+    ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
+)
+def test_quotes_and_encoding_are_seen_wherever_they_stand(
+    source: Path, content: bytes, has_quote: bool, is_utf8: bool
+) -> None:
+    file = landing.inspect(put(source, "f.csv", content))
+
+    assert (file.has_quote, file.is_utf8) == (has_quote, is_utf8)
+
+
+def test_what_a_killed_run_left_is_no_snapshot_and_gives_way(lake: Lake, source: Path) -> None:
+    left = lake.landing("clientes") / ".20251003_170552.partial"
+    left.mkdir(parents=True)
+    put(left, "clientes.csv", b"id\n1")
+    put(left, "from another glob.csv", b"id\n")
+
+    assert landing.landed(lake, "clientes") == []
+    assert landing.newest(lake, "clientes") is None
+
+    landed = landing.land(lake, "clientes", TIME, [put(source, "clientes.csv", b"id\n1\n2\n")])
+
+    assert sorted(path.name for path in landed.folder.iterdir()) == [landing.MANIFEST, "clientes.csv"]
+    assert landed.paths[0].read_bytes() == b"id\n1\n2\n"
+    assert [path.name for path in lake.landing("clientes").iterdir()] == ["20251003_170552"]
+
+
+def test_a_copy_that_fails_half_way_shows_nothing(lake: Lake, source: Path) -> None:
+    files = [put(source, "a.csv", b"id\n1\n"), source / "vanished.csv"]
+
+    with pytest.raises(FileNotFoundError):
+        landing.land(lake, "clientes", TIME, files)
+
+    assert landing.landed(lake, "clientes") == []
+
+
+def test_snapshots_come_oldest_first_table_by_table(lake: Lake, source: Path) -> None:
+    file = put(source, "clientes.csv", b"id\n1\n")
+    newer = landing.land(lake, "clientes", LATER, [file])
+    older = landing.land(lake, "clientes", TIME, [])
+    landing.land(lake, "produtos", TIME, [file])
+    (lake.landing("clientes") / "notes").mkdir()
+
+    assert landing.landed(lake, "clientes") == [older, newer]
+    assert landing.newest(lake, "clientes") == newer
+    assert landing.landed(lake, "nobody") == []
+    assert landing.newest(lake, "nobody") is None
+    assert older.files == ()
