@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Annotated
 
-import click
 import typer
 
 from lakehouse import show, stages
@@ -43,16 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return done.exit_code
-    except click.ClickException as wrong:
-        error = ConfigError(wrong.format_message(), next_step="lakehouse --help")
-        return show.error(error, as_json)
-    except click.Abort:
-        return 130
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except Exception as raised:
+        if hasattr(raised, "format_message"):  # a usage error, of click or of the copy of it that typer carries
+            return show.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json)
         return show.error(understood(raised, verbose="--verbose" in arguments), as_json)
 
 

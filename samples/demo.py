@@ -43,7 +43,8 @@ def demo() -> None:
     look("resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
     look("churn", "clients lost, day by day", pl.col("base") > 0)
     print(
-        "\nWhat has to hold always, checked on your own lake: LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty"
+        "\nWhat has to hold always, checked on that lake:\n"
+        "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty"
     )
 
 
