@@ -59,10 +59,11 @@ def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack:
             where=str(landed.folder),
             next_step="have the source hand out the whole snapshot again, under its own time",
         )
-    if overlooked := [f.name for f in landed.files if f.name.rpartition("/")[2].startswith(("_", "."))]:
+    names = [f.name for f in landed.files]
+    if overlooked := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:
         raise DataRefused(
             f"Spark overlooks files with such names: {', '.join(overlooked)}",
-            expected="names that begin with neither _ nor .",
+            expected="names that begin with neither _ nor . and have no colon",
             where=str(landed.folder),
             next_step="rename them at the source, or have `file` match others only",
         )
@@ -78,6 +79,7 @@ def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack:
         rows=reduce(DataFrame.unionByName, (_judged(part, table) for part in parts)),
         records=sum(counts) if len(counts) == len(parts) else None,
         unnamed=tuple(sorted({name for part in parts for name in part.unnamed})),
+        lacking=frozenset.intersection(*(part.lacking for part in parts)),
     )
 
 

@@ -17,7 +17,7 @@ _FLOAT = r"(?i)^([+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)|nan)\z"
 _BOOLEAN = r"(?i)^(true|false|t|f|yes|no|y|n|1|0)\z"
 _DATE = r"^\d{4}-\d{1,2}-\d{1,2}\z"
 _CLOCK = r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,6}0*)?)?)?"
-_ZONE = r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]+(/[A-Za-z_]+)+)"
+_ZONE = r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]+(/[A-Za-z0-9_+-]+)+)"
 
 
 def convert(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> tuple[Column, Column]:

@@ -10,10 +10,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.convert import convert
-from lakehouse.dialect import Dialect
 from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
+from lakehouse.snapshot.convert import convert
+from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 _RAGGED = "_ragged"
@@ -58,6 +58,7 @@ def fields(
         whole=F.col(_RAGGED),
         records=dialect.count(path) if spans_lines else None,
         unnamed=tuple(name for i, name in enumerate(header) if i not in positions.values()),
+        lacking=frozenset(declared.names).difference(positions),
     )
 
 

@@ -36,6 +36,7 @@ class Fields:
         whole: such a row, as it stands.
         records: how many records an independent reader counts, or None where lines are records.
         unnamed: columns of the file that the schema does not name.
+        lacking: declared columns that the file does not have.
     """
 
     rows: DataFrame
@@ -45,6 +46,7 @@ class Fields:
     whole: Column
     records: int | None = None
     unnamed: tuple[str, ...] = ()
+    lacking: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Read:
         rows: the declared columns, PROBLEMS, RECEIVED and KEY.
         records: how many records an independent reader counts, or None where lines are records.
         unnamed: columns of the files that the schema does not name.
+        lacking: declared columns that none of the files has.
     """
 
     rows: DataFrame
     records: int | None
     unnamed: tuple[str, ...]
+    lacking: frozenset[str]

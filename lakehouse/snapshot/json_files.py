@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.convert import convert
 from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
+from lakehouse.snapshot import json_texts
+from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 _TEXT, _MEMBERS = "_text", "_members"
@@ -35,8 +37,8 @@ def fields(
     if not file.is_utf8:
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
     objects, records = _objects(spark, path)
-    members = F.from_json(_TEXT, "MAP<STRING, STRING>")
-    rows = objects.select(_TEXT, members.alias(_MEMBERS))
+    members = _function(json_texts.members, T.MapType(T.StringType(), T.StringType()))
+    rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
     names = _names(rows)
     missing = [f.name for f in declared if f.name.lower() not in names and f.name not in may_lack]
     if names and missing:
@@ -59,6 +61,7 @@ def fields(
         broken=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object")),
         whole=F.col(_TEXT),
         records=records,
+        lacking=frozenset(f.name for f in declared if names and f.name.lower() not in names),
         unnamed=tuple(sorted(name for low, all_of in names.items() if low not in wanted for name in all_of)),
     )
 
@@ -78,16 +81,18 @@ def _objects(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     """The texts of the objects and, of an array, how many Python's parser finds in it."""
     if not _is_array(path):
         return spark.read.text(literal(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            count = len(json.load(file))
-    except ValueError as error:
+    with path.open(encoding="utf-8-sig") as file:
+        found = json_texts.elements(file.read())
+    if found is None:
         raise DataRefused(
-            f"{path.name} is not a whole JSON array: {error}", where=str(path), next_step="the file may be cut short"
-        ) from error
+            f"{path.name} is not a whole JSON array",
+            expected="objects between [ and ], or one object a line",
+            where=str(path),
+            next_step="the file may be cut short",
+        )
+    split = _function(json_texts.elements, T.ArrayType(T.StringType()))
     whole = spark.read.text(literal(path), wholetext=True)
-    array = F.from_json(F.regexp_replace("value", "^\ufeff", ""), T.ArrayType(T.StringType()))
-    return whole.select(F.explode(array).alias(_TEXT)), count
+    return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
 
 def _is_array(path: Path) -> bool:
@@ -116,3 +121,12 @@ def _converted(text: Column, kind: T.DataType, zone: str, options: dict[str, str
     )
     wrong = text.isNotNull() & parsed["_wrong"].isNotNull()
     return F.when(~wrong, parsed["value"]), F.when(wrong, F.lit(f"not a {kind.simpleString()}"))
+
+
+def _function(function: Callable[[str], Any], kind: T.DataType) -> Callable[..., Column]:
+    """A Python function for Spark's workers, without its type hints: PySpark would take them for orders."""
+
+    def plain(text):  # type: ignore[no-untyped-def]
+        return function(text)
+
+    return F.udf(plain, kind)

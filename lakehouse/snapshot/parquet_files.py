@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.convert import convert
 from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
+from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 
@@ -48,7 +48,8 @@ def fields(
     wanted = {f.name.lower() for f in declared}
     everything = F.to_json(F.struct(*[F.col(f"`{c}`") for c in rows.columns]), {"ignoreNullFields": "false"})
     unnamed = tuple(name for low, name in there.items() if low not in wanted)
-    return Fields(rows, columns, everything, None, F.lit(None).cast("string"), unnamed=unnamed)
+    lacking = frozenset(f.name for f in declared if f.name.lower() not in there)
+    return Fields(rows, columns, everything, None, F.lit(None).cast("string"), unnamed=unnamed, lacking=lacking)
 
 
 def _taken(

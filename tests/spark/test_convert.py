@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.convert import convert
+from lakehouse.snapshot.convert import convert
 
 DAY = "2024-01-01"
 

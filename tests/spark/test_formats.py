@@ -90,8 +90,8 @@ def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reade
     assert by_id["n"] == ("read", [("n", "1.5")])
     assert by_id["word"] == ("read", [("n", "one")])
     assert by_id["price"] == ("read", [("price", "1.105")])
-    assert by_id["tags"] == ("read", [("tags", '[1,"x"]')])
-    assert by_id["at"] == ("read", [("at", '{"x":"no","y":"z"}')])
+    assert by_id["tags"] == ("read", [("tags", '[1, "x"]')])
+    assert by_id["at"] == ("read", [("at", '{"x": "no", "y": "z"}')])
     assert by_id["less"] == ("read", [])
     nameless = sorted(told(row) for row in rows if not row.id)
     assert [state for state, _ in nameless] == ["null", "unreadable", "unreadable", "unreadable"]
