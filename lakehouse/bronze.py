@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -21,12 +22,10 @@ from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
-from lakehouse.merge import LOCAL_ROWS, Written, make_equal
+from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
 from lakehouse.session import isolated
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.fields import literal
-
-_CDC_TYPES = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ def current(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFra
     )
 
 
-def columns(spark: SparkSession, lake: Lake, name: str) -> list[str]:
-    """The columns bronze has got so far."""
-    return delta.read(spark, lake.bronze(name)).columns
+def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
+    """The columns that a change set has: those that its snapshot's files had."""
+    return spark.read.parquet(literal(Path(lake.at(entry.path or "")))).columns
 
 
 def refresh(
@@ -79,7 +78,8 @@ def refresh(
         whole: compare it with the fold of all change sets, whatever its position says.
     """
     if whole and history.accepted:
-        return _heal(spark, lake, name, table, history.accepted, "asked for")
+        return _heal(spark, lake, name, table, history.accepted, "asked for", rebuild=True)
+    _add_declared(spark, lake, name, table)
     if _is_current(spark, lake, name, history):
         return Applied()
     results: list[Applied] = []
@@ -103,6 +103,13 @@ def refresh(
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
     return results[-1] if results else apply_pending(spark, lake, name, table, history)
+
+
+def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
+    """Give bronze the columns that were added to the schema: models may name them before a snapshot has them."""
+    path = lake.bronze(name)
+    if delta.exists(spark, path):
+        add_columns(spark, path, schema(table))
 
 
 def _is_current(spark: SparkSession, lake: Lake, name: str, history: History) -> bool:
@@ -175,10 +182,36 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
 
 
 def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
-    """The rows of these change sets by the declared schema; a column added since is null."""
-    cdc = T.DataType.fromDDL(_CDC_TYPES)
-    fields = T.StructType([*schema(table), *cdc])  # type: ignore[misc]
-    return spark.read.schema(fields).parquet(*[literal(Path(lake.at(e.path or ""))) for e in entries])
+    """The rows of these change sets by the declared schema; a column added since is null, another type is cast."""
+    return reduce(DataFrame.unionByName, (_change_set(spark, lake, table, entry) for entry in entries))
+
+
+def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
+    rows = spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
+    there = {f.name: f.dataType for f in rows.schema}
+
+    def column(name: str, kind: T.DataType) -> Column:
+        if name not in there:
+            return F.lit(None).cast(kind).alias(name)
+        return F.col(name) if there[name] == kind else F.col(name).try_cast(kind).alias(name)
+
+    return rows.select(*[column(f.name, f.dataType) for f in schema(table)], *CDC_COLUMNS)
+
+
+def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
+    """What of bronze's columns the declared schema renames, removes or types otherwise."""
+    if not delta.exists(spark, lake.bronze(name)):
+        return []
+    wanted = {f.name: f.dataType for f in schema(table)}
+    found = []
+    for field in delta.read(spark, lake.bronze(name)).schema:
+        if field.name in CDC_COLUMNS:
+            continue
+        if field.name not in wanted:
+            found.append(f"{field.name} is gone")
+        elif field.dataType != wanted[field.name]:
+            found.append(f"{field.name}: {field.dataType.simpleString()} is now {wanted[field.name].simpleString()}")
+    return found
 
 
 def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
@@ -189,11 +222,14 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
     return newest.where(F.col("_cdc_operation") != DELETE).select(*schema(table).names, *CDC_COLUMNS)
 
 
-def _heal(spark: SparkSession, lake: Lake, name: str, table: Table, accepted: list[Entry], reason: str) -> Applied:
+def _heal(
+    spark: SparkSession, lake: Lake, name: str, table: Table, accepted: list[Entry], reason: str, rebuild: bool = False
+) -> Applied:
     """Compare bronze with the fold of its change sets and write what differs."""
     path, last = lake.bronze(name), accepted[-1].sequence or 0
     progress = {"stage": "bronze", "sequence": last}
-    written = make_equal(spark, path, folded(spark, lake, table, accepted), list(table.keys), progress)
+    wanted = folded(spark, lake, table, accepted)
+    written = make_equal(spark, path, wanted, list(table.keys), progress, rebuild=rebuild)
     if not written.committed:
         delta.record_progress(spark, path, progress)
     return Applied().then(written, last, healed=reason)

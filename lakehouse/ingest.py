@@ -59,6 +59,7 @@ class Work:
 def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: History) -> Ingested:
     """Decide about every landed snapshot of a table that waits, oldest first."""
     work = Work(spark, lake, pipeline, name, run_id, history)
+    _refuse_other_columns(work)
     decided = []
     for landed in waiting(lake, pipeline, name, work.history):
         entry = _decide(work, landed, guard=work.table.guard)
@@ -68,6 +69,17 @@ def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_i
         work.history = work.history.with_entry(decided[-1])
     late = tuple(e for e in decided if e.snapshot_time in work.late)
     return Ingested(name, tuple(decided), work.history.held, late)
+
+
+def _refuse_other_columns(work: Work) -> None:
+    """Raises: ConfigError, if the schema asks for other columns than bronze has; added ones are no fault."""
+    if misfits := bronze.misfits(work.spark, work.lake, work.name, work.table):
+        raise ConfigError(
+            f"the schema of {work.name} changed: {'; '.join(misfits)}",
+            expected="the columns that bronze has, or nullable ones added",
+            where=str(work.pipeline.path),
+            next_step=f"to rebuild the table so: lakehouse bronze {work.pipeline.folder} {work.name} --full-refresh",
+        )
 
 
 def _known(before: Entry | None, now: Entry) -> bool:
@@ -166,7 +178,7 @@ def _compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> En
         if reason:
             return replace(base, status="held", reason=reason, **numbers)
         sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
-        path = _write(work, landed, read.rows, state, verdicts, counts, sequence)
+        path = _write(work, landed, read, state, verdicts, counts, sequence)
         return replace(
             base,
             status="accepted",
@@ -181,12 +193,15 @@ def _compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> En
 
 
 def _not_yet_delivered(work: Work) -> frozenset[str]:
-    """Declared columns that bronze lacks: added to the schema since, so a backlog without them is no fault."""
-    declared = snapshot.schema(work.table).names
-    if not work.history.last_accepted:
+    """Declared columns that no snapshot has had yet, added to the schema since: a backlog without them is no fault.
+
+    A change set is written without the columns that its snapshot lacked, so the last one tells.
+    """
+    last = work.history.last_accepted
+    if not last or not last.path:
         return frozenset()
-    held = bronze.columns(work.spark, work.lake, work.name)
-    return frozenset(name for name in declared if name not in held)
+    delivered = bronze.delivered(work.spark, work.lake, last)
+    return frozenset(name for name in snapshot.schema(work.table).names if name not in delivered)
 
 
 def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
@@ -249,7 +264,7 @@ def _holds(counts: Counts, state: DataFrame, guard: Guard) -> str | None:
 def _write(
     work: Work,
     landed: Landed,
-    rows: DataFrame,
+    read: snapshot.Read,
     state: DataFrame,
     verdicts: DataFrame,
     counts: Counts,
@@ -259,13 +274,14 @@ def _write(
     spark, lake, table = work.spark, work.lake, work.table
     refused = None
     if counts.quarantined:
-        refused = snapshot.with_lines(spark, changes.quarantined(rows, verdicts, table), table, landed)
+        refused = snapshot.with_lines(spark, changes.quarantined(read.rows, verdicts, table), table, landed)
     quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
     fields = snapshot.schema(table)
-    change_set = changes.change_set(rows, state, verdicts, counts, table, fields, sequence, landed.time)
-    change_set.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
+    change_set = changes.change_set(read.rows, state, verdicts, counts, table, fields, sequence, landed.time)
+    delivered = change_set.drop(*read.lacking)
+    delivered.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
     return path
 
 

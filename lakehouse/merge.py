@@ -15,6 +15,7 @@ from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse import delta
 from lakehouse.errors import ConfigError
@@ -66,7 +67,7 @@ def make_equal(
             where=target,
             next_step="run the same stage for it again, with --full-refresh",
         )
-    _add_columns(spark, target, wanted)
+    add_columns(spark, target, wanted.schema)
     current = delta.read(spark, target).select(*wanted.columns)
     if touched is not None:
         current = current.alias("c").join(touched.alias("t"), on=_same_keys("c", "t", keys), how="left_semi")
@@ -142,9 +143,10 @@ def _misfits(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
     return found
 
 
-def _add_columns(spark: SparkSession, target: str, wanted: DataFrame) -> None:
+def add_columns(spark: SparkSession, target: str, wanted: T.StructType) -> None:
+    """Add to a table the columns that only `wanted` has; its rows are null there."""
     have = delta.read(spark, target).columns
-    added = [f"`{f.name}` {f.dataType.simpleString()}" for f in wanted.schema if f.name not in have]
+    added = [f"`{f.name}` {f.dataType.simpleString()}" for f in wanted if f.name not in have]
     if added:
         spark.sql(f"ALTER TABLE {delta.name(target)} ADD COLUMNS ({', '.join(added)})")
 

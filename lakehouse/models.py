@@ -35,6 +35,9 @@ _GONE = (
     "NO_RECREATABLE",
     "INVALID_CDC",
     "FILE_NOT_EXIST",
+    "FAILED_READ_FILE",  # a column has another type since
+    "DELTA_SCHEMA_CHANGE",
+    "INCOMPATIBLE_SCHEMA",
     "FileNotFoundException",
 )
 _IMAGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")

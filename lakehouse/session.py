@@ -5,6 +5,7 @@ The only module that may reach under the DataFrame API.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -128,6 +129,9 @@ def _start(lake: Lake, app: str, verbose: bool) -> SparkSession:
             next_step=f"read {log}, or run again with --verbose",
         ) from error
     spark.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
+    if not verbose:  # PySpark logs what it raises, Java trace included; we tell it ourselves
+        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     return spark
 
 

@@ -20,11 +20,13 @@ _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}
 
 
 def _out() -> Console:
-    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Console(
+        file=sys.stdout, highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 200
+    )
 
 
 def _err() -> Console:
-    return Console(file=sys.stderr, highlight=False)
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
 def _print_json(document: dict[str, Any]) -> None:

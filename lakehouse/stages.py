@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import clean, config, landing, lock
 from lakehouse.config import Pipeline
+from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, Exit, worst
 from lakehouse.extract import extract as extract_table
 from lakehouse.failures import understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
 from lakehouse.plan import plan as plan_of
-from lakehouse.strict_model import did_you_mean
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
 
-from lakehouse import config_checks, yaml_source
-from lakehouse.config_fields import (
+from lakehouse.config import checks, yaml_source
+from lakehouse.config.ddl import Column, parse_columns
+from lakehouse.config.fields import (
     Count,
     Duration,
     FileName,
@@ -31,9 +32,8 @@ from lakehouse.config_fields import (
     Text,
     Zone,
 )
-from lakehouse.ddl import Column, parse_columns
+from lakehouse.config.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
 from lakehouse.errors import ConfigError
-from lakehouse.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
 
 _FILE_NAMES = ("pipeline.yml", "pipeline.yaml", "pipeline.json")
 
@@ -95,7 +95,7 @@ class Table(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from config_checks.of_table(data)
+        yield from checks.of_table(data)
 
 
 class Expectation(StrictModel):
@@ -217,7 +217,7 @@ class Pipeline(StrictModel):
             known = [f"silver.{name}" for name in self.silver] + [f"gold.{name}" for name in self.gold]
             near = did_you_mean(f"{layer}.{model}", known)
             raise ConfigError(f'there is no model "{layer}.{model}"{near}', where=str(self.path))
-        file = config_checks.sql_file(self.folder, layer, model)
+        file = checks.sql_file(self.folder, layer, model)
         try:
             return file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError):
@@ -225,7 +225,7 @@ class Pipeline(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from config_checks.of_pipeline(data, folder)
+        yield from checks.of_pipeline(data, folder)
 
 
 def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
@@ -330,7 +330,3 @@ def _in_the_file(loc: yaml_source.Loc) -> yaml_source.Loc:
     if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
         loc = (loc[0], *loc[2:])
     return loc[:-1] if loc[-1:] == ("[key]",) else loc
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lakehouse.ddl import Column, DdlError, parse_columns
-from lakehouse.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
-from lakehouse.yaml_source import Loc
+from lakehouse.config.ddl import Column, DdlError, parse_columns
+from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
+from lakehouse.config.yaml_source import Loc
 
 # Names that Delta's Change Data Feed or our own layers put beside the source's columns.
 _RESERVED = re.compile(r"(?i)_cdc_.*|__start_at|__end_at|_change_type|_commit_.*|_feed_sequence")
+# What Delta refuses in a column's name, and the dot, by which SQL reaches into a struct.
+_NOT_IN_NAMES = frozenset(" ,;{}()\n\t=.`")
 
 
 def sql_file(folder: Path, layer: str, model: str) -> Path:
@@ -82,6 +84,9 @@ def _of_schema(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discre
             fix = "leave it out of schema, or have the source rename it"
             message = f'column "{column.name}": a name the lake uses for itself; {fix}'
             yield Discrepancy(("schema",), STRUCTURE, message)
+        if strange := sorted(set(column.name) & _NOT_IN_NAMES):
+            message = f'column "{column.name}": Delta Lake takes no name with {" ".join(map(repr, strange))}'
+            yield Discrepancy(("schema",), STRUCTURE, f"{message}; have the source rename it")
         if column.nested and file_format == "csv":
             message = f'column "{column.name}": a CSV file holds no {column.type}; read it as STRING'
             yield Discrepancy(("schema",), STRUCTURE, message)

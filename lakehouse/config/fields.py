@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from lakehouse.strict_model import STRUCTURE, did_you_mean, refused
+from lakehouse.config.strict_model import STRUCTURE, did_you_mean, refused
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = "^[1-9][0-9]{0,5}[smhd]$"

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
-from lakehouse.yaml_source import Loc
+from lakehouse.config.yaml_source import Loc
 
 VALUE = "value"
 """Kind of a discrepancy that is told behind the value: ``found "cvs", expected csv, json or parquet``."""

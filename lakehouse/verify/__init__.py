@@ -1,0 +1,156 @@
+"""What always holds, checked on a lake as it is: from landing and the authors' SQL anew, without what wrote it.
+
+    I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      raw.py
+    I2  bronze = its Change Data Feed, replayed                                         log.py
+    I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver   here
+    I5  the ledger's counts add up, and are those of raw and of the Change Data Feed    both of these
+    I7  one commit for each sequence, and no equal row rewritten                        log.py
+
+A check that cannot be made, because changes wait or retention took the evidence, says so; it has not failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import delta, ledger, stages
+from lakehouse.delta import Head
+from lakehouse.failures import understood
+from lakehouse.ledger import History
+from lakehouse.models import Model, select
+from lakehouse.session import isolated
+from lakehouse.stages import Run
+from lakehouse.verify.check import Check, Claim, as_json, compare, quoted
+from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten
+from lakehouse.verify.raw import count_checks, snapshot_checks
+from lakehouse.verify.read import Subject
+
+__all__ = ["Check", "verify"]
+
+Heads = dict[str, Future[Head | None]]  # asked for once, though a table is an input of several models
+Work = Callable[[SparkSession], Iterator[Check]]
+
+_LAYERS = ("silver", "gold")
+_SIDE_BY_SIDE = 4
+_WHOLE_LOG = 1_000_000
+_NOTHING_YET = "no snapshot was accepted yet"
+
+
+def verify(run: Run) -> list[Check]:
+    """Make every check of the tables and models that `run` is narrowed to. Writes nothing."""
+    spark, tables = run.spark, run.tables()
+    histories, prepared = ledger.read(spark, run.lake, tables), stages.models(run)
+    models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
+    relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.inputs))]
+    size = run.size(*run.pipeline.tables)
+
+    def head(relation: str) -> Head | None:
+        return delta.head(isolated(spark, size), run.lake.model(relation), _WHOLE_LOG)
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
+        work: list[tuple[str, Work]] = [(t, partial(_table, run, t, histories[t], heads)) for t in tables]
+        work += [(m.name, partial(_model, run, m, heads)) for m in models]
+        found = pool.map(lambda each: _attempted(isolated(spark, size), *each), work)
+        return sorted((check for checks in found for check in checks), key=lambda check: check.invariant)
+
+
+def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
+    """The checks of one table or model, up to one that ends in an error: what cannot be read has not passed."""
+    checks: list[Check] = []
+    try:
+        for check in work(spark):
+            checks.append(check)
+    except Exception as error:
+        checks.append(Claim("I0", "what is there can be read", name).failed(understood(error).block()))
+    return checks
+
+
+# --- a table ----------------------------------------------------------------------------------------------------
+
+
+def _table(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    if not history.accepted:
+        for invariant in ("I1", "I2", "I5", "I7"):
+            yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
+        return
+    subject, head = Subject(spark, run.lake, run.pipeline, name, history.accepted), heads[f"bronze.{name}"].result()
+    waiting = _waiting(head, history)
+    if waiting:
+        yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)
+    else:
+        yield from snapshot_checks(subject)
+    yield from count_checks(subject)
+    if head is None:
+        for invariant in ("I2", "I7"):
+            yield Claim(invariant, "bronze", name).not_checkable(waiting)
+    else:
+        yield from bronze_checks(subject, head)
+
+
+def _waiting(head: Head | None, history: History) -> str:
+    """Which accepted change sets bronze has not got yet, by its own newest word; empty if it has all."""
+    newest = next((c.ours for c in head.commits if "sequence" in c.ours), None) if head else {"sequence": 0}
+    if newest is None:
+        return ""  # somebody else's table throughout: it is compared as it is
+    waiting = [e.sequence for e in history.accepted if (e.sequence or 0) > newest["sequence"] and makes_a_commit(e)]
+    return f"change sets wait to be applied: bronze is at {newest['sequence']} of {waiting[-1]}" if waiting else ""
+
+
+# --- a model ----------------------------------------------------------------------------------------------------
+
+
+def _model(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    layer = model.name.partition(".")[0]
+    same = Claim("I3" if layer == "silver" else "I4", f"{layer} = its SQL", model.name)
+    own = heads[model.name].result()
+    there = {r: head for r in model.plan.inputs if (head := heads[r].result()) is not None}
+    if missing := [r for r in model.plan.inputs if r not in there]:
+        yield same.not_checkable(f"{_NOTHING_YET}: there is no {', '.join(missing)}")
+        return
+    if why := _behind(model, own, there):
+        yield same.not_checkable(why)
+    else:
+        rows = select(spark, model, {r: delta.read(spark, run.lake.model(r), h.version) for r, h in there.items()})
+        about = ", ".join(f"{r} at version {h.version}" for r, h in there.items())
+        yield compare(same, rows, delta.read(spark, run.lake.model(model.name)), ("the SQL", layer), about)
+    if own is not None:
+        yield _unique(Claim(same.invariant, "keys are unique", model.name), spark, run, model)
+        ours = {c.version for c in own.commits if c.ours and c.changes_rows}
+        path = run.lake.model(model.name)
+        yield nothing_rewritten(spark, path, model.name, own, ours, delta.read(spark, path).columns)
+
+
+def _behind(model: Model, own: Head | None, inputs: dict[str, Head]) -> str:
+    """Why the model may differ from its SQL over what its inputs hold now; empty if it may not.
+
+    What its newest commit of ours names counts, also where somebody else has written since: that is to be found.
+    """
+    at = next((c.ours for c in own.commits if "inputs" in c.ours), None) if own else None
+    if at is None:
+        return "no commit in its log says what it was computed from" if own else "it waits to be computed"
+    arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
+    if at["sql"] != model.plan.sql_hash or at["arguments"] != arguments:
+        return "its SQL or a parameter changed, and it waits to be computed again"
+    for relation, head in inputs.items():
+        named = at["inputs"].get(relation, {})
+        if named.get("id") != head.id or head.changed_since(named["version"]):
+            return f"changes wait: {relation} is at version {head.version}, read at {named.get('version')}"
+    return ""
+
+
+def _unique(claim: Claim, spark: SparkSession, run: Run, model: Model) -> Check:
+    keys = list(model.plan.keys)
+    grouped = delta.read(spark, run.lake.model(model.name)).groupBy(*map(quoted, keys)).count()
+    doubled = F.count_if(F.col("count") > 1)
+    total, wrong = grouped.agg(F.count("*"), doubled).collect()[0]
+    if not wrong:
+        return claim.holds(f"{total:,} keys")
+    examples = grouped.where("count > 1").orderBy(*map(quoted, keys)).limit(3).select(as_json(keys)).collect()
+    return claim.failed(f"{wrong:,} keys have more than one row: {'; '.join(row[0] for row in examples)}")

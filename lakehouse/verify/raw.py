@@ -1,0 +1,197 @@
+"""I1 and the half of I5 that stands in raw: bronze against the landed bytes, change sets against the ledger.
+
+Nothing that `ingest` reads, compares or folds with is used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse import delta, landing
+from lakehouse.config import Table
+from lakehouse.ingest import fingerprint
+from lakehouse.lake import snapshot_name
+from lakehouse.landing import Landed
+from lakehouse.ledger import Entry
+from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
+from lakehouse.verify.read import UNTAKEN, Subject, from_text, struct, typed
+
+_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+_OPERATIONS = {"I": "inserted", "U": "updated", "D": "deleted"}
+
+
+# --- I1 ---------------------------------------------------------------------------------------------------------
+
+
+def snapshot_checks(subject: Subject) -> Iterator[Check]:
+    """Bronze against the last accepted snapshot, and against the change sets for keys in its quarantine."""
+    same = Claim("I1", "bronze = the last accepted snapshot", subject.name)
+    kept = Claim("I1", "keys in quarantine keep their row", subject.name)
+    landed, why = _last_landed(subject)
+    if landed is None:
+        yield same.not_checkable(why)
+        yield kept.not_checkable(why)
+        return
+    bronze = delta.read(subject.spark, subject.lake.bronze(subject.name))
+    refused = _refused_keys(subject).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield _like_the_snapshot(same, subject, landed, bronze, refused)
+        yield _like_the_change_sets(kept, subject, bronze, _protected(refused))
+    finally:
+        refused.unpersist()
+
+
+def _last_landed(subject: Subject) -> tuple[Landed | None, str]:
+    """The last accepted snapshot, or why bronze cannot be held against it."""
+    if subject.table.format != "csv":
+        return None, f"there is no second reader of {subject.table.format}"
+    time = subject.last.snapshot_time
+    folder = subject.lake.landing(subject.name) / snapshot_name(time)
+    if not folder.is_dir():
+        return None, f"the snapshot {snapshot_name(time)} is no longer in landing"
+    landed = landing.load(folder, subject.name, time)
+    if fingerprint(subject.pipeline, subject.name, landed) != subject.last.fingerprint:
+        return None, f"the table's configuration changed since {snapshot_name(time)}, and the next run takes it again"
+    return landed, ""
+
+
+def _like_the_snapshot(claim: Claim, subject: Subject, landed: Landed, bronze: DataFrame, refused: DataFrame) -> Check:
+    table, stamp = subject.table, snapshot_name(landed.time)
+    read = [typed(subject, path) for path in landed.paths]
+    rows = reduce(DataFrame.unionByName, read).where(_all_there(table.keys))
+    rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        untaken = F.col(UNTAKEN).isNotNull()
+        strange = rows.where(untaken).join(refused, on=table.keys, how="left_anti")
+        single = _one_a_key(table, rows.where(~untaken).unionByName(strange))
+        about = f"{stamp}; {_protected(refused).count():,} keys in quarantine"
+        if strangers := single.where(untaken).count():
+            single = _completed(single, bronze, subject)
+            about += f"; {strangers:,} rows not compared in all columns, since this reader cannot take them"
+        compared = [f.name for f in subject.fields if f.name not in table.ignore]
+        wanted, found = (
+            side.join(_protected(refused), on=table.keys, how="left_anti").select(*map(quoted, compared))
+            for side in (single, bronze)
+        )
+        return compare(claim, wanted, found, (f"the snapshot {stamp}", "bronze"), about)
+    finally:
+        rows.unpersist()
+
+
+def _one_a_key(table: Table, rows: DataFrame) -> DataFrame:
+    """Equal rows collapse; under `latest` the greatest `updated_at` of a key counts."""
+    if table.duplicates != "latest" or table.updated_at is None:
+        return rows.distinct()
+    newest = F.max(F.struct(quoted(table.updated_at), F.struct(*map(quoted, rows.columns)).alias("row")))
+    return rows.groupBy(*map(quoted, table.keys)).agg(newest.alias("_newest")).select("_newest.row.*")
+
+
+def _completed(rows: DataFrame, bronze: DataFrame, subject: Subject) -> DataFrame:
+    """With bronze's values where a row's text may be one that the reader has no eye for, such as `inf`."""
+    rest = [f.name for f in subject.fields if f.name not in subject.table.keys]
+    both = rows.alias("s").join(bronze.alias("b"), on=subject.table.keys, how="left")
+    filled = [
+        F.when(F.col(UNTAKEN).isNotNull(), F.coalesce(f"s.`{c}`", f"b.`{c}`")).otherwise(F.col(f"s.`{c}`")).alias(c)
+        for c in rest
+    ]
+    return both.select(*map(quoted, subject.table.keys), *filled).distinct()
+
+
+def _refused_keys(subject: Subject) -> DataFrame:
+    """The keys of the rows that the last accepted snapshot left in quarantine, and whether the key was read."""
+    spark, path, keys = subject.spark, subject.lake.quarantine(subject.name), subject.table.keys
+    if not delta.exists(spark, path):
+        nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_read", T.BooleanType())
+        return spark.createDataFrame([], nothing)
+    last = F.lit(subject.last.sequence)
+    rows = delta.read(spark, path).where(F.col("stage") == "ingest")
+    rows = rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
+    received = F.from_json("row", F.lit("map<string, string>"))
+    texts = F.transform_keys(received, lambda name, _: F.lower(name))
+    values = [from_text(subject, subject.fields[k], F.try_element_at(texts, F.lit(k.lower()))) for k in keys]
+    # A record of the wrong length names no column: what seems to be its key may be anything.
+    read = rows.select(*values, F.col("column").isNotNull().alias("_read"))
+    return read.where(_all_there(keys)).groupBy(*map(quoted, keys)).agg(F.bool_or("_read").alias("_read"))
+
+
+def _protected(refused: DataFrame) -> DataFrame:
+    return refused.where("_read").drop("_read")
+
+
+def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, protected: DataFrame) -> Check:
+    if not (count := protected.count()):
+        return claim.holds("no key in quarantine")
+    keys = subject.table.keys
+    try:
+        changes = _change_sets(subject)
+        columns = [quoted(c) for c in changes.columns]
+        newest = F.max_by(F.struct(*columns), "_cdc_sequence").alias("_newest")
+        folded = changes.groupBy(*map(quoted, keys)).agg(newest).select("_newest.*")
+        wanted, found = (
+            side.join(protected, on=keys, how="left_semi").select(*columns)
+            for side in (folded.where("_cdc_operation <> 'D'"), bronze)
+        )
+        return compare(claim, wanted, found, ("the change sets", "bronze"), f"{count:,} keys")
+    except Exception as error:
+        if gone(error):
+            return claim.not_checkable("change sets are no longer there")
+        raise
+
+
+def _change_sets(subject: Subject) -> DataFrame:
+    paths = [subject.lake.at(entry.path) for entry in subject.accepted if entry.path]
+    fields = T.StructType([*subject.fields, *struct(_CDC)])
+    return subject.spark.read.schema(fields).parquet(*paths)
+
+
+# --- I5 ---------------------------------------------------------------------------------------------------------
+
+
+def count_checks(subject: Subject) -> Iterator[Check]:
+    """The ledger's numbers against each other, and against the change sets."""
+    yield _add_up(Claim("I5", "the ledger's counts add up", subject.name), subject.accepted)
+    yield _as_many(Claim("I5", "change sets = the ledger", subject.name), subject)
+
+
+def _add_up(claim: Claim, accepted: list[Entry]) -> Check:
+    wrong = []
+    for entry in accepted:
+        parts = [entry.inserted, entry.updated, entry.unchanged, entry.quarantined, entry.duplicates]
+        total = sum(part or 0 for part in parts)
+        if total != entry.rows_read:
+            wrong.append(f"sequence {entry.sequence}: {entry.rows_read} rows read, {total} accounted for")
+    if wrong:
+        return claim.failed("; ".join(wrong[:5]))
+    rows = sum(entry.rows_read or 0 for entry in accepted)
+    return claim.holds(f"{rows:,} rows read in sequences {numbers(_sequences(accepted))}")
+
+
+def _as_many(claim: Claim, subject: Subject) -> Check:
+    try:
+        grouped = _change_sets(subject).groupBy("_cdc_sequence", "_cdc_operation").count()
+        found = {(row._cdc_sequence, row._cdc_operation): row["count"] for row in grouped.collect()}
+    except Exception as error:
+        if gone(error):
+            return claim.not_checkable("change sets are no longer there")
+        raise
+    told = {(e.sequence, o): getattr(e, n) or 0 for e in subject.accepted for o, n in _OPERATIONS.items()}
+    each = {key: (found.get(key, 0), told.get(key, 0)) for key in sorted(found.keys() | told.keys(), key=str)}
+    wrong = [f"sequence {s}: {there} {o}, {said} told" for (s, o), (there, said) in each.items() if there != said]
+    if wrong:
+        return claim.failed("; ".join(wrong[:5]))
+    sums = ", ".join(f"{sum(found.get((e.sequence, o), 0) for e in subject.accepted):,} {o}" for o in _OPERATIONS)
+    return claim.holds(f"{sums} in {len(subject.accepted)} change sets")
+
+
+def _sequences(accepted: list[Entry]) -> list[int]:
+    return [entry.sequence for entry in accepted if entry.sequence is not None]
+
+
+def _all_there(columns: list[str]) -> Column:
+    return reduce(Column.__and__, [quoted(c).isNotNull() for c in columns])
