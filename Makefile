@@ -35,7 +35,7 @@ fmt: $(ENV) ## Rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure the pipelines, beside DuckDB, Polars and pandas
+bench: $(ENV) ## Measure the loyalty run: cold, with a small change, with none
 	$(BIN)/python bench/loyalty.py
 
 # uv lives in a folder of its own for as long as this takes: .venv is made from the result.

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import typer
 
+from lakehouse import show
 from lakehouse.cli import app, main
-from lakehouse.errors import Exit
+from lakehouse.errors import ConfigError, Exit
+from lakehouse.stages import Outcome, Report
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
@@ -150,3 +152,17 @@ print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delt
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# What is printed
+
+
+@pytest.mark.parametrize("text", ["lake [x]/y", "[red]z", "[/b]", ":smile:", "[link=x]y[/link]"])
+def test_what_stands_in_the_data_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show.document({"name": text, "rows": [{"value": text}]}, as_json=False)
+    show.report(Report("shop", "run-7", [Outcome("ingest", "clientes", "rejected", note=text)]), as_json=False)
+    show.error(ConfigError(text), as_json=False)
+
+    captured = capsys.readouterr()
+    assert captured.out.count(text) == 3
+    assert captured.err.count(text) == 1

@@ -26,7 +26,7 @@ from lakehouse.config import (
     load,
     not_yet,
 )
-from lakehouse.ddl import Column, DdlError, parse_columns
+from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse import landing
-from lakehouse.dialect import Dialect
 from lakehouse.errors import DataRefused, LakehouseError
+from lakehouse.snapshot.dialect import Dialect
 
 Write = Callable[[str | bytes], Path]
 

@@ -1,0 +1,78 @@
+"""Declared columns change: added ones grow into every layer, others are refused until the table is rebuilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import Project, Result
+from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+ROWS = "id,qty,note\na,1,alpha\nb,2,beta\nc,3,\n"
+SILVER = "SELECT i.id AS id, i.note AS note FROM bronze.items AS i"
+
+
+def told(result: Result) -> str:
+    """All that a command says is wrong, wherever it says so."""
+    notes = [o["note"] for o in result.document.get("outcomes", []) if o["code"]]
+    return "\n".join([*notes, *result.document.get("error", {}).values()])
+
+
+@pytest.fixture(scope="module")
+def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("base"), models={"silver.items": (SILVER, {"keys": ["id"]})})
+    project.snapshot(FIRST, items=ROWS)
+    assert project.run().code == 0
+    return project
+
+
+def test_an_added_column_is_null_in_every_layer_until_it_arrives(base: Project, tmp_path: Path) -> None:
+    shop = base.copy(tmp_path / "shop")
+    shop.models["silver.items"] = (SILVER.replace("FROM", ", i.extra AS extra FROM"), {"keys": ["id"]})
+    shop.configure(schema="id STRING, qty INT, note STRING, extra STRING")
+    done = shop.run()
+    assert done.code == 0, told(done)
+    assert [row["extra"] for row in shop.rows("bronze/items")] == [None, None, None]
+    assert [row["extra"] for row in shop.rows("silver/items")] == [None, None, None]
+
+    shop.snapshot(SECOND, items="id,qty,note,extra\na,1,alpha,new\nb,2,beta,\nc,3,,\n")
+    assert shop.run().code == 0
+    assert shop.change_set(shop.ledger()[-1])[0]["_cdc_changed"] == ["extra"]
+    assert [row["extra"] for row in shop.rows("silver/items")] == ["new", None, None]
+
+    shop.snapshot(THIRD, items=ROWS)  # it has arrived once: without it the file is refused
+    refused = shop.run()
+    assert refused.code == 5
+    assert "no column extra" in refused.outcome("ingest", "items")["note"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ("id STRING, qty BIGINT, note STRING", {"id": "a", "qty": 1, "note": "alpha"}),
+        ("id STRING, qty STRING, note STRING", {"id": "a", "qty": "1", "note": "alpha"}),
+        ("id STRING, note STRING", {"id": "a", "note": "alpha"}),
+    ],
+    ids=["wider", "another type", "removed"],
+)
+def test_another_type_or_a_removed_column_is_refused_until_the_table_is_rebuilt(
+    base: Project, tmp_path: Path, schema: str, expected: dict[str, object]
+) -> None:
+    shop = base.copy(tmp_path / "shop")
+    shop.configure(schema=schema)
+    before = shop.versions()
+    refused = shop.run()
+    assert refused.code == 2
+    assert "lakehouse bronze" in told(refused)
+    assert "items --full-refresh" in told(refused)
+    assert "qty" in told(refused)
+    assert shop.versions()["bronze/items"] == before["bronze/items"]
+
+    rebuilt = shop("bronze", "items", "--full-refresh")
+    assert rebuilt.code == 0, told(rebuilt)
+    assert shop.run().code == 0
+    assert shop.rows("bronze/items")[0] == expected
+    assert len(shop.rows("silver/items")) == 3

@@ -1,0 +1,202 @@
+"""`lakehouse verify` finds a good lake good, and names what somebody broke in it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse import cli, delta, session, stages
+from lakehouse.lake import Lake
+
+SAME, KEPT = "bronze = the last accepted snapshot", "keys in quarantine keep their row"
+REPLAY, FEED = "bronze = its Change Data Feed, replayed", "Change Data Feed = the ledger"
+ADD_UP, SETS = "the ledger's counts add up", "change sets = the ledger"
+ONCE, EQUAL = "one commit for each sequence", "no equal row rewritten"
+
+PIPELINE = """
+name: shop
+lake: {root}/lake
+timezone: America/Sao_Paulo
+source: {{type: files, path: {root}/source}}
+tables:
+  orders:
+    file: orders.csv
+    format: csv
+    schema: id INT, price DECIMAL(10,2), day DATE, paid BOOLEAN, note STRING
+    keys: [id]
+  clients:
+    file: clients*.csv
+    format: csv
+    options: {{sep: ";"}}
+    schema: client STRING, seen TIMESTAMP, visits BIGINT, score DOUBLE
+    keys: [client]
+    duplicates: latest
+    updated_at: seen
+    ignore: [visits]
+silver:
+  orders: {{keys: [id]}}
+gold:
+  per_day: {{}}
+"""
+SILVER = "SELECT o.id AS id, o.price AS price, o.day AS day FROM bronze.orders AS o WHERE o.price >= 0"
+GOLD = "SELECT o.day AS day, SUM(o.price) AS total, COUNT(*) AS orders FROM silver.orders AS o GROUP BY o.day"
+
+# Order 1 stays, 2 is updated, 3 and 9 cannot be read, 4 goes, 5 comes, and comes twice. Notes are blank, empty and of
+# two lines; columns change places.
+ORDERS = {
+    "20250101_000000": b'id,price,day,paid,note\n1,10.00,2025-01-01,true,"a ""b""\nc"\n2,20.50,2025-01-01,0,""\n'
+    b"3,3.30,2025-01-02,true,kept\n4,4,2025-01-02,true,\n",
+    "20250102_000000": b'Note,ID,price,day,paid\n"a ""b""\nc",1,10,2025-01-01,1\n"",2,21.50,2025-01-01,F\n'
+    b",3,three,2025-01-02,true\nx,5,-5,2025-01-03,true\nx,5,-5.0,2025-01-03,1\n,9,1,2025-02-30,true\n",
+}
+# No quotes, but line ends of both kinds; clocks that change; `a` was seen but nothing else, `b` comes twice, and of
+# `c` Spark's own reader does not take the score.
+CLIENTS = {
+    "20250101_000000": b"client;seen;visits;score\na;2018-11-04 00:30:00;1;0.1\nb;2025-01-01 10:00:00;1;NaN\n",
+    "20250102_000000": b"client;seen;visits;score\na;2018-11-04 00:30:00;9;0.1\r\nb;2025-01-02 10:00:00;3;-0.0\n"
+    b"b;2025-01-01 10:00:00;2;nan\nc;;0;inf\n",
+}
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A pipeline of its own, and its lake."""
+
+    folder: Path
+    lake: Lake
+
+    @classmethod
+    def at(cls, root: Path) -> Shop:
+        return cls(root / "conf", Lake(str(root / "lake")))
+
+    def verify(
+        self, capsys: pytest.CaptureFixture[str], *names: str
+    ) -> tuple[int, dict[tuple[str, str], dict[str, str]]]:
+        code = cli.main(["verify", str(self.folder), *names, "--json"])
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        return code, {(check["name"], check["what"]): check for check in checks}
+
+
+def with_result(checks: dict[tuple[str, str], dict[str, str]], result: str) -> set[tuple[str, str]]:
+    return {told for told, check in checks.items() if check["result"] == result}
+
+
+def write_pipeline(root: Path) -> Shop:
+    for name, text in {
+        "pipeline.yml": PIPELINE.format(root=root),
+        "silver/orders.sql": SILVER,
+        "gold/per_day.sql": GOLD,
+    }.items():
+        file = root / "conf" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return Shop.at(root)
+
+
+@pytest.fixture(scope="module")
+def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A lake after three snapshots of two tables."""
+    root = tmp_path_factory.mktemp("shop")
+    for table, snapshots in {"orders": ORDERS, "clients": CLIENTS}.items():
+        for stamp, content in snapshots.items():
+            (root / "source" / stamp).mkdir(parents=True, exist_ok=True)
+            (root / "source" / stamp / f"{table}.csv").write_bytes(content)
+    shop = write_pipeline(root)
+    report = stages.run(shop.folder)
+    assert report.code == 0, report.outcomes
+    return shop
+
+
+@pytest.fixture
+def shop(good: Shop, tmp_path: Path) -> Shop:
+    """A copy of the good lake, to break."""
+    shutil.copytree(good.lake.root, tmp_path / "lake")
+    return write_pipeline(tmp_path)
+
+
+def test_everything_holds_after_a_good_run(good: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = good.verify(capsys)
+    assert with_result(checks, "holds") == checks.keys(), checks
+    assert code == 0
+    assert {check["invariant"] for check in checks.values()} == {"I1", "I2", "I3", "I4", "I5", "I7"}
+    assert checks["orders", SAME]["figures"] == "3 rows, 20250102_000000; 2 keys in quarantine"
+    assert checks["orders", KEPT]["figures"] == "1 rows, 2 keys"
+    assert checks["orders", SETS]["figures"] == "5 I, 1 U, 1 D in 2 change sets"
+    assert "1 rows not compared in all columns" in checks["clients", SAME]["figures"]
+
+
+BREAKS = {
+    "bronze, a kept row, gold and a total": (
+        [
+            "UPDATE bronze/orders SET note = NULL WHERE id = 2",
+            "DELETE FROM bronze/orders WHERE id = 3",
+            "UPDATE gold/per_day SET total = total + 0.01 WHERE orders = 2",
+            "UPDATE raw/ledger SET rows_read = rows_read + 1 WHERE sequence = 2 AND table = 'clients'",
+        ],
+        {("orders", SAME), ("orders", KEPT), ("gold.per_day", "gold = its SQL"), ("clients", ADD_UP)},
+    ),
+    "silver, a count and a sequence": (
+        [
+            "INSERT INTO silver/orders SELECT * FROM silver/orders WHERE id = 1",
+            "UPDATE raw/ledger SET updated = updated + 1, unchanged = unchanged - 1"
+            " WHERE sequence = 2 AND table = 'orders'",
+            "MERGE INTO bronze/clients AS t USING (SELECT * FROM bronze/clients WHERE client = 'a') AS s"
+            " ON t.client = s.client WHEN MATCHED THEN UPDATE SET *",  # as if its second change set came again
+        ],
+        {
+            ("silver.orders", "silver = its SQL"),
+            ("silver.orders", "keys are unique"),
+            ("orders", SETS),
+            ("orders", FEED),
+            ("clients", ONCE),
+            ("clients", EQUAL),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "failed"), BREAKS.values(), ids=BREAKS.keys())
+def test_what_is_broken_by_hand_fails_and_nothing_else(
+    spark: SparkSession,
+    shop: Shop,
+    capsys: pytest.CaptureFixture[str],
+    statements: list[str],
+    failed: set[tuple[str, str]],
+) -> None:
+    own = session.isolated(spark, size=1)
+    for statement in statements:
+        progress = {"stage": "bronze", "sequence": 2} if statement.startswith("MERGE") else {}
+        with delta.committing(own, progress):
+            own.sql(re.sub(r"\b(raw|bronze|silver|gold)/\w+", lambda m: delta.name(shop.lake.at(m[0])), statement))
+    code, checks = shop.verify(capsys)
+    assert (code, with_result(checks, "failed")) == (5, failed), checks
+
+
+def test_what_waits_or_is_gone_is_not_checkable(
+    spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bronze = delta.name(shop.lake.bronze("orders"))
+    spark.sql(f"UPDATE {bronze} SET paid = NOT paid WHERE id = 1")
+    own = session.isolated(spark, size=1)
+    own.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    own.sql(f"VACUUM {bronze} RETAIN 0 HOURS")
+    shutil.rmtree(shop.lake.at("raw/full-load/orders.parquet"))
+    _, checks = shop.verify(capsys, "orders", "silver.orders")
+    assert with_result(checks, "failed") == {("orders", SAME)}
+    gone = {("orders", what) for what in (KEPT, SETS, REPLAY, FEED, ONCE, EQUAL)}
+    assert with_result(checks, "not checkable") == gone | {("silver.orders", "silver = its SQL")}, checks
+    assert "changes wait: bronze.orders" in checks["silver.orders", "silver = its SQL"]["figures"]
+
+
+def test_a_lake_without_snapshots_has_nothing_to_check(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, checks = write_pipeline(tmp_path).verify(capsys)
+    assert code == 0
+    assert with_result(checks, "not checkable") == checks.keys()
