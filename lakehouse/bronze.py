@@ -23,7 +23,7 @@ from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
 from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
-from lakehouse.session import isolated
+from lakehouse.session import SPARK_ERRORS, isolated
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.fields import literal
 
@@ -64,7 +64,7 @@ def current(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFra
 
 def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
     """The columns that a change set has: those that its snapshot's files had."""
-    return spark.read.parquet(literal(Path(lake.at(entry.path or "")))).columns
+    return _published(spark, lake, entry).columns
 
 
 def refresh(
@@ -168,12 +168,7 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     changes = change_sets(spark, lake, table, [entry])
     found = changes.count()
     if found != entry.changes:
-        raise InfrastructureError(
-            f"change set {entry.sequence} of {name} holds {found} rows",
-            expected=f"{entry.changes} rows, as the ledger says",
-            where=lake.at(entry.path or ""),
-            next_step="restore the change set, or rebuild the table from what landed",
-        )
+        raise _lost(lake, entry, found)
     keys = list(table.keys)
     wanted = changes.where(F.col("_cdc_operation") != DELETE)
     progress = {"stage": "bronze", "sequence": entry.sequence}
@@ -186,8 +181,25 @@ def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Ent
     return reduce(DataFrame.unionByName, (_change_set(spark, lake, table, entry) for entry in entries))
 
 
+def _lost(lake: Lake, entry: Entry, found: int) -> InfrastructureError:
+    return InfrastructureError(
+        f"change set {entry.sequence} of {entry.table} holds {found} rows that can be read",
+        expected=f"{entry.changes} rows, as the ledger says",
+        where=lake.at(entry.path or ""),
+        next_step="restore the change set, or rebuild the table from what landed",
+    )
+
+
+def _published(spark: SparkSession, lake: Lake, entry: Entry) -> DataFrame:
+    """A change set as it was written."""
+    try:
+        return spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
+    except SPARK_ERRORS as error:
+        raise _lost(lake, entry, 0) from error
+
+
 def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
-    rows = spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
+    rows = _published(spark, lake, entry)
     there = {f.name: f.dataType for f in rows.schema}
 
     def column(name: str, kind: T.DataType) -> Column:
