@@ -1,4 +1,4 @@
-"""Bronze: each table's current state, one data-changing commit per snapshot that changed something.
+"""Bronze: each table's current state or history, one data-changing commit per snapshot that changed something.
 
 A stream over the ledger is the trigger. What is done depends on the ledger and on bronze's own commits alone, which
 name the sequence they brought the table to; a checkpoint that is lost, late or wrong therefore costs time, not data.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta
-from lakehouse.changes import CDC_COLUMNS, DELETE
+from lakehouse import delta, windows
+from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
@@ -26,6 +28,9 @@ from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
 from lakehouse.session import SPARK_ERRORS, isolated
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.fields import literal
+
+_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+_OWN = {1: _CDC, 2: f"{_CDC}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # bronze's own columns, by `scd`
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,33 @@ class Applied:
 
 def current(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFrame:
     """The live rows by the declared schema; a column that bronze has not yet got is null."""
-    fields = schema(table)
-    path = lake.bronze(name)
+    return _live(spark, lake, name, table).select(*schema(table).names)
+
+
+def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, time: datetime) -> DataFrame:
+    """The rows that were live at `time`, by the declared schema and the `_cdc_*` columns.
+
+    Read from the windows of a history (scd 2), else folded from the change sets.
+    """
+    if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
+        rows = delta.read(spark, lake.bronze(name)).where(windows.at(F.lit(time).cast("timestamp")))
+        return rows.select(*schema(table).names, *CDC_COLUMNS)
+    until = [e for e in history.accepted if e.snapshot_time <= time]
+    rows = folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
+    return rows.select(*schema(table).names, *CDC_COLUMNS)
+
+
+def _live(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFrame:
+    """The same, with bronze's own columns; of a history, the open windows."""
+    fields, path = schema(table), lake.bronze(name)
+    own = T.DataType.fromDDL(_OWN[table.scd])
+    assert isinstance(own, T.StructType)
     if not delta.exists(spark, path):
-        return spark.createDataFrame([], fields)
+        return spark.createDataFrame([], T.StructType([*fields, *own]))
     rows = delta.read(spark, path)
-    return rows.select(
-        *[F.col(f.name) if f.name in rows.columns else F.lit(None).cast(f.dataType).alias(f.name) for f in fields]
-    )
+    live = rows.where(windows.is_open()) if table.scd == 2 else rows
+    missing = [F.lit(None).cast(f.dataType).alias(f.name) for f in fields if f.name not in rows.columns]
+    return live.select("*", *missing).select(*fields.names, *own.names)
 
 
 def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
@@ -80,7 +104,7 @@ def refresh(
     if whole and history.accepted:
         return _heal(spark, lake, name, table, history.accepted, "asked for", rebuild=True)
     _add_declared(spark, lake, name, table)
-    if _is_current(spark, lake, name, history):
+    if _is_current(spark, lake, name, table, history):
         return Applied()
     results: list[Applied] = []
     failures: list[Exception] = []
@@ -112,13 +136,21 @@ def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> N
         add_columns(spark, path, schema(table))
 
 
-def _is_current(spark: SparkSession, lake: Lake, name: str, history: History) -> bool:
+def _is_current(spark: SparkSession, lake: Lake, name: str, table: Table, history: History) -> bool:
     """Whether bronze is where the ledger is, so that the stream need not be started."""
     pending = [e for e in history.accepted if e.changes or e.sequence == 1]
     head = delta.head(spark, lake.bronze(name)) if pending else None
-    progress = head.progress() if head else None
-    last = pending[-1].sequence if pending else None
-    return not pending or (progress is not None and progress["sequence"] == last)
+    progress, last = head.progress() if head else None, history.last_accepted
+    if not pending or not last:
+        return True
+    if progress is None or _why_heal(table, progress, last.sequence or 0):
+        return False
+    return bool(progress["sequence"] >= (pending[-1].sequence or 0))
+
+
+def _progress(table: Table, sequence: int) -> dict[str, Any]:
+    """What a commit of bronze records: the sequence it brings the table to, and how a history is kept."""
+    return {"stage": "bronze", "sequence": sequence} | ({"rule": windows.rule(table)} if table.scd == 2 else {})
 
 
 def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
@@ -150,16 +182,26 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
         at = 0
     else:
         progress = head.progress()
-        if progress is None or progress["sequence"] > last:
-            reason = "its rows were written by somebody else" if progress is None else "it is ahead of the ledger"
+        if reason := _why_heal(table, progress, last):
             return _heal(spark, lake, name, table, accepted, reason)
-        at = progress["sequence"]
+        at = progress["sequence"] if progress else 0
     done = Applied(at)
     for entry in accepted:
         if (entry.sequence or 0) > at:
             done = done.then(_apply(spark, lake, name, table, entry, first=at == 0), entry.sequence or 0)
             at = entry.sequence or 0
     return done
+
+
+def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
+    """Why bronze cannot be brought forward by the change sets it lacks; empty if it can."""
+    if progress is None:
+        return "its rows were written by somebody else"
+    if progress["sequence"] > last:
+        return "it is ahead of the ledger"
+    if table.scd == 2 and progress.get("rule") != windows.rule(table):
+        return f"it keeps its {progress.get('rule')}, and is to keep its {windows.rule(table)}"
+    return ""
 
 
 def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, first: bool) -> Written:
@@ -169,11 +211,14 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     found = changes.count()
     if found != entry.changes:
         raise _lost(lake, entry, found)
-    keys = list(table.keys)
-    wanted = changes.where(F.col("_cdc_operation") != DELETE)
-    progress = {"stage": "bronze", "sequence": entry.sequence}
-    touched, few = changes.select(*keys), entry.changes <= LOCAL_ROWS
-    return make_equal(spark, lake.bronze(name), wanted, keys, progress, touched, few)
+    if table.scd == 2:
+        changed = _live(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
+        wanted, touched = windows.after(changed, changes, table, schema(table))
+    else:
+        wanted = changes.where(F.col("_cdc_operation") != DELETE).drop(CHANGED)
+        touched = changes.select(*table.keys)
+    progress, few = _progress(table, entry.sequence or 0), entry.changes <= LOCAL_ROWS
+    return make_equal(spark, lake.bronze(name), wanted, windows.keys(table), progress, touched, few)
 
 
 def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
@@ -207,7 +252,7 @@ def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> 
             return F.lit(None).cast(kind).alias(name)
         return F.col(name) if there[name] == kind else F.col(name).try_cast(kind).alias(name)
 
-    return rows.select(*[column(f.name, f.dataType) for f in schema(table)], *CDC_COLUMNS)
+    return rows.select(*[column(f.name, f.dataType) for f in schema(table)], *CDC_COLUMNS, CHANGED)
 
 
 def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
@@ -216,8 +261,11 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
         return []
     wanted = {f.name: f.dataType for f in schema(table)}
     found = []
-    for field in delta.read(spark, lake.bronze(name)).schema:
-        if field.name in CDC_COLUMNS:
+    there = delta.read(spark, lake.bronze(name)).schema
+    if (kept := windows.START in there.names) != (table.scd == 2):
+        found.append(f"scd: {2 if kept else 1} is now {table.scd}")
+    for field in there:
+        if field.name in (*CDC_COLUMNS, windows.START, windows.END):
             continue
         if field.name not in wanted:
             found.append(f"{field.name} is gone")
@@ -228,8 +276,10 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
 
 def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
     """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete."""
-    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
     changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
+    if table.scd == 2:
+        return windows.folded(changes, table, schema(table))
+    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
     newest = changes.withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
     return newest.where(F.col("_cdc_operation") != DELETE).select(*schema(table).names, *CDC_COLUMNS)
 
@@ -239,9 +289,9 @@ def _heal(
 ) -> Applied:
     """Compare bronze with the fold of its change sets and write what differs."""
     path, last = lake.bronze(name), accepted[-1].sequence or 0
-    progress = {"stage": "bronze", "sequence": last}
-    wanted = folded(spark, lake, table, accepted)
-    written = make_equal(spark, path, wanted, list(table.keys), progress, rebuild=rebuild)
+    wanted, keys = folded(spark, lake, table, accepted), windows.keys(table)
+    # The commit is told from one that applies a change set; what it brings the table to is the same.
+    written = make_equal(spark, path, wanted, keys, _progress(table, last) | {"healed": reason}, rebuild=rebuild)
     if not written.committed:
-        delta.record_progress(spark, path, progress)
+        delta.record_progress(spark, path, _progress(table, last))
     return Applied().then(written, last, healed=reason)

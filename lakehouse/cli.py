@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -53,13 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        raise ConfigError(f"--as-of {text}", expected="an ISO time, such as 2025-10-03T17:05:52Z") from None
-    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+    return None if text is None else stages.utc(text)
 
 
 def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:

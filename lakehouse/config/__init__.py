@@ -265,8 +265,6 @@ def not_yet(pipeline: Pipeline) -> list[str]:
     if not isinstance(pipeline.source, Files):
         wanted.append(f"source.type: {pipeline.source.type}")
     for name, table in pipeline.tables.items():
-        if table.scd != 1:
-            wanted.append(f"tables.{name}.scd: {table.scd}")
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")
     for layer, models in (("silver", pipeline.silver), ("gold", pipeline.gold)):

@@ -1,6 +1,7 @@
 """What always holds, checked on a lake as it is: from landing and the authors' SQL anew, without what wrote it.
 
     I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      raw.py
+        a history (scd 2) shows every change set at its time                            history.py
     I2  bronze = its Change Data Feed, replayed                                         log.py
     I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver   here
     I5  the ledger's counts add up, and are those of raw and of the Change Data Feed    both of these
@@ -27,6 +28,7 @@ from lakehouse.models import Model, select
 from lakehouse.session import isolated
 from lakehouse.stages import Run
 from lakehouse.verify.check import Check, Claim, as_json, compare, quoted
+from lakehouse.verify.history import history_checks
 from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten
 from lakehouse.verify.raw import count_checks, snapshot_checks
 from lakehouse.verify.read import Subject
@@ -86,6 +88,8 @@ def _table(run: Run, name: str, history: History, heads: Heads, spark: SparkSess
         yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)
     else:
         yield from snapshot_checks(subject)
+        if subject.table.scd == 2:
+            yield from history_checks(subject)
     yield from count_checks(subject)
     if head is None:
         for invariant in ("I2", "I7"):

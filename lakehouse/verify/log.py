@@ -13,6 +13,7 @@ from lakehouse import delta
 from lakehouse.delta import Commit, Head
 from lakehouse.ledger import Entry
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
+from lakehouse.verify.history import expected_writes
 from lakehouse.verify.read import Subject
 
 _CHANGE_TYPES = {"inserted": "insert", "updated": "update_postimage", "deleted": "delete"}
@@ -30,12 +31,14 @@ class Story:
         applied: commits that applied a change set, by the sequence they name.
         healed: commits of ours that set the whole table right instead of applying a change set.
         foreign: commits of somebody else that may have changed rows.
+        rule: by which the newest commit keeps the history (scd 2).
     """
 
     named: list[int]
     applied: dict[int, list[Commit]]
     healed: tuple[Commit, ...]
     foreign: tuple[Commit, ...]
+    rule: str | None
 
     @property
     def versions(self) -> list[int]:
@@ -52,23 +55,20 @@ class Story:
 def story(head: Head) -> Story:
     """Read the log from its oldest commit on.
 
-    A commit of ours right after a foreign one has healed the table; one that is no MERGE has replaced it.
+    A commit of ours that says so has healed the table; one that is no MERGE has replaced it.
     """
     applied: dict[int, list[Commit]] = {}
-    healed, foreign, foreign_before = [], [], False
+    healed, foreign = list[Commit](), list[Commit]()
     for commit in reversed(head.commits):
         if "sequence" not in commit.ours:
-            if commit.changes_rows:
-                foreign.append(commit)
-                foreign_before = True
-            continue
-        if commit.changes_rows and (foreign_before or (commit.version and commit.operation != "MERGE")):
+            foreign += [commit] if commit.changes_rows else []
+        elif commit.changes_rows and ("healed" in commit.ours or (commit.version and commit.operation != "MERGE")):
             healed.append(commit)
         elif commit.changes_rows:
             applied.setdefault(commit.ours["sequence"], []).append(commit)
-        foreign_before = False
     named = [c.ours["sequence"] for c in head.commits if "sequence" in c.ours]
-    return Story(named, applied, tuple(healed), tuple(foreign))
+    rule = next((c.ours.get("rule") for c in head.commits if "sequence" in c.ours), None)
+    return Story(named, applied, tuple(healed), tuple(foreign), rule)
 
 
 def bronze_checks(subject: Subject, head: Head) -> Iterator[Check]:
@@ -110,15 +110,16 @@ def _like_the_ledger(claim: Claim, subject: Subject, head: Head, told: Story) ->
     if (evidence := earliest(head, _last_write(head), attempt)) is None:
         return claim.not_checkable(_taken(_last_write(head)))
     start, found = evidence
+    wanted = _wanted(subject, told)
     agreed, hidden, wrong = list[int](), list[int](), list[str]()
     for entry in filter(makes_a_commit, subject.accepted):
         sequence = entry.sequence or 0
         commits = told.applied.get(sequence, [])
-        if len(commits) != 1:
+        if len(commits) != 1 or sequence not in wanted:
             hidden.append(sequence)
         elif (version := commits[0].version) > start or version == start == 0:
             counts = {n: found.get((version, t), 0) for n, t in _CHANGE_TYPES.items()}
-            differ = [f"{n} {c:,}, {getattr(entry, n):,} told" for n, c in counts.items() if c != getattr(entry, n)]
+            differ = [f"{n} {c:,}, {wanted[sequence][n]:,} told" for n, c in counts.items() if c != wanted[sequence][n]]
             wrong += [f"sequence {sequence}: {', '.join(differ)}"] if differ else []
             agreed += [sequence] if not differ else []
     if wrong:
@@ -128,6 +129,19 @@ def _like_the_ledger(claim: Claim, subject: Subject, head: Head, told: Story) ->
     if not agreed:
         return claim.not_checkable(_taken(_last_write(head)))
     return claim.holds(f"sequences {numbers(agreed)}")
+
+
+def _wanted(subject: Subject, told: Story) -> dict[int, dict[str, int]]:
+    """What each sequence has to have written, by the rule of its commit; what was written by another rule than the
+    newest (`history_for` was changed) is left out."""
+    as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in subject.accepted}
+    rules = {sequence: commits[-1].ours.get("rule") for sequence, commits in told.applied.items()}
+    if subject.table.scd == 1 or not any(rules.values()):
+        return as_rows
+    as_windows = expected_writes(subject)
+    newest = told.rule
+    kept = {s: as_windows[s] for s, rule in rules.items() if rule == newest and s in as_windows}
+    return kept | {s: as_rows[s] for s, rule in rules.items() if rule is None and s in as_rows}
 
 
 # --- I7 ---------------------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
-from lakehouse.verify.read import UNTAKEN, Subject, from_text, struct, typed
+from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
 
-_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
 _OPERATIONS = {"I": "inserted", "U": "updated", "D": "deleted"}
 
 
@@ -38,7 +38,7 @@ def snapshot_checks(subject: Subject) -> Iterator[Check]:
         yield same.not_checkable(why)
         yield kept.not_checkable(why)
         return
-    bronze = delta.read(subject.spark, subject.lake.bronze(subject.name))
+    bronze = live(subject)
     refused = _refused_keys(subject).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         yield _like_the_snapshot(same, subject, landed, bronze, refused)
@@ -129,12 +129,13 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
         return claim.holds("no key in quarantine")
     keys = subject.table.keys
     try:
-        changes = _change_sets(subject)
-        columns = [quoted(c) for c in changes.columns]
-        newest = F.max_by(F.struct(*columns), "_cdc_sequence").alias("_newest")
+        changes = change_sets(subject)
+        # An open window's `_cdc_*` are of the change that opened it, which need not be the last one.
+        told = [c for c in bronze.columns if subject.table.scd == 1 or c in subject.fields.names]
+        newest = F.max_by(F.struct(*map(quoted, changes.columns)), "_cdc_sequence").alias("_newest")
         folded = changes.groupBy(*map(quoted, keys)).agg(newest).select("_newest.*")
         wanted, found = (
-            side.join(protected, on=keys, how="left_semi").select(*columns)
+            side.join(protected, on=keys, how="left_semi").select(*map(quoted, told))
             for side in (folded.where("_cdc_operation <> 'D'"), bronze)
         )
         return compare(claim, wanted, found, ("the change sets", "bronze"), f"{count:,} keys")
@@ -144,7 +145,8 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
         raise
 
 
-def _change_sets(subject: Subject) -> DataFrame:
+def change_sets(subject: Subject) -> DataFrame:
+    """All published change sets, by the declared schema."""
     paths = [subject.lake.at(entry.path) for entry in subject.accepted if entry.path]
     fields = T.StructType([*subject.fields, *struct(_CDC)])
     return subject.spark.read.schema(fields).parquet(*paths)
@@ -174,7 +176,7 @@ def _add_up(claim: Claim, accepted: list[Entry]) -> Check:
 
 def _as_many(claim: Claim, subject: Subject) -> Check:
     try:
-        grouped = _change_sets(subject).groupBy("_cdc_sequence", "_cdc_operation").count()
+        grouped = change_sets(subject).groupBy("_cdc_sequence", "_cdc_operation").count()
         found = {(row._cdc_sequence, row._cdc_operation): row["count"] for row in grouped.collect()}
     except Exception as error:
         if gone(error):

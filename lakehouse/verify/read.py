@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse import delta
 from lakehouse.config import Pipeline, Table
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
@@ -45,6 +46,12 @@ class Subject:
     @property
     def last(self) -> Entry:
         return self.accepted[-1]
+
+
+def live(subject: Subject) -> DataFrame:
+    """Bronze's rows as of now: of a history, its open windows."""
+    bronze = delta.read(subject.spark, subject.lake.bronze(subject.name))
+    return bronze.where("__END_AT IS NULL").drop("__START_AT", "__END_AT") if subject.table.scd == 2 else bronze
 
 
 def typed(subject: Subject, path: Path) -> DataFrame:

@@ -1,0 +1,118 @@
+"""History (scd 2): a row a key and span of time. Pure: DataFrames in, DataFrames out.
+
+    __START_AT  the time of the change that opened the window; `_cdc_*` are that change's
+    __END_AT    the time of the change that closed it; null while it is open
+
+Windows are half-open, so that those of a key neither overlap nor leave a gap while it lives. A change of columns whose
+history is not kept is written into the open window. Two change sets of one time (a snapshot taken again once the
+configuration was mended) leave no window without length: the later one's stands.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE, INSERT
+from lakehouse.config import Table
+
+START, END = "__START_AT", "__END_AT"
+
+
+def keys(table: Table) -> list[str]:
+    """What identifies a row of bronze: the table's keys, and in a history the start of the window."""
+    return [*table.keys, START] if table.scd == 2 else list(table.keys)
+
+
+def columns(table: Table, fields: T.StructType) -> list[str]:
+    """Bronze's columns, in order."""
+    return [*fields.names, *CDC_COLUMNS, *([START, END] if table.scd == 2 else [])]
+
+
+def is_open() -> Column:
+    return F.col(END).isNull()
+
+
+def at(time: Column) -> Column:
+    """Whether a window shows what was true at `time`."""
+    return (F.col(START) <= time) & (is_open() | (F.col(END) > time))
+
+
+def after(opened: DataFrame, changes: DataFrame, table: Table, fields: T.StructType) -> tuple[DataFrame, DataFrame]:
+    """What one change set makes of the windows it touches.
+
+    Args:
+        opened: the open windows of the changed keys.
+        changes: the change set, with CHANGED.
+
+    Returns:
+        The windows that must be there afterwards, and the `keys` of all that are touched.
+    """
+    same_key = reduce(Column.__and__, [F.col(f"o.`{k}`") == F.col(f"c.`{k}`") for k in table.keys])
+    both = changes.alias("c").join(opened.alias("o"), on=same_key, how="left")
+    now = F.col("c._cdc_timestamp")
+    opens, there = _opens(table, fields, "c."), F.col(f"o.{START}").isNotNull()
+    deletes = F.col("c._cdc_operation") == DELETE
+
+    def row(values: str, cdc: str, start: Column, end: Column | None = None) -> list[Column]:
+        return [
+            *[F.col(f"{values}.`{name}`") for name in fields.names],
+            *[F.col(f"{cdc}.{name}") for name in CDC_COLUMNS],
+            start.alias(START),
+            (F.lit(None).cast("timestamp") if end is None else end).alias(END),
+        ]
+
+    start = F.col(f"o.{START}")
+    closed = both.where(there & (opens | deletes) & (start < now)).select(*row("o", "o", start, now))
+    begun = both.where(opens | ~(there | deletes)).select(*row("c", "c", now))
+    refreshed = both.where(there & ~opens & ~deletes).select(*row("c", "o", start))
+    wanted = closed.unionByName(begun).unionByName(refreshed)
+    before = both.where(there).select(*[F.col(f"c.`{k}`") for k in table.keys], start)
+    return wanted, before.unionByName(wanted.select(*keys(table))).distinct()
+
+
+def folded(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
+    """The whole history, from all change sets at once."""
+    in_order = Window.partitionBy(*table.keys).orderBy("_cdc_sequence")
+    deletes = F.col("_cdc_operation") == DELETE
+    numbered = changes.withColumn("_bound", _opens(table, fields) | deletes).withColumn(
+        "_window", F.count_if("_bound").over(in_order)
+    )
+    opener = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the one that bounds it: the first
+    values = [F.max_by(F.struct(*fields.names), "_cdc_sequence").alias("_values")]
+    each = numbered.groupBy(*table.keys, "_window").agg(*values, *opener)
+    ends = F.lead("_cdc_timestamp").over(Window.partitionBy(*table.keys).orderBy("_window"))
+    has_length = ~F.col("_cdc_timestamp").eqNullSafe(F.col(END))
+    spans = each.withColumn(END, ends).where((F.col("_cdc_operation") != DELETE) & has_length)
+    return spans.select(
+        *[F.col(f"_values.`{name}`") for name in fields.names],
+        *CDC_COLUMNS,
+        F.col("_cdc_timestamp").alias(START),
+        END,
+    )
+
+
+def _opens(table: Table, fields: T.StructType, side: str = "") -> Column:
+    """Whether a change opens a window: an insert, or an update of a column whose history is kept."""
+    kept = F.array(*[F.lit(c) for c in fields.names if _is_kept(table, c)]).cast("array<string>")
+    updates = F.coalesce(F.arrays_overlap(F.col(f"{side}{CHANGED}"), kept), F.lit(False))
+    return (F.col(f"{side}_cdc_operation") == INSERT) | updates
+
+
+def _is_kept(table: Table, column: str) -> bool:
+    if table.history_for is not None:
+        return column in table.history_for
+    # A column of `ignore` is in a change set only beside others. They decide, unless these are left out themselves.
+    return table.history_except is None or column not in {*table.history_except, *table.ignore}
+
+
+def rule(table: Table) -> str:
+    """Which columns' history is kept, as each commit of bronze records it: by another rule it is another history."""
+    if table.history_for is not None:
+        return f"history for {', '.join(sorted(table.history_for))}"
+    if table.history_except is not None:
+        return f"history except {', '.join(sorted({*table.history_except, *table.ignore}))}"
+    return "history"

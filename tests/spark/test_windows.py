@@ -1,0 +1,147 @@
+"""History (scd 2) against a model of it in plain Python: many random lives of keys at once.
+
+A key's life is a list of changes, one a change set. Both ways to the windows are taken: change set by change set, as
+bronze applies them, and all at once, as it heals. Both must be what the model says.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import windows
+from lakehouse.config import Table
+from lakehouse.snapshot import schema
+
+LIVES, SETS = 400, 7
+NOON = datetime(2025, 10, 3, 12, tzinfo=timezone.utc)
+CHANGES = "part STRING, id INT, a STRING, b STRING, c STRING, _cdc_operation STRING, _cdc_timestamp TIMESTAMP"
+CHANGES += ", _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
+HISTORY = CHANGES.replace("_cdc_changed ARRAY<STRING>", "__START_AT TIMESTAMP, __END_AT TIMESTAMP")
+
+Values = tuple[str | None, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Change:
+    key: tuple[str, int]
+    values: Values
+    operation: str
+    time: datetime
+    sequence: int
+    changed: tuple[str, ...] | None
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        changed = list(self.changed) if self.changed is not None else None
+        return (*self.key, *self.values, self.operation, self.time, self.sequence, changed)
+
+
+@dataclass(frozen=True)
+class Span:
+    values: Values
+    opened_by: Change
+    end: datetime | None = None
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        by = self.opened_by
+        return (*by.key, *self.values, by.operation, by.time, by.sequence, by.time, self.end)
+
+
+def spans(life: list[Change], kept: set[str]) -> list[Span]:
+    """The rule, one change after the other."""
+    found: list[Span] = []
+    for change in life:
+        is_open = bool(found) and found[-1].end is None
+        opens = change.operation == "I" or bool(kept & set(change.changed or ()))
+        if is_open and not opens and change.operation == "U":
+            found[-1] = replace(found[-1], values=change.values)
+            continue
+        if is_open:
+            last = found.pop()
+            if last.opened_by.time < change.time:
+                found.append(replace(last, end=change.time))
+        if change.operation != "D":
+            found.append(Span(change.values, change))
+    return found
+
+
+def lives(seed: int) -> Iterator[list[Change]]:
+    """Keys that come, change, go and come back; some change sets are of the same time as the one before."""
+    rng = random.Random(seed)
+    times, now = [], NOON
+    for _ in range(SETS):
+        times.append(now)
+        now += timedelta(seconds=rng.choice([0, 1, 86_400]))
+    for number in range(LIVES):
+        life: list[Change] = []
+        key, values, alive = (rng.choice(["x", "y"]), number), (None, None, None), False
+        for sequence, time in enumerate(times, start=1):
+            before = values
+            fate = rng.random()
+            if not alive and fate < 0.5:
+                operation, changed, alive = "I", None, True
+                values = tuple(rng.choice(["1", "2", None]) for _ in range(3))
+            elif alive and fate < 0.6:
+                values = tuple(rng.choice(["1", "2", None]) if rng.random() < 0.4 else v for v in before)
+                changed = tuple(n for n, was, now_ in zip("abc", before, values, strict=True) if was != now_)
+                if not changed:
+                    continue
+                operation = "U"
+            elif alive and fate < 0.8:
+                operation, changed, alive = "D", None, False
+            else:
+                continue
+            life.append(Change(key, values, operation, time, sequence, changed))
+        yield life
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, {"a", "b", "c"}),
+        ({"history_for": ["b"]}, {"b"}),
+        ({"history_except": ["a"], "ignore": ["c"]}, {"b"}),
+    ],
+)
+def test_both_ways_to_the_windows_are_the_models(spark: SparkSession, settings: dict[str, Any], kept: set[str]) -> None:
+    table = Table.model_validate(
+        {"file": "f", "format": "csv", "schema": "part STRING, id INT, a STRING, b STRING, c STRING"}
+        | {"keys": ["part", "id"], "scd": 2, **settings}
+    )
+    every = list(lives(seed=len(kept)))
+    wanted = sorted((span.row for life in every for span in spans(life, kept)), key=str)
+    changes = spark.createDataFrame([change.row for life in every for change in life], CHANGES).cache()
+
+    assert _rows(windows.folded(changes, table, schema(table))) == wanted
+
+    history: list[tuple[Any, ...]] = []
+    for sequence in range(1, SETS + 1):
+        there = spark.createDataFrame(history, HISTORY)
+        new = changes.where(F.col("_cdc_sequence") == sequence)
+        opened = there.where(windows.is_open()).join(new, on=table.keys, how="left_semi").select(there.columns)
+        after, touched = windows.after(opened, new, table, schema(table))
+        replaced = {tuple(row) for row in _rows(touched)}
+        assert len(replaced) == touched.count(), "a window is touched once"
+        kept_rows = [row for row in history if (row[0], row[1], row[-2]) not in replaced]
+        history = [*kept_rows, *_rows(after)]
+    assert sorted(history, key=str) == wanted
+    assert any(span.end is None for life in every for span in spans(life, kept))
+    assert max(len(spans(life, kept)) for life in every) > 2
+
+
+def _rows(frame: DataFrame) -> list[tuple[Any, ...]]:
+    """Rows as plain tuples, times aware, in order."""
+
+    def aware(value: Any) -> Any:
+        return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
+
+    return sorted((tuple(aware(v) for v in row) for row in frame.collect()), key=str)
