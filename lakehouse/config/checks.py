@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
@@ -28,7 +29,7 @@ def sql_file(folder: Path, layer: str, model: str) -> Path:
 
 def of_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     """Discrepancies inside one table."""
-    yield from _of_options(data.get("options"))
+    yield from _of_options(_mapping(data.get("options")), data.get("format"))
     schema = data.get("schema")
     try:
         columns = parse_columns(schema) if schema and isinstance(schema, str) else ()
@@ -70,9 +71,14 @@ def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discre
             yield Discrepancy(("publish", "postgres", "tables", name), STRUCTURE, message)
 
 
-def _of_options(options: Any) -> Iterator[Discrepancy]:
-    for name, twin in _twins(_mapping(options)):
-        yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{twin}"')
+def _of_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
+    yield from options.discrepancies(given, file_format)
+    first: dict[str, str] = {}
+    for name in given:
+        meant = options.ALIASES.get(name.lower(), name.lower())
+        if meant in first:
+            yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{first[meant]}"')
+        first.setdefault(meant, name)
 
 
 def _of_schema(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discrepancy]:

@@ -67,7 +67,8 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
-def _as_spark_writes_it(value: Any) -> Any:
+def as_spark_writes_it(value: Any) -> Any:
+    """A value of YAML as the text of a reader option."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -92,7 +93,7 @@ Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
 
-Option = Annotated[str, BeforeValidator(_as_spark_writes_it), WithJsonSchema({"type": ["string", "boolean", "number"]})]
+Option = Annotated[str, BeforeValidator(as_spark_writes_it), WithJsonSchema({"type": ["string", "boolean", "number"]})]
 """A reader option: Spark takes text, YAML has ``true`` and ``10``."""
 
 MayBeEmpty = Annotated[T, BeforeValidator(_empty)]

@@ -25,6 +25,7 @@ from lakehouse.config import (
     json_schema,
     load,
     not_yet,
+    patterns,
 )
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.errors import ConfigError
@@ -145,15 +146,51 @@ def test_durations_have_a_number_and_a_unit(text: str, every: timedelta) -> None
 
 
 def test_reader_options_become_text_the_way_spark_writes_it() -> None:
-    options = {"header": False, "multiLine": True, "maxColumns": 10, "samplingRatio": 0.5, "sep": ";"}
+    options = {"header": False, "maxColumns": 10, "maxCharsPerColumn": -1, "sep": ";"}
 
     assert load_changed(**{TABLE + "options": options}).tables["clients"].options == {
         "header": "false",
-        "multiLine": "true",
         "maxColumns": "10",
-        "samplingRatio": "0.5",
+        "maxCharsPerColumn": "-1",
         "sep": ";",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mode", "columnNameOfCorruptRecord", "inferSchema", "ENFORCESCHEMA", "multiLine", "lineSep", "timeZone"),
+        *("dropFieldIfAllNull", "samplingRatio", "mergeSchema", "recursiveFileLookup", "pathGlobFilter"),
+        *("modifiedBefore", "modifiedAfter", "unescapedQuoteHandling", "comment", "nanValue", "compression"),
+    ],
+)
+@pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+def test_an_option_that_would_change_the_contract_is_refused_with_a_reason(name: str, file_format: str) -> None:
+    (problem,) = problems_of(**{TABLE + "format": file_format, TABLE + "options": {name: "true"}})
+
+    assert f"options.{name}: no option here: " in problem
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sep": "\\t", "quote": "", "encoding": "latin-1", "header": "FALSE"},
+        {"delimiter": ";", "escape": "\\", "charset": "UTF-16LE", "nullValue": "NA", "emptyValue": ""},
+        {"locale": "PT-br", "dateFormat": "epoch_ms", "timestampFormat": "[dd/MM/yyyy][yyyy-MM-dd'T'HH:mm:ss.SSSXXX]"},
+        {"ignoreLeadingWhiteSpace": True, "ignoreTrailingWhiteSpace": False, "maxCharsPerColumn": 9},
+        {"timestampNTZFormat": "d ''MMMM'' yy, h:mm a", "DATEFORMAT": "yyyyMMdd"},
+    ],
+)
+def test_options_that_are_followed_are_taken(options: dict[str, Any]) -> None:
+    assert load_changed(**{TABLE + "options": options}).tables["clients"].options.keys() == options.keys()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "'T'", "---", "dd/MM/yyyyyyy", "ddd", "EEE", "Q", "YYYY", "u", "n", "[yyyy", "yyyy]", "{yyyy}", "dd#MM", "V"],
+)
+def test_a_pattern_that_spark_cannot_read_by_has_a_fault(pattern: str) -> None:
+    assert patterns.fault(pattern)
 
 
 def test_a_section_or_a_model_with_nothing_in_it_is_empty() -> None:
@@ -365,7 +402,28 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "duplicates": "keep"}, 'duplicates: found "keep", expected fail, latest or quarantine'),
         ({TABLE + "malformed": "drop"}, 'malformed: found "drop", expected quarantine or fail'),
         ({TABLE + "scd": 3}, 'scd: found "3", expected at most 2'),
-        ({TABLE + "options": {"a": [1]}}, "tables.clients.options.a: expected text"),
+        ({TABLE + "options": {"sep": [1]}}, "tables.clients.options.sep: expected text"),
+        ({TABLE + "options": {"sep": ";", "Delimiter": ","}}, 'options.sep: the same option as "Delimiter"'),
+        ({TABLE + "options": {"sep": "||"}}, 'options.sep: found "||", expected one character, or \\t'),
+        ({TABLE + "options": {"sep": ""}}, 'options.sep: found nothing, expected one character'),
+        ({TABLE + "options": {"quote": "''"}}, 'options.quote: found "\'\'", expected one character, or none'),
+        ({TABLE + "options": {"encoding": "utf9"}}, 'options.encoding: found "utf9", expected an encoding such as'),
+        ({TABLE + "options": {"charset": "hex"}}, 'options.charset: found "hex", expected an encoding such as'),
+        ({TABLE + "options": {"header": "yes"}}, 'options.header: found "yes", expected true or false'),
+        ({TABLE + "options": {"maxColumns": 0}}, 'options.maxColumns: found "0", expected a whole number above 0'),
+        ({TABLE + "options": {"maxCharsPerColumn": "x"}}, "options.maxCharsPerColumn: "),
+        ({TABLE + "options": {"locale": "pt_BR"}}, 'options.locale: found "pt_BR", expected a language tag, one of'),
+        ({TABLE + "options": {"locale": "pt_BR"}}, 'did you mean "pt-BR"?'),
+        ({TABLE + "options": {"dateFormat": "DD/MM/YYYY"}},
+         "expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: the letter Y is not one"),
+        ({TABLE + "options": {"timestampFormat": "yyyy-MM-dd'T"}}, "a quote is not closed"),
+        ({TABLE + "options": {"mode": "DROPMALFORMED"}}, "options.mode: no option here: `malformed` says"),
+        ({TABLE + "options": {"comment": "#"}}, "options.comment: no option here: no line is passed over"),
+        ({TABLE + "options": {"seperator": ";"}}, "options.seperator: no option of csv files"),
+        ({TABLE + "options": {"nullvalues": ";"}}, 'did you mean "nullValue"?'),
+        ({TABLE + "format": "json", TABLE + "options": {"sep": ";"}}, "options.sep: no option of json files"),
+        ({TABLE + "format": "json", TABLE + "options": {"allowComments": True}}, "JSON is read strictly"),
+        ({TABLE + "format": "parquet", TABLE + "options": {"pathGlobFilter": "*"}}, "`file` says which files are read"),
         ({TABLE + "options": {"sep": ";", "SEP": ","}}, 'options.sep: the same option as "SEP"'),
         ({"schedule": {"every": "6 hours"}},
          'schedule.every: found "6 hours", expected a number and a unit, such as 10m, 6h or 1d'),
@@ -630,6 +688,7 @@ def test_a_variable_written_in_another_way_is_refused(text: str) -> None:
         {TABLE + "guard": {"max_deleted": "${SECRET}"}},
         {TABLE + "schema": "id STRING, ${SECRET} INT", TABLE + "ignore": ["hunter3"]},
         {TABLE + "options": ["${SECRET}"]},
+        {TABLE + "options": {"encoding": "${SECRET}", "sep": "${SECRET}", "dateFormat": "${SECRET}"}},
         {"publish": {"postgres": "${SECRET}"}},
         {"gold": {"x": {"expect": {"e": "${SECRET}"}}}},
     ],

@@ -1,0 +1,39 @@
+"""How numbers are written where: the decimal sign and the signs between groups of three digits, as CLDR has them.
+
+Of a language's regions only those are named whose separators are known to be these; a locale that is guessed would
+read 1.234 as the wrong one of two numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Separators(NamedTuple):
+    """The decimal sign, and each of the signs that may stand between groups of three digits."""
+
+    decimal: str
+    groups: str
+
+
+_SPACES = " \u00a0\u202f"  # people type the first, CLDR has the other two
+_APOSTROPHES = "'\u2019"
+_BY_SEPARATORS = {
+    Separators(".", ","): "en en-US en-GB en-AU en-CA en-IE en-NZ es-MX ja-JP ko-KR zh-CN",
+    Separators(",", "."): "pt pt-BR de de-DE es es-ES es-AR es-CL es-CO it it-IT nl nl-NL nl-BE da-DK el-GR tr-TR",
+    Separators(",", _SPACES): "fr fr-FR fr-BE fr-CA fr-CH pt-PT pl-PL cs-CZ sk-SK hu-HU ru-RU uk-UA sv-SE fi-FI nb-NO",
+    Separators(".", _APOSTROPHES): "de-CH de-LI it-CH",
+}
+LOCALES = {tag: separators for separators, tags in _BY_SEPARATORS.items() for tag in tags.split()}
+_FOLDED = {tag.lower(): separators for tag, separators in LOCALES.items()}
+
+
+def separators(tag: str) -> Separators | None:
+    """The separators of a language tag (BCP 47), whatever its case; None if it is not known here.
+
+    >>> separators("pt-br")
+    Separators(decimal=',', groups='.')
+    >>> separators("pt_BR") is None
+    True
+    """
+    return _FOLDED.get(tag.lower())

@@ -1,0 +1,110 @@
+"""Reader options: which there are for each format, what each may say, and why others of Spark's are refused.
+
+Spark passes over an option that it does not know, and takes others that would change the contract without a word
+(`mode: DROPMALFORMED` makes deletes of malformed rows). So only those that are named here are taken.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lakehouse.config import locales, patterns
+from lakehouse.config.fields import as_spark_writes_it
+from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
+
+ALIASES = {"delimiter": "sep", "charset": "encoding"}
+
+_ANY = ["locale", "dateFormat", "timestampFormat", "timestampNTZFormat"]
+_CSV = ["sep", "delimiter", "encoding", "charset", "quote", "escape", "header", "nullValue", "emptyValue"]
+_CSV += ["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace", "maxColumns", "maxCharsPerColumn"]
+_PARQUET = ["datetimeRebaseMode", "int96RebaseMode"]
+_BY_FORMAT = {"csv": [*_CSV, *_ANY], "json": _ANY, "parquet": [*_PARQUET, *_ANY]}
+
+_REASONS = {
+    "`malformed` says what becomes of rows that cannot be read": "mode columnNameOfCorruptRecord",
+    "`schema` says what is read, nothing is inferred": (
+        "inferSchema samplingRatio preferDate primitivesAsString prefersDecimal dropFieldIfAllNull mergeSchema"
+    ),
+    "columns are found by their names in the header": "enforceSchema",
+    "records that span lines are read as they are": "multiLine",
+    "line ends are seen in the file": "lineSep",
+    "no line is passed over; have the source leave comments out": "comment",
+    "`file` says which files are read, and each is read whole": (
+        "recursiveFileLookup pathGlobFilter modifiedBefore modifiedAfter ignoreCorruptFiles ignoreMissingFiles"
+    ),
+    "the pipeline's `timezone` is the one that counts": "timeZone",
+    "a packed file is known by its name, which ends in .gz or .zip": "compression",
+    "quotes are read strictly, by RFC 4180": "unescapedQuoteHandling charToEscapeQuoteEscaping",
+    "NaN and Infinity are read as such": "nanValue positiveInf negativeInf",
+    "JSON is read strictly, by RFC 8259, in UTF-8": (
+        "allowComments allowUnquotedFieldNames allowSingleQuotes allowNumericLeadingZeros allowNonNumericNumbers"
+        " allowBackslashEscapingAnyCharacter allowUnquotedControlChars"
+    ),
+}
+_REFUSED = {name.lower(): reason for reason, names in _REASONS.items() for name in names.split()}
+
+_FORMS = {
+    **dict.fromkeys(
+        ["header", "ignoreleadingwhitespace", "ignoretrailingwhitespace"], ("(?i)true|false", "expected true or false")
+    ),
+    **dict.fromkeys(["sep", "delimiter"], (r"[^\r\n]|\\t", r"expected one character, or \t")),
+    **dict.fromkeys(["quote", "escape"], (r"[^\r\n]?", "expected one character, or none")),
+    "maxcolumns": ("[1-9][0-9]*", "expected a whole number above 0"),
+    "maxcharspercolumn": ("-1|[1-9][0-9]*", "expected a whole number above 0, or -1 for no limit"),
+}
+
+# Encodings that Python and Java both know: Python's own name of each, and one that both understand.
+_CHARSETS = {
+    **{"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"},
+    **{"ascii": "US-ASCII", "mac-roman": "MacRoman", "koi8-r": "KOI8-R", "koi8-u": "KOI8-U"},
+    **{"gbk": "GBK", "gb2312": "GB2312", "gb18030": "GB18030", "big5": "Big5"},
+    **{"shift_jis": "Shift_JIS", "cp932": "MS932", "euc_jp": "EUC-JP", "euc_kr": "EUC-KR"},
+    **{f"iso8859-{n}": f"ISO-8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 15)},
+    **{f"cp{n}": f"windows-{n}" for n in range(1250, 1259)},
+    **{f"cp{n}": f"IBM{n}" for n in (437, 850, 852, 855, 857, 862, 866)},
+}
+
+
+def charset(name: str) -> str | None:
+    """The name by which both Python and Java know an encoding; None if there is none.
+
+    >>> charset("latin-1"), charset("Windows-1252"), charset("hex")
+    ('ISO-8859-1', 'windows-1252', None)
+    """
+    try:
+        return _CHARSETS.get(codecs.lookup(name).name)
+    except (LookupError, ValueError):
+        return None
+
+
+def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
+    """What is wrong with a table's options, as written."""
+    known = _BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
+    spelled = {name.lower(): name for name in known or [*_CSV, *_PARQUET, *_ANY]}
+    for name, value in options.items():
+        low, loc, written = str(name).lower(), ("options", name), as_spark_writes_it(value)
+        if low in _REFUSED:
+            yield Discrepancy(loc, STRUCTURE, f"no option here: {_REFUSED[low]}")
+        elif low not in spelled:
+            near = did_you_mean(str(name), spelled.values()) or f"; there are {', '.join(spelled.values())}"
+            yield Discrepancy(loc, STRUCTURE, f"no option of {file_format} files{near}")
+        elif isinstance(written, str) and (expected := _expected(low, written)):
+            yield Discrepancy(loc, VALUE, expected)
+
+
+def _expected(name: str, value: str) -> str | None:
+    """What an option should have said, or None if it says that."""
+    if name in _FORMS:
+        form, expected = _FORMS[name]
+        return None if re.fullmatch(form, value, re.DOTALL) else expected
+    if name in ("encoding", "charset") and charset(value) is None:
+        return "expected an encoding such as UTF-8, UTF-16, ISO-8859-1 or windows-1252"
+    if name == "locale" and locales.separators(value) is None:
+        near = did_you_mean(value, locales.LOCALES)
+        return f"expected a language tag, one of {', '.join(sorted(locales.LOCALES))}{near}"
+    if name.endswith("format") and value not in patterns.EPOCH and (fault := patterns.fault(value)):
+        return f"expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: {fault}"
+    return None

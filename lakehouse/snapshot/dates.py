@@ -1,0 +1,92 @@
+"""Dates and times as text: by ISO 8601, by a declared pattern, or as an integer that counts from 1970-01-01 UTC.
+
+An integer of 13 digits is milliseconds whatever the pattern, since sources mix both (`31/12/2024` and 1420070400000)
+and no calendar notation has 13 digits. Of any other width it counts only under a declared `epoch_ms` or `epoch_s`.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.config import patterns
+
+_DATE = r"^\d{4}-\d{1,2}-\d{1,2}\z"
+_MINUTE = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
+_CLOCK = r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,6}0*)?)?)?"
+_ZONE = r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]+(/[A-Za-z0-9_+-]+)+)"
+_MILLISECONDS = r"^-?\d{13}\z"
+_OPTIONS: dict[type[T.DataType], str] = {
+    T.DateType: "dateformat",
+    T.TimestampType: "timestampformat",
+    T.TimestampNTZType: "timestampntzformat",
+}
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999
+
+
+def read(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Column:
+    """A column of text as DATE, TIMESTAMP or TIMESTAMP_NTZ; null where it is none.
+
+    Args:
+        zone: of timestamps that name none.
+        options: by name in lower case.
+    """
+    pattern, locale = options.get(_OPTIONS[type(kind)]), options.get("locale")
+    if pattern in patterns.EPOCH:
+        return _from_instant(_instant(text, r"^[+-]?\d+\z", patterns.EPOCH[pattern]), kind, zone)
+    written = _by_pattern(text, kind, zone, pattern, locale) if pattern else _by_iso(text, kind, zone)
+    if pattern and patterns.may_read_digits(pattern, 13):
+        return written
+    counted = _from_instant(_instant(text, _MILLISECONDS, 1_000), kind, zone)
+    return F.when(text.rlike(_MILLISECONDS), counted).otherwise(written)
+
+
+def _by_iso(text: Column, kind: T.DataType, zone: str) -> Column:
+    if isinstance(kind, T.DateType):
+        return F.when(text.rlike(_DATE), text.try_cast(kind))
+    without_zone = rf"^{_CLOCK}\z"
+    if isinstance(kind, T.TimestampNTZType):
+        return F.when(text.rlike(without_zone), text.try_cast(kind))
+    # The session's zone is UTC, so a text without a zone comes out as if it were UTC, and is moved from there.
+    local = F.to_utc_timestamp(text.try_cast(kind), zone)
+    # Spark wants seconds before a zone.
+    to_the_second = F.regexp_replace(text, rf"^({_MINUTE})(?={_ZONE}\z)", "$1:00")
+    return F.when(text.rlike(without_zone), local).when(
+        text.rlike(rf"^{_CLOCK}{_ZONE}\z"), to_the_second.try_cast(kind)
+    )
+
+
+def _by_pattern(text: Column, kind: T.DataType, zone: str, pattern: str, locale: str | None) -> Column:
+    if locale and patterns.has_words(pattern):
+        return _by_words(text, kind, zone, pattern, locale)
+    if isinstance(kind, T.DateType):
+        return F.try_to_date(text, pattern)
+    instant = F.try_to_timestamp(text, F.lit(pattern))
+    if isinstance(kind, T.TimestampNTZType):
+        return instant.cast(kind)
+    return instant if patterns.names_zone(pattern) else F.to_utc_timestamp(instant, zone)
+
+
+def _by_words(text: Column, kind: T.DataType, zone: str, pattern: str, locale: str) -> Column:
+    """Only Spark's readers take a locale, for the names of months and the like."""
+    cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
+    formats = dict.fromkeys(["dateFormat", "timestampFormat", "timestampNTZFormat"], pattern)
+    options = formats | {"locale": locale, "timeZone": zone, "escape": '"', "mode": "PERMISSIVE"}
+    return F.from_csv(cell, f"value {kind.simpleString()}", options)["value"]
+
+
+def _instant(text: Column, form: str, a_second: int) -> Column:
+    """The instant that an integer counts to, in units of which `a_second` make one."""
+    number = F.when(text.rlike(form), text.try_cast("bigint"))
+    count = F.when(number.between(_FIRST_SECOND * a_second, (_LAST_SECOND + 1) * a_second - 1), number)
+    return F.timestamp_millis(count) if a_second == patterns.EPOCH["epoch_ms"] else F.timestamp_seconds(count)
+
+
+def _from_instant(instant: Column, kind: T.DataType, zone: str) -> Column:
+    """An instant is a date only where a day begins at it, in UTC or in the pipeline's zone: no time gets lost."""
+    if not isinstance(kind, T.DateType):
+        return instant.cast(kind)
+    day, local_day = instant.cast("date"), F.from_utc_timestamp(instant, zone).cast("date")
+    begins = F.to_utc_timestamp(local_day.cast("timestamp"), zone)
+    return F.when(instant == day.cast("timestamp"), day).when(instant == begins, local_day)
