@@ -27,6 +27,7 @@ from lakehouse.lake import Lake, snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.session import SPARK_ERRORS
+from lakehouse.snapshot.plain import plain
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def _decide(work: Work, landed: Landed, guard: Guard | None) -> Entry | None:
         return replace(base, status="unchanged")
     bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
     try:
-        return _compare(work, landed, base, guard)
+        with plain(work.lake, work.table, landed) as files:
+            return _compare(work, files, base, guard)
     except DataRefused as refused:
         return replace(base, reason=refused.block())
 

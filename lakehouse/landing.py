@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
 
@@ -45,12 +46,17 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class Landed:
-    """One landed snapshot of one table. No files: the source's snapshot lacked the table's file."""
+    """One landed snapshot of one table. No files: the source's snapshot lacked the table's file.
+
+    Attributes:
+        elsewhere: where files lie that are read not as they landed, but unpacked or mended, by their names.
+    """
 
     table: str
     time: datetime
     folder: Path
     files: tuple[LandedFile, ...]
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def content(self) -> tuple[tuple[str, str], ...]:
@@ -64,7 +70,7 @@ class Landed:
 
     @property
     def paths(self) -> list[Path]:
-        return [self.folder / f.name for f in self.files]
+        return [self.elsewhere.get(f.name, self.folder / f.name) for f in self.files]
 
 
 def signature(path: Path) -> str:
@@ -73,21 +79,32 @@ def signature(path: Path) -> str:
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
+class Bytes(Protocol):
+    """Whatever bytes are read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 def inspect(path: Path, copy_to: Path | None = None, name: str = "") -> LandedFile:
     """Read `path` once: hash it, note what the CSV reader has to know, and copy it if asked to."""
     before = signature(path)
+    with path.open("rb") as source:
+        return inspected(source, copy_to, name or path.name, before)
+
+
+def inspected(source: Bytes, copy_to: Path | None, name: str, signature: str) -> LandedFile:
+    """The same of bytes from anywhere, such as an archive."""
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
     size, has_quote, is_utf8 = 0, False, True
     target = copy_to.open("wb") if copy_to else None
     try:
-        with path.open("rb") as source:
-            while chunk := source.read(_CHUNK):
-                size += len(chunk)
-                digest.update(chunk)
-                has_quote = has_quote or b'"' in chunk
-                is_utf8 = is_utf8 and _decodes(decoder, chunk)
-                if target:
-                    target.write(chunk)
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
+            digest.update(chunk)
+            has_quote = has_quote or b'"' in chunk
+            is_utf8 = is_utf8 and _decodes(decoder, chunk)
+            if target:
+                target.write(chunk)
         is_utf8 = is_utf8 and _decodes(decoder, b"", final=True)
         if target:
             target.flush()
@@ -95,7 +112,7 @@ def inspect(path: Path, copy_to: Path | None = None, name: str = "") -> LandedFi
     finally:
         if target:
             target.close()
-    return LandedFile(name or path.name, size, digest.hexdigest(), before, has_quote, is_utf8)
+    return LandedFile(name, size, digest.hexdigest(), signature, has_quote, is_utf8)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:

@@ -17,8 +17,8 @@ from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 _RAGGED = "_ragged"
-# What Spark's parser puts for an empty field, so that it stays apart from "". A private-use character: never text.
-_BLANK = "\ue000"
+# What is ours to read, or to tell Spark, whatever a table's options say of it.
+_OURS = frozenset({"locale", "dateformat", "timestampformat", "timestampntzformat"})
 _REPLACEMENT = "\ufffd"
 
 
@@ -39,24 +39,23 @@ def fields(
     dialect = Dialect.of(table.options)
     header = _header(dialect, path, declared.names)
     positions = _positions(header, declared.names, path, may_lack)
-    spans_lines = dialect.may_span_lines(file)
     columns = {}
     for field in declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
         value, reason = convert(text, field.dataType, zone, table.options)
-        if dialect.is_utf8 and not file.is_utf8:
+        if not (dialect.is_utf8 and file.is_utf8):
             broken = text.contains(_REPLACEMENT)
             reason = F.coalesce(F.when(broken, F.lit("bytes that are not valid in the file's encoding")), reason)
         columns[field.name] = Field(text, value, reason)
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
     named = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return Fields(
-        rows=_texts(spark, dialect, path, len(header), spans_lines),
+        rows=_texts(spark, dialect, file, path, len(header)),
         columns=columns,
         received=F.to_json(named, {"ignoreNullFields": "false"}),
         broken=F.when(F.col(_RAGGED).isNotNull(), ragged),
         whole=F.col(_RAGGED),
-        records=dialect.count(path) if spans_lines else None,
+        records=dialect.count(path) if dialect.may_span_lines(file) else None,
         unnamed=tuple(name for i, name in enumerate(header) if i not in positions.values()),
         lacking=frozenset(declared.names).difference(positions),
     )
@@ -101,13 +100,17 @@ def _positions(header: list[str], declared: list[str], path: Path, may_lack: fro
     return {name: folded.index(name.lower()) for name in declared if name.lower() in folded}
 
 
-def _texts(spark: SparkSession, dialect: Dialect, path: Path, width: int, spans_lines: bool) -> DataFrame:
+def _texts(spark: SparkSession, dialect: Dialect, file: LandedFile, path: Path, width: int) -> DataFrame:
     """Every field as text, named by its position, and the whole record where it has another number of fields."""
     by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
-    options = {"nullvalue": _BLANK, "emptyvalue": ""} | dict(dialect.options)
+    # The parser puts the null value for a blank field, so that it stays apart from "": for that the file's own hash
+    # is taken, which is the one text that cannot stand in it.
+    options = {"nullvalue": file.sha256, "emptyvalue": ""}
+    options |= {name: value for name, value in dialect.options.items() if name not in _OURS}
     options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
+    spans_lines = dialect.may_span_lines(file)
     options |= {"multiline": str(spans_lines).lower()}
-    if spans_lines and "linesep" not in options and dialect.ends_lines_with_crlf(path):
-        options["linesep"] = "\r\n"  # told, the parser leaves a CR LF inside quotes alone
+    if spans_lines and (line_end := dialect.line_end(path)) != "\n":
+        options["linesep"] = line_end  # told, the parser leaves those inside quotes alone
     texts = T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])
     return spark.read.options(**options).schema(texts).csv(literal(path))

@@ -5,23 +5,22 @@ Spark parses the rows; this is the second opinion on files whose records may spa
 
 from __future__ import annotations
 
-import codecs
 import csv
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.config.options import ALIASES, charset
+from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 
 if TYPE_CHECKING:
     import _csv
 
 _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
-_LONGEST_LINE = 1 << 20
-_ALIASES = {"delimiter": "sep", "charset": "encoding"}
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,47 +31,79 @@ class Dialect:
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Dialect:
-        """The dialect that a table's options describe.
-
-        Raises:
-            ConfigError: a separator or quote of several characters, or an unknown encoding.
-        """
-        chosen = _DEFAULTS | {_ALIASES.get(k.lower(), k.lower()): v for k, v in options.items()}
+        """The dialect that a table's options describe; `validate` has seen that they can be followed."""
+        chosen = _DEFAULTS | {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items()}
         chosen["sep"] = "\t" if chosen["sep"] == r"\t" else chosen["sep"]
-        chosen = {"escape": chosen["quote"]} | chosen  # a quote inside is doubled, whichever the quote is
-        limits = {"sep": (1, 1), "quote": (0, 1), "escape": (0, 1)}
-        wrong = [name for name, (least, most) in limits.items() if not least <= len(chosen[name]) <= most]
-        try:
-            codecs.lookup(chosen["encoding"])
-        except LookupError:
-            wrong.append("encoding")
-        if wrong:
-            raise ConfigError(
-                "; ".join(f"options.{name}: {chosen[name]!r}" for name in wrong),
-                expected="one character for sep, quote and escape; an encoding such as UTF-8 or ISO-8859-1",
-            )
-        return cls(chosen)
+        chosen["encoding"] = charset(chosen["encoding"]) or chosen["encoding"]
+        return cls({"escape": chosen["quote"]} | chosen)  # a quote inside is doubled, whichever the quote is
 
     @property
     def has_header(self) -> bool:
-        return self.options["header"].lower() == "true"
+        return self._is_on("header")
 
     @property
     def is_utf8(self) -> bool:
-        return self.options["encoding"].upper().replace("-", "") == "UTF8"
+        return self.options["encoding"] == "UTF-8"
 
     def may_span_lines(self, file: LandedFile) -> bool:
         """Whether a record of `file` could span lines. If not, Spark may split it and read in parallel."""
         if not self.options["quote"]:
-            return False
+            return self.options["encoding"].startswith("UTF-16")  # its line ends are no bytes to split at
         # Spark drops lines of white space alone before it looks for separators, unless it parses the whole file.
         is_blank = self.options["sep"].isspace()
         return file.has_quote or self.options["quote"] != '"' or not self.is_utf8 or is_blank
 
-    def ends_lines_with_crlf(self, path: Path) -> bool:
-        """Whether lines end in CR LF, judged by the first one."""
+    def line_end(self, path: Path) -> str:
+        """How lines end, judged by the first one; LF where there is but one line."""
         with self._open(path) as file:
-            return file.readline(_LONGEST_LINE).endswith("\r\n")
+            first = file.readline()
+        return first[len(first.rstrip("\r\n")) :] or "\n"
+
+    def mixes_line_ends(self, path: Path) -> bool:
+        """Whether a file has line ends of several kinds, be it inside quotes."""
+        with path.open("rb") as raw:
+            if not any(b"\r" in chunk for chunk in iter(lambda: raw.read(_CHUNK), b"")):
+                return False
+        with self._open(path) as file:
+            while file.read(_CHUNK):
+                pass
+            return isinstance(file.newlines, tuple)
+
+    def unify_line_ends(self, path: Path, target: Path) -> None:
+        """Copy a file so that every record ends in LF; line ends inside quotes stay as they are.
+
+        Spark's parser settles for one kind, and leaves the CR of the others in the last column.
+
+        Raises:
+            DataRefused: a quote that is never closed, or text after a closing quote; quotes that Python sees otherwise.
+        """
+        if self.options["escape"] != self.options["quote"]:
+            raise DataRefused(
+                f"{path.name} has line ends of several kinds",
+                expected="LF, CR LF or CR throughout, where quotes are escaped by a sign of their own",
+                where=str(path),
+            )
+        with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
+            for lines in self._records(file, path):
+                lines[-1] = lines[-1].rstrip("\r\n") + "\n"
+                out.writelines(lines)
+
+    def _records(self, file: TextIO, path: Path) -> Iterator[list[str]]:
+        """The lines of each record, as they stand."""
+        held: list[str] = []
+
+        def lines() -> Iterator[str]:
+            for line in file:
+                held.append(line)
+                yield line
+
+        reader = self._reader(lines())
+        try:
+            for _ in reader:
+                yield held
+                held.clear()
+        except csv.Error as error:
+            raise self._refused(path, reader.line_num, error) from error
 
     def header(self, path: Path) -> list[str] | None:
         """The first record, or None if there is none.
@@ -120,11 +151,14 @@ class Dialect:
                 begins = reader.line_num + 1
         return found
 
+    def _is_on(self, option: str) -> bool:
+        return self.options.get(option, "false").lower() == "true"
+
     def _open(self, path: Path) -> TextIO:
         encoding = "utf-8-sig" if self.is_utf8 else self.options["encoding"]
         return path.open(encoding=encoding, errors="replace", newline="")
 
-    def _reader(self, file: TextIO) -> _csv.Reader:
+    def _reader(self, file: Iterable[str]) -> _csv.Reader:
         csv.field_size_limit(sys.maxsize)
         quote, escape = self.options["quote"], self.options["escape"]
         doubled = escape == quote or not escape
@@ -135,6 +169,7 @@ class Dialect:
             quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
             doublequote=doubled,
             escapechar=None if doubled or not quote else escape,
+            skipinitialspace=self._is_on("ignoreleadingwhitespace"),
             strict=True,
         )
 

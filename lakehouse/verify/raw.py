@@ -19,6 +19,7 @@ from lakehouse.ingest import fingerprint
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
+from lakehouse.snapshot.plain import plain
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
 
@@ -41,7 +42,8 @@ def snapshot_checks(subject: Subject) -> Iterator[Check]:
     bronze = live(subject)
     refused = _refused_keys(subject).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        yield _like_the_snapshot(same, subject, landed, bronze, refused)
+        with plain(subject.lake, subject.table, landed) as files:
+            yield _like_the_snapshot(same, subject, files, bronze, refused)
         yield _like_the_change_sets(kept, subject, bronze, _protected(refused))
     finally:
         refused.unpersist()

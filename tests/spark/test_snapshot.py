@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
@@ -18,6 +20,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, Read
+from lakehouse.snapshot.plain import plain
 
 SCHEMA = "id STRING, v INT, note STRING"
 HEADER = "id,v,note\n"
@@ -32,21 +35,23 @@ class Source:
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self._lakes = session.isolated(spark, size=0), folder, count()
+        self.reading = ExitStack()
         self.settings: dict[str, Any] = {"file": "*", "format": "csv", "schema": SCHEMA, "keys": ["id"]}
 
     def land(self, contents: Contents) -> landing.Landed:
         files = contents if isinstance(contents, dict) else {"items.csv": contents}
         for name, content in files.items():
             (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        lake = Lake(str(self.folder / f"lake {next(self._lakes)}"))
-        return landing.land(lake, "items", TIME, [self.folder / name for name in files])
+        self.lake = Lake(str(self.folder / f"lake {next(self._lakes)}"))
+        return landing.land(self.lake, "items", TIME, [self.folder / name for name in files])
 
     def table(self, **settings: Any) -> Table:
         return Table.model_validate(self.settings | settings)
 
-    def read(self, contents: Contents, may_lack: set[str] = frozenset(), **settings: Any) -> Read:  # type: ignore[assignment]
-        table = self.table(**settings)
-        return snapshot.read(self.spark, table, self.land(contents), "UTC", frozenset(may_lack))
+    def read(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> Read:
+        table, landed = self.table(**settings), self.land(contents)
+        files = self.reading.enter_context(plain(self.lake, table, landed))
+        return snapshot.read(self.spark, table, files, "UTC", frozenset(may_lack))
 
     def rows(self, contents: Contents, **settings: Any) -> list[Row]:
         """The declared columns of all rows, which must have no problem and a key that was read."""
@@ -56,15 +61,18 @@ class Source:
         assert read.records in (None, len(found))
         return values(found)
 
-    def refused(self, contents: Contents, **settings: Any) -> str:
-        with pytest.raises(DataRefused) as refused:
-            self.read(contents, **settings)
+    def refused(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> str:
+        table, landed = self.table(**settings), self.land(contents)
+        with pytest.raises(DataRefused) as refused, plain(self.lake, table, landed) as files:
+            snapshot.read(self.spark, table, files, "UTC", frozenset(may_lack))
         return refused.value.block()
 
 
 @pytest.fixture
-def source(spark: SparkSession, tmp_path: Path) -> Source:
-    return Source(spark, tmp_path)
+def source(spark: SparkSession, tmp_path: Path) -> Iterator[Source]:
+    source = Source(spark, tmp_path)
+    with source.reading:
+        yield source
 
 
 def values(rows: list[Any]) -> list[Row]:
@@ -166,6 +174,11 @@ RECORDS: dict[str, tuple[str | bytes, list[Row]]] = {
     "a megabyte in a cell": (f"a,1,{'x' * (1 << 20)}\nb,2,y\n", [("a", 1, "x" * (1 << 20)), ("b", 2, "y")]),
     "a megabyte of lines": (f'a,1,"{X_LINES}"\nb,2,y\n', [("a", 1, X_LINES), ("b", 2, "y")]),
     "emoji and accents": ("São,1,\U0001f600\n", [("São", 1, "\U0001f600")]),
+    "characters for private use": (
+        '\ue000,1,\uf8fe\n"\ue000",2,"\uf8fe"\n',
+        [("\ue000", 1, "\uf8fe"), ("\ue000", 2, "\uf8fe")],
+    ),
+    "characters for private use, without quotes": ("\ue000,1,\ue000\n", [("\ue000", 1, "\ue000")]),
     "the replacement character itself": ("a,1,\ufffd\n", [("a", 1, "\ufffd")]),
 }
 
@@ -175,8 +188,34 @@ def test_records_are_read_as_written(source: Source, body: str, expected: list[R
     assert source.rows(HEADER + body) == expected
 
 
-def test_a_line_end_inside_quotes_is_kept_where_lines_end_so_too(source: Source) -> None:
-    assert source.rows('id,v,note\r\na,1,"x\r\ny"\r\n') == [("a", 1, "x\r\ny")]
+LINE_ENDS = {
+    "CR LF": ('id,v,note\r\na,1,"x\r\ny"\r\n', [("a", 1, "x\r\ny")]),
+    "CR": ('id,v,note\ra,1,"x\ry"\rb,2,"x\r\ny"\r', [("a", 1, "x\ry"), ("b", 2, "x\r\ny")]),
+    "LF, then CR LF": ('id,v,note\n"a",1,x\r\nb,2,y\nc,3,z\r\n', [("a", 1, "x"), ("b", 2, "y"), ("c", 3, "z")]),
+    "CR LF, then LF": ('id,v,note\r\n"a",1,x\nb,2,"\r\n\n"\n', [("a", 1, "x"), ("b", 2, "\r\n\n")]),
+    "LF, then CR": ('id,v,note\n"a",1,x\rb,2,\nc,3,z\r', [("a", 1, "x"), ("b", 2, None), ("c", 3, "z")]),
+    "all, and blank lines": ('\r\nid,v,note\n\r"a",1,""\r\n\r\nb,2,"\r"', [("a", 1, ""), ("b", 2, "\r")]),
+    "all, without quotes": ("id,v,note\r\na,1,x\nb,2,y\rc,3,z", [("a", 1, "x"), ("b", 2, "y"), ("c", 3, "z")]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), LINE_ENDS.values(), ids=LINE_ENDS)
+def test_line_ends_of_any_kind_end_records_and_are_kept_inside_quotes(
+    source: Source, text: str, expected: list[Row]
+) -> None:
+    assert source.rows(text) == expected
+
+
+def test_a_cr_outside_quotes_ends_a_record_be_it_meant_as_text(source: Source) -> None:
+    read = source.read('id,v,note\na,1,"x"\nb,2,y\rz\n')
+
+    assert [(row.id, row[KEY]) for row in read.rows.collect()] == [("a", "read"), ("b", "read"), ("z", "unreadable")]
+
+
+def test_line_ends_are_made_one_in_other_encodings_too(source: Source) -> None:
+    text = 'id,v,note\nã,1,x\r\nb,2,"y\r\n"\n'.encode("utf-16")
+
+    assert source.rows(text, options={"encoding": "UTF-16"}) == [("ã", 1, "x"), ("b", 2, "y\r\n")]
 
 
 def test_a_record_of_another_width_is_malformed_and_its_key_unreadable(source: Source) -> None:
@@ -278,6 +317,14 @@ OPTIONS: dict[str, tuple[dict[str, str], str, list[Row]]] = {
     "another quote": ({"quote": "'"}, "id,v,note\na,1,'x,y'\nb,2,\"z\n", [("a", 1, "x,y"), ("b", 2, '"z')]),
     "no quote": ({"quote": ""}, 'id,v,note\na,1,"x\nb,2,y"\n', [("a", 1, '"x'), ("b", 2, 'y"')]),
     "backslash escapes": ({"escape": "\\"}, 'id,v,note\na,1,"x\\"y"\nb,2,C:\\\n', [("a", 1, 'x"y'), ("b", 2, "C:\\")]),
+    "a word for the empty string": ({"emptyValue": "-"}, 'id,v,note\na,1,""\nb,2,\n', [("a", 1, "-"), ("b", 2, None)]),
+    "white space around": (
+        {"ignoreLeadingWhiteSpace": "true", "ignoreTrailingWhiteSpace": "true"},
+        'id, v ,note\n a , 1, x y \nb,2, " z"\n',
+        [("a", 1, "x y"), ("b", 2, " z")],
+    ),
+    "as many characters as there are": ({"maxCharsPerColumn": "4"}, "id,v,note\na,1,wxyz\n", [("a", 1, "wxyz")]),
+    "numbers by a locale": ({"locale": "pt-BR", "sep": ";"}, "id;v;note\na;1.000;1.000\n", [("a", 1000, "1.000")]),
     "a word for null": ({"nullValue": "NA"}, "id,v,note\na,NA,NA\nb,2,n\n", [("a", None, None), ("b", 2, "n")]),
 }
 
@@ -289,7 +336,34 @@ def test_reader_options_work_over_the_defaults(
     assert source.rows(text, options=options) == expected
 
 
+@pytest.mark.parametrize("options", [{"maxCharsPerColumn": "2"}, {"maxColumns": "2"}], ids=str)
+def test_a_file_beyond_a_limit_that_was_set_is_refused(source: Source, options: dict[str, str]) -> None:
+    with pytest.raises((DataRefused, *session.SPARK_ERRORS)) as raised:
+        source.read("id,v,note\na,1,xyz\n", options=options).rows.collect()
+    assert isinstance(snapshot.refused(raised.value, "items.csv"), DataRefused) or raised.type is DataRefused
+
+
+def test_bytes_without_a_meaning_in_another_encoding_are_malformed(source: Source) -> None:
+    read = source.read(b"id,v,note\na,1,\x81\nb,2,\xe3\n", options={"encoding": "windows-1252"})
+
+    assert problems(read.rows) == {"\ufffd": ([("note", "\ufffd")], "read"), "\xe3": ([], "read")}
+
+
 # Files
+
+
+def test_packed_files_are_read_as_what_is_in_them(source: Source) -> None:
+    text = "note,id,v\n" + '"y\r\nz",b,2\n'
+    contents: Contents = {"a.csv": "id,v,note\na,1,x\n", "b.csv.gz": gzip.compress(text.encode())}
+
+    assert sorted(source.rows(contents)) == [("a", 1, "x"), ("b", 2, "y\r\nz")]
+
+
+def test_what_is_wrong_inside_a_packed_file_is_told_of_the_file_as_received(source: Source) -> None:
+    told = source.refused({"a.csv.gz": gzip.compress(b"id,v\n")})
+
+    assert "a.csv has no column note" in told
+    assert f"{source.lake.landing('items')}/20250101_000000/a.csv.gz/a.csv, line 1" in told
 
 
 def test_a_file_with_nothing_but_its_header_has_no_rows(source: Source) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse import landing
-from lakehouse.errors import DataRefused, LakehouseError
+from lakehouse.errors import DataRefused
 from lakehouse.snapshot.dialect import Dialect
 
 Write = Callable[[str | bytes], Path]
@@ -121,26 +121,8 @@ def test_a_header_with_an_open_quote_is_refused(write: Write) -> None:
         dialect().header(write('id,"nome\n1,a\n'))
 
 
-@pytest.mark.parametrize(
-    ("options", "content"),
-    [
-        ({"sep": "||"}, "id||nome\n1||a\n"),
-        ({"sep": "\\t"}, "id\tnome\n1\ta\n"),
-        ({"sep": ""}, "id,nome\n1,a\n"),
-        ({"quote": "''"}, "id,nome\n1,a\n"),
-        ({"encoding": "utf9"}, "id,nome\n1,a\n"),
-    ],
-    ids=str,
-)
-def test_an_option_that_python_has_no_word_for_is_followed_or_refused(
-    write: Write, options: dict[str, str], content: str
-) -> None:
-    try:
-        header = Dialect.of(options).header(write(content))
-    except LakehouseError as error:
-        assert error.exit_code in (2, 5)
-    else:
-        assert header == ["id", "nome"]
+def test_a_tab_may_be_written_as_a_backslash_and_a_t(write: Write) -> None:
+    assert dialect(sep="\\t").header(write("id\tnome\n")) == ["id", "nome"]
 
 
 @pytest.mark.parametrize(
@@ -151,12 +133,55 @@ def test_an_option_that_python_has_no_word_for_is_followed_or_refused(
         ({"quote": "'"}, "id\n1\n", True),
         ({"quote": ""}, 'id\n"1\n', False),
         ({"encoding": "UTF-16"}, "id\n1\n".encode("utf-16"), True),
+        ({"encoding": "UTF-16", "quote": ""}, "id\n1\n".encode("utf-16"), True),
     ],
 )
 def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
     write: Write, options: dict[str, str], content: str | bytes, spans: bool
 ) -> None:
     assert Dialect.of(options).may_span_lines(landing.inspect(write(content))) is spans
+
+
+# Line ends
+
+
+@pytest.mark.parametrize(
+    ("content", "line_end", "mixed"),
+    [
+        ("id\n1\n", "\n", False),
+        ("id\r\n1\r\n", "\r\n", False),
+        ("id\r1\r", "\r", False),
+        ("id", "\n", False),
+        ("id\r\n1\n", "\r\n", True),
+        ("id\n1\r", "\n", True),
+        ('id\n"a\r\nb"\n', "\n", True),
+        ("x" * (1 << 21) + "\r\n1\r\n", "\r\n", False),
+        ("x" * ((1 << 20) - 1) + "\r\n1\r\n", "\r\n", False),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_line_ends_are_those_of_the_file(write: Write, content: str, line_end: str, mixed: bool) -> None:
+    file = write(content)
+
+    assert (dialect().line_end(file), dialect().mixes_line_ends(file)) == (line_end, mixed)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16", "windows-1252"])
+def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path, encoding: str) -> None:
+    text = 'id,v\r\n"1","a\r\nb"\r2,"c\rd\n"\n\r\n3,\xe3\r'
+    dialect(encoding=encoding).unify_line_ends(write(text.encode(encoding)), tmp_path / "out")
+
+    with (tmp_path / "out").open(encoding=encoding, newline="") as out:
+        assert out.read() == 'id,v\n"1","a\r\nb"\n2,"c\rd\n"\n\n3,\xe3\n'
+
+
+@pytest.mark.parametrize(("text", "options"), [('id\r\n"1\n', {}), ("id\r\n1\n", {"escape": "\\"})])
+def test_line_ends_that_cannot_be_told_from_those_inside_quotes_are_refused(
+    write: Write, tmp_path: Path, text: str, options: dict[str, str]
+) -> None:
+    with pytest.raises(DataRefused) as error:
+        dialect(**options).unify_line_ends(write(text), tmp_path / "out")
+    assert "clientes.csv" in error.value.found
 
 
 # Lines

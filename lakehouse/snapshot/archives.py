@@ -1,0 +1,158 @@
+"""Packed files, unpacked with suspicion: nothing leaves its folder, and nothing grows without end.
+
+A file is packed by its name: `x.csv.gz` holds one file, `x.zip` any number. What is packed inside a packed file is not
+looked into.
+"""
+
+from __future__ import annotations
+
+import gzip
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from lakehouse import landing
+from lakehouse.errors import DataRefused
+from lakehouse.landing import Bytes, LandedFile
+
+# CSV and JSON shrink to a twentieth, the dullest to a hundredth; deflate can grow a byte to a thousand.
+MOST_FOR_ONE = 200
+# Up to this size a file may grow as it likes: it does no harm.
+NEVER_TOO_MUCH = 100 << 20
+MOST_MEMBERS = 10_000
+_LONGEST_NAME = 200  # bytes, of one part of a path
+
+_OTHERS = (".bz2", ".xz", ".zst", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz")
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file is packed, or seems to be."""
+    return name.lower().endswith((".gz", ".zip", *_OTHERS))
+
+
+def unpack(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+    """The files in a packed one, written below `folder`, each as if it had landed by itself.
+
+    Raises:
+        DataRefused: it is damaged, encrypted, of another kind than gzip and zip, grows beyond measure, or holds
+            names that lead out of the folder.
+    """
+    try:
+        if file.name.lower().endswith((".tar.gz", *_OTHERS)):
+            raise _refused(file.name, packed, "is packed in a way that is not read here")
+        take = _from_zip if file.name.lower().endswith(".zip") else _from_gzip
+        yield from take(packed, file, folder)
+    except _DAMAGED as error:
+        raise _refused(file.name, packed, f"is cut short or damaged: {str(error) or type(error).__name__}") from error
+
+
+@dataclass
+class _Budget:
+    """How much may still come out of a packed file; shared by its members."""
+
+    packed: Path
+    left: int
+
+    @classmethod
+    def of(cls, packed: Path) -> _Budget:
+        return cls(packed, max(NEVER_TOO_MUCH, MOST_FOR_ONE * packed.stat().st_size))
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _refused(
+                self.packed.name,
+                self.packed,
+                f"unpacks to more than {NEVER_TOO_MUCH >> 20} MiB and {MOST_FOR_ONE} times its size",
+            )
+
+
+@dataclass
+class _Counted:
+    """Bytes that are paid for out of a budget as they are read."""
+
+    source: Bytes
+    budget: _Budget
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self.source.read(size)
+        self.budget.spend(len(chunk))
+        return chunk
+
+
+def _from_gzip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+    inner = PurePosixPath(file.name).name[: -len(".gz")] or "file"
+    if is_packed(inner):
+        raise _refused(file.name, packed, "is packed twice")
+    with gzip.open(packed) as source:
+        yield _written(_Counted(source, _Budget.of(packed)), file, folder, inner)
+
+
+def _from_zip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+    with zipfile.ZipFile(packed) as archive:
+        # All of it is looked at before a byte is written.
+        members = [one for one in archive.infolist() if not (one.is_dir() or _is_hidden(one.filename))]
+        _look_at(members, packed)
+        budget = _Budget.of(packed)
+        for member in members:
+            with archive.open(member) as source:
+                yield _written(_Counted(source, budget), file, folder, member.filename)
+
+
+def _written(source: Bytes, file: LandedFile, folder: Path, inner: str) -> tuple[LandedFile, Path]:
+    name = f"{file.name}/{inner}"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return landing.inspected(source, path, name, file.signature), path
+
+
+def _look_at(members: list[zipfile.ZipInfo], packed: Path) -> None:
+    """Raises: DataRefused, for what the archive's own list says of its members."""
+    paths = [PurePosixPath(member.filename.lower()) for member in members]
+    faults = {
+        "holds no file": not members,
+        f"holds more than {MOST_MEMBERS:,} files": len(members) > MOST_MEMBERS,
+        "holds several files of one name": len(set(paths)) < len(paths),
+        "holds a file and a folder of one name": not {up for path in paths for up in path.parents}.isdisjoint(paths),
+    }
+    for member in members:
+        name = member.filename
+        faults |= {
+            f"holds {name!r}, which is no name below its folder": not _is_below(name),
+            f"holds {name!r}, a link": stat.S_ISLNK(member.external_attr >> 16),
+            f"holds {name!r}, which is encrypted": bool(member.flag_bits & 1),
+            f"holds {name!r}, which is packed itself": is_packed(name),
+            f"holds {name!r}, packed by method {member.compress_type}": member.compress_type not in _METHODS,
+        }
+    for found, is_so in faults.items():
+        if is_so:
+            raise _refused(packed.name, packed, found)
+    _Budget.of(packed).spend(sum(member.file_size for member in members))
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name stays in its folder, by the rules of any system: elsewhere `\\` separates and `C:` is a drive."""
+    either = (PurePosixPath(name), PureWindowsPath(name))
+    if "\\" in name or any(path.anchor or ".." in path.parts for path in either):
+        return False
+    return all(len(part.encode(errors="replace")) <= _LONGEST_NAME for part in either[0].parts)
+
+
+def _is_hidden(name: str) -> bool:
+    """What macOS and others leave beside the files. Two dots are no hidden name but a way out."""
+    parts = PurePosixPath(name).parts
+    return "__MACOSX" in parts or any(part.startswith(".") and not part.startswith("..") for part in parts)
+
+
+def _refused(name: str, packed: Path, found: str) -> DataRefused:
+    return DataRefused(
+        f"{name} {found}",
+        expected="a whole gzip or zip file (stored or deflated, no password) of plain files",
+        where=str(packed),
+        next_step="have the source hand out the file again, under a time of its own",
+    )

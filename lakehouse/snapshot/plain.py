@@ -1,0 +1,109 @@
+"""The files of a snapshot as plain ones, for the time they are read: unpacked, and with one kind of line end.
+
+Landing keeps the bytes as received. What has to be read otherwise is written below `_state/plain/`, in a folder of this
+reading alone, and is gone after it. A killed reading's folder is swept away by the next one, whichever table it is of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.lake import Lake
+from lakehouse.landing import Landed, LandedFile
+from lakehouse.snapshot import archives
+from lakehouse.snapshot.dialect import Dialect
+
+
+@contextmanager
+def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
+    """A landed snapshot whose every file Spark reads as it is; rows read from it are good inside the block only.
+
+    Raises:
+        DataRefused: a packed file that cannot be trusted or is damaged. Whatever is refused inside the block is told
+            of the file that was received.
+    """
+    with _folder_of_its_own(lake.state("plain")) as folder:
+        try:
+            each = [_mended(one, table, folder) for one in _unpacked(landed, folder)]
+            elsewhere = {file.name: path for file, path in each if path.is_relative_to(folder)}
+            yield replace(landed, files=tuple(file for file, _ in each), elsewhere=elsewhere)
+        except DataRefused as refused:
+            refused.found = refused.found.replace(str(folder), str(landed.folder))
+            refused.where = refused.where.replace(str(folder), str(landed.folder))
+            raise
+
+
+def _unpacked(landed: Landed, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+    for file, path in zip(landed.files, landed.paths, strict=True):
+        if archives.is_packed(file.name):
+            yield from archives.unpack(path, file, folder)
+        else:
+            yield file, path
+
+
+def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[LandedFile, Path]:
+    """A CSV file with one kind of line end, if its records may span lines."""
+    file, path = one
+    dialect = Dialect.of(table.options)
+    if table.format != "csv" or not dialect.may_span_lines(file) or not dialect.mixes_line_ends(path):
+        return one
+    mended = folder / file.name
+    mended.parent.mkdir(parents=True, exist_ok=True)
+    partial = mended.with_name(f"{mended.name}.partial")  # what is mended may itself lie there, unpacked
+    dialect.unify_line_ends(path, partial)
+    return file, partial.replace(mended)
+
+
+@contextmanager
+def _folder_of_its_own(root: Path) -> Iterator[Path]:
+    """A new folder below `root`, which the kernel knows to be in use for as long as this process lives."""
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root):  # nobody sweeps between making a folder and locking it
+        _sweep(root)
+        folder = Path(tempfile.mkdtemp(dir=root))
+        held = _lock(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what nobody uses any more."""
+    for folder in root.iterdir():
+        try:
+            held = _lock(folder, fcntl.LOCK_NB)
+        except OSError:  # in use, or gone meanwhile
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    held = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+def _lock(folder: Path, how: int = 0) -> int:
+    """A descriptor that holds the lock of a folder until it is closed; killing its holder closes it."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | how)
+    except OSError:
+        os.close(held)
+        raise
+    return held
