@@ -1,4 +1,4 @@
-"""JSON: one object per line, or one array of objects. Every member as text, found by its name."""
+"""JSON: one object per line, one array of objects, or objects that span lines. Every member as text, by its name."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 _TEXT, _MEMBERS = "_text", "_members"
+_MEMBER_TYPE = T.StructType([T.StructField("text", T.StringType()), T.StructField("is_string", T.BooleanType())])
+_MEMBERS_TYPE = T.MapType(T.StringType(), _MEMBER_TYPE)
 
 
 def fields(
@@ -32,12 +34,12 @@ def fields(
     """A JSON file as fields; a member that an object lacks is null.
 
     Raises:
-        DataRefused: not UTF-8, an array that is cut short, or a declared column that no object has.
+        DataRefused: not UTF-8, an array or an object that is cut short, or a declared column that no object has.
     """
     if not file.is_utf8:
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
     objects, records = _objects(spark, path)
-    members = _function(json_texts.members, T.MapType(T.StringType(), T.StringType()))
+    members = _function(json_texts.members, _MEMBERS_TYPE)
     rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
     names = _names(rows)
     missing = [f.name for f in declared if f.name.lower() not in names and f.name not in may_lack]
@@ -51,14 +53,14 @@ def fields(
     columns = {}
     for field in declared:
         spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(field.name.lower(), []))]
-        text = F.coalesce(*spelled) if spelled else F.lit(None).cast("string")
-        columns[field.name] = Field(text, *_converted(text, field.dataType, zone, table.options))
+        member = F.coalesce(*spelled) if spelled else F.lit(None).cast(_MEMBER_TYPE)
+        columns[field.name] = _field(member, field.dataType, zone, table.options)
     wanted = {f.name.lower() for f in declared}
     return Fields(
         rows=rows,
         columns=columns,
         received=F.col(_TEXT),
-        broken=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object")),
+        broken=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
         whole=F.col(_TEXT),
         records=records,
         lacking=frozenset(f.name for f in declared if names and f.name.lower() not in names),
@@ -67,26 +69,29 @@ def fields(
 
 
 def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
-    """Where these rows first stand; rows of an array have no lines of their own."""
+    """Where these rows first stand; objects of an array, or that span lines, have no lines of their own."""
     found: dict[str, int] = {}
     for path in paths:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
-                if (text := line.rstrip("\r\n")) in rows:
+                if (text := line.removesuffix("\n")) in rows:
                     found.setdefault(text, number)
     return found
 
 
 def _objects(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
-    """The texts of the objects and, of an array, how many Python's parser finds in it."""
-    if not _is_array(path):
+    """The texts of the objects and, where they are not one a line, how many Python's parser finds."""
+    found = None
+    if not (is_lines := _are_lines(path)):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            found = json_texts.elements(file.read())
+        is_lines = found is None and _some_are_lines(path)
+    if is_lines:
         return spark.read.text(literal(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
-    with path.open(encoding="utf-8-sig") as file:
-        found = json_texts.elements(file.read())
     if found is None:
         raise DataRefused(
-            f"{path.name} is not a whole JSON array",
-            expected="objects between [ and ], or one object a line",
+            f"{path.name} is not a whole JSON array, nor whole objects",
+            expected="objects between [ and ], one object a line, or objects that span lines",
             where=str(path),
             next_step="the file may be cut short",
         )
@@ -95,9 +100,21 @@ def _objects(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
 
-def _is_array(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+def _are_lines(path: Path) -> bool:
+    """Whether a file has one object a line, by its first two; else it is to be looked at as a whole."""
+    with path.open(encoding="utf-8-sig") as file:
+        written = (line for line in file if line.strip())
+        first, second = next(written, ""), next(written, "")
+    if first.lstrip().startswith("["):
+        return False
+    # An object that the line begins and does not end is a bad line, if nothing or another object comes after it.
+    return not json_texts.is_unfinished(first) or not second or second.startswith("{")
+
+
+def _some_are_lines(path: Path) -> bool:
+    """Whether any line that is not indented is an object: then the others are bad lines."""
+    with path.open(encoding="utf-8-sig") as file:
+        return any(line.startswith("{") and json_texts.members(line) is not None for line in file)
 
 
 def _names(rows: DataFrame) -> dict[str, set[str]]:
@@ -109,10 +126,22 @@ def _names(rows: DataFrame) -> dict[str, set[str]]:
     return names
 
 
-def _converted(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> tuple[Column, Column]:
+def _field(member: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Field:
     """Text by the rules of `convert`; arrays and structs by Spark's parser, asked whether it took all of it."""
-    if not isinstance(kind, T.ArrayType | T.StructType):
-        return convert(text, kind, zone, options)
+    text = member["text"]
+    if isinstance(kind, T.ArrayType | T.StructType):
+        return _nested(text, kind, zone)
+    value, reason = convert(text, kind, zone, options)
+    if isinstance(kind, T.NumericType) and any(name.lower() == "locale" for name in options):
+        # A locale is for numbers in quotes; those without are JSON's own.
+        own = {name: value for name, value in options.items() if name.lower() != "locale"}
+        bare, bare_reason = convert(text, kind, zone, own)
+        value = F.when(member["is_string"], value).otherwise(bare)
+        reason = F.when(member["is_string"], reason).otherwise(bare_reason)
+    return Field(text, value, reason)
+
+
+def _nested(text: Column, kind: T.DataType, zone: str) -> Field:
     wrapped = F.concat(F.lit('{"value":'), text, F.lit("}"))
     parsed = F.from_json(
         wrapped,
@@ -120,7 +149,7 @@ def _converted(text: Column, kind: T.DataType, zone: str, options: dict[str, str
         {"columnNameOfCorruptRecord": "_wrong", "timeZone": zone},
     )
     wrong = text.isNotNull() & parsed["_wrong"].isNotNull()
-    return F.when(~wrong, parsed["value"]), F.when(wrong, F.lit(f"not a {kind.simpleString()}"))
+    return Field(text, F.when(~wrong, parsed["value"]), F.when(wrong, F.lit(f"not a {kind.simpleString()}")))
 
 
 def _function(function: Callable[[str], Any], kind: T.DataType) -> Callable[..., Column]:

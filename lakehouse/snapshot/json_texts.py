@@ -9,40 +9,86 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from json import JSONDecodeError
-from typing import Any
+from typing import Any, NamedTuple
 
-_DECODER = json.JSONDecoder()
+# Numbers stay text: Python refuses to make a number of 5,000 digits.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_NOT_JSON = (ValueError, IndexError, RecursionError)
 
 
 def elements(text: str) -> list[str] | None:
-    """The elements of an array, as they stand; None if the text is not one whole array.
+    """The elements of an array, or objects one behind the other, as they stand; None if the text is not wholly that.
 
     >>> elements('[{"a": 1.10}, 2]')
     ['{"a": 1.10}', '2']
+    >>> elements('{"a": 1} {}')
+    ['{"a": 1}', '{}']
     """
+    text = text.removeprefix("\ufeff")
     try:
-        return [raw for raw, _ in _items(text.removeprefix("\ufeff"), "[", "]")]
-    except (JSONDecodeError, IndexError, RecursionError):
+        if text[_skip(text, 0)] == "[":
+            return [raw for raw, _ in _items(text, "[", "]")]
+        return list(_objects(text))
+    except _NOT_JSON:
         return None
 
 
-def members(text: str) -> dict[str, str | None] | None:
+class Member(NamedTuple):
+    """What a member of an object says, and whether it says it as a string."""
+
+    text: str | None
+    is_string: bool
+
+
+def members(text: str) -> dict[str, Member] | None:
     """The members of an object: strings as what they say, null as None, all else as it stands.
 
-    None if the text is not one whole object, or has a name twice.
+    None if the text is not one whole object, or has a name twice, be it in another case.
 
-    >>> members('{"a": 1.10, "b": "x", "c": null, "d": [1, 2]}')
+    >>> {name: member.text for name, member in members('{"a": 1.10, "b": "x", "c": null, "d": [1, 2]}').items()}
     {'a': '1.10', 'b': 'x', 'c': None, 'd': '[1, 2]'}
+    >>> members('{"id": 1, "ID": 2}') is None
+    True
     """
-    found: dict[str, str | None] = {}
+    found: dict[str, Member] = {}
+    seen: set[str] = set()
     try:
         for raw, (name, value) in _items(text, "{", "}"):
-            if name in found:
+            if name.lower() in seen:
                 return None
-            found[name] = value if value is None or isinstance(value, str) else raw
-    except (JSONDecodeError, IndexError, RecursionError):
+            seen.add(name.lower())
+            is_string = raw.startswith('"')
+            found[name] = Member(value if is_string or value is None else raw, is_string)
+            f"{name}{value if is_string else ''}".encode()  # half a surrogate pair is no text
+    except _NOT_JSON:
         return None
     return found
+
+
+def is_unfinished(line: str) -> bool:
+    """Whether a line begins an object that it does not end.
+
+    >>> is_unfinished('{"a": 1,'), is_unfinished('{"a": 1} {"a": 2}'), is_unfinished('nonsense')
+    (True, False, False)
+    """
+    at = _skip(line, 0)
+    if not line.startswith("{", at):
+        return False
+    try:
+        _DECODER.raw_decode(line, at)
+    except _NOT_JSON:
+        return True
+    return False
+
+
+def _objects(text: str) -> Iterator[str]:
+    at = _skip(text, 0)
+    while at < len(text):
+        if text[at] != "{":
+            raise JSONDecodeError("no {", text, at)
+        _, end = _DECODER.raw_decode(text, at)
+        yield text[at:end]
+        at = _skip(text, end)
 
 
 def _items(text: str, opening: str, closing: str) -> Iterator[tuple[str, tuple[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,17 +11,19 @@ from pyspark.sql import Row, SparkSession
 
 from lakehouse import landing, session, snapshot
 from lakehouse.config import Table
+from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
-from lakehouse.snapshot import KEY
+from lakehouse.snapshot import KEY, PROBLEMS
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 SCHEMA = "id STRING, price DECIMAL(38,4), note STRING"
 
 
-def read(spark: SparkSession, folder: Path, text: str) -> list[Row]:
+def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **options: str) -> list[Row]:
     file = folder / "items.json"
-    file.write_text(text, encoding="utf-8")
-    table = Table.model_validate({"file": "items.json", "format": "json", "schema": SCHEMA, "keys": ["id"]})
+    file.write_text(text, encoding="utf-8", newline="")
+    settings = {"file": "items.json", "format": "json", "schema": schema, "keys": ["id"], "options": options}
+    table = Table.model_validate(settings)
     landed = landing.land(Lake(str(folder / "lake")), "items", TIME, [file])
     return snapshot.read(session.isolated(spark, size=0), table, landed, "UTC", frozenset()).rows.collect()
 
@@ -44,3 +46,81 @@ def test_a_number_keeps_its_digits(spark: SparkSession, tmp_path: Path, number: 
 
     assert row.price == Decimal(number)
     assert Decimal(row.note) == Decimal(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"ID":"a","id":"b","price":1,"note":"x"}',
+        '{"id":"a","price":1,"note":"x","other":1,"OTHER":1}',
+        '{"id":"a","id":"a","price":1,"note":"x"}',
+        '{"id":"\\ud800","price":1,"note":"x"}',
+        '{"id":"a","price":1,"note":"x"',
+        '{"id":"a" "price":1}',
+        '"id"',
+        "\t",
+    ],
+)
+def test_an_object_that_can_be_read_in_two_ways_or_none_is_malformed(
+    spark: SparkSession, tmp_path: Path, text: str
+) -> None:
+    good = '{"id":"good","price":1,"note":"x"}'
+
+    rows = read(spark, tmp_path, f"{good}\n{text}\n{good}\n")
+
+    assert sorted((row.id or "", row[KEY]) for row in rows) == [
+        ("", "unreadable"),
+        ("good", "read"),
+        ("good", "read"),
+    ]
+
+
+PRETTY = '{\n  "id": "a",\n  "price": 1.10,\n  "note": {\n    "x": [\n      {"y": 1}\n    ]\n  }\n}\n'
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_objects_that_span_lines_are_rows(spark: SparkSession, tmp_path: Path, times: int, line_end: str) -> None:
+    rows = read(spark, tmp_path, "\ufeff" + PRETTY.replace("\n", line_end) * times)
+
+    assert [(row.id, str(row.price), row[KEY]) for row in rows] == [("a", "1.1000", "read")] * times
+
+
+@pytest.mark.parametrize("text", [PRETTY[:-3], PRETTY + "{\n", PRETTY + "more\n", PRETTY.replace('"a",', '"a"')])
+def test_an_object_that_spans_lines_and_is_not_whole_is_refused(spark: SparkSession, tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataRefused, match="not a whole JSON array, nor whole objects"):
+        read(spark, tmp_path, text)
+
+
+@pytest.mark.parametrize("first", ['{"id":"x","price":', '{"id":"x","pri\nnonsense', "nonsense"])
+def test_a_bad_first_line_is_one_bad_line(spark: SparkSession, tmp_path: Path, first: str) -> None:
+    rows = read(spark, tmp_path, first + '\n{"id":"a","price":1,"note":null}\n')
+
+    assert [row[KEY] for row in rows] == ["unreadable"] * (1 + first.count("\n")) + ["read"]
+
+
+def test_a_locale_is_for_numbers_in_quotes(spark: SparkSession, tmp_path: Path) -> None:
+    text = '{"id":"a","price":1.234,"note":1.5}\n{"id":"b","price":"1.234","note":"1,5"}\n{"id":"c","price":"1.5"}\n'
+    a, b, c = read(spark, tmp_path, text, locale="pt-BR")
+
+    assert (a.price, b.price, c.price) == (Decimal("1.234"), Decimal(1234), None)
+    assert (a.note, b.note) == ("1.5", "1,5")
+    assert [p.value for p in c[PROBLEMS]] == ["1.5"]
+
+
+def test_what_is_written_is_kept_whatever_its_form(spark: SparkSession, tmp_path: Path) -> None:
+    long = "9" * 5000
+    text = f'{{"id":00123}}\n{{"id":123,"price":"12.50","note":{long}}}\n{{"id":"00123","price":1e2,"note":true}}\n'
+    bad, number, word = read(spark, tmp_path, text)
+
+    assert bad[KEY] == "unreadable"  # no number of JSON's
+    assert (number.id, number.price, number.note) == ("123", Decimal("12.50"), long)
+    assert (word.id, word.price, word.note) == ("00123", Decimal(100), "true")
+
+
+def test_dates_as_milliseconds_come_as_numbers_and_as_text(spark: SparkSession, tmp_path: Path) -> None:
+    text = '{"id":"a","price":1420070400000,"note":"1420070400000"}\n{"id":"b","price":"x","note":"2015-01-01"}\n'
+    rows = read(spark, tmp_path, text, schema="id STRING, price DATE, note DATE")
+
+    assert [(row.price, row.note) for row in rows] == [(date(2015, 1, 1), date(2015, 1, 1)), (None, date(2015, 1, 1))]
+    assert [[p.column for p in row[PROBLEMS]] for row in rows] == [[], ["price"]]
