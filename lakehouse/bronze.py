@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 from lakehouse import delta, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
+from lakehouse.delta import Head
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
@@ -55,9 +56,9 @@ class Applied:
         )
 
 
-def current(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFrame:
-    """The live rows by the declared schema; a column that bronze has not yet got is null."""
-    return _live(spark, lake, name, table).select(*schema(table).names)
+def current(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
+    """The live rows by the declared schema, now or at a version; a column that bronze has not yet got is null."""
+    return _live(spark, lake, name, table, version).select(*schema(table).names)
 
 
 def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, time: datetime) -> DataFrame:
@@ -73,14 +74,14 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
     return rows.select(*schema(table).names, *CDC_COLUMNS)
 
 
-def _live(spark: SparkSession, lake: Lake, name: str, table: Table) -> DataFrame:
+def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
     """The same, with bronze's own columns; of a history, the open windows."""
     fields, path = schema(table), lake.bronze(name)
     own = T.DataType.fromDDL(_OWN[table.scd])
     assert isinstance(own, T.StructType)
     if not delta.exists(spark, path):
         return spark.createDataFrame([], T.StructType([*fields, *own]))
-    rows = delta.read(spark, path)
+    rows = delta.read(spark, path, version)
     live = rows.where(windows.is_open()) if table.scd == 2 else rows
     missing = [F.lit(None).cast(f.dataType).alias(f.name) for f in fields if f.name not in rows.columns]
     return live.select("*", *missing).select(*fields.names, *own.names)
@@ -104,7 +105,7 @@ def refresh(
     if whole and history.accepted:
         return _heal(spark, lake, name, table, history.accepted, "asked for", rebuild=True)
     _add_declared(spark, lake, name, table)
-    if _is_current(spark, lake, name, table, history):
+    if is_current(delta.head(spark, lake.bronze(name)), table, history):
         return Applied()
     results: list[Applied] = []
     failures: list[Exception] = []
@@ -136,16 +137,16 @@ def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> N
         add_columns(spark, path, schema(table))
 
 
-def _is_current(spark: SparkSession, lake: Lake, name: str, table: Table, history: History) -> bool:
-    """Whether bronze is where the ledger is, so that the stream need not be started."""
-    pending = [e for e in history.accepted if e.changes or e.sequence == 1]
-    head = delta.head(spark, lake.bronze(name)) if pending else None
-    progress, last = head.progress() if head else None, history.last_accepted
-    if not pending or not last:
+def is_current(head: Head | None, table: Table, history: History) -> bool:
+    """Whether bronze holds what the ledger says, so that there is nothing to apply."""
+    pending = [e.sequence or 0 for e in history.accepted if e.changes or e.sequence == 1]
+    if not pending:
         return True
-    if progress is None or _why_heal(table, progress, last.sequence or 0):
+    progress = head.progress() if head else None
+    # A set without changes makes no commit; healing records the last sequence, whatever it holds.
+    if progress is None or _why_heal(table, progress, history.accepted[-1].sequence or 0):
         return False
-    return bool(progress["sequence"] >= (pending[-1].sequence or 0))
+    return bool(pending[-1] <= progress["sequence"])
 
 
 def _progress(table: Table, sequence: int) -> dict[str, Any]:

@@ -6,13 +6,16 @@
 4. compare it with bronze, count, and ask the guards                  changes.py
 5. write quarantine and the change set, which nobody sees yet
 6. append its row to the ledger: the commit point
+
+`lakehouse diff` asks the same questions with the same functions, up to 4.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -57,14 +60,29 @@ class Work:
         return self.pipeline.tables[self.name]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A snapshot that can be taken, held against the rows before it: what is to happen to each key, and how often."""
+
+    landed: Landed  # as it was read: unpacked, where it came packed
+    read: snapshot.Read
+    state: DataFrame
+    verdicts: DataFrame
+    counts: Counts
+
+
+# From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
+Compare = Callable[[Work, Landed, Entry, Guard | None], Entry]
+
+
 def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: History) -> Ingested:
     """Decide about every landed snapshot of a table that waits, oldest first."""
     work = Work(spark, lake, pipeline, name, run_id, history)
-    _refuse_other_columns(work)
+    refuse_other_columns(work)
     decided = []
     for landed in waiting(lake, pipeline, name, work.history):
-        entry = _decide(work, landed, guard=work.table.guard)
-        if entry is None or _known(work.history.at(landed.time), entry):
+        entry = decide(work, landed, work.table.guard, _compare_and_write)
+        if _known(work.history.at(landed.time), entry):
             continue
         decided.append(ledger.append(spark, lake, entry))
         work.history = work.history.with_entry(decided[-1])
@@ -72,7 +90,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_i
     return Ingested(name, tuple(decided), work.history.held, late)
 
 
-def _refuse_other_columns(work: Work) -> None:
+def refuse_other_columns(work: Work) -> None:
     """Raises: ConfigError, if the schema asks for other columns than bronze has; added ones are no fault."""
     if misfits := bronze.misfits(work.spark, work.lake, work.name, work.table):
         raise ConfigError(
@@ -110,8 +128,7 @@ def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time
             expected="a held snapshot that is newer than the last accepted one",
         )
     landed = landing.load(lake.landing(name) / stamp, name, time)
-    accepted = _decide(work, landed, guard=None)
-    assert accepted is not None
+    accepted = decide(work, landed, None, _compare_and_write)
     return Ingested(name, (ledger.append(spark, lake, accepted),), None)
 
 
@@ -147,8 +164,8 @@ def fingerprint(pipeline: Pipeline, name: str, landed: Landed) -> str:
     return hashlib.sha256(json.dumps([landed.content, config]).encode()).hexdigest()
 
 
-def _decide(work: Work, landed: Landed, guard: Guard | None) -> Entry | None:
-    """The ledger's row for a snapshot, with all that must be there before it is appended; None: nothing to add."""
+def decide(work: Work, landed: Landed, guard: Guard | None, compare: Compare) -> Entry:
+    """The ledger's row for a snapshot; `compare` is asked only where the snapshot has to be read."""
     last, print_ = work.history.last_accepted, fingerprint(work.pipeline, work.name, landed)
     base = Entry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
     if last and landed.time < last.snapshot_time:
@@ -157,44 +174,55 @@ def _decide(work: Work, landed: Landed, guard: Guard | None) -> Entry | None:
         return replace(base, reason=reason)
     if last and last.fingerprint == print_:
         return replace(base, status="unchanged")
-    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
     try:
-        with plain(work.lake, work.table, landed) as files:
-            return _compare(work, files, base, guard)
+        return compare(work, landed, base, guard)
     except DataRefused as refused:
         return replace(base, reason=refused.block())
 
 
-def _compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
-    """Read, compare, ask the guards; then write what the accepted entry will publish."""
-    spark, table = work.spark, work.table
-    fields = snapshot.schema(table)
-    state = bronze.current(spark, work.lake, work.name, table)
-    read = snapshot.read(spark, table, landed, work.pipeline.timezone, _not_yet_delivered(work))
-    verdicts = changes.verdicts(read.rows, state, table, fields).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        counts = _counts(verdicts, landed)
-        _check(work, landed, read, verdicts, counts)
-        numbers = {k: getattr(counts, k) for k in ledger.COUNTS}
-        reason = _holds(counts, state, guard) if guard else None
-        if reason:
-            return replace(base, status="held", reason=reason, **numbers)
+def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
+    """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
+    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
+    state = bronze.current(work.spark, work.lake, work.name, work.table)
+    with compared(work, landed, state, not_yet_delivered(work)) as found:
+        entry = judged(base, found, guard)
+        if entry.status == "held":
+            return entry
         sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
-        path = _write(work, landed, read, state, verdicts, counts, sequence)
-        return replace(
-            base,
-            status="accepted",
-            sequence=sequence,
-            kind="full-load" if sequence == 1 else "cdc",
-            path=path,
-            reason=_unnamed(read.unnamed) if read.unnamed else None,
-            **numbers,
-        )
-    finally:
-        verdicts.unpersist()
+        path = _write(work, found, sequence)
+        return replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
 
 
-def _not_yet_delivered(work: Work) -> frozenset[str]:
+@contextmanager
+def compared(work: Work, landed: Landed, state: DataFrame, may_lack: frozenset[str]) -> Iterator[Compared]:
+    """Read a snapshot and compare it with `state`.
+
+    Raises:
+        DataRefused: it cannot be taken, whatever the guards say.
+    """
+    table = work.table
+    with plain(work.lake, table, landed) as files:
+        read = snapshot.read(work.spark, table, files, work.pipeline.timezone, may_lack)
+        verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
+        verdicts = verdicts.persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            counts = _counts(verdicts, files)
+            _check(work, files, read, verdicts, counts)
+            yield Compared(files, read, state, verdicts, counts)
+        finally:
+            verdicts.unpersist()
+
+
+def judged(base: Entry, found: Compared, guard: Guard | None) -> Entry:
+    """`base` with the counts, and with the guards' word or, where they have none, accepted."""
+    numbers = {k: getattr(found.counts, k) for k in ledger.COUNTS}
+    if guard and (reason := _holds(found.counts, found.state, guard)):
+        return replace(base, status="held", reason=reason, **numbers)
+    unnamed = found.read.unnamed
+    return replace(base, status="accepted", reason=_unnamed(unnamed) if unnamed else None, **numbers)
+
+
+def not_yet_delivered(work: Work) -> frozenset[str]:
     """Declared columns that no snapshot has had yet, added to the schema since: a backlog without them is no fault.
 
     A change set is written without the columns that its snapshot lacked, so the last one tells.
@@ -263,28 +291,26 @@ def _holds(counts: Counts, state: DataFrame, guard: Guard) -> str | None:
     return "; ".join(reasons) or None
 
 
-def _write(
-    work: Work,
-    landed: Landed,
-    read: snapshot.Read,
-    state: DataFrame,
-    verdicts: DataFrame,
-    counts: Counts,
-    sequence: int,
-) -> str:
+def _write(work: Work, found: Compared, sequence: int) -> str:
     """Write quarantine and the change set; both stay invisible until the ledger names them."""
-    spark, lake, table = work.spark, work.lake, work.table
+    spark, lake, table, rows, landed = work.spark, work.lake, work.table, found.read.rows, found.landed
     refused = None
-    if counts.quarantined:
-        refused = snapshot.with_lines(spark, changes.quarantined(read.rows, verdicts, table), table, landed)
+    if found.counts.quarantined:
+        refused = snapshot.with_lines(spark, changes.quarantined(rows, found.verdicts, table), table, landed)
     quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
-    fields = snapshot.schema(table)
-    change_set = changes.change_set(read.rows, state, verdicts, counts, table, fields, sequence, landed.time)
-    delivered = change_set.drop(*read.lacking)
+    delivered = change_set(work, found, sequence).drop(*found.read.lacking)
     delivered.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
     return path
+
+
+def change_set(work: Work, found: Compared, sequence: int) -> DataFrame:
+    """The rows that a snapshot inserts, updates and deletes, as they are to be published."""
+    table = work.table
+    fields = snapshot.schema(table)
+    rows, verdicts, counts = found.read.rows, found.verdicts, found.counts
+    return changes.change_set(rows, found.state, verdicts, counts, table, fields, sequence, found.landed.time)
 
 
 def _unnamed(names: tuple[str, ...]) -> str:
