@@ -3,6 +3,6 @@
 One module a type; `files` for now. A source knows nothing of Spark, of the ledger or of what changed.
 """
 
-from lakehouse.extract.files import Extracted, extract, source_signature
+from lakehouse.extract.files import Extracted, extract, peek, snapshots, source_root, source_signature
 
-__all__ = ["Extracted", "extract", "source_signature"]
+__all__ = ["Extracted", "extract", "peek", "snapshots", "source_root", "source_signature"]

@@ -94,10 +94,7 @@ def _extract_dated(
             landing.land(lake, table, time, files, folder)
             new.append(time)
         elif _changed(landing.load(there, table, time), folder, files):
-            warnings.append(
-                f"{folder} changed after it was taken; the landed copy stands. "
-                "Hand out a correction as a new snapshot, under its own time"
-            )
+            warnings.append(_changed_since(folder))
     return Extracted(table, tuple(new), tuple(warnings))
 
 
@@ -109,10 +106,8 @@ def _extract_current(
     if last and not _changed(last, root, files):
         return Extracted(table)
     warnings = []
-    time = (as_of or now).replace(microsecond=0)
-    if last and not as_of and time <= last.time:
-        # Order comes from the landing zone, not from a clock that may have been set back.
-        time = last.time + timedelta(seconds=1)
+    time = as_of.replace(microsecond=0) if as_of else _time_of_current(now, last)
+    if time > now and not as_of:
         warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
     there = lake.landing(table) / snapshot_name(time)
     if there.exists():
@@ -126,6 +121,40 @@ def _extract_current(
         )
     landing.land(lake, table, time, files, root)
     return Extracted(table, (time,), tuple(warnings))
+
+
+def _time_of_current(now: datetime, last: landing.Landed | None) -> datetime:
+    """Of a snapshot without a time. Order comes from the landing zone, not from a clock that may have been set back."""
+    time = now.replace(microsecond=0)
+    return max(time, last.time + timedelta(seconds=1)) if last else time
+
+
+def _changed_since(folder: Path) -> str:
+    return (
+        f"{folder} changed after it was taken; the landed copy stands. "
+        "Hand out a correction as a new snapshot, under its own time"
+    )
+
+
+def peek(pipeline: Pipeline, lake: Lake, table: str, now: datetime) -> tuple[landing.Landed, str]:
+    """The source's newest snapshot as `extract` would land it, and a warning or "". Nothing is copied.
+
+    What has landed already is taken from landing; else `folder` is the source's own, and its files are read there.
+    """
+    root = source_root(pipeline)
+    if dated := snapshots(root):
+        time, folder = dated[-1]
+        there = lake.landing(table) / snapshot_name(time)
+        last = landing.load(there, table, time) if there.exists() else None
+    else:
+        last = landing.newest(lake, table)
+        time, folder = _time_of_current(now, last), root
+    files = matching(folder, pipeline.tables[table])
+    changed = last is not None and _changed(last, folder, files)
+    if last and (dated or not changed):
+        return last, _changed_since(folder) if changed else ""
+    read = tuple(landing.inspect(f, name=f.relative_to(folder).as_posix()) for f in files)
+    return landing.Landed(table, time, folder, read), ""
 
 
 def _changed(last: landing.Landed, folder: Path, files: list[Path]) -> bool:

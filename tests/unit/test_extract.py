@@ -12,8 +12,8 @@ import pytest
 from lakehouse import landing
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
-from lakehouse.extract import Extracted, extract, source_signature
-from lakehouse.lake import Lake
+from lakehouse.extract import Extracted, extract, peek, source_signature
+from lakehouse.lake import Lake, snapshot_name
 
 NOW = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 FIRST, SECOND = "20250101_000000", "20250102_000000"
@@ -283,3 +283,44 @@ def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
         source.extract()
 
     assert str(source.root) in error.value.found
+
+
+# A look at the newest snapshot
+
+
+def look(source: Source) -> tuple[str, Path, list[str], str]:
+    """The newest snapshot's time, where its files lie, their names, and the warning; the lake stays as it is."""
+    before = sorted(Path(source.lake.root).rglob("*"))
+    found, warning = peek(source.pipeline, source.lake, "clientes", NOW)
+    assert sorted(Path(source.lake.root).rglob("*")) == before
+    assert all(path.is_file() for path in found.paths)
+    return snapshot_name(found.time), found.folder, [f.name for f in found.files], warning
+
+
+def test_the_newest_folder_is_looked_at_where_it_lies_and_once_landed_in_landing(source: Source) -> None:
+    source.put(f"{FIRST}/clientes.csv")
+    newest = source.put(f"{SECOND}/clientes.csv").parent
+    assert look(source) == (SECOND, newest, ["clientes.csv"], "")
+
+    source.extract()
+    there = source.lake.landing("clientes") / SECOND
+    assert look(source) == (SECOND, there, ["clientes.csv"], "")
+
+    source.put(f"{SECOND}/clientes.csv", b"id\n2\n")
+    stamp, folder, names, warning = look(source)
+    assert (stamp, folder, names) == (SECOND, there, ["clientes.csv"])
+    assert "changed after it was taken" in warning
+
+
+def test_files_without_a_time_are_looked_at_as_of_now_unless_they_have_landed(source: Source) -> None:
+    source.file = "**/*.csv"
+    source.put("clientes.csv")
+    source.put("more/clientes.csv")
+    names = ["clientes.csv", "more/clientes.csv"]
+    assert look(source) == ("20251003_170552", source.root, names, "")
+
+    source.extract()
+    assert look(source) == ("20251003_170552", source.lake.landing("clientes") / "20251003_170552", names, "")
+
+    source.put("clientes.csv", b"id\n2\n")  # within the same second
+    assert look(source) == ("20251003_170553", source.root, names, "")
