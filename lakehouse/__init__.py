@@ -1,20 +1,25 @@
 """Full snapshots in; change log, bronze mirror, clean silver and gold cubes out, on open-source Delta Lake.
 
-From a notebook: `lakehouse.run("conf/loyalty")`, or one stage: `lakehouse.stages.silver("conf/loyalty")`; a table as it
-was: `lakehouse.as_of("conf/loyalty", "clientes", "2025-10-03T17:05:52Z")`.
+From a notebook:
+
+    lakehouse.run("conf/loyalty")                                       # or one stage: lakehouse.stages.silver(...)
+    lakehouse.diff("conf/loyalty", "clientes")                          # what a run would change
+    lakehouse.as_of("conf/loyalty", "clientes", "2025-10-03T17:05:52Z") # a table as it was
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["as_of", "run"]
+__all__ = ["as_of", "diff", "run"]
 
 
 def __getattr__(name: str) -> Any:
     """The functions for notebooks, looked up at first use: importing the package imports nothing else."""
-    if name in ("as_of", "run", "stages"):
-        from importlib import import_module
+    from importlib import import_module
 
+    if name == "diff":
+        return import_module("lakehouse.preview").diff
+    if name in ("as_of", "run", "stages"):
         stages = import_module("lakehouse.stages")
         return stages if name == "stages" else getattr(stages, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -165,6 +165,30 @@ def quarantine(pipeline: Pipeline, table: Table, as_json: Json = False, verbose:
 
 
 @app.command()
+def diff(
+    pipeline: Pipeline,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only these tables.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="YYYYMMDD_HHMMSS", help="Compare this landed snapshot, not bronze."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="YYYYMMDD_HHMMSS", help="With this landed one, not the source's newest."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show of each kind of change.")] = 5,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """What the newest snapshot would change, and what the guards would say; nothing is written."""
+    from lakehouse import preview
+
+    found = preview.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
+    show.differences(found, as_json)
+    return int(found["exit_code"])
+
+
+@app.command()
 def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
     """Check on the lake itself what has to hold always, and print each check with its figures."""
     from lakehouse import verify as checks

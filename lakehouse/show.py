@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from lakehouse.verify import Check
 
 _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}
+_VERDICTS = {"held": "yellow", "rejected": "red", "failed": "red"}
+_MOST_REASONS = 10
 
 
 def _out() -> Console:
@@ -116,6 +119,68 @@ def document(found: dict[str, Any], as_json: bool) -> None:
             for row in value:
                 table.add_row(*[_cell(row[c]) for c in columns])
             out.print(table)
+
+
+def differences(found: dict[str, Any], as_json: bool) -> None:
+    """What `diff` found, a block a table."""
+    if as_json:
+        _print_json(found)
+        return
+    for table in found["tables"]:
+        _difference(_out(), table)
+
+
+def _difference(out: Console, found: dict[str, Any]) -> None:
+    style = _VERDICTS.get(found["verdict"], "")
+    sides = f", {found['from'] or 'nothing'} -> {found['to']}" if found["to"] else ""
+    out.print(Text(f"{found['table']}{sides}: {found['verdict']}", style=f"bold {style}"), soft_wrap=True)
+    reasons = [f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}" for row in found["quarantine"]]
+    more = [f"... and {len(reasons) - _MOST_REASONS} other reasons"] if len(reasons) > _MOST_REASONS else []
+    changed = f"changed columns: {_cell(found['columns'])}" if found["columns"] else ""
+    for text in filter(None, (_counted(found), changed, *reasons[:_MOST_REASONS], *more, found["note"])):
+        out.print(_indented(text), soft_wrap=True)
+    if found["reason"]:
+        out.print(Text(_indented(found["reason"]), style=style), soft_wrap=True)
+    for kind, rows in found["samples"].items():
+        if rows:
+            out.print(_samples(kind, [line for row in rows for line in _lines(row)] if kind == "updated" else rows))
+    out.print()
+
+
+def _counted(found: dict[str, Any]) -> str:
+    """`5 rows before, 6 read: inserted 1 (20 %), ...`, or nothing where nothing was compared."""
+    counts = found["counts"]
+    if not counts:
+        return ""
+    parts = [f"{kind} {counts[kind]:,}{_percent(percent)}" for kind, percent in found["percent"].items()]
+    return f"{found['rows_before']:,} rows before, {counts['rows_read']:,} read: {', '.join(parts)}"
+
+
+def _percent(percent: float | None) -> str:
+    if not percent:
+        return ""
+    return f" ({percent:.4g} %)" if percent >= 0.01 else " (<0.01 %)"
+
+
+def _lines(update: dict[str, Any]) -> list[dict[str, Any]]:
+    """An update as a line a changed column; the key stands on the first."""
+    key = ", ".join(map(_value, update["key"].values()))
+    changed = enumerate(update["changed"].items())
+    return [{"key": key if at == 0 else " ", "column": column} | sides for at, (column, sides) in changed]
+
+
+def _samples(kind: str, rows: list[dict[str, Any]]) -> Padding:
+    table = Table(title=f"{kind}, for example", title_justify="left", box=None, padding=(0, 2), pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_value, row.values()))
+    return Padding.indent(table, 4)
+
+
+def _value(value: Any) -> str:
+    """A value as JSON has it, but text without its quotes where it can be taken for nothing else."""
+    return value if isinstance(value, str) and value not in ("", "null") else json.dumps(value, ensure_ascii=False)
 
 
 def _cell(value: Any) -> str:

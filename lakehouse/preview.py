@@ -1,0 +1,234 @@
+"""What a snapshot would change, to look at before a run: decided by `ingest`'s own functions, and nothing is written.
+
+    which       the source's newest snapshot against bronze, or two landed snapshots against each other
+    decide      what would become of it: the verdict, the counts and the guards' word are those of `ingest`
+    contents    what `ingest` would write, counted by column and sampled instead          samples.py
+
+From a notebook: `lakehouse.diff("conf/loyalty", "clientes")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from lakehouse import bronze, delta, extract, ingest, landing, ledger, snapshot
+from lakehouse.config import Guard
+from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
+from lakehouse.failures import understood
+from lakehouse.ingest import Work
+from lakehouse.lake import snapshot_name
+from lakehouse.landing import Landed
+from lakehouse.ledger import Entry, History
+from lakehouse.samples import contents, kept
+from lakehouse.session import isolated
+from lakehouse.stages import Run, open_run
+
+Document = dict[str, Any]
+
+_SIDE_BY_SIDE = 4
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a snapshot is held against: rows, the columns that the snapshot may lack, and what to know of the rows."""
+
+    rows: DataFrame
+    may_lack: frozenset[str]
+    note: str = ""
+
+
+def diff(
+    pipeline: str | Path,
+    *names: str,
+    from_: str | None = None,
+    to: str | None = None,
+    samples: int = 5,
+    verbose: bool = False,
+) -> Document:
+    """What would change: the source's newest snapshot against bronze or, given `from_` or `to`, two landed ones.
+
+    Args:
+        pipeline: a folder with pipeline.yml, or that file.
+        names: of tables; none: all of them.
+        from_: a landed snapshot, YYYYMMDD_HHMMSS; left out: the one that landed before `to`.
+        to: a landed snapshot; left out: the newest.
+        samples: rows to show of each kind of change.
+
+    Returns:
+        The document of `lakehouse diff --json`. A table that cannot be compared has the verdict `failed`, and
+        `exit_code` is not 0 only for such.
+
+    Raises:
+        ConfigError: a name that is no table, a snapshot that has not landed, no source.
+    """
+    run = open_run(pipeline, names, verbose=verbose)
+    if models := [n for n in run.names if n not in run.pipeline.tables]:
+        raise ConfigError(
+            f"{', '.join(models)}: models are not compared",
+            expected=f"tables: {', '.join(run.pipeline.tables)}",
+            next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
+        )
+    pairs = _pairs(run, from_, to)
+    spark, histories = run.spark, ledger.read(run.spark, run.lake, run.tables())
+
+    def attempt(name: str) -> tuple[Document, Exit]:
+        work = Work(spark, run.lake, run.pipeline, name, run.id, histories[name])
+        try:
+            return _between(work, *pairs[name], samples) if pairs else _source(work, samples), Exit.OK
+        except Exception as error:
+            known = understood(error, verbose=verbose)
+            return _failed(name, known), known.exit_code
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        found = list(pool.map(attempt, run.tables()))
+    return {
+        "pipeline": run.pipeline.name,
+        "tables": [t for t, _ in found],
+        "exit_code": int(worst(c for _, c in found)),
+    }
+
+
+def _failed(name: str, error: LakehouseError) -> Document:
+    return {"table": name, "from": None, "to": None, "verdict": "failed", "reason": error.block(), **_not_compared()}
+
+
+def _not_compared() -> Document:
+    """What is said of a table whose rows were not looked at."""
+    return {
+        "counts": {},
+        "rows_before": None,
+        "percent": {},
+        "columns": {},
+        "quarantine": [],
+        "samples": {"inserted": [], "updated": [], "deleted": []},
+        "note": None,
+    }
+
+
+# --- which ------------------------------------------------------------------------------------------------------
+
+
+def _pairs(run: Run, first: str | None, second: str | None) -> dict[str, tuple[Landed, Landed]]:
+    """The two landed snapshots of each table; empty: it is the source that is asked for, and it is there."""
+    if first is None and second is None:
+        extract.source_root(run.pipeline)
+        return {}
+    return {name: pair(name, landing.landed(run.lake, name), first, second) for name in run.tables()}
+
+
+def pair(table: str, landed: list[Landed], first: str | None, second: str | None) -> tuple[Landed, Landed]:
+    """The snapshots to compare, the older one first.
+
+    Raises:
+        ConfigError: one has not landed, or they come in the wrong order; with what has landed.
+    """
+    there = {snapshot_name(s.time): s for s in landed}
+    to = second or max(there, default="")
+    start = first or max((stamp for stamp in there if stamp < to), default="")
+    if unknown := [stamp for stamp in (first, second) if stamp and stamp not in there]:
+        wrong = f"no snapshot {' and no '.join(unknown)} of {table} has landed"
+    elif not start:
+        wrong = f"no snapshot of {table} has landed before {to}" if to else f"no snapshot of {table} has landed"
+    elif start >= to:
+        wrong = f"--from {start} is not before --to {to}"
+    else:
+        return there[start], there[to]
+    raise ConfigError(
+        wrong,
+        expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {_listed(list(there))}",
+        next_step="lakehouse extract PIPELINE, to land what the source has; or name the tables that have landed then",
+    )
+
+
+def _listed(stamps: list[str]) -> str:
+    older = len(stamps) - _MOST_LISTED
+    return ", ".join(stamps[-_MOST_LISTED:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
+
+
+def _source(work: Work, samples: int) -> Document:
+    """The source's newest snapshot against bronze as the ledger says that it must be."""
+    landed, warning = extract.peek(work.pipeline, work.lake, work.name, datetime.now(timezone.utc))
+    work.spark = isolated(work.spark, landed.size)
+    ingest.refuse_other_columns(work)
+    waiting = _waiting(work, landed.time)
+    older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
+    return _look(work, landed, _bronze, samples, (warning, older))
+
+
+def _waiting(work: Work, until: datetime) -> int:
+    """How many snapshots a run would compare before the one of `until`."""
+    times = {time for time, _ in extract.snapshots(extract.source_root(work.pipeline))}
+    times |= {landed.time for landed in landing.landed(work.lake, work.name)}
+    last = work.history.last_accepted
+    newer = {time for time in times if last is None or time > last.snapshot_time}
+    return sum(time < until and work.history.at(time) is None for time in newer)
+
+
+def _bronze(work: Work) -> Before:
+    """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
+    spark, lake, name, history = work.spark, work.lake, work.name, work.history
+    head, may_lack = delta.head(spark, lake.bronze(name)), ingest.not_yet_delivered(work)
+    if bronze.is_current(head, history):
+        version = head.version if head else None
+        return Before(bronze.current(spark, lake, name, work.table, version), may_lack)
+    rows = bronze.folded(spark, lake, work.table, history.accepted).select(*snapshot.schema(work.table).names)
+    note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
+    return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
+
+
+def _between(work: Work, first: Landed, second: Landed, samples: int) -> Document:
+    """The second snapshot, as if the first one were all that had been accepted."""
+    work.spark = isolated(work.spark, max(first.size, second.size))
+    fingerprint = ingest.fingerprint(work.pipeline, work.name, first)
+    only = Entry(work.name, 1, first.time, fingerprint, "accepted", recorded_at=first.time)
+    with _accepted(work, first) as before:
+        return _look(replace(work, history=History([only])), second, lambda _: before, samples)
+
+
+@contextmanager
+def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
+    """A snapshot's rows as bronze would hold them, had it been the first one."""
+    then = replace(work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time]))
+    nothing = work.spark.createDataFrame([], snapshot.schema(work.table))
+    with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
+        lost = found.counts.quarantined
+        note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
+        with kept(ingest.change_set(then, landed, found, 1).select(*nothing.columns)) as rows:
+            yield Before(rows, found.read.lacking, note if lost else "")
+
+
+# --- decide -----------------------------------------------------------------------------------------------------
+
+
+def _look(
+    work: Work, landed: Landed, before: Callable[[Work], Before], samples: int, notes: tuple[str, ...] = ()
+) -> Document:
+    """What `ingest` would say of the snapshot, and what it would do."""
+    seen, last = _not_compared(), work.history.last_accepted
+
+    def compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
+        start = before(work)
+        with ingest.compared(work, landed, start.rows, start.may_lack) as found:
+            entry = ingest.judged(base, found, guard)
+            seen.update(contents(work, landed, found, entry.counts, samples), note=start.note)
+            return entry
+
+    entry = ingest.decide(work, landed, work.table.guard, compare)
+    return {
+        "table": work.name,
+        "from": snapshot_name(last.snapshot_time) if last else None,
+        "to": snapshot_name(landed.time),
+        "verdict": "late" if landed.time in work.late else entry.status,
+        "reason": entry.reason,
+        **seen,
+        "note": "\n".join(filter(None, (seen["note"], *notes))) or None,
+    }
