@@ -74,6 +74,12 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
     return rows.select(*schema(table).names, *CDC_COLUMNS)
 
 
+def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+    """The live rows by the declared schema, from the change sets alone."""
+    rows = folded(spark, lake, table, accepted)
+    return (rows.where(windows.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
+
+
 def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
     """The same, with bronze's own columns; of a history, the open windows."""
     fields, path = schema(table), lake.bronze(name)

@@ -177,10 +177,10 @@ def _bronze(work: Work) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
     head, may_lack = delta.head(spark, lake.bronze(name)), ingest.not_yet_delivered(work)
-    if bronze.is_current(head, history):
+    if bronze.is_current(head, work.table, history):
         version = head.version if head else None
         return Before(bronze.current(spark, lake, name, work.table, version), may_lack)
-    rows = bronze.folded(spark, lake, work.table, history.accepted).select(*snapshot.schema(work.table).names)
+    rows = bronze.expected(spark, lake, work.table, history.accepted)
     note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
@@ -202,7 +202,7 @@ def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
     with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
-        with kept(ingest.change_set(then, landed, found, 1).select(*nothing.columns)) as rows:
+        with kept(ingest.change_set(then, found, 1).select(*nothing.columns)) as rows:
             yield Before(rows, found.read.lacking, note if lost else "")
 
 
@@ -219,7 +219,7 @@ def _look(
         start = before(work)
         with ingest.compared(work, landed, start.rows, start.may_lack) as found:
             entry = ingest.judged(base, found, guard)
-            seen.update(contents(work, landed, found, entry.counts, samples), note=start.note)
+            seen.update(contents(work, found, entry.counts, samples), note=start.note)
             return entry
 
     entry = ingest.decide(work, landed, work.table.guard, compare)

@@ -20,7 +20,6 @@ from pyspark.sql import types as T
 from lakehouse import changes, ingest, snapshot
 from lakehouse.changes import CHANGED, DELETE, INSERT, UPDATE
 from lakehouse.ingest import Compared, Work
-from lakehouse.landing import Landed
 
 _OPERATION = "_cdc_operation"
 _JSON = {
@@ -32,10 +31,10 @@ _JSON = {
 _IDLE_ZEROS = re.compile(r"\.?0+(?=Z?$)")
 
 
-def contents(work: Work, landed: Landed, found: Compared, counts: dict[str, int], samples: int) -> dict[str, Any]:
+def contents(work: Work, found: Compared, counts: dict[str, int], samples: int) -> dict[str, Any]:
     """What the snapshot would do to the rows before it, and to which of them, for example."""
     before = found.state.count()
-    with kept(ingest.change_set(work, landed, found, 1)) as changed:
+    with kept(ingest.change_set(work, found, 1)) as changed:
         return {
             "counts": counts,
             "rows_before": before,
@@ -119,8 +118,8 @@ def plain_rows(rows: DataFrame) -> list[dict[str, Any]]:
 def plain(value: Any, kind: T.DataType) -> Any:
     """A value that Spark wrote as JSON, by its type; its numbers are still text.
 
-    >>> plain({"a": "0E-8", "b": ["1"], "c": "NaN"}, T.StructType.fromDDL("a DECIMAL(10,8), b ARRAY<INT>, c DOUBLE"))
-    {'a': '0.00000000', 'b': [1], 'c': 'NaN'}
+    >>> plain("0E-8", T.DecimalType(10, 8)), plain(["1"], T.ArrayType(T.IntegerType())), plain("NaN", T.DoubleType())
+    ('0.00000000', [1], 'NaN')
     """
     match kind:
         case _ if value is None:

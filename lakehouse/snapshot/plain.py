@@ -31,6 +31,9 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
         DataRefused: a packed file that cannot be trusted or is damaged. Whatever is refused inside the block is told
             of the file that was received.
     """
+    if not any(_is_other(table, *one) for one in zip(landed.files, landed.paths, strict=True)):
+        yield landed
+        return
     with _folder_of_its_own(lake.state("plain")) as folder:
         try:
             each = [_mended(one, table, folder) for one in _unpacked(landed, folder)]
@@ -50,12 +53,22 @@ def _unpacked(landed: Landed, folder: Path) -> Iterator[tuple[LandedFile, Path]]
             yield file, path
 
 
+def _is_other(table: Table, file: LandedFile, path: Path) -> bool:
+    return archives.is_packed(file.name) or _is_mixed(table, file, path)
+
+
+def _is_mixed(table: Table, file: LandedFile, path: Path) -> bool:
+    """Whether records may span lines that end in several ways."""
+    dialect = Dialect.of(table.options)
+    return table.format == "csv" and dialect.may_span_lines(file) and dialect.mixes_line_ends(path)
+
+
 def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[LandedFile, Path]:
     """A CSV file with one kind of line end, if its records may span lines."""
     file, path = one
-    dialect = Dialect.of(table.options)
-    if table.format != "csv" or not dialect.may_span_lines(file) or not dialect.mixes_line_ends(path):
+    if not _is_mixed(table, file, path):
         return one
+    dialect = Dialect.of(table.options)
     mended = folder / file.name
     mended.parent.mkdir(parents=True, exist_ok=True)
     partial = mended.with_name(f"{mended.name}.partial")  # what is mended may itself lie there, unpacked

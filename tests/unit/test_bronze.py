@@ -7,9 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from lakehouse.bronze import is_current
+from lakehouse.config import Table
 from lakehouse.delta import Commit, Head
 from lakehouse.ledger import Entry, History
 
+TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
@@ -43,4 +45,4 @@ def head(*sequences: int | None) -> Head:
     ],
 )
 def test_bronze_is_current_where_its_last_commit_says_so(accepted: History, at: Head | None, current: bool) -> None:
-    assert is_current(at, accepted) is current
+    assert is_current(at, TABLE, accepted) is current
