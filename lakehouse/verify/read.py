@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,16 +13,16 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import delta
-from lakehouse.config import Pipeline, Table
+from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
 from lakehouse.snapshot.fields import literal
 from lakehouse.verify.check import quoted
 
 UNTAKEN = "_untaken"  # the record, where the reader cannot take it as the schema says
-_EMPTY = "\uf8fe"  # what the reader puts for "", so that a blank stays null. A private-use character: never text
+_EMPTY = secrets.token_hex(16)  # what the reader puts for "", so that a blank stays null; no file can know it
 _DEFAULTS = {"header": "true", "sep": ",", "quote": '"', "encoding": "UTF-8"}  # the contract's defaults
-_ALIASES = {"delimiter": "sep", "charset": "encoding"}
+_OURS = ("locale", "dateformat", "timestampformat", "timestampntzformat")
 _TRUE, _FALSE = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
 
@@ -57,48 +58,56 @@ def live(subject: Subject) -> DataFrame:
 def typed(subject: Subject, path: Path) -> DataFrame:
     """A landed file by the declared schema, read by Spark's own typed reader; `UNTAKEN` where it cannot."""
     fields = {f.name.lower(): f for f in subject.fields}
-    given = _DEFAULTS | {_ALIASES.get(k.lower(), k.lower()): v for k, v in subject.table.options.items()}
+    given = _options(subject.table)
     names = _header(path, given) if given["header"].lower() == "true" else list(fields)
     there = [name.strip().lower() for name in names]
-    columns = [_as_read(fields.get(name), at) for at, name in enumerate(there)]
+    columns = [_as_read(subject, fields.get(name), at) for at, name in enumerate(there)]
     line_ends = _line_ends(path, given)
-    options = {"escape": given["quote"], "nullvalue": "", "emptyvalue": _EMPTY} | line_ends | given
-    options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": UNTAKEN, "enforceschema": "true"}
-    options |= {"timezone": subject.pipeline.timezone, "multiline": line_ends["multiline"]}
+    reading = {"escape": given["quote"], "nullvalue": "", "emptyvalue": _EMPTY} | line_ends
+    reading |= {name: value for name, value in given.items() if name not in _OURS}
+    reading |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": UNTAKEN, "enforceschema": "true"}
     schema = T.StructType([*columns, T.StructField(UNTAKEN, T.StringType())])
-    rows = subject.spark.read.options(**options).schema(schema).csv(literal(path))
-    words = [_not_boolean(f) for f in subject.fields if f.name.lower() in there and _is_boolean(f)]
-    untaken = F.coalesce(UNTAKEN, *words).alias(UNTAKEN)
-    return rows.select(*[_value(f, f.name.lower() in there) for f in subject.fields], untaken)
+    rows = subject.spark.read.options(**reading).schema(schema).csv(literal(path))
+    texts = [_not_taken(subject, f) for f in subject.fields if f.name.lower() in there and _is_text(subject, f)]
+    untaken = F.coalesce(UNTAKEN, *texts).alias(UNTAKEN)
+    return rows.select(*[_value(subject, f, f.name.lower() in there) for f in subject.fields], untaken)
 
 
-def _as_read(field: T.StructField | None, at: int) -> T.StructField:
-    """What the reader is asked for: text where nothing is declared, and for BOOLEAN, of which it knows two words."""
+def _options(table: Table) -> dict[str, str]:
+    """A table's options by Spark's names in lower case, over the contract's defaults."""
+    given = _DEFAULTS | {options.ALIASES.get(k.lower(), k.lower()): v for k, v in table.options.items()}
+    return given | {"encoding": options.charset(given["encoding"]) or given["encoding"]}
+
+
+def _is_text(subject: Subject, field: T.StructField) -> bool:
+    """Whether a column is read as text and then taken by `from_text`: the reader knows no epochs and two booleans."""
+    if isinstance(field.dataType, T.NumericType):
+        return "locale" in _options(subject.table)
+    return isinstance(field.dataType, T.BooleanType | T.DateType | T.TimestampType | T.TimestampNTZType)
+
+
+def _as_read(subject: Subject, field: T.StructField | None, at: int) -> T.StructField:
+    """What the reader is asked for: text where nothing is declared, too."""
     if field is None:
         return T.StructField(f"_other_{at}", T.StringType())
-    return T.StructField(field.name, T.StringType()) if _is_boolean(field) else field
+    return T.StructField(field.name, T.StringType()) if _is_text(subject, field) else field
 
 
-def _value(field: T.StructField, there: bool) -> Column:
+def _value(subject: Subject, field: T.StructField, there: bool) -> Column:
     """A declared column of what was read."""
     column = quoted(field.name)
     if not there:  # added to the schema after this snapshot was taken
         column = F.lit(None).cast(field.dataType)
     elif isinstance(field.dataType, T.StringType):
         column = F.when(column == _EMPTY, "").otherwise(column)
-    elif _is_boolean(field):
-        word = F.lower(column)
-        column = F.when(word.isin(_TRUE), True).when(word.isin(_FALSE), False)
+    elif _is_text(subject, field):
+        column = from_text(subject, field, column)
     return column.alias(field.name)
 
 
-def _not_boolean(field: T.StructField) -> Column:
-    """The text of a BOOLEAN, where it is none."""
-    return F.when(_value(field, True).isNull(), quoted(field.name))
-
-
-def _is_boolean(field: T.StructField) -> bool:
-    return isinstance(field.dataType, T.BooleanType)
+def _not_taken(subject: Subject, field: T.StructField) -> Column:
+    """The text of a column, where it is nothing of the declared type."""
+    return F.when(_value(subject, field, True).isNull(), quoted(field.name))
 
 
 def _header(path: Path, given: dict[str, str]) -> list[str]:
@@ -115,14 +124,16 @@ def _header(path: Path, given: dict[str, str]) -> list[str]:
 def _line_ends(path: Path, given: dict[str, str]) -> dict[str, str]:
     """Options for the line ends of a file: records may span lines, except where no quote can hold them together.
 
-    A multi-line reader settles for one kind of line end, and unless it is told of CR LF it takes the CR out of quotes.
+    A multi-line reader settles for one kind of line end, and unless it is told of a CR it takes it out of quotes.
     """
     with _opened(path, given) as file:
         has_quote = bool(given["quote"]) and any(given["quote"] in line for line in file)
         if isinstance(file.newlines, tuple) and not has_quote:
             return {"multiline": "false"}
     with _opened(path, given, newline="") as file:
-        return {"multiline": "true"} | ({"linesep": "\r\n"} if file.readline().endswith("\r\n") else {})
+        first = file.readline()
+    line_end = first[len(first.rstrip("\r\n")) :]
+    return {"multiline": "true"} | ({"linesep": line_end} if line_end.startswith("\r") else {})
 
 
 def _opened(path: Path, given: dict[str, str], newline: str | None = None) -> TextIO:
@@ -131,14 +142,40 @@ def _opened(path: Path, given: dict[str, str], newline: str | None = None) -> Te
 
 
 def from_text(subject: Subject, field: T.StructField, text: Column) -> Column:
-    """A key as the CSV reader takes it."""
-    if isinstance(field.dataType, T.StringType):
+    """A cell as the CSV reader takes it, and the words and notations that the reader does not know."""
+    kind, given = field.dataType, _options(subject.table)
+    if isinstance(kind, T.StringType):
         return text.alias(field.name)
+    if isinstance(kind, T.BooleanType):
+        word = F.lower(text)
+        return F.when(word.isin(_TRUE), True).when(word.isin(_FALSE), False).alias(field.name)
+    if isinstance(kind, T.NumericType):
+        found = locales.separators(given.get("locale", "en-US")) or locales.Separators(".", ",")
+        bare = F.translate(text, found.decimal + found.groups, ".") if "locale" in given else text
+        return _parsed(bare, kind, {}).alias(field.name)
+    formats = {k: v for k, v in given.items() if k in _OURS and v not in patterns.EPOCH}
+    parsed = _parsed(text, kind, formats | {"timezone": subject.pipeline.timezone})
+    return F.coalesce(parsed, _counted(text, kind, given, subject.pipeline.timezone)).alias(field.name)
+
+
+def _parsed(text: Column, kind: T.DataType, reading: dict[str, str]) -> Column:
     cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
-    formats = {k: v for k, v in subject.table.options.items() if k.lower().endswith("format")}
-    options = {"escape": '"', "mode": "PERMISSIVE", "timeZone": subject.pipeline.timezone} | formats
-    parsed = F.from_csv(cell, f"value {field.dataType.simpleString()}", options)
-    return parsed["value"].alias(field.name)
+    parsed = F.from_csv(cell, f"value {kind.simpleString()}", {"escape": '"', "mode": "PERMISSIVE"} | reading)
+    return parsed["value"]
+
+
+def _counted(text: Column, kind: T.DataType, given: dict[str, str], zone: str) -> Column:
+    """An integer as an instant: of 13 digits in milliseconds, of any other number where the table says the unit."""
+    declared = {"DATE": "dateformat", "TIMESTAMP": "timestampformat"}
+    name = declared.get(kind.simpleString().upper(), "timestampntzformat")
+    a_second = patterns.EPOCH.get(given.get(name, ""))
+    form = "^[+-]?[0-9]+$" if a_second else "^-?[0-9]{13}$"
+    number = F.when(text.rlike(form), text.try_cast("bigint"))
+    instant = F.timestamp_micros(F.try_multiply(number, F.lit(1_000_000 // (a_second or 1_000))))
+    if not isinstance(kind, T.DateType):
+        return instant.cast(kind)
+    is_utc = F.date_trunc("day", instant) == instant
+    return F.when(is_utc, instant.cast(kind)).otherwise(F.from_utc_timestamp(instant, zone).cast(kind))
 
 
 def struct(ddl: str) -> T.StructType:
