@@ -10,7 +10,7 @@ Only keys and 128-bit hashes pass the join's shuffle; whole rows are fetched aft
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
@@ -56,10 +56,14 @@ class Counts:
     def changes(self) -> int:
         return self.inserted + self.updated + self.deleted
 
+    def with_same(self, rows: int) -> Counts:
+        """These, and `rows` more that are in bronze as they stand."""
+        return replace(self, rows_read=self.rows_read + rows, unchanged=self.unchanged + rows)
+
 
 def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
     """One row a key: the keys, VERDICT, `_rows` of the snapshot with that key, `_unreadable` ones among them, and
-    the hashes of the row that counts. Keys and hashes of unchanged rows are left out: nobody asks for them."""
+    the hashes of the row that counts. Keys and hashes of unchanged single rows are left out: nobody asks for them."""
     compared = [c for c in fields.names if c not in table.keys and c not in table.ignore]
     before = state.select(*table.keys, *_hashes(compared, fields, ["_before_1", "_before_2"]))
     # Keys that were read hold no null, and the one group of unread rows must match nothing: plain equality is right.
@@ -75,7 +79,8 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructTy
         .otherwise(UPDATE)
     )
     judged = both.select("*", verdict.alias(VERDICT))
-    asked_for = [F.when(F.col(VERDICT) != SAME, F.col(c)).alias(c) for c in [*table.keys, *_WHOLE]]
+    asked = (F.col(VERDICT) != SAME) | (F.col("_rows") > 1)
+    asked_for = [F.when(asked, F.col(c)).alias(c) for c in [*table.keys, *_WHOLE]]
     return judged.select(VERDICT, F.coalesce("_rows", F.lit(0)).alias("_rows"), "_unreadable", *asked_for)
 
 
@@ -249,6 +254,12 @@ def quarantined(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame
 
 def _sentence(problem: Column) -> Column:
     return F.concat_ws(": ", problem["column"], problem["reason"])
+
+
+def unsettled(verdicts: DataFrame, table: Table) -> DataFrame:
+    """Keys that stand on several rows of the snapshot, or on one that is not taken."""
+    kept = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_rows") > 1) & (F.col(VERDICT) != UNREAD))
+    return verdicts.where(kept).select(*table.keys)
 
 
 def examples(verdicts: DataFrame, verdict: str, table: Table, most: int = 3) -> str:

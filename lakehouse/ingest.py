@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -29,6 +29,7 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake import Lake, snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
+from lakehouse.lines import Lines, Unknown
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot.plain import plain
 
@@ -69,6 +70,12 @@ class Compared:
     state: DataFrame
     verdicts: DataFrame
     counts: Counts
+    unknown: Unknown | None = None  # where only what is not known to be the same was compared
+
+    @property
+    def live(self) -> int:
+        """Rows of bronze before it."""
+        return self.unknown.known.live if self.unknown else self.state.count()
 
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
@@ -184,39 +191,45 @@ def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | N
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
     bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
     state = bronze.current(work.spark, work.lake, work.name, work.table)
-    with compared(work, landed, state, not_yet_delivered(work)) as found:
+    known = Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
+    with compared(work, landed, state, not_yet_delivered(work), known) as found:
         entry = judged(base, found, guard)
         if entry.status == "held":
             return entry
         sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
         path = _write(work, found, sequence)
-        return replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
+        entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
+        known.remember(found.landed, entry, found.verdicts, found.state, found.unknown)
+        return entry
 
 
 @contextmanager
-def compared(work: Work, landed: Landed, state: DataFrame, may_lack: frozenset[str]) -> Iterator[Compared]:
-    """Read a snapshot and compare it with `state`.
+def compared(
+    work: Work, landed: Landed, state: DataFrame, may_lack: frozenset[str], known: Lines | None = None
+) -> Iterator[Compared]:
+    """Read a snapshot and compare it with `state`; with `known` lines, no more of either than can differ.
 
     Raises:
         DataRefused: it cannot be taken, whatever the guards say.
     """
-    table = work.table
-    with plain(work.lake, table, landed) as files:
-        read = snapshot.read(work.spark, table, files, work.pipeline.timezone, may_lack)
+    table, zone = work.table, work.pipeline.timezone
+    with plain(work.lake, table, landed) as files, ExitStack() as held:
+        if unknown := known.unknown(files, work.history.last_accepted, state) if known else None:
+            held.callback(unknown.release)
+            read, state = unknown.read, unknown.state
+        else:
+            read = snapshot.read(work.spark, table, files, zone, may_lack)
         verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
-        verdicts = verdicts.persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            counts = _counts(verdicts, files)
-            _check(work, files, read, verdicts, counts)
-            yield Compared(files, read, state, verdicts, counts)
-        finally:
-            verdicts.unpersist()
+        held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+        counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
+        _check(work, files, read, verdicts, counts)
+        yield Compared(files, read, state, verdicts, counts, unknown)
 
 
 def judged(base: Entry, found: Compared, guard: Guard | None) -> Entry:
     """`base` with the counts, and with the guards' word or, where they have none, accepted."""
     numbers = {k: getattr(found.counts, k) for k in ledger.COUNTS}
-    if guard and (reason := _holds(found.counts, found.state, guard)):
+    if guard and (reason := _holds(found, guard)):
         return replace(base, status="held", reason=reason, **numbers)
     unnamed = found.read.unnamed
     return replace(base, status="accepted", reason=_unnamed(unnamed) if unnamed else None, **numbers)
@@ -269,14 +282,14 @@ def _check(work: Work, landed: Landed, read: snapshot.Read, verdicts: DataFrame,
         )
 
 
-def _holds(counts: Counts, state: DataFrame, guard: Guard) -> str | None:
+def _holds(found: Compared, guard: Guard) -> str | None:
     """Why the snapshot has to be approved by somebody, or None."""
-    reasons = []
+    reasons, counts = [], found.counts
     accepted = counts.rows_read - counts.quarantined
     if accepted < guard.min_rows:
         reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
-        live = state.count()
+        live = found.live
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
         if counts.unreadable_keys:

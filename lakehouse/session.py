@@ -44,7 +44,7 @@ SMALL = {
 }
 SMALL_BYTES = 32 << 20
 
-# A laptop's session, for small and frequent runs: measured in docs/decisions/0004-local-session.md.
+# A laptop's session: measured in docs/decisions/0004-local-session.md.
 _CORES = str(min(os.cpu_count() or 2, 8))
 LOCAL = {
     "spark.master": f"local[{_CORES}]",
@@ -58,12 +58,13 @@ LOCAL = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.streaming.stopTimeout": "60s",
-    # C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a
-    # minute and stops compilation; hence the explicit size.
-    "spark.driver.extraJavaOptions": (
-        "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m -Duser.timezone=UTC"
-    ),
 }
+_JAVA = "-Xss4m -Duser.timezone=UTC -XX:ReservedCodeCacheSize=256m"
+# C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a minute and
+# stops compilation; hence the explicit size.
+_JAVA_SMALL = f"{_JAVA} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_JAVA_LARGE = f"{_JAVA} -XX:+UseParallelGC"
+_PARTITION_BYTES = 128 << 20  # of the source's files, in one partition of a shuffle
 
 
 def defaults() -> dict[str, str]:
@@ -73,8 +74,11 @@ def defaults() -> dict[str, str]:
     return {key: value.strip() for key, value in pairs}
 
 
-def session(lake: Lake, app: str, verbose: bool = False) -> SparkSession:
+def session(lake: Lake, app: str, verbose: bool = False, size: int = 0) -> SparkSession:
     """The session to work in.
+
+    Args:
+        size: bytes of the data it is for: what starts fast on little data is slow on much.
 
     Raises:
         ConfigError: the session that is there does not know Delta.
@@ -82,7 +86,7 @@ def session(lake: Lake, app: str, verbose: bool = False) -> SparkSession:
     """
     spark = SparkSession.getActiveSession()
     if spark is None:
-        spark = _start(lake, app, verbose)
+        spark = _start(lake, app, verbose, size)
     _require_delta(spark, lake)
     return isolated(spark)
 
@@ -91,11 +95,16 @@ def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
     """A session of its own on the same cluster: its settings and temporary views are seen by nobody else.
 
     Args:
-        size: bytes of the data it is for, if known: little data gets settings that plan less.
+        size: bytes of the data it is for, if known: little data gets settings that plan less, much data smaller parts.
     """
     own = spark.newSession()
-    small = SMALL if size is not None and size < SMALL_BYTES else {}
-    for key, value in (REQUIRED | small).items():
+    by_size = {}
+    if size is not None and size < SMALL_BYTES:
+        by_size = SMALL
+    elif size is not None:
+        parts = max(int(own.conf.get("spark.sql.shuffle.partitions") or 1), -(-size // _PARTITION_BYTES))
+        by_size = {"spark.sql.shuffle.partitions": str(parts)}
+    for key, value in (REQUIRED | by_size).items():
         own.conf.set(key, value)
     return own
 
@@ -108,12 +117,13 @@ def jvm_pid(spark: SparkSession) -> int | None:
         return None
 
 
-def _start(lake: Lake, app: str, verbose: bool) -> SparkSession:
+def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit: its JVM is up, and its settings stand
     given = dict(SparkConf().getAll()) if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
-    settings = defaults() | (LOCAL if is_local else {}) | given
+    java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
+    settings = defaults() | (LOCAL | java if is_local else {}) | given
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)

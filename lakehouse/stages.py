@@ -105,7 +105,7 @@ class Run:
     def spark(self) -> SparkSession:
         from lakehouse.session import jvm_pid, session
 
-        spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose)
+        spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables))
         if self.held:
             self.held.note_jvm(jvm_pid(spark))
         return spark

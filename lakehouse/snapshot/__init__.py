@@ -83,6 +83,12 @@ def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack:
     )
 
 
+def read_lines(spark: SparkSession, table: Table, landed: Landed, zone: str, lines: DataFrame) -> Read:
+    """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
+    part = csv_files.fields(spark, table, schema(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
+    return Read(_judged(part, table), None, part.unnamed, part.lacking)
+
+
 def refused(error: Exception, where: str) -> Exception:
     """What Spark raised while it read a snapshot: a refusal if the file is at fault, else the error as it is.
 
@@ -139,4 +145,4 @@ def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: La
     return refused.join(lines, on="row", how="left")
 
 
-__all__ = ["KEY", "PROBLEMS", "RECEIVED", "Read", "read", "refused", "schema", "with_lines"]
+__all__ = ["KEY", "PROBLEMS", "RECEIVED", "Read", "read", "read_lines", "refused", "schema", "with_lines"]

@@ -30,15 +30,18 @@ def fields(
     path: Path,
     zone: str,
     may_lack: frozenset[str],
+    lines: DataFrame | None = None,
 ) -> Fields:
     """A CSV file as fields.
+
+    Args:
+        lines: records to take instead of the file's own, each a line in the one column.
 
     Raises:
         DataRefused: no header, a column missing or doubled, a quote that is not closed.
     """
     dialect = Dialect.of(table.options)
-    header = _header(dialect, path, declared.names)
-    positions = _positions(header, declared.names, path, may_lack)
+    header, positions = found(dialect, path, declared.names, may_lack)
     columns = {}
     for field in declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
@@ -50,12 +53,12 @@ def fields(
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
     named = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return Fields(
-        rows=_texts(spark, dialect, file, path, len(header)),
+        rows=_texts(spark, dialect, file, path, len(header), lines),
         columns=columns,
         received=F.to_json(named, {"ignoreNullFields": "false"}),
         broken=F.when(F.col(_RAGGED).isNotNull(), ragged),
         whole=F.col(_RAGGED),
-        records=dialect.count(path) if dialect.may_span_lines(file) else None,
+        records=dialect.count(path) if dialect.may_span_lines(file) and lines is None else None,
         unnamed=tuple(name for i, name in enumerate(header) if i not in positions.values()),
         lacking=frozenset(declared.names).difference(positions),
     )
@@ -70,6 +73,18 @@ def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
         for width in {len(t) for t in texts.values()}:
             found = dialect.lines(path, {t for t in texts.values() if len(t) == width}, width) | found
     return {row: found[text] for row, text in texts.items() if text in found}
+
+
+def found(
+    dialect: Dialect, path: Path, declared: list[str], may_lack: frozenset[str] = frozenset()
+) -> tuple[list[str], dict[str, int]]:
+    """The columns of a file, and where among them each declared one stands.
+
+    Raises:
+        DataRefused: no header, a column missing or doubled.
+    """
+    header = _header(dialect, path, declared)
+    return header, _positions(header, declared, path, may_lack)
 
 
 def _header(dialect: Dialect, path: Path, declared: list[str]) -> list[str]:
@@ -100,7 +115,9 @@ def _positions(header: list[str], declared: list[str], path: Path, may_lack: fro
     return {name: folded.index(name.lower()) for name in declared if name.lower() in folded}
 
 
-def _texts(spark: SparkSession, dialect: Dialect, file: LandedFile, path: Path, width: int) -> DataFrame:
+def _texts(
+    spark: SparkSession, dialect: Dialect, file: LandedFile, path: Path, width: int, lines: DataFrame | None
+) -> DataFrame:
     """Every field as text, named by its position, and the whole record where it has another number of fields."""
     by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
     # The parser puts the null value for a blank field, so that it stays apart from "": for that the file's own hash
@@ -113,4 +130,7 @@ def _texts(spark: SparkSession, dialect: Dialect, file: LandedFile, path: Path, 
     if spans_lines and (line_end := dialect.line_end(path)) != "\n":
         options["linesep"] = line_end  # told, the parser leaves those inside quotes alone
     texts = T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])
+    if lines is not None:
+        ddl = ", ".join(f"`{name}` STRING" for name in texts.names)
+        return lines.select(F.from_csv(lines.columns[0], ddl, options).alias("_")).select("_.*")
     return spark.read.options(**options).schema(texts).csv(literal(path))

@@ -53,6 +53,11 @@ class Dialect:
         is_blank = self.options["sep"].isspace()
         return file.has_quote or self.options["quote"] != '"' or not self.is_utf8 or is_blank
 
+    def first_line(self, path: Path) -> str:
+        """The first line of a file, without its end."""
+        with self._open(path) as file:
+            return file.readline().rstrip("\r\n")
+
     def line_end(self, path: Path) -> str:
         """How lines end, judged by the first one; LF where there is but one line."""
         with self._open(path) as file:

@@ -1,0 +1,155 @@
+"""The fast path finds what the ordinary one finds: the same snapshots, at random, through two lakes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ITEMS, Project, Row, counts
+
+from lakehouse import lines
+from lakehouse.lines import Lines, Unknown
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+SNAPSHOTS = 12
+HEADER = "id,qty,note"
+NEVER = 1 << 60
+
+
+def snapshots(seed: int) -> Iterator[str]:
+    """A table that changes a little from one to the next, and is wrong here and there."""
+    rng = random.Random(seed)
+    rows = {f"k{n}": f"{rng.randrange(5)},n{rng.randrange(3)}" for n in range(40)}
+    for number in range(SNAPSHOTS):
+        for key in rng.sample(sorted(rows), 3):
+            del rows[key]
+        rows |= {key: f"{rng.randrange(5)},n{rng.randrange(3)}" for key in rng.sample(sorted(rows), 4)}
+        rows |= {f"k{rng.randrange(50)}": f"{rng.randrange(5)},n{rng.randrange(3)}" for _ in range(3)}
+        text = [f"{key},{value}" for key, value in rows.items()]
+        if number % 7 != 6:  # now and then a snapshot without any fault
+            text += rng.choices([rng.choice(text), ",1,x", "", "   ", "k1,one,x", "k2,1", "k3,1,x,y", "new,?,x"], k=2)
+        if rng.random() < 0.3:
+            text.append(f"k{rng.randrange(50)},9,other")  # a second row for a key
+        rng.shuffle(text)
+        yield "\n".join([HEADER, *text]) + "\n"
+
+
+class Taken(list[bool]):
+    """Whether the fast path was taken, each time it was asked for."""
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    asked, original = Taken(), Lines.unknown
+
+    def unknown(self: Lines, *arguments: Any) -> Unknown | None:
+        found = original(self, *arguments)
+        asked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Lines, "unknown", unknown)
+    return asked
+
+
+def told(project: Project) -> list[Row]:
+    """All that a table's history says, without what differs from run to run."""
+    apart = {"run_id", "recorded_at", "fingerprint", "path", "reason"}
+    entries = project.ledger()
+    return [
+        {k: v for k, v in entry.items() if k not in apart}
+        | {"changes": project.change_set(entry) if entry["path"] else None}
+        for entry in entries
+    ]
+
+
+@pytest.mark.parametrize(("duplicates", "seed"), [("quarantine", 1), ("latest", 2)])
+def test_both_paths_find_the_same_in_random_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken, duplicates: str, seed: int
+) -> None:
+    guard = {"guard": {"min_rows": 0, "max_deleted": 1, "max_quarantined": 1}}
+    policy = {"duplicates": duplicates, "updated_at": "qty"} if duplicates == "latest" else {"duplicates": duplicates}
+    made = [Project(tmp_path / name, {"items": {**ITEMS, **guard, **policy}}) for name in ("fast", "ordinary")]
+    for number, text in enumerate(snapshots(seed)):
+        for project in made:
+            project.snapshot(f"20250101_{number:06d}", items=text)
+    for project, least in zip(made, (0, NEVER), strict=True):
+        monkeypatch.setattr(lines, "LEAST_BYTES", least)
+        taken.clear()
+        assert project("extract").code == 0
+        assert project("ingest").code in (0, 4, 5)  # a key without its row may hold, a tie may reject
+        assert project("bronze").code == 0
+        assert sum(taken) >= SNAPSHOTS / 3 if least == 0 else not any(taken), taken
+
+    fast, ordinary = made
+    for one, other in zip(told(fast), told(ordinary), strict=True):
+        assert one == other
+    assert fast.rows("bronze/items") == ordinary.rows("bronze/items")
+    assert fast.quarantine() == ordinary.quarantine()
+
+
+def test_a_file_of_the_same_lines_in_another_order_is_known_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
+) -> None:
+    monkeypatch.setattr(lines, "LEAST_BYTES", 0)
+    project = Project(tmp_path)
+    project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
+    project.snapshot("20250102_000000", items="id,qty,note\nb,2,y\na,1,x\n")
+    assert project.run().code == 0
+    assert taken == [False, True]
+    assert counts(project.ledger()[-1]) == {"rows_read": 2, "unchanged": 2}
+
+    # By another configuration, another header or with quotes a line is another row: the ordinary path.
+    project.snapshot("20250103_000000", items="id,note,qty\nb,y,2\na,x,1\n")
+    project.snapshot("20250104_000000", items='id,note,qty\nb,y,2\na,"x",1\n')
+    project.snapshot("20250105_000000", items="id,note,qty\nb,y,2\na,x,1\n")
+    assert project.run().code == 0
+    assert taken[2:] == [False, False, False]
+    project.configure(ignore=["note"])
+    project.snapshot("20250106_000000", items="id,note,qty\nb,z,2\na,x,1\n")
+    assert project.run().code == 0
+    assert taken[5:] == [False]
+    assert [counts(e) for e in project.ledger()[2:]] == [{"rows_read": 2, "unchanged": 2}] * 4
+
+
+def test_a_second_line_for_the_key_of_a_known_one_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
+) -> None:
+    monkeypatch.setattr(lines, "LEAST_BYTES", 0)
+    project = Project(tmp_path)
+    project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
+    project.snapshot("20250102_000000", items="id,qty,note\na,1,x\nb,2,y\na,2,x\n")  # not an update of a
+    project.snapshot("20250103_000000", items="id,qty,note\na,1,x\nb,2,y\nb,2,y\n")  # a known line, twice
+    project.snapshot("20250104_000000", items="id,qty,note\na,1,x\nid,qty,note\nb,2,y\n")  # the header, as a row
+    assert project("extract").code == 0
+    assert project("ingest").code == 5
+    assert not any(taken)
+    assert project.statuses() == ["accepted", "rejected", "accepted", "accepted"]
+    assert counts(project.ledger()[2]) == {"rows_read": 3, "unchanged": 2, "duplicates": 1}
+    assert counts(project.ledger()[3]) == {"rows_read": 3, "unchanged": 2, "quarantined": 1}
+
+
+def test_lines_of_another_run_or_state_are_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
+) -> None:
+    """A stamp that is not of the last accepted row, as a killed run leaves it, or one that cannot be read."""
+    monkeypatch.setattr(lines, "LEAST_BYTES", 0)
+    project = Project(tmp_path)
+    project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
+    assert project.run().code == 0
+    stamp = project.lake / "_state" / "lines" / "items" / "known.json"
+    for number, wrong in enumerate(('"of": [7,', "not JSON", '{"of": []}'), start=2):
+        text = stamp.read_text().replace('"of": [', wrong, 1) if wrong.startswith('"of"') else wrong
+        stamp.write_text(text.replace("[7,", "[7, ") if wrong.startswith('"of"') else text)
+        project.snapshot(f"2025010{number}_000000", items=f"id,qty,note\na,{number},x\nb,2,y\n")
+        assert project.run().code == 0
+        assert not taken[-1]
+        assert project.rows("bronze/items")[0]["qty"] == number
+    project.snapshot("20250109_000000", items="id,qty,note\na,9,x\nb,2,y\n")
+    assert project.run().code == 0
+    assert taken[-1]
+    assert project.rows("bronze/items")[0]["qty"] == 9
+    assert project("verify").code == 0
