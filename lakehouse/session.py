@@ -32,6 +32,8 @@ REQUIRED = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader's, unlike INT96
     "spark.sql.legacy.javaCharsets": "true",  # Windows-1252 and the like, for CSV
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    # What the planner infers of a change set's columns doubles with each of them: with 20 it would never end.
+    "spark.sql.constraintPropagation.enabled": "false",
     # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
 }
