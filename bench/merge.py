@@ -13,24 +13,22 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakehouse import delta, session
+from lakehouse import session
 from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 
-VECTORS = {"delta.enableDeletionVectors": "true"}
-CASES: dict[str, tuple[dict[str, str], int | None]] = {
-    "deletion vectors, ordinary settings": (VECTORS, None),
-    "no deletion vectors, ordinary settings": ({}, None),
-    "no deletion vectors, settings for little data": ({}, 0),
+CASES: dict[str, tuple[bool, int | None]] = {
+    "deletion vectors, ordinary settings": (True, None),
+    "no deletion vectors, ordinary settings": (False, None),
+    "no deletion vectors, settings for little data": (False, 0),
 }
 
 
-def measure(lake: Lake, name: str, properties: dict[str, str], size: int | None, times: int) -> list[float]:
+def measure(lake: Lake, name: str, vectors: bool, size: int | None, times: int) -> list[float]:
     spark = session.isolated(session.session(lake, "bench"), size)
     path = lake.at(name.replace(" ", "-").replace(",", ""))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
-    delta.TABLE_PROPERTIES |= {"delta.enableDeletionVectors": "false"} | properties
-    make_equal(spark, path, rows, ["id"], {"sequence": 0})
+    make_equal(spark, path, rows, ["id"], {"sequence": 0}, large=vectors)
     seconds = []
     for n in range(times):
         changed = rows.where(F.col("value").between(20 * n, 20 * n + 19)).withColumn("value", F.col("value") + 5_000)
@@ -47,9 +45,9 @@ def main() -> None:
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(str(Path(folder)))
-        measure(lake, "warm-up", {}, None, 3)
-        for name, (properties, size) in CASES.items():
-            seconds = measure(lake, name, properties, size, times)
+        measure(lake, "warm-up", False, None, 3)
+        for name, (vectors, size) in CASES.items():
+            seconds = measure(lake, name, vectors, size, times)
             print(f"{name:<48} first {seconds[0]:5.2f}  median {statistics.median(seconds[1:]):5.2f}")
 
 

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, windows
+from lakehouse import delta, merge, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
 from lakehouse.delta import Head
@@ -30,6 +30,7 @@ from lakehouse.session import SPARK_ERRORS, isolated
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.fields import literal
 
+LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
 _OWN = {1: _CDC, 2: f"{_CDC}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # bronze's own columns, by `scd`
 
@@ -109,7 +110,7 @@ def refresh(
         whole: compare it with the fold of all change sets, whatever its position says.
     """
     if whole and history.accepted:
-        return _heal(spark, lake, name, table, history.accepted, "asked for", rebuild=True)
+        return _heal(spark, lake, name, table, history.accepted, size, "asked for", rebuild=True)
     _add_declared(spark, lake, name, table)
     if is_current(delta.head(spark, lake.bronze(name)), table, history):
         return Applied()
@@ -119,7 +120,7 @@ def refresh(
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
             own = isolated(batch.sparkSession, size)
-            results.append(apply_pending(own, lake, name, table, history))
+            results.append(apply_pending(own, lake, name, table, history, size))
         except Exception as error:
             failures.append(error)
             raise
@@ -133,7 +134,7 @@ def refresh(
         shutil.rmtree(lake.state("bronze", name), ignore_errors=True)
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
-    return results[-1] if results else apply_pending(spark, lake, name, table, history)
+    return results[-1] if results else apply_pending(spark, lake, name, table, history, size)
 
 
 def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
@@ -174,8 +175,11 @@ def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[Data
     query.awaitTermination()
 
 
-def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History) -> Applied:
+def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, size: int) -> Applied:
     """Apply the accepted change sets that bronze has not got yet, in sequence.
+
+    Args:
+        size: of the newest snapshot, in bytes.
 
     Raises:
         InfrastructureError: a change set does not hold the rows that the ledger says.
@@ -190,12 +194,12 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     else:
         progress = head.progress()
         if reason := _why_heal(table, progress, last):
-            return _heal(spark, lake, name, table, accepted, reason)
+            return _heal(spark, lake, name, table, accepted, size, reason)
         at = progress["sequence"] if progress else 0
     done = Applied(at)
     for entry in accepted:
         if (entry.sequence or 0) > at:
-            done = done.then(_apply(spark, lake, name, table, entry, first=at == 0), entry.sequence or 0)
+            done = done.then(_apply(spark, lake, name, table, entry, size, first=at == 0), entry.sequence or 0)
             at = entry.sequence or 0
     return done
 
@@ -211,21 +215,26 @@ def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
     return ""
 
 
-def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, first: bool) -> Written:
+def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, size: int, first: bool) -> Written:
     if not entry.changes and not first:
         return Written()
     changes = change_sets(spark, lake, table, [entry])
     found = changes.count()
     if found != entry.changes:
         raise _lost(lake, entry, found)
+    path, keys, progress = lake.bronze(name), windows.keys(table), _progress(table, entry.sequence or 0)
+    large = size >= LARGE_BYTES
     if table.scd == 2:
         changed = _live(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
         wanted, touched = windows.after(changed, changes, table, schema(table))
-    else:
-        wanted = changes.where(F.col("_cdc_operation") != DELETE).drop(CHANGED)
-        touched = changes.select(*table.keys)
-    progress, few = _progress(table, entry.sequence or 0), entry.changes <= LOCAL_ROWS
-    return make_equal(spark, lake.bronze(name), wanted, windows.keys(table), progress, touched, few)
+        return make_equal(spark, path, wanted, keys, progress, touched, entry.changes <= LOCAL_ROWS, large=large)
+    rows = changes.drop(CHANGED)
+    if not delta.exists(spark, path):
+        return make_equal(spark, path, rows, keys, progress, large=large)
+    # Bronze is where the set began, and so the set is the difference.
+    actions = rows.withColumn(merge.ACTION, F.col("_cdc_operation"))
+    counts = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
+    return merge.apply(spark, path, actions, counts, keys, progress, large)
 
 
 def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
@@ -287,18 +296,26 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
     if table.scd == 2:
         return windows.folded(changes, table, schema(table))
     last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
-    newest = changes.withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
+    newest = changes.withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
     return newest.where(F.col("_cdc_operation") != DELETE).select(*schema(table).names, *CDC_COLUMNS)
 
 
 def _heal(
-    spark: SparkSession, lake: Lake, name: str, table: Table, accepted: list[Entry], reason: str, rebuild: bool = False
+    spark: SparkSession,
+    lake: Lake,
+    name: str,
+    table: Table,
+    accepted: list[Entry],
+    size: int,
+    reason: str,
+    rebuild: bool = False,
 ) -> Applied:
     """Compare bronze with the fold of its change sets and write what differs."""
     path, last = lake.bronze(name), accepted[-1].sequence or 0
     wanted, keys = folded(spark, lake, table, accepted), windows.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
-    written = make_equal(spark, path, wanted, keys, _progress(table, last) | {"healed": reason}, rebuild=rebuild)
+    healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
+    written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)
     if not written.committed:
         delta.record_progress(spark, path, _progress(table, last))
     return Applied().then(written, last, healed=reason)

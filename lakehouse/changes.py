@@ -6,6 +6,7 @@
     change set  the rows to insert, update and delete
 
 Only keys and 128-bit hashes pass the join's shuffle; whole rows are fetched afterwards, for the keys that changed.
+Columns of our own are called `_cdc_...`, as no column of a source may be.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
 
-VERDICT = "_verdict"
+VERDICT = "_cdc_verdict"
 INSERT, UPDATE, DELETE, SAME = "I", "U", "D", "="
 PROTECTED = "protected"  # a row of the key goes to quarantine: bronze keeps what it has
 CONFLICT = "conflict"  # one key, different content, and the policy has no answer
@@ -30,8 +31,8 @@ UNREAD = "unread"  # rows whose key could not be read, as one
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 CHANGED = "_cdc_changed"
 
-_WHOLE = ["_whole_1", "_whole_2"]  # of the row that counts for its key; what fetches it again
-_AFTER = ["_after_1", "_after_2"]  # of what is compared
+_WHOLE = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that counts for its key; what fetches it again
+_AFTER = ["_cdc_after_1", "_cdc_after_2"]  # of what is compared
 _SEEDS = (42, -7046029254386353131)
 
 
@@ -62,26 +63,26 @@ class Counts:
 
 
 def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
-    """One row a key: the keys, VERDICT, `_rows` of the snapshot with that key, `_unreadable` ones among them, and
-    the hashes of the row that counts. Keys and hashes of unchanged single rows are left out: nobody asks for them."""
+    """One row a key: the keys, VERDICT, `_cdc_rows` of the snapshot with that key, `_cdc_unreadable` ones among them,
+    and the hashes of the row that counts. Keys and hashes of unchanged single rows are left out: nobody asks."""
     compared = [c for c in fields.names if c not in table.keys and c not in table.ignore]
-    before = state.select(*table.keys, *_hashes(compared, fields, ["_before_1", "_before_2"]))
+    before = state.select(*table.keys, *_hashes(compared, fields, ["_cdc_before_1", "_cdc_before_2"]))
     # Keys that were read hold no null, and the one group of unread rows must match nothing: plain equality is right.
     both = _by_key(rows, table, fields, compared).join(before, on=list(table.keys), how="full")
-    same = (F.col("_after_1") == F.col("_before_1")) & (F.col("_after_2") == F.col("_before_2"))
+    same = (F.col("_cdc_after_1") == F.col("_cdc_before_1")) & (F.col("_cdc_after_2") == F.col("_cdc_before_2"))
     verdict = (
-        F.when(F.col("_rows").isNull(), DELETE)
+        F.when(F.col("_cdc_rows").isNull(), DELETE)
         .when(F.col(table.keys[0]).isNull(), UNREAD)
-        .when(F.col("_bad") > 0, PROTECTED)
-        .when(F.col("_conflict"), PROTECTED if table.duplicates == "quarantine" else CONFLICT)
-        .when(F.col("_before_1").isNull(), INSERT)
+        .when(F.col("_cdc_bad") > 0, PROTECTED)
+        .when(F.col("_cdc_conflict"), PROTECTED if table.duplicates == "quarantine" else CONFLICT)
+        .when(F.col("_cdc_before_1").isNull(), INSERT)
         .when(same, SAME)
         .otherwise(UPDATE)
     )
     judged = both.select("*", verdict.alias(VERDICT))
-    asked = (F.col(VERDICT) != SAME) | (F.col("_rows") > 1)
+    asked = (F.col(VERDICT) != SAME) | (F.col("_cdc_rows") > 1)
     asked_for = [F.when(asked, F.col(c)).alias(c) for c in [*table.keys, *_WHOLE]]
-    return judged.select(VERDICT, F.coalesce("_rows", F.lit(0)).alias("_rows"), "_unreadable", *asked_for)
+    return judged.select(VERDICT, F.coalesce("_cdc_rows", F.lit(0)).alias("_cdc_rows"), "_cdc_unreadable", *asked_for)
 
 
 def _by_key(rows: DataFrame, table: Table, fields: T.StructType, compared: list[str]) -> DataFrame:
@@ -89,44 +90,44 @@ def _by_key(rows: DataFrame, table: Table, fields: T.StructType, compared: list[
     content = [c for c in fields.names if c not in table.keys]
     narrow = rows.select(
         *[F.when(F.col(KEY) == "read", F.col(k)).alias(k) for k in table.keys],
-        (F.col(KEY) == "unreadable").alias("_lost"),
-        (F.size(PROBLEMS) == 0).alias("_good"),
-        *([F.col(table.updated_at).alias("_at")] if table.updated_at else []),
+        (F.col(KEY) == "unreadable").alias("_cdc_lost"),
+        (F.size(PROBLEMS) == 0).alias("_cdc_good"),
+        *([F.col(table.updated_at).alias("_cdc_at")] if table.updated_at else []),
         *_hashes(content, fields, _WHOLE),
         *_hashes(compared, fields, _AFTER),
     )
     choice, conflict = _latest() if table.duplicates == "latest" else _only()
     grouped = narrow.groupBy(*table.keys).agg(
-        F.count("*").alias("_rows"),
-        F.count_if("_lost").alias("_unreadable"),
-        F.count_if(~F.col("_good")).alias("_bad"),
+        F.count("*").alias("_cdc_rows"),
+        F.count_if("_cdc_lost").alias("_cdc_unreadable"),
+        F.count_if(~F.col("_cdc_good")).alias("_cdc_bad"),
         *choice,
     )
-    return grouped.select("*", F.coalesce(conflict, F.lit(False)).alias("_conflict"))
+    return grouped.select("*", F.coalesce(conflict, F.lit(False)).alias("_cdc_conflict"))
 
 
 def _only() -> tuple[list[Column], Column]:
     """All good rows of a key must be the same one. Scalar extremes, because those aggregate in place."""
-    good = F.col("_good")
+    good = F.col("_cdc_good")
     top = [F.max(F.when(good, F.col(c))).alias(c) for c in [*_WHOLE, *_AFTER]]
-    low = [F.min(F.when(good, F.col(c))).alias(f"_low{c}") for c in _WHOLE]
+    low = [F.min(F.when(good, F.col(c))).alias(f"_cdc_low{c}") for c in _WHOLE]
     return [*top, *low], _differ()
 
 
 def _latest() -> tuple[list[Column], Column]:
     """The good row with the greatest `updated_at` counts; two different ones there are a conflict."""
-    good = F.col("_good")
-    top = F.max(F.when(good, F.struct("_at", *_WHOLE, *_AFTER)))
+    good = F.col("_cdc_good")
+    top = F.max(F.when(good, F.struct("_cdc_at", *_WHOLE, *_AFTER)))
     # Complemented hashes sort the other way round, so this is the least of the rows at the same greatest time.
-    low = F.max(F.when(good, F.struct("_at", *[F.bitwise_not(F.col(c)).alias(c) for c in _WHOLE])))
+    low = F.max(F.when(good, F.struct("_cdc_at", *[F.bitwise_not(F.col(c)).alias(c) for c in _WHOLE])))
     chosen = [top[c].alias(c) for c in [*_WHOLE, *_AFTER]]
-    opposite = [F.bitwise_not(low[c]).alias(f"_low{c}") for c in _WHOLE]
+    opposite = [F.bitwise_not(low[c]).alias(f"_cdc_low{c}") for c in _WHOLE]
     return [*chosen, *opposite], _differ()
 
 
 def _differ() -> Column:
     """Whether the greatest and the least of a key's rows are two."""
-    return reduce(Column.__or__, [F.col(c) != F.col(f"_low{c}") for c in _WHOLE])
+    return reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _WHOLE])
 
 
 def _hashes(columns: list[str], fields: T.StructType, names: list[str]) -> list[Column]:
@@ -148,7 +149,7 @@ def _normal(value: Column, kind: T.DataType) -> Column:
 
 def counted(verdicts: DataFrame) -> DataFrame:
     """The one row of `Counts`."""
-    verdict, rows = F.col(VERDICT), F.col("_rows")
+    verdict, rows = F.col(VERDICT), F.col("_cdc_rows")
 
     def keys(kind: str) -> Column:
         return F.count_if(verdict == kind)
@@ -165,7 +166,7 @@ def counted(verdicts: DataFrame) -> DataFrame:
         total(rows, UNREAD, PROTECTED).alias("quarantined"),
         total(rows - 1, INSERT, UPDATE, SAME).alias("duplicates"),
         keys(CONFLICT).alias("conflicts"),
-        F.coalesce(F.sum("_unreadable"), F.lit(0)).alias("unreadable_keys"),
+        F.coalesce(F.sum("_cdc_unreadable"), F.lit(0)).alias("unreadable_keys"),
     )
 
 
@@ -181,7 +182,7 @@ def change_set(
 ) -> DataFrame:
     """The rows to insert, update (as they are now) and delete (as they were), with their `_cdc_*` columns."""
     after = _fetched(rows, verdicts, counts, table, fields)
-    before = state.select(*table.keys, *[F.col(c).alias(f"_before_{c}") for c in fields.names])
+    before = state.select(*table.keys, *[F.col(c).alias(f"_cdc_before_{c}") for c in fields.names])
     if counts.updated:
         after = after.join(before, on=list(table.keys), how="left")
         changed = _changed(table, fields)
@@ -217,7 +218,9 @@ def _changed(table: Table, fields: T.StructType) -> Column:
     """The names of the columns that differ; null for an insert."""
     content = [c for c in fields.names if c not in table.keys]
     differing = [
-        F.when(~_normal(F.col(c), fields[c].dataType).eqNullSafe(_normal(F.col(f"_before_{c}"), fields[c].dataType)), c)
+        F.when(
+            ~_normal(F.col(c), fields[c].dataType).eqNullSafe(_normal(F.col(f"_cdc_before_{c}"), fields[c].dataType)), c
+        )
         for c in content
     ]
     return F.when(F.col(VERDICT) == UPDATE, F.array_compact(F.array(*differing)))
@@ -232,7 +235,7 @@ def quarantined(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame
 
     The good rows of a protected key go with the bad one, or with those they contradict.
     """
-    protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys, F.lit(True).alias("_protected"))
+    protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys, F.lit(True).alias("_cdc_protected"))
     first = F.get(PROBLEMS, F.lit(0))
     bad = rows.where(F.size(PROBLEMS) > 0).select(
         F.col(RECEIVED).alias("row"),
@@ -258,7 +261,7 @@ def _sentence(problem: Column) -> Column:
 
 def unsettled(verdicts: DataFrame, table: Table) -> DataFrame:
     """Keys that stand on several rows of the snapshot, or on one that is not taken."""
-    kept = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_rows") > 1) & (F.col(VERDICT) != UNREAD))
+    kept = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREAD))
     return verdicts.where(kept).select(*table.keys)
 
 

@@ -26,9 +26,14 @@ HARMLESS = frozenset(
     | {"ADD CONSTRAINT", "DROP CONSTRAINT", "DOMAIN METADATA", "ROW TRACKING BACKFILL"}
 )
 
-# Deletion vectors double the time of a small MERGE (docs/decisions/0004-local-session.md) and spare rewriting
-# large files; a table starts without them.
-TABLE_PROPERTIES = {"delta.enableChangeDataFeed": "true", "delta.enableDeletionVectors": "false"}
+# Deletion vectors double the time of a small MERGE (docs/decisions/0004-local-session.md), and spare a large table
+# the rewriting of every file that holds a changed row.
+_VECTORS = "delta.enableDeletionVectors"
+
+
+def properties(large: bool) -> dict[str, str]:
+    """What a table of ours is created with."""
+    return {"delta.enableChangeDataFeed": "true", _VECTORS: str(large).lower()}
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,13 @@ def record_progress(spark: SparkSession, path: str, progress: dict[str, Any]) ->
     """Record `progress` where no row had to change: a commit of metadata alone."""
     with committing(spark, progress):
         spark.sql(f"ALTER TABLE {name(path)} SET TBLPROPERTIES ('{_PROGRESS}' = 'see userMetadata')")
+
+
+def prepare_for_large(spark: SparkSession, path: str) -> None:
+    """Let a table that has grown mark its deleted rows instead of rewriting files."""
+    now = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0].properties
+    if now.get(_VECTORS) != "true":
+        spark.sql(f"ALTER TABLE {name(path)} SET TBLPROPERTIES ('{_VECTORS}' = 'true')")
 
 
 def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:

@@ -189,7 +189,7 @@ def decide(work: Work, landed: Landed, guard: Guard | None, compare: Compare) ->
 
 def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
-    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history)
+    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
     state = bronze.current(work.spark, work.lake, work.name, work.table)
     known = Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
     with compared(work, landed, state, not_yet_delivered(work), known) as found:

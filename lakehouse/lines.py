@@ -35,7 +35,7 @@ from lakehouse.snapshot.csv_lines import Layout
 from lakehouse.snapshot.fields import Read, literal
 
 LEAST_BYTES = SMALL_BYTES  # below, everything is read anew: it takes no longer
-_TEXT, _HASH = "_line", ["_line_1", "_line_2"]
+_TEXT, _HASH = "_cdc_line", ["_cdc_line_1", "_cdc_line_2"]
 _NEW, _GONE = f"{_TEXT} IS NOT NULL", f"{_TEXT} IS NULL"
 _SEEDS = (42, -7046029254386353131)
 _STAMP = "known.json"
@@ -190,12 +190,12 @@ class Lines:
 
     def _unmatched(self, landed: Landed, known: Known) -> tuple[DataFrame, int, int]:
         """Lines that are not known, and known ones that are gone; the pairs that were found, and how many are gone."""
-        there = self._known_lines(known).withColumn("_known", F.lit(True))
+        there = self._known_lines(known).withColumn("_cdc_known", F.lit(True))
         # Hashing one side in memory spares sorting both.
         both = self._hashed(landed).join(there.hint("shuffle_hash"), on=_HASH, how="full")
-        is_known, seen = F.col("_known").isNotNull(), Observation()
+        is_known, seen = F.col("_cdc_known").isNotNull(), Observation()
         counted = both.observe(seen, F.count_if(F.expr(_NEW) & is_known).alias("pairs"))
-        lines = counted.where(F.expr(_GONE) | ~is_known).drop("_known").persist(StorageLevel.MEMORY_AND_DISK)
+        lines = counted.where(F.expr(_GONE) | ~is_known).drop("_cdc_known").persist(StorageLevel.MEMORY_AND_DISK)
         gone = lines.where(_GONE).count()
         return lines, int(seen.get["pairs"]), gone
 

@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 from lakehouse import delta
 from lakehouse.errors import ConfigError
 
-_ACTION = "_action"
+ACTION = "_cdc_action"
 LOCAL_ROWS = 5_000  # up to here a difference is held by the driver: MERGE plans and reads it in a third of the time
 
 
@@ -43,6 +43,7 @@ def make_equal(
     touched: DataFrame | None = None,
     few: bool = False,
     rebuild: bool = False,
+    large: bool = False,
 ) -> Written:
     """Make the table at `target` hold `wanted`, in at most one commit that carries `progress`.
 
@@ -52,15 +53,16 @@ def make_equal(
         touched: the keys to be made equal; a touched key without a wanted row is deleted. None: the whole table.
         few: the difference is thought to be small, so the driver may ask for its rows at once.
         rebuild: replace a table whose columns no longer fit, instead of refusing.
+        large: the table is one whose files should not be rewritten for a few rows.
 
     Raises:
         ConfigError: a column has another type than the table's, or is gone.
     """
     if not delta.exists(spark, target):
-        return _create(spark, target, wanted, progress, "error")
+        return _create(spark, target, wanted, progress, "error", large)
     if misfits := _misfits(spark, target, wanted):
         if rebuild:
-            return _create(spark, target, wanted, progress, "overwrite")
+            return _create(spark, target, wanted, progress, "overwrite", large)
         raise ConfigError(
             f"the columns of {target} changed: {'; '.join(misfits)}",
             expected="the same columns, or new ones added",
@@ -68,36 +70,63 @@ def make_equal(
             next_step="run the same stage for it again, with --full-refresh",
         )
     add_columns(spark, target, wanted.schema)
+    if large:
+        delta.prepare_for_large(spark, target)
     current = delta.read(spark, target).select(*wanted.columns)
     if touched is not None:
         current = current.alias("c").join(touched.alias("t"), on=_same_keys("c", "t", keys), how="left_semi")
     actions = difference(current, wanted, keys)
     if few and (rows := actions.limit(LOCAL_ROWS + 1).toArrow()).num_rows <= LOCAL_ROWS:
-        counted = Counter(rows.column(_ACTION).to_pylist())
+        counted = Counter(rows.column(ACTION).to_pylist())
         return _apply(spark, target, spark.createDataFrame(rows, actions.schema), counted, keys, progress, "none")
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        counted = Counter({row[_ACTION]: row["count"] for row in actions.groupBy(_ACTION).count().collect()})
+        counted = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
         return _apply(spark, target, actions, counted, keys, progress, "auto")
     finally:
         actions.unpersist()
 
 
+def apply(
+    spark: SparkSession,
+    target: str,
+    changes: DataFrame,
+    operations: dict[str, int],
+    keys: list[str],
+    progress: dict[str, Any],
+    large: bool = False,
+) -> Written:
+    """Write what is known to be a difference from the table at `target`: nothing is compared again.
+
+    Args:
+        changes: rows that read the same each time, with their operation (I, U or D) in the column `_cdc_action`.
+        operations: how many of each there are.
+    """
+    add_columns(spark, target, T.StructType([f for f in changes.schema if f.name != ACTION]))
+    if large:
+        delta.prepare_for_large(spark, target)
+    if sum(operations.values()) <= LOCAL_ROWS:
+        changes = spark.createDataFrame(changes.toArrow(), changes.schema)
+    return _apply(spark, target, changes, Counter(operations), keys, progress, "none")
+
+
 def difference(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
-    """The rows of `wanted`, with `_action` I, U or D, that make `current` equal to it; D rows carry their keys."""
+    """The rows of `wanted`, with `_cdc_action` I, U or D, that make `current` equal to it; D rows carry their keys."""
     columns = wanted.columns
-    here = current.select(F.lit(True).alias("_here"), F.struct(*columns).alias("c"))
-    there = wanted.select(F.lit(True).alias("_there"), F.struct(*columns).alias("w"))
+    here = current.select(F.lit(True).alias("_cdc_here"), F.struct(*columns).alias("c"))
+    there = wanted.select(F.lit(True).alias("_cdc_there"), F.struct(*columns).alias("w"))
     both = here.join(there, on=_same_keys("c", "w", keys), how="full")
     values = [c for c in columns if c not in keys]
     differ = reduce(Column.__or__, [~F.col(f"c.`{c}`").eqNullSafe(F.col(f"w.`{c}`")) for c in values], F.lit(False))
-    action = F.when(F.col("_here").isNull(), "I").when(F.col("_there").isNull(), "D").when(differ, "U")
+    action = F.when(F.col("_cdc_here").isNull(), "I").when(F.col("_cdc_there").isNull(), "D").when(differ, "U")
     picked = [F.coalesce(f"w.`{c}`", f"c.`{c}`").alias(c) if c in keys else F.col(f"w.`{c}`").alias(c) for c in columns]
-    return both.select(action.alias(_ACTION), *picked).where(F.col(_ACTION).isNotNull())
+    return both.select(action.alias(ACTION), *picked).where(F.col(ACTION).isNotNull())
 
 
-def _create(spark: SparkSession, target: str, wanted: DataFrame, progress: dict[str, Any], mode: str) -> Written:
-    writer = wanted.write.format("delta").options(**delta.TABLE_PROPERTIES).mode(mode)
+def _create(
+    spark: SparkSession, target: str, wanted: DataFrame, progress: dict[str, Any], mode: str, large: bool
+) -> Written:
+    writer = wanted.write.format("delta").options(**delta.properties(large)).mode(mode)
     with delta.committing(spark, progress):
         (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(target)
     return Written(inserted=delta.read(spark, target).count(), committed=True)
@@ -116,16 +145,16 @@ def _apply(
         return Written()
     # MERGE reads its source twice: rows held by the driver are the same each time, a plan has to be written down.
     spark.conf.set("spark.databricks.delta.merge.materializeSource", materialize)
-    columns = [c for c in actions.columns if c != _ACTION]
+    columns = [c for c in actions.columns if c != ACTION]
     assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
     with delta.committing(spark, progress):
         (
             DeltaTable.forPath(spark, target)
             .alias("t")
             .merge(actions.alias("s"), _same_keys("t", "s", keys))
-            .whenMatchedDelete(f"s.{_ACTION} = 'D'")
-            .whenMatchedUpdate(f"s.{_ACTION} = 'U'", assigned)
-            .whenNotMatchedInsert(f"s.{_ACTION} = 'I'", assigned)
+            .whenMatchedDelete(f"s.{ACTION} = 'D'")
+            .whenMatchedUpdate(f"s.{ACTION} <> 'D'", assigned)
+            .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", assigned)
             .execute()
         )
     return Written(counted["I"], counted["U"], counted["D"], committed=True)

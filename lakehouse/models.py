@@ -174,8 +174,8 @@ def _row_wise(
     keys, input_keys = list(model.plan.keys), model.input_keys[relation]
     old = images.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
     newest = Window.partitionBy(*input_keys).orderBy(F.desc("_commit_version"))
-    last = images.where("_change_type <> 'update_preimage'").withColumn("_rank", F.row_number().over(newest))
-    now = last.where("_rank = 1 AND _change_type <> 'delete'").drop("_rank", *_IMAGE_COLUMNS)
+    last = images.where("_change_type <> 'update_preimage'").withColumn("_cdc_rank", F.row_number().over(newest))
+    now = last.where("_cdc_rank = 1 AND _change_type <> 'delete'").drop("_cdc_rank", *_IMAGE_COLUMNS)
     rows_now = select(spark, model, {relation: now})
     rows_then = select(spark, model, {relation: old})
     touched = rows_then.select(*keys).unionByName(rows_now.select(*keys)).distinct()

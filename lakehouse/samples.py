@@ -97,15 +97,15 @@ def _samples(work: Work, found: Compared, changed: DataFrame, most: int) -> dict
 
 def _updates(rows: DataFrame, state: DataFrame, keys: list[str], names: list[str]) -> list[dict[str, Any]]:
     """Each row's key, and the columns that differ: as they were and as they would be."""
-    before = state.select(*keys, F.struct(*names).alias("_before"))
-    after = rows.select(*keys, F.struct(*keys).alias("_key"), F.struct(*names).alias("_after"), CHANGED)
+    before = state.select(*keys, F.struct(*names).alias("_cdc_before"))
+    after = rows.select(*keys, F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED)
     both = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)
     return [
         {
-            "key": row["_key"],
-            "changed": {c: {"before": row["_before"][c], "after": row["_after"][c]} for c in row[CHANGED]},
+            "key": row["_cdc_key"],
+            "changed": {c: {"before": row["_cdc_before"][c], "after": row["_cdc_after"][c]} for c in row[CHANGED]},
         }
-        for row in plain_rows(both.select("_key", "_before", "_after", CHANGED))
+        for row in plain_rows(both.select("_cdc_key", "_cdc_before", "_cdc_after", CHANGED))
     ]
 
 

@@ -78,17 +78,17 @@ def folded(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
     """The whole history, from all change sets at once."""
     in_order = Window.partitionBy(*table.keys).orderBy("_cdc_sequence")
     deletes = F.col("_cdc_operation") == DELETE
-    numbered = changes.withColumn("_bound", _opens(table, fields) | deletes).withColumn(
-        "_window", F.count_if("_bound").over(in_order)
+    numbered = changes.withColumn("_cdc_bound", _opens(table, fields) | deletes).withColumn(
+        "_cdc_window", F.count_if("_cdc_bound").over(in_order)
     )
     opener = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the one that bounds it: the first
-    values = [F.max_by(F.struct(*fields.names), "_cdc_sequence").alias("_values")]
-    each = numbered.groupBy(*table.keys, "_window").agg(*values, *opener)
-    ends = F.lead("_cdc_timestamp").over(Window.partitionBy(*table.keys).orderBy("_window"))
+    values = [F.max_by(F.struct(*fields.names), "_cdc_sequence").alias("_cdc_values")]
+    each = numbered.groupBy(*table.keys, "_cdc_window").agg(*values, *opener)
+    ends = F.lead("_cdc_timestamp").over(Window.partitionBy(*table.keys).orderBy("_cdc_window"))
     has_length = ~F.col("_cdc_timestamp").eqNullSafe(F.col(END))
     spans = each.withColumn(END, ends).where((F.col("_cdc_operation") != DELETE) & has_length)
     return spans.select(
-        *[F.col(f"_values.`{name}`") for name in fields.names],
+        *[F.col(f"_cdc_values.`{name}`") for name in fields.names],
         *CDC_COLUMNS,
         F.col("_cdc_timestamp").alias(START),
         END,

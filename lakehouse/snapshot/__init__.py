@@ -24,9 +24,9 @@ from lakehouse.snapshot import csv_files, json_files, parquet_files
 from lakehouse.snapshot.fields import Field, Fields, Read
 
 # What a row carries beside the declared columns.
-PROBLEMS = "_problems"  # array<struct<column, value, reason>>: empty for a good row
-RECEIVED = "_received"  # the row as received, a JSON object by the file's own names
-KEY = "_key"  # read | null | unreadable: only a key that was read can be matched or protected
+PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
+RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names
+KEY = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
 _PROBLEM = "struct<column: string, value: string, reason: string>"
 # Parts of the conditions by which Spark says that it is the file which cannot be read.

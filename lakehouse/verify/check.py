@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
 _EXAMPLES = 3
-_BALANCE, _FOUND = "_balance", "_found"
+_BALANCE, _FOUND = "_cdc_balance", "_cdc_found"
 
 # What Spark and Delta say where files or log entries are no longer there (retention took them, or somebody did),
 # or are of a time before the table was replaced by one with other columns.

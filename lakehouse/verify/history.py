@@ -35,13 +35,15 @@ def _follow(claim: Claim, subject: Subject, history: DataFrame) -> Check:
     start, end = F.col("__START_AT"), F.col("__END_AT")
     following = F.lead(start).over(Window.partitionBy(*keys).orderBy(start))
     wrong = start.isNull() | (end <= start) | (following < end) | (end.isNull() & following.isNotNull())
-    judged = history.select(*keys, start, end, F.coalesce(wrong, F.lit(False)).alias("_wrong"))
+    judged = history.select(*keys, start, end, F.coalesce(wrong, F.lit(False)).alias("_cdc_wrong"))
     total, still_open, faults = judged.agg(
-        F.count("*"), F.count_if(end.isNull()), F.count_if(F.col("_wrong"))
+        F.count("*"), F.count_if(end.isNull()), F.count_if(F.col("_cdc_wrong"))
     ).collect()[0]
     if not faults:
         return claim.holds(f"{total:,} windows, {still_open:,} open")
-    shown = judged.where("_wrong").select(as_json([*subject.table.keys, "__START_AT", "__END_AT"])).limit(3).collect()
+    shown = (
+        judged.where("_cdc_wrong").select(as_json([*subject.table.keys, "__START_AT", "__END_AT"])).limit(3).collect()
+    )
     return claim.failed(f"{faults:,} windows: {'; '.join(row[0] for row in shown)}")
 
 
@@ -49,7 +51,7 @@ def _as_told(claim: Claim, subject: Subject, history: DataFrame) -> Check:
     """After each change the one window at its time has the values of the columns whose history is kept, or, after a
     delete, there is none. And every window begins with a change that opens one."""
     last = Window.partitionBy(*map(quoted, subject.table.keys), "_cdc_timestamp").orderBy(F.desc("_cdc_sequence"))
-    changes = change_sets(subject).withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
+    changes = change_sets(subject).withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
     covers = (F.col("w.__START_AT") <= F.col("c._cdc_timestamp")) & F.coalesce(
         F.col("w.__END_AT") > F.col("c._cdc_timestamp"), F.lit(True)
     )
@@ -57,16 +59,16 @@ def _as_told(claim: Claim, subject: Subject, history: DataFrame) -> Check:
     there, deleted = F.col("w.__START_AT").isNotNull(), F.col("c._cdc_operation") == "D"
     differ = [~F.col(f"c.`{n}`").eqNullSafe(F.col(f"w.`{n}`")) for n in _kept(subject)]
     wrong = F.when(deleted, there).otherwise(~there | reduce(Column.__or__, differ, F.lit(False)))
-    stated = both.select(F.col("c.*"), wrong.alias("_wrong"))
+    stated = both.select(F.col("c.*"), wrong.alias("_cdc_wrong"))
     opened = history.join(
         changes.where(_opens(subject)).select(*subject.table.keys, F.col("_cdc_timestamp").alias("__START_AT")),
         on=[*subject.table.keys, "__START_AT"],
         how="left_anti",
     )
-    total, faults, unfounded = *stated.agg(F.count("*"), F.count_if("_wrong")).collect()[0], opened.count()
+    total, faults, unfounded = *stated.agg(F.count("*"), F.count_if("_cdc_wrong")).collect()[0], opened.count()
     if not faults and not unfounded:
         return claim.holds(f"{total:,} changes")
-    shown = stated.where("_wrong").select(as_json([*subject.table.keys, "_cdc_timestamp"])).limit(3).collect()
+    shown = stated.where("_cdc_wrong").select(as_json([*subject.table.keys, "_cdc_timestamp"])).limit(3).collect()
     told = "; ".join(row[0] for row in shown)
     return claim.failed(f"{faults:,} changes are not shown: {told}; {unfounded:,} windows begin without a change")
 

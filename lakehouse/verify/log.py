@@ -182,9 +182,9 @@ def nothing_rewritten(
         images = _images(spark, path, start, head).where(F.col("_commit_version").isin(versions))
         row = [F.col("_commit_version"), *map(quoted, columns)]
         is_old = delta.is_old_image()
-        grouped = images.groupBy(*row).agg(F.count_if(is_old).alias("_old"), F.count_if(~is_old).alias("_new"))
-        equal = (F.col("_old") > 0) & (F.col("_new") > 0)
-        changed, rewritten = grouped.agg(F.sum("_new"), F.count_if(equal)).collect()[0]
+        grouped = images.groupBy(*row).agg(F.count_if(is_old).alias("_cdc_old"), F.count_if(~is_old).alias("_cdc_new"))
+        equal = (F.col("_cdc_old") > 0) & (F.col("_cdc_new") > 0)
+        changed, rewritten = grouped.agg(F.sum("_cdc_new"), F.count_if(equal)).collect()[0]
         if not rewritten:
             return claim.holds(f"{changed or 0:,} rows written since version {start}")
         examples = grouped.where(equal).select("_commit_version", as_json(columns)).limit(3).collect()

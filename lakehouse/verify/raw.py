@@ -91,7 +91,7 @@ def _one_a_key(table: Table, rows: DataFrame) -> DataFrame:
     if table.duplicates != "latest" or table.updated_at is None:
         return rows.distinct()
     newest = F.max(F.struct(quoted(table.updated_at), F.struct(*map(quoted, rows.columns)).alias("row")))
-    return rows.groupBy(*map(quoted, table.keys)).agg(newest.alias("_newest")).select("_newest.row.*")
+    return rows.groupBy(*map(quoted, table.keys)).agg(newest.alias("_cdc_newest")).select("_cdc_newest.row.*")
 
 
 def _completed(rows: DataFrame, bronze: DataFrame, subject: Subject) -> DataFrame:
@@ -109,7 +109,7 @@ def _refused_keys(subject: Subject) -> DataFrame:
     """The keys of the rows that the last accepted snapshot left in quarantine, and whether the key was read."""
     spark, path, keys = subject.spark, subject.lake.quarantine(subject.name), subject.table.keys
     if not delta.exists(spark, path):
-        nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_read", T.BooleanType())
+        nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_cdc_read", T.BooleanType())
         return spark.createDataFrame([], nothing)
     last = F.lit(subject.last.sequence)
     rows = delta.read(spark, path).where(F.col("stage") == "ingest")
@@ -118,12 +118,12 @@ def _refused_keys(subject: Subject) -> DataFrame:
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
     values = [from_text(subject, subject.fields[k], F.try_element_at(texts, F.lit(k.lower()))) for k in keys]
     # A record of the wrong length names no column: what seems to be its key may be anything.
-    read = rows.select(*values, F.col("column").isNotNull().alias("_read"))
-    return read.where(_all_there(keys)).groupBy(*map(quoted, keys)).agg(F.bool_or("_read").alias("_read"))
+    read = rows.select(*values, F.col("column").isNotNull().alias("_cdc_read"))
+    return read.where(_all_there(keys)).groupBy(*map(quoted, keys)).agg(F.bool_or("_cdc_read").alias("_cdc_read"))
 
 
 def _protected(refused: DataFrame) -> DataFrame:
-    return refused.where("_read").drop("_read")
+    return refused.where("_cdc_read").drop("_cdc_read")
 
 
 def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, protected: DataFrame) -> Check:
@@ -134,8 +134,8 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
         changes = change_sets(subject)
         # An open window's `_cdc_*` are of the change that opened it, which need not be the last one.
         told = [c for c in bronze.columns if subject.table.scd == 1 or c in subject.fields.names]
-        newest = F.max_by(F.struct(*map(quoted, changes.columns)), "_cdc_sequence").alias("_newest")
-        folded = changes.groupBy(*map(quoted, keys)).agg(newest).select("_newest.*")
+        newest = F.max_by(F.struct(*map(quoted, changes.columns)), "_cdc_sequence").alias("_cdc_newest")
+        folded = changes.groupBy(*map(quoted, keys)).agg(newest).select("_cdc_newest.*")
         wanted, found = (
             side.join(protected, on=keys, how="left_semi").select(*map(quoted, told))
             for side in (folded.where("_cdc_operation <> 'D'"), bronze)

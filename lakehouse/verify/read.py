@@ -19,7 +19,7 @@ from lakehouse.ledger import Entry
 from lakehouse.snapshot.fields import literal
 from lakehouse.verify.check import quoted
 
-UNTAKEN = "_untaken"  # the record, where the reader cannot take it as the schema says
+UNTAKEN = "_cdc_untaken"  # the record, where the reader cannot take it as the schema says
 _EMPTY = secrets.token_hex(16)  # what the reader puts for "", so that a blank stays null; no file can know it
 _DEFAULTS = {"header": "true", "sep": ",", "quote": '"', "encoding": "UTF-8"}  # the contract's defaults
 _OURS = ("locale", "dateformat", "timestampformat", "timestampntzformat")

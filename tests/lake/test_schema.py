@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import Project, Result
+from helpers import ITEMS, Project, Result, counts
 from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -76,3 +76,20 @@ def test_another_type_or_a_removed_column_is_refused_until_the_table_is_rebuilt(
     assert shop.run().code == 0
     assert shop.rows("bronze/items")[0] == expected
     assert len(shop.rows("silver/items")) == 3
+
+
+def test_a_column_may_be_called_like_anything_of_ours_that_is_not_reserved(tmp_path: Path) -> None:
+    """Fivetran calls columns _line, MongoDB _id; our own are under `_cdc_`."""
+    names = ["_key", "_line", "_rank", "_rows", "_at", "_action", "_here", "_before_x", "c", "t", "w", "row", "value"]
+    names += ["o", "s", "_window", "count", "table", "sequence", "reason", "_problems", "_received", "_wrong"]
+    schema = ", ".join(f"`{name}` STRING" for name in names)
+    for scd in (1, 2):
+        project = Project(tmp_path / str(scd), {"items": {**ITEMS, "schema": schema, "keys": names[:2], "scd": scd}})
+        for day, values in enumerate(["a", "b"], start=1):
+            rows = [["k", str(n), *[f"{values}{n}"] * (len(names) - 2)] for n in range(3)]
+            rows[0][2:] = ["same"] * (len(names) - 2)
+            project.snapshot(f"2025010{day}_000000", items="\n".join([",".join(names), *map(",".join, rows)]) + "\n")
+        assert project.run().code == 0
+        assert counts(project.ledger()[-1]) == {"rows_read": 3, "updated": 2, "unchanged": 1}
+        assert len(project.rows("bronze/items")) == (3 if scd == 1 else 5)
+        assert project("verify").code == 0
