@@ -74,7 +74,7 @@ def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discre
 def _of_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
     yield from options.discrepancies(given, file_format)
     first: dict[str, str] = {}
-    for name in given:
+    for name in map(str, given):
         meant = options.ALIASES.get(name.lower(), name.lower())
         if meant in first:
             yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{first[meant]}"')

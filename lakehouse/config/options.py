@@ -51,7 +51,8 @@ _FORMS = {
         ["header", "ignoreleadingwhitespace", "ignoretrailingwhitespace"], ("(?i)true|false", "expected true or false")
     ),
     **dict.fromkeys(["sep", "delimiter"], (r"[^\r\n]|\\t", r"expected one character, or \t")),
-    **dict.fromkeys(["quote", "escape"], (r"[^\r\n]?", "expected one character, or none")),
+    "quote": (r"[^\r\n]?", "expected one character, or none"),
+    "escape": (r"[^\r\n]", "expected one character"),
     "maxcolumns": ("[1-9][0-9]*", "expected a whole number above 0"),
     "maxcharspercolumn": ("-1|[1-9][0-9]*", "expected a whole number above 0, or -1 for no limit"),
 }
@@ -93,6 +94,9 @@ def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Disc
             yield Discrepancy(loc, STRUCTURE, f"no option of {file_format} files{near}")
         elif isinstance(written, str) and (expected := _expected(low, written)):
             yield Discrepancy(loc, VALUE, expected)
+    signs = {ALIASES.get(str(name).lower(), str(name).lower()): value for name, value in options.items()}
+    if signs.get("sep", ",") == signs.get("quote", '"'):
+        yield Discrepancy(("options",), STRUCTURE, "sep and quote are the same sign")
 
 
 def _expected(name: str, value: str) -> str | None:

@@ -1,7 +1,10 @@
 """Reading a landed snapshot by the declared schema, and saying what in it cannot be read.
 
-    csv.py, json.py, parquet.py   a file as fields: each declared column as text, or as the file types it
-    convert.py                    text to a declared type, exactly or not at all
+    plain.py, archives.py         the files as received, as files that can be read: unpacked, with one kind of line end
+    csv_files.py, json_files.py, parquet_files.py
+                                  a file as fields: each declared column as text, or as the file types it
+    convert.py, numbers.py, dates.py
+                                  text to a declared type, exactly or not at all
     here                          fields to rows, with what is wrong with each and whether its key can be trusted
 
 A reader that converts by itself drops, shifts, rounds or nulls in silence; none is let to.

@@ -6,6 +6,7 @@ looked into.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import zipfile
@@ -27,7 +28,8 @@ _LONGEST_NAME = 200  # bytes, of one part of a path
 
 _OTHERS = (".bz2", ".xz", ".zst", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz")
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
+# What the two libraries raise at damage; a zip's own list can be damaged so that it asks for anything.
+_DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, ValueError)
 
 
 def is_packed(name: str) -> bool:
@@ -47,7 +49,9 @@ def unpack(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[Lande
             raise _refused(file.name, packed, "is packed in a way that is not read here")
         take = _from_zip if file.name.lower().endswith(".zip") else _from_gzip
         yield from take(packed, file, folder)
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # a full disk is no fault of the file; a place before its beginning is
         raise _refused(file.name, packed, f"is cut short or damaged: {str(error) or type(error).__name__}") from error
 
 

@@ -48,7 +48,9 @@ def fields(
         value, reason = convert(text, field.dataType, zone, table.options)
         if not (dialect.is_utf8 and file.is_utf8):
             broken = text.contains(_REPLACEMENT)
-            reason = F.coalesce(F.when(broken, F.lit("bytes that are not valid in the file's encoding")), reason)
+            reason = F.coalesce(
+                F.when(broken, F.lit("NUL, or bytes that are not valid in the file's encoding")), reason
+            )
         columns[field.name] = Field(text, value, reason)
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
     named = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lakehouse.config.options import ALIASES, charset
 from lakehouse.errors import DataRefused
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
 _CHUNK = 1 << 20
+
+
+class Misread(NamedTuple):
+    """What Spark's parser reads wrong where records may span lines, or where there is no quote.
+
+    Attributes:
+        has_nul: it drops NUL inside quotes, and without a quote takes NUL for one.
+        mixes_line_ends: it settles for one kind, and leaves the CR of the others in the last column.
+    """
+
+    has_nul: bool
+    mixes_line_ends: bool
 
 
 @dataclass(frozen=True)
@@ -58,40 +70,46 @@ class Dialect:
         with self._open(path) as file:
             return file.readline().rstrip("\r\n")
 
+    def may_be_misread(self, file: LandedFile) -> bool:
+        """Whether `look` has to be asked."""
+        return self.may_span_lines(file) or not self.options["quote"]
+
     def line_end(self, path: Path) -> str:
         """How lines end, judged by the first one; LF where there is but one line."""
         with self._open(path) as file:
             first = file.readline()
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
-    def mixes_line_ends(self, path: Path) -> bool:
-        """Whether a file has line ends of several kinds, be it inside quotes."""
+    def look(self, path: Path) -> Misread:
+        """What there is in a file that Spark's parser would read wrong in silence."""
         with path.open("rb") as raw:
-            if not any(b"\r" in chunk for chunk in iter(lambda: raw.read(_CHUNK), b"")):
-                return False
+            if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK), b"")):
+                return Misread(has_nul=False, mixes_line_ends=False)
+        has_nul = False
         with self._open(path) as file:
-            while file.read(_CHUNK):
-                pass
-            return isinstance(file.newlines, tuple)
+            while chunk := file.read(_CHUNK):
+                has_nul = has_nul or "\0" in chunk
+            return Misread(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
 
-    def unify_line_ends(self, path: Path, target: Path) -> None:
-        """Copy a file so that every record ends in LF; line ends inside quotes stay as they are.
+    def mend(self, path: Path, target: Path, misread: Misread) -> None:
+        """Copy a file so that Spark reads it right: every record ends in LF, and NUL is U+FFFD, which is told apart.
 
-        Spark's parser settles for one kind, and leaves the CR of the others in the last column.
+        Line ends inside quotes stay as they are.
 
         Raises:
             DataRefused: a quote that is never closed, or text after a closing quote; quotes that Python sees otherwise.
         """
-        if self.options["escape"] != self.options["quote"]:
+        if misread.mixes_line_ends and self.options["escape"] != self.options["quote"]:
             raise DataRefused(
                 f"{path.name} has line ends of several kinds",
                 expected="LF, CR LF or CR throughout, where quotes are escaped by a sign of their own",
                 where=str(path),
             )
         with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
-            for lines in self._records(file, path):
-                lines[-1] = lines[-1].rstrip("\r\n") + "\n"
-                out.writelines(lines)
+            for lines in self._records(file, path) if misread.mixes_line_ends else ([line] for line in file):
+                if misread.mixes_line_ends:
+                    lines[-1] = lines[-1].rstrip("\r\n") + "\n"
+                out.writelines(line.replace("\0", "\ufffd") for line in lines)
 
     def _records(self, file: TextIO, path: Path) -> Iterator[list[str]]:
         """The lines of each record, as they stand."""
@@ -146,15 +164,22 @@ class Dialect:
     def lines(self, path: Path, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
         """The line on which each of these records first begins; records are padded or cut to `width` fields."""
         found: dict[tuple[str, ...], int] = {}
+        as_wanted = {tuple(map(self._folded, fields)): fields for fields in wanted}
         with self._open(path) as file:
             reader = self._reader(file)
             begins = 1
             for record in reader:
-                fields = tuple((record + [""] * width)[:width])
-                if fields in wanted:
-                    found.setdefault(fields, begins)
+                fields = tuple(map(self._folded, (record + [""] * width)[:width]))
+                if fields in as_wanted:
+                    found.setdefault(as_wanted[fields], begins)
                 begins = reader.line_num + 1
         return found
+
+    def _folded(self, field: str) -> str:
+        """A field as it can be compared with what Spark read: without what options take out of it."""
+        if self._is_on("ignoreleadingwhitespace") or self._is_on("ignoretrailingwhitespace"):
+            field = field.strip()
+        return "" if field in (self.options.get("nullvalue"), self.options.get("emptyvalue")) else field
 
     def _is_on(self, option: str) -> bool:
         return self.options.get(option, "false").lower() == "true"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
 
 _TEXT, _MEMBERS = "_text", "_members"
-_MEMBER_TYPE = T.StructType([T.StructField("text", T.StringType()), T.StructField("is_string", T.BooleanType())])
-_MEMBERS_TYPE = T.MapType(T.StringType(), _MEMBER_TYPE)
+_MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
 
 
 def fields(
@@ -53,7 +53,7 @@ def fields(
     columns = {}
     for field in declared:
         spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(field.name.lower(), []))]
-        member = F.coalesce(*spelled) if spelled else F.lit(None).cast(_MEMBER_TYPE)
+        member = F.coalesce(*spelled) if spelled else F.lit(None).cast("string")
         columns[field.name] = _field(member, field.dataType, zone, table.options)
     wanted = {f.name.lower() for f in declared}
     return Fields(
@@ -127,32 +127,64 @@ def _names(rows: DataFrame) -> dict[str, set[str]]:
 
 
 def _field(member: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Field:
-    """Text by the rules of `convert`; arrays and structs by Spark's parser, asked whether it took all of it."""
-    text = member["text"]
+    """Text by the rules of `convert`, and so are the leaves of arrays and structs."""
+    is_string = F.startswith(member, F.lit('"'))
+    text = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
+    # A locale is for numbers in quotes; those without are JSON's own.
+    may_be_bare = isinstance(kind, T.NumericType | T.ArrayType | T.StructType)
+    own = {name: value for name, value in options.items() if name.lower() != "locale" or not may_be_bare}
     if isinstance(kind, T.ArrayType | T.StructType):
-        return _nested(text, kind, zone)
-    value, reason = convert(text, kind, zone, options)
-    if isinstance(kind, T.NumericType) and any(name.lower() == "locale" for name in options):
-        # A locale is for numbers in quotes; those without are JSON's own.
-        own = {name: value for name, value in options.items() if name.lower() != "locale"}
-        bare, bare_reason = convert(text, kind, zone, own)
-        value = F.when(member["is_string"], value).otherwise(bare)
-        reason = F.when(member["is_string"], reason).otherwise(bare_reason)
+        return _nested(text, kind, zone, own)
+    value, reason = convert(text, kind, zone, own)
+    if len(own) < len(options):
+        by_locale, locale_reason = convert(text, kind, zone, options)
+        value = F.when(is_string, by_locale).otherwise(value)
+        reason = F.when(is_string, locale_reason).otherwise(reason)
     return Field(text, value, reason)
 
 
-def _nested(text: Column, kind: T.DataType, zone: str) -> Field:
-    wrapped = F.concat(F.lit('{"value":'), text, F.lit("}"))
-    parsed = F.from_json(
-        wrapped,
-        T.StructType([T.StructField("value", kind), T.StructField("_wrong", T.StringType())]),
-        {"columnNameOfCorruptRecord": "_wrong", "timeZone": zone},
-    )
-    wrong = text.isNotNull() & parsed["_wrong"].isNotNull()
-    return Field(text, F.when(~wrong, parsed["value"]), F.when(wrong, F.lit(f"not a {kind.simpleString()}")))
+def _nested(text: Column, kind: T.ArrayType | T.StructType, zone: str, options: dict[str, str]) -> Field:
+    """An array or struct, taken apart into texts; one leaf that does not fit makes all of it malformed."""
+    shape = _shape(kind)
+    taken = _function(lambda value: value and json_texts.leaves(value, shape), T.StringType())(text)
+    wrapped = F.concat(F.lit('{"value":'), taken, F.lit("}"))
+    texts = F.from_json(wrapped, T.StructType([T.StructField("value", _texts(kind))]))["value"]
+    value, is_wrong = _leaves(texts, kind, zone, options)
+    wrong = text.isNotNull() & (taken.isNull() | texts.isNull() | is_wrong)
+    return Field(text, F.when(~wrong, value).cast(kind), F.when(wrong, F.lit(f"not a {kind.simpleString()}")))
 
 
-def _function(function: Callable[[str], Any], kind: T.DataType) -> Callable[..., Column]:
+def _shape(kind: T.DataType) -> json_texts.Shape:
+    if isinstance(kind, T.ArrayType):
+        return [_shape(kind.elementType)]
+    return {f.name: _shape(f.dataType) for f in kind.fields} if isinstance(kind, T.StructType) else None
+
+
+def _texts(kind: T.DataType) -> T.DataType:
+    """The type with text for every leaf."""
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(_texts(kind.elementType))
+    if isinstance(kind, T.StructType):
+        return T.StructType([T.StructField(f.name, _texts(f.dataType)) for f in kind.fields])
+    return T.StringType()
+
+
+def _leaves(texts: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> tuple[Column, Column]:
+    """The value, and whether any leaf in it is wrong."""
+    if isinstance(kind, T.ArrayType):
+        inner = kind.elementType
+        value = F.transform(texts, lambda one: _leaves(one, inner, zone, options)[0])
+        return value, F.exists(texts, lambda one: _leaves(one, inner, zone, options)[1])
+    if isinstance(kind, T.StructType):
+        parts = {f.name: _leaves(texts[f.name], f.dataType, zone, options) for f in kind.fields}
+        value = F.struct(*[part.alias(name) for name, (part, _) in parts.items()])
+        is_wrong = reduce(Column.__or__, [wrong for _, wrong in parts.values()])
+        return F.when(texts.isNotNull(), value), F.coalesce(is_wrong, F.lit(False))
+    value, reason = convert(texts, kind, zone, options)
+    return value, reason.isNotNull()
+
+
+def _function(function: Callable[[Any], Any], kind: T.DataType) -> Callable[..., Column]:
     """A Python function for Spark's workers, without its type hints: PySpark would take them for orders."""
 
     def plain(text):  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from json import JSONDecodeError
-from typing import Any, NamedTuple
+from typing import Any
 
 # Numbers stay text: Python refuses to make a number of 5,000 digits.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -33,36 +33,62 @@ def elements(text: str) -> list[str] | None:
         return None
 
 
-class Member(NamedTuple):
-    """What a member of an object says, and whether it says it as a string."""
-
-    text: str | None
-    is_string: bool
-
-
-def members(text: str) -> dict[str, Member] | None:
-    """The members of an object: strings as what they say, null as None, all else as it stands.
+def members(text: str) -> dict[str, str | None] | None:
+    """The members of an object: null as None, a string as a quote and what it says, all else as it stands.
 
     None if the text is not one whole object, or has a name twice, be it in another case.
 
-    >>> {name: member.text for name, member in members('{"a": 1.10, "b": "x", "c": null, "d": [1, 2]}').items()}
-    {'a': '1.10', 'b': 'x', 'c': None, 'd': '[1, 2]'}
+    >>> members('{"a": 1.10, "b": "1.10", "c": null, "d": [1, 2]}')
+    {'a': '1.10', 'b': '"1.10', 'c': None, 'd': '[1, 2]'}
     >>> members('{"id": 1, "ID": 2}') is None
     True
     """
-    found: dict[str, Member] = {}
+    found: dict[str, str | None] = {}
     seen: set[str] = set()
     try:
         for raw, (name, value) in _items(text, "{", "}"):
             if name.lower() in seen:
                 return None
             seen.add(name.lower())
-            is_string = raw.startswith('"')
-            found[name] = Member(value if is_string or value is None else raw, is_string)
-            f"{name}{value if is_string else ''}".encode()  # half a surrogate pair is no text
+            found[name] = f'"{value}' if raw.startswith('"') else raw if value is not None else None
+            f"{name}{found[name]}".encode()  # fails at half a surrogate pair, which is no text
     except _NOT_JSON:
         return None
     return found
+
+
+Shape = list["Shape"] | dict[str, "Shape"] | None
+"""What is declared of a value: a list of one shape for an array, names with shapes for a struct, None for a leaf."""
+
+
+def leaves(text: str, shape: Shape) -> str | None:
+    """A nested value as JSON again, of declared members only and with every leaf a string of what stands there.
+
+    None if it is not of this shape, or names a member twice.
+
+    >>> leaves('{"X": [1.10, "a", null], "other": 1}', {"x": [None]})
+    '{"x":["1.10","a",null]}'
+    """
+    try:
+        return _leaves(text, shape)
+    except _NOT_JSON:
+        return None
+
+
+def _leaves(text: str, shape: Shape) -> str:
+    if text == "null":
+        return text
+    if isinstance(shape, list):
+        return f"[{','.join(_leaves(raw, shape[0]) for raw, _ in _items(text, '[', ']'))}]"
+    if shape is None:
+        return text if text.startswith('"') else json.dumps(text)
+    found: dict[str, str] = {}
+    for raw, (name, _) in _items(text, "{", "}"):
+        if name.lower() in found:
+            raise JSONDecodeError("a name twice", text, 0)
+        found[name.lower()] = raw
+    there = {name: inner for name, inner in shape.items() if name.lower() in found}
+    return f"{{{','.join(f'{json.dumps(n)}:{_leaves(found[n.lower()], inner)}' for n, inner in there.items())}}}"
 
 
 def is_unfinished(line: str) -> bool:

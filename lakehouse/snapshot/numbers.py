@@ -16,12 +16,12 @@ _WORD = r"(?i)^[+-]?(inf|infinity|nan)\z"
 def with_a_point(text: Column, locale: str) -> Column:
     """A number with a locale's separators as one with a point alone; empty, which is no number, where they stand wrong.
 
-    `1.23,4` is no number in pt-BR, and `12.34` is none either: who wrote it did not write by that locale.
+    In pt-BR `1.23,4` is no number, and `12.34` and `0.500` are none: who wrote them did not write by that locale.
     """
     found = separators(locale)
     assert found, locale
     group, sign = f"[{re.escape(found.groups)}]", re.escape(found.decimal)
-    well_formed = rf"^[+-]?(\d{{1,3}}({group}\d{{3}})+|\d*)({sign}\d*)?([eE][+-]?\d+)?\z"
+    well_formed = rf"^[+-]?([1-9]\d{{0,2}}({group}\d{{3}})+|\d*)({sign}\d*)?([eE][+-]?\d+)?\z"
     bare = F.translate(text, found.decimal + found.groups, ".")  # signs without a counterpart are taken out
     return F.when(text.rlike(well_formed), bare).when(text.rlike(_WORD), text).when(text.isNotNull(), "")
 

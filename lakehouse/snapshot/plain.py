@@ -1,4 +1,4 @@
-"""The files of a snapshot as plain ones, for the time they are read: unpacked, and with one kind of line end.
+"""The files of a snapshot as plain ones, for the time they are read: unpacked, and mended where Spark misreads them.
 
 Landing keeps the bytes as received. What has to be read otherwise is written below `_state/plain/`, in a folder of this
 reading alone, and is gone after it. A killed reading's folder is swept away by the next one, whichever table it is of.
@@ -31,7 +31,7 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
         DataRefused: a packed file that cannot be trusted or is damaged. Whatever is refused inside the block is told
             of the file that was received.
     """
-    if not any(_is_other(table, *one) for one in zip(landed.files, landed.paths, strict=True)):
+    if not any(archives.is_packed(file.name) or _may_need_mending(table, file) for file in landed.files):
         yield landed
         return
     with _folder_of_its_own(lake.state("plain")) as folder:
@@ -53,27 +53,21 @@ def _unpacked(landed: Landed, folder: Path) -> Iterator[tuple[LandedFile, Path]]
             yield file, path
 
 
-def _is_other(table: Table, file: LandedFile, path: Path) -> bool:
-    return archives.is_packed(file.name) or _is_mixed(table, file, path)
-
-
-def _is_mixed(table: Table, file: LandedFile, path: Path) -> bool:
-    """Whether records may span lines that end in several ways."""
-    dialect = Dialect.of(table.options)
-    return table.format == "csv" and dialect.may_span_lines(file) and dialect.mixes_line_ends(path)
+def _may_need_mending(table: Table, file: LandedFile) -> bool:
+    return table.format == "csv" and Dialect.of(table.options).may_be_misread(file)
 
 
 def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[LandedFile, Path]:
-    """A CSV file with one kind of line end, if its records may span lines."""
+    """A CSV file as Spark's parser reads it right."""
     file, path = one
-    if not _is_mixed(table, file, path):
-        return one
     dialect = Dialect.of(table.options)
+    if not _may_need_mending(table, file) or not any(misread := dialect.look(path)):
+        return one
     mended = folder / file.name
     mended.parent.mkdir(parents=True, exist_ok=True)
     partial = mended.with_name(f"{mended.name}.partial")  # what is mended may itself lie there, unpacked
-    dialect.unify_line_ends(path, partial)
-    return file, partial.replace(mended)
+    dialect.mend(path, partial, misread)
+    return replace(file, is_utf8=file.is_utf8 and not misread.has_nul), partial.replace(mended)
 
 
 @contextmanager

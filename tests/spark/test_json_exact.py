@@ -124,3 +124,51 @@ def test_dates_as_milliseconds_come_as_numbers_and_as_text(spark: SparkSession, 
 
     assert [(row.price, row.note) for row in rows] == [(date(2015, 1, 1), date(2015, 1, 1)), (None, date(2015, 1, 1))]
     assert [[p.column for p in row[PROBLEMS]] for row in rows] == [[], ["price"]]
+
+
+NESTED: dict[str, tuple[str, dict[str, str | None]]] = {
+    "decimals": ("ARRAY<DECIMAL(10,1)>", {'[1.5, null, "2.50"]': "[1.5,null,2.5]", "[1.25]": None, '["x"]': None}),
+    "structs": (
+        "STRUCT<x: INT, day: DATE, in: STRUCT<at: TIMESTAMP>>",
+        {
+            '{"X":"1","day":1420070400000,"in":{"at":"2015-01-01T00:00Z","more":1}}': (
+                '{"x":1,"day":"2015-01-01","in":{"at":"2015-01-01T00:00:00.000Z"}}'
+            ),
+            '{"x":1,"in":null}': '{"x":1}',
+            **dict.fromkeys(
+                [
+                    '{"x":1,"X":2}',
+                    '{"day":"2015-01-01T00:00:00"}',
+                    '{"in":{"at":"12:30"}}',
+                    '{"in":[]}',
+                    '{"x":3000000000}',
+                    "[]",
+                    '"x"',
+                ]
+            ),
+        },
+    ),
+    "floats": ("ARRAY<STRUCT<x: DOUBLE>>", {'[{"x":1e3}, null, {}]': '[{"x":1000.0},null,{}]', '[{"x":1e400}]': None}),
+}
+
+
+@pytest.mark.parametrize(("kind", "expected"), NESTED.values(), ids=NESTED)
+def test_what_is_nested_is_read_exactly_or_malformed(
+    spark: SparkSession, tmp_path: Path, kind: str, expected: dict[str, str | None]
+) -> None:
+    text = "".join(f'{{"id":"{n}","v":{value}}}\n' for n, value in enumerate(expected))
+    rows = read(spark, tmp_path, text, schema=f"id STRING, v {kind}")
+
+    found = spark.createDataFrame(
+        rows, f"id STRING, v {kind}, p ARRAY<STRUCT<a: STRING, b: STRING, c: STRING>>, r STRING, k STRING"
+    )
+    shown = {row.id: row.v for row in found.selectExpr("id", "to_json(v) AS v").collect()}
+    assert shown == {str(n): value for n, value in enumerate(expected.values())}
+    assert [bool(row[PROBLEMS]) for row in rows] == [value is None for value in expected.values()]
+
+
+def test_text_in_an_array_stays_as_written(spark: SparkSession, tmp_path: Path) -> None:
+    text = '{"id":"a","v":[1.10, 12345678901234567890.1, {"a": 1.10}, "\\u00e3", null]}\n'
+    (row,) = read(spark, tmp_path, text, schema="id STRING, v ARRAY<STRING>")
+
+    assert row.v == ["1.10", "12345678901234567890.1", '{"a": 1.10}', "\u00e3", None]

@@ -170,7 +170,6 @@ RECORDS: dict[str, tuple[str | bytes, list[Row]]] = {
     "lines that end in CRLF": ("a,1,x\r\nb,2,\r\n", [("a", 1, "x"), ("b", 2, None)]),
     "lines that end in CR": ("a,1,x\rb,2,y\r", [("a", 1, "x"), ("b", 2, "y")]),
     "NUL characters": ("\0a,1,\0\nb,2,x\0y\n", [("\0a", 1, "\0"), ("b", 2, "x\0y")]),
-    "NUL characters beside quotes": ('\0a,1,"\0"\n"\0b",2,x\0y\n', [("\0a", 1, "\0"), ("\0b", 2, "x\0y")]),
     "a megabyte in a cell": (f"a,1,{'x' * (1 << 20)}\nb,2,y\n", [("a", 1, "x" * (1 << 20)), ("b", 2, "y")]),
     "a megabyte of lines": (f'a,1,"{X_LINES}"\nb,2,y\n', [("a", 1, X_LINES), ("b", 2, "y")]),
     "emoji and accents": ("São,1,\U0001f600\n", [("São", 1, "\U0001f600")]),
@@ -343,6 +342,17 @@ def test_a_file_beyond_a_limit_that_was_set_is_refused(source: Source, options: 
     assert isinstance(snapshot.refused(raised.value, "items.csv"), DataRefused) or raised.type is DataRefused
 
 
+@pytest.mark.parametrize(
+    ("body", "options"), [('"\n\0",1,bad\nb,2,"good"\n', {}), ("\0a\0,1,bad\nb,2,good\n", {"quote": ""})]
+)
+def test_nul_is_malformed_where_spark_would_drop_it(source: Source, body: str, options: dict[str, str]) -> None:
+    read = source.read(HEADER + body, options=options)
+
+    found = problems(read.rows)
+    assert (found["bad"][1], found["good"]) == ("unreadable", ([], "read"))
+    assert "NUL" in next(row for row in read.rows.collect() if row.note == "bad")[PROBLEMS][0].reason
+
+
 def test_bytes_without_a_meaning_in_another_encoding_are_malformed(source: Source) -> None:
     read = source.read(b"id,v,note\na,1,\x81\nb,2,\xe3\n", options={"encoding": "windows-1252"})
 
@@ -444,6 +454,12 @@ def test_lines_are_found_in_files_of_other_columns_and_encodings(lines: Callable
     encoded: Contents = {name: text.encode("latin-1") for name, text in files.items()}
 
     assert lines(encoded, options={"sep": ";", "encoding": "ISO-8859-1"}) == {"ã": 2, "y": 2, "z": 3}
+
+
+def test_lines_are_found_whatever_options_took_out_of_the_fields(lines: Callable[..., dict[str, int | None]]) -> None:
+    options = {"ignoreLeadingWhiteSpace": "true", "ignoreTrailingWhiteSpace": "true", "nullValue": "-"}
+
+    assert lines("id,v,note\na , - ,x\nb,1, y \n", options=options) == {"a": 2, "b": 3}
 
 
 def test_rows_that_stand_nowhere_have_no_line(source: Source) -> None:

@@ -407,6 +407,8 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "options": {"sep": "||"}}, 'options.sep: found "||", expected one character, or \\t'),
         ({TABLE + "options": {"sep": ""}}, 'options.sep: found nothing, expected one character'),
         ({TABLE + "options": {"quote": "''"}}, 'options.quote: found "\'\'", expected one character, or none'),
+        ({TABLE + "options": {"escape": ""}}, "options.escape: found nothing, expected one character"),
+        ({TABLE + "options": {"sep": "'", "quote": "'"}}, "tables.clients.options: sep and quote are the same sign"),
         ({TABLE + "options": {"encoding": "utf9"}}, 'options.encoding: found "utf9", expected an encoding such as'),
         ({TABLE + "options": {"charset": "hex"}}, 'options.charset: found "hex", expected an encoding such as'),
         ({TABLE + "options": {"header": "yes"}}, 'options.header: found "yes", expected true or false'),

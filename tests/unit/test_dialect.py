@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse import landing
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot.dialect import Dialect
+from lakehouse.snapshot.dialect import Dialect, Misread
 
 Write = Callable[[str | bytes], Path]
 
@@ -163,16 +163,30 @@ def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
 def test_line_ends_are_those_of_the_file(write: Write, content: str, line_end: str, mixed: bool) -> None:
     file = write(content)
 
-    assert (dialect().line_end(file), dialect().mixes_line_ends(file)) == (line_end, mixed)
+    assert (dialect().line_end(file), dialect().look(file)) == (line_end, Misread(False, mixed))
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16", "windows-1252"])
 def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path, encoding: str) -> None:
     text = 'id,v\r\n"1","a\r\nb"\r2,"c\rd\n"\n\r\n3,\xe3\r'
-    dialect(encoding=encoding).unify_line_ends(write(text.encode(encoding)), tmp_path / "out")
+    file = write(text.encode(encoding))
+    misread = dialect(encoding=encoding).look(file)
+    dialect(encoding=encoding).mend(file, tmp_path / "out", misread)
+
+    assert misread == Misread(has_nul=False, mixes_line_ends=True)
 
     with (tmp_path / "out").open(encoding=encoding, newline="") as out:
         assert out.read() == 'id,v\n"1","a\r\nb"\n2,"c\rd\n"\n\n3,\xe3\n'
+
+
+@pytest.mark.parametrize("escape", ['"', "\\"])
+def test_nul_is_made_the_replacement_character(write: Write, tmp_path: Path, escape: str) -> None:
+    file = write('id,v\r\n"\0",a\r\n')
+    misread = dialect(escape=escape).look(file)
+    dialect(escape=escape).mend(file, tmp_path / "out", misread)
+
+    assert misread == Misread(has_nul=True, mixes_line_ends=False)
+    assert (tmp_path / "out").read_bytes() == 'id,v\r\n"\ufffd",a\r\n'.encode()
 
 
 @pytest.mark.parametrize(("text", "options"), [('id\r\n"1\n', {}), ("id\r\n1\n", {"escape": "\\"})])
@@ -180,7 +194,7 @@ def test_line_ends_that_cannot_be_told_from_those_inside_quotes_are_refused(
     write: Write, tmp_path: Path, text: str, options: dict[str, str]
 ) -> None:
     with pytest.raises(DataRefused) as error:
-        dialect(**options).unify_line_ends(write(text), tmp_path / "out")
+        dialect(**options).mend(write(text), tmp_path / "out", Misread(False, True))
     assert "clientes.csv" in error.value.found
 
 
