@@ -35,8 +35,9 @@ fmt: $(ENV) ## Rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure the loyalty run: cold, with a small change, with none
+bench: $(ENV) ## Measure the loyalty run, and a diff of 1 M rows beside other tools: minutes
 	$(BIN)/python bench/loyalty.py
+	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
 
 # uv lives in a folder of its own for as long as this takes: .venv is made from the result.
 lock: ## Resolve setup.py's ranges anew into requirements.lock

@@ -1,0 +1,143 @@
+"""Two snapshots of one table, and what is known to differ between them.
+
+    v1.csv, v1.parquet   the state; the same for every share
+    v2.csv               the new snapshot: a share of the rows changed
+    truth                the changes, counted by how they were made; nobody compared anything for it
+
+Everything follows from a row's number, so that any size is made in a stream and the same call gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+SCHEMA = "id STRING, customer STRING, created_at TIMESTAMP, points INT, origin STRING, amount DECIMAL(12,2)"
+COLUMNS = [part.split()[0] for part in SCHEMA.split(", ")]
+CSV_TYPES = {
+    "id": "VARCHAR",
+    "customer": "VARCHAR",
+    "created_at": "TIMESTAMP",
+    "points": "INTEGER",
+    "origin": "VARCHAR",
+    "amount": "DECIMAL(12,2)",
+}
+_SEED = 7
+_AFTER = "hit AND nth % 20 = 10"  # an insert: the row itself stays, one beside it is new
+_GONE = "hit AND nth % 20 = 0"
+_UPDATED = "hit AND nth % 10 <> 0"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Rows inserted, updated and deleted, and a checksum over all their columns."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    checksum: int
+
+    def __str__(self) -> str:
+        return f"{self.inserted:,} I, {self.updated:,} U, {self.deleted:,} D, checksum {self.checksum:x}"
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that keeps to what the smallest of the machines has: 2 threads, 2 GB."""
+    return duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
+
+
+def state(folder: Path, rows: int) -> tuple[Path, Path]:
+    """v1 as CSV and as Parquet, made where it is not there yet."""
+    csv, parquet = folder / f"v1-{rows}.csv", folder / f"v1-{rows}.parquet"
+    if not csv.exists():
+        _copy(_texts(f"SELECT *, 0 AS more FROM {_numbered(rows, 0)}"), csv, "HEADER, DELIMITER ';'")
+    if not parquet.exists():
+        _copy(f"SELECT * FROM {reading(csv)}", parquet, "FORMAT parquet")
+    return csv, parquet
+
+
+def snapshot(folder: Path, rows: int, share: float) -> Path:
+    """v2 as CSV: 90 % of the changed rows updated, 5 % deleted, 5 % inserted, all spread evenly."""
+    csv = folder / f"v2-{rows}-{share:g}.csv"
+    if not csv.exists():
+        numbered = _numbered(rows, share)
+        kept = f"SELECT *, CAST({_UPDATED} AS INTEGER) AS more FROM {numbered} WHERE NOT ({_GONE})"
+        _copy(_texts(f"{kept} UNION ALL {_inserted(rows, numbered)}"), csv, "HEADER, DELIMITER ';'")
+    return csv
+
+
+def truth(rows: int, share: float) -> Changes:
+    """What v2 changes of v1, from how it was made."""
+    numbered = _numbered(rows, share)
+    made = {
+        "I": _inserted(rows, numbered),
+        "U": f"SELECT *, 1 AS more FROM {numbered} WHERE {_UPDATED}",
+        "D": f"SELECT *, 0 AS more FROM {numbered} WHERE {_GONE}",
+    }
+    parts = [f"SELECT '{kind}' AS _cdc_operation, {_typed()} FROM ({_texts(rows)})" for kind, rows in made.items()]
+    return _changes(" UNION ALL ".join(parts))
+
+
+def found(changes: Path) -> Changes:
+    """What a peer wrote: Parquet files with the table's columns and `_cdc_operation`."""
+    return _changes(f"SELECT _cdc_operation, {_typed()} FROM read_parquet('{changes}/**/*.parquet')")
+
+
+def reading(csv: Path) -> str:
+    return f"read_csv('{csv}', delim=';', header=true, quote='', escape='', columns={CSV_TYPES})"
+
+
+def _changes(rows: str) -> Changes:
+    kinds = ", ".join(f"count(*) FILTER (_cdc_operation = '{kind}')" for kind in "IUD")
+    texts = ", ".join(f"CAST({c} AS VARCHAR)" for c in ["_cdc_operation", *COLUMNS])
+    line = f"concat_ws('|', {texts})"
+    with connect() as duck:
+        (row,) = duck.sql(f"SELECT {kinds}, bit_xor(md5_number_lower({line})) FROM ({rows})").fetchall()
+    return Changes(row[0], row[1], row[2], int(row[3] or 0))
+
+
+def _typed() -> str:
+    return ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in CSV_TYPES.items())
+
+
+def _numbered(rows: int, share: float) -> str:
+    """Row numbers; of those that are hit, a counter of the hits. Whole numbers, so that no rounding moves one."""
+    millionths = round(share * 1_000_000)
+    hits = f"i * {millionths} // 1000000 AS nth, (i + 1) * {millionths} // 1000000 > nth AS hit"
+    return f"(SELECT i, {hits} FROM range({rows}) AS numbers(i))"
+
+
+def _inserted(rows: int, numbered: str) -> str:
+    return f"SELECT i + {rows} AS i, nth, hit, 0 AS more FROM {numbered} WHERE {_AFTER}"
+
+
+def _texts(numbers: str) -> str:
+    """The six columns, as a CSV file has them, of row numbers `i`; `more` is added to the points."""
+    digits = f"SELECT i, more, md5('{_SEED}.' || i) AS d, md5_number_lower('{_SEED}.' || i) AS n FROM ({numbers})"
+
+    def uuid(hexadecimal: str) -> str:
+        return "concat_ws('-', " + ", ".join(f"{hexadecimal}[{a}:{b}]" for a, b in _UUID) + ")"
+
+    return f"""
+        SELECT {uuid("d")} AS id,
+               {uuid("md5('c' || n % 100000)")} AS customer,
+               strftime(make_timestamp(1700000000000000 + (n % 31536000000)::BIGINT * 1000),
+                        '%Y-%m-%d %H:%M:%S.%g') AS created_at,
+               (n // 7 % 1000)::INTEGER + more AS points,
+               ['shop', 'app', 'partner'][(n // 11 % 3)::INTEGER + 1] AS origin,
+               printf('%d.%02d', (n // 13 % 10000)::INTEGER, (n // 17 % 100)::INTEGER) AS amount
+        FROM ({digits})"""
+
+
+_UUID = [(1, 8), (9, 12), (13, 16), (17, 20), (21, 32)]
+
+
+def _copy(query: str, to: Path, how: str) -> None:
+    """Write a query's rows; what an interrupted call leaves is not taken for the whole."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    partial = to.with_name(f".{to.name}.partial")
+    with connect() as duck:
+        duck.execute(f"COPY ({query}) TO '{partial}' ({how})")
+    partial.replace(to)

@@ -1,0 +1,64 @@
+"""This project: a lake of one table, v1 in bronze, v2 landed. What is measured are its stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from lakehouse import stages
+from peers.data import SCHEMA
+
+TABLE = "rows"
+FIRST, SECOND = "20260101_000000", "20260102_000000"
+
+
+def prepare(folder: Path, csv: Path) -> Path:
+    """A pipeline's folder with its lake: v1 ingested and applied to bronze."""
+    pipeline = _pipeline(folder)
+    land(pipeline, csv, FIRST)
+    perform(pipeline, "ingest")
+    perform(pipeline, "bronze")
+    return pipeline
+
+
+def copy(pipeline: Path, folder: Path) -> Path:
+    """The same lake elsewhere. Data files are linked, since none is ever changed in place."""
+    folder.mkdir(parents=True)
+    subprocess.run(["cp", "-al", pipeline / "lake", folder / "lake"], check=True)
+    return _pipeline(folder)
+
+
+def land(pipeline: Path, csv: Path, stamp: str) -> None:
+    source = pipeline / "source" / stamp
+    source.mkdir(parents=True)
+    os.link(csv, source / "rows.csv")
+    perform(pipeline, "extract")
+
+
+def perform(pipeline: Path, stage: str) -> None:
+    """One stage; the statuses that mean it did its work."""
+    report = stages.perform(stages.open_run(pipeline), (stage,))
+    done = [o.status for o in report.outcomes]
+    if report.code or done not in (["landed"], ["accepted"], ["applied"]):
+        raise RuntimeError(f"{stage}: {report.outcomes}")
+
+
+def change_set(pipeline: Path) -> Path:
+    """What the second ingest wrote."""
+    (path,) = (pipeline / "lake/raw/cdc").glob("*.parquet")
+    return path
+
+
+def bronze(pipeline: Path) -> Path:
+    return pipeline / "lake/bronze" / TABLE
+
+
+def _pipeline(folder: Path) -> Path:
+    table = {"file": "rows.csv", "format": "csv", "options": {"sep": ";"}, "schema": SCHEMA, "keys": ["id"]}
+    source = {"type": "files", "path": str(folder / "source")}
+    document = {"name": "bench", "lake": str(folder / "lake"), "source": source, "tables": {TABLE: table}}
+    (folder / "source").mkdir(parents=True, exist_ok=True)
+    (folder / "pipeline.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder

@@ -1,0 +1,126 @@
+"""The page of results: a section for each size and share, put in place of the one that was there before."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from peers import trial
+from peers.data import Changes
+
+MB = 1e6
+_PACKAGES = ("pyspark", "delta-spark", "duckdb", "polars", "pandas", "pyarrow", "datacompy")
+
+
+def section(
+    rows: int,
+    share: float,
+    rounds: int,
+    expected: Changes,
+    results: dict[str, list[dict[str, Any]]],
+    skipped: dict[str, str],
+    new: Path,
+) -> str:
+    """Markdown: who was how fast, and with what."""
+    lines = [
+        f"## {rows:,} rows, {100 * share:g} % changed",
+        "",
+        f"{expected.inserted:,} inserted, {expected.updated:,} updated, {expected.deleted:,} deleted; the new CSV has"
+        f" {new.stat().st_size / MB:,.0f} MB. Seconds are medians of {rounds} rounds (least to most); x is the median"
+        " of the ratios to DuckDB in the same round.",
+        "",
+        "| | cold, s | x | warm, s | x | peak memory, MB | shuffled, MB | change set, MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    base = results.get("duckdb")
+    for peer, trials in results.items():
+        if peer == trial.OURS:
+            lines.append(_row("**ours**: ingest", _seconds(trials), base, trials))
+            whole = [{k: t[k] + t["bronze"][n] for n, k in enumerate(("cold", "warm"))} for t in trials]
+            lines.append(_row("**ours**: ingest and bronze", whole, base, None))
+        else:
+            lines.append(_row(peer, _seconds(trials), base, trials))
+    lines += ["", *[_amplified(peer, t[0]) for peer, t in results.items() if "bronze_written" in t[0]]]
+    lines += [f"- {peer} was skipped: {why}" for peer, why in skipped.items()]
+    lines += ["- every peer found the same changes, by count and by a checksum over all columns", "", *_circumstances()]
+    return "\n".join(lines) + "\n"
+
+
+def put(page: Path, text: str) -> None:
+    """Write a section into the page, in place of the one of the same heading, else at its end."""
+    old = page.read_text(encoding="utf-8") if page.exists() else "# What a diff costs\n"
+    heading = text.partition("\n")[0]
+    parts = re.split(r"(?m)^(?=## )", old)
+    kept = [part.strip("\n") + "\n" for part in parts]
+    same = [n for n, part in enumerate(kept) if part.partition("\n")[0] == heading]
+    if same:
+        kept[same[0]] = text
+    else:
+        kept.append(text)
+    page.write_text("\n".join(kept), encoding="utf-8")
+
+
+def _seconds(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [{"cold": t["cold"], "warm": t["warm"]} for t in trials]
+
+
+def _row(name: str, seconds: list[dict[str, float]], base: Any, trials: list[dict[str, Any]] | None) -> str:
+    cells = [name]
+    for kind in ("cold", "warm"):
+        all_of = [s[kind] for s in seconds]
+        cells.append(f"{statistics.median(all_of):.2f} ({min(all_of):.2f} to {max(all_of):.2f})")
+        ratios = [s[kind] / b[kind] for s, b in zip(seconds, base or [], strict=bool(base))]
+        cells.append(f"{statistics.median(ratios):.1f}" if ratios else "")
+    for gauge in ("peak", "shuffled", "written"):
+        values = [t[gauge] for t in trials or [] if t[gauge] is not None]
+        cells.append(f"{statistics.median(values) / MB:,.1f}" if values else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _amplified(peer: str, found: dict[str, Any]) -> str:
+    """What applying the change set wrote, against what had changed."""
+    wrote = found["bronze_written"]
+    kinds = ", ".join(f"{kind} {size / MB:,.1f}" for kind, size in wrote.items())
+    text = f"- {peer}: the MERGE wrote {sum(wrote.values()) / MB:,.1f} MB ({kinds})"
+    if changed := found.get("changed_bytes"):
+        text += f", {sum(wrote.values()) / changed:,.1f} times the {changed / MB:,.2f} MB of the changed rows"
+    return text
+
+
+def _circumstances() -> list[str]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    command = " ".join(["python", os.path.relpath(sys.argv[0]), *_arguments()])
+    return [
+        f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, Python {platform.python_version()},"
+        f" {_java()}; {', '.join(versions)}. {datetime.now(timezone.utc):%Y-%m-%d}, by `{command}`",
+    ]
+
+
+def _arguments() -> list[str]:
+    """The command line's, without the place of the generated files, which is nobody else's."""
+    given = sys.argv[1:]
+    return [a for n, a in enumerate(given) if a != "--data" and (n == 0 or given[n - 1] != "--data")]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    java = f"{home}/bin/java" if home else "java"
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "([^"]+)"', said)
+    return f"Java {found[1]}" if found else "no Java found"

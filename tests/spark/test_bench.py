@@ -1,0 +1,54 @@
+"""The bench compares like with like: every peer, and this project, finds the changes that were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers import data, trial
+from pyspark.sql import SparkSession
+
+ROWS, SHARE = 4_000, 0.05
+NOT_INSTALLED = {"datacompy"}  # asks for another Polars than the other tools: docs/bench.md
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.mark.parametrize("peer", trial.PEERS)
+def test_a_peer_finds_the_changes_that_were_made(peer: str, spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+    if reason := trial.missing(peer):
+        assert peer in NOT_INSTALLED, reason
+        pytest.skip(f"{peer} is not installed: {reason}")
+    csv, parquet = data.state(folder, ROWS)
+    new, expected = data.snapshot(folder, ROWS, SHARE), data.truth(ROWS, SHARE)
+
+    found = _trial(peer, spark, csv, parquet, new, tmp_path)
+
+    assert [data.Changes(**changes) for changes in found["changes"]] == [expected, expected]
+    assert found["written"] > 0 < found["peak"]
+    if peer in (trial.OURS, trial.MERGE):
+        assert found["bronze_written"]["cdc"] > 0
+
+
+def _trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Path, work: Path) -> dict[str, Any]:
+    """A peer's trial in this process, on what bench/changes.py would have made in others."""
+    measured = work / "measured"
+    if peer in trial.IN_MEMORY:
+        return trial.in_memory(peer, parquet, new, measured)
+    if peer == trial.OURS:
+        trial.prepare(peer, csv, work)
+        trial.land(work / "pipeline", new, work / "landed")
+        return trial.of_ours(spark, work / "landed", measured)
+    if peer == trial.MERGE:
+        trial.prepare(peer, parquet, work)
+    return trial.on_spark(spark, peer, work / "table" if peer == trial.MERGE else parquet, new, measured)
+
+
+def test_the_changes_are_those_that_the_generator_says(folder: Path) -> None:
+    # 200 of 4,000 rows are hit: of each twenty one is deleted, one has a new one beside it, the others are updated.
+    assert str(data.truth(ROWS, SHARE)).startswith("10 I, 180 U, 10 D")
+    assert str(data.truth(ROWS, 0)).startswith("0 I, 0 U, 0 D")
