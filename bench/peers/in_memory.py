@@ -1,8 +1,9 @@
-"""pandas, Polars and DuckDB: each the best way known to us, and each two functions' worth of code."""
+"""pandas, Polars and DuckDB: each the best way known to us."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from peers.data import COLUMNS, connect, reading
 
@@ -16,11 +17,10 @@ def with_pandas(state: Path, new: Path, out: Path) -> None:
     from pyarrow import csv
 
     types = dict(zip(COLUMNS, _arrow_types(pa), strict=True))
-    stamps = ["%Y-%m-%d %H:%M:%S.%f", csv.ISO8601]
     table = csv.read_csv(
         new,
         parse_options=csv.ParseOptions(delimiter=";"),
-        convert_options=csv.ConvertOptions(column_types=types, timestamp_parsers=stamps[1:]),
+        convert_options=csv.ConvertOptions(column_types=types),
     )
     after = table.to_pandas(types_mapper=pd.ArrowDtype)
     before = pd.read_parquet(state, dtype_backend="pyarrow")
@@ -38,7 +38,7 @@ def with_pandas(state: Path, new: Path, out: Path) -> None:
     changed[[*COLUMNS, "_cdc_operation"]].to_parquet(out / "changes.parquet", index=False)
 
 
-def _arrow_types(pa):  # type: ignore[no-untyped-def]
+def _arrow_types(pa: Any) -> list[Any]:
     return [pa.string(), pa.string(), pa.timestamp("us"), pa.int32(), pa.string(), pa.decimal128(12, 2)]
 
 

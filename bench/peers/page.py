@@ -107,7 +107,7 @@ def _circumstances() -> list[str]:
 
 def _arguments() -> list[str]:
     """The command line's, without the place of the generated files, which is nobody else's."""
-    given = sys.argv[1:]
+    given = [f"'{a}'" if " " in a else a for a in sys.argv[1:] if not a.startswith("--data=")]
     return [a for n, a in enumerate(given) if a != "--data" and (n == 0 or given[n - 1] != "--data")]
 
 
