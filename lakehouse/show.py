@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -170,12 +170,13 @@ def _lines(update: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _samples(kind: str, rows: list[dict[str, Any]]) -> Padding:
-    table = Table(title=f"{kind}, for example", title_justify="left", box=None, padding=(0, 2), pad_edge=False)
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
     for column in rows[0]:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(_value, row.values()))
-    return Padding.indent(table, 4)
+    # Not the table's own title: that is wrapped where the table is narrower than it.
+    return Padding.indent(Group(Text(f"{kind}, for example", style="table.title"), table), 4)
 
 
 def _value(value: Any) -> str:
