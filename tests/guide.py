@@ -1,0 +1,435 @@
+"""A page of examples, read as a reader reads it, and done.
+
+    ## a section         an example: a project of its own
+    ### a part of it     a table of its own; without parts the section is the only one
+
+In a part, in order:
+
+    `20250101_000000/items.csv`     a file of the source: this line, then a fenced block. A name that ends in .gz is
+                                    packed; "`20250101_000000/a.zip`, in it `b.csv`" is a member of a zip
+    ```yaml                         settings, as they stand below `tables:`; they stay until they are changed
+    ```sh                           commands, one a line, with `# exit code 4` unless it is 0
+    ```text                         what the last command said: these lines are in it, in this order
+    ```python, ```sql               run; the last expression is the **result**
+    **bronze**, **change set 2**,   what is there now, as the table below it, or `: not there`, or `: no rows`;
+    **quarantine**, **ledger**,     "of `other`" where it is not the part's own table
+    **result**, **lake**
+
+Rows are all there are, columns those that are shown: all declared ones, and of a ledger all counts that are not zero.
+A part without a block is prose. A step is a block of commands with all that stands before it. The first steps of a
+section's parts are done together, then the second ones: `lakehouse run conf/shop NAME` of several parts is one run, and
+each has the exit code of its own table.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from helpers import Project, Row, in_order
+from pyspark.sql import SparkSession
+
+from lakehouse.cli import main
+
+NULL, LEFT_OUT = "∅", "…"
+PIPELINE, LAKE, SOURCE = "conf/shop", "lake/shop", "source/shop"
+DEFAULTS = {"format": "csv", "schema": "id STRING, qty INT, note STRING", "keys": ["id"]}
+_COUNTS = ["inserted", "updated", "deleted", "quarantined", "duplicates"]
+
+_FILE = re.compile(r"`(?P<stamp>\d{8}_\d{6})/(?P<name>[^`]+)`(?:, in it `(?P<member>[^`]+)`)?")
+_CAPTION = re.compile(
+    r"\*\*(?P<what>bronze|quarantine|ledger|result|lake|change set (?P<number>\d+))\*\*"
+    r"(?: of `(?P<table>\w+)`)?(?:: (?P<none>not there|no rows))?"
+)
+_COMMAND = re.compile(r"lakehouse (?P<words>.+?)(?:\s+# exit code (?P<code>\d))?")
+
+
+class NotUnderstood(Exception):
+    """The page says something that nobody can check."""
+
+
+@dataclass(frozen=True)
+class Command:
+    words: list[str]
+    code: int = 0
+
+    @property
+    def run_of(self) -> str | None:
+        """The one table that this is a run of."""
+        return self.words[2] if self.words[:2] == ["run", PIPELINE] and len(self.words) == 3 else None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Rows of something, None: it is not there. Or lines that were said."""
+
+    what: str
+    table: str | None = None
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] | None = ()
+    lines: tuple[str, ...] = ()
+
+
+@dataclass
+class Step:
+    files: dict[str, str | dict[str, str]] = field(default_factory=dict)  # a zip: its members
+    settings: dict[str, Row] = field(default_factory=dict)
+    commands: list[Command] = field(default_factory=list)
+    after: list[Expected | tuple[str, str]] = field(default_factory=list)  # what to expect, and snippets, in order
+
+
+@dataclass
+class Part:
+    title: str
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def tables(self) -> list[str]:
+        """Those that are set, or named by a command."""
+        named = [words[2] for s in self.steps for c in s.commands if len(words := c.words) > 2]
+        return list(dict.fromkeys([*(t for s in self.steps for t in s.settings), *named]))
+
+
+@dataclass
+class Section:
+    title: str
+    parts: list[Part]
+
+    @property
+    def is_example(self) -> bool:
+        return any(part.steps for part in self.parts)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def sections(page: str) -> list[Section]:
+    """The page's sections, all of them.
+
+    Raises:
+        NotUnderstood: a block, a caption or a table that says nothing here, or a part that expects nothing.
+    """
+    found = []
+    for body in _split(page, "## ")[1:]:
+        title, *_ = body.split("\n", 1)
+        parts = [_part(part) for part in _split(body, "### ")]
+        found.append(Section(title.strip(), [part for part in parts if part.steps]))
+    return found
+
+
+def _split(text: str, heading: str) -> list[str]:
+    """At headings, which stand outside of fenced blocks."""
+    parts, fenced = [""], False
+    for line in text.splitlines(keepends=True):
+        fenced ^= line.startswith("```")
+        if line.startswith(heading) and not fenced:
+            parts.append(line[len(heading) :])
+        else:
+            parts[-1] += line
+    return parts
+
+
+def _part(text: str) -> Part:
+    """One part, by its lines; paragraphs are passed over."""
+    title, *lines = text.split("\n")
+    part, file, caption = Part(title.strip()), None, None
+    if "\n```" not in text:
+        if any(_CAPTION.fullmatch(line.strip()) for line in lines):
+            raise NotUnderstood(f"{title}: something is shown, and nothing is done")
+        return part
+    steps = [Step()]
+    walk = iter(lines)
+    for line in walk:
+        if line.startswith("```"):
+            _take(steps, line[3:].strip(), _fenced(walk), file, title)
+            file = None
+        elif line.startswith("|"):
+            if caption is None:
+                raise NotUnderstood(f"{title}: a table of nothing: {line}")
+            steps[-1].after.append(_table(caption, line, walk))
+            caption = None
+        elif line.startswith("**"):
+            caption = _CAPTION.fullmatch(line.strip())
+            if caption is None:
+                raise NotUnderstood(f"{title}: {line}")
+            if caption["none"]:
+                nothing = None if caption["none"] == "not there" else ()
+                steps[-1].after.append(Expected(caption["what"], caption["table"], rows=nothing))
+                caption = None
+        elif line.strip():
+            file = _FILE.fullmatch(line.strip())
+    if caption:
+        raise NotUnderstood(f"{title}: **{caption['what']}** has no table")
+    part.steps = [s for s in steps if s.files or s.settings or s.commands or s.after]
+    for step in part.steps:
+        if not step.commands:
+            raise NotUnderstood(f"{title}: no command takes {[*step.files, *step.settings] or 'this'}")
+        if not any(isinstance(e, Expected) for e in step.after) and not any(c.code for c in step.commands):
+            raise NotUnderstood(f"{title}: nothing is expected of {step.commands[-1].words}")
+    return part
+
+
+def _fenced(walk: Iterator[str]) -> str:
+    lines = []
+    for line in walk:
+        if line.startswith("```"):
+            return "".join(f"{text}\n" for text in lines)
+        lines.append(line)
+    raise NotUnderstood(f"a block without an end: {lines[:1]}")
+
+
+def _take(steps: list[Step], kind: str, text: str, file: re.Match[str] | None, title: str) -> None:
+    """A fenced block; what comes after commands, and is not about them, begins the next step."""
+    if kind in ("csv", "json", "yaml", "sh") and steps[-1].after:
+        steps.append(Step())
+    step = steps[-1]
+    if kind in ("csv", "json") and file:
+        path = f"{file['stamp']}/{file['name']}"
+        if file["member"]:
+            members = step.files.setdefault(path, {})
+            assert isinstance(members, dict)
+            members[file["member"]] = text
+        else:
+            step.files[path] = text
+    elif kind == "yaml":
+        step.settings |= yaml.safe_load(text)
+    elif kind == "sh":
+        for line in text.splitlines():
+            if not (found := _COMMAND.fullmatch(line.strip())):
+                raise NotUnderstood(f"{title}: {line}")
+            step.commands.append(Command(found["words"].split(), int(found["code"] or 0)))
+    elif kind == "text" and step.commands:
+        step.after.append(Expected("said", lines=tuple(text.splitlines())))
+    elif kind in ("python", "sql") and step.commands:
+        step.after.append((kind, text))
+    else:
+        raise NotUnderstood(f"{title}: a block of {kind or 'nothing'} here: {text[:60]!r}")
+
+
+def _table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expected:
+    rows = []
+    for line in walk:
+        if not line.startswith("|"):
+            break
+        rows.append(_cells(line))
+    columns = _cells(head)
+    if any(len(row) != len(columns) for row in rows) or len(rows) < 2:
+        raise NotUnderstood(f"**{caption['what']}**: rows of {', '.join(columns)}: {rows}")
+    return Expected(caption["what"], caption["table"], columns, tuple(rows[1:]))
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    return tuple(re.sub(r"^`(.*)`$", r"\1", cell.strip()) for cell in line.strip().strip("|").split("|"))
+
+
+# --- doing ------------------------------------------------------------------------------------------------------
+
+
+class Example:
+    """A section at work."""
+
+    def __init__(self, section: Section, folder: Path, spark: SparkSession) -> None:
+        self.section, self.spark = section, spark
+        names = [name for part in section.parts for name in part.tables]
+        if len(names) != len(set(names)):
+            raise NotUnderstood(f"{section.title}: parts share a table: {names}")
+        files = {name: DEFAULTS | {"file": f"{name}.csv"} for name in names}
+        self.project = Project(folder, files)
+        self.said: dict[str, str] = {}
+        self.result: list[Row] = []
+
+    def check(self) -> None:
+        for steps in zip_longest(*[part.steps for part in self.section.parts]):
+            now = [(part, step) for part, step in zip(self.section.parts, steps, strict=True) if step]
+            for _, step in now:
+                self._lay(step)
+            for commands in zip_longest(*[step.commands for _, step in now]):
+                self._do([(part.title, c) for (part, _), c in zip(now, commands, strict=True) if c])
+            for part, step in now:
+                for what in step.after:
+                    if isinstance(what, Expected):
+                        self.compare(part, what)
+                    else:
+                        self.result = self._snippet(*what)
+
+    def _lay(self, step: Step) -> None:
+        for path, content in step.files.items():
+            stamp, _, name = path.partition("/")
+            (self.project.snapshot(stamp) / name).write_bytes(_packed(name, content))
+        for name, settings in step.settings.items():
+            merged = self.project.tables[name] | settings
+            self.project.tables[name] = {k: v for k, v in merged.items() if v is not None}
+        self.project.configure()
+
+    def _do(self, commands: list[tuple[str, Command]]) -> None:
+        """The runs of single tables as one, the others one after the other."""
+        together = [(title, c) for title, c in commands if c.run_of] if len(commands) > 1 else []
+        if together:
+            done = self.project.run(*[c.run_of or "" for _, c in together])
+            for title, command in together:
+                told = [o for o in done.document["outcomes"] if o["name"] == command.run_of]
+                codes = {o["code"] for o in told}
+                worst = next(code for code in (1, 2, 3, 5, 4, 0) if code in codes)
+                assert worst == command.code, (title, told)
+                self.said[title] = self._shown("\n".join(o["note"] for o in told))
+        for title, command in commands:
+            if not (together and command.run_of):
+                out = io.StringIO()
+                with redirect_stdout(out), redirect_stderr(out):
+                    code = main([self._real(word) for word in command.words])
+                self.said[title] = self._shown(out.getvalue())
+                assert code == command.code, (title, command.words, self.said[title])
+
+    def _snippet(self, kind: str, text: str) -> list[Row]:
+        """The rows of a query, or of a module's last expression."""
+        text = self._real(text)
+        if kind == "sql":
+            return _rows(self.spark.sql(text))
+        *before, last = ast.parse(text).body
+        if not isinstance(last, ast.Expr):
+            raise NotUnderstood(f"a snippet that ends with no expression: {text}")
+        names: Row = {"spark": self.spark}
+        exec(compile(ast.Module(before, []), "the guide", "exec"), names)
+        return _rows(eval(compile(ast.Expression(last.value), "the guide", "eval"), names))
+
+    def compare(self, part: Part, expected: Expected) -> None:
+        if expected.what == "said":
+            said, lines = self.said[part.title], [line.strip() for line in expected.lines]
+            assert re.search(".*".join(map(_pattern, lines)), said, re.DOTALL), (lines, said)
+            return
+        table = expected.table or part.tables[0]
+        if expected.what == "lake":
+            self._compare_files(expected)
+            return
+        found = self._found(expected, table)
+        if expected.rows is None or found is None:
+            assert (expected.rows, found) == (None, None), f"{part.title}: {expected.what} of {table}"
+            return
+        columns = list(expected.columns)
+        if found and columns:
+            must = self._must_show(expected, table, found)
+            assert set(must) <= set(columns) <= set(found[0]), f"{part.title}: {expected.what} shows not {must}"
+        texts = [tuple(self._shown(text(row[c])) for c in columns) for row in found]
+        wanted = list(expected.rows)
+        left = list(texts)
+        for row in wanted:
+            like = [other for other in left if all(map(_matches, row, other))]
+            assert like, f"{part.title}: {expected.what} of {table} has not {row}\n{_as_table(columns, texts)}"
+            left.remove(like[0])
+        assert not left, f"{part.title}: {expected.what} of {table} has {left} too\n{_as_table(columns, texts)}"
+
+    def _found(self, expected: Expected, table: str) -> list[Row] | None:
+        match expected.what.split()[0]:
+            case "result":
+                return self.result
+            case "ledger":
+                return self.project.ledger(table)
+            case "change":
+                wanted = int(expected.what.split()[-1])
+                entry = [e for e in self.project.ledger(table) if e["sequence"] == wanted]
+                return self.project.change_set(entry[0]) if entry else None
+        folder = f"{expected.what}/{table}"
+        return self.project.whole_rows(folder) if (self.project.lake / folder / "_delta_log").is_dir() else None
+
+    def _must_show(self, expected: Expected, table: str, found: list[Row]) -> list[str]:
+        """The columns that may not be left out."""
+        if expected.what == "ledger":
+            return ["status", *[c for c in _COUNTS if any(row[c] for row in found)]]
+        if expected.what == "quarantine":
+            return ["resolved"] if any(row["resolved"] for row in found) else []
+        return [c for c in found[0] if not c.startswith("_")]
+
+    def _compare_files(self, expected: Expected) -> None:
+        """Each path is there, and nothing lies beside them."""
+        listed = [row[0] for row in expected.rows or ()]
+        for path in listed:
+            assert list(self.project.folder.glob(path.replace(LAKE, "lake", 1))), f"{path} is not there"
+        there = {f"{LAKE}/{p.relative_to(self.project.lake)}" for p in self.project.lake.glob("*/*")}
+        known = {str(p) for path in listed for p in self._below(path)}
+        assert there - known == {p for p in there if p.startswith(f"{LAKE}/_state/")}, there - known
+
+    def _below(self, path: str) -> list[str]:
+        """What a listed path stands for, two folders deep."""
+        found = self.project.folder.glob(path.replace(LAKE, "lake", 1))
+        return [f"{LAKE}/{'/'.join(p.relative_to(self.project.lake).parts[:2])}" for p in found]
+
+    def _real(self, words: str) -> str:
+        return words.replace(PIPELINE, str(self.project.pipeline)).replace(LAKE, str(self.project.lake))
+
+    def _shown(self, words: str) -> str:
+        places = {self.project.lake: LAKE, self.project.source: SOURCE, self.project.pipeline: PIPELINE}
+        for real, shown in places.items():
+            words = words.replace(str(real), shown)
+        return words
+
+
+def _packed(name: str, content: str | dict[str, str]) -> bytes:
+    if isinstance(content, dict):
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, words in content.items():
+                archive.writestr(member, words)
+        return data.getvalue()
+    return gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+
+
+def _rows(frame: Any) -> list[Row]:
+    """Of a frame of Spark, Polars or DuckDB."""
+    if isinstance(frame, pl.DataFrame):
+        return in_order(frame.to_dicts())
+    if hasattr(frame, "fetchall"):
+        names = frame.columns
+        return in_order(dict(zip(names, row, strict=True)) for row in frame.fetchall())
+    return in_order(row.asDict() for row in frame.collect())
+
+
+def text(value: Any) -> str:
+    """A value as the page shows it.
+
+    >>> [text(v) for v in (None, "", 1, True, -0.0, ["a", "b"], datetime(2025, 1, 2))]
+    ['∅', '""', '1', 'true', '-0.0', 'a, b', '2025-01-02 00:00:00']
+    """
+    match value:
+        case None:
+            return NULL
+        case "":
+            return '""'
+        case bool():
+            return str(value).lower()
+        case float():
+            return "NaN" if value != value else str(value)
+        case list():
+            return ", ".join(map(text, value))
+        case datetime():
+            aware = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+            return aware.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ")
+        case date():
+            return value.isoformat()
+    return str(value).replace("\n", "⏎")
+
+
+def _matches(expected: str, found: str) -> bool:
+    """Whether they are the same, but for what is left out."""
+    return re.fullmatch(_pattern(expected), found) is not None
+
+
+def _pattern(expected: str) -> str:
+    return ".*".join(map(re.escape, expected.split(LEFT_OUT)))
+
+
+def _as_table(columns: list[str], rows: list[tuple[str, ...]]) -> str:
+    """What is there, to be read beside the page."""
+    lines = [columns, ["---"] * len(columns), *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
