@@ -34,6 +34,8 @@ def test_every_section_is_an_example_or_is_known_to_be_none() -> None:
     [
         (BEGINNING, "no command takes"),
         (BEGINNING + RUN, "nothing is expected"),
+        (BEGINNING + RUN + BEGINNING[5:] + RUN + BRONZE + "| a | 1 | x |\n", "nothing is expected"),
+        ("## A\n" + BRONZE + "| a | 1 | x |\n", "nothing is done"),
         (BEGINNING + RUN + "**brass**\n| id |\n|---|\n| a |\n", "brass"),
         (BEGINNING + RUN + "| id |\n|---|\n| a |\n", "a table of nothing"),
         (BEGINNING + RUN + "**bronze**\n\nnothing\n", "has no table"),
