@@ -39,11 +39,19 @@ def left(lake: Lake) -> list[Path]:
 
 
 def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> None:
-    landed = land(lake, tmp_path, a__csv=b'id\r\n"1"\r\n', b__csv=b"id\n1\r\n")  # no quote: lines are lines
+    landed = land(lake, tmp_path, a__csv=b"id\r\n1\r\n", b__csv=b"id\n1\r\n")  # no quote: lines are lines
 
     with plain(lake, table(), landed) as files:
         assert files == landed
     assert not lake.state().exists(), "nothing is made for them"
+
+
+def test_a_file_with_quotes_and_one_kind_of_line_end_stays_where_it_landed(lake: Lake, tmp_path: Path) -> None:
+    landed = land(lake, tmp_path, a__csv=b'id\r\n"1"\r\n')
+
+    with plain(lake, table(), landed) as files:
+        assert files == landed
+    assert left(lake) == []
 
 
 def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp_path: Path) -> None:
