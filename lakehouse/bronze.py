@@ -10,25 +10,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
-from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, merge, windows
-from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
+from lakehouse import delta, merge, raw, windows
+from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
 from lakehouse.delta import Head
-from lakehouse.errors import InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
 from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
-from lakehouse.session import SPARK_ERRORS, isolated
+from lakehouse.session import isolated
 from lakehouse.snapshot import schema
-from lakehouse.snapshot.fields import literal
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
@@ -71,13 +67,13 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
         rows = delta.read(spark, lake.bronze(name)).where(windows.at(F.lit(time).cast("timestamp")))
         return rows.select(*schema(table).names, *CDC_COLUMNS)
     until = [e for e in history.accepted if e.snapshot_time <= time]
-    rows = folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
+    rows = raw.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
     return rows.select(*schema(table).names, *CDC_COLUMNS)
 
 
 def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
     """The live rows by the declared schema, from the change sets alone."""
-    rows = folded(spark, lake, table, accepted)
+    rows = raw.folded(spark, lake, table, accepted)
     return (rows.where(windows.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
 
 
@@ -92,11 +88,6 @@ def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int
     live = rows.where(windows.is_open()) if table.scd == 2 else rows
     missing = [F.lit(None).cast(f.dataType).alias(f.name) for f in fields if f.name not in rows.columns]
     return live.select("*", *missing).select(*fields.names, *own.names)
-
-
-def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
-    """The columns that a change set has: those that its snapshot's files had."""
-    return _published(spark, lake, entry).columns
 
 
 def refresh(
@@ -218,10 +209,7 @@ def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
 def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, size: int, first: bool) -> Written:
     if not entry.changes and not first:
         return Written()
-    changes = change_sets(spark, lake, table, [entry])
-    found = changes.count()
-    if found != entry.changes:
-        raise _lost(lake, entry, found)
+    changes = raw.counted(spark, lake, table, entry)
     path, keys, progress = lake.bronze(name), windows.keys(table), _progress(table, entry.sequence or 0)
     large = size >= LARGE_BYTES
     if table.scd == 2:
@@ -235,40 +223,6 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     actions = rows.withColumn(merge.ACTION, F.col("_cdc_operation"))
     counts = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
     return merge.apply(spark, path, actions, counts, keys, progress, large)
-
-
-def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
-    """The rows of these change sets by the declared schema; a column added since is null, another type is cast."""
-    return reduce(DataFrame.unionByName, (_change_set(spark, lake, table, entry) for entry in entries))
-
-
-def _lost(lake: Lake, entry: Entry, found: int) -> InfrastructureError:
-    return InfrastructureError(
-        f"change set {entry.sequence} of {entry.table} holds {found} rows that can be read",
-        expected=f"{entry.changes} rows, as the ledger says",
-        where=lake.at(entry.path or ""),
-        next_step="restore the change set, or rebuild the table from what landed",
-    )
-
-
-def _published(spark: SparkSession, lake: Lake, entry: Entry) -> DataFrame:
-    """A change set as it was written."""
-    try:
-        return spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
-    except SPARK_ERRORS as error:
-        raise _lost(lake, entry, 0) from error
-
-
-def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
-    rows = _published(spark, lake, entry)
-    there = {f.name: f.dataType for f in rows.schema}
-
-    def column(name: str, kind: T.DataType) -> Column:
-        if name not in there:
-            return F.lit(None).cast(kind).alias(name)
-        return F.col(name) if there[name] == kind else F.col(name).try_cast(kind).alias(name)
-
-    return rows.select(*[column(f.name, f.dataType) for f in schema(table)], *CDC_COLUMNS, CHANGED)
 
 
 def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
@@ -290,16 +244,6 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
     return found
 
 
-def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
-    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete."""
-    changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-    if table.scd == 2:
-        return windows.folded(changes, table, schema(table))
-    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
-    newest = changes.withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
-    return newest.where(F.col("_cdc_operation") != DELETE).select(*schema(table).names, *CDC_COLUMNS)
-
-
 def _heal(
     spark: SparkSession,
     lake: Lake,
@@ -310,9 +254,14 @@ def _heal(
     reason: str,
     rebuild: bool = False,
 ) -> Applied:
-    """Compare bronze with the fold of its change sets and write what differs."""
+    """Compare bronze with the fold of its change sets and write what differs.
+
+    Raises:
+        DataRefused: a value of a change set does not fit the schema that was declared since.
+    """
     path, last = lake.bronze(name), accepted[-1].sequence or 0
-    wanted, keys = folded(spark, lake, table, accepted), windows.keys(table)
+    raw.refuse_unfit(spark, lake, table, accepted)
+    wanted, keys = raw.folded(spark, lake, table, accepted), windows.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
     written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)

@@ -22,7 +22,7 @@ from datetime import datetime
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import bronze, changes, landing, ledger, quarantine, snapshot
+from lakehouse import bronze, changes, landing, ledger, quarantine, raw, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
@@ -243,7 +243,7 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     last = work.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    delivered = bronze.delivered(work.spark, work.lake, last)
+    delivered = raw.delivered(work.spark, work.lake, last)
     return frozenset(name for name in snapshot.schema(work.table).names if name not in delivered)
 
 

@@ -78,6 +78,25 @@ def test_another_type_or_a_removed_column_is_refused_until_the_table_is_rebuilt(
     assert len(shop.rows("silver/items")) == 3
 
 
+def test_a_table_is_not_rebuilt_where_a_value_would_become_null_or_another(base: Project, tmp_path: Path) -> None:
+    shop = base.copy(tmp_path / "shop")
+    before = shop.rows("bronze/items")
+    for schema, value in (("note INT", "note alpha is no int"), ("note DECIMAL(3,1)", "note alpha is no decimal(3,1)")):
+        shop.configure(schema=f"id STRING, qty INT, {schema}")
+        refused = shop("bronze", "items", "--full-refresh")
+        assert refused.code == 5
+        assert value in told(refused) and "cast it in silver" in told(refused)
+    assert shop.rows("bronze/items") == before
+
+    # Only what bronze is to hold counts: the words were mended, under the old type, before it is changed.
+    shop.configure(schema="id STRING, qty INT, note STRING")
+    shop.snapshot(SECOND, items="id,qty,note\na,1,1.50\nb,2,\nc,3,-7\n")
+    assert shop.run().code == 0
+    shop.configure(schema="id STRING, qty INT, note DECIMAL(3,1)")
+    assert shop("bronze", "items", "--full-refresh").code == 0
+    assert [str(row["note"]) for row in shop.rows("bronze/items")] == ["1.5", "None", "-7.0"]
+
+
 def test_a_column_may_be_called_like_anything_of_ours_that_is_not_reserved(tmp_path: Path) -> None:
     """Fivetran calls columns _line, MongoDB _id; our own are under `_cdc_`."""
     names = ["_key", "_line", "_rank", "_rows", "_at", "_action", "_here", "_before_x", "c", "t", "w", "row", "value"]

@@ -1,0 +1,143 @@
+"""Change sets as they were published: read by today's schema, counted, and folded to what bronze has to hold."""
+
+from __future__ import annotations
+
+from functools import reduce
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse import windows
+from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused, InfrastructureError
+from lakehouse.lake import Lake
+from lakehouse.ledger import Entry
+from lakehouse.session import SPARK_ERRORS
+from lakehouse.snapshot import schema
+from lakehouse.snapshot.convert import convert
+from lakehouse.snapshot.fields import literal
+
+_UNFIT = "_cdc_unfit"
+
+
+def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
+    """The columns that a change set has: those that its snapshot's files had."""
+    return _published(spark, lake, entry).columns
+
+
+def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
+    """The rows of these change sets by the declared schema; a column added since is null, another type is cast.
+
+    Raises:
+        InfrastructureError: one of them cannot be read.
+    """
+    return _typed(spark, lake, table, entries).drop(_UNFIT)
+
+
+def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
+    """One change set, of which no row is missing.
+
+    Raises:
+        InfrastructureError: it does not hold the rows that the ledger says.
+    """
+    changes = change_sets(spark, lake, table, [entry])
+    found = changes.count()
+    if found != entry.changes:
+        raise _lost(lake, entry, found)
+    return changes
+
+
+def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete."""
+    changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
+    if table.scd == 2:
+        return windows.folded(changes, table, schema(table))
+    return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS)
+
+
+def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> None:
+    """See that what bronze has to hold fits the declared types, where change sets were written with others.
+
+    Raises:
+        DataRefused: values that are not of the type; to cast them would make them null in silence.
+    """
+    kinds = {f.name: f.dataType for f in schema(table)}
+    entries = [e for e in accepted if e.path]
+    published = [_published(spark, lake, e).schema for e in entries]
+    if all(f.dataType == kinds[f.name] for there in published for f in there if f.name in kinds):
+        return
+    changes = _typed(spark, lake, table, entries)
+    rows = _last(changes, table) if table.scd == 1 else changes.where(F.col("_cdc_operation") != DELETE)
+    unfit = rows.where(F.size(_UNFIT) > 0)
+    if (
+        wrong := unfit.select(F.explode(_UNFIT).alias("text"))
+        .groupBy("text")
+        .count()
+        .orderBy("text")
+        .limit(3)
+        .collect()
+    ):
+        raise DataRefused(
+            f"{unfit.count()} rows do not fit the schema: {'; '.join(row.text for row in wrong)}",
+            expected="values of the declared types in every row that bronze is to hold",
+            where=f"{lake.at('raw')}, change sets of {entries[0].table}",
+            next_step="keep the column's type and cast it in silver, or take a mended snapshot with the old type first",
+        )
+
+
+def _last(changes: DataFrame, table: Table) -> DataFrame:
+    """The last change of each key, where that is no delete."""
+    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
+    newest = changes.withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
+    return newest.where(F.col("_cdc_operation") != DELETE)
+
+
+def _typed(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
+    return reduce(DataFrame.unionByName, (_change_set(spark, lake, table, entry) for entry in entries))
+
+
+def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
+    """A change set by the declared schema, and which of its values are not of the declared type."""
+    rows, declared = _published(spark, lake, entry), schema(table)
+    there = {f.name: f.dataType for f in rows.schema}
+    values: dict[str, Column] = {f.name: F.lit(None).cast(f.dataType) for f in declared}
+    values |= {f.name: F.col(f.name) for f in declared if there.get(f.name) == f.dataType}
+    others = [f for f in declared if there.get(f.name, f.dataType) != f.dataType]
+    values |= {f.name: _as(f.dataType, F.col(f.name), there[f.name], table) for f in others}
+    unfit = [
+        F.when(
+            F.col(f.name).isNotNull() & values[f.name].isNull(),
+            F.concat(F.lit(f"{f.name} "), F.col(f.name).cast("string"), F.lit(f" is no {f.dataType.simpleString()}")),
+        )
+        for f in others
+    ]
+    told = F.array_compact(F.array(*unfit).cast("array<string>")).alias(_UNFIT)
+    return rows.select(*[value.alias(name) for name, value in values.items()], *CDC_COLUMNS, CHANGED, told)
+
+
+def _as(kind: T.DataType, value: Column, was: T.DataType, table: Table) -> Column:
+    """A value as another type, null where it would not stay the same."""
+    if isinstance(was, T.StringType):
+        return convert(value, kind, "UTC", table.options)[0]
+    now = value.try_cast(kind)
+    return F.when(now.try_cast(was).eqNullSafe(value), now)
+
+
+def _published(spark: SparkSession, lake: Lake, entry: Entry) -> DataFrame:
+    """A change set as it was written."""
+    try:
+        return spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
+    except SPARK_ERRORS as error:
+        raise _lost(lake, entry, 0) from error
+
+
+def _lost(lake: Lake, entry: Entry, found: int) -> InfrastructureError:
+    return InfrastructureError(
+        f"change set {entry.sequence} of {entry.table} holds {found} rows that can be read",
+        expected=f"{entry.changes} rows, as the ledger says",
+        where=lake.at(entry.path or ""),
+        next_step="restore the change set, or rebuild the table from what landed",
+    )
