@@ -1,5 +1,7 @@
 # Everything runs from .venv, which is made at need. Another Python: make PYTHON=python3.12
 PYTHON ?= python3
+# Test files at once, each with a Spark of its own (3 GB): make test WORKERS=4
+WORKERS ?= 2
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -20,7 +22,7 @@ demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes
 	$(BIN)/python samples/demo.py
 
 test: lint ## Lint, then every test: what CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(ENV) ## The unit tests only: no JVM, seconds
 	$(BIN)/pytest tests/unit

@@ -64,6 +64,7 @@ setup(
             "mypy>=2.2,<3",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.17,<0.18",  # its formatting may change with a minor version
             "types-PyYAML>=6.0.12",
         ],

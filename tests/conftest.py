@@ -5,6 +5,8 @@ The session is the product's own local one, with fewer partitions: `lakehouse` p
 
 from __future__ import annotations
 
+import fcntl
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from lakehouse.lake import Lake
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     lake = Lake(str(tmp_path_factory.mktemp("spark")))
-    own = session.session(lake, "tests")
+    # At first use Delta's packages are fetched, which two processes at once would do into one another.
+    with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        own = session.session(lake, "tests")
     yield own
     own.stop()
 
