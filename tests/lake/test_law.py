@@ -502,6 +502,7 @@ def hold_now(reader: Reader, name: str, timeline: Timeline) -> None:
     assert differing({key: (content, cdc) for key, content, cdc, _ in rows}, timeline.rows) == {}, name
 
 
+@pytest.mark.timeout(600)  # four wide tables: minutes, where the machine has other things to do
 def test_what_was_there_with_the_difference_applied_is_what_is(tmp_path: Path) -> None:
     every = formats()
     tables = {name: table(name, every[name]) for name in ("csv", "parquet")}
@@ -517,7 +518,7 @@ def test_what_was_there_with_the_difference_applied_is_what_is(tmp_path: Path) -
         assert models[name][0][-1].diff.changes == []
 
     first = project.run()
-    assert first.code == 0, first.document
+    assert first.code == 4, first.stderr  # snapshots were held, and superseded
     for name, of in every.items():
         hold(project, of, name, *models[name])
 
