@@ -142,9 +142,19 @@ def _hashes(columns: list[str], fields: T.StructType, names: list[str]) -> list[
 
 def _normal(value: Column, kind: T.DataType) -> Column:
     """NaN, and the two zeros, each as one value."""
+    if isinstance(kind, T.ArrayType):
+        inner = F.transform(value, lambda one: _told(one, kind.elementType))
+        return F.when(value.isNotNull(), F.struct(F.size(value).alias("size"), inner.alias("each")))
+    if isinstance(kind, T.StructType):
+        return F.when(value.isNotNull(), F.struct(*[_told(value[f.name], f.dataType).alias(f.name) for f in kind]))
     if not isinstance(kind, T.FloatType | T.DoubleType):
         return value
     return F.when(F.isnan(value), F.lit("NaN").cast(kind)).when(value == 0, F.lit(0).cast(kind)).otherwise(value)
+
+
+def _told(value: Column, kind: T.DataType) -> Column:
+    """A value inside another, with its being null."""
+    return F.struct(value.isNull().alias("is_null"), _normal(value, kind).alias("value"))
 
 
 def counted(verdicts: DataFrame) -> DataFrame:
