@@ -92,11 +92,6 @@ class Unknown:
     digest: DataFrame
     known: Known
 
-    @property
-    def live(self) -> int:
-        """Rows of bronze."""
-        return self.known.live
-
     def release(self) -> None:
         for held in (self.lines, self.digest, self.state):
             held.unpersist()
@@ -191,9 +186,12 @@ class Lines:
 
     def _load(self) -> Known | None:
         try:
-            return Known(**json.loads((self._folder() / _STAMP).read_text(encoding="utf-8")))
+            known = Known(**json.loads((self._folder() / _STAMP).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None  # none was written, or by another version
+        whole, *later = known.parts
+        there = [(whole, "added"), (known.parts[-1], "digest"), *((p, w) for p in later for w in ("added", "gone"))]
+        return known if all((self._folder() / part / what / "_SUCCESS").exists() for part, what in there) else None
 
     def _begun(self, landed: Landed, layout: Layout, entry: Entry, verdicts: DataFrame, part: str) -> Known:
         """All lines anew."""

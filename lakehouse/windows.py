@@ -27,11 +27,6 @@ def keys(table: Table) -> list[str]:
     return [*table.keys, START] if table.scd == 2 else list(table.keys)
 
 
-def columns(table: Table, fields: T.StructType) -> list[str]:
-    """Bronze's columns, in order."""
-    return [*fields.names, *CDC_COLUMNS, *([START, END] if table.scd == 2 else [])]
-
-
 def is_open() -> Column:
     return F.col(END).isNull()
 
