@@ -62,10 +62,13 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
     """The rows that were live at `time`, by the declared schema and the `_cdc_*` columns.
 
     Read from the windows of a history (scd 2), else folded from the change sets.
+
+    Raises:
+        DataRefused: they do not fit the schema that was declared since.
     """
     if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
         rows = delta.read(spark, lake.bronze(name)).where(windows.at(F.lit(time).cast("timestamp")))
-        return rows.select(*schema(table).names, *CDC_COLUMNS)
+        return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
     until = [e for e in history.accepted if e.snapshot_time <= time]
     rows = raw.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
     return rows.select(*schema(table).names, *CDC_COLUMNS)
@@ -86,8 +89,13 @@ def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int
         return spark.createDataFrame([], T.StructType([*fields, *own]))
     rows = delta.read(spark, path, version)
     live = rows.where(windows.is_open()) if table.scd == 2 else rows
-    missing = [F.lit(None).cast(f.dataType).alias(f.name) for f in fields if f.name not in rows.columns]
-    return live.select("*", *missing).select(*fields.names, *own.names)
+    return _declared(live, table).select(*fields.names, *own.names)
+
+
+def _declared(rows: DataFrame, table: Table) -> DataFrame:
+    """With the columns that were declared since, as null."""
+    there = rows.columns
+    return rows.select("*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in schema(table) if f.name not in there])
 
 
 def refresh(
@@ -174,6 +182,7 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
 
     Raises:
         InfrastructureError: a change set does not hold the rows that the ledger says.
+        DataRefused: bronze is gone, and what it has to hold does not fit the schema that was declared since.
     """
     accepted = history.accepted
     if not accepted:
@@ -181,6 +190,7 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     last = accepted[-1].sequence or 0
     head = delta.head(spark, lake.bronze(name))
     if head is None:
+        raw.refuse_unfit(spark, lake, table, accepted)  # bronze may be gone, and the schema another than it had
         at = 0
     else:
         progress = head.progress()
@@ -260,7 +270,6 @@ def _heal(
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
     path, last = lake.bronze(name), accepted[-1].sequence or 0
-    raw.refuse_unfit(spark, lake, table, accepted)
     wanted, keys = raw.folded(spark, lake, table, accepted), windows.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES

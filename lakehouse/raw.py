@@ -51,7 +51,12 @@ def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> Data
 
 
 def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
-    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete."""
+    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete.
+
+    Raises:
+        DataRefused: a value of it does not fit the schema that was declared since.
+    """
+    refuse_unfit(spark, lake, table, accepted)
     changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
     if table.scd == 2:
         return windows.folded(changes, table, schema(table))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers import ITEMS, Project, Result, counts
 from pyspark.sql import SparkSession
+
+import lakehouse
+from lakehouse.errors import DataRefused
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -87,6 +91,11 @@ def test_a_table_is_not_rebuilt_where_a_value_would_become_null_or_another(base:
         assert refused.code == 5
         assert value in told(refused) and "cast it in silver" in told(refused)
     assert shop.rows("bronze/items") == before
+
+    shutil.rmtree(shop.lake / "bronze" / "items")  # nor where it has to be built again, or is read as it was
+    assert shop("bronze", "items").code == 5
+    with pytest.raises(DataRefused, match="note alpha is no decimal"):
+        lakehouse.as_of(shop.pipeline, "items", "2025-01-01")
 
     # Only what bronze is to hold counts: the words were mended, under the old type, before it is changed.
     shop.configure(schema="id STRING, qty INT, note STRING")
