@@ -44,6 +44,12 @@ _REASONS = {
         " allowBackslashEscapingAnyCharacter allowUnquotedControlChars"
     ),
 }
+# Values of theirs that ask for what is done anyway: people bring them along from their own readers.
+GRANTED = {
+    **{"multiline": "true", "mode": "permissive", "inferschema": "false", "mergeschema": "false"},
+    **{"enforceschema": "false", "primitivesasstring": "false", "ignorecorruptfiles": "false"},
+    **{"ignoremissingfiles": "false", "dropfieldifallnull": "false", "preferdate": "false"},
+}
 _REFUSED = {name.lower(): reason for reason, names in _REASONS.items() for name in names.split()}
 
 _FORMS = {
@@ -87,6 +93,8 @@ def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Disc
     spelled = {name.lower(): name for name in known or [*_CSV, *_PARQUET, *_ANY]}
     for name, value in options.items():
         low, loc, written = str(name).lower(), ("options", name), as_spark_writes_it(value)
+        if low in GRANTED and str(written).lower() == GRANTED[low]:
+            continue
         if low in _REFUSED:
             yield Discrepancy(loc, STRUCTURE, f"no option here: {_REFUSED[low]}")
         elif low not in spelled:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from lakehouse.config.options import ALIASES, charset
+from lakehouse.config.options import ALIASES, GRANTED, charset
 from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 
@@ -44,7 +44,8 @@ class Dialect:
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Dialect:
         """The dialect that a table's options describe; `validate` has seen that they can be followed."""
-        chosen = _DEFAULTS | {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items()}
+        asked = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in GRANTED}
+        chosen = _DEFAULTS | asked
         chosen["sep"] = "\t" if chosen["sep"] == r"\t" else chosen["sep"]
         chosen["encoding"] = charset(chosen["encoding"]) or chosen["encoding"]
         return cls({"escape": chosen["quote"]} | chosen)  # a quote inside is doubled, whichever the quote is

@@ -159,7 +159,7 @@ def test_reader_options_become_text_the_way_spark_writes_it() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("mode", "columnNameOfCorruptRecord", "inferSchema", "ENFORCESCHEMA", "multiLine", "lineSep", "timeZone"),
+        *("mode", "columnNameOfCorruptRecord", "inferSchema", "ENFORCESCHEMA", "lineSep", "timeZone"),
         *("dropFieldIfAllNull", "samplingRatio", "mergeSchema", "recursiveFileLookup", "pathGlobFilter"),
         *("modifiedBefore", "modifiedAfter", "unescapedQuoteHandling", "comment", "nanValue", "compression"),
     ],
@@ -169,6 +169,15 @@ def test_an_option_that_would_change_the_contract_is_refused_with_a_reason(name:
     (problem,) = problems_of(**{TABLE + "format": file_format, TABLE + "options": {name: "true"}})
 
     assert f"options.{name}: no option here: " in problem
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
+def test_an_option_that_asks_for_what_is_done_anyway_is_taken_and_its_opposite_is_not(file_format: str) -> None:
+    granted = {"multiLine": True, "mode": "PERMISSIVE", "inferSchema": False, "mergeSchema": "false"}
+    refused = {"multiLine": False, "mode": "DROPMALFORMED", "inferSchema": True, "mergeSchema": "true"}
+
+    load_changed(**{TABLE + "format": file_format, TABLE + "options": granted})
+    assert len(problems_of(**{TABLE + "format": file_format, TABLE + "options": refused})) == len(refused)
 
 
 @pytest.mark.parametrize(
