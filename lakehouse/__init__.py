@@ -17,9 +17,9 @@ def __getattr__(name: str) -> Any:
     """The functions for notebooks, looked up at first use: importing the package imports nothing else."""
     from importlib import import_module
 
-    if name == "diff":
-        return import_module("lakehouse.preview").diff
-    if name in ("as_of", "run", "stages"):
-        stages = import_module("lakehouse.stages")
-        return stages if name == "stages" else getattr(stages, name)
+    homes = {"as_of": "views", "diff": "preview", "run": "stages"}
+    if name in homes:
+        return getattr(import_module(f"lakehouse.{homes[name]}"), name)
+    if name == "stages":
+        return import_module("lakehouse.stages")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ import typer
 from lakehouse import show, stages
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.failures import understood
-from lakehouse.lake import snapshot_time
+from lakehouse.lake import snapshot_time, utc
 from lakehouse.stages import Run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if text is None else stages.utc(text)
+    return None if text is None else utc(text)
 
 
 def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:

@@ -19,6 +19,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lakehouse.errors import ConfigError
+
 SNAPSHOT_TIME = "%Y%m%d_%H%M%S"
 _SNAPSHOT_NAME = re.compile(r"\d{8}_\d{6}")
 
@@ -46,6 +48,23 @@ def snapshot_time(name: str) -> datetime | None:
         return datetime.strptime(name, SNAPSHOT_TIME).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
+
+
+def utc(time: datetime | str) -> datetime:
+    """A time as this project counts it.
+
+    >>> utc("2025-10-03T14:05:52-03:00").isoformat()
+    '2025-10-03T17:05:52+00:00'
+
+    Raises:
+        ConfigError: text that is no ISO time.
+    """
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
+        except ValueError:
+            raise ConfigError(f"the time {time!r}", expected="an ISO time, such as 2025-10-03T17:05:52Z") from None
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from lakehouse.plan import Plan, in_order
 from lakehouse.plan import plan as plan_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from lakehouse.models import Model
 
@@ -368,47 +368,6 @@ def run(pipeline: str | Path, *names: str, **options: Any) -> Report:
         ConfigError, LakeBusy: nothing was begun. What goes wrong later is in the report.
     """
     return perform(open_run(pipeline, names, **options), STAGES)
-
-
-def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
-    """A table's rows as they were at a time: those of the newest snapshot accepted for then or before.
-
-    Args:
-        pipeline: a folder with pipeline.yml, or that file.
-        table: one of its tables, with a history (scd 2) or without.
-        time: aware, or taken for UTC; or ISO text of one.
-
-    Returns:
-        The declared columns and `_cdc_*`; empty before the first snapshot.
-
-    Raises:
-        ConfigError: no such table, or no such time.
-    """
-    from lakehouse import bronze, ledger
-
-    opened = open_run(pipeline, [table])
-    if table not in opened.pipeline.tables:
-        raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
-    spark, lake = opened.spark, opened.lake
-    history = ledger.read(spark, lake, [table])[table]
-    return bronze.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
-
-
-def utc(time: datetime | str) -> datetime:
-    """A time as this project counts it.
-
-    >>> utc("2025-10-03T14:05:52-03:00").isoformat()
-    '2025-10-03T17:05:52+00:00'
-
-    Raises:
-        ConfigError: text that is no ISO time.
-    """
-    if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
-        except ValueError:
-            raise ConfigError(f"the time {time!r}", expected="an ISO time, such as 2025-10-03T17:05:52Z") from None
-    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
 
 
 def _stage(stage: str) -> Callable[..., Report]:

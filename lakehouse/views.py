@@ -1,16 +1,19 @@
-"""What people ask a lake: documents of plain values, for the command line to print as tables or as JSON."""
+"""What people ask a lake: documents of plain values, to be printed as tables or as JSON; and a table as it was."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import delta, ledger, quarantine
+from lakehouse import bronze, delta, ledger, quarantine
 from lakehouse.errors import ConfigError
+from lakehouse.lake import utc
 from lakehouse.ledger import Entry
-from lakehouse.stages import Run
+from lakehouse.stages import Run, open_run
 
 
 def status(run: Run) -> dict[str, Any]:
@@ -83,6 +86,28 @@ def quarantined(run: Run, table: str) -> dict[str, Any]:
         "resolved": rows.where("resolved").count(),
         "rows": [row.asDict() for row in shown.drop("row_hash").collect()],
     }
+
+
+def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
+    """A table's rows as they were at a time: those of the newest snapshot accepted for then or before.
+
+    Args:
+        pipeline: a folder with pipeline.yml, or that file.
+        table: one of its tables, with a history (scd 2) or without.
+        time: aware, or taken for UTC; or ISO text of one.
+
+    Returns:
+        The declared columns and `_cdc_*`; empty before the first snapshot.
+
+    Raises:
+        ConfigError: no such table, or no such time.
+    """
+    opened = open_run(pipeline, [table])
+    if table not in opened.pipeline.tables:
+        raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
+    spark, lake = opened.spark, opened.lake
+    history = ledger.read(spark, lake, [table])[table]
+    return bronze.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
 
 
 def one_table(run: Run) -> str:
