@@ -23,7 +23,7 @@ from lakehouse.delta import Head
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
 from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
-from lakehouse.session import isolated
+from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
@@ -86,7 +86,7 @@ def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int
     own = T.DataType.fromDDL(_OWN[table.scd])
     assert isinstance(own, T.StructType)
     if not delta.exists(spark, path):
-        return spark.createDataFrame([], T.StructType([*fields, *own]))
+        return local(spark, T.StructType([*fields, *own]))
     rows = delta.read(spark, path, version)
     live = rows.where(windows.is_open()) if table.scd == 2 else rows
     return _declared(live, table).select(*fields.names, *own.names)

@@ -66,16 +66,12 @@ class Compared:
     """A snapshot that can be taken, held against the rows before it: what is to happen to each key, and how often."""
 
     landed: Landed  # as it was read: unpacked, where it came packed
+    before: DataFrame
     read: snapshot.Read
-    state: DataFrame
+    state: DataFrame  # all of `before`, or what of it can differ
     verdicts: DataFrame
     counts: Counts
-    unknown: Unknown | None = None  # where only what is not known to be the same was compared
-
-    @property
-    def live(self) -> int:
-        """Rows of bronze before it."""
-        return self.unknown.known.live if self.unknown else self.state.count()
+    unknown: Unknown | None = None  # where only what can differ was compared
 
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
@@ -199,31 +195,41 @@ def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | N
         sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
         path = _write(work, found, sequence)
         entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
-        known.remember(found.landed, entry, found.verdicts, found.state, found.unknown)
+        known.remember(found.landed, entry, found.verdicts, found.unknown)
         return entry
 
 
 @contextmanager
 def compared(
-    work: Work, landed: Landed, state: DataFrame, may_lack: frozenset[str], known: Lines | None = None
+    work: Work, landed: Landed, before: DataFrame, may_lack: frozenset[str], known: Lines | None = None
 ) -> Iterator[Compared]:
-    """Read a snapshot and compare it with `state`; with `known` lines, no more of either than can differ.
+    """Read a snapshot and compare it with the rows before it; with `known` lines, no more of either than can differ.
 
     Raises:
         DataRefused: it cannot be taken, whatever the guards say.
     """
     table, zone = work.table, work.pipeline.timezone
     with plain(work.lake, table, landed) as files, ExitStack() as held:
-        if unknown := known.unknown(files, work.history.last_accepted, state) if known else None:
-            held.callback(unknown.release)
+        last = work.history.last_accepted
+        unknown = held.enter_context(known.unknown(_as_landed(work, last), last, files, before)) if known else None
+        if unknown:
             read, state = unknown.read, unknown.state
         else:
-            read = snapshot.read(work.spark, table, files, zone, may_lack)
+            read, state = snapshot.read(work.spark, table, files, zone, may_lack), before
         verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
         held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
         counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
         _check(work, files, read, verdicts, counts)
-        yield Compared(files, read, state, verdicts, counts, unknown)
+        yield Compared(files, before, read, state, verdicts, counts, unknown)
+
+
+def _as_landed(work: Work, entry: Entry | None) -> Landed | None:
+    """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
+    folder = work.lake.landing(work.name) / snapshot_name(entry.snapshot_time) if entry else None
+    if entry is None or folder is None or not folder.is_dir():
+        return None
+    landed = landing.load(folder, work.name, entry.snapshot_time)
+    return landed if fingerprint(work.pipeline, work.name, landed) == entry.fingerprint else None
 
 
 def judged(base: Entry, found: Compared, guard: Guard | None) -> Entry:
@@ -289,7 +295,7 @@ def _holds(found: Compared, guard: Guard) -> str | None:
     if accepted < guard.min_rows:
         reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
-        live = found.live
+        live = found.before.count()
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
         if counts.unreadable_keys:

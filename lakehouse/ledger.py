@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta
 from lakehouse.lake import Lake
+from lakehouse.session import local
 
 SCHEMA = """
     table STRING, sequence BIGINT, snapshot_time TIMESTAMP, fingerprint STRING, status STRING, kind STRING,
@@ -61,13 +62,13 @@ class Entry:
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
     if not delta.exists(spark, lake.ledger):
-        spark.createDataFrame([], SCHEMA).write.format("delta").mode("append").save(lake.ledger)
+        local(spark, SCHEMA).write.format("delta").mode("append").save(lake.ledger)
 
 
 def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
     """Publish a decision; returns the entry with the time it was recorded at."""
     recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
-    row = spark.createDataFrame([astuple(recorded)], SCHEMA)
+    row = local(spark, SCHEMA, [astuple(recorded)])
     row.coalesce(1).write.format("delta").mode("append").save(lake.ledger)
     return recorded
 
@@ -75,7 +76,7 @@ def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:
     """The ledger as a DataFrame, empty where there is none yet."""
     if not delta.exists(spark, lake.ledger):
-        return spark.createDataFrame([], SCHEMA)
+        return local(spark, SCHEMA)
     return delta.read(spark, lake.ledger)
 
 

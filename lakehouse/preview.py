@@ -28,7 +28,7 @@ from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.samples import contents, kept
-from lakehouse.session import isolated
+from lakehouse.session import isolated, local
 from lakehouse.stages import Run, open_run
 
 Document = dict[str, Any]
@@ -198,7 +198,7 @@ def _between(work: Work, first: Landed, second: Landed, samples: int) -> Documen
 def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
     then = replace(work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time]))
-    nothing = work.spark.createDataFrame([], snapshot.schema(work.table))
+    nothing = local(work.spark, snapshot.schema(work.table))
     with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"

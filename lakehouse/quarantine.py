@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from lakehouse import delta
 from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
+from lakehouse.session import local
 
 KEYS = ["stage", "row_hash", "rule"]
 _TOLD = ["row", "column", "value", "line", "reason"]
@@ -69,8 +70,8 @@ def _keyed(rows: DataFrame, stage: str, sequence: int) -> DataFrame:
 
 
 def _empty(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame(
-        [],
+    return local(
+        spark,
         "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT,"
         " reason STRING, occurrences BIGINT, first_sequence BIGINT, last_sequence BIGINT, resolved BOOLEAN",
     )

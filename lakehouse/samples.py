@@ -33,7 +33,7 @@ _IDLE_ZEROS = re.compile(r"\.?0+(?=Z?$)")
 
 def contents(work: Work, found: Compared, counts: dict[str, int], samples: int) -> dict[str, Any]:
     """What the snapshot would do to the rows before it, and to which of them, for example."""
-    before = found.state.count()
+    before = found.before.count()
     with kept(ingest.change_set(work, found, 1)) as changed:
         return {
             "counts": counts,

@@ -9,16 +9,20 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import Lake
@@ -109,6 +113,20 @@ def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
     for key, value in (REQUIRED | by_size).items():
         own.conf.set(key, value)
     return own
+
+
+def local(spark: SparkSession, schema: str | T.StructType, rows: Iterable[tuple[Any, ...]] = ()) -> DataFrame:
+    """Rows that the driver has, as a DataFrame. By way of Arrow: as such they would pass through a Python worker.
+
+    Args:
+        schema: their columns, as a type or as Spark DDL.
+        rows: values in the schema's order; times with their zone.
+    """
+    fields = T.DataType.fromDDL(schema) if isinstance(schema, str) else schema
+    assert isinstance(fields, T.StructType)
+    columns = to_arrow_schema(fields, timezone="UTC")
+    table = pa.Table.from_pylist([dict(zip(fields.names, row, strict=True)) for row in rows], schema=columns)
+    return spark.createDataFrame(table, fields)
 
 
 def jvm_pid(spark: SparkSession) -> int | None:

@@ -22,7 +22,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.failures import said
 from lakehouse.landing import Landed
-from lakehouse.session import SPARK_ERRORS
+from lakehouse.session import SPARK_ERRORS, local
 from lakehouse.snapshot import csv_files, json_files, parquet_files
 from lakehouse.snapshot.fields import Field, Fields, Read
 
@@ -144,7 +144,7 @@ def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: La
     rows = {row["row"] for row in refused.select("row").distinct().limit(_MOST_LINES).collect()}
     find = csv_files.lines if table.format == "csv" else json_files.lines
     found = find(table, landed.paths, rows)
-    lines = spark.createDataFrame([(text, found.get(text)) for text in rows], "row STRING, line BIGINT")
+    lines = local(spark, "row STRING, line BIGINT", [(text, found.get(text)) for text in rows])
     return refused.join(lines, on="row", how="left")
 
 

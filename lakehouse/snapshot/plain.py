@@ -34,7 +34,7 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
     if not any(archives.is_packed(file.name) or _may_need_mending(table, file) for file in landed.files):
         yield landed
         return
-    with _folder_of_its_own(lake.state("plain")) as folder:
+    with scratch(lake) as folder:
         try:
             each = [_mended(one, table, folder) for one in _unpacked(landed, folder)]
             elsewhere = {file.name: path for file, path in each if path.is_relative_to(folder)}
@@ -71,8 +71,9 @@ def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[L
 
 
 @contextmanager
-def _folder_of_its_own(root: Path) -> Iterator[Path]:
-    """A new folder below `root`, which the kernel knows to be in use for as long as this process lives."""
+def scratch(lake: Lake) -> Iterator[Path]:
+    """A new folder in the lake, for one reading; the kernel knows it to be in use for as long as this process lives."""
+    root = lake.state("plain")
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):  # nobody sweeps between making a folder and locking it
         _sweep(root)

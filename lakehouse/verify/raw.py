@@ -19,6 +19,7 @@ from lakehouse.ingest import fingerprint
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
+from lakehouse.session import local
 from lakehouse.snapshot.plain import plain
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
@@ -110,7 +111,7 @@ def _refused_keys(subject: Subject) -> DataFrame:
     spark, path, keys = subject.spark, subject.lake.quarantine(subject.name), subject.table.keys
     if not delta.exists(spark, path):
         nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_cdc_read", T.BooleanType())
-        return spark.createDataFrame([], nothing)
+        return local(spark, nothing)
     last = F.lit(subject.last.sequence)
     rows = delta.read(spark, path).where(F.col("stage") == "ingest")
     rows = rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))

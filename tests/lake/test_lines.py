@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lakehouse.lines import Lines, Unknown
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-SNAPSHOTS = 12
+SNAPSHOTS = 9
 HEADER = "id,qty,note"
 NEVER = 1 << 60
 
@@ -48,10 +49,11 @@ class Taken(list[bool]):
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     asked, original = Taken(), Lines.unknown
 
-    def unknown(self: Lines, *arguments: Any) -> Unknown | None:
-        found = original(self, *arguments)
-        asked.append(found is not None)
-        return found
+    @contextmanager
+    def unknown(self: Lines, *arguments: Any) -> Iterator[Unknown | None]:
+        with original(self, *arguments) as found:
+            asked.append(found is not None)
+            yield found
 
     monkeypatch.setattr(Lines, "unknown", unknown)
     return asked
@@ -134,30 +136,59 @@ def test_a_second_line_for_the_key_of_a_known_one_is_seen(
     assert counts(project.ledger()[3]) == {"rows_read": 3, "unchanged": 2, "quarantined": 1}
 
 
-def test_lines_of_another_run_or_state_are_not_believed(
+def test_what_is_known_of_another_snapshot_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
-    """A stamp that is not of the last accepted row, as a killed run leaves it, or one that cannot be read."""
+    """The last accepted file and, since it had a fault, the note of it: cut short, gone, or of another run."""
     monkeypatch.setattr(lines, "LEAST_BYTES", 0)
     project = Project(tmp_path)
-    project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
-    assert project.run().code == 0
-    stamp = project.lake / "_state" / "lines" / "items" / "known.json"
-    for number, wrong in enumerate(('"of": [7,', "not JSON", '{"of": []}'), start=2):
-        text = stamp.read_text().replace('"of": [', wrong, 1) if wrong.startswith('"of"') else wrong
-        stamp.write_text(text.replace("[7,", "[7, ") if wrong.startswith('"of"') else text)
-        project.snapshot(f"2025010{number}_000000", items=f"id,qty,note\na,{number},x\nb,2,y\n")
-        assert project.run().code == 0
-        assert not taken[-1]
+
+    def ingested(number: int) -> bool:
+        project.snapshot(f"2025010{number}_000000", items=f"id,qty,note\na,{number},x\nb,2,y\nc,?,z\n")
+        assert project("extract").code == project("ingest").code == project("bronze").code == 0
         assert project.rows("bronze/items")[0]["qty"] == number
-    parts = json.loads(stamp.read_text())["parts"]
-    shutil.rmtree(stamp.parent / parts[-1])  # somebody tidied up
-    project.snapshot("20250108_000000", items="id,qty,note\na,8,x\nb,2,y\n")
+        return taken[-1]
+
+    note = project.lake / "_state" / "lines" / "items" / "of.json"
+    assert [ingested(1), ingested(2)] == [False, True]
+    note.write_text(note.read_text().replace("[", "[7,", 1))
+    assert not ingested(3)
+    note.write_text("not JSON")
+    assert not ingested(4)
+    shutil.rmtree(note.parent)  # somebody tidied up
+    assert not ingested(5)
+    before = project.lake / "landing" / "items" / "20250105_000000"
+    (before / "items.csv").write_text("id,qty,note\na,5,x\n")
+    assert [ingested(6), ingested(7)] == [False, True]
+    assert {row["first_sequence"] for row in project.quarantine()} == {1}
+
+
+def test_rows_that_ignored_columns_have_left_behind_are_those_of_bronze(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
+) -> None:
+    monkeypatch.setattr(lines, "LEAST_BYTES", 0)
+    project = Project(tmp_path, {"items": {**ITEMS, "ignore": ["note"], "guard": {"max_deleted": 1}}})
+    same = "".join(f"s{n},0,s\n" for n in range(4))
+    for day, rows in enumerate(("a,1,x\nb,2,y\n", "a,1,other\nb,2,other\n", "a,3,third\n"), start=1):
+        project.snapshot(f"2025010{day}_000000", items=f"id,qty,note\n{same}{rows}")
     assert project.run().code == 0
-    assert not taken[-1]
-    assert project.rows("bronze/items")[0]["qty"] == 8
-    project.snapshot("20250109_000000", items="id,qty,note\na,9,x\nb,2,y\n")
+    assert taken == [False, True, True]
+    assert counts(project.ledger()[1]) == {"rows_read": 6, "unchanged": 6}
+    changes = {row["id"]: row for row in project.change_set(project.ledger()[2])}
+    assert (changes["a"]["_cdc_operation"], changes["a"]["qty"], changes["a"]["note"]) == ("U", 3, "third")
+    assert sorted(changes["a"]["_cdc_changed"]) == ["note", "qty"]
+    assert (changes["b"]["_cdc_operation"], changes["b"]["note"]) == ("D", "y")  # as bronze had it
+
+
+def test_packed_files_are_held_against_each_other_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
+) -> None:
+    monkeypatch.setattr(lines, "LEAST_BYTES", 0)
+    project = Project(tmp_path, {"items": {**ITEMS, "file": "items.csv.gz"}})
+    for day, rows in enumerate(("a,1,x\nb,2,y\n", "a,1,x\nb,3,y\nc,1,z\n"), start=1):
+        folder = project.snapshot(f"2025010{day}_000000")
+        (folder / "items.csv.gz").write_bytes(gzip.compress(f"id,qty,note\n{rows}".encode()))
     assert project.run().code == 0
-    assert taken[-1]
-    assert project.rows("bronze/items")[0]["qty"] == 9
-    assert project("verify").code == 0
+    assert taken == [False, True]
+    assert counts(project.ledger()[1]) == {"rows_read": 3, "unchanged": 1, "updated": 1, "inserted": 1}
+    assert not any((project.lake / "_state" / "plain").iterdir())

@@ -1,0 +1,184 @@
+"""Which lines of a text file are new since another one, and which are gone: by hash, on this machine, with DuckDB.
+
+No Spark here: the files are on this machine's disk, and hashing a gigabyte of lines is a second's work for one process.
+Lines are matched by their MD5: equal hashes, equal lines, but for one pair in 2**128.
+"""
+
+from __future__ import annotations
+
+import mmap
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+
+_NEWLINE = b"\n"
+_SEPARATOR = "\x01"  # of a file's one column: must not occur in it
+_STEP = 1 << 20  # bytes compared at once
+_MEMORY = "2GB"  # beyond it DuckDB works on disk
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Lines that only one side has.
+
+    Attributes:
+        new, gone: Parquet files with the column `line`. What is restless is among those that are gone.
+        added, removed, restless: how many are new, gone without being restless, restless.
+        kept: how many both have; None: some were not even counted.
+    """
+
+    new: Path
+    gone: Path
+    added: int
+    removed: int
+    restless: int
+    kept: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes, as they are stored."""
+        return self.new.stat().st_size + self.gone.stat().st_size
+
+
+def differing(
+    before: list[Path], after: list[Path], header: str, restless: Path | None, folder: Path
+) -> Differing | None:
+    """The lines of `after` that `before` has not, and the other way round; blank lines and headers are nobody's.
+
+    Args:
+        before: files in which, but for what is `restless`, no line stands twice.
+        header: the first line of each file; empty where there is none.
+        restless: a Parquet file with lines of `before` that are to be gone, whether or not `after` has them.
+        folder: an empty one to write to.
+
+    Returns:
+        None where it cannot be told line by line: lines end in several ways, one of `before` now stands there twice,
+        or the header does.
+    """
+    headers = len(after) if header else 0
+    cut = restless is None and _cut(before, after, folder)
+    if cut:
+        before, after, headers = [cut[0]], [cut[1]], 0
+    if any(_contains(path, _SEPARATOR.encode()) for path in [*before, *after]):
+        return None
+    with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(folder / "spilled")}) as duck:
+        duck.execute("SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        try:
+            found = _compare(duck, before, after, header, restless, folder)
+        except duckdb.InvalidInputException:  # what it is strict about, Spark may read otherwise
+            return None
+    if found is None or found[1] != headers:
+        return None
+    return replace(found[0], kept=None) if cut else found[0]
+
+
+def _compare(
+    duck: duckdb.DuckDBPyConnection,
+    before: list[Path],
+    after: list[Path],
+    header: str,
+    restless: Path | None,
+    folder: Path,
+) -> tuple[Differing, int] | None:
+    """What differs, and how many headers `after` has; None where a line that is kept stands there twice."""
+    duck.execute("CREATE TEMP TABLE restless (line VARCHAR)")
+    if restless is not None:
+        duck.execute(f"INSERT INTO restless SELECT line FROM read_parquet({_text(restless)})")
+    duck.execute(f"CREATE TEMP TABLE known AS SELECT md5_number(line) AS hash FROM {_lines(before)}")
+    settled = f"SELECT hash FROM known WHERE hash <> md5_number({_text(header)})"
+    if restless is not None:
+        settled += " AND hash NOT IN (SELECT md5_number(line) FROM restless)"
+    # A line that both sides have leaves a row of nulls, which costs nothing and is counted.
+    duck.execute(
+        f"""
+        CREATE TEMP TABLE met AS
+        SELECT CASE WHEN k.hash IS NULL THEN n.line END AS line, CASE WHEN n.hash IS NULL THEN k.hash END AS gone
+        FROM (SELECT line, md5_number(line) AS hash FROM {_lines(after)}) AS n FULL JOIN ({settled}) AS k USING (hash)
+        """
+    )
+    counts = f"count(*), count(gone), count(line), count(*) FILTER (line = {_text(header)})"
+    rows, removed, added, headers = duck.execute(f"SELECT {counts} FROM met").fetchall()[0]
+    were, others = duck.execute(f"SELECT count(*), (SELECT count(*) FROM restless) FROM ({settled})").fetchall()[0]
+    kept = rows - removed - added
+    if kept != were - removed:
+        return None
+    new, gone = folder / "new.parquet", folder / "gone.parquet"
+    _save(duck, f"SELECT line FROM met WHERE line <> {_text(header)}", new)
+    gone_ones = "SELECT gone FROM met WHERE gone IS NOT NULL"
+    lost = f"SELECT line FROM {_lines(before)} WHERE md5_number(line) IN ({gone_ones}) UNION ALL"
+    _save(duck, f"{lost if removed else ''} SELECT line FROM restless", gone)
+    return Differing(new, gone, added - headers, removed, others, kept), headers
+
+
+def _lines(paths: list[Path]) -> str:
+    """The lines of text files without the blank ones, as Spark's CSV reader takes them."""
+    files = ", ".join(map(_text, paths))
+    options = "header = false, auto_detect = false, quote = '', escape = '', max_line_size = 16777216"
+    columns = "columns = {'line': 'VARCHAR'}"
+    return f"""(
+        SELECT line FROM read_csv([{files}], delim = '{_SEPARATOR}', {options}, {columns})
+        WHERE line IS NOT NULL AND NOT regexp_full_match(line, '[\\x00-\\x20]*'))"""
+
+
+def _text(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _save(duck: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    duck.execute(f"COPY ({query}) TO {_text(path)} (FORMAT parquet)")
+
+
+# --- what need not even be hashed ---------------------------------------------------------------------------------
+
+
+def _cut(before: list[Path], after: list[Path], folder: Path) -> tuple[Path, Path] | None:
+    """Both files without the lines that they begin and end with alike, where little is left: most files only grow."""
+    if len(before) != 1 or len(after) != 1 or not before[0].stat().st_size or not after[0].stat().st_size:
+        return None
+    with ExitStack() as stack:
+        old, new = (_mapped(stack, path) for path in (before[0], after[0]))
+        start = old.rfind(_NEWLINE, 0, _alike(old, new, 1)) + 1
+        room = min(len(old), len(new)) - start
+        tail = _alike(old, new, -1, room)
+        # The tail begins behind the first line end in it, which both have.
+        line_end = old.find(_NEWLINE, len(old) - tail) + 1 if tail else 0
+        tail = len(old) - line_end if line_end else 0
+        left = [(old, start, len(old) - tail), (new, start, len(new) - tail)]
+        if not start or sum(end - begin for _, begin, end in left) > (len(old) + len(new)) / 2:
+            return None
+        for (source, begin, end), name in zip(left, ("before", "after"), strict=True):
+            with (folder / name).open("wb") as file:
+                for at in range(begin, end, _STEP):
+                    file.write(source[at : min(at + _STEP, end)])
+    return folder / "before", folder / "after"
+
+
+def _mapped(stack: ExitStack, path: Path) -> mmap.mmap:
+    file = stack.enter_context(path.open("rb"))
+    return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _alike(old: mmap.mmap, new: mmap.mmap, direction: int, room: int | None = None) -> int:
+    """How many bytes both have alike, from the start (1) or from the end (-1), at most `room`."""
+    most = min(len(old), len(new)) if room is None else room
+
+    def same(begin: int, end: int) -> bool:
+        if direction > 0:
+            return old[begin:end] == new[begin:end]
+        return old[len(old) - end : len(old) - begin] == new[len(new) - end : len(new) - begin]
+
+    low = 0
+    while low + _STEP <= most and same(low, low + _STEP):
+        low += _STEP
+    high = min(low + _STEP, most) + 1  # the first length that is surely not alike, or out of room
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if same(low, middle) else (low, middle)
+    return low
+
+
+def _contains(path: Path, byte: bytes) -> bool:
+    with path.open("rb") as file:
+        return any(byte in chunk for chunk in iter(lambda: file.read(_STEP), b""))
