@@ -1,7 +1,7 @@
 """Packed files, unpacked with suspicion: nothing leaves its folder, and nothing grows without end.
 
 A file is packed by its name: `x.csv.gz` holds one file, `x.zip` any number. What is packed inside a packed file is not
-looked into.
+looked into; whoever unpacks a whole snapshot may take it out as it is.
 """
 
 from __future__ import annotations
@@ -37,8 +37,13 @@ def is_packed(name: str) -> bool:
     return name.lower().endswith((".gz", ".zip", *_OTHERS))
 
 
-def unpack(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+def unpack(
+    packed: Path, file: LandedFile, folder: Path, may_hold_packed: bool = False
+) -> Iterator[tuple[LandedFile, Path]]:
     """The files in a packed one, written below `folder`, each as if it had landed by itself.
+
+    Args:
+        may_hold_packed: whether a zip's members may be packed themselves; they stay so.
 
     Raises:
         DataRefused: it is damaged, encrypted, of another kind than gzip and zip, grows beyond measure, or holds
@@ -47,8 +52,10 @@ def unpack(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[Lande
     try:
         if file.name.lower().endswith((".tar.gz", *_OTHERS)):
             raise _refused(file.name, packed, "is packed in a way that is not read here")
-        take = _from_zip if file.name.lower().endswith(".zip") else _from_gzip
-        yield from take(packed, file, folder)
+        if file.name.lower().endswith(".zip"):
+            yield from _from_zip(packed, file, folder, may_hold_packed)
+        else:
+            yield from _from_gzip(packed, file, folder)
     except (*_DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # a full disk is no fault of the file; a place before its beginning is
@@ -97,11 +104,11 @@ def _from_gzip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[L
         yield _written(_Counted(source, _Budget.of(packed)), file, folder, inner)
 
 
-def _from_zip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+def _from_zip(packed: Path, file: LandedFile, folder: Path, may_hold_packed: bool) -> Iterator[tuple[LandedFile, Path]]:
     with zipfile.ZipFile(packed) as archive:
         # All of it is looked at before a byte is written.
         members = [one for one in archive.infolist() if not (one.is_dir() or _is_hidden(one.filename))]
-        _look_at(members, packed)
+        _look_at(members, packed, may_hold_packed)
         budget = _Budget.of(packed)
         for member in members:
             with archive.open(member) as source:
@@ -115,7 +122,7 @@ def _written(source: Bytes, file: LandedFile, folder: Path, inner: str) -> tuple
     return landing.inspected(source, path, name, file.signature), path
 
 
-def _look_at(members: list[zipfile.ZipInfo], packed: Path) -> None:
+def _look_at(members: list[zipfile.ZipInfo], packed: Path, may_hold_packed: bool) -> None:
     """Raises: DataRefused, for what the archive's own list says of its members."""
     paths = [PurePosixPath(member.filename.lower()) for member in members]
     faults = {
@@ -130,7 +137,7 @@ def _look_at(members: list[zipfile.ZipInfo], packed: Path) -> None:
             f"holds {name!r}, which is no name below its folder": not _is_below(name),
             f"holds {name!r}, a link": stat.S_ISLNK(member.external_attr >> 16),
             f"holds {name!r}, which is encrypted": bool(member.flag_bits & 1),
-            f"holds {name!r}, which is packed itself": is_packed(name),
+            f"holds {name!r}, which is packed itself": is_packed(name) and not may_hold_packed,
             f"holds {name!r}, packed by method {member.compress_type}": member.compress_type not in _METHODS,
         }
     for found, is_so in faults.items():

@@ -24,7 +24,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import changes, snapshot
+from lakehouse import changes, scratch, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake, write_json
@@ -34,7 +34,7 @@ from lakehouse.session import SMALL_BYTES, isolated
 from lakehouse.snapshot.csv_lines import Layout
 from lakehouse.snapshot.fields import Read, literal
 from lakehouse.snapshot.line_diff import Differing, differing
-from lakehouse.snapshot.plain import plain, scratch
+from lakehouse.snapshot.plain import plain
 
 LEAST_BYTES = SMALL_BYTES  # below, everything is read anew: it takes no longer
 _TEXT = "line"
@@ -95,7 +95,7 @@ class Lines:
             old = held.enter_context(plain(self.lake, self.table, before))
         except DataRefused:
             return None  # damaged since
-        found = self._differing(old, last, landed, layout, held.enter_context(scratch(self.lake)))
+        found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.state("plain"))))
         return self._left(*found, old, landed, state) if found else None
 
     def remember(self, landed: Landed, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:

@@ -1,6 +1,6 @@
 """Reading a landed snapshot by the declared schema, and saying what in it cannot be read.
 
-    plain.py, archives.py         the files as received, as files that can be read: unpacked, with one kind of line end
+    plain.py                      the files as received, as files that can be read: unpacked, with one kind of line end
     csv_files.py, json_files.py, parquet_files.py
                                   a file as fields: each declared column as text, or as the file types it
     convert.py, numbers.py, dates.py

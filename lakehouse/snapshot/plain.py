@@ -1,25 +1,21 @@
 """The files of a snapshot as plain ones, for the time they are read: unpacked, and mended where Spark misreads them.
 
 Landing keeps the bytes as received. What has to be read otherwise is written below `_state/plain/`, in a folder of this
-reading alone, and is gone after it. A killed reading's folder is swept away by the next one, whichever table it is of.
+reading alone, and is gone after it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from lakehouse import archives, scratch
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
 from lakehouse.landing import Landed, LandedFile
-from lakehouse.snapshot import archives
 from lakehouse.snapshot.dialect import Dialect
 
 
@@ -34,7 +30,7 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
     if not any(archives.is_packed(file.name) or _may_need_mending(table, file) for file in landed.files):
         yield landed
         return
-    with scratch(lake) as folder:
+    with scratch.folder(lake.state("plain")) as folder:
         try:
             each = [_mended(one, table, folder) for one in _unpacked(landed, folder)]
             elsewhere = {file.name: path for file, path in each if path.is_relative_to(folder)}
@@ -68,50 +64,3 @@ def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[L
     partial = mended.with_name(f"{mended.name}.partial")  # what is mended may itself lie there, unpacked
     dialect.mend(path, partial, misread)
     return replace(file, is_utf8=file.is_utf8 and not misread.has_nul), partial.replace(mended)
-
-
-@contextmanager
-def scratch(lake: Lake) -> Iterator[Path]:
-    """A new folder in the lake, for one reading; the kernel knows it to be in use for as long as this process lives."""
-    root = lake.state("plain")
-    root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):  # nobody sweeps between making a folder and locking it
-        _sweep(root)
-        folder = Path(tempfile.mkdtemp(dir=root))
-        held = _lock(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what nobody uses any more."""
-    for folder in root.iterdir():
-        try:
-            held = _lock(folder, fcntl.LOCK_NB)
-        except OSError:  # in use, or gone meanwhile
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    held = _lock(folder)
-    try:
-        yield
-    finally:
-        os.close(held)
-
-
-def _lock(folder: Path, how: int = 0) -> int:
-    """A descriptor that holds the lock of a folder until it is closed; killing its holder closes it."""
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | how)
-    except OSError:
-        os.close(held)
-        raise
-    return held

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import landing
+from lakehouse import archives, landing
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import archives
 
 TEXT = b'id,v\n1,"S\xe3o"\n'
 Member = str | zipfile.ZipInfo
