@@ -43,7 +43,7 @@ def unmark(lake: Lake) -> None:
 def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     """All that a run depends on, from file names and metadata: cheap, and without Spark."""
     return {
-        "source": source_signature(pipeline, pipeline.tables),
+        "source": source_signature(pipeline),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
         "code": _digest(sorted(Path(lakehouse.__file__).parent.rglob("*.py"))),
         "versions": {str(t.relative_to(lake.root)): newest_version(str(t)) for t in _tables(lake)},

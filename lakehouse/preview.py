@@ -22,6 +22,7 @@ from pyspark.sql import DataFrame
 from lakehouse import bronze, delta, extract, ingest, landing, ledger, snapshot
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
+from lakehouse.extract import Source
 from lakehouse.failures import understood
 from lakehouse.ingest import Work
 from lakehouse.lake import snapshot_name
@@ -77,18 +78,16 @@ def diff(
             expected=f"tables: {', '.join(run.pipeline.tables)}",
             next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
         )
-    pairs = _pairs(run, from_, to)
-    spark, histories = run.spark, ledger.read(run.spark, run.lake, run.tables())
+    with _sides(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        spark, histories = run.spark, ledger.read(run.spark, run.lake, run.tables())
 
-    def attempt(name: str) -> tuple[Document, Exit]:
-        work = Work(spark, run.lake, run.pipeline, name, run.id, histories[name])
-        try:
-            return _between(work, *pairs[name], samples) if pairs else _source(work, samples), Exit.OK
-        except Exception as error:
-            known = understood(error, verbose=verbose)
-            return _failed(name, known), known.exit_code
+        def attempt(name: str) -> tuple[Document, Exit]:
+            try:
+                return compare(Work(spark, run.lake, run.pipeline, name, run.id, histories[name])), Exit.OK
+            except Exception as error:
+                known = understood(error, verbose=verbose)
+                return _failed(name, known), known.exit_code
 
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         found = list(pool.map(attempt, run.tables()))
     return {
         "pipeline": run.pipeline.name,
@@ -117,12 +116,15 @@ def _not_compared() -> Document:
 # --- which ------------------------------------------------------------------------------------------------------
 
 
-def _pairs(run: Run, first: str | None, second: str | None) -> dict[str, tuple[Landed, Landed]]:
-    """The two landed snapshots of each table; empty: it is the source that is asked for, and it is there."""
+@contextmanager
+def _sides(run: Run, first: str | None, second: str | None, samples: int) -> Iterator[Callable[[Work], Document]]:
+    """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
     if first is None and second is None:
-        extract.source_root(run.pipeline)
-        return {}
-    return {name: pair(name, landing.landed(run.lake, name), first, second) for name in run.tables()}
+        with extract.opened(run.pipeline, run.lake, run.tables()) as source:
+            yield lambda work: _source(work, source, samples)
+    else:
+        pairs = {name: pair(name, landing.landed(run.lake, name), first, second) for name in run.tables()}
+        yield lambda work: _between(work, *pairs[work.name], samples)
 
 
 def pair(table: str, landed: list[Landed], first: str | None, second: str | None) -> tuple[Landed, Landed]:
@@ -154,20 +156,19 @@ def _listed(stamps: list[str]) -> str:
     return ", ".join(stamps[-_MOST_LISTED:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
 
 
-def _source(work: Work, samples: int) -> Document:
+def _source(work: Work, source: Source, samples: int) -> Document:
     """The source's newest snapshot against bronze as the ledger says that it must be."""
-    landed, warning = extract.peek(work.pipeline, work.lake, work.name, datetime.now(timezone.utc))
+    landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
     work.spark = isolated(work.spark, landed.size)
     ingest.refuse_other_columns(work)
-    waiting = _waiting(work, landed.time)
+    waiting = _waiting(work, source, landed.time)
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
     return _look(work, landed, _bronze, samples, (warning, older))
 
 
-def _waiting(work: Work, until: datetime) -> int:
+def _waiting(work: Work, source: Source, until: datetime) -> int:
     """How many snapshots a run would compare before the one of `until`."""
-    times = {time for time, _ in extract.snapshots(extract.source_root(work.pipeline))}
-    times |= {landed.time for landed in landing.landed(work.lake, work.name)}
+    times = source.times | {landed.time for landed in landing.landed(work.lake, work.name)}
     last = work.history.last_accepted
     newer = {time for time in times if last is None or time > last.snapshot_time}
     return sum(time < until and work.history.at(time) is None for time in newer)

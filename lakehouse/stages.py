@@ -26,10 +26,10 @@ from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import clean, config, landing, lock
+from lakehouse import extract as sources
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, Exit, worst
-from lakehouse.extract import extract as extract_table
 from lakehouse.failures import understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
@@ -258,11 +258,12 @@ def _extract(run: Run) -> list[Outcome]:
     now = datetime.now(timezone.utc)
 
     def work(name: str) -> Iterator[Outcome]:
-        done = extract_table(run.pipeline, run.lake, name, now, run.as_of)
+        done = sources.extract(source, name, now, run.as_of)
         status = "landed" if done.landed else "nothing new"
         yield Outcome("extract", name, status, {"snapshots": len(done.landed)}, note="\n".join(done.warnings))
 
-    return side_by_side(run, "extract", run.tables(), work)
+    with sources.opened(run.pipeline, run.lake, run.tables()) as source:
+        return side_by_side(run, "extract", run.tables(), work)
 
 
 def _ingest(run: Run) -> list[Outcome]:

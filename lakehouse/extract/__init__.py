@@ -1,8 +1,43 @@
 """Sources: each brings snapshots into the landing zone, as received.
 
-One module a type; `files` for now. A source knows nothing of Spark, of the ledger or of what changed.
+    with opened(pipeline, lake, tables) as source:
+        extract(source, "clientes", now, as_of)
+
+    files.py    a folder                          what every source comes to, and how it lands: source.py
+
+A source knows nothing of Spark, of the ledger or of what changed.
 """
 
-from lakehouse.extract.files import Extracted, extract, peek, snapshots, source_root, source_signature
+from __future__ import annotations
 
-__all__ = ["Extracted", "extract", "peek", "snapshots", "source_root", "source_signature"]
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from lakehouse.config import Pipeline
+from lakehouse.extract import files
+from lakehouse.extract.source import Extracted, Source, extract, peek
+from lakehouse.lake import Lake
+
+__all__ = ["Extracted", "Source", "extract", "opened", "peek", "source_signature"]
+
+
+@contextmanager
+def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[Source]:
+    """The pipeline's source, open for the length of a `with` block.
+
+    Args:
+        tables: those that will be asked for.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    yield Source(pipeline, lake, files.offers(pipeline))
+
+
+def source_signature(pipeline: Pipeline) -> dict[str, str]:
+    """What the source has, told without reading it: equal means nothing new to land.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    return files.signature(pipeline)

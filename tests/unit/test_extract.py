@@ -12,7 +12,7 @@ import pytest
 from lakehouse import landing
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
-from lakehouse.extract import Extracted, extract, peek, source_signature
+from lakehouse.extract import Extracted, extract, opened, peek, source_signature
 from lakehouse.lake import Lake, snapshot_name
 
 NOW = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -42,7 +42,8 @@ class Source:
         return file
 
     def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> Extracted:
-        return extract(self.pipeline, self.lake, "clientes", now, as_of)
+        with opened(self.pipeline, self.lake, ["clientes"]) as source:
+            return extract(source, "clientes", now, as_of)
 
     @property
     def landed(self) -> dict[str, dict[str, bytes]]:
@@ -263,7 +264,7 @@ def test_the_signature_changes_with_the_files_and_only_with_them(source: Source)
     source.put("notes.txt")
 
     def signature() -> dict[str, str]:
-        return source_signature(source.pipeline, source.pipeline.tables)
+        return source_signature(source.pipeline) or {}
 
     before = signature()
     assert list(before) == ["clientes.csv"]
@@ -291,7 +292,8 @@ def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
 def look(source: Source) -> tuple[str, Path, list[str], str]:
     """The newest snapshot's time, where its files lie, their names, and the warning; the lake stays as it is."""
     before = sorted(Path(source.lake.root).rglob("*"))
-    found, warning = peek(source.pipeline, source.lake, "clientes", NOW)
+    with opened(source.pipeline, source.lake, ["clientes"]) as opened_source:
+        found, warning = peek(opened_source, "clientes", NOW)
     assert sorted(Path(source.lake.root).rglob("*")) == before
     assert all(path.is_file() for path in found.paths)
     return snapshot_name(found.time), found.folder, [f.name for f in found.files], warning

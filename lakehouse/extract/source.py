@@ -1,0 +1,156 @@
+"""What every source comes to: snapshots on offer, each with its time or without one, and a table's files in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lakehouse import landing
+from lakehouse.config import Pipeline
+from lakehouse.errors import ConfigError
+from lakehouse.lake import Lake, snapshot_name
+
+Files = tuple[Path, list[Path]]
+"""A folder, and the files below it that are a table's; they land under their paths from there."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One snapshot that a source hands out.
+
+    Attributes:
+        time: when it was taken; None where the source does not say.
+        files: those of a table, fetched at need: the call may take long, and raises what goes wrong with it.
+        lasting: what was handed out under its time never changes: once it has landed nobody looks at it again.
+    """
+
+    time: datetime | None
+    files: Callable[[str], Files]
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open source: either any number of offers with a time, oldest first, or a single one without."""
+
+    pipeline: Pipeline
+    lake: Lake
+    offers: tuple[Offer, ...]
+
+    @property
+    def times(self) -> set[datetime]:
+        return {offer.time for offer in self.offers if offer.time}
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What `extract` did for one table: the snapshots landed now, and what a reader should know."""
+
+    table: str
+    landed: tuple[datetime, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def extract(source: Source, table: str, now: datetime, as_of: datetime | None) -> Extracted:
+    """Land what the source has and the lake has not, for one table.
+
+    Args:
+        now: the run's clock, the time of a snapshot that has none.
+        as_of: the time to give to it instead.
+
+    Raises:
+        ConfigError: `as_of` names a snapshot that has landed with other bytes.
+        LakehouseError: the source cannot be read; nothing has landed.
+    """
+    if source.times:
+        return _extract_dated(source, table, as_of)
+    return _extract_current(source, table, now, as_of)
+
+
+def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extracted:
+    new, warnings = [], []
+    if as_of:
+        warnings.append("--as-of is ignored: the source names the time of each snapshot")
+    for offer in source.offers:
+        assert offer.time
+        there = source.lake.landing(table) / snapshot_name(offer.time)
+        if not there.exists():
+            folder, files = offer.files(table)
+            landing.land(source.lake, table, offer.time, files, folder)
+            new.append(offer.time)
+        elif not offer.lasting:
+            warnings += _changed_since(landing.load(there, table, offer.time), offer.files(table))
+    return Extracted(table, tuple(new), tuple(warnings))
+
+
+def _extract_current(source: Source, table: str, now: datetime, as_of: datetime | None) -> Extracted:
+    (offer,) = source.offers
+    folder, files = offer.files(table)
+    last = landing.newest(source.lake, table)
+    if last and not _changed(last, folder, files):
+        return Extracted(table)
+    warnings = []
+    time = as_of.replace(microsecond=0) if as_of else _time_of_current(now, last)
+    if time > now and not as_of:
+        warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
+    there = source.lake.landing(table) / snapshot_name(time)
+    if there.exists():
+        if not _changed(landing.load(there, table, time), folder, files):
+            return Extracted(table)
+        raise ConfigError(
+            f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
+            expected="one snapshot per table and time",
+            where=str(there),
+            next_step="give --as-of a time of its own",
+        )
+    landing.land(source.lake, table, time, files, folder)
+    return Extracted(table, (time,), tuple(warnings))
+
+
+def _time_of_current(now: datetime, last: landing.Landed | None) -> datetime:
+    """Of a snapshot without a time. Order comes from the landing zone, not from a clock that may have been set back."""
+    time = now.replace(microsecond=0)
+    return max(time, last.time + timedelta(seconds=1)) if last else time
+
+
+def peek(source: Source, table: str, now: datetime) -> tuple[landing.Landed, str]:
+    """The source's newest snapshot as `extract` would land it, and a warning or "". Nothing lands.
+
+    What has landed already is taken from landing; else `folder` is where the source's files lie while it is open.
+    """
+    offer = source.offers[-1]
+    last, time = landing.newest(source.lake, table), offer.time
+    if time:
+        there = source.lake.landing(table) / snapshot_name(time)
+        last = landing.load(there, table, time) if there.exists() else None
+        if last and offer.lasting:
+            return last, ""
+    folder, files = offer.files(table)
+    if last and time:
+        return last, "".join(_changed_since(last, (folder, files)))
+    if last and not _changed(last, folder, files):
+        return last, ""
+    read = tuple(landing.inspect(f, name=f.relative_to(folder).as_posix()) for f in files)
+    return landing.Landed(table, time or _time_of_current(now, last), folder, read), ""
+
+
+def _changed_since(last: landing.Landed, now: Files) -> list[str]:
+    folder, files = now
+    if not _changed(last, folder, files):
+        return []
+    return [
+        f"{folder} changed after it was taken; the landed copy stands. "
+        "Hand out a correction as a new snapshot, under its own time"
+    ]
+
+
+def _changed(last: landing.Landed, folder: Path, files: list[Path]) -> bool:
+    """Whether the source's files differ from what landed; reads them only if their metadata does."""
+    names = [f.relative_to(folder).as_posix() for f in files]
+    if [f.name for f in last.files] != names:
+        return True
+    if all(f.signature == landing.signature(p) for f, p in zip(last.files, files, strict=True)):
+        return False
+    return last.content != tuple((n, landing.inspect(p).sha256) for n, p in zip(names, files, strict=True))
