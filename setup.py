@@ -20,6 +20,8 @@ def version() -> str:
     return found.group(1)
 
 
+# Older ones, which are all that Python 3.10 gets, know no tokens and keep a whole archive in memory.
+KAGGLE = ["kaggle>=2.2,<3; python_version >= '3.11'"]
 BENCH = [
     "pandas>=2.2,<3",
     "polars>=1.41,<3",
@@ -47,16 +49,18 @@ setup(
         "python-dotenv>=1.1,<2",
         "pyyaml>=6.0.2,<7",
         "rich>=14.2,<16",
+        "stamina>=25.2,<27",
         "sqlglot>=30.29,<31",  # its syntax tree changes with every major
         "typer>=0.27,<1",
     ],
     extras_require={
         "s3": ["boto3>=1.43,<2"],
-        "kaggle": ["kaggle>=1.7,<3"],  # Python 3.10 gets 1.7
+        "kaggle": KAGGLE,
         "postgres": ["psycopg[binary]>=3.2,<4"],
         "bench": BENCH,
         "dev": [
             *BENCH,
+            *KAGGLE,
             "chispa>=0.11,<1",
             "deltalake>=1.5,<2",
             "hypothesis>=6.150,<7",

@@ -12,6 +12,7 @@ from typing import Any
 
 import lakehouse
 from lakehouse.config import Pipeline
+from lakehouse.errors import InfrastructureError
 from lakehouse.extract import source_signature
 from lakehouse.lake import Lake, newest_version, write_json
 
@@ -31,7 +32,10 @@ def mark(lake: Lake, seen_before: dict[str, Any], pipeline: Pipeline) -> None:
     Args:
         seen_before: what `seen` said before the run looked at the source.
     """
-    now = seen(pipeline, lake)
+    try:
+        now = seen(pipeline, lake)
+    except InfrastructureError:  # the run was good; a source that cannot be asked any more leaves it unmarked
+        return
     if all(now[part] == seen_before[part] for part in ("source", "configuration", "code")):
         write_json(_mark(lake), now)
 

@@ -262,7 +262,7 @@ def not_yet(pipeline: Pipeline) -> list[str]:
         wanted.append("lake: a catalog and volume")
     elif "://" in pipeline.lake:
         wanted.append("lake: s3a://")
-    if not isinstance(pipeline.source, Files):
+    if isinstance(pipeline.source, Jdbc):
         wanted.append(f"source.type: {pipeline.source.type}")
     for name, table in pipeline.tables.items():
         if table.feed:

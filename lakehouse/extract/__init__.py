@@ -4,6 +4,7 @@
         extract(source, "clientes", now, as_of)
 
     files.py    a folder                          what every source comes to, and how it lands: source.py
+    kaggle.py   a dataset on Kaggle               asked for by kaggle_api.py
 
 A source knows nothing of Spark, of the ledger or of what changed.
 """
@@ -13,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lakehouse.config import Pipeline
-from lakehouse.extract import files
+from lakehouse.config import Files, Kaggle, Pipeline
+from lakehouse.extract import files, kaggle
 from lakehouse.extract.source import Extracted, Source, extract, peek
 from lakehouse.lake import Lake
 
@@ -29,15 +30,29 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
         tables: those that will be asked for.
 
     Raises:
-        ConfigError: there is no such source.
+        ConfigError: there is no such source, or it does not let us in.
+        InfrastructureError: it cannot be reached.
     """
-    yield Source(pipeline, lake, files.offers(pipeline))
+    match pipeline.source:
+        case Files():
+            yield Source(pipeline, lake, files.offers(pipeline))
+        case Kaggle():
+            with kaggle.offers(pipeline, lake) as offers:
+                yield Source(pipeline, lake, offers)
+        case _:
+            raise NotImplementedError(pipeline.source.type)
 
 
 def source_signature(pipeline: Pipeline) -> dict[str, str]:
     """What the source has, told without reading it: equal means nothing new to land.
 
     Raises:
-        ConfigError: there is no such source.
+        ConfigError, InfrastructureError: as `opened` does.
     """
-    return files.signature(pipeline)
+    match pipeline.source:
+        case Files():
+            return files.signature(pipeline)
+        case Kaggle():
+            return kaggle.signature(pipeline)
+        case _:
+            raise NotImplementedError(pipeline.source.type)

@@ -271,7 +271,7 @@ def test_what_is_to_come_parses_already() -> None:
     ]
 
 
-def test_a_lake_on_s3_a_kaggle_source_and_publishing_parse_and_are_named_as_not_available() -> None:
+def test_a_lake_on_s3_and_publishing_parse_and_are_named_as_not_available() -> None:
     Path("shop/gold").mkdir(parents=True)
     Path("shop/gold/cube.sql").touch()
 
@@ -284,7 +284,6 @@ def test_a_lake_on_s3_a_kaggle_source_and_publishing_parse_and_are_named_as_not_
 
     assert not_yet(pipeline) == [
         "lake: s3a:// is not available yet",
-        "source.type: kaggle is not available yet",
         "publish: publishing is not available yet",
     ]
 

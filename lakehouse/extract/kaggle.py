@@ -1,0 +1,74 @@
+"""A source of type `kaggle`: a dataset, whose newest version is its one snapshot, taken when it was published.
+
+Kaggle is asked for the version first. The archive is downloaded when a table wants it, once for all of them, and not at
+all where the version has landed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lakehouse import archives, landing, scratch
+from lakehouse.config import Kaggle, Pipeline
+from lakehouse.errors import DataRefused
+from lakehouse.extract import kaggle_api, source
+from lakehouse.extract.files import matching
+from lakehouse.extract.kaggle_api import Version
+from lakehouse.extract.once import once
+from lakehouse.extract.source import Offer
+from lakehouse.lake import Lake, snapshot_name
+
+
+@contextmanager
+def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
+    """The newest version, whose files are there inside the block.
+
+    Raises:
+        ConfigError, InfrastructureError: the version cannot be told.
+    """
+    dataset = _dataset(pipeline)
+    version = kaggle_api.newest(dataset)
+    with scratch.folder(lake.state("extract")) as folder:
+        fetched = once(lambda: _fetch(dataset, version, lake, folder))
+        yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
+
+
+def signature(pipeline: Pipeline) -> dict[str, str]:
+    """The newest version: equal means nothing new to land."""
+    dataset = _dataset(pipeline)
+    version = kaggle_api.newest(dataset)
+    return {dataset: f"version {version.number} of {snapshot_name(version.time)}"}
+
+
+def _files(pipeline: Pipeline, fetched: Callable[[], Path]) -> Callable[[str], source.Files]:
+    def files(table: str) -> source.Files:
+        folder = fetched()
+        return folder, matching(folder, pipeline.tables[table])
+
+    return files
+
+
+def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
+    """The version's files, below `folder`. The archive stays in `_state/kaggle` only until it is unpacked."""
+    keep = lake.state("kaggle")
+    keep.mkdir(parents=True, exist_ok=True)
+    with scratch.locked(keep):  # `diff` may want the same archive while a run fetches it
+        archive = kaggle_api.download(dataset, version, keep)
+        try:
+            # The files are looked at and hashed as they land, so that nothing need be known of the archive here.
+            for _ in archives.unpack(archive, landing.inspect(archive), folder, may_hold_packed=True):
+                pass
+        except DataRefused as refused:
+            refused.found = refused.found.replace(archive.name, f"the archive of version {version.number}")
+            refused.where = f"https://www.kaggle.com/datasets/{dataset}"
+            raise
+        finally:
+            archive.unlink()
+    return folder / archive.name
+
+
+def _dataset(pipeline: Pipeline) -> str:
+    assert isinstance(pipeline.source, Kaggle)
+    return pipeline.source.dataset
