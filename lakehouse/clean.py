@@ -13,12 +13,21 @@ from typing import Any
 import lakehouse
 from lakehouse.config import Pipeline
 from lakehouse.errors import InfrastructureError
-from lakehouse.extract import source_signature
+from lakehouse.extract import must_be_read, source_signature
 from lakehouse.lake import Lake, newest_version, write_json
 
 
 def is_clean(pipeline: Pipeline, lake: Lake) -> bool:
     """Whether nothing that a run depends on has changed since the mark was written."""
+    return not must_be_read(pipeline) and _is_as_marked(pipeline, lake)
+
+
+def is_clean_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
+    """The same but for the source, where only reading it tells whether it has something new."""
+    return must_be_read(pipeline) and _is_as_marked(pipeline, lake)
+
+
+def _is_as_marked(pipeline: Pipeline, lake: Lake) -> bool:
     try:
         marked = json.loads(_mark(lake).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -47,7 +56,7 @@ def unmark(lake: Lake) -> None:
 def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     """All that a run depends on, from file names and metadata: cheap, and without Spark."""
     return {
-        "source": source_signature(pipeline),
+        "source": None if must_be_read(pipeline) else source_signature(pipeline),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
         "code": _digest(sorted(Path(lakehouse.__file__).parent.rglob("*.py"))),
         "versions": {str(t.relative_to(lake.root)): newest_version(str(t)) for t in _tables(lake)},

@@ -1,7 +1,7 @@
 """The stages, and a run over all of them. In order:
 
     hold the lake -> nothing new? done, without a JVM
-    extract   the source's new snapshots          -> landing
+    extract   the source's new snapshots          -> landing; a source that had to be read for it, and nothing new? done
     ingest    each landed snapshot, against bronze -> raw, ledger
     bronze    the ledger's accepted change sets    -> bronze
     silver    what changed in bronze               -> silver
@@ -195,10 +195,15 @@ def perform(run: Run, stages: Iterable[str]) -> Report:
             report.nothing_new = True
         else:
             before = clean.seen(run.pipeline, run.lake) if whole else {}
+            settled = whole and clean.is_clean_if_nothing_lands(run.pipeline, run.lake)
             clean.unmark(run.lake)
             for stage in wanted:
                 for outcome in _STAGES[stage](run):
                     report.outcomes.append(outcome)
+                if settled and all(o.status == "nothing new" for o in report.outcomes):
+                    report.nothing_new = True  # the source was all that could have changed
+                    break
+                settled = False
             if whole and report.code == Exit.OK:
                 clean.mark(run.lake, before, run.pipeline)
     report.seconds = time_now() - began

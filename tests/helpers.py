@@ -101,6 +101,7 @@ class Project(Lake):
 
     Args:
         models: by name (silver.items), each its SQL and its settings.
+        from_: another source than the folder.
     """
 
     def __init__(
@@ -108,9 +109,11 @@ class Project(Lake):
         folder: Path,
         tables: dict[str, dict[str, Any]] | None = None,
         models: dict[str, tuple[str, dict[str, Any]]] | None = None,
+        from_: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(folder / "lake")
         self.folder, self.pipeline, self.source = folder, folder / "pipeline", folder / "source"
+        self.from_ = from_
         self.tables, self.models = tables or {"items": dict(ITEMS)}, models or {}
         self.source.mkdir(parents=True, exist_ok=True)
         self.pipeline.mkdir(exist_ok=True)
@@ -123,7 +126,7 @@ class Project(Lake):
         document: dict[str, Any] = {
             "name": "shop",
             "lake": str(self.lake),
-            "source": {"type": "files", "path": str(self.source)},
+            "source": self.from_ or {"type": "files", "path": str(self.source)},
             "tables": self.tables,
         }
         for name, (sql, settings) in self.models.items():
@@ -145,7 +148,9 @@ class Project(Lake):
     def copy(self, folder: Path) -> Project:
         """The same project elsewhere: its source and its lake as they are now."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return Project(folder, {name: dict(table) for name, table in self.tables.items()}, dict(self.models))
+        return Project(
+            folder, {name: dict(table) for name, table in self.tables.items()}, dict(self.models), self.from_
+        )
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         return lakehouse(verb, str(self.pipeline), *arguments)

@@ -22,6 +22,7 @@ from lakehouse.config.fields import (
     Count,
     Duration,
     FileName,
+    JdbcUrl,
     KaggleName,
     LakeRoot,
     MayBeEmpty,
@@ -129,13 +130,22 @@ class Kaggle(StrictModel):
 
 
 class Jdbc(StrictModel):
-    """A database read through JDBC."""
+    """A PostgreSQL database; `file` of a table is its name there, or schema.name, and `format` is parquet."""
 
     type: Literal["jdbc"]
-    url: Text = Field(repr=False, description="jdbc:postgresql://host/database")
+    url: JdbcUrl = Field(repr=False, description="jdbc:postgresql://host/database")
     user: Text | None = Field(None, description="Who reads.")
     password: Text | None = Field(None, repr=False, description="Best as ${VARIABLE}.")
-    options: dict[str, Option] = Field({}, repr=False, description="Reader options, by Spark's names.")
+    options: dict[str, Option] = Field(
+        {},
+        repr=False,
+        description="By Spark's names: numPartitions (connections that read at once, 4), fetchsize (rows held in"
+        " memory by each, 50000), queryTimeout (seconds for a statement).",
+    )
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.of_jdbc(data)
 
 
 class Volume(StrictModel):
@@ -262,8 +272,6 @@ def not_yet(pipeline: Pipeline) -> list[str]:
         wanted.append("lake: a catalog and volume")
     elif "://" in pipeline.lake:
         wanted.append("lake: s3a://")
-    if isinstance(pipeline.source, Jdbc):
-        wanted.append(f"source.type: {pipeline.source.type}")
     for name, table in pipeline.tables.items():
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")

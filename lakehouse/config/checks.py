@@ -1,6 +1,6 @@
 """What is wrong with a configuration and shows only in several of its values together.
 
-Both functions look at the data as written: a value may be missing or of any type, which the models' fields
+They all look at the data as written: a value may be missing or of any type, which the models' fields
 report; here it is passed over. So a user is told of both kinds at once.
 """
 
@@ -18,6 +18,9 @@ from lakehouse.config.yaml_source import Loc
 
 # Names that Delta's Change Data Feed or our own layers put beside the source's columns.
 _RESERVED = re.compile(r"(?i)_cdc_.*|__start_at|__end_at|_change_type|_commit_.*|_feed_sequence")
+_JDBC_OPTIONS = ("numPartitions", "fetchsize", "queryTimeout")
+# Globs and paths are for files.
+_TABLE_NAME = r"[^.*?/\\\[\]\s]+(\.[^.*?/\\\[\]\s]+)?"
 # What Delta refuses in a column's name, and the dot, by which SQL reaches into a struct.
 _NOT_IN_NAMES = frozenset(" ,;{}()\n\t=.`")
 
@@ -49,8 +52,20 @@ def of_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         yield Discrepancy(("guard",), STRUCTURE, "guards snapshots; a table with a feed takes none")
 
 
+def of_jdbc(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    """Discrepancies inside a source of type jdbc."""
+    for name, value in _mapping(data.get("options")).items():
+        if name not in _JDBC_OPTIONS:
+            near = did_you_mean(str(name), _JDBC_OPTIONS) or f"; there are {', '.join(_JDBC_OPTIONS)}"
+            yield Discrepancy(("options", str(name)), STRUCTURE, f"no option of a jdbc source{near}")
+        elif not re.fullmatch("[1-9][0-9]{0,6}", str(value)):
+            yield Discrepancy(("options", str(name)), VALUE, "expected a whole number above 0")
+
+
 def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
     """Discrepancies between parts of a pipeline, and between it and the SQL files beside it."""
+    if _mapping(data.get("source")).get("type") == "jdbc":
+        yield from _of_tables_in_a_database(_mapping(data.get("tables")))
     for part in ("tables", "silver", "gold"):
         for name, twin in _twins(_mapping(data.get(part))):
             message = f'differs from "{twin}" only in case; SQL and some file systems take them for one'
@@ -69,6 +84,15 @@ def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discre
         if name not in known:
             message = f"no model of gold{did_you_mean(name, known)}"
             yield Discrepancy(("publish", "postgres", "tables", name), STRUCTURE, message)
+
+
+def _of_tables_in_a_database(tables: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    for name, table in tables.items():
+        file, file_format = (_mapping(table).get(key) for key in ("file", "format"))
+        if isinstance(file, str) and not re.fullmatch(_TABLE_NAME, file):
+            yield Discrepancy(("tables", name, "file"), VALUE, "expected a table of the database: name or schema.name")
+        if file_format in ("csv", "json"):
+            yield Discrepancy(("tables", name, "format"), VALUE, "expected parquet, as which a database's table lands")
 
 
 def _of_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:

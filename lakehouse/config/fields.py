@@ -60,6 +60,14 @@ def _kaggle_name(value: str) -> str:
     return value
 
 
+def _jdbc_url(value: str) -> str:
+    if not value.startswith("jdbc:postgresql:"):
+        other = re.match("jdbc:([a-z0-9]{1,20}):", value)
+        known = "; of databases, only PostgreSQL is read here"
+        raise refused(f"expected jdbc:postgresql://host/database{known if other else ''}")
+    return value
+
+
 def _no_truth_value(value: Any) -> Any:
     # To pydantic, yes is 1: `max_deleted: yes` would switch the guard off.
     if isinstance(value, bool):
@@ -86,6 +94,7 @@ Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "
 FileName = Annotated[Text, AfterValidator(_file_name)]
 LakeRoot = Annotated[Text, AfterValidator(_lake_root)]
 KaggleName = Annotated[str, AfterValidator(_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME})]
+JdbcUrl = Annotated[str, AfterValidator(_jdbc_url)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
 

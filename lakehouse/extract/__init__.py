@@ -5,6 +5,7 @@
 
     files.py    a folder                          what every source comes to, and how it lands: source.py
     kaggle.py   a dataset on Kaggle               asked for by kaggle_api.py
+    jdbc.py     the tables of a database          read by postgres.py
 
 A source knows nothing of Spark, of the ledger or of what changed.
 """
@@ -14,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from lakehouse.config import Files, Kaggle, Pipeline
-from lakehouse.extract import files, kaggle
+from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
+from lakehouse.extract import files, jdbc, kaggle
 from lakehouse.extract.source import Extracted, Source, extract, peek
 from lakehouse.lake import Lake
 
-__all__ = ["Extracted", "Source", "extract", "opened", "peek", "source_signature"]
+__all__ = ["Extracted", "Source", "extract", "must_be_read", "opened", "peek", "source_signature"]
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
     """The pipeline's source, open for the length of a `with` block.
 
     Args:
-        tables: those that will be asked for.
+        tables: those that will be asked for: a database is read once, for all of them.
 
     Raises:
         ConfigError: there is no such source, or it does not let us in.
@@ -39,20 +40,20 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
         case Kaggle():
             with kaggle.offers(pipeline, lake) as offers:
                 yield Source(pipeline, lake, offers)
-        case _:
-            raise NotImplementedError(pipeline.source.type)
+        case Jdbc():
+            with jdbc.offers(pipeline, lake, tuple(tables)) as offers:
+                yield Source(pipeline, lake, offers)
+
+
+def must_be_read(pipeline: Pipeline) -> bool:
+    """Whether only reading the source tells if it has something new: a database says of no table when it changed."""
+    return isinstance(pipeline.source, Jdbc)
 
 
 def source_signature(pipeline: Pipeline) -> dict[str, str]:
-    """What the source has, told without reading it: equal means nothing new to land.
+    """What a source has that need not be read for it: equal means nothing new to land.
 
     Raises:
         ConfigError, InfrastructureError: as `opened` does.
     """
-    match pipeline.source:
-        case Files():
-            return files.signature(pipeline)
-        case Kaggle():
-            return kaggle.signature(pipeline)
-        case _:
-            raise NotImplementedError(pipeline.source.type)
+    return kaggle.signature(pipeline) if isinstance(pipeline.source, Kaggle) else files.signature(pipeline)

@@ -247,7 +247,6 @@ def test_a_date_is_text() -> None:
 def test_what_is_to_come_parses_already() -> None:
     pipeline = load_changed(
         lake={"catalog": "main", "volume": "/Volumes/main/x/y"},
-        source={"type": "jdbc", "url": "jdbc:postgresql://db/x", "user": "u", "options": {"fetchsize": 100}},
         **{
             TABLE + "scd": 2,
             TABLE + "history_for": ["points"],
@@ -266,9 +265,40 @@ def test_what_is_to_come_parses_already() -> None:
     assert pipeline.tables["events"].feed.tombstones == timedelta(days=7)
     assert not_yet(pipeline) == [
         "lake: a catalog and volume is not available yet",
-        "source.type: jdbc is not available yet",
         "tables.events.feed: a change feed is not available yet",
     ]
+
+
+JDBC = {"type": "jdbc", "url": "jdbc:postgresql://db/x", "user": "u", "password": "p"}
+IN_A_DATABASE = {TABLE + "file": "sales.clients", TABLE + "format": "parquet", TABLE + "options": {}}
+
+
+def test_tables_of_a_database_are_named_as_it_names_them() -> None:
+    pipeline = load_changed(source=JDBC | {"options": {"numPartitions": 2, "fetchsize": "100"}}, **IN_A_DATABASE)
+
+    assert not_yet(pipeline) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"source": JDBC | {"url": "jdbc:mysql://u:5077@db/x"}}, "of databases, only PostgreSQL is read here"),
+        ({"source": JDBC | {"url": "postgresql://u:5077@db/x"}}, "expected jdbc:postgresql://host/database"),
+        (
+            {"source": JDBC | {"options": {"numpartitions": 2}}},
+            'no option of a jdbc source; did you mean "numPartitions"?',
+        ),
+        ({"source": JDBC | {"options": {"fetchsize": 0}}}, 'found "0", expected a whole number above 0'),
+        ({TABLE + "file": "clients/*.csv"}, "expected a table of the database: name or schema.name"),
+        ({TABLE + "format": "csv"}, "expected parquet, as which a database's table lands"),
+    ],
+)
+def test_what_a_database_cannot_be_asked_is_refused(changes: dict[str, Any], told: str) -> None:
+    lines = problems_of(**({"source": JDBC} | IN_A_DATABASE | changes))
+
+    assert len(lines) == 1, lines
+    assert told in lines[0]
+    assert "5077" not in lines[0]
 
 
 def test_a_lake_on_s3_and_publishing_parse_and_are_named_as_not_available() -> None:
@@ -750,12 +780,15 @@ def test_an_error_carries_no_values_along_in_its_causes() -> None:
 def test_the_text_of_a_model_does_not_show_urls_and_passwords() -> None:
     source = {
         "type": "jdbc",
-        "url": "jdbc:x://u:hunter2@h",
+        "url": "jdbc:postgresql://u:hunter2@h",
         "password": "hunter2",
-        "options": {"p": "hunter2"},
+        "options": {"fetchsize": 100},
     }
+    pipeline = load_changed(
+        source=source, **{TABLE + "file": "clients", TABLE + "format": "parquet", TABLE + "options": {}}
+    )
 
-    assert "hunter2" not in repr(load_changed(source=source))
+    assert "hunter2" not in repr(pipeline)
 
 
 # The models' SQL

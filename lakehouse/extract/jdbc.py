@@ -1,0 +1,94 @@
+"""A source of type `jdbc`: the tables of a PostgreSQL database, as they all were at one instant.
+
+The database says neither when its tables changed nor whether they did, so they are read by every run; rows come in the
+order of their keys, so that a table with equal rows lands nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from urllib.parse import parse_qsl, urlencode
+
+from lakehouse import scratch
+from lakehouse.config import Jdbc, Pipeline
+from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.extract import source
+from lakehouse.extract.once import once
+from lakehouse.extract.source import Offer
+from lakehouse.lake import Lake
+
+# The driver's parameters, and what they are called here; the others of libpq have the same names in both.
+_RENAMED = {"ApplicationName": "application_name", "connectTimeout": "connect_timeout", "currentSchema": "options"}
+_SAME = ("user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "connect_timeout")
+
+
+@contextmanager
+def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[tuple[Offer, ...]]:
+    """The database as it is when the first table is asked for; the others are read along with it.
+
+    Raises:
+        ConfigError: what reads it is not installed, or its address cannot be understood.
+    """
+    jdbc = pipeline.source
+    assert isinstance(jdbc, Jdbc)
+    postgres, address = _reader(), libpq(jdbc.url)
+    wanted = {name: pipeline.tables[name] for name in tables}
+    with scratch.folder(lake.state("extract")) as folder:
+        read = once(lambda: postgres.read(jdbc, address, wanted, folder))
+
+        def files(table: str) -> source.Files:
+            found = read()[table]
+            if isinstance(found, LakehouseError):
+                raise found
+            return found, sorted(found.iterdir())
+
+        yield (Offer(None, files),)
+
+
+def _reader() -> ModuleType:
+    try:
+        from lakehouse.extract import postgres
+    except ImportError:
+        raise ConfigError(
+            "psycopg is not installed",
+            expected="the package that reads from PostgreSQL",
+            where="source: {type: jdbc}",
+            next_step="pip install 'lakehouse[postgres]'",
+        ) from None
+    return postgres
+
+
+def libpq(url: str) -> str:
+    """A JDBC URL as libpq writes it.
+
+    >>> libpq("jdbc:postgresql://db.example:5433/shop?ssl=true&currentSchema=sales")
+    'postgresql://db.example:5433/shop?sslmode=verify-full&options=-csearch_path%3Dsales'
+    >>> libpq("jdbc:postgresql:shop")
+    'postgresql://localhost/shop'
+
+    Raises:
+        ConfigError: a parameter that would be passed over. No value of one is told.
+    """
+    address, _, query = url.removeprefix("jdbc:postgresql:").partition("?")
+    host, _, database = address.removeprefix("//").rpartition("/") if "/" in address else ("", "", address)
+    parameters = [_parameter(*pair) for pair in parse_qsl(query, keep_blank_values=True)]
+    return f"postgresql://{host or 'localhost'}/{database}" + (f"?{urlencode(parameters)}" if parameters else "")
+
+
+def _parameter(name: str, value: str) -> tuple[str, str]:
+    if name == "ssl":
+        return "sslmode", "verify-full" if value in ("", "true") else "prefer"
+    if name == "currentSchema" and not re.search(r"[\s\\]", value):
+        return "options", f"-csearch_path={value}"
+    if name in _SAME or name in _RENAMED:
+        return _RENAMED.get(name, name), value
+    known = ", ".join((*_SAME, *_RENAMED, "ssl"))
+    raise ConfigError(
+        f"the parameter {name} of the database's address is not known here",
+        expected=f"among {known}",
+        where="source.url",
+        next_step="leave it out",
+    )
