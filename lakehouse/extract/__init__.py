@@ -4,7 +4,7 @@
         extract(source, "clientes", now, as_of)
 
     files.py    a folder                          what every source comes to, and how it lands: source.py
-    kaggle.py   a dataset on Kaggle               asked for by kaggle_api.py
+    kaggle.py   a dataset on Kaggle               asked for by kaggle_api.py, through kaggle_client.py
     jdbc.py     the tables of a database          read by postgres.py
 
 A source knows nothing of Spark, of the ledger or of what changed.

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from psycopg import sql
 
 from lakehouse.config.ddl import Column as Declared
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, DataRefused
 
 _SAME = {
     **{"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "float4": pa.float32(), "float8": pa.float64()},
@@ -125,3 +125,33 @@ def _exactly(found: Found) -> pa.DataType | None:
         precision, scale = (found.modifier - 4) >> 16 & 0xFFFF, (found.modifier - 4) & 0x7FF
         return pa.decimal128(precision, scale) if scale <= precision <= _MOST_DIGITS else None
     return _SAME.get(found.type)
+
+
+def batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.RecordBatch:
+    """Rows as they came, as Arrow has them.
+
+    Raises:
+        DataRefused: an array holds what its elements' type has not.
+    """
+    values = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    arrays = []
+    for field, column in zip(schema, values, strict=True):
+        try:
+            if pa.types.is_list(field.type) and not all(_is_as_deep(value, field.type) for value in column):
+                raise pa.ArrowInvalid("another depth")
+            arrays.append(pa.array(column, field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise DataRefused(
+                f"the column {field.name} of {table} has a value that is no {field.type}",
+                expected="arrays of one depth, whose elements are as they are declared",
+                where=f"the table {table}",
+                next_step=f"mend it in the database, or declare {field.name} STRING",
+            ) from error
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _is_as_deep(value: Any, kind: pa.DataType) -> bool:
+    """Whether a value has as many dimensions as its type: to Arrow a text, too, is a list."""
+    if value is None or not pa.types.is_list(kind):
+        return not isinstance(value, list)
+    return isinstance(value, list) and all(_is_as_deep(element, kind.value_type) for element in value)

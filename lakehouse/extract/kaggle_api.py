@@ -1,27 +1,18 @@
-"""Kaggle's API: which version of a dataset is the newest, and its archive.
-
-Spoken through kagglesdk, the half of Kaggle's own client that talks to the server. Its other half, `kaggle`, is not
-imported: it signs in when it is imported, makes folders, and prints what it sends where VERBOSE is set.
-"""
+"""Kaggle's API: which version of a dataset is the newest, and its archive."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
-import lakehouse
-from lakehouse.config.yaml_source import environment
-from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.extract.kaggle_client import TIMEOUT, understood, where
+from lakehouse.extract.kaggle_client import client as signed_in
 from lakehouse.extract.progress import Bar
 from lakehouse.extract.retries import Again, patiently
 from lakehouse.lake import utc
@@ -30,14 +21,7 @@ if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient
     from requests import Response
 
-_TIMEOUT = (30, 120)  # seconds: to connect, and for the next bytes to come
 _CHUNK = 1 << 16  # bytes; of a connection that breaks, what came after the last whole chunk is lost
-_LONGEST_TOLD = 200
-_WAYS = (
-    "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, in the environment or in .env; "
-    "or the files that Kaggle's own client uses, ~/.kaggle/access_token or ~/.kaggle/kaggle.json"
-)
-_SETTINGS = "https://www.kaggle.com/settings/api"
 
 
 @dataclass(frozen=True)
@@ -55,14 +39,14 @@ def newest(dataset: str) -> Version:
         ConfigError: no credentials, refused ones, or no such dataset.
         InfrastructureError: Kaggle could not be reached, or kept failing.
     """
-    from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
+    with signed_in(dataset) as client:
+        from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
-    request = ApiGetDatasetRequest()
-    request.owner_slug, request.dataset_slug = dataset.split("/")
-    with _client(dataset) as client:
+        request = ApiGetDatasetRequest()
+        request.owner_slug, request.dataset_slug = dataset.split("/")
 
         def ask() -> Version:
-            with _understood(dataset):
+            with understood(dataset):
                 found = client.datasets.dataset_api_client.get_dataset(request)
                 number = found.current_version_number
                 created = {v.version_number: v.creation_date for v in found.versions or ()}
@@ -80,7 +64,7 @@ def download(dataset: str, version: Version, folder: Path) -> Path:
     Raises:
         ConfigError, InfrastructureError: as `newest` does.
     """
-    with _client(dataset) as client, Bar(f"{dataset}, version {version.number}") as bar:
+    with signed_in(dataset) as client, Bar(f"{dataset}, version {version.number}") as bar:
         return patiently(lambda: _attempt(client, dataset, version, folder, bar))
 
 
@@ -123,7 +107,7 @@ def _attempt(client: KaggleClient, dataset: str, version: Version, folder: Path,
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = dataset.split("/")
     request.dataset_version_number = version.number or None  # 0: Kaggle gave none
-    with _understood(dataset), client.datasets.dataset_api_client.download_dataset(request) as answer:
+    with understood(dataset), client.datasets.dataset_api_client.download_dataset(request) as answer:
         archive = _Archive.of(answer)
         path = folder / archive.name(version)
         for other in folder.iterdir():
@@ -147,7 +131,7 @@ def _rest(answer: Response, have: int, etag: str) -> Response:
         return answer
     answer.close()
     headers = {"Range": f"bytes={have}-", "If-Range": etag, "Accept-Encoding": "identity"}
-    rest = requests.get(answer.url, headers=headers, stream=True, timeout=_TIMEOUT)
+    rest = requests.get(answer.url, headers=headers, stream=True, timeout=TIMEOUT)
     rest.raise_for_status()
     if rest.status_code == 206 and not rest.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         raise ValueError("another part than the one that was asked for")
@@ -174,7 +158,7 @@ def _check(path: Path, archive: _Archive, dataset: str) -> None:
     if wrong:
         if archive.size is None or found >= archive.size:
             path.unlink()
-        raise Again(f"the archive {wrong}", where=_where(dataset))
+        raise Again(f"the archive {wrong}", where=where(dataset))
 
 
 def _md5(path: Path) -> str:
@@ -183,148 +167,3 @@ def _md5(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return b64encode(digest.digest()).decode()
-
-
-# --- signing in -------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _client(dataset: str) -> Iterator[KaggleClient]:
-    try:
-        from kagglesdk.kaggle_client import KaggleClient
-        from kagglesdk.kaggle_env import get_access_token_from_env  # noqa: F401 - older ones know no token
-    except ImportError:
-        raise ConfigError(
-            "Kaggle's client is not installed",
-            expected="the package kaggle, 2.2 or later, on Python 3.11 or later",
-            where=_where(dataset),
-            next_step="pip install 'lakehouse[kaggle]'",
-        ) from None
-    login = _login(environment()) or _login_by_browser(dataset)
-    can_be_sent = all(value.isascii() and value.isprintable() for value in login.values())
-    if not (login and can_be_sent):
-        raise ConfigError(
-            f"the credentials for Kaggle {'hold signs that cannot be sent' if login else 'are missing'}",
-            expected=_WAYS,
-            where=_where(dataset),
-            next_step=f"make a token at {_SETTINGS}",
-        )
-    with KaggleClient(**login, user_agent=f"lakehouse/{lakehouse.__version__}") as client:
-        _give_up_in_time(client)
-        yield client
-
-
-def _login(env: Mapping[str, str]) -> dict[str, str]:
-    """What signs in, in the order of Kaggle's own client: a token before a name and a key; nothing: {}."""
-    from kagglesdk.kaggle_env import get_access_token_from_env
-
-    if token := env.get("KAGGLE_API_TOKEN"):
-        file = Path(token)
-        named = len(token) < _LONGEST_TOLD and file.is_file()
-        return {"api_token": file.read_text(encoding="utf-8").strip() if named else token}
-    if token := get_access_token_from_env()[0]:
-        return {"api_token": token}
-    if env.get("KAGGLE_USERNAME") and env.get("KAGGLE_KEY"):
-        return {"username": env["KAGGLE_USERNAME"], "password": env["KAGGLE_KEY"]}
-    return _from_file(env)
-
-
-def _from_file(env: Mapping[str, str]) -> dict[str, str]:
-    """Name and key of kaggle.json, where Kaggle's own client looks for it."""
-    own, home = env.get("KAGGLE_CONFIG_DIR"), Path.home()
-    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
-    for folder in [Path(own)] if own else [home / ".kaggle", config / "kaggle"]:
-        try:
-            found = json.loads((folder / "kaggle.json").read_text(encoding="utf-8"))
-            return {"username": str(found["username"]), "password": str(found["key"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return {}
-
-
-def _login_by_browser(dataset: str) -> dict[str, str]:
-    """What `kaggle auth login` left; its token is good for hours and renewed here."""
-    from kagglesdk.kaggle_client import KaggleClient
-    from kagglesdk.kaggle_creds import KaggleCredentials
-
-    with KaggleClient() as client, _understood(dataset):
-        _give_up_in_time(client)
-        found = KaggleCredentials.load(client)
-        token = found.get_access_token() if found else None
-    return {"api_token": token} if token else {}
-
-
-def _give_up_in_time(client: KaggleClient) -> None:
-    """Kaggle's client waits for ever for a server that has stopped answering. There is no public way to its session."""
-    from requests.adapters import HTTPAdapter
-
-    class Impatient(HTTPAdapter):
-        def send(self, request: Any, **options: Any) -> Response:  # type: ignore[override]
-            return super().send(request, **{**options, "timeout": _TIMEOUT})
-
-    for scheme in ("https://", "http://"):
-        client.http_client()._session.mount(scheme, Impatient())
-
-
-# --- what went wrong --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _understood(dataset: str) -> Iterator[None]:
-    """What the client raises, as one of ours, and without its own words: they name addresses that open the archive,
-    and headers with a key in them.
-    """
-    from requests import exceptions as broken
-
-    try:
-        yield
-    except broken.HTTPError as error:
-        if error.response is None:
-            raise Again("the connection to Kaggle failed", where=_where(dataset)) from None
-        raise _answered(error.response, dataset) from None
-    except ValueError as error:
-        raise Again(f"Kaggle's answer cannot be read: {type(error).__name__}", where=_where(dataset)) from None
-    except (broken.RequestException, ConnectionError) as error:
-        raise Again(f"the connection to Kaggle failed: {type(error).__name__}", where=_where(dataset)) from None
-
-
-def _answered(answer: Response, dataset: str) -> LakehouseError:
-    """An error status as one of ours."""
-    status, said = _status(answer)
-    found = f"Kaggle answers {status}{f': {said}' if said else ''}"
-    if status in (408, 425, 429) or status >= 500:
-        return Again(found, after=_asked_to_wait(answer), where=_where(dataset))
-    steps = {
-        401: f"make a new token at {_SETTINGS}, and put it where the old one is",
-        403: "accept its terms in the browser, or have its owner share it; look for a slip in source.dataset",
-        404: "look for a slip in source.dataset: owner/name, as in the dataset's address",
-    }
-    expected = f"credentials that open it: {_WAYS}" if status in (401, 403) else "a dataset that is there"
-    return ConfigError(found, expected=expected, where=_where(dataset), next_step=steps.get(status, ""))
-
-
-def _status(answer: Response) -> tuple[int, str]:
-    """The status, which Kaggle may also tell inside an answer of 200, and its words for it."""
-    try:
-        told = answer.json() if answer.status_code != 401 else {}  # a 401 may repeat what it was sent
-    except ValueError:
-        return answer.status_code, ""
-    told = told if isinstance(told, dict) else {}
-    code, said = told.get("code"), " ".join(str(told.get("message") or "").split())
-    status = answer.status_code if answer.status_code >= 400 or not isinstance(code, int) else code
-    return status, said[:_LONGEST_TOLD]
-
-
-def _asked_to_wait(answer: Response) -> float | None:
-    """Retry-After in seconds: a number, or a date."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(timezone.utc)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _where(dataset: str) -> str:
-    return f"https://www.kaggle.com/datasets/{dataset}"

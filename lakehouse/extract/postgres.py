@@ -216,10 +216,10 @@ class _Reading:
                 for batch in self._batches(copy.rows()):
                     if self._failed:
                         raise self._failed
-                    writer.write_batch(_arrow(batch, schema, table))
+                    writer.write_batch(columns.batch(batch, schema, table))
                     rows += len(batch)
                 if not rows:
-                    writer.write_batch(_arrow([], schema, table))
+                    writer.write_batch(columns.batch([], schema, table))
         return rows
 
     def _batches(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -234,36 +234,6 @@ class _Reading:
                 batch, size = [], 0
         if batch:
             yield batch
-
-
-def _arrow(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.RecordBatch:
-    """Rows as Arrow has them.
-
-    Raises:
-        DataRefused: an array holds what its elements' type has not.
-    """
-    values = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    arrays = []
-    for field, column in zip(schema, values, strict=True):
-        try:
-            if pa.types.is_list(field.type) and not all(_is_as_deep(value, field.type) for value in column):
-                raise pa.ArrowInvalid("another depth")
-            arrays.append(pa.array(column, field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise DataRefused(
-                f"the column {field.name} of {table} has a value that is no {field.type}",
-                expected="arrays of one depth, whose elements are as they are declared",
-                where=f"the table {table}",
-                next_step=f"mend it in the database, or declare {field.name} STRING",
-            ) from error
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _is_as_deep(value: Any, kind: pa.DataType) -> bool:
-    """Whether a value has as many dimensions as its type: to Arrow a text, too, is a list."""
-    if value is None or not pa.types.is_list(kind):
-        return not isinstance(value, list)
-    return isinstance(value, list) and all(_is_as_deep(element, kind.value_type) for element in value)
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------

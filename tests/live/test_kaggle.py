@@ -6,6 +6,7 @@ import io
 import json
 import random
 import stat
+import sys
 import threading
 import time
 import zipfile
@@ -21,7 +22,7 @@ from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle,
 from lakehouse import clean, landing, stages
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
-from lakehouse.extract import extract, kaggle_api, opened, peek, retries
+from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek, retries
 from lakehouse.lake import Lake, snapshot_name
 
 pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client is there for Python 3.11 and later")
@@ -292,6 +293,14 @@ def test_without_credentials_nothing_is_asked_and_all_ways_are_named(
     assert shop.server.asked == []
 
 
+def test_without_kaggles_client_the_package_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kagglesdk"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kagglesdk", None)
+
+    assert "pip install 'lakehouse[kaggle]'" in failing(shop, ConfigError).next_step
+
+
 BY_FILE = {
     ".env": f"KAGGLE_USERNAME={USER}\nKAGGLE_KEY={KEY}\n",
     ".env with a token": f"KAGGLE_API_TOKEN={TOKEN}\n",
@@ -420,7 +429,7 @@ def test_kaggle_out_of_reach_is_worth_retrying(shop: Shop, monkeypatch: pytest.M
 
 
 def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kaggle_api, "_TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(kaggle_client, "TIMEOUT", (0.2, 0.2))
     monkeypatch.setattr(retries, "ATTEMPTS", 2)
     shop.server.stalls = threading.Event()
     try:
