@@ -514,6 +514,13 @@ def test_values_that_parquet_has_not_land_as_text_and_none_becomes_null(shop: Sh
     assert {k: third[k] for k in odd} == dict.fromkeys(odd)
 
 
+@pytest.mark.parametrize("value", [{"d": "10000-01-01"}, {"t": "10000-01-01 00:00:00+00"}, {"w": "0001-12-31 BC"}])
+def test_one_year_beyond_what_a_date_may_have_is_text(shop: Shop, value: dict[str, str]) -> None:
+    (row,) = values(shop, {"id": 1} | value)
+
+    assert row[next(iter(value))] in ("10000-01-01", "10000-01-01T00:00:00+00:00", "0001-12-31T00:00:00 BC")
+
+
 @pytest.mark.parametrize("value", [{"p": ["NaN"]}, {"a": [[1], [2]]}, {"e": ["flat"]}])
 def test_an_array_that_parquet_has_not_is_refused_with_its_column(shop: Shop, value: dict[str, Any]) -> None:
     with pytest.raises(DataRefused) as error:
