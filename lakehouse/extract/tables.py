@@ -65,7 +65,9 @@ def queries(
     keys = [sql.Identifier(_ALIAS, key) for key in _keys(table, chosen)]
     listed = sql.SQL(", ").join(column.expression for column in chosen)
     select = sql.SQL("SELECT {} FROM {} AS {}").format(listed, identifier(table.file), _ROW)
-    by_text = [*keys, sql.SQL('{}::text COLLATE "C"').format(_ROW)]
+    # Of the columns that are read and no others: the user may have no right to those.
+    all_of_them = sql.SQL(", ").join(sql.Identifier(_ALIAS, column.name) for column in chosen)
+    by_text = [*keys, sql.SQL('ROW({})::text COLLATE "C"').format(all_of_them)]
     order = sql.SQL(" ORDER BY {}")
     in_order = order.format(sql.SQL(", ").join(keys if keys and _is_unique(leader, table, chosen) else by_text))
     if not keys:

@@ -333,8 +333,10 @@ def test_a_table_that_may_not_be_read_is_told_with_the_right_that_is_missing(sho
     assert "GRANT SELECT ON items" in error.next_step
 
 
-def test_the_right_to_the_declared_columns_is_enough(shop: Shop) -> None:
+@pytest.mark.parametrize("change", ["", "ALTER TABLE items DROP CONSTRAINT items_pkey"])
+def test_the_right_to_the_declared_columns_is_enough(shop: Shop, change: str) -> None:
     shop.database.execute(
+        change,
         "DROP ROLE IF EXISTS reader",
         f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'",
         "ALTER TABLE items ADD COLUMN secret text DEFAULT 'not to be read'",
