@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
-from lakehouse.extract import files, jdbc, kaggle
+from lakehouse.extract import files
 from lakehouse.extract.source import Extracted, Source, extract, peek
 from lakehouse.lake import Lake
 
@@ -38,9 +38,15 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
         case Files():
             yield Source(pipeline, lake, files.offers(pipeline))
         case Kaggle():
+            from lakehouse.extract import (
+                kaggle,  # with what it needs, a third of the time that a command takes to start
+            )
+
             with kaggle.offers(pipeline, lake) as offers:
                 yield Source(pipeline, lake, offers)
         case Jdbc():
+            from lakehouse.extract import jdbc
+
             with jdbc.offers(pipeline, lake, tuple(tables)) as offers:
                 yield Source(pipeline, lake, offers)
 
@@ -56,4 +62,8 @@ def source_signature(pipeline: Pipeline) -> dict[str, str]:
     Raises:
         ConfigError, InfrastructureError: as `opened` does.
     """
-    return kaggle.signature(pipeline) if isinstance(pipeline.source, Kaggle) else files.signature(pipeline)
+    if not isinstance(pipeline.source, Kaggle):
+        return files.signature(pipeline)
+    from lakehouse.extract import kaggle
+
+    return kaggle.signature(pipeline)
