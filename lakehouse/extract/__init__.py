@@ -38,9 +38,8 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
         case Files():
             yield Source(pipeline, lake, files.offers(pipeline))
         case Kaggle():
-            from lakehouse.extract import (
-                kaggle,  # with what it needs, a third of the time that a command takes to start
-            )
+            # Here, for with what it needs it takes a third of the time in which any command starts.
+            from lakehouse.extract import kaggle
 
             with kaggle.offers(pipeline, lake) as offers:
                 yield Source(pipeline, lake, offers)
