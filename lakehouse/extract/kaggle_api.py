@@ -127,11 +127,11 @@ def _rest(answer: Response, have: int, etag: str) -> Response:
     """What is still missing; all of it, if the store has another archive by now or sends no parts."""
     import requests
 
-    if not answer.history:  # Kaggle itself answered, and not the store it sends us to: there it takes no ranges
-        return answer
     answer.close()
-    headers = {"Range": f"bytes={have}-", "If-Range": etag, "Accept-Encoding": "identity"}
-    rest = requests.get(answer.url, headers=headers, stream=True, timeout=TIMEOUT)
+    request, session = answer.request.copy(), requests.Session()
+    request.headers.update({"Range": f"bytes={have}-", "If-Range": etag, "Accept-Encoding": "identity"})
+    settings = session.merge_environment_settings(request.url or "", {}, True, None, None)
+    rest = session.send(request, timeout=TIMEOUT, **settings)
     rest.raise_for_status()
     if rest.status_code == 206 and not rest.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         raise ValueError("another part than the one that was asked for")

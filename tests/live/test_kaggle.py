@@ -339,11 +339,12 @@ def test_a_token_in_the_environment_or_in_a_file_it_names_goes_before_a_key(
 
 
 def test_the_store_is_sent_no_credentials(shop: Shop) -> None:
-    shop.server.cuts = [1]
+    shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
+    shop.server.cuts = [200_000]
     shop.extract()
 
     to_the_store = [headers for route, headers, _ in shop.server.asked if route == "archive"]
-    assert len(to_the_store) == 2
+    assert len(to_the_store) == 3
     assert not [headers for headers in to_the_store if "Authorization" in headers]
 
 
@@ -449,6 +450,15 @@ def test_a_cut_download_goes_on_where_it_was_cut(shop: Shop) -> None:
     assert shop.extract()["clientes"] == [SECOND]
     ranges = [headers.get("Range") for route, headers, _ in shop.server.asked if route == "archive"]
     assert ranges == [None, None, "bytes=196608-", None, "bytes=262144-"]
+
+
+def test_an_archive_that_comes_without_a_store_is_gone_on_with_too(shop: Shop) -> None:
+    shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
+    shop.server.cuts, shop.server.redirects = [200_000], False
+
+    assert shop.extract()["clientes"] == [SECOND]
+    assert shop.server.routes == ["GetDataset"] + ["DownloadDataset"] * 3
+    assert shop.server.asked[-1][1]["Range"] == "bytes=196608-"
 
 
 def test_a_cut_download_of_a_store_that_sends_no_parts_begins_anew(shop: Shop) -> None:

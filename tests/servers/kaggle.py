@@ -57,6 +57,7 @@ class Kaggle:
     cuts: list[int] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     ranges: bool = True
+    redirects: bool = True  # else the archive comes from Kaggle itself
     sizes: bool = True  # and checksums
     stalls: threading.Event | None = None  # set: answers wait for it
 
@@ -136,7 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
         if url.hostname != _STORE or url.query != f"X-Goog-Signature={SIGNATURE}":
             self._send(Answer(403, body=b"<Error>SignatureDoesNotMatch</Error>"))
             return
-        _, archive = self.state.versions[int(url.path.rpartition("/")[2]) - 1]
+        self._archive(int(url.path.rpartition("/")[2]))
+
+    def _archive(self, number: int) -> None:
+        _, archive = self.state.versions[number - 1]
         etag, first = f'"{hashlib.sha1(archive).hexdigest()}"', 0
         wanted = self.headers["Range"] or ""
         if self.state.ranges and wanted and self.headers["If-Range"] == etag:
@@ -164,6 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _DownloadDataset(self, body: dict[str, Any]) -> None:
         number = body["datasetVersionNumber"]
+        if not self.state.redirects:
+            self._archive(number)
+            return
         self._send(Answer(302, {"Location": f"http://{_STORE}/archives/{number}?X-Goog-Signature={SIGNATURE}"}, b""))
 
     def _expected(self, route: str, body: dict[str, Any]) -> bool:
