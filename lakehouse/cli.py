@@ -5,14 +5,18 @@ The result goes to stdout, as a table or, with --json, as one document; progress
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Any
 
 import typer
 
-from lakehouse import show, stages
+from lakehouse import logs, show, signals, stages
+from lakehouse.config import Retention
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.failures import understood
 from lakehouse.lake import snapshot_time, utc
@@ -32,13 +36,19 @@ AsOf = Annotated[
     typer.Option("--as-of", metavar="ISO", help="The time of a snapshot that has none, such as 2025-10-03T17:05:52Z."),
 ]
 Full = Annotated[bool, typer.Option("--full-refresh", help="Rebuild what is named from the layer before it.")]
+Log = Annotated[
+    logs.Form,
+    typer.Option("--log", envvar="LAKEHOUSE_LOG", help="What stderr gets: text for people, or json, an object a line."),
+]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.")]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code of the contract."""
     arguments = sys.argv[1:] if argv is None else argv
-    as_json = "--json" in arguments
+    as_json, log = "--json" in arguments, _log_form(arguments)
+    logs.own_stderr()
+    logs.learn()
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
@@ -48,17 +58,32 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as raised:
         if hasattr(raised, "format_message"):  # a usage error, of click or of the copy of it that typer carries
-            return show.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json)
-        return show.error(understood(raised, verbose="--verbose" in arguments), as_json)
+            return show.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
+        return show.error(understood(raised, verbose="--verbose" in arguments), as_json, log)
 
 
 def _time(text: str | None) -> datetime | None:
     return None if text is None else utc(text)
 
 
+def _log_form(arguments: list[str]) -> logs.Form:
+    """What `--log` says, also where the rest of the command line cannot be understood."""
+    given = [after for word, after in pairwise(arguments) if word == "--log"]
+    given += [word.partition("=")[2] for word in arguments if word.startswith("--log=")]
+    return "json" if [*given, os.environ.get("LAKEHOUSE_LOG", "")][0] == "json" else "text"
+
+
+def _open(pipeline: str, names: Iterable[str] | None, log: logs.Form, **options: Any) -> Run:
+    """The pipeline, opened for work whose progress goes to stderr as `log` says."""
+    opened = stages.open_run(pipeline, names or (), log=logs.logger(log), **options)
+    opened.told = show.logged(opened.log) if log == "json" else show.progress
+    return opened
+
+
 def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
-    report = stages.perform(run, wanted)
-    show.report(report, as_json)
+    with signals.heeded() as run.stop:
+        report = stages.perform(run, wanted)
+        show.report(report, as_json)
     return report.code
 
 
@@ -76,14 +101,39 @@ def run(
     names: Names = None,
     as_of: AsOf = None,
     full_refresh: Full = False,
+    schedule: Annotated[bool, typer.Option("--schedule", help="Again and again, every `schedule.every`.")] = False,
+    log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
     """All stages in order: extract, ingest, bronze, silver, gold."""
-    opened = stages.open_run(
-        pipeline, names or (), as_of=_time(as_of), full_refresh=full_refresh, verbose=verbose, told=show.progress
-    )
+    if schedule:
+        return _schedule(pipeline, names or [], as_of, full_refresh, log, as_json, verbose)
+    opened = _open(pipeline, names, log, as_of=_time(as_of), full_refresh=full_refresh, verbose=verbose)
     return _perform(opened, stages.STAGES, as_json)
+
+
+def _schedule(
+    pipeline: str,
+    names: list[str],
+    as_of: str | None,
+    full_refresh: bool,
+    log: logs.Form,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    from lakehouse.schedule import scheduled
+
+    if as_of or full_refresh:
+        raise ConfigError(
+            "--schedule together with --as-of or --full-refresh",
+            expected="neither: they are for one run, and every round would do the same again",
+        )
+    opened = stages.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
+    flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
+    found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
+    show.schedule(found, as_json)
+    return int(found["exit_code"])
 
 
 def _stage(stage: str, says: str) -> None:
@@ -91,11 +141,12 @@ def _stage(stage: str, says: str) -> None:
         pipeline: Pipeline,
         names: Names = None,
         full_refresh: Full = False,
+        log: Log = "text",
         as_json: Json = False,
         verbose: Verbose = False,
     ) -> int:
         chosen = [n if "." in n or stage not in ("silver", "gold") else f"{stage}.{n}" for n in names or ()]
-        opened = stages.open_run(pipeline, chosen, full_refresh=full_refresh, verbose=verbose, told=show.progress)
+        opened = _open(pipeline, chosen, log, full_refresh=full_refresh, verbose=verbose)
         return _perform(opened, (stage,), as_json)
 
     app.command(stage, help=says)(command)
@@ -103,10 +154,15 @@ def _stage(stage: str, says: str) -> None:
 
 @app.command()
 def extract(
-    pipeline: Pipeline, names: Names = None, as_of: AsOf = None, as_json: Json = False, verbose: Verbose = False
+    pipeline: Pipeline,
+    names: Names = None,
+    as_of: AsOf = None,
+    log: Log = "text",
+    as_json: Json = False,
+    verbose: Verbose = False,
 ) -> int:
     """Land the source's new snapshots, as received."""
-    opened = stages.open_run(pipeline, names or (), as_of=_time(as_of), verbose=verbose, told=show.progress)
+    opened = _open(pipeline, names, log, as_of=_time(as_of), verbose=verbose)
     return _perform(opened, ("extract",), as_json)
 
 
@@ -121,6 +177,7 @@ def approve(
     pipeline: Pipeline,
     table: Table,
     snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The snapshot that is held.")],
+    log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -128,10 +185,30 @@ def approve(
     time = snapshot_time(snapshot)
     if time is None:
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
-    opened = stages.open_run(pipeline, [table], verbose=verbose, told=show.progress)
+    opened = _open(pipeline, [table], log, verbose=verbose)
     report = stages.approve(opened, table, time)
     show.report(report, as_json)
     return report.code
+
+
+@app.command()
+def expire(
+    pipeline: Pipeline,
+    names: Names = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it there.")] = False,
+    log: Log = "text",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Remove what `retention` says may go; `run` does the same once a day."""
+    opened = _open(pipeline, names, log, dry_run=dry_run, verbose=verbose)
+    if opened.pipeline.retention == Retention():
+        raise ConfigError(
+            "retention names nothing: everything is kept",
+            expected="retention: {landing: 90d, vacuum: 30d}, or one of them",
+            where=str(opened.pipeline.path),
+        )
+    return _perform(opened, (stages.EXPIRE,), as_json)
 
 
 @app.command()

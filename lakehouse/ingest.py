@@ -207,8 +207,16 @@ def compared(
 
     Raises:
         DataRefused: it cannot be taken, whatever the guards say.
+        ConfigError: its files have expired.
     """
     table, zone = work.table, work.pipeline.timezone
+    if landed.expired:
+        raise ConfigError(
+            f"the files of the snapshot {snapshot_name(landed.time)} of {work.name} have expired",
+            expected="a snapshot that `retention` has not reached",
+            where=str(landed.folder),
+            next_step=f"lakehouse history {work.pipeline.folder} {work.name}, for what it changed",
+        )
     with plain(work.lake, table, landed) as files, ExitStack() as held:
         last = work.history.last_accepted
         unknown = held.enter_context(known.unknown(_as_landed(work, last), last, files, before)) if known else None

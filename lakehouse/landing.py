@@ -49,6 +49,7 @@ class Landed:
     """One landed snapshot of one table. No files: the source's snapshot lacked the table's file.
 
     Attributes:
+        expired: retention has taken the files; what they were still stands here.
         elsewhere: where files lie that are read not as they landed, but unpacked or mended, by their names.
     """
 
@@ -56,6 +57,7 @@ class Landed:
     time: datetime
     folder: Path
     files: tuple[LandedFile, ...]
+    expired: bool = False
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -157,4 +159,27 @@ def newest(lake: Lake, table: str) -> Landed | None:
 
 def load(folder: Path, table: str, time: datetime) -> Landed:
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return Landed(table, time, folder, tuple(LandedFile(**f) for f in manifest["files"]))
+    files = tuple(LandedFile(**f) for f in manifest["files"])
+    return Landed(table, time, folder, files, bool(manifest.get("expired")))
+
+
+def expire(landed: Landed, now: datetime) -> int:
+    """Take a snapshot's files away and keep its manifest, so that its source need not hand it out again.
+
+    The manifest says so first: killed in the middle, the rest of the files go the next time.
+
+    Returns:
+        Bytes that were there.
+    """
+    manifest = landed.folder / MANIFEST
+    if not landed.expired:
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        write_json(manifest, document | {"expired": now.isoformat(timespec="seconds")})
+    left = [file for file in landed.folder.rglob("*") if file.is_file() and file != manifest]
+    size = sum(file.stat().st_size for file in left)
+    for path in landed.folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != manifest:
+            path.unlink()
+    return size

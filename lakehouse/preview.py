@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import bronze, delta, extract, ingest, landing, ledger, snapshot
+from lakehouse import bronze, delta, extract, ingest, landing, ledger, logs, snapshot
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
@@ -97,7 +97,14 @@ def diff(
 
 
 def _failed(name: str, error: LakehouseError) -> Document:
-    return {"table": name, "from": None, "to": None, "verdict": "failed", "reason": error.block(), **_not_compared()}
+    return {
+        "table": name,
+        "from": None,
+        "to": None,
+        "verdict": "failed",
+        "reason": logs.redact(error.block()),
+        **_not_compared(),
+    }
 
 
 def _not_compared() -> Document:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -149,7 +150,7 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
         builder = builder.config(key, value)
     log = lake.state("logs", "spark.log")
     try:
-        with _jvm_output_to(log, unless=verbose or submitted):
+        with _jvm_output_to(log, unless=verbose or submitted), _sigint_kept():
             spark = builder.getOrCreate()
     except Exception as error:
         raise InfrastructureError(
@@ -163,6 +164,17 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return spark
+
+
+@contextmanager
+def _sigint_kept() -> Iterator[None]:
+    """PySpark takes SIGINT for itself; whoever has taken it before, for an orderly end, keeps it."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:

@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lakehouse import logs
 from lakehouse.errors import Exit, LakehouseError
 
 if TYPE_CHECKING:
-    from lakehouse.stages import Outcome, Report, Run
+    from lakehouse.stages import Outcome, Report, Run, Told
     from lakehouse.verify import Check
 
 _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}
@@ -36,13 +37,17 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
 
 
-def error(raised: LakehouseError, as_json: bool) -> int:
+def error(raised: LakehouseError, as_json: bool, log: logs.Form = "text") -> int:
     """Print an error's block; returns its exit code."""
+    parts = {k: logs.redact(getattr(raised, k)) for k in ("found", "expected", "where", "next_step")}
+    code = int(raised.exit_code)
     if as_json:
-        parts = {k: getattr(raised, k) for k in ("found", "expected", "where", "next_step")}
-        _print_json({"error": parts, "exit_code": int(raised.exit_code)})
-    _err().print(Text(raised.block(), style="red"), soft_wrap=True)
-    return int(raised.exit_code)
+        _print_json({"error": parts, "exit_code": code})
+    if log == "json":
+        logs.logger("json").error("failed", exit_code=code, **parts)
+    else:
+        _err().print(Text(logs.redact(raised.block()), style="red"), soft_wrap=True)
+    return code
 
 
 def progress(outcome: Outcome) -> None:
@@ -54,11 +59,22 @@ def progress(outcome: Outcome) -> None:
         _err().print(Text(_indented(outcome.note), style=_COLOURS.get(outcome.code, "red")), soft_wrap=True)
 
 
+def logged(log: logs.Log) -> Told:
+    """The same as an event of a log: an error if somebody has to look after it, a warning if a snapshot waits."""
+
+    def told(o: Outcome) -> None:
+        tell = log.info if o.code == Exit.OK else log.warning if o.code == Exit.HELD else log.error
+        about = {"table": o.name} if "." not in o.name else {"model": o.name}
+        more: dict[str, Any] = {"note": o.note} if o.note else {}
+        tell("done", stage=o.stage, **about, status=o.status, **o.counts, seconds=o.seconds, code=int(o.code), **more)
+
+    return told
+
+
 def report(done: Report, as_json: bool) -> None:
     """The end of a run: what became of each table and model."""
     if as_json:
-        outcomes = [vars(o) | {"code": int(o.code)} for o in done.outcomes]
-        _print_json({**vars(done), "outcomes": outcomes, "exit_code": int(done.code)})
+        _print_json(done.document())
         return
     if done.nothing_new:
         _out().print(f"{done.pipeline}: nothing new ({done.seconds:.2f} s)")
@@ -76,7 +92,16 @@ def report(done: Report, as_json: bool) -> None:
     for o in done.outcomes:
         if o.note and (o.code or o.stage in ("extract", "ingest")):
             _out().print(f"{o.stage} {o.name} {o.status}:\n{_indented(o.note)}", soft_wrap=True)
-    _out().print(f"{done.seconds:.1f} s, exit code {int(done.code)}")
+    stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
+    _out().print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
+
+
+def schedule(found: dict[str, Any], as_json: bool) -> None:
+    """The end of a schedule; each of its rounds has told of itself."""
+    if as_json:
+        _print_json(found)
+    else:
+        _out().print(f"{found['pipeline']}: {found['rounds']} rounds, exit code {found['exit_code']}")
 
 
 def valid(run: Run, as_json: bool) -> None:

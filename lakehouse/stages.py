@@ -6,7 +6,8 @@
     bronze    the ledger's accepted change sets    -> bronze
     silver    what changed in bronze               -> silver
     gold      what changed in silver               -> gold
-    leave the clean mark
+    expire    once a day, what `retention` says may go
+    leave the clean mark, a run record and, if it failed, word with whom `on_failure` names
 
 Every table and model is attempted; what became of each is an `Outcome`, and the exit code is the worst of theirs.
 From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silver("conf/loyalty", "silver.clientes")`.
@@ -14,22 +15,23 @@ From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silv
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import clean, config, landing, lock
+from lakehouse import clean, config, landing, lock, logs, notify, records
 from lakehouse import extract as sources
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
-from lakehouse.errors import ConfigError, Exit, worst
+from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
 from lakehouse.failures import understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from lakehouse.models import Model
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
+EXPIRE = "expire"
 _SIDE_BY_SIDE = 4  # tables at once: the driver plans one while the executors work on another
 
 
@@ -70,29 +73,48 @@ Told = Callable[[Outcome], None]
 
 @dataclass
 class Report:
-    """A run, or a single stage: what became of everything, and the exit code."""
+    """A run, or a single stage: what became of everything, and the exit code.
+
+    Attributes:
+        stopped_before: the stage that was not begun, because somebody had asked for an orderly end.
+    """
 
     pipeline: str
     run_id: str
     outcomes: list[Outcome] = field(default_factory=list)
     nothing_new: bool = False
     seconds: float = 0.0
+    stopped_before: str | None = None
 
     @property
     def code(self) -> int:
         return worst(o.code for o in self.outcomes)
 
+    def document(self) -> dict[str, Any]:
+        """As plain values, for --json, run records and `on_failure`."""
+        outcomes = [vars(o) | {"code": int(o.code)} for o in self.outcomes]
+        return {**vars(self), "outcomes": outcomes, "exit_code": int(self.code)}
+
 
 @dataclass
 class Run:
-    """One command at work on one lake."""
+    """One command at work on one lake.
+
+    Attributes:
+        told: hears each outcome at once.
+        stop: whether somebody has asked for an orderly end.
+        dry_run: of `expire`: say what would go.
+    """
 
     pipeline: Pipeline
     names: tuple[str, ...] = ()
     as_of: datetime | None = None
     full_refresh: bool = False
     verbose: bool = False
+    dry_run: bool = False
     told: Told = lambda outcome: None
+    stop: Callable[[], bool] = lambda: False
+    log: logs.Log = field(default_factory=logs.logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
     held: lock.Lock | None = None
 
@@ -138,9 +160,12 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
         ConfigError: with all that stands in the way.
     """
     pipeline = config.load(path)
+    logs.learn(pipeline)
     if missing := config.not_yet(pipeline):
         raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
     run = Run(pipeline, tuple(names), **options)
+    run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
+    logs.tell_retries(run.log)
     known = [*pipeline.tables, *run.plans]
     if unknown := [n for n in run.names if n not in known]:
         near = "".join(did_you_mean(n, known) for n in unknown[:1])
@@ -187,27 +212,41 @@ def perform(run: Run, stages: Iterable[str]) -> Report:
     Raises:
         LakeBusy: another run holds it.
     """
-    report, began = Report(run.pipeline.name, run.id), time_now()
-    wanted = tuple(stages)
-    with holding(run, " ".join(wanted) if wanted != STAGES else "run"):
+    report, wanted = Report(run.pipeline.name, run.id), tuple(stages)
+    doing = " ".join(wanted) if wanted != STAGES else "run"
+    with _attended(run, report, doing) as record, holding(run, doing):
         whole = wanted == STAGES and not run.names and not run.full_refresh
-        if whole and clean.is_clean(run.pipeline, run.lake):
+        is_clean = (whole or wanted == (EXPIRE,)) and clean.is_clean(run.pipeline, run.lake)
+        if whole and is_clean:
             report.nothing_new = True
         else:
-            before = clean.seen(run.pipeline, run.lake) if whole else {}
+            before = clean.seen(run.pipeline, run.lake) if whole or is_clean else {}
             settled = whole and clean.is_clean_if_nothing_lands(run.pipeline, run.lake)
+            _keep(run, record)
             clean.unmark(run.lake)
-            for stage in wanted:
-                for outcome in _STAGES[stage](run):
-                    report.outcomes.append(outcome)
-                if settled and all(o.status == "nothing new" for o in report.outcomes):
-                    report.nothing_new = True  # the source was all that could have changed
-                    break
-                settled = False
-            if whole and report.code == Exit.OK:
+            _in_order(run, report, (*wanted, EXPIRE) if whole and _expires(run) else wanted, settled)
+            if (whole or is_clean) and report.code == Exit.OK and not report.stopped_before:
                 clean.mark(run.lake, before, run.pipeline)
-    report.seconds = time_now() - began
     return report
+
+
+def _in_order(run: Run, report: Report, wanted: tuple[str, ...], settled: bool) -> None:
+    """The stages, up to one before which somebody asked for an end.
+
+    Args:
+        settled: only the source could have changed, which the first stage tells.
+    """
+    for stage in wanted:
+        if run.stop():
+            report.stopped_before = stage
+            run.log.warning("stopped, as asked", before=stage)
+            return
+        run.log.info("stage begun", stage=stage)
+        report.outcomes += _STAGES[stage](run)
+        if settled and all(o.status == "nothing new" for o in report.outcomes):
+            report.nothing_new = True
+            return
+        settled = False
 
 
 def approve(run: Run, table: str, time: datetime) -> Report:
@@ -219,13 +258,52 @@ def approve(run: Run, table: str, time: datetime) -> Report:
     from lakehouse import ingest as ingesting
     from lakehouse.session import isolated
 
-    report, began = Report(run.pipeline.name, run.id), time_now()
-    with holding(run, f"approve {table}"):
+    report = Report(run.pipeline.name, run.id)
+    with _attended(run, report, f"approve {table}") as record, holding(run, f"approve {table}"):
+        _keep(run, record)
         clean.unmark(run.lake)
         done = ingesting.approve(isolated(run.spark), run.pipeline, run.lake, table, time, run.id)
         report.outcomes += _ingested(done)
-    report.seconds = time_now() - began
     return report
+
+
+@contextmanager
+def _attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
+    """Time a command, keep its record, and if it fails tell whom `on_failure` names."""
+    began, error = time_now(), None
+    record = records.begun(run.pipeline.name, run.id, doing, run.names)
+    run.log.info("run begun", doing=doing)
+    try:
+        yield record
+    except Exception as raised:
+        error = understood(raised, verbose=run.verbose)
+        raise
+    finally:
+        report.seconds = round(time_now() - began, 2)
+        if error or sys.exc_info()[0] is None:  # interrupted, it has not ended in a way that a record could tell
+            _concluded(run, report, record, error)
+
+
+def _concluded(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
+    """The end of a command in its record, in the log, and with whom `on_failure` names."""
+    code = error.exit_code if error else report.code
+    told = {"error": error.block() if error else None}
+    record = records.ended(record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told)
+    if not isinstance(error, LakeBusy):  # who was turned away did nothing there
+        _keep(run, record)
+    ended = {"doing": record["doing"], "exit_code": int(code), "seconds": report.seconds}
+    run.log.info("run ended", **ended, nothing_new=report.nothing_new)
+    if code and run.pipeline.on_failure:
+        document = record | {"lake": run.lake.root, "repeats": records.repeats(run.lake, record)}
+        notify.tell(run.pipeline.on_failure, document, run.log)
+
+
+def _keep(run: Run, record: records.Record) -> None:
+    """A record that cannot be written is no reason for a run to end otherwise."""
+    try:
+        records.write(run.lake, record)
+    except OSError as error:
+        run.log.warning("the run record could not be written", reason=str(error))
 
 
 @contextmanager
@@ -247,7 +325,7 @@ def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], I
             known = understood(error, verbose=run.verbose)
             outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.block())]
         spent = (time_now() - began) / max(len(outcomes), 1)
-        timed = [replace(o, seconds=round(spent, 2)) for o in outcomes]
+        timed = [replace(o, seconds=round(spent, 2), note=logs.redact(o.note)) for o in outcomes]
         for outcome in timed:
             run.told(outcome)
         return timed
@@ -350,12 +428,44 @@ def models(run: Run) -> dict[str, Model]:
     return {name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters) for name, plan in run.plans.items()}
 
 
+def _expires(run: Run) -> bool:
+    from lakehouse import expire
+
+    return expire.is_due(run.pipeline.retention, run.lake, datetime.now(timezone.utc))
+
+
+def _expire(run: Run) -> list[Outcome]:
+    """Landed snapshots by table, then versions by Delta table."""
+    from lakehouse import expire, ledger
+    from lakehouse.session import isolated
+
+    now, keep = datetime.now(timezone.utc), run.pipeline.retention
+    histories = ledger.read(run.spark, run.lake, run.tables()) if keep.landing else {}
+
+    def work(name: str) -> Iterator[Outcome]:
+        if name in histories:
+            done = expire.landed(run.lake, name, histories[name], now, keep.landing or timedelta.max, run.dry_run)
+        else:
+            done = expire.versions(
+                isolated(run.spark), run.lake, name, run.plans, keep.vacuum or timedelta.max, run.dry_run
+            )
+        yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
+
+    stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")]
+    stored += [model for layer in ("silver", "gold") for group in run.models(layer) for model in group]
+    outcomes = side_by_side(run, EXPIRE, [*histories, *(stored if keep.vacuum else [])], work)
+    if not run.names and not run.dry_run and worst(o.code for o in outcomes) == Exit.OK:
+        expire.done(keep, run.lake, now)
+    return outcomes
+
+
 _STAGES: dict[str, Callable[[Run], list[Outcome]]] = {
     "extract": _extract,
     "ingest": _ingest,
     "bronze": _bronze,
     "silver": lambda run: _models(run, "silver"),
     "gold": lambda run: _models(run, "gold"),
+    EXPIRE: _expire,
 }
 
 

@@ -9,21 +9,23 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, ledger, quarantine
+from lakehouse import bronze, delta, landing, ledger, quarantine, records
 from lakehouse.errors import ConfigError
 from lakehouse.lake import utc
 from lakehouse.ledger import Entry
 from lakehouse.stages import Run, open_run
 
+_RUNS_SHOWN = 5
+
 
 def status(run: Run) -> dict[str, Any]:
     """Where every table and model stands, how old that is, and what waits for somebody."""
     spark, lake = run.spark, run.lake
-    histories = ledger.read(spark, lake, run.tables())
+    histories, runs, now = ledger.read(spark, lake, run.tables()), records.newest(lake), datetime.now(timezone.utc)
     tables = []
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_decided
-        head = delta.head(spark, lake.bronze(name))
+        head, good = delta.head(spark, lake.bronze(name)), records.last_good(runs, name)
         tables.append(
             {
                 "table": name,
@@ -32,12 +34,28 @@ def status(run: Run) -> dict[str, Any]:
                 "age_seconds": _age(last.snapshot_time) if last else None,
                 "newest": newest.status if newest else None,
                 "held": _iso(history.held.snapshot_time) if history.held else None,
+                "waiting": sum(history.at(each.time) is None for each in landing.landed(lake, name)),
+                "last_success": good["ended"] if good else None,
+                "overdue_seconds": records.overdue(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
                 "bronze_sequence": ((head.progress() or {}).get("sequence") if head else None),
                 "note": _note(last, newest),
             }
         )
-    return {"pipeline": run.pipeline.name, "lake": lake.root, "tables": tables, "models": _models(run)}
+    return {
+        "pipeline": run.pipeline.name,
+        "lake": lake.root,
+        "tables": tables,
+        "models": _models(run),
+        "runs": [_run(record) for record in runs[:_RUNS_SHOWN]],
+    }
+
+
+def _run(record: records.Record) -> dict[str, Any]:
+    """A run record in a line; one that has not ended is at work, or was killed."""
+    told = {k: record.get(k) for k in ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")}
+    failed = [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes", ()) if o["code"]]
+    return told | {"failed": failed}
 
 
 def _note(last: Entry | None, newest: Entry | None) -> str | None:

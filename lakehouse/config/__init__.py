@@ -31,6 +31,7 @@ from lakehouse.config.fields import (
     Scd,
     Share,
     Text,
+    WeekOrMore,
     Zone,
 )
 from lakehouse.config.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
@@ -161,6 +162,30 @@ class Schedule(StrictModel):
     every: Duration = Field("6h", validate_default=True, description="10m, 6h, 1d")
 
 
+class OnFailure(StrictModel):
+    """Who is told of a run that ends with another exit code than 0: a JSON document, at the end of each such run."""
+
+    command: list[Text] | None = Field(
+        None, min_length=1, description="Program and arguments; gets the document on stdin. No shell."
+    )
+    webhook: Text | None = Field(None, repr=False, description="https://...: gets the document by POST.")
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.of_on_failure(data)
+
+
+class Retention(StrictModel):
+    """How long is kept what no table needs any more. Nothing goes that is not named here."""
+
+    landing: Duration | None = Field(
+        None, description="Files of landed snapshots, by the snapshot's time; their manifests stay."
+    )
+    vacuum: WeekOrMore | None = Field(
+        None, description="Files of old versions of the Delta tables; at least 7d, which readers may rely on."
+    )
+
+
 class Postgres(StrictModel):
     """A PostgreSQL database that follows gold."""
 
@@ -199,6 +224,8 @@ class Pipeline(StrictModel):
     silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
     gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
     publish: Publish | None = Field(None, description="Where gold goes from here.")
+    on_failure: OnFailure | None = Field(None, description="Who is told when a run fails.")
+    retention: Retention = Field(default_factory=Retention, description="How long old files are kept.")
 
     _path: Path = PrivateAttr(default=Path(_FILE_NAMES[0]))
 

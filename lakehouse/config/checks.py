@@ -95,6 +95,15 @@ def _of_tables_in_a_database(tables: Mapping[str, Any]) -> Iterator[Discrepancy]
             yield Discrepancy(("tables", name, "format"), VALUE, "expected parquet, as which a database's table lands")
 
 
+def of_on_failure(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    """Discrepancies inside `on_failure`."""
+    if data.get("command") is None and data.get("webhook") is None:
+        yield Discrepancy((), STRUCTURE, "names nobody; give command: [...] or webhook: https://...")
+    webhook = data.get("webhook")
+    if isinstance(webhook, str) and not webhook.startswith(("http://", "https://")):
+        yield Discrepancy(("webhook",), STRUCTURE, "expected an address that begins with https:// or http://")
+
+
 def _of_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
     yield from options.discrepancies(given, file_format)
     first: dict[str, str] = {}

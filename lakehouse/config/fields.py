@@ -32,6 +32,12 @@ def _duration(value: Any) -> timedelta:
     return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
 
 
+def _week_or_more(value: timedelta) -> timedelta:
+    if value < timedelta(days=7):
+        raise refused("expected at least 7d: whoever reads an older version would lose its files")
+    return value
+
+
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -97,6 +103,8 @@ KaggleName = Annotated[str, AfterValidator(_kaggle_name), WithJsonSchema({"type"
 JdbcUrl = Annotated[str, AfterValidator(_jdbc_url)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
+
+WeekOrMore = Annotated[Duration, AfterValidator(_week_or_more)]
 
 Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]

@@ -23,7 +23,7 @@ Loc = tuple[str | int, ...]
 """Where a value stands: ``("tables", "clientes", "keys", 0)``."""
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
-_SECRET_KEY = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url)")
+_SECRET_KEY = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
 _LOGIN_IN_URL = re.compile(r"://\S*@")
 # Shorter values are no secrets, and replacing them would blot out ordinary words of a message.
 _SHORTEST_MASKED = 4

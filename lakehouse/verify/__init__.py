@@ -20,7 +20,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta, ledger, stages
+from lakehouse import delta, ledger, logs, stages
 from lakehouse.delta import Head
 from lakehouse.failures import understood
 from lakehouse.ledger import History
@@ -70,7 +70,7 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
         for check in work(spark):
             checks.append(check)
     except Exception as error:
-        checks.append(Claim("I0", "what is there can be read", name).failed(understood(error).block()))
+        checks.append(Claim("I0", "what is there can be read", name).failed(logs.redact(understood(error).block())))
     return checks
 
 

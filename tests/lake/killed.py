@@ -1,7 +1,7 @@
 """Run `lakehouse` in a process that kills itself at a point of its work: python tests/lake/killed.py POINT run PIPELINE
 
-SIGKILL: no clean-up, no exit code of its own, as if the machine had lost its power. One point does not kill:
-`holding` keeps the lake held, and says so, until somebody ends the process.
+SIGKILL: no clean-up, no exit code of its own, as if the machine had lost its power. Two do not kill: `holding` keeps
+the lake held, and says so, until somebody ends the process; `asked-by-SIGINT` asks for an orderly end.
 """
 
 from __future__ import annotations
@@ -54,6 +54,30 @@ def hold(*_: Any) -> None:
     time.sleep(600)
 
 
+def half_expired() -> None:
+    """When the manifest says that a snapshot's files are gone, and they are not."""
+    inner = landing.write_json
+
+    def wrapped(path: Path, document: Any) -> None:
+        inner(path, document)
+        if "expired" in document:
+            die()
+
+    landing.write_json = wrapped
+
+
+def asked_to_end(signum: signal.Signals) -> None:
+    """No kill: an orderly end is asked for, in the middle of ingest."""
+    inner = ledger.append
+
+    def wrapped(spark: Any, lake: Any, entry: Any) -> Any:
+        if entry.sequence == 2:
+            os.kill(os.getpid(), signum)
+        return inner(spark, lake, entry)
+
+    ledger.append = wrapped
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "landing-half-copied": half_a_copy,
     "change-set-written": lambda: setattr(ledger, "append", die),
@@ -63,6 +87,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "bronze-merged": lambda: after(bronze, "apply_pending", lambda done: done.commits and done.sequence == 3),
     "between-two-models": lambda: after(models, "refresh", lambda done: done.model == "silver.items"),
     "before-the-clean-mark": lambda: setattr(clean, "mark", die),
+    "landing-half-expired": half_expired,
+    "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "holding": lambda: setattr(clean, "unmark", hold),
 }
 

@@ -3,6 +3,7 @@ somebody else touched is made right again."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -69,8 +70,8 @@ def content(project: Project) -> dict[str, Any]:
     return {table: project.whole_rows(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}
 
 
-def start(point: str, project: Project) -> subprocess.Popen[str]:
-    command = [sys.executable, str(KILLED), point, "run", str(project.pipeline)]
+def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(KILLED), point, "run", str(project.pipeline), *arguments]
     return subprocess.Popen(command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -101,6 +102,29 @@ def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
     assert shop.writes() == unbroken.writes()
     assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
     assert shop.run().document["nothing_new"]
+
+
+def test_asked_to_end_a_run_finishes_its_stage_and_the_next_one_does_the_rest(
+    waiting: Project, unbroken: Project, tmp_path: Path
+) -> None:
+    """PySpark takes Ctrl-C for itself when a session begins: by then it is the run's again."""
+    shop = waiting.copy(tmp_path / "shop")
+    ended = start("asked-by-SIGINT", shop, "--json")
+    out, told = ended.communicate(timeout=200)
+
+    assert ended.returncode == 0, told
+    document = json.loads(out)
+    assert document["stopped_before"] == "bronze"
+    # Asked when it took the second snapshot, it took the third one too: the stage was finished.
+    assert [(o["stage"], o["status"]) for o in document["outcomes"]] == [
+        ("extract", "landed"),
+        ("ingest", "accepted"),
+        ("ingest", "accepted"),
+    ]
+    assert "stopped, as asked" in told
+    assert not (shop.lake / "_state/clean.json").exists()
+    assert shop.run().code == 0
+    assert content(shop) == content(unbroken)
 
 
 def test_a_second_run_ends_at_once_and_names_the_first(unbroken: Project, tmp_path: Path) -> None:

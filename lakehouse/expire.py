@@ -1,0 +1,132 @@
+"""What `retention` says may go: files of landed snapshots, and of old versions of the Delta tables.
+
+Kept whatever their age: a landed snapshot that was not decided about, is the newest, or is not older than the last
+accepted one (so every one that waits for approval or may be read again); and each version of a table whose changes a
+model has still to read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
+
+from lakehouse import delta, landing
+from lakehouse.config import Retention
+from lakehouse.lake import Lake, write_json
+from lakehouse.landing import Landed
+from lakehouse.ledger import History
+from lakehouse.plan import Plan
+
+_EVERY = timedelta(days=1)  # how often runs look for something to expire: to list a table's files takes seconds
+_DONE = "expired.json"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What became of it (`expired`, `vacuumed`, `would be ...`, `kept`), how much went, and why nothing may."""
+
+    status: str
+    counts: dict[str, int]
+    kept: str = ""
+
+
+def is_due(retention: Retention, lake: Lake, now: datetime) -> bool:
+    """Whether a run should look for something to expire: once a day, and at once where `retention` changed."""
+    if retention == Retention():
+        return False
+    try:
+        done = json.loads(lake.state(_DONE).read_text(encoding="utf-8"))
+        return bool(done["retention"] != _told(retention) or now - datetime.fromisoformat(done["at"]) >= _EVERY)
+    except (OSError, ValueError, KeyError, TypeError):  # never done, or nobody can tell
+        return True
+
+
+def done(retention: Retention, lake: Lake, now: datetime) -> None:
+    """Note that everything was looked at."""
+    write_json(lake.state(_DONE), {"at": now.isoformat(timespec="seconds"), "retention": _told(retention)})
+
+
+def _told(retention: Retention) -> str:
+    return retention.model_dump_json()
+
+
+def landed(lake: Lake, table: str, history: History, now: datetime, keep: timedelta, dry: bool) -> Expired:
+    """Remove the files of landed snapshots of a table that are older than `keep`, and that nobody will read again.
+
+    Args:
+        dry: only count them.
+    """
+    old = snapshots(landing.landed(lake, table), history, now, keep)
+    size = sum(each.size if dry else landing.expire(each, now) for each in old)
+    return Expired(_status("expired", len(old), dry), {"snapshots": len(old), "bytes": size})
+
+
+def snapshots(there: Iterable[Landed], history: History, now: datetime, keep: timedelta) -> list[Landed]:
+    """The landed snapshots of a table older than `keep`, whose files nobody will read again.
+
+    One that expired is among them until none of its files is left.
+    """
+    all_of_them, last = list(there), history.last_accepted
+    if last is None:
+        return []
+    newest = max(each.time for each in all_of_them) if all_of_them else None
+    found = []
+    for each in all_of_them:
+        entry = history.at(each.time)
+        superseded = entry is not None and (each.time < last.snapshot_time or entry.status == "unchanged")
+        if superseded and now - each.time > keep and each.time != newest and _has_files(each):
+            found.append(each)
+    return found
+
+
+def _has_files(landed: Landed) -> bool:
+    return any(path.name != landing.MANIFEST for path in landed.folder.iterdir())
+
+
+def unread(spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan]) -> list[str]:
+    """The models that have still to read changes of a table."""
+    head = delta.head(spark, lake.model(relation))
+    waiting = []
+    for model in (m for m, plan in plans.items() if relation in plan.inputs):
+        own = delta.head(spark, lake.model(model))
+        at = ((own.progress() if own else None) or {}).get("inputs", {}).get(relation)
+        if head and at and at["id"] == head.id and head.changed_since(at["version"]):
+            waiting.append(model)
+    return waiting
+
+
+def versions(
+    spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan], keep: timedelta, dry: bool
+) -> Expired:
+    """Remove the files that no version of a table younger than `keep` needs.
+
+    Args:
+        spark: a session of the caller's own.
+        dry: only count them.
+    """
+    path, kept = lake.model(relation), ""
+    if not delta.exists(spark, path):
+        kept = "there is no table yet"
+    elif waiting := unread(spark, lake, relation, plans):
+        kept = f"{', '.join(waiting)} has still to read its changes"
+    files = 0 if kept else _vacuum(spark, path, keep, dry)
+    return Expired(_status("vacuumed", files, dry), {"files": files}, kept)
+
+
+def _vacuum(spark: SparkSession, path: str, keep: timedelta, dry: bool) -> int:
+    statement = f"VACUUM {delta.name(path)} RETAIN {-(-keep // timedelta(hours=1))} HOURS"
+    files = spark.sql(f"{statement} DRY RUN").count()  # lists a thousand at most
+    if dry or not files:  # without any, VACUUM would still add two versions
+        return files
+    spark.sql(statement)
+    metrics = DeltaTable.forPath(spark, path).history(1).select("operationMetrics").collect()[0].operationMetrics
+    return int((metrics or {}).get("numDeletedFiles", files))
+
+
+def _status(word: str, many: int, dry: bool) -> str:
+    return "kept" if not many else f"would be {word}" if dry else word

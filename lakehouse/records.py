@@ -1,0 +1,96 @@
+"""Run records: `_state/runs/<run_id>.json`, one a run, begun before its first write and ended with its exit code.
+
+For people and for `status`; nothing that a run decides depends on them, and only the newest are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import lakehouse
+from lakehouse.lake import Lake, write_json
+from lakehouse.logs import redacted
+
+Record = dict[str, Any]
+
+KEPT = 200
+_RUNS = "runs"
+
+
+def begun(pipeline: str, run_id: str, doing: str, names: Iterable[str]) -> Record:
+    """The record of a run that has just begun; without an end, it is still at work or was killed."""
+    return {
+        "run_id": run_id,
+        "pipeline": pipeline,
+        "doing": doing,
+        "names": list(names),
+        "started": told(datetime.now(timezone.utc)),
+        "ended": None,
+        "exit_code": None,
+        "version": lakehouse.__version__,
+    }
+
+
+def ended(record: Record, exit_code: int, **more: Any) -> Record:
+    """The same at its end, with what became of it."""
+    return record | {"ended": told(datetime.now(timezone.utc)), "exit_code": int(exit_code)} | more
+
+
+def write(lake: Lake, record: Record) -> None:
+    """Keep a record, without secrets; an older one of the same run is replaced, the oldest of all go."""
+    write_json(lake.state(_RUNS, f"{record['run_id']}.json"), redacted(record))
+    for old in sorted(lake.state(_RUNS).glob("*.json"))[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def newest(lake: Lake, most: int = KEPT) -> list[Record]:
+    """The newest records, the newest first; one that cannot be read is passed over."""
+    found = []
+    for file in sorted(lake.state(_RUNS).glob("*.json"), reverse=True)[:most]:
+        try:
+            found.append(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return [record for record in found if isinstance(record, dict) and "run_id" in record]
+
+
+def repeats(lake: Lake, record: Record) -> int:
+    """How many runs of the same kind, just before this one, failed in the same way."""
+    before = [r for r in newest(lake) if r["run_id"] != record["run_id"] and r["doing"] == record["doing"]]
+    same = 0
+    while same < len(before) and _failure(before[same]) == _failure(record):
+        same += 1
+    return same
+
+
+def last_good(records: list[Record], table: str) -> Record | None:
+    """The newest record of a run that looked at a table and had nothing to say against it."""
+    return next((record for record in records if _looked_at(record, table)), None)
+
+
+def overdue(record: Record | None, every: timedelta, now: datetime) -> int | None:
+    """Seconds by which a table should have been looked at again; 0 if it is in time, None if it never was."""
+    if record is None:
+        return None
+    return max(0, int((now - datetime.fromisoformat(record["ended"]) - every).total_seconds()))
+
+
+def told(time: datetime) -> str:
+    return time.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _failure(record: Record) -> Any:
+    failed = [o for o in record.get("outcomes", ()) if o["code"]]
+    return record["exit_code"], [(o["stage"], o["name"], o["status"], o["code"]) for o in failed]
+
+
+def _looked_at(record: Record, table: str) -> bool:
+    if record["doing"] != "run" or record["ended"] is None:
+        return False
+    if record.get("nothing_new"):
+        return True
+    outcomes = [o for o in record.get("outcomes", ()) if o["name"] == table]
+    return "ingest" in {o["stage"] for o in outcomes} and not any(o["code"] for o in outcomes)

@@ -1,0 +1,52 @@
+"""`lakehouse status`: how fresh each table is, what waits, what is overdue, and the last runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from helpers import Project
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+
+def test_status_says_how_fresh_a_table_is_and_what_waits(tmp_path: Path) -> None:
+    shop = Project(tmp_path)
+    shop.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,x\n")
+    assert shop.run().code == 0
+    (record,) = (shop.lake / "_state/runs").glob("*.json")
+
+    found = shop("status").document
+    (fresh,) = found["tables"]
+    assert (fresh["sequence"], fresh["waiting"], fresh["overdue_seconds"], fresh["held"]) == (1, 0, 0, None)
+    assert fresh["age_seconds"] > 86400
+    ended = json.loads(record.read_text())["ended"]
+    assert fresh["last_success"] == ended
+    (run,) = found["runs"]
+    assert (run["run_id"], run["doing"], run["ended"], run["exit_code"], run["failed"]) == (
+        record.stem,
+        "run",
+        ended,
+        0,
+        [],
+    )
+
+    # Seven hours ago, where a run is due every six; since then one snapshot has landed, and one is held.
+    earlier = datetime.now(timezone.utc) - timedelta(hours=7)
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"ended": earlier.isoformat()}))
+    shop.snapshot("20250102_000000", items="id,qty,note\na,1,x\n")
+    assert shop.run().code == 4
+    shop.snapshot("20250103_000000", items="id,qty,note\na,3,x\nb,2,x\n")
+    assert shop("extract").code == 0
+
+    found = shop("status").document
+    (stale,) = found["tables"]
+    assert (stale["waiting"], stale["held"], stale["last_success"]) == (1, "2025-01-02T00:00:00Z", earlier.isoformat())
+    assert 3600 <= stale["overdue_seconds"] < 3700
+    assert [(each["doing"], each["exit_code"], each["failed"]) for each in found["runs"]] == [
+        ("extract", 0, []),
+        ("run", 4, ["ingest items: held"]),
+        ("run", 0, []),
+    ]

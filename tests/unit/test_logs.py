@@ -1,0 +1,223 @@
+"""What is told on stderr: a JSON object a line where that is asked for, and never a secret, in whatever spelling."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import stamina
+
+from lakehouse import logs
+from lakehouse.cli import main
+from lakehouse.config import load
+
+CANARY = "c4nary/pass+word"
+SECRETS = (
+    *("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "KAGGLE_KEY", "PGPASSWORD"),
+    *("DB_PASS", "MY_PWD", "API_KEY", "apikey"),
+)
+NO_SECRETS = (
+    *("PWD", "OLDPWD", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("KEYS", "TOKENIZERS", "LAKE_ROOT"),
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_known", set())
+    yield
+    logs._pattern.cache_clear()
+
+
+def pipeline(folder: Path, **parts: object) -> Path:
+    table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
+    document = {
+        "name": "shop",
+        "lake": str(folder / "lake"),
+        "source": {"type": "files", "path": str(folder / "source")},
+        "tables": {"items": table},
+    }
+    (folder / "pipeline.json").write_text(json.dumps(document | parts))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        CANARY,
+        quote(CANARY, safe=""),
+        base64.b64encode(CANARY.encode()).decode(),
+        base64.urlsafe_b64encode(CANARY.encode()).decode().rstrip("="),
+    ],
+    ids=["plain", "in a URL", "base64", "base64 for URLs"],
+)
+def test_a_secret_is_hidden_in_every_spelling(told: str) -> None:
+    logs.learn(env={"SHOP_PASSWORD": CANARY})
+
+    assert logs.redact(f"login {told} refused") == "login *** refused"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SESSION_TOKEN",
+        "KAGGLE_KEY",
+        "PGPASSWORD",
+        "DB_PASS",
+        "MY_PWD",
+        "API_KEY",
+        "apikey",
+    ],
+)
+def test_a_variable_is_a_secret_by_its_name(name: str) -> None:
+    logs.learn(env={name: CANARY})
+
+    assert CANARY not in logs.redact(f"found {CANARY}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    NO_SECRETS,
+)
+def test_a_folder_a_file_and_an_ordinary_variable_are_none(name: str) -> None:
+    logs.learn(env={name: "/home/shop/lake"})
+
+    assert logs.redact("wrote /home/shop/lake") == "wrote /home/shop/lake"
+
+
+def test_a_short_value_of_the_environment_blots_out_no_ordinary_word() -> None:
+    logs.learn(env={"HAS_TOKEN": "false"})
+
+    assert logs.redact("nothing_new=false") == "nothing_new=false"
+
+
+def test_the_configurations_own_secrets_are_hidden(tmp_path: Path) -> None:
+    source = {"type": "jdbc", "url": "jdbc:postgresql://ana:in-the-url@db/shop", "user": "ana", "password": "geheim1"}
+    options = {"sslpassword": "of-the-key", "fetchsize": 1000}
+    webhook = "https://hooks.example.org/services/T0/secret-path"
+    folder = pipeline(tmp_path, source=source | {"options": options}, on_failure={"webhook": webhook})
+    logs.learn(load(folder), env={})
+
+    told = logs.redact(f"ana in-the-url geheim1 of-the-key 1000 {webhook}")
+
+    assert told == "ana *** *** *** 1000 ***"
+
+
+def test_a_login_in_a_url_is_hidden_though_nobody_knew_it() -> None:
+    assert (
+        logs.redact("to postgresql://u:p@h:5432/d?password=x&ssl=1")
+        == "to postgresql://***@h:5432/d?password=***&ssl=1"
+    )
+    assert logs.redact("s3a://lake/a@b and https://h/x") == "s3a://lake/a@b and https://h/x"
+
+
+def test_a_log_in_json_is_an_object_a_line_without_secrets() -> None:
+    logs.learn(env={"KAGGLE_KEY": CANARY})
+    to = io.StringIO()
+    log = logs.logger("json", to=to).bind(run_id="run-7")
+
+    log.info("done", table="itens-ção", inserted=3, note=[f"key {CANARY}"], **{CANARY: None})
+    log.warning("again")
+
+    first, second = map(json.loads, to.getvalue().splitlines())
+    assert first.pop("timestamp").endswith("Z")
+    assert first == {
+        "event": "done",
+        "level": "info",
+        "run_id": "run-7",
+        "table": "itens-ção",
+        "inserted": 3,
+        "note": ["key ***"],
+        "***": None,
+    }
+    assert (second["event"], second["level"]) == ("again", "warning")
+
+
+def test_for_people_warnings_alone_are_told_in_a_line() -> None:
+    to = io.StringIO()
+    log = logs.logger("text", to=to)
+
+    log.info("run begun")
+    log.warning("stopped, as asked", before="silver", error="one\ntwo")
+
+    (line, *below) = to.getvalue().splitlines()
+    assert line[19:] == "Z  stopped, as asked  before=silver"
+    assert below == ["    one", "    two"]
+
+
+def test_what_is_tried_again_is_told_on_stderr_and_never_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    to = io.StringIO()
+    logs.tell_retries(logs.logger("json", to=to))
+    logs.learn(env={"KAGGLE_KEY": CANARY})
+    for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_jitter=0):
+        with attempt:
+            if attempt.num == 1:
+                raise OSError(f"reset {CANARY}")
+
+    (told,) = map(json.loads, to.getvalue().splitlines())
+    assert (told["event"], told["attempt"], told["reason"]) == ("trying again", 1, "reset ***")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("how", ["--log json", "--log=json", "environment"])
+def test_an_error_is_one_json_line_too_and_stdout_stays_empty(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = how.split() if how.startswith("--") else []
+    if not words:
+        monkeypatch.setenv("LAKEHOUSE_LOG", "json")
+    monkeypatch.setenv("SHOP_TOKEN", "t0psecret")
+
+    code = main(["extract", str(pipeline(tmp_path)), "t0psecret", *words])
+
+    captured = capsys.readouterr()
+    told = json.loads(captured.err)
+    assert (code, told["exit_code"], told["level"], captured.out) == (2, 2, "error", "")
+    assert told["found"] == "shop has no ***"
+
+
+def test_a_stage_tells_in_json_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/items.csv").write_text("id\n1\n")
+
+    assert main(["extract", str(pipeline(tmp_path)), "--log", "json", "--json"]) == 0
+
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.err.splitlines()]
+    assert [e["event"] for e in events] == ["run begun", "stage begun", "done", "run ended"]
+    assert {e["run_id"] for e in events} == {json.loads(captured.out)["run_id"]}
+    assert {e["pipeline"] for e in events} == {"shop"}
+    done = events[2]
+    assert {k: done[k] for k in ("stage", "table", "status", "snapshots", "code")} == {
+        "stage": "extract",
+        "table": "items",
+        "status": "landed",
+        "snapshots": 1,
+        "code": 0,
+    }
+    assert events[3]["exit_code"] == 0
+
+
+def test_under_spark_submit_stdout_has_the_document_alone(tmp_path: Path) -> None:
+    """It starts the job with stderr going where stdout goes: so does this parent."""
+    command = [sys.executable, "-m", "lakehouse", "validate", str(tmp_path), "--json"]
+    parent = f"import subprocess, sys; sys.exit(subprocess.call({command!r}, stderr=subprocess.STDOUT))"
+    environment = os.environ | {"PYSPARK_GATEWAY_PORT": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["found"] == "a folder without a pipeline"
+    assert done.stderr.startswith("found:    a folder without a pipeline")

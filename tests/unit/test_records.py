@@ -1,0 +1,153 @@
+"""Run records: one a run, bounded in number, and what `status` makes of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lakehouse
+from lakehouse import logs, records, stages
+from lakehouse.cli import main
+from lakehouse.lake import Lake
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    tables = {
+        t: {"file": f"{t}.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]} for t in ("items", "shops")
+    }
+    source = {"type": "files", "path": str(tmp_path / "source")}
+    document = {"name": "shop", "lake": str(tmp_path / "lake"), "source": source, "tables": tables}
+    (tmp_path / "pipeline.json").write_text(json.dumps(document))
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/items.csv").write_text("id\n1\n")
+    return tmp_path
+
+
+def outcome(stage: str, name: str, code: int = 0, status: str = "x") -> dict[str, Any]:
+    return {"stage": stage, "name": name, "code": code, "status": status}
+
+
+def record(run_id: str, *outcomes: dict[str, Any], doing: str = "run", code: int = 0, **more: Any) -> records.Record:
+    begun = records.begun("shop", run_id, doing, ())
+    return records.ended(begun, code, outcomes=list(outcomes), nothing_new=False, **more)
+
+
+def test_a_stage_leaves_a_record_of_what_became_of_each_table(shop: Path, lake: Lake) -> None:
+    assert main(["extract", str(shop)]) == 0
+
+    (found,) = records.newest(lake)
+    assert (found["doing"], found["exit_code"], found["version"]) == ("extract", 0, lakehouse.__version__)
+    assert found["started"] <= found["ended"]
+    assert [(o["name"], o["status"], o["counts"]) for o in found["outcomes"]] == [
+        ("items", "landed", {"snapshots": 1}),
+        ("shops", "landed", {"snapshots": 1}),
+    ]
+    assert found["error"] is None
+
+
+def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake: Lake) -> None:
+    (shop / "source/items.csv").unlink()
+    (shop / "source").rmdir()
+
+    assert main(["run", str(shop)]) == 2
+
+    (found,) = records.newest(lake)
+    assert (found["exit_code"], found["outcomes"]) == (2, [])
+    assert "is not there" in found["error"]
+
+
+def test_a_run_that_was_killed_leaves_a_record_without_an_end(
+    shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: stages.Run) -> list[stages.Outcome]:
+        (found,) = records.newest(lake)
+        assert (found["ended"], found["exit_code"]) == (None, None)
+        return []
+
+    monkeypatch.setitem(stages._STAGES, "extract", killed)
+    assert main(["extract", str(shop)]) == 0
+    assert records.newest(lake)[0]["exit_code"] == 0
+
+
+def test_no_secret_gets_into_a_record(shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_known", {"c4nary"})
+    records.write(lake, record("1", outcome("ingest", "items"), error="login c4nary refused"))
+
+    assert "c4nary" not in lake.state("runs", "1.json").read_text()
+
+
+def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "KEPT", 3)
+    for number in range(5):
+        records.write(lake, record(f"20260131T00000{number}"))
+
+    assert [r["run_id"][-1] for r in records.newest(lake)] == ["4", "3", "2"]
+    assert [r["run_id"][-1] for r in records.newest(lake, 1)] == ["4"]
+
+
+def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
+    records.write(lake, record("1"))
+    lake.state("runs", "2.json").write_text('{"run_id": ')
+    lake.state("runs", "3.json").write_text("[]")
+
+    assert [r["run_id"] for r in records.newest(lake)] == ["1"]
+
+
+def test_a_record_that_cannot_be_written_changes_nothing(
+    shop: Path, lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake.state().mkdir(parents=True)
+    lake.state("runs").write_text("a file stands here")
+
+    assert main(["extract", str(shop)]) == 0
+    assert "the run record could not be written" in capsys.readouterr().err
+
+
+def test_failures_of_the_same_kind_are_counted_up_to_the_last_other_one(lake: Lake) -> None:
+    held = [outcome("extract", "items"), outcome("ingest", "items", 4, "held")]
+    for run_id, each in {
+        "1": record("1", *held, code=4),
+        "2": record("2"),
+        "3": record("3", *held, code=4),
+        "4": record("4", doing="extract"),
+        "5": record("5", *held, code=4),
+    }.items():
+        records.write(lake, each | {"run_id": run_id})
+
+    assert records.repeats(lake, record("6", *held, code=4)) == 2
+    assert records.repeats(lake, record("6", outcome("ingest", "shops", 4, "held"), code=4)) == 0
+    assert records.repeats(lake, record("6", *held, outcome("bronze", "items", 3), code=3)) == 0
+
+
+def test_the_last_good_look_at_a_table_is_of_a_run_that_had_nothing_against_it() -> None:
+    good = record("1", outcome("ingest", "items"), outcome("ingest", "shops"))
+    held = record("2", outcome("ingest", "items", 4), outcome("ingest", "shops"), code=4)
+    single = record("3", outcome("ingest", "items"), doing="ingest")
+    killed = records.begun("shop", "4", "run", ())
+    newest_first = [killed, single, held, good]
+
+    assert records.last_good(newest_first, "items") is good
+    assert records.last_good(newest_first, "shops") is held
+    assert records.last_good(newest_first, "others") is None
+    nothing_new = record("5") | {"nothing_new": True}
+    assert records.last_good([nothing_new, *newest_first], "items") is nothing_new
+
+
+@pytest.mark.parametrize(("hours", "late"), [(5, 0), (6, 0), (6.5, 1800), (30, 86400)])
+def test_a_table_is_overdue_from_the_time_on_at_which_a_run_was_due(hours: float, late: int) -> None:
+    good = record("1") | {"ended": records.told(NOON - timedelta(hours=hours))}
+
+    assert records.overdue(good, timedelta(hours=6), NOON) == late
+    assert records.overdue(None, timedelta(hours=6), NOON) is None
