@@ -13,7 +13,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint fmt bench lock clean distclean
+.PHONY: help demo test test-fast lint fmt bench dist lock clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,14 @@ fmt: $(ENV) ## Rewrite the code in the house format
 bench: $(ENV) ## Measure the loyalty run, and a diff of 1 M rows beside other tools: minutes
 	$(BIN)/python bench/loyalty.py
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
+
+# spark-submit takes a zip and no wheel, though a wheel is one.
+dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-files
+	@rm -rf dist build
+	@$(BIN)/pip wheel -q --disable-pip-version-check --use-pep517 --no-deps --wheel-dir dist .
+	@for wheel in dist/*.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done
+	@rm -rf build
+	@ls -l dist
 
 # uv lives in a folder of its own for as long as this takes: .venv is made from the result.
 lock: ## Resolve setup.py's ranges anew into requirements.lock

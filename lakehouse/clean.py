@@ -58,9 +58,15 @@ def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     return {
         "source": None if must_be_read(pipeline) else source_signature(pipeline),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
-        "code": _digest(sorted(Path(lakehouse.__file__).parent.rglob("*.py"))),
+        "code": _digest(_code()),
         "versions": {str(t.relative_to(lake.root)): newest_version(str(t)) for t in _tables(lake)},
     }
+
+
+def _code() -> list[Path]:
+    """The package's files, or the archive that it was imported from (spark-submit --py-files)."""
+    package = Path(lakehouse.__file__).parent
+    return sorted(package.rglob("*.py")) if package.is_dir() else [p for p in package.parents if p.is_file()][:1]
 
 
 def _tables(lake: Lake) -> list[Path]:
