@@ -64,6 +64,7 @@ setup(
             *BENCH,
             *KAGGLE,
             "chispa>=0.11,<1",
+            "databricks-bundles>=1.20,<2",  # knows what a bundle may say
             "deltalake>=1.5,<2",
             "hypothesis>=6.150,<7",
             "import-linter>=2.13,<3",

@@ -5,4 +5,5 @@ import sys
 from lakehouse.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["bronze", *sys.argv[1:]]))
+    if code := main(["bronze", *sys.argv[1:]]):  # Databricks takes any SystemExit for a failure
+        sys.exit(code)

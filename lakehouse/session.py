@@ -185,7 +185,7 @@ def _require_delta(spark: SparkSession, lake: Lake) -> None:
         extensions, reason = "", f": {_first_line(error)}"
     else:
         reason = ""
-    if "io.delta" not in extensions:
+    if "io.delta" not in extensions and "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # there it needs none
         raise ConfigError(
             f"this Spark session does not know Delta Lake{reason}",
             expected="the packages, extension and catalog of conf/spark-defaults.conf",
