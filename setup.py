@@ -51,7 +51,6 @@ setup(
         "rich>=14.2,<16",
         "stamina>=25.2,<27",
         "sqlglot>=30.29,<31",  # its syntax tree changes with every major
-        "stamina>=25.1,<27",
         "structlog>=25.1,<27",
         "typer>=0.27,<1",
     ],
