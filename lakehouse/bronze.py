@@ -6,7 +6,6 @@ name the sequence they brought the table to; a checkpoint that is lost, late or 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, merge, raw, windows
+from lakehouse import delta, merge, raw, store, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
 from lakehouse.delta import Head
@@ -130,7 +129,7 @@ def refresh(
         if failures:
             raise failures[0] from None  # the cause itself, not the stream's report of it
         # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
-        shutil.rmtree(lake.state("bronze", name), ignore_errors=True)
+        store.remove(lake.here("bronze", name))
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
     return results[-1] if results else apply_pending(spark, lake, name, table, history, size)
@@ -167,7 +166,7 @@ def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[Data
         .load(lake.ledger)
         .where(accepted)
         .writeStream.foreachBatch(on_batch)
-        .option("checkpointLocation", str(lake.state("bronze", name, "checkpoint")))
+        .option("checkpointLocation", lake.checkpoint(name))
         .trigger(availableNow=True)
         .start()
     )

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import lakehouse
+from lakehouse import store
 from lakehouse.config import Pipeline
 from lakehouse.errors import InfrastructureError
 from lakehouse.extract import must_be_read, source_signature
-from lakehouse.lake import Lake, newest_version, write_json
+from lakehouse.lake import LAYERS, Lake, newest_version, write_json
+from lakehouse.store import Place
 
 
 def is_clean(pipeline: Pipeline, lake: Lake) -> bool:
@@ -59,7 +61,7 @@ def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
         "source": None if must_be_read(pipeline) else source_signature(pipeline),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
         "code": _digest(_code()),
-        "versions": {str(t.relative_to(lake.root)): newest_version(str(t)) for t in _tables(lake)},
+        "versions": _versions(lake),
     }
 
 
@@ -69,8 +71,11 @@ def _code() -> list[Path]:
     return sorted(package.rglob("*.py")) if package.is_dir() else [p for p in package.parents if p.is_file()][:1]
 
 
-def _tables(lake: Lake) -> list[Path]:
-    return sorted(p.parent for p in Path(lake.root).glob("*/*/_delta_log") if p.parent.parent.name != "_state")
+def _versions(lake: Lake) -> dict[str, int]:
+    """The newest version of every Delta table of the lake."""
+    tables = [(layer, name) for layer in LAYERS for name in store.names(lake.place(layer))]
+    versions = {f"{layer}/{name}": newest_version(lake.place(layer, name)) for layer, name in tables}
+    return {table: version for table, version in versions.items() if version >= 0}
 
 
 def _digest(files: list[Path], *more: str) -> str:
@@ -82,5 +87,5 @@ def _digest(files: list[Path], *more: str) -> str:
     return digest.hexdigest()
 
 
-def _mark(lake: Lake) -> Path:
+def _mark(lake: Lake) -> Place:
     return lake.state("clean.json")

@@ -79,13 +79,9 @@ def snapshots(there: Iterable[Landed], history: History, now: datetime, keep: ti
     for each in all_of_them:
         entry = history.at(each.time)
         superseded = entry is not None and (each.time < last.snapshot_time or entry.status == "unchanged")
-        if superseded and now - each.time > keep and each.time != newest and _has_files(each):
+        if superseded and now - each.time > keep and each.time != newest and landing.left(each):
             found.append(each)
     return found
-
-
-def _has_files(landed: Landed) -> bool:
-    return any(path.name != landing.MANIFEST for path in landed.folder.iterdir())
 
 
 def unread(spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan]) -> list[str]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import errno
+import random
+import re
+import time
 import traceback
+from collections.abc import Callable
+from typing import TypeVar
 
-from lakehouse.errors import InfrastructureError, LakehouseError
+from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
+
+T = TypeVar("T")
 
 _ENVIRONMENT = {
     errno.ENOSPC,
@@ -21,10 +28,35 @@ _ENVIRONMENT = {
 _SIGNS = (
     "No space left on device",
     "OutOfMemoryError",
+    "Disk quota exceeded",
+    "DELTA_CONCURRENT",  # another driver wrote the same table meanwhile
+    "s3.model.S3Exception",
+    "org.apache.hadoop.fs.s3a.AWS",
+)
+# The same of the network between: it may be well in a moment.
+_PASSING = (
     "Connection refused",
     "Connection reset",
-    "Disk quota exceeded",
+    "ConnectTimeoutException",
+    "ConnectionClosedException",
+    "NoHttpResponseException",
+    "SocketTimeoutException",
+    "SocketException",
+    "SdkClientException",
+    "AWSServiceIOException",
+    "AWSServiceThrottledException",
+    "AWSStatus500Exception",
+    "SlowDown",
 )
+# What S3A says of a request that was forbidden: the object, and what it was about to do with it.
+_FORBIDDEN = re.compile(r"AccessDeniedException: (s3a://[^\s:]+)(.*)")
+_NEEDED = {
+    "s3:DeleteObject": ("delete",),
+    "s3:PutObject": ("put", "upload", "writ", "copy"),
+    "s3:ListBucket": ("list",),
+    "s3:GetObject, and s3:ListBucket": ("",),
+}
+_ATTEMPTS = 3
 
 
 def understood(error: BaseException, verbose: bool = False) -> LakehouseError:
@@ -32,6 +64,21 @@ def understood(error: BaseException, verbose: bool = False) -> LakehouseError:
     if isinstance(error, LakehouseError):
         return error
     told = said(error)
+    if forbidden := _FORBIDDEN.search(_whole(error)):
+        place, doing = forbidden.groups()
+        request = doing.partition(" on ")[0].lower()
+        needed = next(name for name, words in _NEEDED.items() if any(word in request for word in words))
+        return ConfigError(
+            f"S3 forbade a request for {place}: {doing.lstrip(': ')[:300]}",
+            expected=f"{needed} on arn:aws:s3:::{place.removeprefix('s3a://')}",
+            next_step="have the permission granted, or use other credentials",
+        )
+    if "S3AFileSystem not found" in _whole(error):
+        return ConfigError(
+            "this Spark session has no packages for S3",
+            expected="those of conf/spark-s3.conf, for a lake on s3a://",
+            next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
+        )
     if _is_environment(error):
         return InfrastructureError(
             told, expected="room, memory, permission and connections enough", next_step="run the same command again"
@@ -47,7 +94,35 @@ def understood(error: BaseException, verbose: bool = False) -> LakehouseError:
 def _is_environment(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _ENVIRONMENT or isinstance(error, ConnectionError)
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)
+    whole = _whole(error)
+    return isinstance(error, MemoryError) or any(sign in whole for sign in (*_SIGNS, *_PASSING))
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it was the network that failed, or a store that was asked for too much at once."""
+    whole = _whole(error) + (_whole(error.__cause__) if error.__cause__ else "")
+    return any(sign in whole for sign in _PASSING) and not _FORBIDDEN.search(whole)
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do `work`, which may be done again at any point of it; up to three times, where the network failed.
+
+    The clients of a store try a request again by themselves. Some of what befalls an answer on its way they do not see
+    as theirs to mend, and hand it on: half a list, for example.
+    """
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return work()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            time.sleep(random.uniform(0.5, 1) * 2**attempt)
+    return work()
+
+
+def _whole(error: BaseException) -> str:
+    """What an error says, with the causes that PySpark keeps to itself."""
+    return f"{error} {getattr(error, '_stackTrace', '')}"
 
 
 def said(error: BaseException) -> str:

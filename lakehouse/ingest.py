@@ -233,10 +233,9 @@ def compared(
 
 def _as_landed(work: Work, entry: Entry | None) -> Landed | None:
     """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
-    folder = work.lake.landing(work.name) / snapshot_name(entry.snapshot_time) if entry else None
-    if entry is None or folder is None or not folder.is_dir():
+    landed = landing.at(work.lake, work.name, entry.snapshot_time) if entry else None
+    if entry is None or landed is None or landed.expired:
         return None
-    landed = landing.load(folder, work.name, entry.snapshot_time)
     return landed if fingerprint(work.pipeline, work.name, landed) == entry.fingerprint else None
 
 

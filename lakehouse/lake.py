@@ -11,16 +11,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lakehouse import store
 from lakehouse.errors import ConfigError
+from lakehouse.s3 import S3Path
+from lakehouse.store import Place
 
+LAYERS = ("raw", "bronze", "silver", "gold", "quarantine")  # the folders of Delta tables
 SNAPSHOT_TIME = "%Y%m%d_%H%M%S"
 _SNAPSHOT_NAME = re.compile(r"\d{8}_\d{6}")
 
@@ -69,16 +75,36 @@ def utc(time: datetime | str) -> datetime:
 
 @dataclass(frozen=True)
 class Lake:
-    """The places of one lake. `root` is a local path, relative to the working directory or absolute."""
+    """The places of one lake. `root` is a path, relative to the working directory or absolute, or s3a://bucket/prefix.
+
+    Text is for Spark, a `Place` for the Python of the driver.
+    """
 
     root: str
+
+    @classmethod
+    def of(cls, root: str) -> Lake:
+        """The lake that a pipeline names, whatever becomes of the working directory."""
+        place = store.place(root)
+        return cls(str(place.absolute() if isinstance(place, Path) else place).rstrip("/"))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines write to it too, whom no lock of this one's kernel stops."""
+        return isinstance(store.place(self.root), S3Path)
 
     @property
     def ledger(self) -> str:
         return f"{self.root}/raw/ledger"
 
-    def landing(self, table: str) -> Path:
-        return Path(self.root, "landing", table)
+    def place(self, *parts: str) -> Place:
+        place = store.place(self.root)
+        for part in parts:
+            place = place / part
+        return place
+
+    def landing(self, table: str) -> Place:
+        return self.place("landing", table)
 
     def change_set(self, table: str, sequence: int, time: datetime, taken: frozenset[str] = frozenset()) -> str:
         """The path, relative to the lake, of a change set that is about to be written.
@@ -106,23 +132,29 @@ class Lake:
     def quarantine(self, table: str) -> str:
         return f"{self.root}/quarantine/{table}"
 
-    def state(self, *parts: str) -> Path:
-        return Path(self.root, "_state", *parts)
+    def state(self, *parts: str) -> Place:
+        return self.place("_state", *parts)
+
+    def checkpoint(self, table: str) -> str:
+        """Of the stream over the ledger: a trigger, which S3 would take a hundred requests for."""
+        path = self.here("bronze", table, "checkpoint")
+        return f"file://{path}" if self.is_shared else str(path)
+
+    def here(self, *parts: str) -> Path:
+        """A place on this machine, for what may be lost: below `_state` of a lake on its disk."""
+        state = self.state(*parts)
+        if isinstance(state, Path):
+            return state
+        own = Path(tempfile.gettempdir(), f"lakehouse-{os.getuid()}")
+        return own.joinpath(hashlib.sha256(self.root.encode()).hexdigest()[:12], *parts)
 
 
-def newest_version(table: str) -> int:
-    """The newest version in a local Delta table's log, read from its file names alone; -1 without one."""
-    log = Path(table, "_delta_log")
-    versions = (p.stem for p in log.glob("*.json")) if log.is_dir() else ()
+def newest_version(table: Place) -> int:
+    """The newest version in a Delta table's log, read from its file names alone; -1 without one."""
+    versions = (name.removesuffix(".json") for name in store.names(table / "_delta_log") if name.endswith(".json"))
     return max((int(v) for v in versions if v.isdigit()), default=-1)
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Put `document` at `path` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, sort_keys=True, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def write_json(file: Place, document: Any) -> None:
+    """Put `document` at `file` so that a reader sees the old file or the whole new one, never a part."""
+    store.write(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())

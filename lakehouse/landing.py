@@ -1,7 +1,7 @@
 """The landing zone: what a source handed out, byte for byte, and a manifest that says what that was.
 
-A snapshot of a table has landed when its folder has its final name; the folder is filled under a hidden
-name and then renamed, so a crash leaves nothing that could be taken for a snapshot.
+A snapshot of a table has landed when its folder has a manifest, which is written last; so a crash leaves nothing that
+could be taken for a snapshot.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol, cast
 
+from lakehouse import store
 from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
+from lakehouse.store import Place
 
 MANIFEST = "_manifest.json"
 _CHUNK = 1 << 20
@@ -55,10 +57,10 @@ class Landed:
 
     table: str
     time: datetime
-    folder: Path
+    folder: Place
     files: tuple[LandedFile, ...]
     expired: bool = False
-    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    elsewhere: Mapping[str, Place] = field(default_factory=dict)
 
     @property
     def content(self) -> tuple[tuple[str, str], ...]:
@@ -71,7 +73,7 @@ class Landed:
         return sum(f.size for f in self.files)
 
     @property
-    def paths(self) -> list[Path]:
+    def paths(self) -> list[Place]:
         return [self.elsewhere.get(f.name, self.folder / f.name) for f in self.files]
 
 
@@ -87,34 +89,26 @@ class Bytes(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def inspect(path: Path, copy_to: Path | None = None, name: str = "") -> LandedFile:
-    """Read `path` once: hash it, note what the CSV reader has to know, and copy it if asked to."""
-    before = signature(path)
-    with path.open("rb") as source:
-        return inspected(source, copy_to, name or path.name, before)
+class Looked:
+    """Bytes that are hashed, and seen for what the CSV reader has to know, while somebody else reads them."""
 
+    def __init__(self, source: Bytes) -> None:
+        self._source, self._digest = source, hashlib.sha256()
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._size, self._has_quote, self._is_utf8 = 0, False, True
 
-def inspected(source: Bytes, copy_to: Path | None, name: str, signature: str) -> LandedFile:
-    """The same of bytes from anywhere, such as an archive."""
-    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
-    size, has_quote, is_utf8 = 0, False, True
-    target = copy_to.open("wb") if copy_to else None
-    try:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            digest.update(chunk)
-            has_quote = has_quote or b'"' in chunk
-            is_utf8 = is_utf8 and _decodes(decoder, chunk)
-            if target:
-                target.write(chunk)
-        is_utf8 = is_utf8 and _decodes(decoder, b"", final=True)
-        if target:
-            target.flush()
-            os.fsync(target.fileno())
-    finally:
-        if target:
-            target.close()
-    return LandedFile(name, size, digest.hexdigest(), signature, has_quote, is_utf8)
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        chunk = self._source.read(size)
+        self._size += len(chunk)
+        self._digest.update(chunk)
+        self._has_quote = self._has_quote or b'"' in chunk
+        self._is_utf8 = self._is_utf8 and _decodes(self._decoder, chunk)
+        return chunk
+
+    def file(self, name: str, signature: str) -> LandedFile:
+        """What has been read, to its end, as a landed file."""
+        is_utf8 = self._is_utf8 and _decodes(self._decoder, b"", final=True)
+        return LandedFile(name, self._size, self._digest.hexdigest(), signature, self._has_quote, is_utf8)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:
@@ -125,42 +119,93 @@ def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = Fal
     return True
 
 
+def inspect(path: Path, name: str = "") -> LandedFile:
+    """What a file would be, if it landed now."""
+    before = signature(path)
+    with path.open("rb") as source:
+        looked = Looked(source)
+        while looked.read():
+            pass
+    return looked.file(name or path.name, before)
+
+
+def inspected(source: Bytes, copy_to: Path, name: str, signature: str) -> LandedFile:
+    """The same of bytes from anywhere, such as an archive, copied to a file."""
+    looked = Looked(source)
+    with copy_to.open("wb") as target:
+        shutil.copyfileobj(cast(IO[bytes], looked), target, _CHUNK)
+    return looked.file(name, signature)
+
+
 def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None) -> Landed:
     """Copy `sources` into the landing zone as the snapshot of `table` at `time`, under their paths below `root`."""
     folder = lake.landing(table) / snapshot_name(time)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir(parents=True)
+    if lake.is_shared:
+        _sweep(lake, table)
     files = []
-    for source in sources:
-        name = source.relative_to(root or source.parent).as_posix()
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        files.append(inspect(source, partial / name, name))
-    write_json(partial / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
-    partial.rename(folder)
+    with store.filling(folder) as filling:
+        for source in sources:
+            name = source.relative_to(root or source.parent).as_posix()
+            files.append(_copied(source, filling / name, name))
+        write_json(filling / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
     return Landed(table, time, folder, tuple(files))
+
+
+def _sweep(lake: Lake, table: str) -> None:
+    """Remove folders without a manifest that are newer than any with one: what a killed run put where it was to lie."""
+    zone = lake.landing(table)
+    for name in sorted(filter(snapshot_time, store.names(zone)), reverse=True):
+        if (zone / name / MANIFEST).exists():
+            return
+        store.remove(zone / name)
+
+
+def _copied(source: Path, target: Place, name: str) -> LandedFile:
+    """Read a file once: copy it, and say what it was."""
+    looked = list[Looked]()
+    before = signature(source)
+
+    @contextmanager
+    def opened() -> Iterator[IO[bytes]]:
+        with source.open("rb") as file:
+            looked.append(Looked(file))
+            yield cast(IO[bytes], looked[-1])
+
+    store.put(target, opened)
+    return looked[-1].file(name, before)
 
 
 def landed(lake: Lake, table: str) -> list[Landed]:
     """The landed snapshots of a table, oldest first."""
     zone = lake.landing(table)
-    names = sorted(p.name for p in zone.iterdir()) if zone.is_dir() else []
-    return [load(zone / name, table, time) for name in names if (time := snapshot_time(name))]
+    times = {name: time for name in store.names(zone) if (time := snapshot_time(name))}
+    manifests = store.contents(zone / name / MANIFEST for name in times)
+    each = zip(times.items(), manifests, strict=True)
+    return [_loaded(zone / name, table, time, manifest) for (name, time), manifest in each if manifest is not None]
 
 
 def newest(lake: Lake, table: str) -> Landed | None:
     """The newest landed snapshot of a table, without reading the manifests of the others."""
-    zone = lake.landing(table)
-    times = [time for p in zone.iterdir() if (time := snapshot_time(p.name))] if zone.is_dir() else []
-    if not times:
-        return None
-    return load(zone / snapshot_name(max(times)), table, max(times))
+    times = [time for name in store.names(lake.landing(table)) if (time := snapshot_time(name))]
+    return next((found for time in sorted(times, reverse=True) if (found := at(lake, table, time))), None)
 
 
-def load(folder: Path, table: str, time: datetime) -> Landed:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    files = tuple(LandedFile(**f) for f in manifest["files"])
-    return Landed(table, time, folder, files, bool(manifest.get("expired")))
+def at(lake: Lake, table: str, time: datetime) -> Landed | None:
+    """The snapshot of a table that landed as of `time`."""
+    folder = lake.landing(table) / snapshot_name(time)
+    (manifest,) = store.contents([folder / MANIFEST])
+    return None if manifest is None else _loaded(folder, table, time, manifest)
+
+
+def load(folder: Place, table: str, time: datetime) -> Landed:
+    """A snapshot that has landed."""
+    return _loaded(folder, table, time, (folder / MANIFEST).read_bytes())
+
+
+def _loaded(folder: Place, table: str, time: datetime, manifest: bytes) -> Landed:
+    document = json.loads(manifest)
+    files = tuple(LandedFile(**f) for f in document["files"])
+    return Landed(table, time, folder, files, bool(document.get("expired")))
 
 
 def expire(landed: Landed, now: datetime) -> int:
@@ -173,13 +218,13 @@ def expire(landed: Landed, now: datetime) -> int:
     """
     manifest = landed.folder / MANIFEST
     if not landed.expired:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
+        document = json.loads(manifest.read_bytes())
         write_json(manifest, document | {"expired": now.isoformat(timespec="seconds")})
-    left = [file for file in landed.folder.rglob("*") if file.is_file() and file != manifest]
-    size = sum(file.stat().st_size for file in left)
-    for path in landed.folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path != manifest:
-            path.unlink()
-    return size
+    for name in left(landed):
+        store.remove(landed.folder / name)
+    return landed.size
+
+
+def left(landed: Landed) -> list[str]:
+    """What of a snapshot's files and folders is there."""
+    return [name for name in store.names(landed.folder) if name != MANIFEST]

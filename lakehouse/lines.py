@@ -95,7 +95,7 @@ class Lines:
             old = held.enter_context(plain(self.lake, self.table, before))
         except DataRefused:
             return None  # damaged since
-        found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.state("plain"))))
+        found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.here("plain"))))
         return self._left(*found, old, landed, state) if found else None
 
     def remember(self, landed: Landed, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
@@ -113,7 +113,7 @@ class Lines:
 
     def _layout(self, landed: Landed) -> Layout | None:
         """How the files' lines become fields; None where that takes more than the line itself, or is not worth it."""
-        if self.table.format != "csv" or landed.size < LEAST_BYTES:
+        if self.table.format != "csv" or landed.size < LEAST_BYTES or self.lake.is_shared:
             return None
         return Layout.of(self.table, snapshot.schema(self.table), landed)
 
@@ -124,7 +124,7 @@ class Lines:
         then, restless = self._layout(old), self._kept(last)
         if then is None or then.header != layout.header or (restless is None and _faults(last)):
             return None
-        lines = differing(old.paths, landed.paths, layout.header, restless, folder)
+        lines = differing(_on_disk(old), _on_disk(landed), layout.header, restless, folder)
         if lines is None:
             return None
         same = (last.rows_read or 0) - lines.restless - lines.removed
@@ -179,18 +179,22 @@ class Lines:
         return next((self._folder() / "lines").glob("*.parquet"), None)
 
     def _folder(self) -> Path:
-        return self.lake.state("lines", self.name)
+        return self.lake.here("lines", self.name)
 
 
 def _faults(entry: Entry) -> int:
     return (entry.quarantined or 0) + (entry.duplicates or 0)
 
 
+def _on_disk(landed: Landed) -> list[Path]:
+    """The files on this machine's disk: of a lake on S3 none, and there is no fast path."""
+    return [path for path in landed.paths if isinstance(path, Path)]
+
+
 def _intact(landed: Landed) -> bool:
     """Whether the files are there, with as many bytes as have landed."""
-    return all(
-        path.is_file() and path.stat().st_size == f.size for path, f in zip(landed.paths, landed.files, strict=True)
-    )
+    sizes = [path.stat().st_size if path.is_file() else None for path in _on_disk(landed)]
+    return sizes == [file.size for file in landed.files]
 
 
 def _of(entry: Entry) -> list[int | str | None]:

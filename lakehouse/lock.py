@@ -1,8 +1,8 @@
-"""One run per lake, on disk.
+"""One run per lake.
 
-The lock is `flock` on `_state/lock`: the kernel gives it back when its holder dies, however it dies. A killed
+On a disk the lock is `flock` on `_state/lock`: the kernel gives it back when its holder dies, however it dies. A killed
 driver's JVM lives about two seconds longer and can still commit, so its process id is written into the file and
-the next run waits for it.
+the next run waits for it. On S3 there is no such kernel: see lease.py.
 """
 
 from __future__ import annotations
@@ -15,16 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
+from lakehouse import lease
 from lakehouse.errors import LakeBusy
 from lakehouse.lake import Lake
+from lakehouse.s3 import S3Path
 
 _JVM_GRACE = 60.0  # seconds; a JVM whose driver died ends in about two
 
 
+class Held(Protocol):
+    """A held lake. `note_jvm` is called once the session is there."""
+
+    def note_jvm(self, pid: int | None) -> None: ...
+
+
 class Lock:
-    """The held lock. `note_jvm` is called once the session is there."""
+    """The held lock of a lake on a disk."""
 
     def __init__(self, file: IO[str], holder: dict[str, object]) -> None:
         self._file, self._holder = file, holder
@@ -42,13 +50,17 @@ class Lock:
 
 
 @contextmanager
-def hold(lake: Lake, run_id: str, doing: str) -> Iterator[Lock]:
+def hold(lake: Lake, run_id: str, doing: str) -> Iterator[Held]:
     """Hold the lake for the length of a `with` block.
 
     Raises:
         LakeBusy: another run holds it, or the JVM of a killed run does not end.
     """
     path = lake.state("lock")
+    if isinstance(path, S3Path):
+        with lease.hold(path, lake.root, run_id, doing) as held:
+            yield held
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:

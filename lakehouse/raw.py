@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import reduce
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -134,7 +133,7 @@ def _as(kind: T.DataType, value: Column, was: T.DataType, table: Table) -> Colum
 def _published(spark: SparkSession, lake: Lake, entry: Entry) -> DataFrame:
     """A change set as it was written."""
     try:
-        return spark.read.parquet(literal(Path(lake.at(entry.path or ""))))
+        return spark.read.parquet(literal(lake.at(entry.path or "")))
     except SPARK_ERRORS as error:
         raise _lost(lake, entry, 0) from error
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import lakehouse
+from lakehouse import store
 from lakehouse.lake import Lake, write_json
 from lakehouse.logs import redacted
 
@@ -42,17 +43,18 @@ def ended(record: Record, exit_code: int, **more: Any) -> Record:
 def write(lake: Lake, record: Record) -> None:
     """Keep a record, without secrets; an older one of the same run is replaced, the oldest of all go."""
     write_json(lake.state(_RUNS, f"{record['run_id']}.json"), redacted(record))
-    for old in sorted(lake.state(_RUNS).glob("*.json"))[:-KEPT]:
-        old.unlink(missing_ok=True)
+    for old in store.names(lake.state(_RUNS))[:-KEPT]:
+        store.remove(lake.state(_RUNS, old))
 
 
 def newest(lake: Lake, most: int = KEPT) -> list[Record]:
     """The newest records, the newest first; one that cannot be read is passed over."""
     found = []
-    for file in sorted(lake.state(_RUNS).glob("*.json"), reverse=True)[:most]:
+    names = [name for name in store.names(lake.state(_RUNS)) if name.endswith(".json") and not name.startswith(".")]
+    for content in store.contents(lake.state(_RUNS, name) for name in names[::-1][:most]):
         try:
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            found.append(json.loads(content or b""))
+        except ValueError:
             continue
     return [record for record in found if isinstance(record, dict) and "run_id" in record]
 

@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lakehouse import store
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import Lake
 
@@ -144,11 +145,11 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
     given = dict(SparkConf().getAll()) if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
     java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
-    settings = defaults() | (LOCAL | java if is_local else {}) | given
+    settings = defaults() | store.spark_settings(lake.place()) | (LOCAL | java if is_local else {}) | given
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)
-    log = lake.state("logs", "spark.log")
+    log = lake.here("logs", "spark.log")
     try:
         with _jvm_output_to(log, unless=verbose or submitted), _sigint_kept():
             spark = builder.getOrCreate()
@@ -179,7 +180,7 @@ def _sigint_kept() -> Iterator[None]:
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:
     try:
-        DeltaTable.isDeltaTable(spark, lake.ledger)
+        DeltaTable.isDeltaTable(spark, str(lake.here("no-table")))
         extensions = spark.conf.get("spark.sql.extensions", "") or ""
     except Exception as error:  # what is raised for a class that is not there depends on how Spark is reached
         extensions, reason = "", f": {_first_line(error)}"

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from lakehouse import extract as sources
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
-from lakehouse.failures import understood
+from lakehouse.failures import patiently, understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
 from lakehouse.plan import plan as plan_of
@@ -40,6 +40,7 @@ from lakehouse.plan import plan as plan_of
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from lakehouse.ledger import History
     from lakehouse.models import Model
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
@@ -116,12 +117,12 @@ class Run:
     stop: Callable[[], bool] = lambda: False
     log: logs.Log = field(default_factory=logs.logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
-    held: lock.Lock | None = None
+    held: lock.Held | None = None
 
     @cached_property
     def lake(self) -> Lake:
         assert isinstance(self.pipeline.lake, str)
-        return Lake(str(Path(self.pipeline.lake).absolute()))
+        return Lake.of(self.pipeline.lake)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -242,7 +243,7 @@ def _in_order(run: Run, report: Report, wanted: tuple[str, ...], settled: bool) 
             run.log.warning("stopped, as asked", before=stage)
             return
         run.log.info("stage begun", stage=stage)
-        report.outcomes += _STAGES[stage](run)
+        report.outcomes += patiently(partial(_STAGES[stage], run))
         if settled and all(o.status == "nothing new" for o in report.outcomes):
             report.nothing_new = True
             return
@@ -320,7 +321,7 @@ def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], I
     def attempt(name: str) -> list[Outcome]:
         began = time_now()
         try:
-            outcomes = list(work(name))
+            outcomes = patiently(lambda: list(work(name)))
         except Exception as error:
             known = understood(error, verbose=run.verbose)
             outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.block())]
@@ -360,9 +361,16 @@ def _ingest(run: Run) -> list[Outcome]:
 
     def work(name: str) -> Iterator[Outcome]:
         own = isolated(spark, run.size(name))
-        return _ingested(ingest(own, run.pipeline, run.lake, name, run.id, histories[name]))
+        return _ingested(ingest(own, run.pipeline, run.lake, name, run.id, _history(run, histories, name)))
 
     return side_by_side(run, "ingest", run.tables(), work)
+
+
+def _history(run: Run, read: dict[str, History], name: str) -> History:
+    """What has been read of a table; anew, where its work is done again."""
+    from lakehouse import ledger
+
+    return read.pop(name, None) or ledger.read(run.spark, run.lake, [name])[name]
 
 
 def _ingested(done: Any) -> Iterator[Outcome]:
@@ -390,7 +398,8 @@ def _bronze(run: Run) -> list[Outcome]:
     def work(name: str) -> Iterator[Outcome]:
         size, table = run.size(name), run.pipeline.tables[name]
         own = isolated(spark, size)
-        done = bronze.refresh(own, run.lake, name, table, histories[name], size, run.full_refresh)
+        history = _history(run, histories, name)
+        done = bronze.refresh(own, run.lake, name, table, history, size, run.full_refresh)
         counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
         status = "healed" if done.healed else "applied" if done.commits else "current"
         yield Outcome("bronze", name, status, counts, note=done.healed)

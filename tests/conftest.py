@@ -1,11 +1,13 @@
 """One Spark for the whole test run; whoever uses the fixture needs a JVM, whoever does not runs without.
 
-The session is the product's own local one, with fewer partitions: `lakehouse` picks it up as the active session.
+The session is the product's own local one for a lake on S3, which serves lakes on the disk as well: `lakehouse` picks
+it up as the active session. A bucket's endpoint is set when the bucket is made (tests/live).
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,18 +16,19 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 from servers.postgres import Server, postgres
+from servers.s3 import KEY
 
 from lakehouse import session
 from lakehouse.lake import Lake
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    lake = Lake(str(tmp_path_factory.mktemp("spark")))
+def spark() -> Iterator[SparkSession]:
+    os.environ |= KEY  # a JVM's environment is that of its start
     # At first use Delta's packages are fetched, which two processes at once would do into one another.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        own = session.session(lake, "tests")
+        own = session.session(Lake("s3a://tests/lake"), "tests")
     yield own
     own.stop()
 

@@ -297,8 +297,6 @@ def not_yet(pipeline: Pipeline) -> list[str]:
     wanted = []
     if not isinstance(pipeline.lake, str):
         wanted.append("lake: a catalog and volume")
-    elif "://" in pipeline.lake:
-        wanted.append("lake: s3a://")
     for name, table in pipeline.tables.items():
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")

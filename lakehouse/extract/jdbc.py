@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from urllib.parse import parse_qsl, urlencode
 
-from lakehouse import scratch
+from lakehouse import store
 from lakehouse.config import Jdbc, Pipeline
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.extract import source
@@ -36,8 +36,8 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
     assert isinstance(jdbc, Jdbc)
     postgres, address = _reader(), libpq(jdbc.url)
     wanted = {name: pipeline.tables[name] for name in tables}
-    with scratch.folder(lake.state("extract")) as folder:
-        read = once(lambda: postgres.read(jdbc, address, wanted, folder))
+    with store.scratch(lake.state("extract")) as scratch:
+        read = once(lambda: postgres.read(jdbc, address, wanted, scratch.folder))
 
         def files(table: str) -> source.Files:
             found = read()[table]

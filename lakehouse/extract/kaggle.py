@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakehouse import archives, landing, scratch
+from lakehouse import archives, landing, scratch, store
 from lakehouse.config import Kaggle, Pipeline
 from lakehouse.errors import DataRefused
 from lakehouse.extract import kaggle_api, source
@@ -30,8 +30,8 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
     """
     dataset = _dataset(pipeline)
     version = kaggle_api.newest(dataset)
-    with scratch.folder(lake.state("extract")) as folder:
-        fetched = once(lambda: _fetch(dataset, version, lake, folder))
+    with store.scratch(lake.state("extract")) as work:
+        fetched = once(lambda: _fetch(dataset, version, lake, work.folder))
         yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
 
 
@@ -52,7 +52,7 @@ def _files(pipeline: Pipeline, fetched: Callable[[], Path]) -> Callable[[str], s
 
 def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
     """The version's files, below `folder`. The archive stays in `_state/kaggle` only until it is unpacked."""
-    keep = lake.state("kaggle")
+    keep = lake.here("kaggle")
     keep.mkdir(parents=True, exist_ok=True)
     with scratch.locked(keep):  # `diff` may want the same archive while a run fetches it
         archive = kaggle_api.download(dataset, version, keep)

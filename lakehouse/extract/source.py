@@ -75,13 +75,13 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
         warnings.append("--as-of is ignored: the source names the time of each snapshot")
     for offer in source.offers:
         assert offer.time
-        there = source.lake.landing(table) / snapshot_name(offer.time)
-        if not there.exists():
+        there = landing.at(source.lake, table, offer.time)
+        if there is None:
             folder, files = offer.files(table)
             landing.land(source.lake, table, offer.time, files, folder)
             new.append(offer.time)
         elif not offer.lasting:
-            warnings += _changed_since(landing.load(there, table, offer.time), offer.files(table))
+            warnings += _changed_since(there, offer.files(table))
     return Extracted(table, tuple(new), tuple(warnings))
 
 
@@ -95,14 +95,13 @@ def _extract_current(source: Source, table: str, now: datetime, as_of: datetime 
     time = as_of.replace(microsecond=0) if as_of else _time_of_current(now, last)
     if time > now and not as_of:
         warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
-    there = source.lake.landing(table) / snapshot_name(time)
-    if there.exists():
-        if not _changed(landing.load(there, table, time), folder, files):
+    if there := landing.at(source.lake, table, time):
+        if not _changed(there, folder, files):
             return Extracted(table)
         raise ConfigError(
             f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
             expected="one snapshot per table and time",
-            where=str(there),
+            where=str(there.folder),
             next_step="give --as-of a time of its own",
         )
     landing.land(source.lake, table, time, files, folder)
@@ -123,8 +122,7 @@ def peek(source: Source, table: str, now: datetime) -> tuple[landing.Landed, str
     offer = source.offers[-1]
     last, time = landing.newest(source.lake, table), offer.time
     if time:
-        there = source.lake.landing(table) / snapshot_name(time)
-        last = landing.load(there, table, time) if there.exists() else None
+        last = landing.at(source.lake, table, time)
         if last and offer.lasting:
             return last, ""
     folder, files = offer.files(table)

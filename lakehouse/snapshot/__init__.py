@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.failures import said
+from lakehouse.failures import is_passing, said
 from lakehouse.landing import Landed
 from lakehouse.session import SPARK_ERRORS, local
 from lakehouse.snapshot import csv_files, json_files, parquet_files
@@ -97,7 +97,7 @@ def refused(error: Exception, where: str) -> Exception:
 
     A full disk or a lost worker must not have a snapshot rejected for good.
     """
-    if any(sign in str(error) for sign in _UNREADABLE):
+    if any(sign in str(error) for sign in _UNREADABLE) and not is_passing(error):
         return DataRefused(f"the file cannot be read: {said(error)}", where=where)
     return error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,6 +14,7 @@ from lakehouse.landing import LandedFile
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.store import Place
 
 _RAGGED = "_ragged"
 # What is ours to read, or to tell Spark, whatever a table's options say of it.
@@ -27,7 +27,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Path,
+    path: Place,
     zone: str,
     may_lack: frozenset[str],
     lines: DataFrame | None = None,
@@ -66,7 +66,7 @@ def fields(
     )
 
 
-def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
+def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
     """Where these rows (the JSON of their fields) first stand."""
     dialect = Dialect.of(table.options)
     texts = {row: tuple(value or "" for value in json.loads(row).values()) for row in rows}
@@ -78,7 +78,7 @@ def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
 
 
 def found(
-    dialect: Dialect, path: Path, declared: list[str], may_lack: frozenset[str] = frozenset()
+    dialect: Dialect, path: Place, declared: list[str], may_lack: frozenset[str] = frozenset()
 ) -> tuple[list[str], dict[str, int]]:
     """The columns of a file, and where among them each declared one stands.
 
@@ -89,7 +89,7 @@ def found(
     return header, _positions(header, declared, path, may_lack)
 
 
-def _header(dialect: Dialect, path: Path, declared: list[str]) -> list[str]:
+def _header(dialect: Dialect, path: Place, declared: list[str]) -> list[str]:
     if not dialect.has_header:
         return declared
     header = dialect.header(path)
@@ -100,7 +100,7 @@ def _header(dialect: Dialect, path: Path, declared: list[str]) -> list[str]:
     return [name.strip() or f"(column {i})" for i, name in enumerate(header, start=1)]
 
 
-def _positions(header: list[str], declared: list[str], path: Path, may_lack: frozenset[str]) -> dict[str, int]:
+def _positions(header: list[str], declared: list[str], path: Place, may_lack: frozenset[str]) -> dict[str, int]:
     """Where each declared column stands in the file: found by its name, whatever the case and the order."""
     folded = [name.lower() for name in header]
     doubled = sorted({name for name, low in zip(header, folded, strict=True) if folded.count(low) > 1})
@@ -118,7 +118,7 @@ def _positions(header: list[str], declared: list[str], path: Path, may_lack: fro
 
 
 def _texts(
-    spark: SparkSession, dialect: Dialect, file: LandedFile, path: Path, width: int, lines: DataFrame | None
+    spark: SparkSession, dialect: Dialect, file: LandedFile, path: Place, width: int, lines: DataFrame | None
 ) -> DataFrame:
     """Every field as text, named by its position, and the whole record where it has another number of fields."""
     by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]

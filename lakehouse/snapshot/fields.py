@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
 
+from lakehouse.store import Place
 
-def literal(path: Path) -> str:
+
+def literal(path: Place | str) -> str:
     """A path as Spark's readers take it, which else take some of its characters for a pattern."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -17,6 +16,7 @@ from lakehouse.landing import LandedFile
 from lakehouse.snapshot import json_texts
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.store import Place
 
 _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
@@ -27,7 +27,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Path,
+    path: Place,
     zone: str,
     may_lack: frozenset[str],
 ) -> Fields:
@@ -68,7 +68,7 @@ def fields(
     )
 
 
-def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
+def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
     """Where these rows first stand; objects of an array, or that span lines, have no lines of their own."""
     found: dict[str, int] = {}
     for path in paths:
@@ -79,7 +79,7 @@ def lines(table: Table, paths: list[Path], rows: set[str]) -> dict[str, int]:
     return found
 
 
-def _objects(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
+def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
     """The texts of the objects and, where they are not one a line, how many Python's parser finds."""
     found = None
     if not (is_lines := _are_lines(path)):
@@ -100,7 +100,7 @@ def _objects(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
 
-def _are_lines(path: Path) -> bool:
+def _are_lines(path: Place) -> bool:
     """Whether a file has one object a line, by its first two; else it is to be looked at as a whole."""
     with path.open(encoding="utf-8-sig") as file:
         written = (line for line in file if line.strip())
@@ -111,7 +111,7 @@ def _are_lines(path: Path) -> bool:
     return not json_texts.is_unfinished(first) or not second or second.startswith("{")
 
 
-def _some_are_lines(path: Path) -> bool:
+def _some_are_lines(path: Place) -> bool:
     """Whether any line that is not indented is an object: then the others are bad lines."""
     with path.open(encoding="utf-8-sig") as file:
         return any(line.startswith("{") and json_texts.members(line) is not None for line in file)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -13,6 +11,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.store import Place
 
 
 def fields(
@@ -20,7 +19,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Path,
+    path: Place,
     zone: str,
     may_lack: frozenset[str],
 ) -> Fields:

@@ -1,22 +1,23 @@
 """The files of a snapshot as plain ones, for the time they are read: unpacked, and mended where Spark misreads them.
 
 Landing keeps the bytes as received. What has to be read otherwise is written below `_state/plain/`, in a folder of this
-reading alone, and is gone after it.
+reading alone, and is gone after it. A killed reading's folder is swept away by the next one, whichever table it is of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lakehouse import archives, scratch
+from lakehouse import archives, store
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
 from lakehouse.landing import Landed, LandedFile
 from lakehouse.snapshot.dialect import Dialect
+from lakehouse.store import Place, Scratch
 
 
 @contextmanager
@@ -30,21 +31,22 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
     if not any(archives.is_packed(file.name) or _may_need_mending(table, file) for file in landed.files):
         yield landed
         return
-    with scratch.folder(lake.state("plain")) as folder:
+    received = dict(zip(landed.files, landed.paths, strict=True))
+    with store.scratch(lake.state("plain")) as scratch:
         try:
-            each = [_mended(one, table, folder) for one in _unpacked(landed, folder)]
-            elsewhere = {file.name: path for file, path in each if path.is_relative_to(folder)}
+            each = [_mended(one, table, scratch) for one in _unpacked(received, scratch)]
+            elsewhere = {file.name: path for file, path in each if path is not received.get(file)}
             yield replace(landed, files=tuple(file for file, _ in each), elsewhere=elsewhere)
         except DataRefused as refused:
-            refused.found = refused.found.replace(str(folder), str(landed.folder))
-            refused.where = refused.where.replace(str(folder), str(landed.folder))
+            refused.found = scratch.renamed(refused.found, str(landed.folder))
+            refused.where = scratch.renamed(refused.where, str(landed.folder))
             raise
 
 
-def _unpacked(landed: Landed, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
-    for file, path in zip(landed.files, landed.paths, strict=True):
+def _unpacked(received: dict[LandedFile, Place], scratch: Scratch) -> Iterator[tuple[LandedFile, Place]]:
+    for file, path in received.items():
         if archives.is_packed(file.name):
-            yield from archives.unpack(path, file, folder)
+            yield from archives.unpack(scratch.here(path, file.name), file, scratch.folder)
         else:
             yield file, path
 
@@ -53,14 +55,20 @@ def _may_need_mending(table: Table, file: LandedFile) -> bool:
     return table.format == "csv" and Dialect.of(table.options).may_be_misread(file)
 
 
-def _mended(one: tuple[LandedFile, Path], table: Table, folder: Path) -> tuple[LandedFile, Path]:
-    """A CSV file as Spark's parser reads it right."""
+def _mended(one: tuple[LandedFile, Place], table: Table, scratch: Scratch) -> tuple[LandedFile, Place]:
+    """A file as executors can read it and, if it is CSV, as Spark's parser reads it right."""
     file, path = one
     dialect = Dialect.of(table.options)
-    if not _may_need_mending(table, file) or not any(misread := dialect.look(path)):
-        return one
-    mended = folder / file.name
-    mended.parent.mkdir(parents=True, exist_ok=True)
-    partial = mended.with_name(f"{mended.name}.partial")  # what is mended may itself lie there, unpacked
-    dialect.mend(path, partial, misread)
-    return replace(file, is_utf8=file.is_utf8 and not misread.has_nul), partial.replace(mended)
+    if _may_need_mending(table, file):
+        path = scratch.near(path, file.name)  # it is read several times from here on
+        if any(misread := dialect.look(path)):
+            path = _rewritten(scratch.folder / file.name, lambda target: dialect.mend(path, target, misread))
+            file = replace(file, is_utf8=file.is_utf8 and not misread.has_nul)
+    return file, scratch.shown(path) if isinstance(path, Path) and path.is_relative_to(scratch.folder) else path
+
+
+def _rewritten(file: Path, write: Callable[[Path], None]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")  # what is mended may itself lie there, unpacked
+    write(partial)
+    return partial.replace(file)

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta, ledger, logs, stages
 from lakehouse.delta import Head
-from lakehouse.failures import understood
+from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model, select
 from lakehouse.session import isolated
@@ -66,9 +66,14 @@ def verify(run: Run) -> list[Check]:
 def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
     """The checks of one table or model, up to one that ends in an error: what cannot be read has not passed."""
     checks: list[Check] = []
-    try:
+
+    def made() -> None:
+        checks.clear()
         for check in work(spark):
             checks.append(check)
+
+    try:
+        patiently(made)
     except Exception as error:
         checks.append(Claim("I0", "what is there can be read", name).failed(logs.redact(understood(error).block())))
     return checks

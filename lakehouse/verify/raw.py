@@ -55,10 +55,9 @@ def _last_landed(subject: Subject) -> tuple[Landed | None, str]:
     if subject.table.format != "csv":
         return None, f"there is no second reader of {subject.table.format}"
     time = subject.last.snapshot_time
-    folder = subject.lake.landing(subject.name) / snapshot_name(time)
-    if not folder.is_dir():
+    landed = landing.at(subject.lake, subject.name, time)
+    if landed is None:
         return None, f"the snapshot {snapshot_name(time)} is no longer in landing"
-    landed = landing.load(folder, subject.name, time)
     if fingerprint(subject.pipeline, subject.name, landed) != subject.last.fingerprint:
         return None, f"the table's configuration changed since {snapshot_name(time)}, and the next run takes it again"
     return landed, ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -17,6 +16,7 @@ from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
 from lakehouse.snapshot.fields import literal
+from lakehouse.store import Place
 from lakehouse.verify.check import quoted
 
 UNTAKEN = "_cdc_untaken"  # the record, where the reader cannot take it as the schema says
@@ -55,7 +55,7 @@ def live(subject: Subject) -> DataFrame:
     return bronze.where("__END_AT IS NULL").drop("__START_AT", "__END_AT") if subject.table.scd == 2 else bronze
 
 
-def typed(subject: Subject, path: Path) -> DataFrame:
+def typed(subject: Subject, path: Place) -> DataFrame:
     """A landed file by the declared schema, read by Spark's own typed reader; `UNTAKEN` where it cannot."""
     fields = {f.name.lower(): f for f in subject.fields}
     given = _options(subject.table)
@@ -110,7 +110,7 @@ def _not_taken(subject: Subject, field: T.StructField) -> Column:
     return F.when(_value(subject, field, True).isNull(), quoted(field.name))
 
 
-def _header(path: Path, given: dict[str, str]) -> list[str]:
+def _header(path: Place, given: dict[str, str]) -> list[str]:
     with _opened(path, given, newline="") as file:
         rows = csv.reader(
             file,
@@ -121,7 +121,7 @@ def _header(path: Path, given: dict[str, str]) -> list[str]:
         return next(row for row in rows if row)
 
 
-def _line_ends(path: Path, given: dict[str, str]) -> dict[str, str]:
+def _line_ends(path: Place, given: dict[str, str]) -> dict[str, str]:
     """Options for the line ends of a file: records may span lines, except where no quote can hold them together.
 
     A multi-line reader settles for one kind of line end, and unless it is told of a CR it takes it out of quotes.
@@ -136,7 +136,7 @@ def _line_ends(path: Path, given: dict[str, str]) -> dict[str, str]:
     return {"multiline": "true"} | ({"linesep": line_end} if line_end.startswith("\r") else {})
 
 
-def _opened(path: Path, given: dict[str, str], newline: str | None = None) -> TextIO:
+def _opened(path: Place, given: dict[str, str], newline: str | None = None) -> TextIO:
     is_utf8 = given["encoding"].lower().replace("-", "") == "utf8"
     return path.open(encoding="utf-8-sig" if is_utf8 else given["encoding"], errors="replace", newline=newline)
 

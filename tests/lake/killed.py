@@ -1,7 +1,8 @@
 """Run `lakehouse` in a process that kills itself at a point of its work: python tests/lake/killed.py POINT run PIPELINE
 
-SIGKILL: no clean-up, no exit code of its own, as if the machine had lost its power. Two do not kill: `holding` keeps
-the lake held, and says so, until somebody ends the process; `asked-by-SIGINT` asks for an orderly end.
+SIGKILL: no clean-up, no exit code of its own, as if the machine had lost its power. Some points do not kill: `holding`
+keeps the lake held, and says so, until somebody ends the process; `racing` holds no lake and goes on when told to;
+`asked-by-SIGINT` asks for an orderly end.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import bronze, clean, landing, ledger, models
+from lakehouse import bronze, clean, landing, ledger, lock, models, store
 from lakehouse.cli import main
 
 
@@ -37,16 +39,13 @@ def after(module: Any, function: str, when: Callable[[Any], object] = lambda res
 
 
 def half_a_copy() -> None:
-    inner = landing.inspect
+    def put(file: store.Place, opened: Callable[[], Any]) -> None:
+        with opened() as source:
+            content = source.read()
+        store.write(file, content[: len(content) // 2])
+        die()
 
-    def wrapped(path: Path, copy_to: Path | None = None, *more: Any) -> Any:
-        if copy_to is None:
-            return inner(path)
-        content = path.read_bytes()
-        copy_to.write_bytes(content[: len(content) // 2])
-        return die()
-
-    landing.inspect = wrapped
+    store.put = put
 
 
 def hold(*_: Any) -> None:
@@ -78,6 +77,19 @@ def asked_to_end(signum: signal.Signals) -> None:
     ledger.append = wrapped
 
 
+def race() -> None:
+    """Without a lock; about to publish, wait until somebody says so."""
+    inner = ledger.append
+
+    def append(*args: Any) -> Any:
+        print("about to publish", flush=True)
+        sys.stdin.readline()
+        return inner(*args)
+
+    ledger.append = append
+    lock.hold = lambda *_: nullcontext()
+
+
 POINTS: dict[str, Callable[[], None]] = {
     "landing-half-copied": half_a_copy,
     "change-set-written": lambda: setattr(ledger, "append", die),
@@ -86,10 +98,12 @@ POINTS: dict[str, Callable[[], None]] = {
     # By the stream, whose checkpoint then never hears of it.
     "bronze-merged": lambda: after(bronze, "apply_pending", lambda done: done.commits and done.sequence == 3),
     "between-two-models": lambda: after(models, "refresh", lambda done: done.model == "silver.items"),
+    "gold-written": lambda: after(models, "refresh", lambda done: done.model == "gold.notes"),
     "before-the-clean-mark": lambda: setattr(clean, "mark", die),
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "holding": lambda: setattr(clean, "unmark", hold),
+    "racing": race,
 }
 
 if __name__ == "__main__":

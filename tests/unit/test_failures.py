@@ -9,7 +9,7 @@ import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.failures import understood
+from lakehouse.failures import is_passing, patiently, understood
 
 JAVA = re.compile(r"^\s*(at [\w.$/]+\(|Caused by:|\.\.\. \d+ more)|JVM stacktrace|Traceback", re.MULTILINE)
 
@@ -52,6 +52,8 @@ def test_our_own_errors_pass_through(error: LakehouseError) -> None:
         Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")),
         Exception(FROM_PY4J.format(cause="java.lang.OutOfMemoryError: Java heap space")),
         PySparkException("Connection refused: localhost/127.0.0.1:1"),
+        Exception(FROM_PY4J.format(cause="org.apache.hadoop.fs.s3a.AWSStatus500Exception: PUT on s3a://lake/x: 503")),
+        Exception(FROM_PY4J.format(cause="org.apache.spark.SparkException: [DELTA_CONCURRENT_APPEND] files")),
     ],
     ids=lambda error: f"{type(error).__name__} {str(error)[-40:]!r}"[:60],
 )
@@ -104,3 +106,56 @@ def test_verbose_shows_the_whole_trace() -> None:
     except ValueError as error:
         assert 'int("x")' in understood(error, verbose=True).where
         assert 'int("x")' not in understood(error).where
+
+
+FORBIDDEN = (
+    "java.nio.file.AccessDeniedException: s3a://lake/shop/raw/ledger/part-0.parquet: {doing}: "
+    "software.amazon.awssdk.services.s3.model.S3Exception: Access Denied (Service: S3, Status Code: 403)"
+)
+
+
+@pytest.mark.parametrize(
+    ("doing", "permission"),
+    [
+        ("Writing Object on shop/raw/ledger/part-0.parquet", "s3:PutObject"),
+        ("delete on s3a://lake/shop", "s3:DeleteObject"),
+        ("getFileStatus on s3a://lake/shop", "s3:GetObject, and s3:ListBucket"),
+    ],
+)
+def test_what_s3_forbids_spark_is_told_with_the_object_and_the_permission(doing: str, permission: str) -> None:
+    error = Exception(FROM_PY4J.format(cause=FORBIDDEN.format(doing=doing)))
+    told = understood(error)
+
+    assert told.exit_code == Exit.USAGE
+    assert told.expected == f"{permission} on arn:aws:s3:::lake/shop/raw/ledger/part-0.parquet"
+    assert not JAVA.search(told.block())
+    assert not is_passing(error), "asking again would not help"
+
+
+def test_a_session_without_the_packages_for_s3_is_told_how_to_get_them() -> None:
+    told = understood(Exception(FROM_PY4J.format(cause="Class org.apache.hadoop.fs.s3a.S3AFileSystem not found")))
+
+    assert told.exit_code == Exit.USAGE
+    assert "conf/spark-s3.conf" in told.next_step
+
+
+def test_what_the_network_did_is_begun_again_twice_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    passing = InfrastructureError("change set 2 of items holds 0 rows that can be read")
+    passing.__cause__ = Exception(FROM_PY4J.format(cause="java.net.SocketException: Connection reset"))
+
+    for failures, raises, calls in (([passing] * 2, False, 3), ([passing] * 3, True, 3), ([ValueError()], True, 1)):
+        left, called = list(failures), []
+
+        def work(left: list[Exception] = left, called: list[int] = called) -> str:
+            called.append(1)
+            if left:
+                raise left.pop()
+            return "done"
+
+        if raises:
+            with pytest.raises(type(failures[0])):
+                patiently(work)
+        else:
+            assert patiently(work) == "done"
+        assert len(called) == calls

@@ -116,11 +116,11 @@ def test_a_second_change_set_of_one_second_gets_its_sequence_appended(
 
 
 def test_the_newest_version_comes_from_the_logs_file_names(tmp_path: Path) -> None:
-    assert newest_version(str(tmp_path / "nothing")) == -1
+    assert newest_version(tmp_path / "nothing") == -1
 
     log = tmp_path / "_delta_log"
     log.mkdir()
-    assert newest_version(str(tmp_path)) == -1
+    assert newest_version(tmp_path) == -1
 
     for version in (0, 9, 10):
         (log / f"{version:020}.json").touch()
@@ -134,7 +134,7 @@ def test_the_newest_version_comes_from_the_logs_file_names(tmp_path: Path) -> No
     ]
     for name in others:
         (log / name).touch()
-    assert newest_version(str(tmp_path)) == 10
+    assert newest_version(tmp_path) == 10
 
 
 # Documents
@@ -148,3 +148,26 @@ def test_a_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         write_json(file, {"run": 3, "more": object()})
 
     assert json.loads(file.read_text(encoding="utf-8")) == {"run": 2}
+
+
+def test_a_lake_on_s3_keeps_its_names_and_what_may_be_lost_on_this_machine() -> None:
+    lake = Lake.of("s3a://bucket/some/prefix/")
+
+    assert lake == Lake("s3a://bucket/some/prefix")
+    assert lake.is_shared
+    assert lake.bronze("items") == "s3a://bucket/some/prefix/bronze/items"
+    assert str(lake.landing("items") / "20251003_170552") == "s3a://bucket/some/prefix/landing/items/20251003_170552"
+    assert str(Lake.of("s3a://bucket").state("lock")) == "s3a://bucket/_state/lock"
+    assert lake.here("logs").is_absolute()
+    assert lake.here("logs") != Lake("s3a://bucket/other").here("logs")
+    assert lake.checkpoint("items").startswith("file:///")
+
+
+def test_a_lake_on_the_disk_is_this_machines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = Lake.of("lake")
+
+    assert lake == Lake(str(tmp_path / "lake"))
+    assert not lake.is_shared
+    assert lake.here("logs") == lake.state("logs") == tmp_path / "lake" / "_state" / "logs"
+    assert lake.checkpoint("items") == str(tmp_path / "lake" / "_state" / "bronze" / "items" / "checkpoint")

@@ -1,0 +1,14 @@
+"""Places on S3, as far as the lake needs them: what `pathlib.Path` is on a disk, and conditional writes.
+
+    client.py     whom to ask, by the AWS tools' rules (environment, profile, role), for boto3 and for Spark alike
+    asking.py     a request, and what becomes of one that is refused, or fails
+    path.py       objects and folders
+
+boto3 is imported with the first request, so that who has no lake on S3 needs none.
+"""
+
+from lakehouse.s3.asking import Conflict
+from lakehouse.s3.client import SCHEME, client, spark_settings
+from lakehouse.s3.path import S3Path, Seen
+
+__all__ = ["SCHEME", "Conflict", "S3Path", "Seen", "client", "spark_settings"]

@@ -1,0 +1,220 @@
+"""Objects and folders of S3, with as much of `pathlib.Path` as the lake asks for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+from lakehouse.errors import InfrastructureError
+from lakehouse.s3.asking import BrokenOff, UploadGone, again, asking, refused
+from lakehouse.s3.client import SCHEME, client, encryption
+
+_RESUMED = 6  # times that a read is tried whose answer breaks off
+_DELETED = 1000  # objects, the most of one request
+
+
+@dataclass(frozen=True)
+class S3Path:
+    """An object, or a folder of them; `str` is what Spark reads it by.
+
+    Attributes:
+        copy: on this machine, read instead of the object.
+    """
+
+    bucket: str
+    key: str
+    copy: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, url: str) -> S3Path:
+        bucket, _, key = url.removeprefix(SCHEME).partition("/")
+        return cls(bucket, key.strip("/"))
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.bucket}/{self.key}"
+
+    def __truediv__(self, name: str) -> S3Path:
+        return S3Path(self.bucket, f"{self.key}/{name}".lstrip("/"))
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> S3Path:
+        return S3Path(self.bucket, self.key.rpartition("/")[0])
+
+    def with_copy(self, copy: Path) -> S3Path:
+        return replace(self, copy=copy)
+
+    @overload
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
+    @overload
+    def open(
+        self,
+        mode: Literal["r"] = "r",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> TextIO: ...
+    def open(
+        self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> IO[Any]:
+        """The object's bytes or text, streamed.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        if self.copy:
+            return self.copy.open(mode, encoding=encoding, errors=errors, newline=newline)
+        raw = io.BufferedReader(_Body(self), 1 << 20)
+        return raw if "b" in mode else io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=newline)
+
+    def read_bytes(self) -> bytes:
+        with self.open("rb") as file:
+            return file.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        return self.read_bytes().decode(encoding)
+
+    def exists(self) -> bool:
+        """Whether there is such an object."""
+        try:
+            with asking("HeadObject", self):
+                client().head_object(Bucket=self.bucket, Key=self.key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def iterdir(self) -> Iterator[S3Path]:
+        """What lies right below this folder, in order; nothing where there is no such folder."""
+        names = set()
+        for page in self._pages("ListObjectsV2", Delimiter="/"):
+            names |= {one["Prefix"].rstrip("/") for one in page.get("CommonPrefixes", [])}
+            names |= {one["Key"] for one in page.get("Contents", []) if not one["Key"].endswith("/")}
+        return iter([S3Path(self.bucket, key) for key in sorted(names)])
+
+    def unlink(self, missing_ok: bool = True) -> None:
+        with asking("DeleteObject", self):
+            client().delete_object(Bucket=self.bucket, Key=self.key)
+
+    def put(self, content: bytes, **condition: str) -> str:
+        """Write the object whole; returns its ETag.
+
+        Args:
+            condition: `IfNoneMatch="*"`, or `IfMatch` with an ETag.
+
+        Raises:
+            Conflict: the condition is not met; or it was, by this very write, whose first answer was lost.
+        """
+        with asking("PutObject", self):
+            done = client().put_object(Bucket=self.bucket, Key=self.key, Body=content, **encryption(), **condition)
+        return str(done["ETag"])
+
+    def look(self) -> Seen:
+        """The object, with what a condition needs of it.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+        def asked() -> Seen:
+            with asking("GetObject", self):
+                got = client().get_object(Bucket=self.bucket, Key=self.key)
+                now = parsedate_to_datetime(got["ResponseMetadata"]["HTTPHeaders"]["date"])
+                return Seen(got["Body"].read(), got["ETag"], (now - got["LastModified"]).total_seconds())
+
+        return again(asked, InfrastructureError, 3)
+
+    def upload(self, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
+        """Write the object from a stream, in parts where it is large, each with its SHA-256.
+
+        Args:
+            opened: gives the stream anew each time: an upload whose last answer was lost begins again.
+        """
+        extra = {"ChecksumAlgorithm": "SHA256", **encryption()}
+
+        def attempt() -> None:
+            with asking("PutObject", self), opened() as source:
+                client().upload_fileobj(source, self.bucket, self.key, ExtraArgs=extra)
+
+        again(attempt, UploadGone, 3)
+
+    def remove(self) -> None:
+        """Delete the object, or all objects of the folder and what was begun to be uploaded into it."""
+        for page in self._pages("ListMultipartUploads"):
+            for one in page.get("Uploads", []):
+                with asking("AbortMultipartUpload", self):
+                    client().abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
+        keys = [one["Key"] for page in self._pages("ListObjectsV2") for one in page.get("Contents", [])] or [self.key]
+        for start in range(0, len(keys), _DELETED):
+            objects = [{"Key": key} for key in keys[start : start + _DELETED]]
+            with asking("DeleteObjects", self):
+                done = client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            for error in done.get("Errors", []):
+                raise refused("DeleteObjects", self, error.get("Code", ""), 0, error.get("Message", ""))
+
+    def _pages(self, action: str, **more: str) -> Iterator[dict[str, Any]]:
+        """All pages of a list of what lies below this folder."""
+        request = {"ListObjectsV2": "list_objects_v2", "ListMultipartUploads": "list_multipart_uploads"}[action]
+        with asking(action, self):
+            pages = client().get_paginator(request)
+            yield from pages.paginate(Bucket=self.bucket, Prefix=f"{self.key}/".lstrip("/"), **more)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object as it was found; `age` is how long ago it was written, in seconds by the store's own clock."""
+
+    content: bytes
+    etag: str
+    age: float
+
+
+class _Body(io.RawIOBase):
+    """The bytes of an object. Where an answer breaks off, the rest is asked for, of the same version of the object."""
+
+    def __init__(self, path: S3Path) -> None:
+        self._path, self._at, self._left = path, 0, -1
+        self._same: dict[str, str] = {}
+        self._body: Any = None
+        self._ask()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        content = again(lambda: self._read(len(buffer)), BrokenOff, _RESUMED)
+        buffer[: len(content)] = content
+        self._at += len(content)
+        self._left -= len(content)
+        return len(content)
+
+    def _read(self, size: int) -> bytes:
+        if self._left == 0:
+            return b""
+        if self._body is None:
+            self._ask()
+        try:
+            with asking("GetObject", self._path):
+                return bytes(self._body.read(size))
+        except BrokenOff:
+            self._body = None
+            raise
+
+    def _ask(self) -> None:
+        begin = {"Range": f"bytes={self._at}-"} if self._at else {}
+        with asking("GetObject", self._path):
+            got = client().get_object(Bucket=self._path.bucket, Key=self._path.key, **begin, **self._same)
+        self._body, self._left, self._same = got["Body"], got["ContentLength"], {"IfMatch": got["ETag"]}
+
+    def close(self) -> None:
+        if self._body is not None:
+            self._body.close()
+        super().close()

@@ -1,0 +1,199 @@
+"""The lake's files, wherever they lie: on a disk (`pathlib.Path`) or on S3 (`S3Path`, which knows as much of a path).
+
+Nobody above this module asks which of the two a place is. What both give:
+
+    write     a file whole: a reader sees the old one or the new one
+    filling   a folder that is not there before all of it is
+    scratch   a folder to work in, of which Spark's executors can be shown files
+    remove    a file or a folder, with all in it
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO
+
+from lakehouse import s3
+from lakehouse import scratch as scratches
+from lakehouse.s3 import S3Path
+
+Place = Path | S3Path
+
+_SIDE_BY_SIDE = 16  # requests
+_STAMP = "%Y%m%d_%H%M%S"
+_STALE = timedelta(days=1)  # no reading takes that long
+
+
+def place(root: str) -> Place:
+    """The place that a lake's root names."""
+    return S3Path.of(root) if root.startswith(s3.SCHEME) else Path(root)
+
+
+def spark_settings(root: Place) -> dict[str, str]:
+    """What a Spark must be started with to reach `root`."""
+    return s3.spark_settings() if isinstance(root, S3Path) else {}
+
+
+def names(folder: Place) -> list[str]:
+    """What lies right below a folder, in order; nothing where there is no such folder."""
+    if isinstance(folder, Path) and not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir())
+
+
+def contents(files: Iterable[Place]) -> list[bytes | None]:
+    """The bytes of these files, each None where it is not there."""
+
+    def content(file: Place) -> bytes | None:
+        try:
+            return file.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    wanted = list(files)
+    if len(wanted) < 2 or isinstance(wanted[0], Path):
+        return [content(file) for file in wanted]
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return list(pool.map(content, wanted))
+
+
+def write(file: Place, content: bytes) -> None:
+    """Put `content` at `file` so that a reader sees the old one or the whole new one, never a part."""
+    if isinstance(file, S3Path):
+        file.put(content)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("wb") as target:
+        target.write(content)
+        target.flush()
+        os.fsync(target.fileno())
+    partial.replace(file)
+
+
+def remove(path: Place) -> None:
+    """Remove a file, or a folder with all in it; nothing there is as well."""
+    if isinstance(path, S3Path):
+        path.remove()
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# --- a folder that is filled, and then there ----------------------------------------------------------------------
+
+
+@contextmanager
+def filling(folder: Place) -> Iterator[Place]:
+    """Where to put the files of `folder`, which nobody sees before the block has ended.
+
+    On S3 nothing can be renamed: files lie where they will lie in the end, so a reader must ask for the one that is put
+    last. What a killed run had begun to put there is gone.
+    """
+    if isinstance(folder, S3Path):
+        folder.remove()
+        yield folder
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir()
+    yield partial
+    partial.rename(folder)
+
+
+def put(file: Place, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
+    """Copy a stream into a file of a folder that is being filled.
+
+    Args:
+        opened: gives the stream anew, each time it is asked.
+    """
+    if isinstance(file, S3Path):
+        file.upload(opened)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with opened() as source, file.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+# --- a folder to work in ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A folder on this machine for the time of one reading.
+
+    Attributes:
+        shared: where executors find what is shown to them; None: they see this machine's disk.
+    """
+
+    folder: Path
+    shared: S3Path | None = None
+
+    def here(self, file: Place, name: str) -> Path:
+        """The file on this machine's disk."""
+        if isinstance(file, Path):
+            return file
+        copy = file.copy or self._received / name
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        return copy
+
+    def near(self, file: Place, name: str) -> Place:
+        """The file, to be read by Spark where it lies and by Python on this machine's disk."""
+        return file.with_copy(self.here(file, name)) if isinstance(file, S3Path) else file
+
+    def shown(self, file: Path) -> Place:
+        """A file of this folder, as executors can read it."""
+        if self.shared is None:
+            return file
+        there = self.shared / file.relative_to(self.folder).as_posix()
+        there.upload(lambda: file.open("rb"))
+        return there.with_copy(file)
+
+    def renamed(self, text: str, received: str) -> str:
+        """A text that names files of this folder, as naming those that were received."""
+        for folder in (self._received, self.folder, *([self.shared] if self.shared else [])):
+            text = text.replace(str(folder), received)
+        return text
+
+    @property
+    def _received(self) -> Path:
+        return self.folder / ".received"
+
+
+@contextmanager
+def scratch(root: Place) -> Iterator[Scratch]:
+    """A new folder below `root`, or on this machine for a `root` on S3; gone after the block.
+
+    What a killed process left is swept away by the next one: on a disk the kernel knows which folder is in use, on S3 a
+    folder's name tells its age.
+    """
+    if isinstance(root, Path):
+        with scratches.folder(root) as folder:
+            yield Scratch(folder)
+        return
+    now = datetime.now(timezone.utc)
+    for left in root.iterdir():
+        if left.name < f"{now - _STALE:{_STAMP}}":
+            left.remove()
+    with tempfile.TemporaryDirectory(prefix="lakehouse-") as own:
+        shared = root / f"{now:{_STAMP}}_{Path(own).name}"
+        try:
+            yield Scratch(Path(own).resolve(), shared)
+        finally:
+            shared.remove()

@@ -1,0 +1,170 @@
+"""An HTTP proxy that fails on purpose, for tests of what a store can do to a run. Nothing of it is random.
+
+    slow down    503, several in a row: the request never reaches the server
+    reset        the connection is reset before the request reaches it
+    lost         the server has done what was asked, and the answer never comes: writes only
+    cut          an answer that breaks off half way: reads only
+
+Each kind befalls every so-many-th request that it can befall; `befallen` counts them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+SLOW_DOWN, RESET, LOST, CUT = "slow down", "reset", "lost", "cut"
+_BURST = 3
+_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
+_XML = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+class Faults:
+    """What befalls requests.
+
+    Args:
+        every: by kind, after how many requests that it can befall it does.
+        refuse: tells of a method and path whether it is forbidden (403).
+    """
+
+    def __init__(self, every: dict[str, int], refuse: Callable[[str, str], bool] = lambda method, path: False) -> None:
+        self.every, self.refuse = every, refuse
+        self.befallen: Counter[str] = Counter()
+        self.passed = 0  # requests, of any fate
+        self.down = False  # the server answers nobody: connections are reset
+        self._seen: Counter[str] = Counter()
+        self._burst = 0
+        self._lock = threading.Lock()
+
+    def next(self, method: str) -> str | None:
+        """What befalls this request."""
+        kinds = [SLOW_DOWN, RESET, *([LOST] if method not in ("GET", "HEAD") else [])]
+        kinds += [CUT] if method == "GET" else []
+        with self._lock:
+            self.passed += 1
+            if self.down:
+                return RESET
+            if self._burst:
+                self._burst -= 1
+                return self._count(SLOW_DOWN)
+            for kind in kinds:
+                self._seen[kind] += 1
+                if kind in self.every and self._seen[kind] % self.every[kind] == 0:
+                    self._burst = _BURST - 1 if kind == SLOW_DOWN else 0
+                    return self._count(kind)
+        return None
+
+    def _count(self, kind: str) -> str:
+        self.befallen[kind] += 1
+        return kind
+
+
+@contextmanager
+def before(upstream: str, faults: Faults) -> Iterator[str]:
+    """A proxy in front of the server at `upstream`; its address."""
+    there = urlsplit(upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _pass(self) -> None:
+            body = self._body()
+            if faults.refuse(self.command, self.path):
+                self._say(403, "AccessDenied", "Access Denied")
+                return
+            fault = faults.next(self.command)
+            if fault == SLOW_DOWN:
+                self._say(503, "SlowDown", "Please reduce your request rate.")
+            elif fault == RESET:
+                self._reset()
+            else:
+                self._forward(body, fault)
+
+        def _forward(self, body: bytes | None, fault: str | None) -> None:
+            connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
+            try:
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
+                connection.request(self.command, self.path, body, headers)
+                answer = connection.getresponse()
+                content = answer.read()
+            finally:
+                connection.close()
+            if fault == LOST:
+                self._reset()
+            else:
+                self._hand_on(answer, content, half=fault == CUT and len(content) > 1)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
+
+        def _body(self) -> bytes | None:
+            if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                raise NotImplementedError("S3 clients say how long a body is")
+            length = int(self.headers.get("Content-Length", 0))
+            if self.headers.get("Expect") == "100-continue" and length:
+                self.send_response_only(100)
+                self.end_headers()
+            return self.rfile.read(length) if length else None
+
+        def _hand_on(self, answer: http.client.HTTPResponse, content: bytes, half: bool) -> None:
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in _HOP | {"content-length"}:
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+            if answer.status != 204:
+                self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if half else content)
+            if half:
+                self.wfile.flush()
+                self._reset()
+
+        def _say(self, status: int, code: str, message: str) -> None:
+            content = b"" if self.command == "HEAD" else _XML.format(code=code, message=message).encode()
+            self.send_response_only(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _reset(self) -> None:
+            """End the connection so that the other side sees a reset, not an end."""
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except (OSError, ValueError):  # the client is gone, or we have sent it away
+                self.close_connection = True
+
+        def finish(self) -> None:
+            with suppress(OSError, ValueError):
+                super().finish()
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads, request_queue_size = True, 128
+
+        def shutdown_request(self, request: object) -> None:
+            with suppress(OSError):
+                super().shutdown_request(request)  # type: ignore[arg-type]
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

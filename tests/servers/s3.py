@@ -1,0 +1,114 @@
+"""S3 servers for tests, started here on a free port of loopback and ended by their process.
+
+moto       from pip, in memory, up in a second; its writes are atomic, but it checks no signature
+s3proxy    from Maven, on a disk; checks signatures, and makes an object where there is none atomically. Its If-Match
+           is not atomic: of several such writes at once more than one wins
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+KEY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_REGION": "us-east-1"}
+
+_MOTO = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+_POM = Path(__file__).with_name("s3proxy-pom.xml")
+_LOG = Path(__file__).with_name("s3proxy-log.xml")
+_PROPERTIES = """
+s3proxy.endpoint=http://127.0.0.1:{port}
+s3proxy.authorization=aws-v2-or-v4
+s3proxy.identity={AWS_ACCESS_KEY_ID}
+s3proxy.credential={AWS_SECRET_ACCESS_KEY}
+jclouds.provider=filesystem-nio2
+jclouds.filesystem.basedir={folder}
+"""
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """moto's server; its address."""
+    log = folder / "moto.log"
+    with log.open("wb") as out, subprocess.Popen(_MOTO, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            yield _told(log, r"Running on (http://127\.0\.0\.1:\d+)", process)
+        finally:
+            process.kill()
+
+
+@contextmanager
+def s3proxy(folder: Path) -> Iterator[str]:
+    """s3proxy with its objects below `folder`; its address."""
+    (folder / "objects").mkdir()
+    port = _free_port()
+    settings = folder / "s3proxy.conf"
+    settings.write_text(_PROPERTIES.format(port=port, folder=folder / "objects", **KEY))
+    java = [str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java", "-Xmx256m"]
+    java += [f"-Dlogback.configurationFile={_LOG}", "-cp", f"{s3proxy_jars()}/*", "org.gaul.s3proxy.Main"]
+    log = folder / "s3proxy.log"
+    command = [*java, "--properties", str(settings)]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            _answers(port, process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def s3proxy_jars() -> Path:
+    """A folder with s3proxy's jars, outside the repository: fetched by Maven at first use (57 MB)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "lakehouse-tests"
+    jars = cache / f"s3proxy-{re.findall(r'<version>([^<]+)', _POM.read_text())[-1]}"
+    if jars.is_dir():
+        return jars
+    fetching = cache / f".{jars.name}.{os.getpid()}"
+    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+    subprocess.run([*command, f"-DoutputDirectory={fetching}"], check=True, timeout=240)
+    try:
+        fetching.rename(jars)
+    except OSError:  # another test process was faster
+        shutil.rmtree(fetching)
+    return jars
+
+
+def client(url: str) -> Any:
+    """A client of a server's own, past any proxy."""
+    import boto3
+
+    return boto3.session.Session(KEY["AWS_ACCESS_KEY_ID"], KEY["AWS_SECRET_ACCESS_KEY"]).client(
+        "s3", region_name=KEY["AWS_REGION"], endpoint_url=url
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _told(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
+    for _ in range(600):
+        if found := re.search(pattern, log.read_text(errors="replace")):
+            return found[1]
+        assert process.poll() is None, log.read_text(errors="replace")
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text(errors="replace"))
+
+
+def _answers(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text(errors="replace")
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text(errors="replace"))
