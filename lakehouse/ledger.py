@@ -2,19 +2,27 @@
 
 Appending a row is the commit point of `ingest`: before it nothing has happened, after it the change set is
 published. The newest row of a (table, snapshot_time) counts.
+
+Which row is older is told by the commits that brought them (row tracking), not by anybody's clock. Where other machines
+write too, a run reads back what it has published: the first row of a (table, sequence) counts, later ones are void.
 """
 
 from __future__ import annotations
 
+import json
+import uuid
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
-from lakehouse import delta
-from lakehouse.lake import Lake
+from lakehouse import delta, store
+from lakehouse.errors import LakeBusy
+from lakehouse.lake import Lake, newest_version
 from lakehouse.session import local
 
 SCHEMA = """
@@ -62,15 +70,49 @@ class Entry:
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
     if not delta.exists(spark, lake.ledger):
-        local(spark, SCHEMA).write.format("delta").mode("append").save(lake.ledger)
+        empty = local(spark, SCHEMA).write.format("delta")
+        empty.option("delta.enableRowTracking", "true").mode("append").save(lake.ledger)
 
 
 def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
-    """Publish a decision; returns the entry with the time it was recorded at."""
+    """Publish a decision; returns the entry with the time it was recorded at.
+
+    Raises:
+        LakeBusy: another run has published that sequence of the table first.
+    """
     recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
-    row = local(spark, SCHEMA, [astuple(recorded)])
-    row.coalesce(1).write.format("delta").mode("append").save(lake.ledger)
+    before = newest_version(lake.place("raw", "ledger")) if lake.is_shared else 0
+    row, ours = local(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
+    writer = row.coalesce(1).write.format("delta").option("userMetadata", json.dumps({"lakehouse": {"row": ours}}))
+    writer.mode("append").save(lake.ledger)
+    if lake.is_shared and recorded.sequence is not None:
+        _refuse_second(spark, lake, recorded, ours, before)
     return recorded
+
+
+def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
+    """Read back: raises LakeBusy, unless the row is there and is the first of its sequence.
+
+    Args:
+        ours: what the commit of the row carries.
+        before: the ledger's version before it.
+    """
+    history = read(spark, lake, [recorded.table])[recorded.table]
+    first = next(e for e in history.accepted if e.sequence == recorded.sequence)
+    # Spark trusts what it has committed itself; another driver may have written over that very commit.
+    log = lake.place("raw", "ledger", "_delta_log")
+    commits = range(before + 1, newest_version(lake.place("raw", "ledger")) + 1)
+    there = store.contents(log / f"{version:020d}.json" for version in commits)
+    lost = not any(ours.encode() in commit for commit in there if commit)
+    if not lost and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
+        return
+    by = "another run" if lost else f"run {first.run_id}"
+    raise LakeBusy(
+        f"change set {recorded.sequence} of {recorded.table} was published by {by} while this one was at it",
+        expected="one run per lake at a time",
+        where=lake.ledger,
+        next_step=f"nothing of this run's counts for {recorded.table}; run again when the other has ended",
+    )
 
 
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:
@@ -91,21 +133,18 @@ class History:
     """What the ledger says of one table, oldest first."""
 
     def __init__(self, entries: list[Entry]) -> None:
-        order = sorted(entries, key=lambda e: e.recorded_at or datetime.min.replace(tzinfo=timezone.utc))
-        self.entries = tuple(order)
-        self._by_time = {e.snapshot_time: e for e in order}  # the newest row of a time counts
+        self.entries = tuple(entries)
+        first: dict[int, Entry] = {}
+        for entry in entries:
+            if entry.status == "accepted" and entry.sequence is not None:
+                first.setdefault(entry.sequence, entry)  # should two drivers have raced
+        self.accepted = [first[sequence] for sequence in sorted(first)]
+        counting = {id(entry) for entry in self.accepted}
+        rows = [entry for entry in entries if entry.status != "accepted" or id(entry) in counting]
+        self._by_time = {entry.snapshot_time: entry for entry in rows}  # the newest row of a time counts
 
     def at(self, time: datetime) -> Entry | None:
         return self._by_time.get(time)
-
-    @property
-    def accepted(self) -> list[Entry]:
-        """Accepted change sets by sequence; should two drivers have raced, the first row of a sequence."""
-        first: dict[int, Entry] = {}
-        for entry in self.entries:
-            if entry.status == "accepted" and entry.sequence is not None:
-                first.setdefault(entry.sequence, entry)
-        return [first[sequence] for sequence in sorted(first)]
 
     @property
     def last_accepted(self) -> Entry | None:
@@ -127,12 +166,25 @@ class History:
 
 def read(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[str, History]:
     """The history of each of `tables`, in one query."""
-    found = rows(spark, lake).where(F.col("table").isin(tables)).select(*_NAMES).collect()
-    entries = [Entry(**_aware(row.asDict())) for row in found]
+    there = rows(spark, lake)
+    ordered = there.where(F.col("table").isin(tables)).select(*_NAMES, _commit(there).alias(_COMMIT))
+    found = sorted(ordered.collect(), key=lambda row: (row[_COMMIT], row["recorded_at"]))
+    entries = [Entry(**_aware({name: row[name] for name in _NAMES})) for row in found]
     return {table: History([e for e in entries if e.table == table]) for table in tables}
 
 
 _NAMES = list(Entry.__dataclass_fields__)
+_COMMIT = "_commit"
+
+
+def _commit(rows: DataFrame) -> Column:
+    """The version of the ledger that brought a row; 0 in one that was made before it had row tracking, or in none."""
+    try:
+        told = rows.select("_metadata").schema["_metadata"].dataType
+    except PySparkException:  # no table as yet
+        return F.lit(0)
+    has_it = isinstance(told, T.StructType) and "row_commit_version" in told.names
+    return F.coalesce("_metadata.row_commit_version", F.lit(0)) if has_it else F.lit(0)
 
 
 def _aware(row: dict[str, Any]) -> dict[str, Any]:
