@@ -49,7 +49,7 @@ _PASSING = (
     "SlowDown",
 )
 # What S3A says of a request that was forbidden: the object, and what it was about to do with it.
-_FORBIDDEN = re.compile(r"AccessDeniedException: (s3a://[^\s:]+)(.*)")
+_FORBIDDEN = re.compile(r"AccessDeniedException: (\S+): ([^\n]*(?:S3Exception|Status Code: 403))")
 _NEEDED = {
     "s3:DeleteObject": ("delete",),
     "s3:PutObject": ("put", "upload", "writ", "copy"),
@@ -66,11 +66,12 @@ def understood(error: BaseException, verbose: bool = False) -> LakehouseError:
     told = said(error)
     if forbidden := _FORBIDDEN.search(_whole(error)):
         place, doing = forbidden.groups()
-        request = doing.partition(" on ")[0].lower()
-        needed = next(name for name, words in _NEEDED.items() if any(word in request for word in words))
+        request = doing.partition(" on ")[0]
+        needed = next(name for name, words in _NEEDED.items() if any(word in request.lower() for word in words))
         return ConfigError(
-            f"S3 forbade a request for {place}: {doing.lstrip(': ')[:300]}",
-            expected=f"{needed} on arn:aws:s3:::{place.removeprefix('s3a://')}",
+            f"S3 forbade a request (403): {request}, of {place}",
+            expected=f"{needed} there",
+            where=place,
             next_step="have the permission granted, or use other credentials",
         )
     if "S3AFileSystem not found" in _whole(error):

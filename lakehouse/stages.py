@@ -244,6 +244,8 @@ def _in_order(run: Run, report: Report, wanted: tuple[str, ...], settled: bool) 
             return
         run.log.info("stage begun", stage=stage)
         report.outcomes += patiently(partial(_STAGES[stage], run))
+        if any(outcome.code == Exit.BUSY for outcome in report.outcomes):
+            return  # another run works on this lake: not a stage more
         if settled and all(o.status == "nothing new" for o in report.outcomes):
             report.nothing_new = True
             return

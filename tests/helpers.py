@@ -119,13 +119,18 @@ class Project(Lake):
         self.pipeline.mkdir(exist_ok=True)
         self.configure()
 
+    @property
+    def root(self) -> str:
+        """The lake as the pipeline names it."""
+        return str(self.lake)
+
     def configure(self, **items: Any) -> None:
         """Write the pipeline, after `items` is changed in the table of that name; None takes a setting out."""
         if items:
             self.tables["items"] = {k: v for k, v in (self.tables["items"] | items).items() if v is not None}
         document: dict[str, Any] = {
             "name": "shop",
-            "lake": str(self.lake),
+            "lake": self.root,
             "source": self.from_ or {"type": "files", "path": str(self.source)},
             "tables": self.tables,
         }

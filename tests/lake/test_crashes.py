@@ -10,28 +10,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import Project, counts
+from helpers import Project
 from pyspark.sql import SparkSession
+from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, TABLES, THIRD, content
 
 pytestmark = pytest.mark.usefixtures("spark")
 
 KILLED = Path(__file__).with_name("killed.py")
-FIRST, SECOND, THIRD, FOURTH = "20250101_000000", "20250102_000000", "20250103_000000", "20250104_000000"
-SNAPSHOTS = {
-    FIRST: "id,qty,note\na,1,x\nb,2,x\nc,3,y\nd,4,y\ne,5,z\n",
-    SECOND: "id,qty,note\na,10,x\nb,2x,x\nc,3,y\nd,4,z\nf,6,\n",  # U, one to quarantine, U, D, I
-    THIRD: "id,qty,note\na,1,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n",  # there and back: U, mended, D, I
-}
+FOURTH = "20250104_000000"
 FOURTH_ROWS = "id,qty,note\na,2,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n"
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
-    "silver.many": ("SELECT i.id AS id, i.qty AS qty FROM silver.items AS i WHERE i.qty > 2", {"keys": ["id"]}),
-    "gold.notes": ("SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note", {}),
-}
-TABLES = ("bronze/items", "silver/items", "silver/many", "gold/notes")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +39,7 @@ def unbroken(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     """What a run that nothing befell makes of it."""
     project = waiting.copy(tmp_path_factory.mktemp("unbroken"))
     assert project.run().code == 0
-    assert project.rows("gold/notes") == [{"note": "x", "qty": 21}, {"note": "y", "qty": 3}, {"note": "z", "qty": 9}]
+    assert project.rows("gold/notes") == GOLD
     return project
 
 
@@ -58,16 +47,6 @@ def unbroken(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 def shop(unbroken: Project, tmp_path: Path) -> Project:
     """All three snapshots in every layer, and nothing to do."""
     return unbroken.copy(tmp_path / "shop")
-
-
-def content(project: Project) -> dict[str, Any]:
-    """All that a lake says, but for when and by which run it was recorded."""
-    accepted = [
-        (row["sequence"], row["snapshot_time"], row["kind"], row["path"], counts(row))
-        for row in project.ledger()
-        if row["status"] == "accepted"
-    ]
-    return {table: project.whole_rows(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}
 
 
 def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:

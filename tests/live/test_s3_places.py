@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lakehouse import landing, lease, lock, store
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.lake import Lake
-from lakehouse.s3 import Conflict, S3Path
+from lakehouse.s3 import Conflict, S3Path, spark_settings
 from lakehouse.snapshot.plain import plain
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -358,3 +359,46 @@ def test_what_stands_in_an_old_lease_stops_nobody_once_it_is_old(
         assert store.names(lake.state("lock")) == ["00000042"]
         held = json.loads(lake.state("lock", "00000042").read_text())
         assert (held["pid"], held["run_id"], held["doing"]) == (os.getpid(), "run-8", "bronze")
+
+
+# --- what Spark is told -----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_encrypted_with_the_key_that_is_named(
+    lake: Lake, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_S3_KMS_KEY", "alias/lake")
+    landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    client, bucket = s3.client(moto), lake.root.split("/")[2]
+    for key in objects(moto, lake):
+        head = client.head_object(Bucket=bucket, Key=f"shop/{key}")
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/lake"), key
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.encryption.algorithm"] == "SSE-KMS"
+    assert told["spark.hadoop.fs.s3a.encryption.key"] == "alias/lake"
+
+
+def test_spark_is_told_where_to_ask_and_no_credential(
+    moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws(moto)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.endpoint"] == moto
+    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert told["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert not [value for value in told.values() if s3.KEY["AWS_SECRET_ACCESS_KEY"] in value]
+
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert "spark.hadoop.fs.s3a.endpoint" not in told
+
+
+def test_the_packages_are_those_of_a_lake_on_the_disk_and_some() -> None:
+    """spark-submit takes the last of two lists, not both."""
+    words = Path(__file__).parents[2] / "lakehouse"
+    lists = [(words / name).read_text(encoding="utf-8") for name in ("spark-defaults.conf", "spark-s3.conf")]
+    for setting in ("packages", "excludes"):
+        disk, on_s3 = (set(re.findall(rf"spark\.jars\.{setting}\s+(\S+)", text)[0].split(",")) for text in lists)
+        assert disk < on_s3

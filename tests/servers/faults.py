@@ -3,7 +3,8 @@
     slow down    503, several in a row: the request never reaches the server
     reset        the connection is reset before the request reaches it
     lost         the server has done what was asked, and the answer never comes: writes only
-    cut          an answer that breaks off half way: reads only
+    cut          an answer that breaks off half way: objects only
+    cut list     the same of a list: Spark's client does not ask again by itself
 
 Each kind befalls every so-many-th request that it can befall; `befallen` counts them.
 """
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-SLOW_DOWN, RESET, LOST, CUT = "slow down", "reset", "lost", "cut"
+SLOW_DOWN, RESET, LOST, CUT, CUT_LIST = "slow down", "reset", "lost", "cut", "cut list"
 _BURST = 3
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 _XML = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -43,10 +44,10 @@ class Faults:
         self._burst = 0
         self._lock = threading.Lock()
 
-    def next(self, method: str) -> str | None:
+    def next(self, method: str, path: str) -> str | None:
         """What befalls this request."""
         kinds = [SLOW_DOWN, RESET, *([LOST] if method not in ("GET", "HEAD") else [])]
-        kinds += [CUT] if method == "GET" else []
+        kinds += [CUT_LIST if "list-type=" in path else CUT] if method == "GET" else []
         with self._lock:
             self.passed += 1
             if self.down:
@@ -82,7 +83,7 @@ def before(upstream: str, faults: Faults) -> Iterator[str]:
             if faults.refuse(self.command, self.path):
                 self._say(403, "AccessDenied", "Access Denied")
                 return
-            fault = faults.next(self.command)
+            fault = faults.next(self.command, self.path)
             if fault == SLOW_DOWN:
                 self._say(503, "SlowDown", "Please reduce your request rate.")
             elif fault == RESET:
@@ -102,7 +103,7 @@ def before(upstream: str, faults: Faults) -> Iterator[str]:
             if fault == LOST:
                 self._reset()
             else:
-                self._hand_on(answer, content, half=fault == CUT and len(content) > 1)
+                self._hand_on(answer, content, half=fault in (CUT, CUT_LIST) and len(content) > 1)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
 

@@ -127,7 +127,7 @@ def test_what_s3_forbids_spark_is_told_with_the_object_and_the_permission(doing:
     told = understood(error)
 
     assert told.exit_code == Exit.USAGE
-    assert told.expected == f"{permission} on arn:aws:s3:::lake/shop/raw/ledger/part-0.parquet"
+    assert (told.expected, told.where) == (f"{permission} there", "s3a://lake/shop/raw/ledger/part-0.parquet")
     assert not JAVA.search(told.block())
     assert not is_passing(error), "asking again would not help"
 

@@ -1,0 +1,31 @@
+"""Three snapshots of a small shop, its models, and all that its lake says: for tests of runs that are killed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers import Project, counts
+
+FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+SNAPSHOTS = {
+    FIRST: "id,qty,note\na,1,x\nb,2,x\nc,3,y\nd,4,y\ne,5,z\n",
+    SECOND: "id,qty,note\na,10,x\nb,2x,x\nc,3,y\nd,4,z\nf,6,\n",  # U, one to quarantine, U, D, I
+    THIRD: "id,qty,note\na,1,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n",  # there and back: U, mended, D, I
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
+    "silver.many": ("SELECT i.id AS id, i.qty AS qty FROM silver.items AS i WHERE i.qty > 2", {"keys": ["id"]}),
+    "gold.notes": ("SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note", {}),
+}
+TABLES = ("bronze/items", "silver/items", "silver/many", "gold/notes")
+GOLD = [{"note": "x", "qty": 21}, {"note": "y", "qty": 3}, {"note": "z", "qty": 9}]  # after the third
+
+
+def content(project: Project) -> dict[str, Any]:
+    """All that a lake says, but for when and by which run it was recorded."""
+    accepted = [
+        (row["sequence"], row["snapshot_time"], row["kind"], row["path"], counts(row))
+        for row in project.ledger()
+        if row["status"] == "accepted"
+    ]
+    return {table: project.whole_rows(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}

@@ -1,0 +1,41 @@
+"""What a table's rows in the ledger come to, without a JVM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from lakehouse.ledger import Entry, History
+
+DAY = timedelta(days=1)
+FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
+
+
+def accepted(sequence: int, time: datetime, run: str, recorded: datetime = FIRST) -> Entry:
+    return Entry("items", sequence, time, "", "accepted", run_id=run, recorded_at=recorded)
+
+
+def test_of_two_rows_of_a_sequence_the_first_counts_whatever_their_clocks_say() -> None:
+    ours, theirs = accepted(2, FIRST + DAY, "ours"), accepted(2, FIRST + DAY, "theirs", FIRST - DAY)
+    history = History([accepted(1, FIRST, "ours"), ours, theirs])
+
+    assert [entry.run_id for entry in history.accepted] == ["ours", "ours"]
+    assert history.at(FIRST + DAY) is ours
+    assert history.last_accepted is ours
+
+
+def test_the_snapshot_of_a_void_row_is_undecided() -> None:
+    """Two drivers took different snapshots for one sequence: that of the loser is to be decided again."""
+    void = accepted(2, FIRST + 2 * DAY, "theirs")
+    history = History([accepted(1, FIRST, "ours"), accepted(2, FIRST + DAY, "ours"), void])
+
+    assert history.at(FIRST + 2 * DAY) is None
+    assert history.newest_decided == history.last_accepted == accepted(2, FIRST + DAY, "ours")
+
+
+def test_the_newest_row_of_a_snapshot_counts() -> None:
+    held = replace(accepted(2, FIRST + DAY, "ours"), sequence=None, status="held")
+    history = History([accepted(1, FIRST, "ours"), held])
+
+    assert history.held is held
+    assert history.with_entry(accepted(2, FIRST + DAY, "ours")).held is None
