@@ -451,15 +451,16 @@ def _expire(run: Run) -> list[Outcome]:
     from lakehouse.session import isolated
 
     now, keep = datetime.now(timezone.utc), run.pipeline.retention
+    landings, versions = keep.landing or timedelta.max, keep.vacuum or timedelta.max
     histories = ledger.read(run.spark, run.lake, run.tables()) if keep.landing else {}
+    size = run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
         if name in histories:
-            done = expire.landed(run.lake, name, histories[name], now, keep.landing or timedelta.max, run.dry_run)
+            done = expire.landed(run.lake, name, histories[name], now, landings, run.dry_run)
         else:
-            done = expire.versions(
-                isolated(run.spark), run.lake, name, run.plans, keep.vacuum or timedelta.max, run.dry_run
-            )
+            own = isolated(run.spark, size)
+            done = expire.versions(own, run.lake, name, run.plans, versions, run.dry_run)
         yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
 
     stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")]
