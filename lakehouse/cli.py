@@ -266,6 +266,17 @@ def diff(
 
 
 @app.command()
+def explain(
+    pipeline: Pipeline,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.")],
+    as_json: Json = False,
+) -> int:
+    """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
+    show.explained(stages.plan_for(pipeline, model), as_json)
+    return Exit.OK
+
+
+@app.command()
 def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
     """Check on the lake itself what has to hold always, and print each check with its figures."""
     from lakehouse import verify as checks

@@ -60,6 +60,36 @@ SCALAR = _words(
     """
 )
 
+# They make one value of many rows, the same in whatever order the rows come, where the type is exact.
+AGGREGATES = _words(
+    """
+    any avg bit_and bit_or bit_xor bool_and bool_or count count_if every max mean median min percentile some sum
+    try_avg try_sum
+    """
+)
+# Those of them that are exact over whole numbers and DECIMAL, but add DOUBLE by chance.
+SUMS = _words("avg mean sum try_avg try_sum")
+# They gather values in the order in which rows come.
+LISTS = _words("array_agg collect_list collect_set")
+GROUPING = _words("grouping grouping_id")
+# Over a window; those of them that no tie can make anybody's guess are RANKS.
+RANKS = _words("cume_dist dense_rank percent_rank rank")
+WINDOW = _words("lag lead ntile row_number") | RANKS | AGGREGATES
+
+_STATISTIC = "its last digits depend on the order of rows: keep COUNT, SUM(x) and SUM(x * x) as DECIMAL"
+_TIE = "MAX(STRUCT(by, value)).value, or MIN: of a tie it takes the greatest value"
+INSTEAD = {
+    **dict.fromkeys(_words("max_by min_by"), _TIE),
+    **dict.fromkeys(
+        _words("corr covar_pop covar_samp kurtosis skewness std stddev stddev_pop stddev_samp"), _STATISTIC
+    ),
+    **dict.fromkeys(_words("var_pop var_samp variance"), _STATISTIC),
+    **dict.fromkeys(GENERATORS, "make several rows of one in a model of its own"),
+    **dict.fromkeys(_words("percentile_cont percentile_disc mode"), "percentile(x, 0.5)"),
+    "listagg": "array_join(array_sort(collect_list(x)), ',')",
+    "string_agg": "array_join(array_sort(collect_list(x)), ',')",
+}
+
 # Words that stand before a parenthesis and call nothing.
 STRUCTURE = _words(
     """

@@ -16,6 +16,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from lakehouse import functions
+from lakehouse.blocks import TOTALS, Block, Whole, blocks, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.clauses import calls
 from lakehouse.errors import ConfigError
 
 LAYERS = ("bronze", "silver", "gold")
@@ -43,8 +45,9 @@ class Plan:
         places: where each relation's name stands in the text.
         keys: the columns that tell its rows apart.
         unique: whether the SQL itself makes `keys` unique (it groups by them).
-        strategy: `row-wise` or `full`.
-        reason: why that strategy.
+        blocks: its SELECTs, if it can be kept up to date by what changed; else none.
+        strategy: `row-wise`, `lookup`, `grouped`, `windowed` or `full`.
+        reason: why that strategy; of `full`, the clause that stands in the way and how to write it instead.
         columns_of: for a row-wise model, output columns that are an input's column as it is.
         parameters: those of `PARAMETERS` that it uses.
     """
@@ -54,6 +57,7 @@ class Plan:
     places: tuple[Place, ...]
     keys: tuple[str, ...]
     unique: bool
+    blocks: tuple[Block, ...]
     strategy: str
     reason: str
     columns_of: Mapping[str, str]
@@ -80,12 +84,15 @@ class Plan:
         return text
 
 
-def plan(model: str, sql: str, keys: tuple[str, ...], where: str) -> Plan:
+def plan(
+    model: str, sql: str, keys: tuple[str, ...], where: str, input_keys: Mapping[str, tuple[str, ...]] | None = None
+) -> Plan:
     """Understand a model.
 
     Args:
         keys: as configured; empty: those of its GROUP BY.
         where: the file, for messages.
+        input_keys: by relation, the columns that tell its rows apart, as far as known.
 
     Raises:
         ConfigError: it cannot be parsed, is not one SELECT, is not a function of its inputs, or has no keys.
@@ -108,24 +115,28 @@ def plan(model: str, sql: str, keys: tuple[str, ...], where: str) -> Plan:
             expected="`keys` in pipeline.yml, or a GROUP BY whose columns are selected",
             where=where,
         )
-    if _has_totals(query) and not any(map(_is_grouping_id, query.expressions)):
+    totals = query.args.get("group") is not None and has_totals(query.args["group"])
+    if totals and not any(is_grouping_id(p.unalias()) for p in query.expressions):
         raise ConfigError(
             f"{model} has totals that cannot be told from rows with a NULL dimension",
             expected="GROUPING_ID() among the selected columns, with GROUPING SETS, ROLLUP or CUBE",
             where=where,
             next_step="select GROUPING_ID() AS grouping_id",
         )
-    obstacle = _not_row_wise(query, places, tokens)
+    parts, reason = _blocks(query, sql, tokens, tuple(found), input_keys or {})
+    parameters = _parameters(model, query, where)
+    strategy = _strategy(parts)
     return Plan(
         model=model,
         sql=sql,
         places=places,
         keys=tuple(found),
         unique=_groups_once(query, tokens) and {k.lower() for k in grouped} <= {k.lower() for k in found},
-        strategy="full" if obstacle else "row-wise",
-        reason=obstacle or "projections and filters of one table",
-        columns_of=_plain_columns(query) if not obstacle and isinstance(query, exp.Select) else {},
-        parameters=_parameters(model, query, where),
+        blocks=parts,
+        strategy=strategy,
+        reason=reason or _reason(strategy, parts, "as_of" in parameters),
+        columns_of=_plain_columns(query) if strategy == "row-wise" and isinstance(query, exp.Select) else {},
+        parameters=parameters,
     )
 
 
@@ -146,15 +157,8 @@ def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
     return groups
 
 
-def _calls(tokens: list[Token]) -> list[Token]:
-    """The names that stand before a parenthesis, as the author spells them: a parser may have renamed them."""
-    named = pairwise(tokens)
-    calls = [t for t, after in named if after.token_type is TokenType.L_PAREN and t.text.isidentifier()]
-    return [t for t in calls if t.text.lower() not in functions.STRUCTURE]
-
-
 def _refuse_unstable(model: str, query: exp.Query, tokens: list[Token], where: str) -> None:
-    found = [t for t in _calls(tokens) if t.text.lower() in functions.UNSTABLE]
+    found = [t for _, t in calls(tokens) if t.text.lower() in functions.UNSTABLE]
     found += [t for t in tokens if t.token_type is not TokenType.STRING and t.text.lower() in functions.UNSTABLE_WORDS]
     for before, token in pairwise(tokens):
         follows = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
@@ -208,7 +212,7 @@ def _group_keys(query: exp.Query) -> tuple[str, ...]:
     group = query.args.get("group") if isinstance(query, exp.Select) else None
     if group is None:
         return ()
-    wanted = _grouping_expressions(group)
+    wanted = grouping_expressions(group)
     names: dict[str, str] = {}
     for position, projection in enumerate(query.expressions, start=1):
         bare = projection.unalias()
@@ -216,92 +220,63 @@ def _group_keys(query: exp.Query) -> tuple[str, ...]:
             by_position = isinstance(key, exp.Literal) and key.name == str(position)
             if by_position or key == bare or (isinstance(key, exp.Column) and key.name == projection.alias):
                 names[key.sql()] = projection.alias_or_name
-        if _is_grouping_id(projection):
+        if is_grouping_id(bare):
             names["grouping_id()"] = projection.alias_or_name
     return tuple(dict.fromkeys(names.values())) if {k.sql() for k in wanted} <= names.keys() else ()
-
-
-_TOTALS = (exp.GroupingSets, exp.Rollup, exp.Cube)
 
 
 def _groups_once(query: exp.Query, tokens: list[Token]) -> bool:
     """Whether each combination of the grouping keys surely comes out once."""
     group = query.args.get("group") if isinstance(query, exp.Select) else None
-    if group is None or any(t.text.lower() in functions.GENERATORS for t in _calls(tokens)):
+    if group is None or any(t.text.lower() in functions.GENERATORS for _, t in calls(tokens)):
         return False
     selected = {p.unalias().sql() for p in query.expressions}
     # `GROUP BY shop` may mean a column of the table instead of the one selected under that name.
-    if any(not isinstance(k, exp.Literal) and k.sql() not in selected for k in _grouping_expressions(group)):
+    if any(not isinstance(k, exp.Literal) and k.sql() not in selected for k in grouping_expressions(group)):
         return False
-    totals = list(group.find_all(*_TOTALS))
+    totals = list(group.find_all(*TOTALS))
     sets = [part.sql() for total in totals for part in total.expressions]
     return len(totals) <= 1 and len(sets) == len(set(sets))
 
 
-def _grouping_expressions(group: exp.Group) -> list[exp.Expression]:
-    """What a GROUP BY groups by, out of whatever sets it stands in, each once."""
-    found: dict[str, exp.Expression] = {}
-
-    def gather(items: list[exp.Expression]) -> None:
-        for item in items:
-            if isinstance(item, (*_TOTALS, exp.Tuple)):
-                gather(item.expressions)
-            elif isinstance(item, exp.Paren):
-                gather([item.this])
-            else:
-                found[item.sql()] = item
-
-    gather([*group.expressions, *(s for kind in _WITH_TOTALS for s in group.args.get(kind) or [])])
-    return list(found.values())
+# --- how it is kept up to date ----------------------------------------------------------------------------------
 
 
-_WITH_TOTALS = ("grouping_sets", "rollup", "cube")
+def _blocks(
+    query: exp.Query, sql: str, tokens: list[Token], keys: tuple[str, ...], input_keys: Mapping[str, tuple[str, ...]]
+) -> tuple[tuple[Block, ...], str]:
+    """The model's blocks, or none and why."""
+    try:
+        return blocks(query, sql, tokens, keys, input_keys), ""
+    except Whole as whole:
+        return (), str(whole)
 
 
-def _has_totals(query: exp.Query) -> bool:
-    group = query.args.get("group")
-    return group is not None and group.find(*_TOTALS) is not None
+def _strategy(parts: tuple[Block, ...]) -> str:
+    if not parts:
+        return "full"
+    kinds = [block.kind for block in parts]
+    if any(block.ranges for block in parts):
+        return "windowed"
+    if "grouped" in kinds:
+        return "grouped"
+    if "partitioned" in kinds:
+        return "windowed"
+    return "row-wise" if len(parts) == 1 and len(parts[0].sources) == 1 else "lookup"
 
 
-def _is_grouping_id(projection: exp.Expression) -> bool:
-    bare = projection.unalias()
-    return isinstance(bare, exp.GroupingId) or (isinstance(bare, exp.Anonymous) and bare.name.lower() == "grouping_id")
-
-
-# What makes a row of the result depend on more than one row of one table, by sqlglot's names.
-_CLAUSES = {
-    "with_": "WITH",
-    "joins": "JOIN",
-    "group": "GROUP BY",
-    "distinct": "DISTINCT",
-    "having": "HAVING",
-    "qualify": "QUALIFY",
-    "limit": "LIMIT",
-    "offset": "OFFSET",
-    "laterals": "LATERAL VIEW",
-}
-_EXPRESSIONS: dict[type[exp.Expr], str] = {
-    exp.Window: "a window function",
-    exp.AggFunc: "an aggregate",
-    exp.UDTF: "a table function",
-    exp.Pivot: "PIVOT or UNPIVOT",
-}
-
-
-def _not_row_wise(query: exp.Query, places: tuple[Place, ...], tokens: list[Token]) -> str:
-    """What keeps a model from being a function of single rows of one table; empty if nothing does."""
-    if not isinstance(query, exp.Select):
-        return "a set operation at the top"
-    for argument, clause in _CLAUSES.items():
-        if query.args.get(argument):
-            return clause
-    for kind, clause in _EXPRESSIONS.items():
-        if query.find(kind):
-            return clause
-    if len(places) > 1 or sum(1 for _ in query.find_all(exp.Select)) > 1:
-        return "a subquery"
-    unknown = [t.text for t in _calls(tokens) if t.text.lower() not in functions.SCALAR]
-    return f"{unknown[0]}(), which is not known to be a function of single rows" if unknown else ""
+def _reason(strategy: str, parts: tuple[Block, ...], follows_time: bool) -> str:
+    last = parts[-1]
+    names = ", ".join(key.output or key.text for key in last.key)
+    reason = {
+        "row-wise": "projections and filters of one table",
+        "lookup": f"projections, filters and joins: a changed row touches the {names} that it reaches",
+        "grouped": f"grouped by {names}: the groups that changed rows fall into are computed again",
+        "windowed": f"windows or ranges: the {names} within whose reach a row changed are computed again",
+    }[strategy]
+    if last.group and not any(key.below for key in last.key):
+        reason += "; its sets of totals share no column, so every row is read for them"
+    return reason + ("; all of it when :as_of moves" if follows_time else "")
 
 
 def _plain_columns(query: exp.Select) -> dict[str, str]:

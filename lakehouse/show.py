@@ -15,6 +15,7 @@ from lakehouse import logs
 from lakehouse.errors import Exit, LakehouseError
 
 if TYPE_CHECKING:
+    from lakehouse.plan import Plan
     from lakehouse.stages import Outcome, Report, Run, Told
     from lakehouse.verify import Check
 
@@ -112,6 +113,26 @@ def valid(run: Run, as_json: bool) -> None:
         )
         return
     _out().print(f"{run.pipeline.name}: {len(run.pipeline.tables)} tables, {len(models)} models, nothing to mend")
+
+
+def explained(plan: Plan, as_json: bool) -> None:
+    """How a model is kept up to date; block by block, if by what changed."""
+    parts = [
+        {
+            "block": block.name or plan.model,
+            "kind": block.kind,
+            "by": [key.output or key.text for key in block.key],
+            "reads": [source.relation for source in block.sources],
+        }
+        for block in plan.blocks
+    ]
+    head = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
+    if as_json:
+        _print_json(head | {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": parts})
+        return
+    _out().print(f"{plan.model}: {plan.strategy}\n{_indented(plan.reason)}", soft_wrap=True)
+    if parts:
+        document({"blocks": parts}, False)
 
 
 def checks(found: list[Check], as_json: bool) -> None:

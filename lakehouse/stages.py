@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import clean, config, landing, lock, logs, notify, records
 from lakehouse import extract as sources
-from lakehouse.config import Pipeline
+from lakehouse.config import Pipeline, Table
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
 from lakehouse.failures import patiently, understood
@@ -178,18 +178,36 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     return run
 
 
+def plan_for(path: str | Path, model: str) -> Plan:
+    """How one model is kept up to date. Starts no JVM.
+
+    Args:
+        model: its name; its layer may be left out where one layer alone has such a model.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    found = plans(config.load(path))
+    names = [name for name in found if model in (name, name.partition(".")[2])]
+    if len(names) != 1:
+        raise ConfigError(
+            f"{len(names) or 'no'} models are named {model}{did_you_mean(model, [*found])}",
+            expected=f"one of {', '.join(found)}",
+            where=str(path),
+        )
+    return found[names[0]]
+
+
 def plans(pipeline: Pipeline) -> dict[str, Plan]:
     """Every model, understood; and that what it reads is there, in its own layer or one before.
 
     Raises:
         ConfigError: naming the model and its file.
     """
-    found: dict[str, Plan] = {}
-    layers = {"silver": pipeline.silver, "gold": pipeline.gold}
-    for layer, models in layers.items():
-        for short, model in models.items():
-            file = str(pipeline.folder / layer / f"{short}.sql")
-            found[f"{layer}.{short}"] = plan_of(f"{layer}.{short}", pipeline.sql(layer, short), tuple(model.keys), file)
+    keys = {f"bronze.{t}": (*table.keys, *_window_start(table)) for t, table in pipeline.tables.items()}
+    found = _planned(pipeline, keys)
+    # Again, now that the models' own keys are known: they tell whether a window's order can leave ties.
+    found = _planned(pipeline, keys | {model: plan.keys for model, plan in found.items()})
     readable = {f"bronze.{t}" for t in pipeline.tables} | {f"silver.{m}" for m in pipeline.silver}
     for name, plan in found.items():
         allowed = readable | ({f"gold.{m}" for m in pipeline.gold} if name.startswith("gold.") else set())
@@ -202,6 +220,21 @@ def plans(pipeline: Pipeline) -> dict[str, Plan]:
             )
     in_order(found)
     return found
+
+
+def _planned(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:
+    found: dict[str, Plan] = {}
+    for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
+        for short, model in models.items():
+            file = str(pipeline.folder / layer / f"{short}.sql")
+            sql, name = pipeline.sql(layer, short), f"{layer}.{short}"
+            found[name] = plan_of(name, sql, tuple(model.keys), file, keys)
+    return found
+
+
+def _window_start(table: Table) -> tuple[str, ...]:
+    """What tells a key's windows apart, in a history."""
+    return ("__START_AT",) if table.scd == 2 else ()
 
 
 # --- a command, from its lock to its report ---------------------------------------------------------------------
