@@ -19,9 +19,10 @@ from lakehouse import delta, merge, raw, store, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
 from lakehouse.delta import Head
+from lakehouse.held import LOCAL_ROWS
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
-from lakehouse.merge import LOCAL_ROWS, Written, add_columns, make_equal
+from lakehouse.merge import Written, add_columns, make_equal
 from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
 

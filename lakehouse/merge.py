@@ -19,9 +19,9 @@ from pyspark.sql import types as T
 
 from lakehouse import delta
 from lakehouse.errors import ConfigError
+from lakehouse.held import LOCAL_ROWS, Held, Spans, narrowed
 
 ACTION = "_cdc_action"
-LOCAL_ROWS = 5_000  # up to here a difference is held by the driver: MERGE plans and reads it in a third of the time
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def make_equal(
     wanted: DataFrame,
     keys: list[str],
     progress: dict[str, Any],
-    touched: DataFrame | None = None,
+    touched: Held | DataFrame | None = None,
     few: bool = False,
     rebuild: bool = False,
     large: bool = False,
@@ -50,7 +50,8 @@ def make_equal(
     Args:
         spark: a session of the caller's own.
         wanted: rows with unique `keys` (nulls in keys are values) and all columns that the table is to have.
-        touched: the keys to be made equal; a touched key without a wanted row is deleted. None: the whole table.
+        touched: the keys to be made equal, or what rows have in common with them: columns of the table. A row of the
+            table that has them and is not wanted is deleted. None: the whole table.
         few: the difference is thought to be small, so the driver may ask for its rows at once.
         rebuild: replace a table whose columns no longer fit, instead of refusing.
         large: the table is one whose files should not be rewritten for a few rows.
@@ -73,16 +74,21 @@ def make_equal(
     if large:
         delta.prepare_for_large(spark, target)
     current = delta.read(spark, target).select(*wanted.columns)
+    spans: Spans = {}
     if touched is not None:
-        current = current.alias("c").join(touched.alias("t"), on=_same_keys("c", "t", keys), how="left_semi")
+        touched = touched if isinstance(touched, Held) else Held(touched)
+        spans = touched.spans()
+        same = _same_keys("c", "t", touched.rows.columns)
+        current = narrowed(current, spans).alias("c").join(touched.rows.alias("t"), on=same, how="left_semi")
     actions = difference(current, wanted, keys)
     if few and (rows := actions.limit(LOCAL_ROWS + 1).toArrow()).num_rows <= LOCAL_ROWS:
         counted = Counter(rows.column(ACTION).to_pylist())
-        return _apply(spark, target, spark.createDataFrame(rows, actions.schema), counted, keys, progress, "none")
+        local = spark.createDataFrame(rows, actions.schema)
+        return _apply(spark, target, local, counted, keys, progress, "none", spans)
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counted = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
-        return _apply(spark, target, actions, counted, keys, progress, "auto")
+        return _apply(spark, target, actions, counted, keys, progress, "auto", spans)
     finally:
         actions.unpersist()
 
@@ -140,18 +146,21 @@ def _apply(
     keys: list[str],
     progress: dict[str, Any],
     materialize: str,
+    spans: Spans | None = None,
 ) -> Written:
     if not counted:
         return Written()
     # MERGE reads its source twice: rows held by the driver are the same each time, a plan has to be written down.
     spark.conf.set("spark.databricks.delta.merge.materializeSource", materialize)
     columns = [c for c in actions.columns if c != ACTION]
+    within = [span.condition(F.col(f"t.`{c}`")) for c in columns if (span := (spans or {}).get(c.lower()))]
+    matches = reduce(Column.__and__, within, _same_keys("t", "s", keys))  # literals, so that files are skipped
     assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
     with delta.committing(spark, progress):
         (
             DeltaTable.forPath(spark, target)
             .alias("t")
-            .merge(actions.alias("s"), _same_keys("t", "s", keys))
+            .merge(actions.alias("s"), matches)
             .whenMatchedDelete(f"s.{ACTION} = 'D'")
             .whenMatchedUpdate(f"s.{ACTION} <> 'D'", assigned)
             .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", assigned)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property, partial
 from typing import Any
 
 from pyspark import StorageLevel
@@ -20,8 +21,10 @@ from pyspark.sql import functions as F
 from lakehouse import delta
 from lakehouse.delta import Head
 from lakehouse.errors import DataRefused
+from lakehouse.held import LOCAL_ROWS, Held, hold
+from lakehouse.incremental import Input, Work, refuse_inexact
 from lakehouse.lake import Lake
-from lakehouse.merge import LOCAL_ROWS, Written, make_equal
+from lakehouse.merge import Written, make_equal
 from lakehouse.plan import Plan
 from lakehouse.session import SPARK_ERRORS
 
@@ -30,6 +33,7 @@ _GONE = (
     "DELTA_MISSING_CHANGE_DATA",
     "DELTA_CHANGE_DATA",
     "DELTA_VERSION_NOT_CONTIGUOUS",
+    "DELTA_VERSION_NOT_FOUND",
     "DELTA_TRUNCATED_TRANSACTION_LOG",
     "BEYOND_",
     "NO_RECREATABLE",
@@ -40,12 +44,17 @@ _GONE = (
     "INCOMPATIBLE_SCHEMA",
     "FileNotFoundException",
 )
+
+# Where computing whole is sooner done: bytes of all inputs, and changes as a part of a table's rows.
+WHOLE_BELOW = 4 << 20
+WHOLE_FROM = 0.2
+
 _IMAGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What became of a model: how it was refreshed (`row-wise`, `full`, `current`, `waiting`) and why."""
+    """What became of a model: how it was refreshed (its strategy, `full`, `current` or `waiting`) and why."""
 
     model: str
     how: str
@@ -81,33 +90,28 @@ def refresh(spark: SparkSession, lake: Lake, model: Model, small: bool, whole: b
     Raises:
         DataRefused: two rows with one key.
     """
-    target = lake.model(model.name)
     heads = {relation: delta.head(spark, lake.model(relation)) for relation in model.plan.inputs}
     if missing := [relation for relation, head in heads.items() if head is None]:
         return Refreshed(model.name, "waiting", f"{', '.join(missing)} has no snapshot yet")
     inputs = {relation: head for relation, head in heads.items() if head is not None}
-    target_head = delta.head(spark, target)
+    target_head = delta.head(spark, lake.model(model.name))
     before = target_head.progress() if target_head else None
-    state = _state(model, inputs)
-    why_whole = "asked for" if whole else _why_whole(model, target_head is not None, before, state)
-    if not why_whole and before and not any(_moved(head, before["inputs"][r]) for r, head in inputs.items()):
-        return Refreshed(model.name, "current")
-    if not why_whole and before and model.plan.strategy == "row-wise":
-        relation = model.plan.inputs[0]
-        images = _images(spark, lake, relation, before["inputs"][relation]["version"], inputs[relation].version)
-        if images is None:
-            why_whole = f"the changes of {relation} are no longer there"
-        else:
-            try:
-                wanted, touched = _row_wise(spark, lake, model, relation, images, inputs[relation])
-                few = images.count() <= LOCAL_ROWS
-                written = _write(spark, target, model, wanted, state, touched, few)
-                return Refreshed(model.name, "row-wise", "", written)
-            finally:
-                images.unpersist()
-    wanted = select(spark, model, {r: delta.read(spark, lake.model(r), h.version) for r, h in inputs.items()})
-    written = _write(spark, target, model, wanted, state, None, small, rebuild=whole)
-    return Refreshed(model.name, "full", why_whole or model.plan.reason, written)
+    step = _Step(spark, lake, model, inputs, before or {}, _state(model, inputs))
+    why_whole = "asked for" if whole else _why_whole(model, target_head is not None, before, step.state)
+    if not why_whole:
+        if not step.moved:
+            return Refreshed(model.name, "current")
+        why_whole = model.plan.reason if model.plan.strategy == "full" else _why_dear(step)
+    if not why_whole:
+        try:
+            return _by_changes(step)
+        except _DearError as dear:
+            why_whole = str(dear)
+        except SPARK_ERRORS as error:
+            if not _is_gone(error):
+                raise
+            why_whole = f"the changes of {', '.join(step.moved)} are no longer there"
+    return Refreshed(model.name, "full", why_whole, _whole(step, small, whole))
 
 
 def select(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]) -> DataFrame:
@@ -146,20 +150,110 @@ def _why_whole(model: Model, there: bool, before: dict[str, Any] | None, state: 
     return ""
 
 
+def _why_dear(step: _Step) -> str:
+    """Why computing it whole is sooner done, as far as the sizes of the tables tell."""
+    size = sum(head.size for head in step.inputs.values())
+    if step.model.plan.strategy == "row-wise" or size >= WHOLE_BELOW:
+        return ""
+    return f"its inputs are small, {size / 1e6:.1f} MB: read sooner than what changed in them is looked for"
+
+
 def _moved(head: Head, recorded: Mapping[str, Any]) -> bool:
     return head.version != recorded["version"] and head.changed_since(recorded["version"])
 
 
-def _images(spark: SparkSession, lake: Lake, relation: str, after: int, until: int) -> DataFrame | None:
-    """The Change Data Feed of an input, held; None where retention has taken it."""
+# --- what is to be written --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A refresh at work: the inputs as they are pinned, the state that the target is at, and that which it will be."""
+
+    spark: SparkSession
+    lake: Lake
+    model: Model
+    inputs: Mapping[str, Head]
+    before: Mapping[str, Any]
+    state: dict[str, Any]
+
+    @cached_property
+    def moved(self) -> list[str]:
+        """The inputs whose rows may have changed."""
+        return [r for r, head in self.inputs.items() if _moved(head, self.before["inputs"][r])]
+
+    def now(self, relation: str) -> DataFrame:
+        return delta.read(self.spark, self.lake.model(relation), self.inputs[relation].version)
+
+    def then(self, relation: str) -> DataFrame:
+        """An input as it was, with the columns that it has now."""
+        was = delta.read(self.spark, self.lake.model(relation), self.before["inputs"][relation]["version"])
+        fields = self.now(relation).schema.fields
+        columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
+        return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
+
+    def changes(self, relation: str) -> DataFrame:
+        after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
+        return delta.changes(self.spark, self.lake.model(relation), after, until)
+
+
+class _DearError(Exception):
+    """So much changed that computing the model whole is sooner done."""
+
+
+def _whole(step: _Step, small: bool, rebuild: bool) -> Written:
+    relations = {relation: step.now(relation) for relation in step.inputs}
+    _refuse_inexact(step, relations)
+    return _write(step, select(step.spark, step.model, relations), None, small, rebuild)
+
+
+def _refuse_inexact(step: _Step, relations: Mapping[str, DataFrame]) -> None:
+    if any(block.sums for block in step.model.plan.blocks):
+        inputs = {relation: Input(rows) for relation, rows in relations.items()}
+        work = Work(step.spark, step.model.plan, step.model.arguments, inputs)
+        try:
+            refuse_inexact(work, step.model.name)
+        finally:
+            work.release()
+
+
+def _by_changes(step: _Step) -> Refreshed:
+    """Write what differs for the keys that changed rows of the inputs touch.
+
+    Raises:
+        _DearError: too much changed.
+    """
+    plan, first = step.model.plan, step.model.plan.inputs[0]
+    if plan.strategy == "row-wise" and plan.keeps_keys(step.model.input_keys[first]):
+        return _row_by_row(step, first)
+    images = {r: hold(step.spark, step.changes(r).drop(*_IMAGE_COLUMNS)) for r in step.moved}
+    inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in step.inputs}
+    work = Work(step.spark, plan, step.model.arguments, inputs)
     try:
-        images = delta.changes(spark, lake.model(relation), after, until).persist(StorageLevel.MEMORY_AND_DISK)
-        images.count()
-    except SPARK_ERRORS as error:
-        if _is_gone(error):
-            return None
-        raise
-    return images
+        changed = ", ".join(f"{_count(step, r, held)} of {r}" for r, held in images.items())
+        touched = work.touched()
+        if touched is None:
+            delta.record_progress(step.spark, step.lake.model(step.model.name), step.state)
+            return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}; no key touched")
+        written = _write(step, touched.rows, touched.keys, touched.keys.local is not None)
+        return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}", written)
+    finally:
+        work.release()
+        for held in images.values():
+            held.release()
+
+
+def _count(step: _Step, relation: str, images: Held) -> int:
+    """How many images of changed rows there are.
+
+    Raises:
+        _DearError: more than a part of the table that is still worth it.
+    """
+    if images.local is not None:
+        return int(images.local.num_rows)
+    changed, rows = images.rows.count(), step.now(relation).count()
+    if changed > WHOLE_FROM * rows:
+        raise _DearError(f"much of {relation} changed: {changed:,} changes, {rows:,} rows")
+    return changed
 
 
 def _is_gone(error: Exception) -> bool:
@@ -167,40 +261,31 @@ def _is_gone(error: Exception) -> bool:
     return any(sign in str(error) for sign in _GONE)
 
 
-def _row_wise(
-    spark: SparkSession, lake: Lake, model: Model, relation: str, images: DataFrame, head: Head
-) -> tuple[DataFrame, DataFrame]:
-    """The rows that a model must have for the keys touched by `images`, and those keys."""
-    keys, input_keys = list(model.plan.keys), model.input_keys[relation]
-    old = images.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
-    newest = Window.partitionBy(*input_keys).orderBy(F.desc("_commit_version"))
-    last = images.where("_change_type <> 'update_preimage'").withColumn("_cdc_rank", F.row_number().over(newest))
-    now = last.where("_cdc_rank = 1 AND _change_type <> 'delete'").drop("_cdc_rank", *_IMAGE_COLUMNS)
-    rows_now = select(spark, model, {relation: now})
-    rows_then = select(spark, model, {relation: old})
-    touched = rows_then.select(*keys).unionByName(rows_now.select(*keys)).distinct()
-    if model.plan.keeps_keys(input_keys):
-        return rows_now, touched
-    # Rows that did not change may share a touched key: ask the whole input for those keys.
-    everything = select(spark, model, {relation: delta.read(spark, lake.model(relation), head.version)})
-    same = [everything[k].eqNullSafe(touched[k]) for k in keys]
-    return everything.join(touched, on=same, how="left_semi"), touched
+def _row_by_row(step: _Step, relation: str) -> Refreshed:
+    """For a row of the input there is one row at most, under its key: the input itself need not be read."""
+    keys, input_keys = list(step.model.plan.keys), step.model.input_keys[relation]
+    images = step.changes(relation).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        old = images.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
+        newest = Window.partitionBy(*input_keys).orderBy(F.desc("_commit_version"))
+        last = images.where("_change_type <> 'update_preimage'").withColumn("_cdc_rank", F.row_number().over(newest))
+        now = last.where("_cdc_rank = 1 AND _change_type <> 'delete'").drop("_cdc_rank", *_IMAGE_COLUMNS)
+        rows_now = select(step.spark, step.model, {relation: now})
+        rows_then = select(step.spark, step.model, {relation: old})
+        touched = Held(rows_then.select(*keys).unionByName(rows_now.select(*keys)).distinct())
+        count = images.count()
+        written = _write(step, rows_now, touched, count <= LOCAL_ROWS)
+        return Refreshed(step.model.name, "row-wise", f"rows changed: {count} of {relation}", written)
+    finally:
+        images.unpersist()
 
 
-def _write(
-    spark: SparkSession,
-    target: str,
-    model: Model,
-    wanted: DataFrame,
-    state: dict[str, Any],
-    touched: DataFrame | None,
-    few: bool,
-    rebuild: bool = False,
-) -> Written:
-    _refuse_doubled_keys(model, wanted)
-    written = make_equal(spark, target, wanted, list(model.plan.keys), state, touched, few, rebuild)
+def _write(step: _Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
+    target, keys = step.lake.model(step.model.name), list(step.model.plan.keys)
+    _refuse_doubled_keys(step.model, wanted)
+    written = make_equal(step.spark, target, wanted, keys, step.state, touched, few, rebuild)
     if not written.committed:
-        delta.record_progress(spark, target, state)
+        delta.record_progress(step.spark, target, step.state)
     return written
 
 

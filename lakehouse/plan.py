@@ -16,8 +16,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from lakehouse import functions
-from lakehouse.blocks import TOTALS, Block, Whole, blocks, grouping_expressions, has_totals, is_grouping_id
-from lakehouse.clauses import calls
+from lakehouse.blocks import TOTALS, Block, Whole, blocks, calls, grouping_expressions, has_totals, is_grouping_id
 from lakehouse.errors import ConfigError
 
 LAYERS = ("bronze", "silver", "gold")
@@ -256,12 +255,10 @@ def _strategy(parts: tuple[Block, ...]) -> str:
     if not parts:
         return "full"
     kinds = [block.kind for block in parts]
-    if any(block.ranges for block in parts):
+    if any(block.ranges for block in parts) or ("partitioned" in kinds and kinds[-1] != "grouped"):
         return "windowed"
     if "grouped" in kinds:
         return "grouped"
-    if "partitioned" in kinds:
-        return "windowed"
     return "row-wise" if len(parts) == 1 and len(parts[0].sources) == 1 else "lookup"
 
 
@@ -271,11 +268,11 @@ def _reason(strategy: str, parts: tuple[Block, ...], follows_time: bool) -> str:
     reason = {
         "row-wise": "projections and filters of one table",
         "lookup": f"projections, filters and joins: a changed row touches the {names} that it reaches",
-        "grouped": f"grouped by {names}: the groups that changed rows fall into are computed again",
-        "windowed": f"windows or ranges: the {names} within whose reach a row changed are computed again",
+        "grouped": f"grouped by {names}: the groups of rows that changed are computed again",
+        "windowed": f"windows or ranges: each {names} within whose reach a row changed is computed again",
     }[strategy]
     if last.group and not any(key.below for key in last.key):
-        reason += "; its sets of totals share no column, so every row is read for them"
+        reason += "; totals that share no column with the other sets are computed from every row"
     return reason + ("; all of it when :as_of moves" if follows_time else "")
 
 

@@ -36,6 +36,7 @@ from lakehouse.failures import patiently, understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
 from lakehouse.plan import plan as plan_of
+from lakehouse.sums import declared_inexact, inexact_sums
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -219,7 +220,20 @@ def plans(pipeline: Pipeline) -> dict[str, Plan]:
                 where=str(pipeline.folder / f"{name.replace('.', '/', 1)}.sql"),
             )
     in_order(found)
+    _refuse_sums_of_double(pipeline, found)
     return found
+
+
+def _refuse_sums_of_double(pipeline: Pipeline, found: dict[str, Plan]) -> None:
+    doubles = {
+        (f"bronze.{name.lower()}", column.name.lower())
+        for name, table in pipeline.tables.items()
+        for column in table.columns
+        if column.canonical_type in ("DOUBLE", "FLOAT")
+    }
+    for model in found:
+        if sums := declared_inexact(found, model, doubles):
+            raise inexact_sums(sums, model, str(pipeline.folder / f"{model.replace('.', '/', 1)}.sql"))
 
 
 def _planned(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:

@@ -73,12 +73,13 @@ def _models(run: Run) -> list[dict[str, Any]]:
         inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
         heads = {relation: delta.head(run.spark, run.lake.model(relation)) for relation in inputs}
         waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.changed_since(inputs[r])]
+        as_it_is = progress.get("sql") == run.plans[name].sql_hash
         found.append(
             {
                 "model": name,
                 "version": head.version if head else None,
                 "inputs": inputs,
-                "waiting": waiting if progress else run.plans[name].inputs,
+                "waiting": waiting if as_it_is else run.plans[name].inputs,  # its SQL changed, or it was never computed
                 "strategy": run.plans[name].strategy,
             }
         )

@@ -38,6 +38,25 @@ def after(module: Any, function: str, when: Callable[[Any], object] = lambda res
     setattr(module, function, wrapped)
 
 
+def in_gold(when: str) -> Callable[[], None]:
+    """Die before or after the MERGE of a cube that takes up what changed."""
+
+    def patch() -> None:
+        models.WHOLE_BELOW = 0  # tables as small as these would be computed whole
+        inner = models.make_equal
+
+        def wrapped(spark: Any, target: str, *args: Any, **named: Any) -> Any:
+            if "/gold/" not in target:
+                return inner(spark, target, *args, **named)
+            written = inner(spark, target, *args, **named) if when == "after" else None
+            assert written is None or written.committed
+            return die()
+
+        models.make_equal = wrapped  # type: ignore[assignment]
+
+    return patch
+
+
 def half_a_copy() -> None:
     def put(file: store.Place, opened: Callable[[], Any]) -> None:
         with opened() as source:
@@ -99,6 +118,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "bronze-merged": lambda: after(bronze, "apply_pending", lambda done: done.commits and done.sequence == 3),
     "between-two-models": lambda: after(models, "refresh", lambda done: done.model == "silver.items"),
     "gold-written": lambda: after(models, "refresh", lambda done: done.model == "gold.notes"),
+    "gold-before-its-merge": in_gold("before"),
+    "gold-merged": in_gold("after"),
     "before-the-clean-mark": lambda: setattr(clean, "mark", die),
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),

@@ -59,6 +59,7 @@ def test_projections_and_filters_of_one_table_go_row_by_row(sql: str) -> None:
         (f"SELECT t.id, array_sort(collect_set(t.v)) AS vs {T} GROUP BY t.id", "grouped"),
         (f"SELECT t.id, count(*) FILTER (WHERE t.v > 0) AS n {T} GROUP BY t.id", "grouped"),
         (f"SELECT DISTINCT t.id {T}", "grouped"),
+        ("SELECT upper(id) AS id, count(*) AS n FROM silver.t GROUP BY upper(id)", "grouped"),
         (f"SELECT t.id, t.a, grouping_id() AS g, max(t.v) AS v {T} GROUP BY t.id, CUBE (t.a)", "grouped"),
         (f"SELECT t.id, rank() OVER (PARTITION BY t.id ORDER BY t.v) AS n {T}", "windowed"),
         (f"WITH w AS (SELECT t.id, sum(t.v) OVER (PARTITION BY t.id) AS v {T}) SELECT w.id FROM w", "windowed"),
@@ -117,6 +118,7 @@ WHOLE = [
     (f"SELECT t.id, sum(t.v) AS v {T} GROUP BY ALL", "GROUP BY ALL", "name the columns"),
     (f"SELECT t.v AS id, sum(t.w) AS v {T} GROUP BY t.v, t.w", "w", "select it"),
     (f"SELECT upper(t.v) AS id, sum(t.w) AS v {T} GROUP BY id", "GROUP BY id", "write the expression"),
+    (f"SELECT t.a AS x, x + 1 AS id {T}", "reads x, a name given", "write the expression out"),
     (f"SELECT t.id, count(*) AS n {T} GROUP BY (t.id)", "GROUP BY (...)", "without parentheses"),
     (f"SELECT t.id, count(*) AS n, sum(t.v) AS n {T} GROUP BY t.id", "two columns named n", "apart"),
     (f"SELECT t.id, count(*) {T} GROUP BY t.id", "count(*) without a name", "AS"),
@@ -192,6 +194,27 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
         ("c.y", "y", False),
         ("grouping_id()", "g", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("on", "tests"),
+    [
+        ("t.a = u.b", [("t.a", "=", "u.b", 0)]),
+        ("t.a BETWEEN date_sub(u.b, 27) AND u.b", [("t.a", ">=", "u.b", -27), ("t.a", "<=", "u.b", 0)]),
+        ("date_add(u.b, 2) > t.a AND (t.c = u.d)", [("u.b", ">=", "t.a", -2), ("t.c", "=", "u.d", 0)]),
+        ("t.a <= date_add(u.b, 3 * 7)", []),
+        ("t.a <= date_add(u.b, t.c)", []),
+        ("t.a = u.b OR t.c = u.d", []),
+        ("NOT t.a = u.b", []),
+        ("t.a <=> u.b AND t.s.f = u.b AND a = u.b AND t.a = t.b", []),
+        ("t.a NOT BETWEEN u.b AND u.d", []),
+    ],
+)
+def test_only_what_a_condition_says_plainly_is_taken_from_it(on: str, tests: list[tuple[str, str, str, int]]) -> None:
+    (block,) = understand(f"SELECT t.id {T} JOIN silver.u AS u ON {on}", "id").blocks
+
+    found = [(".".join(x.column), x.sign, ".".join(x.other), x.days) for x in block.sources[1].tests]
+    assert found[::2] == tests  # each is followed by itself, read the other way
 
 
 def test_a_cte_that_nobody_reads_does_not_count() -> None:

@@ -1,0 +1,27 @@
+"""A model's SQL as blocks: each CTE in order, the model's own SELECT last. A CTE is a model that is not stored.
+
+A block can be kept up to date if the rows that it gives for a *touch key* depend on nothing but the rows of its FROM
+that have that key: a GROUP BY's expressions, what all windows are partitioned by, or any column of a plain SELECT.
+Only what is known to be so is let through, by allow-lists of clauses and functions; the rest raises `Whole`.
+
+The author's text is cut, never written anew: a parser that renames a function would change what is computed.
+"""
+
+from lakehouse.blocks.block import Block, Key, Source, Test, Whole
+from lakehouse.blocks.clauses import calls
+from lakehouse.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.blocks.read import blocks
+
+__all__ = [
+    "TOTALS",
+    "Block",
+    "Key",
+    "Source",
+    "Test",
+    "Whole",
+    "blocks",
+    "calls",
+    "grouping_expressions",
+    "has_totals",
+    "is_grouping_id",
+]
