@@ -18,6 +18,7 @@ from helpers import Project, Result
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse import delta, held, models
@@ -196,7 +197,8 @@ def histories(draw: grammar.Draw) -> list[Tables]:
 
 
 def frame(spark: SparkSession, relation: str, tables: Tables) -> DataFrame:
-    schema = spark.createDataFrame([], grammar.DDL[relation]).schema
+    schema = T.DataType.fromDDL(grammar.DDL[relation])
+    assert isinstance(schema, T.StructType)
     return spark.createDataFrame(pa.Table.from_pylist(tables[relation], to_arrow_schema(schema)), schema)
 
 

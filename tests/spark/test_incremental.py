@@ -17,6 +17,8 @@ from grammar import Model, Row, Tables
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse import held
 from lakehouse.held import hold
@@ -33,9 +35,8 @@ def small(spark: SparkSession) -> SparkSession:
 
 
 def frame(spark: SparkSession, relation: str, rows: list[Row]) -> DataFrame:
-    schema = spark.createDataFrame([], grammar.DDL[relation]).schema
-    from pyspark.sql.pandas.types import to_arrow_schema
-
+    schema = T.DataType.fromDDL(grammar.DDL[relation])
+    assert isinstance(schema, T.StructType)
     return spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(schema)), schema)
 
 

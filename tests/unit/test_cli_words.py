@@ -40,7 +40,17 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_the_stages_are_verbs() -> None:
-    assert {*STAGES, "run", "validate", "status", "history", "approve", "quarantine", "verify"} <= COMMANDS.keys()
+    assert {
+        *STAGES,
+        "run",
+        "validate",
+        "status",
+        "history",
+        "approve",
+        "quarantine",
+        "verify",
+        "explain",
+    } <= COMMANDS.keys()
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +92,8 @@ WRONG = {
     "no such pipeline": ["validate", "{shop}/nowhere"],
     "unknown table": ["run", "{shop}", "cliente"],
     "unknown model": ["gold", "{shop}", "clientes"],
+    "nothing to explain": ["explain", "{shop}", "gold.clientes"],
+    "a table to explain": ["explain", "{shop}", "bronze.clientes"],
 }
 
 
@@ -137,7 +149,34 @@ def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[s
     assert not (shop / "lake").exists()
 
 
-CALLS = {"importing": [], "validate": ["validate", "{shop}"], "help": ["run", "--help"], "usage error": ["runn"]}
+@pytest.mark.parametrize("name", ["silver.clientes", "clientes"])
+def test_explain_says_how_a_model_is_kept_up_to_date(name: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", str(shop), name, "--json"]) == Exit.OK
+
+    document = json.loads(capsys.readouterr().out)
+    assert list(document)[:3] == ["model", "strategy", "reason"]
+    assert (document["model"], document["strategy"]) == ("silver.clientes", "row-wise")
+    assert document["inputs"] == ["bronze.clientes"]
+    assert main(["explain", str(shop), name]) == Exit.OK
+    assert document["reason"] in capsys.readouterr().out
+    assert not (shop / "lake").exists()
+
+
+def test_explain_names_the_clause_that_stands_in_the_way(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop / "silver" / "clientes.sql").write_text("SELECT c.id AS id FROM bronze.clientes AS c ORDER BY c.v LIMIT 3")
+    assert main(["explain", str(shop), "silver.clientes"]) == Exit.OK
+
+    assert "full" in (out := capsys.readouterr().out)
+    assert "LIMIT: " in out
+
+
+CALLS = {
+    "importing": [],
+    "validate": ["validate", "{shop}"],
+    "explain": ["explain", "{shop}", "clientes"],
+    "help": ["run", "--help"],
+    "usage error": ["runn"],
+}
 
 
 @pytest.mark.parametrize("words", CALLS.values(), ids=CALLS)
