@@ -40,8 +40,10 @@ def demo() -> None:
     step("its second snapshot: nobody says what changed", "run", "conf/loyalty")
     step("the same again: nothing is new, and no JVM would be started", "run", "conf/loyalty")
     step("every decision about one table's snapshots", "history", "conf/loyalty", "clientes")
+    step("how a cube is kept up to date by what changed", "explain", "conf/loyalty", "gold.resumo_28_dias")
     look("resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
     look("churn", "clients lost, day by day", pl.col("base") > 0)
+    look("ciclo_de_vida", "where clients are in their life", pl.col("ciclo") == "RECONQUISTADO")
     print(
         "\nWhat has to hold always, checked on that lake:\n"
         "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ RESUMO_DIARIO = (
     *("dt_transacao", "id_produto", "grouping_id", "produto", "transacoes", "clientes"),
     *("pontos", "pontos_positivos", "pontos_negativos"),
 )
+RESUMO_28_DIAS = ("dt_referencia", *RESUMO_DIARIO[1:], "transacoes_por_cliente")
+CICLO_DE_VIDA = ("dt_referencia", "id_cliente", "ciclo", "dias_desde_a_ultima")
+GRUPOS_DE_VALOR = ("dt_referencia", "id_cliente", "dias_ativos", "pontos_positivos", "frequencia", "valor")
 CHURN = ("dt_referencia", "base", "perdidos", "taxa_churn")
 KEYS = {
     "clientes": "idCliente",
@@ -89,6 +93,81 @@ def churn(snapshot: Path) -> list[Row]:
         .fetchall()
     )
     return in_order((day, base, lost, _rate(lost, base)) for day, base, lost in counts)
+
+
+def resumo_28_dias(snapshot: Path) -> list[Row]:
+    """Rows of gold.resumo_28_dias, columns as in RESUMO_28_DIAS: each day's window summed on its own."""
+    counts = (
+        _typed(snapshot)
+        .execute("""
+            WITH linha AS (
+                SELECT dia, t.id, cliente, produto, nome, IF(l.id IS NULL, t.pontos, qtde * valor) AS pontos
+                FROM transacao t
+                LEFT JOIN linha l ON l.transacao = t.id
+                LEFT JOIN produto p ON p.id = l.produto
+            ),
+            dia AS (SELECT DISTINCT dia AS fim FROM transacao)
+            SELECT fim, produto, 0, coalesce(any_value(nome), produto),
+                count(DISTINCT id), count(DISTINCT cliente),
+                sum(pontos), sum(greatest(pontos, 0)), sum(least(pontos, 0))
+            FROM dia JOIN linha ON fim - dia BETWEEN 0 AND 27 GROUP BY fim, produto
+            UNION ALL
+            SELECT fim, NULL, 1, NULL, count(*), count(DISTINCT cliente),
+                sum(pontos), sum(greatest(pontos, 0)), sum(least(pontos, 0))
+            FROM dia JOIN transacao ON fim - dia BETWEEN 0 AND 27 GROUP BY fim
+        """)
+        .fetchall()
+    )
+    return in_order((*row, _rate(row[4], row[5])) for row in counts)
+
+
+def ciclo_de_vida(snapshot: Path) -> list[Row]:
+    """Rows of gold.ciclo_de_vida, columns as in CICLO_DE_VIDA: day by day, from each client's list of active days."""
+    days = _typed(snapshot).execute("SELECT DISTINCT cliente, dia FROM transacao").fetchall()
+    active: dict[str, list[date]] = {}
+    for client, day in sorted((c, d) for c, d in days if c is not None and d is not None):
+        active.setdefault(client, []).append(day)
+    found = []
+    for end in {day for _, day in days if day is not None}:
+        for client, all_days in active.items():
+            if seen := [day for day in all_days if day <= end]:
+                found.append((end, client, _ciclo(seen, end), (end - seen[-1]).days))
+    return in_order(found)
+
+
+def _ciclo(seen: list[date], end: date) -> str:
+    if (end - seen[0]).days <= 7:
+        return "CURIOSO"
+    since = (end - seen[-1]).days
+    if since <= 7:
+        gap = (seen[-1] - seen[-2]).days
+        return "FIEL" if gap <= 14 else "RECONQUISTADO" if gap <= 27 else "REBORN"
+    return "TURISTA" if since <= 14 else "DESENCANTADA" if since <= 28 else "ZUMBI"
+
+
+def grupos_de_valor(snapshot: Path) -> list[Row]:
+    """Rows of gold.grupos_de_valor, columns as in GRUPOS_DE_VALOR."""
+    sums = (
+        _typed(snapshot)
+        .execute("""
+            SELECT fim, cliente, count(DISTINCT dia), sum(greatest(pontos, 0))
+            FROM (SELECT DISTINCT dia AS fim FROM transacao) JOIN transacao ON fim - dia BETWEEN 0 AND 27
+            WHERE cliente IS NOT NULL GROUP BY ALL
+        """)
+        .fetchall()
+    )
+
+    def band(value: int, cuts: tuple[int, int], names: tuple[str, str, str]) -> str:
+        return names[sum(value >= cut for cut in cuts)]
+
+    return in_order(
+        (
+            *(day, client, days, points),
+            band(days, (5, 11), ("BAIXA", "MEDIA", "ALTA")),
+            band(points, (750, 1500), ("BAIXO", "MEDIO", "ALTO")),
+        )
+        for day, client, days, points in sums
+    )
 
 
 def changes(previous: Path, current: Path) -> dict[str, Changes]:
