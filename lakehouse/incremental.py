@@ -14,7 +14,6 @@ after it as they were. So every row that came or went is found, and each source 
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -24,7 +23,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.blocks import Block, Key, Source, Test
+from lakehouse.blocks import Block, Key, Source
+from lakehouse.blocks import parts as apart
+from lakehouse.boxes import Boxes, Kinds, note, spread
 from lakehouse.held import Held, Span, Spans, hold, narrowed
 from lakehouse.plan import Plan
 from lakehouse.sums import inexact_sums
@@ -33,9 +34,6 @@ THEN, NOW = "then", "now"
 _TOUCHED, _KEY, _SIGN = "_cdc_touched", "_cdc_key_", "_cdc_sign"
 _JOINS = {"inner": "JOIN", "cross": "CROSS JOIN", "left": "LEFT JOIN"}
 _JOINS |= {"semi": "LEFT SEMI JOIN", "anti": "LEFT ANTI JOIN"}
-
-Boxes = dict[str, dict[str, Span]]  # by alias and column: what is known of the rows that matter
-Kinds = Callable[[str], Mapping[str, T.DataType]]
 
 
 @dataclass(frozen=True)
@@ -143,13 +141,13 @@ class Work:
         source = block.sources[at]
         alias, kinds = source.alias.lower(), self._kinds(block)
         if source.is_kept:
-            boxes = _spread(block.sources, {alias: images.spans()}, kinds, alias)
+            boxes = spread(block.sources, {alias: images.spans()}, kinds, alias)
         else:
             # Beside a row that the images reach stand others of the source too: they share what an `=` ties to it.
             tied = {test.column[1] for test in source.tests if test.column[0] == alias and test.sign == "="}
-            boxes = _spread(block.sources[: at + 1], {alias: images.spans()}, kinds, alias)
+            boxes = spread(block.sources[: at + 1], {alias: images.spans()}, kinds, alias)
             boxes[alias] = {name: span for name, span in boxes[alias].items() if name in tied}
-            boxes = _spread(block.sources, boxes, kinds, alias)
+            boxes = spread(block.sources, boxes, kinds, alias)
         frames = {
             other.alias: self._read(other.relation, NOW if place < at else THEN, boxes.get(other.alias.lower(), {}))
             for place, other in enumerate(block.sources)
@@ -197,22 +195,22 @@ class Work:
         known: Boxes = {}
         for output, span in spans.items():
             if output in movable and output in block.plain:
-                _note(known, block, *block.plain[output], span)
-        frames = self._frames(block, world, _spread(block.sources, known, self._kinds(block)))
+                note(known, block, *block.plain[output], span)
+        frames = self._frames(block, world, spread(block.sources, known, self._kinds(block)))
         return self._sql(f"{block.select} FROM {self._from(block.sources, frames)} {block.where} {block.rest}")
 
     def _restricted(self, block: Block, world: str, keys: Held) -> DataFrame:
         """The author's rows of a block that have a touched key."""
-        parts = [self._part(block, world, keys, tail, below) for tail, below in _parts(block)]
-        return reduce(DataFrame.union, parts)
+        found = [self._part(block, world, keys, tail, below) for tail, below in apart(block)]
+        return reduce(DataFrame.union, found)
 
     def _part(self, block: Block, world: str, keys: Held, tail: str, below: tuple[int, ...]) -> DataFrame:
         """Those that the block gives with `tail` after its WHERE, where rows may be left out by the keys `below`."""
         spans, known = keys.spans(), Boxes()
         for at in below:
             if (column := block.key[at].column) and f"{_KEY}{at}" in spans:
-                _note(known, block, *column, spans[f"{_KEY}{at}"])
-        frames = self._frames(block, world, _spread(block.sources, known, self._kinds(block)))
+                note(known, block, *column, spans[f"{_KEY}{at}"])
+        frames = self._frames(block, world, spread(block.sources, known, self._kinds(block)))
         source = self._from(block.sources, frames)
         if below:
             source += self._semi_join(block, keys.rows, below)
@@ -276,77 +274,6 @@ def refuse_inexact(work: Work, model: str) -> None:
 def _rounds(function: str, kind: T.DataType) -> bool:
     is_mean = function in ("avg", "mean", "try_avg")
     return isinstance(kind, T.FloatType | T.DoubleType) or (is_mean and isinstance(kind, T.LongType))
-
-
-# --- totals -----------------------------------------------------------------------------------------------------------
-
-
-def _parts(block: Block) -> list[tuple[str, tuple[int, ...]]]:
-    """What follows a block's WHERE, and by which parts of the key rows may be left out below it.
-
-    Where the sets of totals share no column, they are taken apart: those with the column that most of them have, which
-    need the touched rows alone, and the others.
-    """
-    below = tuple(at for at, key in enumerate(block.key) if key.below)
-    counted = Counter(at for each in block.sets for at in each if _is_kept(block, block.key[at]))
-    if below or not counted:
-        return [(block.rest, below)]
-    shared = counted.most_common(1)[0][0]
-    parts = [[each for each in block.sets if (shared in each) is has] for has in (True, False)]
-    return [(_group_by(block, sets), tuple(sorted(set.intersection(*map(set, sets))))) for sets in parts if sets]
-
-
-def _is_kept(block: Block, key: Key) -> bool:
-    return key.column is not None and any(s.is_kept and s.alias.lower() == key.column[0] for s in block.sources)
-
-
-def _group_by(block: Block, sets: list[tuple[int, ...]]) -> str:
-    """The block's GROUP BY with some of its sets alone; all columns are named, so that GROUPING_ID() stays as it is."""
-    texts = [key.text for key in block.key[:-1]]
-    listed = ", ".join(f"({', '.join(texts[at] for at in each)})" for each in sets)
-    return f"GROUP BY {', '.join(texts)} GROUPING SETS ({listed}){block.rest[len(block.group) :]}"
-
-
-# --- what is known of the rows that matter ---------------------------------------------------------------------------
-
-
-def _note(boxes: Boxes, block: Block, alias: str, column: str, span: Span) -> None:
-    """Note what is known of a source's column, unless nulls may be made up for it."""
-    if any(s.is_kept and s.alias.lower() == alias for s in block.sources):
-        boxes.setdefault(alias, {})[column] = span
-
-
-def _spread(sources: tuple[Source, ...], boxes: Boxes, kinds: Kinds, reached_by: str = "") -> Boxes:
-    """What follows for the other sources, through the conditions of the joins.
-
-    Args:
-        kinds: the types of a source's columns, by its alias: where a comparison casts, nothing follows.
-        reached_by: an alias that all rows of the FROM are joined to as if by an inner join.
-    """
-    found = {alias: dict(spans) for alias, spans in boxes.items()}
-    for _ in sources:
-        for source in sources:
-            for test in source.tests:
-                known = found.get(test.other[0], {}).get(test.other[1])
-                if known and _may_follow(sources, source, test, reached_by):
-                    _follow(found, test, known, kinds)
-    return found
-
-
-def _may_follow(sources: tuple[Source, ...], source: Source, test: Test, reached_by: str) -> bool:
-    alias, own = test.column[0], source.alias.lower()
-    if alias in (reached_by, own):
-        return alias == own != reached_by
-    kept = any(s.is_kept and s.alias.lower() == alias for s in sources)
-    return kept and (source.side == "inner" or own == reached_by)
-
-
-def _follow(boxes: Boxes, test: Test, known: Span, kinds: Kinds) -> None:
-    alias, column = test.column
-    follows = known.related(test.sign, test.days)
-    if follows and kinds(alias).get(column) == follows.kind:
-        there = boxes.setdefault(alias, {})
-        there[column] = there[column].both(follows) if column in there else follows
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------

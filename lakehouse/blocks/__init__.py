@@ -10,6 +10,7 @@ The author's text is cut, never written anew: a parser that renames a function w
 from lakehouse.blocks.block import Block, Key, Source, Test, Whole
 from lakehouse.blocks.clauses import calls
 from lakehouse.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.blocks.parts import parts
 from lakehouse.blocks.read import blocks
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "grouping_expressions",
     "has_totals",
     "is_grouping_id",
+    "parts",
 ]

@@ -6,6 +6,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from lakehouse.blocks import parts
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, in_order, plan
 
@@ -215,6 +216,33 @@ def test_only_what_a_condition_says_plainly_is_taken_from_it(on: str, tests: lis
 
     found = [(".".join(x.column), x.sign, ".".join(x.other), x.days) for x in block.sources[1].tests]
     assert found[::2] == tests  # each is followed by itself, read the other way
+
+
+@pytest.mark.parametrize(
+    ("group_by", "taken"),
+    [
+        ("t.a, t.b", [("", (0, 1))]),
+        ("GROUPING SETS ((t.a, t.b), (t.a))", [("", (0,))]),
+        ("t.a, CUBE (t.b)", [("", (0,))]),
+        ("GROUPING SETS ((t.a, t.b), (t.a), ())", [("((t.a, t.b), (t.a))", (0,)), ("(())", ())]),
+        ("ROLLUP (t.a, t.b)", [("((t.a, t.b), (t.a))", (0,)), ("(())", ())]),
+        ("t.a, t.b WITH CUBE", [("((t.a, t.b), (t.a))", (0,)), ("((t.b), ())", ())]),
+        ("t.a, t.b GROUPING SETS ((t.a), (t.b))", [("((t.a))", (0,)), ("((t.b))", (1,))]),
+        ("GROUPING SETS (t.a, (t.b), ROLLUP (t.a))", [("", ())]),  # more than is taken apart
+        ("ROLLUP (upper(t.a))", [("", ())]),  # no column that could be handed down
+    ],
+)
+def test_totals_are_taken_apart_by_the_column_that_most_of_them_have(
+    group_by: str, taken: list[tuple[str, tuple[int, ...]]]
+) -> None:
+    a = "upper(t.a)" if "upper" in group_by else "t.a"
+    totals = group_by not in ("t.a, t.b",)
+    columns = f"{a} AS a, t.b AS b" if "t.b" in group_by else f"{a} AS a"
+    gid = ", GROUPING_ID() AS g" if totals else ""
+    (block,) = understand(f"SELECT {columns}{gid}, count(*) AS n {T} GROUP BY {group_by} HAVING count(*) > 1").blocks
+
+    texts = [f"GROUP BY t.a, t.b GROUPING SETS {sets} HAVING count(*) > 1" if sets else block.rest for sets, _ in taken]
+    assert parts(block) == [(text, below) for text, (_, below) in zip(texts, taken, strict=True)]
 
 
 def test_a_cte_that_nobody_reads_does_not_count() -> None:
