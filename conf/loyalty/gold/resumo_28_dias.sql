@@ -20,11 +20,18 @@ WITH linhas AS (
     LEFT JOIN silver.transacao_produto AS l ON l.id_transacao = t.id_transacao
 ),
 dias AS (
-    SELECT DISTINCT t.dt_transacao AS dt_referencia
+    SELECT DISTINCT t.dt_transacao AS dia
     FROM silver.transacoes AS t
+),
+-- Each day with those of its window: what happened on them is then found by equality, which joins fast. The range says
+-- the same again where the days are joined to, so that what is known of a window is known of the days in it.
+janelas AS (
+    SELECT d.dia AS dt_referencia, j.dia AS dia
+    FROM dias AS d
+    JOIN dias AS j ON j.dia BETWEEN date_sub(d.dia, 27) AND d.dia
 )
 SELECT
-    d.dt_referencia AS dt_referencia,
+    j.dt_referencia AS dt_referencia,
     l.id_produto AS id_produto,
     GROUPING_ID() AS grouping_id,
     CASE WHEN GROUPING(l.id_produto) = 0 THEN MAX(COALESCE(p.desc_produto, l.id_produto)) END AS produto,
@@ -47,7 +54,8 @@ SELECT
         CAST(COUNT(DISTINCT l.id_transacao) AS DECIMAL(18, 0)) / NULLIF(COUNT(DISTINCT l.id_cliente), 0)
         AS DECIMAL(18, 6)
     ) AS transacoes_por_cliente
-FROM dias AS d
-JOIN linhas AS l ON l.dt_transacao BETWEEN date_sub(d.dt_referencia, 27) AND d.dt_referencia
+FROM janelas AS j
+JOIN linhas AS l
+    ON l.dt_transacao = j.dia AND l.dt_transacao BETWEEN date_sub(j.dt_referencia, 27) AND j.dt_referencia
 LEFT JOIN silver.produtos AS p ON p.id_produto = l.id_produto
-GROUP BY GROUPING SETS ((d.dt_referencia, l.id_produto), (d.dt_referencia))
+GROUP BY GROUPING SETS ((j.dt_referencia, l.id_produto), (j.dt_referencia))
