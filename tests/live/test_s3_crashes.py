@@ -131,6 +131,7 @@ def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
             return inner(spark, lake, entry)
 
     monkeypatch.setattr(ledger, "append", append)
+    assert shop("extract").code == 0
     lost = shop("ingest")
     assert lost.code == 6
     assert "change set 2 of items was published by run theirs" in lost.outcome("ingest", "items")["note"]
@@ -163,6 +164,7 @@ def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
         inner(spark, lake, recorded, ours, before)
 
     monkeypatch.setattr(ledger, "_refuse_second", written_over)
+    assert shop("extract").code == 0
     lost = shop("ingest")
     assert lost.code == 6
     assert "published by another run while this one was at it" in lost.document["outcomes"][0]["note"]
