@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
+from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, SOUGHT
 
 VERDICT = "_cdc_verdict"
 INSERT, UPDATE, DELETE, SAME = "I", "U", "D", "="
@@ -243,8 +243,9 @@ def _union(parts: list[DataFrame]) -> DataFrame:
 def quarantined(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame:
     """The rows that go to quarantine: `row` as received (JSON), `column`, `value`, `reason` and `rule`.
 
-    The good rows of a protected key go with the bad one, or with those they contradict.
+    The good rows of a protected key go with the bad one, or with those they contradict. SOUGHT, if there, goes along.
     """
+    sought = [c for c in rows.columns if c == SOUGHT]
     protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys, F.lit(True).alias("_cdc_protected"))
     first = F.get(PROBLEMS, F.lit(0))
     bad = rows.where(F.size(PROBLEMS) > 0).select(
@@ -253,6 +254,7 @@ def quarantined(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame
         first["value"].alias("value"),
         F.array_join(F.transform(PROBLEMS, _sentence), "; ").alias("reason"),
         F.when(F.col(KEY) == "null", "null_key").otherwise("malformed").alias("rule"),
+        *sought,
     )
     good = rows.where(F.size(PROBLEMS) == 0).join(protected, on=list(table.keys), how="left_semi")
     doubled = good.select(
@@ -261,6 +263,7 @@ def quarantined(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame
         F.to_json(F.struct(*table.keys)).alias("value"),
         F.lit("another row of the snapshot has the same key").alias("reason"),
         F.lit("duplicate_key").alias("rule"),
+        *sought,
     )
     return bad.unionByName(doubled)
 

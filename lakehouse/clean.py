@@ -12,7 +12,7 @@ from typing import Any
 
 import lakehouse
 from lakehouse import store
-from lakehouse.config import Pipeline
+from lakehouse.config import Pipeline, fingerprint_config
 from lakehouse.errors import InfrastructureError
 from lakehouse.extract import must_be_read, source_signature
 from lakehouse.lake import LAYERS, Lake, newest_version, write_json
@@ -57,9 +57,11 @@ def unmark(lake: Lake) -> None:
 
 def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     """All that a run depends on, from file names and metadata: cheap, and without Spark."""
+    # A dump hides keys: what tells that one was changed is in the fingerprints.
+    configuration = [pipeline.model_dump_json(), *(fingerprint_config(t, "") for t in pipeline.tables.values())]
     return {
         "source": None if must_be_read(pipeline) else source_signature(pipeline),
-        "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], pipeline.model_dump_json()),
+        "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], *configuration),
         "code": _digest(_code()),
         "versions": _versions(lake),
     }

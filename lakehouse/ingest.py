@@ -31,6 +31,7 @@ from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.lines import Lines, Unknown
 from lakehouse.session import SPARK_ERRORS
+from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
 
 
@@ -187,7 +188,8 @@ def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | N
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
     bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
     state = bronze.current(work.spark, work.lake, work.name, work.table)
-    known = Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
+    # Hashes of whole lines, and keys as they were received: not for a table with personal columns.
+    known = None if work.table.pii else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
     with compared(work, landed, state, not_yet_delivered(work), known) as found:
         entry = judged(base, found, guard)
         if entry.status == "held":
@@ -195,7 +197,8 @@ def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | N
         sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
         path = _write(work, found, sequence)
         entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
-        known.remember(found.landed, entry, found.verdicts, found.unknown)
+        if known:
+            known.remember(found.landed, entry, found.verdicts, found.unknown)
         return entry
 
 
@@ -252,11 +255,14 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     """Declared columns that no snapshot has had yet, added to the schema since: a backlog without them is no fault.
 
     A change set is written without the columns that its snapshot lacked, so the last one tells.
+
+    Raises:
+        ConfigError: `pii` asks for something else than that one holds.
     """
     last = work.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    delivered = raw.delivered(work.spark, work.lake, last)
+    delivered = raw.delivered(work.spark, work.lake, work.table, last)
     return frozenset(name for name in snapshot.schema(work.table).names if name not in delivered)
 
 
@@ -326,7 +332,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
     quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
-    delivered = change_set(work, found, sequence).drop(*found.read.lacking)
+    delivered = privacy.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
     delivered.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
     return path
 

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -113,6 +114,11 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
         where=lake.ledger,
         next_step=f"nothing of this run's counts for {recorded.table}; run again when the other has ended",
     )
+
+
+def strike(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
+    """Take out all that was decided about these tables: they begin anew. Their streams find that out and do, too."""
+    DeltaTable.forPath(spark, lake.ledger).delete(F.col("table").isin(tables))
 
 
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:

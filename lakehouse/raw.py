@@ -11,20 +11,26 @@ from pyspark.sql import types as T
 from lakehouse import windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
-from lakehouse.errors import DataRefused, InfrastructureError
+from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
 from lakehouse.session import SPARK_ERRORS
-from lakehouse.snapshot import schema
+from lakehouse.snapshot import privacy, schema
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.fields import literal
 
 _UNFIT = "_cdc_unfit"
 
 
-def delivered(spark: SparkSession, lake: Lake, entry: Entry) -> list[str]:
-    """The columns that a change set has: those that its snapshot's files had."""
-    return _published(spark, lake, entry).columns
+def delivered(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> list[str]:
+    """The columns that a change set has: those that its snapshot's files had.
+
+    Raises:
+        ConfigError: `pii` asks for something else than it holds.
+    """
+    published = _published(spark, lake, entry).schema
+    _refuse_other_pii(table, lake, entry, published)
+    return published.names
 
 
 def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
@@ -62,15 +68,30 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
     return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS)
 
 
+def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.StructType) -> None:
+    """Plain values and hashes, or hashes by two keys, cannot be told apart later; and what was written plain stays so
+    until it is written anew."""
+    if others := privacy.other_labels(published, table):
+        raise ConfigError(
+            f"pii of {entry.table} changed: {'; '.join(others)}",
+            expected=f"what change set {entry.sequence} was written with",
+            where=lake.at(entry.path or ""),
+            next_step=f"to take all that landed again: lakehouse ingest PIPELINE {entry.table} --full-refresh",
+        )
+
+
 def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> None:
     """See that what bronze has to hold fits the declared types, where change sets were written with others.
 
     Raises:
         DataRefused: values that are not of the type; to cast them would make them null in silence.
+        ConfigError: `pii` asks for something else than they hold.
     """
     kinds = {f.name: f.dataType for f in schema(table)}
     entries = [e for e in accepted if e.path]
     published = [_published(spark, lake, e).schema for e in entries]
+    for entry, there in zip(entries, published, strict=True):
+        _refuse_other_pii(table, lake, entry, there)
     if all(f.dataType == kinds[f.name] for there in published for f in there if f.name in kinds):
         return
     changes = _typed(spark, lake, table, entries)

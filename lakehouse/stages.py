@@ -119,6 +119,7 @@ class Run:
     log: logs.Log = field(default_factory=logs.logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
     held: lock.Held | None = None
+    wanted: tuple[str, ...] = ()  # the stages that the command asks for
 
     @cached_property
     def lake(self) -> Lake:
@@ -261,6 +262,7 @@ def perform(run: Run, stages: Iterable[str]) -> Report:
         LakeBusy: another run holds it.
     """
     report, wanted = Report(run.pipeline.name, run.id), tuple(stages)
+    run.wanted = wanted
     doing = " ".join(wanted) if wanted != STAGES else "run"
     with _attended(run, report, doing) as record, holding(run, doing):
         whole = wanted == STAGES and not run.names and not run.full_refresh
@@ -400,12 +402,14 @@ def _extract(run: Run) -> list[Outcome]:
 
 
 def _ingest(run: Run) -> list[Outcome]:
-    from lakehouse import ledger
+    from lakehouse import anew, ledger
     from lakehouse.ingest import ingest
     from lakehouse.session import isolated
 
     spark = run.spark
     ledger.create(spark, run.lake)
+    if run.full_refresh and run.wanted == ("ingest",):
+        anew.begin(spark, run.lake, run.tables())
     histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:

@@ -9,12 +9,14 @@ with file, line and key. ``python -m lakehouse.config`` prints the JSON Schema t
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
+from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag, ValidationError
 
 from lakehouse.config import checks, yaml_source
 from lakehouse.config.ddl import Column, parse_columns
@@ -28,6 +30,7 @@ from lakehouse.config.fields import (
     MayBeEmpty,
     Name,
     Option,
+    PiiKey,
     Scd,
     Share,
     Text,
@@ -38,6 +41,8 @@ from lakehouse.config.strict_model import VALUE, Discrepancy, StrictModel, did_y
 from lakehouse.errors import ConfigError
 
 _FILE_NAMES = ("pipeline.yml", "pipeline.yaml", "pipeline.json")
+PII_KEY = "LAKEHOUSE_PII_KEY"
+"""The variable that gives `pii_key` where the file does not."""
 
 
 class Guard(StrictModel):
@@ -89,6 +94,27 @@ class Table(StrictModel):
         None, min_length=1, description="scd 2: changes of these columns alone open no new version."
     )
     feed: Feed | None = Field(None, description="The files hold events of a change feed, not snapshots.")
+    pii: dict[Text, Literal["hmac", "mask", "drop"]] = Field(
+        {}, description="Columns that say who somebody is, and what of them gets past landing."
+    )
+
+    _pii_key: SecretStr | None = PrivateAttr(default=None)
+
+    @property
+    def pii_key(self) -> bytes:
+        """The key of `pii: hmac`; `validate` has seen that it is there where a column needs it."""
+        if self._pii_key is None:
+            raise ConfigError("pii: hmac without a key", expected=f"{PII_KEY} in the environment or .env")
+        return self._pii_key.get_secret_value().encode()
+
+    @property
+    def pii_labels(self) -> dict[str, str]:
+        """What has been done to each of the `pii` columns that stay, as a change set records it."""
+        return {name: f"hmac {self._key_id()}" if how == "hmac" else how for name, how in self.pii.items()}
+
+    def _key_id(self) -> str:
+        """Tells two keys apart, and tells nothing of either."""
+        return hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -220,6 +246,9 @@ class Pipeline(StrictModel):
     )
     schedule: Schedule = Field(default_factory=Schedule, description="When `run --schedule` runs.")
     source: Source = Field(description="Where the snapshots come from.")
+    pii_key: PiiKey | None = Field(
+        None, repr=False, description=f"Key of `pii: hmac`, best as ${{VARIABLE}}; {PII_KEY} unless given."
+    )
     tables: dict[Name, Table] = Field(min_length=1, description="The source's tables, by name.")
     silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
     gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
@@ -232,6 +261,8 @@ class Pipeline(StrictModel):
     def model_post_init(self, context: Any) -> None:
         if context:
             self._path = context["path"]
+        for table in self.tables.values():
+            table._pii_key = self.pii_key
 
     @property
     def path(self) -> Path:
@@ -277,7 +308,9 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
         ConfigError: with everything that is wrong, one line each.
     """
     file = _find(Path(path))
-    source = yaml_source.read(file, yaml_source.environment(env))
+    variables = yaml_source.environment(env)
+    source = yaml_source.read(file, variables)
+    source.give("pii_key", PII_KEY, variables)
     faults: list[Any] = []
     try:
         pipeline = Pipeline.model_validate(source.data, context={"path": file, "folder": file.parent})
@@ -323,6 +356,8 @@ def fingerprint_config(table: Table, timezone: str) -> str:
         "malformed": table.malformed,
         "timezone": timezone,
     }
+    if table.pii:
+        bearing["pii"] = table.pii_labels
     return json.dumps(bearing, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

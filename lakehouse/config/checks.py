@@ -23,6 +23,8 @@ _JDBC_OPTIONS = ("numPartitions", "fetchsize", "queryTimeout")
 _TABLE_NAME = r"[^.*?/\\\[\]\s]+(\.[^.*?/\\\[\]\s]+)?"
 # What Delta refuses in a column's name, and the dot, by which SQL reaches into a struct.
 _NOT_IN_NAMES = frozenset(" ,;{}()\n\t=.`")
+# Types whose values are not written in one way by every Java, or are more than one value.
+_NO_ONE_TEXT = ("FLOAT", "DOUBLE", "BINARY", "ARRAY", "STRUCT")
 
 
 def sql_file(folder: Path, layer: str, model: str) -> Path:
@@ -44,6 +46,7 @@ def of_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     if columns:
         yield from _of_names(named, columns)
     yield from _repeated_or_contradicting(named)
+    yield from _of_pii(_mapping(data.get("pii")), named, columns)
     if data.get("duplicates") == "latest" and data.get("updated_at") is None:
         yield Discrepancy(("duplicates",), VALUE, "which needs updated_at, the column that says what is latest")
     if data.get("history_for") is not None and data.get("history_except") is not None:
@@ -78,6 +81,11 @@ def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discre
             if folder and not sql_file(folder, layer, name).is_file():
                 message = f"its SQL is not there: {sql_file(folder, layer, name)}"
                 yield Discrepancy((layer, name), STRUCTURE, message)
+    if data.get("pii_key") is None:
+        for name, table in _mapping(data.get("tables")).items():
+            if "hmac" in _mapping(_mapping(table).get("pii")).values():
+                fix = "set LAKEHOUSE_PII_KEY in the environment or .env, to what `openssl rand -hex 32` prints"
+                yield Discrepancy(("tables", name, "pii"), STRUCTURE, f"hmac needs a key, and there is none; {fix}")
     published = _mapping(_mapping(_mapping(data.get("publish")).get("postgres")).get("tables"))
     known = [f"gold.{name}" for name in _mapping(data.get("gold"))]
     for name in published:
@@ -160,6 +168,25 @@ def _repeated_or_contradicting(named: list[tuple[Loc, str]]) -> Iterator[Discrep
         if loc[0] == "ignore" and name in keys:
             yield Discrepancy(loc, VALUE, "which is a key: a row with another key is another row")
         seen.add((loc[:-1], name))
+
+
+def _of_pii(pii: Mapping[str, Any], named: list[tuple[Loc, str]], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+    types = {column.name: column.canonical_type for column in columns}
+    for name, how in pii.items():
+        places = {loc[0] for loc, other in named if other == name}
+        message = ""
+        if columns and name not in types:
+            message = f"no column of schema{did_you_mean(name, types)}"
+        elif "keys" in places and how != "hmac":
+            message = "a key, by which rows are told apart; that takes hmac"
+        elif "updated_at" in places:
+            message = "updated_at decides by its order, of which nothing would be left"
+        elif places and how == "drop":
+            message = f"dropped here, and named in {' and '.join(sorted(map(str, places)))}"
+        elif how == "hmac" and types.get(name, "").startswith(_NO_ONE_TEXT):
+            message = f"{types[name]} has no one text to be hashed; declare it as STRING or DECIMAL, or mask or drop it"
+        if message:
+            yield Discrepancy(("pii", name), STRUCTURE, message)
 
 
 def _twins(names: Iterable[str]) -> Iterator[tuple[str, str]]:

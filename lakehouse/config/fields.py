@@ -8,7 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from lakehouse.config.strict_model import STRUCTURE, did_you_mean, refused
 
@@ -16,6 +16,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = "^[1-9][0-9]{0,5}[smhd]$"
 _NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 _KAGGLE_NAME = r"^[^/\s]+/[^/\s]+$"
+SHORTEST_KEY = 32
 
 
 def _name(value: str) -> str:
@@ -74,6 +75,13 @@ def _jdbc_url(value: str) -> str:
     return value
 
 
+def _long_enough(value: SecretStr) -> SecretStr:
+    # A key that can be guessed gives every value away: whoever has the hashes tries keys until names come out.
+    if len(value.get_secret_value()) < SHORTEST_KEY:
+        raise refused(f"expected at least {SHORTEST_KEY} characters, such as `openssl rand -hex 32` prints", STRUCTURE)
+    return value
+
+
 def _no_truth_value(value: Any) -> Any:
     # To pydantic, yes is 1: `max_deleted: yes` would switch the guard off.
     if isinstance(value, bool):
@@ -105,6 +113,9 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
 
 WeekOrMore = Annotated[Duration, AfterValidator(_week_or_more)]
+PiiKey = Annotated[
+    SecretStr, AfterValidator(_long_enough), WithJsonSchema({"type": "string", "minLength": SHORTEST_KEY})
+]
 
 Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]

@@ -60,6 +60,11 @@ class YamlSource:
     written: dict[Loc, str] = field(default_factory=dict, repr=False)
     filled_in: dict[str, str] = field(default_factory=dict, repr=False)
 
+    def give(self, key: str, variable: str, env: Mapping[str, str]) -> None:
+        """Put a variable's value under a top-level key that the file leaves out, if the variable is set."""
+        if isinstance(self.data, dict) and key not in self.data and env.get(variable):
+            self.data[key] = self.filled_in[variable] = env[variable]
+
     def problem(self, loc: Loc, message: str) -> Problem:
         """A discrepancy at `loc`, on its line or on that of the nearest key above it."""
         nearest = (loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in self.lines)

@@ -5,6 +5,7 @@
                                   a file as fields: each declared column as text, or as the file types it
     convert.py, numbers.py, dates.py
                                   text to a declared type, exactly or not at all
+    privacy.py                    what of personal columns (`pii`) is kept
     here                          fields to rows, with what is wrong with each and whether its key can be trusted
 
 A reader that converts by itself drops, shifts, rounds or nulls in silence; none is let to.
@@ -23,12 +24,13 @@ from lakehouse.errors import DataRefused
 from lakehouse.failures import is_passing, said
 from lakehouse.landing import Landed
 from lakehouse.session import SPARK_ERRORS, local
-from lakehouse.snapshot import csv_files, json_files, parquet_files
+from lakehouse.snapshot import csv_files, json_files, parquet_files, privacy
 from lakehouse.snapshot.fields import Field, Fields, Read
 
 # What a row carries beside the declared columns.
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
 RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names
+SOUGHT = "_cdc_sought"  # the same, by which its line is found: there only where `pii` keeps it out of RECEIVED
 KEY = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
 _PROBLEM = "struct<column: string, value: string, reason: string>"
@@ -39,10 +41,15 @@ _FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parqu
 
 
 def schema(table: Table) -> T.StructType:
+    """The table's schema as the lake holds it: as declared, but for what `pii` makes of a column."""
+    return privacy.stored(declared(table), table)
+
+
+def declared(table: Table) -> T.StructType:
     """The table's declared schema, every column nullable: what a source hands out can lack anything."""
-    declared = T.DataType.fromDDL(table.schema_ddl)
-    assert isinstance(declared, T.StructType)
-    return T.StructType([T.StructField(f.name, f.dataType) for f in declared.fields])
+    written = T.DataType.fromDDL(table.schema_ddl)
+    assert isinstance(written, T.StructType)
+    return T.StructType([T.StructField(f.name, f.dataType) for f in written.fields])
 
 
 def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack: frozenset[str]) -> Read:
@@ -70,25 +77,31 @@ def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack:
             where=str(landed.folder),
             next_step="rename them at the source, or have `file` match others only",
         )
-    declared = schema(table)
-    parts = []
+    fields, parts = declared(table), []
     for file, path in zip(landed.files, landed.paths, strict=True):
         try:
-            parts.append(_FORMATS[table.format](spark, table, declared, file, path, zone, may_lack))
+            parts.append(_FORMATS[table.format](spark, table, fields, file, path, zone, may_lack))
         except SPARK_ERRORS as error:
             raise refused(error, str(path)) from error
     counts = [part.records for part in parts if part.records is not None]
     return Read(
         rows=reduce(DataFrame.unionByName, (_judged(part, table) for part in parts)),
         records=sum(counts) if len(counts) == len(parts) else None,
-        unnamed=tuple(sorted({name for part in parts for name in part.unnamed})),
+        unnamed=_unnamed(table, {name for part in parts for name in part.unnamed}),
         lacking=frozenset.intersection(*(part.lacking for part in parts)),
     )
 
 
+def _unnamed(table: Table, names: set[str]) -> tuple[str, ...]:
+    """Names of columns that the schema does not name. Members of JSON can be data: {"ana@example.org": 1}."""
+    if names and table.pii and table.format == "json":
+        return (f"{len(names)} members, not shown",)
+    return tuple(sorted(names))
+
+
 def read_lines(spark: SparkSession, table: Table, landed: Landed, zone: str, lines: DataFrame) -> Read:
     """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
-    part = csv_files.fields(spark, table, schema(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
+    part = csv_files.fields(spark, table, declared(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
     return Read(_judged(part, table), None, part.unnamed, part.lacking)
 
 
@@ -106,21 +119,25 @@ def _judged(part: Fields, table: Table) -> DataFrame:
     """The declared columns, with problems, the row as received and the state of its key."""
     reasons = {name: _reason(field, name in table.keys) for name, field in part.columns.items()}
     problems = {
-        name: F.when(reasons[name].isNotNull(), _problem(name, field.text, reasons[name]))
+        name: F.when(reasons[name].isNotNull(), _problem(name, privacy.told(name, field.text, table), reasons[name]))
         for name, field in part.columns.items()
     }
     broken = part.broken if part.broken is not None else F.lit(None).cast("string")
-    whole = F.when(broken.isNotNull(), F.array(_problem(None, part.whole, broken)))
+    as_it_stands = F.lit(privacy.HIDDEN) if table.pii else part.whole
+    whole = F.when(broken.isNotNull(), F.array(_problem(None, as_it_stands, broken)))
     listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
     key = [part.columns[k] for k in table.keys]
     key_blank = reduce(Column.__or__, [field.text.isNull() for field in key])
     key_wrong = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
     state = F.when(broken.isNotNull(), "unreadable").when(key_blank, "null").when(key_wrong, "unreadable")
+    kept = {name: privacy.kept(name, field.value, table) for name, field in part.columns.items()}
+    told = privacy.received(part.columns, broken, table) if table.pii else part.received
     return part.rows.select(
-        *[field.value.alias(name) for name, field in part.columns.items()],
+        *[value.alias(name) for name, value in kept.items() if value is not None],
         listed.alias(PROBLEMS),
-        part.received.alias(RECEIVED),
+        told.alias(RECEIVED),
         F.coalesce(state, F.lit("read")).alias(KEY),
+        *([part.received.alias(SOUGHT)] if table.pii else []),
     )
 
 
@@ -134,18 +151,31 @@ def _problem(column: str | None, text: Column, reason: Column) -> Column:
 
 
 def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: Landed) -> DataFrame:
-    """Add `line` to refused rows (a column `row`: the JSON of the received fields): where each first stands.
+    """Add `line` to refused rows: where each first stands, found by SOUGHT or else `row`, the JSON of its fields.
 
     Spark's parsers do not tell lines, so the files are read once more, for the first 10,000 rows; other formats than
     text have no lines.
     """
+    by = SOUGHT if SOUGHT in refused.columns else "row"
     if table.format == "parquet":
-        return refused.withColumn("line", F.lit(None).cast("bigint"))
-    rows = {row["row"] for row in refused.select("row").distinct().limit(_MOST_LINES).collect()}
+        return refused.withColumn("line", F.lit(None).cast("bigint")).drop(SOUGHT)
+    rows = {row[0] for row in refused.select(by).distinct().limit(_MOST_LINES).collect()}
     find = csv_files.lines if table.format == "csv" else json_files.lines
     found = find(table, landed.paths, rows)
-    lines = local(spark, "row STRING, line BIGINT", [(text, found.get(text)) for text in rows])
-    return refused.join(lines, on="row", how="left")
+    lines = local(spark, f"{by} STRING, line BIGINT", [(text, found.get(text)) for text in rows])
+    return refused.join(lines, on=by, how="left").drop(SOUGHT)
 
 
-__all__ = ["KEY", "PROBLEMS", "RECEIVED", "Read", "read", "read_lines", "refused", "schema", "with_lines"]
+__all__ = [
+    "KEY",
+    "PROBLEMS",
+    "RECEIVED",
+    "SOUGHT",
+    "Read",
+    "declared",
+    "read",
+    "read_lines",
+    "refused",
+    "schema",
+    "with_lines",
+]

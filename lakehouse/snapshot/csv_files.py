@@ -41,7 +41,7 @@ def fields(
         DataRefused: no header, a column missing or doubled, a quote that is not closed.
     """
     dialect = Dialect.of(table.options)
-    header, positions = found(dialect, path, declared.names, may_lack)
+    header, positions = found(dialect, path, declared.names, may_lack, hide=bool(table.pii))
     columns = {}
     for field in declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
@@ -78,15 +78,18 @@ def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
 
 
 def found(
-    dialect: Dialect, path: Place, declared: list[str], may_lack: frozenset[str] = frozenset()
+    dialect: Dialect, path: Place, declared: list[str], may_lack: frozenset[str] = frozenset(), hide: bool = False
 ) -> tuple[list[str], dict[str, int]]:
     """The columns of a file, and where among them each declared one stands.
+
+    Args:
+        hide: tell no name that is not declared: what stands in a header's place may be somebody's row.
 
     Raises:
         DataRefused: no header, a column missing or doubled.
     """
     header = _header(dialect, path, declared)
-    return header, _positions(header, declared, path, may_lack)
+    return header, _positions(header, declared, path, may_lack, hide)
 
 
 def _header(dialect: Dialect, path: Place, declared: list[str]) -> list[str]:
@@ -100,17 +103,22 @@ def _header(dialect: Dialect, path: Place, declared: list[str]) -> list[str]:
     return [name.strip() or f"(column {i})" for i, name in enumerate(header, start=1)]
 
 
-def _positions(header: list[str], declared: list[str], path: Place, may_lack: frozenset[str]) -> dict[str, int]:
+def _positions(
+    header: list[str], declared: list[str], path: Place, may_lack: frozenset[str], hide: bool
+) -> dict[str, int]:
     """Where each declared column stands in the file: found by its name, whatever the case and the order."""
     folded = [name.lower() for name in header]
     doubled = sorted({name for name, low in zip(header, folded, strict=True) if folded.count(low) > 1})
     missing = [name for name in declared if name.lower() not in folded and name not in may_lack]
     if doubled or missing:
+        known = {name.lower() for name in declared}
+        doubled = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
+        there = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
         found = [f"more than one column named {', '.join(doubled)}"] if doubled else []
         found += [f"no column {', '.join(missing)}"] if missing else []
         raise DataRefused(
             f"{path.name} has {' and '.join(found)}",
-            expected=f"the columns {', '.join(declared)}; its header has {', '.join(header)}",
+            expected=f"the columns {', '.join(declared)}; its header has {there}",
             where=f"{path}, line 1",
             next_step="mend the source, or the table's schema if the source's columns were renamed",
         )

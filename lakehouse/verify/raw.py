@@ -20,6 +20,7 @@ from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
 from lakehouse.session import local
+from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
@@ -71,8 +72,13 @@ def _like_the_snapshot(claim: Claim, subject: Subject, landed: Landed, bronze: D
     try:
         untaken = F.col(UNTAKEN).isNotNull()
         strange = rows.where(untaken).join(refused, on=table.keys, how="left_anti")
-        single = _one_a_key(table, rows.where(~untaken).unionByName(strange))
+        good = rows.where(~untaken)
+        if hidden := _hidden(subject):
+            strange = strange.join(bronze, on=table.keys, how="left_semi").join(good, on=table.keys, how="left_anti")
+        single = _one_a_key(table, good.unionByName(strange))
         about = f"{stamp}; {_protected(refused).count():,} keys in quarantine"
+        if hidden:
+            about += f"; {hidden:,} records of which quarantine shows nothing, not looked for"
         if strangers := single.where(untaken).count():
             single = _completed(single, bronze, subject)
             about += f"; {strangers:,} rows not compared in all columns, since this reader cannot take them"
@@ -111,15 +117,28 @@ def _refused_keys(subject: Subject) -> DataFrame:
     if not delta.exists(spark, path):
         nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_cdc_read", T.BooleanType())
         return local(spark, nothing)
-    last = F.lit(subject.last.sequence)
-    rows = delta.read(spark, path).where(F.col("stage") == "ingest")
-    rows = rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
+    rows = _last_refused(subject)
     received = F.from_json("row", F.lit("map<string, string>"))
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
     values = [from_text(subject, subject.fields[k], F.try_element_at(texts, F.lit(k.lower()))) for k in keys]
     # A record of the wrong length names no column: what seems to be its key may be anything.
     read = rows.select(*values, F.col("column").isNotNull().alias("_cdc_read"))
     return read.where(_all_there(keys)).groupBy(*map(quoted, keys)).agg(F.bool_or("_cdc_read").alias("_cdc_read"))
+
+
+def _hidden(subject: Subject) -> int:
+    """Records that the last accepted snapshot left in quarantine and that nothing is shown of: personal columns."""
+    path = subject.lake.quarantine(subject.name)
+    if not subject.table.pii or not delta.exists(subject.spark, path):
+        return 0
+    rows = _last_refused(subject).where(F.col("row") == privacy.HIDDEN)
+    return int(rows.agg(F.coalesce(F.sum("occurrences"), F.lit(0))).collect()[0][0])
+
+
+def _last_refused(subject: Subject) -> DataFrame:
+    last = F.lit(subject.last.sequence)
+    rows = delta.read(subject.spark, subject.lake.quarantine(subject.name)).where(F.col("stage") == "ingest")
+    return rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
 
 
 def _protected(refused: DataFrame) -> DataFrame:

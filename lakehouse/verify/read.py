@@ -15,6 +15,7 @@ from lakehouse import delta
 from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
+from lakehouse.snapshot import privacy
 from lakehouse.snapshot.fields import literal
 from lakehouse.store import Place
 from lakehouse.verify.check import quoted
@@ -41,8 +42,14 @@ class Subject:
         return self.pipeline.tables[self.name]
 
     @property
-    def fields(self) -> T.StructType:
+    def declared(self) -> T.StructType:
+        """What the files hold."""
         return struct(self.table.schema_ddl)
+
+    @property
+    def fields(self) -> T.StructType:
+        """What the lake holds."""
+        return privacy.stored(self.declared, self.table)
 
     @property
     def last(self) -> Entry:
@@ -56,8 +63,11 @@ def live(subject: Subject) -> DataFrame:
 
 
 def typed(subject: Subject, path: Place) -> DataFrame:
-    """A landed file by the declared schema, read by Spark's own typed reader; `UNTAKEN` where it cannot."""
-    fields = {f.name.lower(): f for f in subject.fields}
+    """A landed file by the declared schema, read by Spark's own typed reader; `UNTAKEN` where it cannot.
+
+    Of personal columns it holds what the lake may.
+    """
+    fields = {f.name.lower(): f for f in subject.declared}
     given = _options(subject.table)
     names = _header(path, given) if given["header"].lower() == "true" else list(fields)
     there = [name.strip().lower() for name in names]
@@ -68,9 +78,11 @@ def typed(subject: Subject, path: Place) -> DataFrame:
     reading |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": UNTAKEN, "enforceschema": "true"}
     schema = T.StructType([*columns, T.StructField(UNTAKEN, T.StringType())])
     rows = subject.spark.read.options(**reading).schema(schema).csv(literal(path))
-    texts = [_not_taken(subject, f) for f in subject.fields if f.name.lower() in there and _is_text(subject, f)]
+    texts = [_not_taken(subject, f) for f in subject.declared if f.name.lower() in there and _is_text(subject, f)]
     untaken = F.coalesce(UNTAKEN, *texts).alias(UNTAKEN)
-    return rows.select(*[_value(subject, f, f.name.lower() in there) for f in subject.fields], untaken)
+    values = {f.name: _value(subject, f, f.name.lower() in there) for f in subject.declared}
+    kept = {name: privacy.kept(name, value, subject.table) for name, value in values.items()}
+    return rows.select(*[value.alias(name) for name, value in kept.items() if value is not None], untaken)
 
 
 def _options(table: Table) -> dict[str, str]:

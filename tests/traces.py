@@ -1,0 +1,59 @@
+"""Where words stand in a folder, in whatever form: every file's bytes, unpacked where packed, decoded where Parquet."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pyarrow.parquet as pq
+
+
+def found(folder: Path, words: Iterable[str], passed_over: Iterable[str] = ()) -> list[str]:
+    """`file: word` for each word that a file below `folder` holds.
+
+    Args:
+        passed_over: folders below it, by their paths, that are not looked into.
+    """
+    skipped = [folder / name for name in passed_over]
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not any(p.is_relative_to(s) for s in skipped)]
+    wanted = list(words)
+    return [f"{p.relative_to(folder)}: {word}" for p in files for word in wanted if _holds(p, word)]
+
+
+def forms(secret: str) -> list[str]:
+    """A secret plain, as a URL has it, in base64 (whichever byte it begins at in a longer text) and in hex."""
+    raw = secret.encode()
+    shifted = [base64.b64encode(b"\0" * n + raw).decode()[n + bool(n) : -4] for n in range(3)]
+    return list(dict.fromkeys([secret, quote(secret, safe=""), quote_plus(secret), raw.hex(), *shifted]))
+
+
+def _holds(path: Path, word: str) -> bool:
+    return any(word.encode() in text for text in texts(path))
+
+
+def texts(path: Path) -> Iterator[bytes]:
+    """A file's content: its bytes, and what they stand for."""
+    raw = path.read_bytes()
+    yield raw
+    if raw[:4] == b"PAR1":
+        table = pq.ParquetFile(io.BytesIO(raw))
+        yield json.dumps(table.read().to_pylist(), ensure_ascii=False, default=_text).encode()
+        yield repr(table.metadata.to_dict()).encode()
+    if raw[:2] == b"\x1f\x8b":
+        yield gzip.decompress(raw)
+    if raw[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            yield from (archive.read(name) for name in archive.namelist())
+    if not raw.isascii():
+        yield raw.decode("utf-16", errors="ignore").encode()
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
