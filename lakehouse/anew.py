@@ -22,8 +22,9 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     the same command ends it.
 
     Raises:
-        ConfigError: nothing of a table has landed, so that nothing would come back.
+        ConfigError: nothing of a table has landed, so that nothing would come back; or the lake is not on a disk.
     """
+    require_disk(lake, "ingest --full-refresh")
     if bare := [name for name in names if not landing.landed(lake, name)]:
         raise ConfigError(
             f"nothing of {', '.join(bare)} has landed",
@@ -37,8 +38,15 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     ledger.strike(spark, lake, names)
 
 
+def require_disk(lake: Lake, what: str) -> None:
+    """Raises: ConfigError, for a lake whose files cannot be replaced by a rename."""
+    if lake.is_shared:
+        raise ConfigError(f"{what} on {lake.root} is not available yet", expected="a lake on a local disk")
+
+
 def change_sets(lake: Lake, name: str) -> list[Place]:
     """The folders of a table's change sets, those among them that were never published."""
-    of_table = re.compile(rf"{re.escape(name)}(_\d{{8}}_\d{{6}}(_\d+)?)?\.parquet")
-    folders = (lake.place("raw", kind) for kind in ("full-load", "cdc"))
-    return [folder / there for folder in folders for there in store.names(folder) if of_table.fullmatch(there)]
+    of_table = re.compile(rf"{re.escape(name)}_\d{{8}}_\d{{6}}(_\d+)?\.parquet")
+    cdc = lake.place("raw", "cdc")
+    others = [cdc / there for there in store.names(cdc) if of_table.fullmatch(there)]
+    return [lake.place("raw", "full-load", f"{name}.parquet"), *others]

@@ -25,6 +25,7 @@ from lakehouse.ledger import Entry, History
 from lakehouse.merge import Written, add_columns, make_equal
 from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
+from lakehouse.snapshot.erase import Person
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
@@ -141,6 +142,21 @@ def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> N
     path = lake.bronze(name)
     if delta.exists(spark, path):
         add_columns(spark, path, schema(table))
+
+
+def erase(spark: SparkSession, lake: Lake, name: str, person: Person, table: Table) -> int:
+    """Take a person's rows, or windows, out of a bronze that is where the ledger is; returns how many there were.
+
+    The commit names the sequence that bronze was at, and that it is none which applies a change set.
+    """
+    head = delta.head(spark, lake.bronze(name))
+    progress = head.progress() if head else None
+    if progress is None:
+        return 0
+    rows, keys = delta.read(spark, lake.bronze(name)), windows.keys(table)
+    own = person.rows_of(rows).select(*keys)
+    noted = progress | {"forgot": True}
+    return make_equal(spark, lake.bronze(name), rows.limit(0), keys, noted, own, few=True).deleted
 
 
 def is_current(head: Head | None, table: Table, history: History) -> bool:

@@ -242,6 +242,26 @@ def quarantine(pipeline: Pipeline, table: Table, as_json: Json = False, verbose:
 
 
 @app.command()
+def forget(
+    pipeline: Pipeline,
+    table: Table,
+    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The key, or a=1 b=2 for one of several columns.")],
+    vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove at once what retention no longer keeps.")] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Let a forgotten key come again; nothing is erased.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Erase all rows of a key from every layer, landing included, and pass over what the source still hands out."""
+    from lakehouse import forget as forgetting
+
+    stages.open_run(pipeline, [table])  # says so, if there is no such table
+    opened = stages.open_run(pipeline, verbose=verbose, told=show.progress)
+    found = forgetting.lift(opened, table, key) if lift else forgetting.forget(opened, table, key, vacuum)
+    show.document(found, as_json)
+    return int(found["exit_code"])
+
+
+@app.command()
 def diff(
     pipeline: Pipeline,
     names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only these tables.")] = None,

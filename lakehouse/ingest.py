@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import bronze, changes, landing, ledger, quarantine, raw, snapshot
+from lakehouse import bronze, changes, forgotten, landing, ledger, quarantine, raw, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
@@ -60,6 +61,11 @@ class Work:
     @property
     def table(self) -> Table:
         return self.pipeline.tables[self.name]
+
+    @cached_property
+    def forgotten(self) -> frozenset[str]:
+        """Hashes of keys that no snapshot may bring back."""
+        return forgotten.hashes(self.spark, self.lake, self.name)
 
 
 @dataclass(frozen=True)
@@ -188,8 +194,9 @@ def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | N
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
     bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
     state = bronze.current(work.spark, work.lake, work.name, work.table)
-    # Hashes of whole lines, and keys as they were received: not for a table with personal columns.
-    known = None if work.table.pii else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
+    # Hashes of whole lines, and keys as they were received: not of what is personal or to be forgotten.
+    private = work.table.pii or work.forgotten
+    known = None if private else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
     with compared(work, landed, state, not_yet_delivered(work), known) as found:
         entry = judged(base, found, guard)
         if entry.status == "held":
@@ -227,6 +234,7 @@ def compared(
             read, state = unknown.read, unknown.state
         else:
             read, state = snapshot.read(work.spark, table, files, zone, may_lack), before
+        read = _without_the_forgotten(work, read)
         verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
         held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
         counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
@@ -240,6 +248,17 @@ def _as_landed(work: Work, entry: Entry | None) -> Landed | None:
     if entry is None or landed is None or landed.expired:
         return None
     return landed if fingerprint(work.pipeline, work.name, landed) == entry.fingerprint else None
+
+
+def _without_the_forgotten(work: Work, read: snapshot.Read) -> snapshot.Read:
+    """A snapshot as if rows of forgotten keys were not in it."""
+    if not work.forgotten:
+        return read
+    rows = forgotten.without(read.rows, work.table, work.forgotten)
+    if read.records is None:
+        return replace(read, rows=rows)
+    passed_over = read.rows.where(forgotten.is_forgotten(work.table, work.forgotten)).count()
+    return replace(read, rows=rows, records=read.records - passed_over)
 
 
 def judged(base: Entry, found: Compared, guard: Guard | None) -> Entry:

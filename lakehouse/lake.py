@@ -6,6 +6,7 @@
 <root>/raw/ledger                                    what was decided about each snapshot
 <root>/bronze|silver|gold/<name>                     Delta tables
 <root>/quarantine/<table>                            rows that were refused
+<root>/forgotten                                     keys that were forgotten on request, as hashes
 <root>/_state/...                                    expendable: locks, checkpoints, caches
 """
 
@@ -131,6 +132,10 @@ class Lake:
 
     def quarantine(self, table: str) -> str:
         return f"{self.root}/quarantine/{table}"
+
+    @property
+    def forgotten(self) -> str:
+        return f"{self.root}/forgotten"
 
     def state(self, *parts: str) -> Place:
         return self.place("_state", *parts)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -36,6 +37,8 @@ class LandedFile:
             looks at before it reads a byte.
         has_quote: whether a double quote occurs. Without one no CSV record can span lines.
         is_utf8: whether the bytes decode as UTF-8.
+        as_received: whether the file is still that; else records were taken out of it since (`lakehouse forget`),
+            and all the above is of what the source handed out, which is what it is compared with.
     """
 
     name: str
@@ -44,6 +47,7 @@ class LandedFile:
     signature: str
     has_quote: bool
     is_utf8: bool
+    as_received: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,28 @@ def _copied(source: Path, target: Place, name: str) -> LandedFile:
 
     store.put(target, opened)
     return looked[-1].file(name, before)
+
+
+def rewrite(there: Landed, name: str, write: Callable[[Path, Path], None]) -> None:
+    """Put another content in the place of a landed file, whole or not at all; of a lake on a disk.
+
+    The manifest says so before it is so: what kills this in between leaves a file that only seems to lack records.
+
+    Args:
+        write: from the file as it is to a new one.
+    """
+    folder = there.folder
+    assert isinstance(folder, Path)
+    path = folder / name
+    partial = path.with_name(f".{path.name}.partial")
+    write(path, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for file_ in manifest["files"]:
+        file_["as_received"] = file_.get("as_received", True) and file_["name"] != name
+    write_json(folder / MANIFEST, manifest)
+    partial.replace(path)
 
 
 def landed(lake: Lake, table: str) -> list[Landed]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -119,6 +120,20 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
 def strike(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
     """Take out all that was decided about these tables: they begin anew. Their streams find that out and do, too."""
     DeltaTable.forPath(spark, lake.ledger).delete(F.col("table").isin(tables))
+
+
+def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str], str]) -> int:
+    """Have the reasons told of a table say what `redacted` makes of them; returns how many rows that changed."""
+    told = rows(spark, lake).where((F.col("table") == table) & F.col("reason").isNotNull())
+    each = {(r.snapshot_time, r.recorded_at, r.reason): redacted(r.reason) for r in told.collect()}
+    changed = [(time, at, now) for (time, at, reason), now in each.items() if now != reason]
+    if changed:  # by a join and no condition: what stands in a condition stays in Delta's history
+        mended = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
+        same = [F.col(f"l.{c}") == F.col(f"m.{c}") for c in ("snapshot_time", "recorded_at")]
+        same_row = (F.col("l.table") == table) & same[0] & same[1]
+        ledger = DeltaTable.forPath(spark, lake.ledger).alias("l").merge(mended.alias("m"), same_row)
+        ledger.whenMatchedUpdate(set={"reason": "m.reason"}).execute()
+    return len(changed)
 
 
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:

@@ -192,9 +192,9 @@ def _on_disk(landed: Landed) -> list[Path]:
 
 
 def _intact(landed: Landed) -> bool:
-    """Whether the files are there, with as many bytes as have landed."""
+    """Whether the files are there as they landed."""
     sizes = [path.stat().st_size if path.is_file() else None for path in _on_disk(landed)]
-    return sizes == [file.size for file in landed.files]
+    return sizes == [file.size for file in landed.files] and all(file.as_received for file in landed.files)
 
 
 def _of(entry: Entry) -> list[int | str | None]:

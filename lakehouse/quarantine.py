@@ -10,12 +10,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import delta
+from lakehouse.config import Table
 from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 from lakehouse.session import local
+from lakehouse.snapshot import schema
+from lakehouse.snapshot.convert import convert
+from lakehouse.snapshot.erase import Person
 
 KEYS = ["stage", "row_hash", "rule"]
 _TOLD = ["row", "column", "value", "line", "reason"]
+_OWN = "_cdc_own_"
 COLUMNS = [*KEYS, *_TOLD, "occurrences", "first_sequence", "last_sequence", "resolved"]
 
 
@@ -75,6 +80,26 @@ def _empty(spark: SparkSession) -> DataFrame:
         "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT,"
         " reason STRING, occurrences BIGINT, first_sequence BIGINT, last_sequence BIGINT, resolved BOOLEAN",
     )
+
+
+def erase(spark: SparkSession, lake: Lake, name: str, table: Table, zone: str, person: Person) -> int:
+    """Take out the rows that have a person's key, or that are no rows and name it; returns how many there were."""
+    path = lake.quarantine(name)
+    if not delta.exists(spark, path):
+        return 0
+    rows = delta.read(spark, path)
+    texts = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda told, _: F.lower(told))
+    kinds = {f.name: f.dataType for f in schema(table)}
+    key = {
+        k: convert(F.try_element_at(texts, F.lit(k.lower())), kinds[k], zone, table.options)[0] for k in person.texts
+    }
+    keyed = rows.select(*KEYS, *[value.alias(f"{_OWN}{n}") for n, value in enumerate(key.values())])
+    wanted = person.stored.toDF(*[f"{_OWN}{n}" for n in range(len(key))])
+    own = keyed.join(F.broadcast(wanted), on=wanted.columns, how="left_semi").select(*KEYS)
+    unread = rows.where(F.col("column").isNull()).select(*KEYS, "row")
+    named = [tuple(r)[:-1] for r in unread.toLocalIterator() if person.is_named_in(r["row"] or "")]
+    doomed = own.unionByName(spark.createDataFrame(named, own.schema)).distinct()
+    return make_equal(spark, path, rows.limit(0), KEYS, {"stage": "forget"}, doomed, few=True).deleted
 
 
 def current(spark: SparkSession, lake: Lake, table: str, last_sequence: int) -> DataFrame:

@@ -478,6 +478,11 @@ def _models(run: Run, layer: str) -> list[Outcome]:
     return outcomes
 
 
+def refresh_models(run: Run, layer: str) -> list[Outcome]:
+    """Bring a layer's models up to date, for a command that holds the lake already."""
+    return _models(run, layer)
+
+
 def models(run: Run) -> dict[str, Model]:
     """The pipeline's models, with the keys of their inputs and the parameters of this run."""
     from lakehouse.ledger import newest_accepted

@@ -6,6 +6,7 @@
     convert.py, numbers.py, dates.py
                                   text to a declared type, exactly or not at all
     privacy.py                    what of personal columns (`pii`) is kept
+    erase.py                      a key's records taken out of what landed, by the same readers
     here                          fields to rows, with what is wrong with each and whether its key can be trusted
 
 A reader that converts by itself drops, shifts, rounds or nulls in silence; none is let to.
@@ -37,7 +38,7 @@ _PROBLEM = "struct<column: string, value: string, reason: string>"
 # Parts of the conditions by which Spark says that it is the file which cannot be read.
 _UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE", "UNABLE_TO_INFER_SCHEMA", "MALFORMED", "TextParsingException")
 _MOST_LINES = 10_000
-_FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parquet_files.fields}
+FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parquet_files.fields}
 
 
 def schema(table: Table) -> T.StructType:
@@ -80,7 +81,7 @@ def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack:
     fields, parts = declared(table), []
     for file, path in zip(landed.files, landed.paths, strict=True):
         try:
-            parts.append(_FORMATS[table.format](spark, table, fields, file, path, zone, may_lack))
+            parts.append(FORMATS[table.format](spark, table, fields, file, path, zone, may_lack))
         except SPARK_ERRORS as error:
             raise refused(error, str(path)) from error
     counts = [part.records for part in parts if part.records is not None]
@@ -167,6 +168,7 @@ def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: La
 
 
 __all__ = [
+    "FORMATS",
     "KEY",
     "PROBLEMS",
     "RECEIVED",

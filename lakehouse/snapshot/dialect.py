@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
 _CHUNK = 1 << 20
+
+IsDoomed = Callable[[Mapping[str, str], str], bool]
 
 
 class Misread(NamedTuple):
@@ -108,13 +110,41 @@ class Dialect:
                 where=str(path),
             )
         with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
-            for lines in self._records(file, path) if misread.mixes_line_ends else ([line] for line in file):
+            records = (lines for lines, _ in self._records(file, path))
+            for lines in records if misread.mixes_line_ends else ([line] for line in file):
                 if misread.mixes_line_ends:
                     lines[-1] = lines[-1].rstrip("\r\n") + "\n"
                 out.writelines(line.replace("\0", "\ufffd") for line in lines)
 
-    def _records(self, file: TextIO, path: Place) -> Iterator[list[str]]:
-        """The lines of each record, as they stand."""
+    def without(self, path: Path, target: Path, declared: list[str], is_doomed: IsDoomed) -> None:
+        """Copy a file but for some records; what stays, stays as it stands.
+
+        Args:
+            declared: the columns, by which a file without a header goes.
+            is_doomed: asked of each record: its fields by their names in lower case (none where it has not as many as
+                the header), and its text.
+
+        Raises:
+            DataRefused: quotes that are not closed, or bytes that cannot be carried over.
+        """
+        encoding, has_header = self.options["encoding"], self.has_header
+        names = [] if has_header else [name.lower() for name in declared]
+        with (
+            path.open(encoding=encoding, errors="surrogateescape", newline="") as file,
+            target.open("w", encoding=encoding, errors="surrogateescape", newline="") as out,
+        ):
+            for lines, record in self._records(file, path):
+                if record and not names:
+                    names = [name.removeprefix("\ufeff").strip().lower() for name in record]
+                    out.writelines(lines)
+                    continue
+                fields = [self._folded(field).replace("\0", "\ufffd") for field in record]
+                by_name = dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
+                if not (record and is_doomed(by_name, "".join(lines))):
+                    out.writelines(lines)
+
+    def _records(self, file: TextIO, path: Place) -> Iterator[tuple[list[str], list[str]]]:
+        """The lines of each record, as they stand, and its fields."""
         held: list[str] = []
 
         def lines() -> Iterator[str]:
@@ -124,8 +154,8 @@ class Dialect:
 
         reader = self._reader(lines())
         try:
-            for _ in reader:
-                yield held
+            for record in reader:
+                yield held, record
                 held.clear()
         except csv.Error as error:
             raise self._refused(path, reader.line_num, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -98,6 +99,19 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
     split = _function(json_texts.elements, T.ArrayType(T.StringType()))
     whole = spark.read.text(literal(path), wholetext=True)
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
+
+
+def without(path: Path, target: Path, doomed: set[str]) -> None:
+    """Copy a file but for the objects, or the lines that are none, of these texts."""
+    text = "" if _are_lines(path) else path.read_bytes().decode("utf-8-sig")
+    objects = json_texts.elements(text) if text else None
+    if objects is not None:
+        kept = [one for one in objects if one not in doomed]
+        is_array = text.lstrip().startswith("[")
+        target.write_text(f"[{','.join(kept)}]" if is_array else "\n".join(kept), encoding="utf-8", newline="")
+        return
+    with path.open(encoding="utf-8", newline="") as file, target.open("w", encoding="utf-8", newline="") as out:
+        out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in doomed)
 
 
 def _are_lines(path: Place) -> bool:

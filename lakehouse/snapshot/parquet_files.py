@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -74,6 +78,30 @@ def _taken(
         where=where,
         next_step="declare the file's type in the table's schema",
     )
+
+
+def without(path: Path, target: Path, doomed: set[int], note: dict[str, str] | None = None) -> None:
+    """Copy a file but for the rows at these positions, a row group at a time.
+
+    Args:
+        note: of the file's own metadata, what to put there anew.
+    """
+    file = pq.ParquetFile(path)
+    schema = file.schema_arrow
+    if note:
+        schema = schema.with_metadata({**(schema.metadata or {}), **note})
+    leaves = [file.schema.column(n).physical_type for n in range(len(file.schema))]
+    packed = file.metadata.row_group(0).column(0).compression.lower() if file.metadata.num_row_groups else "snappy"
+    compression = "none" if packed == "uncompressed" else packed
+    begins = 0
+    with pq.ParquetWriter(
+        target, schema, compression=compression, use_deprecated_int96_timestamps="INT96" in leaves
+    ) as out:
+        for number in range(file.metadata.num_row_groups):
+            rows = file.read_row_group(number)
+            stay = pa.array([begins + n not in doomed for n in range(rows.num_rows)], pa.bool_())
+            begins += rows.num_rows
+            out.write_table(rows.filter(stay).replace_schema_metadata(schema.metadata))
 
 
 def _same_but_nulls(found: T.DataType, wanted: T.DataType) -> bool:

@@ -62,6 +62,8 @@ def story(head: Head) -> Story:
     for commit in reversed(head.commits):
         if "sequence" not in commit.ours:
             foreign += [commit] if commit.changes_rows else []
+        elif "forgot" in commit.ours:
+            continue  # rows were erased on request: no change set says so
         elif commit.changes_rows and ("healed" in commit.ours or (commit.version and commit.operation != "MERGE")):
             healed.append(commit)
         elif commit.changes_rows:

@@ -5,6 +5,7 @@ Nothing that `ingest` reads, compares or folds with is used here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 
@@ -13,12 +14,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, landing
+from lakehouse import delta, forgotten, landing
 from lakehouse.config import Table
 from lakehouse.ingest import fingerprint
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
+from lakehouse.raw import taken_out
 from lakehouse.session import local
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
@@ -68,6 +70,7 @@ def _like_the_snapshot(claim: Claim, subject: Subject, landed: Landed, bronze: D
     table, stamp = subject.table, snapshot_name(landed.time)
     read = [typed(subject, path) for path in landed.paths]
     rows = reduce(DataFrame.unionByName, read).where(_all_there(table.keys))
+    rows = forgotten.without(rows, table, forgotten.hashes(subject.spark, subject.lake, subject.name))
     rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         untaken = F.col(UNTAKEN).isNotNull()
@@ -203,13 +206,20 @@ def _as_many(claim: Claim, subject: Subject) -> Check:
         if gone(error):
             return claim.not_checkable("change sets are no longer there")
         raise
-    told = {(e.sequence, o): getattr(e, n) or 0 for e in subject.accepted for o, n in _OPERATIONS.items()}
+    gone_since = {e.sequence: taken_out(subject.lake, e) for e in subject.accepted if e.path}
+    told = {
+        (e.sequence, o): (getattr(e, n) or 0) - gone_since.get(e.sequence, Counter())[o]
+        for e in subject.accepted
+        for o, n in _OPERATIONS.items()
+    }
     each = {key: (found.get(key, 0), told.get(key, 0)) for key in sorted(found.keys() | told.keys(), key=str)}
     wrong = [f"sequence {s}: {there} {o}, {said} told" for (s, o), (there, said) in each.items() if there != said]
     if wrong:
         return claim.failed("; ".join(wrong[:5]))
     sums = ", ".join(f"{sum(found.get((e.sequence, o), 0) for e in subject.accepted):,} {o}" for o in _OPERATIONS)
-    return claim.holds(f"{sums} in {len(subject.accepted)} change sets")
+    forgot = sum(taken.total() for taken in gone_since.values())
+    less = f", after {forgot:,} rows were forgotten" if forgot else ""
+    return claim.holds(f"{sums} in {len(subject.accepted)} change sets{less}")
 
 
 def _sequences(accepted: list[Entry]) -> list[int]:

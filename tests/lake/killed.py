@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import bronze, clean, landing, ledger, lock, models, store
+from lakehouse import bronze, clean, landing, ledger, lock, models, raw, store
 from lakehouse.cli import main
 
 
@@ -123,6 +123,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "before-the-clean-mark": lambda: setattr(clean, "mark", die),
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
+    "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
+    "forget-raw": lambda: after(raw, "erase"),
     "holding": lambda: setattr(clean, "unmark", hold),
     "racing": race,
 }

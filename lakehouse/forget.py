@@ -1,0 +1,242 @@
+"""`lakehouse forget PIPELINE TABLE KEY`: a person's rows leave every layer. In order:
+
+1. the key goes on the list of forgotten keys, so that no later snapshot brings it back          forgotten.py
+2. bronze takes what the ledger has published: after this no change set waits
+3. landing: files without the person's records; their manifests say so                           snapshot/erase.py
+4. raw: change sets without their rows; the cache of lines, unpacked files and logs are dropped
+5. quarantine, bronze (current state or history), reasons in the ledger that name the key
+6. silver and gold, by their ordinary refresh
+7. what is left: files that no table has any more, which VACUUM removes once their time is over
+
+Every step finds for itself what is still to do: killed anywhere, the same command ends it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import anew, bronze, clean, forgotten, landing, ledger, quarantine, raw, residue, stages
+from lakehouse.config import Table
+from lakehouse.errors import ConfigError, DataRefused, Exit, worst
+from lakehouse.lake import Lake
+from lakehouse.ledger import History
+from lakehouse.session import isolated
+from lakehouse.snapshot import declared, erase, privacy
+from lakehouse.snapshot.convert import convert
+from lakehouse.snapshot.erase import Person
+from lakehouse.snapshot.privacy import HIDDEN
+from lakehouse.stages import Outcome, Run
+
+_LAYERS = ("silver", "gold")
+
+
+@dataclass
+class Erased:
+    """What was taken out, and what could not be looked into.
+
+    Attributes:
+        rows: taken out, by layer; of landing, records.
+        unread: landed files of which nobody can say whether the person is in them, and why.
+        still_handed_out: the newest snapshot had them, so that the source has not erased them yet.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    still_handed_out: bool = False
+
+
+def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[str, Any]:
+    """Erase a person.
+
+    Args:
+        name: of the table; all rows of the key are meant, of this table only.
+        key: its value or, where the key has several columns, `column=value` for each.
+        vacuum: have VACUUM remove at once what is old enough.
+
+    Returns:
+        The document of `lakehouse forget --json`; the key is not in it.
+
+    Raises:
+        ConfigError: no such key column, no value of its type, or the lake is not on a disk.
+    """
+    anew.require_disk(run.lake, "forget")
+    table = _table(run, name)
+    texts = key_texts(table, key)
+    with stages.holding(run, f"forget {name}"):
+        clean.unmark(run.lake)
+        spark = isolated(run.spark, run.size(name))
+        person = _person(spark, table, texts)
+        ledger.create(spark, run.lake)
+        forgotten.add(spark, run.lake, name, person.hashed, run.id)
+        erased = _erase(spark, run, name, person)
+        outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
+        left = residue.left(spark, run.lake, _tables(run, name), vacuum)
+    failed = [o for o in outcomes if o.code]
+    code = worst([*(o.code for o in outcomes), *([Exit.REFUSED] if erased.unread else [])])
+    return {
+        "pipeline": run.pipeline.name,
+        "table": name,
+        "erased": erased.rows,
+        "models": {o.name: o.counts.get("deleted", 0) for o in outcomes},
+        "left": left,
+        "note": "\n".join([*_notes(run, name, erased), *map(_failure, failed)]) or None,
+        "exit_code": int(code),
+    }
+
+
+def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
+    """Let a forgotten key come again: the person is back as a customer, say."""
+    table = _table(run, name)
+    texts = key_texts(table, key)
+    with stages.holding(run, f"forget {name} --lift"):
+        clean.unmark(run.lake)
+        spark = isolated(run.spark, run.size(name))
+        was = forgotten.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
+    note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"
+    return {"pipeline": run.pipeline.name, "table": name, "lifted": was, "note": note, "exit_code": 0}
+
+
+def key_texts(table: Table, key: list[str]) -> dict[str, str]:
+    """A key as it was given, by column.
+
+    Raises:
+        ConfigError: not every column of the key, or another one.
+    """
+    if len(table.keys) == 1:
+        given = {table.keys[0]: key[0]} if len(key) == 1 else {}
+    else:
+        parts = key[0].split(",") if len(key) == 1 else key
+        given = {name: value for name, equals, value in (part.partition("=") for part in parts) if equals}
+    if set(given) != set(table.keys) or not all(given.values()):
+        wanted = ["KEY"] if len(table.keys) == 1 else [f"{k}=..." for k in table.keys]
+        raise ConfigError(
+            f"{len(key)} arguments that do not name a key",
+            expected=f"{' '.join(wanted)}: a value for {', '.join(table.keys)}",
+        )
+    return {k: given[k] for k in table.keys}
+
+
+def _table(run: Run, name: str) -> Table:
+    if name not in run.pipeline.tables:
+        raise ConfigError(f"{name} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
+    return run.pipeline.tables[name]
+
+
+def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Person:
+    """Raises: ConfigError, where a text is no value of the key's type."""
+    kinds = {f.name: f.dataType for f in declared(table)}
+    given = spark.createDataFrame([tuple(texts.values())], ", ".join(f"`{k}` STRING" for k in texts))
+    plain = given.select(*[convert(F.col(f"`{k}`"), kinds[k], "UTC", {})[0].alias(k) for k in texts])
+    if None in (row := plain.collect()[0]):
+        wrong = [f"{k} as {kinds[k].simpleString().upper()}" for k in texts if row[k] is None]
+        raise ConfigError(
+            f"no value of the key's type: {', '.join(wrong)}", expected="as 2025-10-03, 17.5 or plain text"
+        )
+    stored = plain.select(*[_stored(k, table) for k in texts])
+    return Person(texts, plain, stored, stored.select(forgotten.hashed(table)).collect()[0][0])
+
+
+def _stored(key: str, table: Table) -> Any:
+    value = privacy.kept(key, F.col(f"`{key}`"), table)
+    assert value is not None  # a key is not dropped
+    return value.alias(key)
+
+
+# --- the layers -------------------------------------------------------------------------------------------------
+
+
+def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
+    lake, table, zone = run.lake, run.pipeline.tables[name], run.pipeline.timezone
+    history = ledger.read(spark, lake, [name])[name]
+    _bring_up(spark, run, name, history)
+    erased = _from_landing(spark, run, name, person)
+    sets = [folder for folder in anew.change_sets(lake, name) if isinstance(folder, Path) and _is_whole(folder)]
+    erased.rows["raw"] = sum(raw.erase(spark, folder, person) for folder in sets)
+    _drop_caches(lake, name)
+    erased.rows["quarantine"] = quarantine.erase(spark, lake, name, table, zone, person)
+    erased.rows["bronze"] = bronze.erase(spark, lake, name, person, table)
+    erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
+    return erased
+
+
+def _bring_up(spark: SparkSession, run: Run, name: str, history: History) -> None:
+    """Bronze to the ledger's last sequence, so that every change set is applied as it was counted."""
+    table = run.pipeline.tables[name]
+    if history.last_accepted:
+        raw.delivered(spark, run.lake, table, history.last_accepted)  # refuses keys hashed otherwise than now
+        bronze.refresh(spark, run.lake, name, table, history, run.size(name))
+
+
+def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
+    erased, table = Erased({"landing": 0}), run.pipeline.tables[name]
+    for landed in landing.landed(run.lake, name):
+        erased.still_handed_out = False
+        if landed.expired:
+            continue
+        try:
+            records = erase.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
+        except DataRefused as refused:
+            if not erase.names_nobody(table, landed, person):
+                erased.unread.append(f"{landed.folder}: {refused.found}")
+            continue
+        erased.rows["landing"] += records
+        erased.still_handed_out = bool(records)
+    return erased
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a change set is there; what a killed run left of one is taken away."""
+    if any(folder.glob("*.parquet")):
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
+
+
+def _drop_caches(lake: Lake, name: str) -> None:
+    for folder in (lake.here("lines", name), lake.here("plain")):
+        shutil.rmtree(folder, ignore_errors=True)
+    logs = lake.here("logs")
+    for log in logs.iterdir() if logs.is_dir() else ():
+        log.write_bytes(b"")  # a running JVM has it open, and goes on writing at its end
+
+
+def _redacted(text: str, person: Person) -> str:
+    if not person.is_named_in(text):
+        return text
+    for part in person.texts.values():
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", HIDDEN, text)
+    return text
+
+
+# --- what is said -----------------------------------------------------------------------------------------------
+
+
+def _tables(run: Run, name: str) -> list[str]:
+    """The Delta tables that had the person's rows, or may have had."""
+    models = [m for layer in _LAYERS for group in run.models(layer) for m in group]
+    return [f"bronze/{name}", f"quarantine/{name}", *(m.replace(".", "/", 1) for m in models), "raw/ledger"]
+
+
+def _notes(run: Run, name: str, erased: Erased) -> list[str]:
+    notes = [f"cannot be read, so that nobody can say whether the person is in it: {one}" for one in erased.unread]
+    if erased.still_handed_out:
+        notes.append(
+            "the source's newest snapshot still had the person: have them erased there. What it hands out again lands"
+            " again and goes no further; the same command takes it out of landing"
+        )
+    others = [other for other in run.pipeline.tables if other != name]
+    if others:
+        notes.append(f"only rows of {name} are meant; if {', '.join(others)} tell of the person too, forget theirs")
+    return notes
+
+
+def _failure(outcome: Outcome) -> str:
+    return f"{outcome.name} was not refreshed, and the next run does it: {outcome.note}"

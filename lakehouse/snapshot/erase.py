@@ -1,0 +1,191 @@
+"""A key's records taken out of what landed: found by the readers that `ingest` reads with, whatever they are written
+like, and left out of a copy in which every other byte stays as it stands. Packed files are packed again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse import archives, landing, scratch
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.lake import Lake
+from lakehouse.landing import Landed
+from lakehouse.session import SPARK_ERRORS
+from lakehouse.snapshot import FORMATS, declared, json_files, parquet_files, refused
+from lakehouse.snapshot.dialect import Dialect
+from lakehouse.snapshot.fields import Field
+from lakehouse.snapshot.plain import plain
+
+_POSITION = "_cdc_position"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whose rows are meant.
+
+    Attributes:
+        texts: the key as it was given, by column.
+        plain: the one row of the key, by the declared types.
+        stored: the same as the lake holds it (`pii`).
+        hashed: as the list of forgotten keys has it.
+    """
+
+    texts: Mapping[str, str]
+    plain: DataFrame
+    stored: DataFrame
+    hashed: str
+
+    def is_named_in(self, text: str) -> bool:
+        """Whether every part of the key stands in a text as a word: all that can be told of what is no row."""
+        return all(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in self.texts.values())
+
+    def rows_of(self, rows: DataFrame, stored: bool = True) -> DataFrame:
+        """Those of `rows` that have the key."""
+        key = F.broadcast(self.stored if stored else self.plain)
+        return rows.join(key, on=list(self.texts), how="left_semi")
+
+
+def from_landing(spark: SparkSession, lake: Lake, table: Table, landed: Landed, zone: str, person: Person) -> int:
+    """Take a person's records out of a landed snapshot; returns how many there were.
+
+    Raises:
+        DataRefused: a file cannot be read, so that nobody can say whether they are in it.
+    """
+    bare = table.model_copy(update={"pii": {}})
+    records = 0
+    with plain(lake, bare, landed) as files:
+        for file in landed.files:
+            doomed = {
+                part.name: _Doomed.of(spark, bare, part, path, zone, person)
+                for part, path in zip(files.files, files.paths, strict=True)
+                if isinstance(path, Path) and (part.name == file.name or part.name.startswith(f"{file.name}/"))
+            }
+            if count := sum(each.count for each in doomed.values()):
+                _rewrite(lake, bare, landed, file.name, doomed)
+                records += count
+    return records
+
+
+def names_nobody(table: Table, landed: Landed, person: Person) -> bool:
+    """Whether a snapshot that cannot be read surely has none of a person's records: where a key can be written in one
+    way only, plain text that does not have it is enough to know."""
+    kinds = {f.name: f.dataType for f in declared(table)}
+    if all(file.size == 0 for file in landed.files):
+        return True
+    packed = any(archives.is_packed(file.name) for file in landed.files)
+    if table.format != "csv" or packed or any(kinds[k] != T.StringType() for k in person.texts):
+        return False
+    encoding = Dialect.of(table.options).options["encoding"]
+    for path in landed.paths:
+        with path.open(encoding=encoding, errors="replace") as file:
+            if any(part in line for line in file for part in person.texts.values()):
+                return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Doomed:
+    """The records of one file that are to go: by the texts of their key, by their own text, or by their position."""
+
+    person: Person
+    count: int
+    keys: frozenset[tuple[str, ...]] = frozenset()
+    texts: frozenset[str] = frozenset()
+    positions: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Path, zone: str, person: Person
+    ) -> _Doomed:
+        try:
+            return cls._found(spark, table, file, path, zone, person)
+        except SPARK_ERRORS as error:
+            raise refused(error, str(path)) from error
+
+    @classmethod
+    def _found(
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Path, zone: str, person: Person
+    ) -> _Doomed:
+        fields, keys = declared(table), list(person.texts)
+        part = FORMATS[table.format](spark, table, fields, file, path, zone, frozenset(fields.names))
+        key = {name: part.columns[name] for name in keys}
+        if table.format == "parquet":
+            there = part.rows.select(*_values(key), F.col("_metadata.row_index").alias(_POSITION))
+            positions = frozenset(row[_POSITION] for row in person.rows_of(there, stored=False).collect())
+            return cls(person, len(positions), positions=positions)
+        broken = part.broken if part.broken is not None else F.lit(None)
+        # With the key's texts, since Spark reads no column of broken records alone.
+        spelled = [field.text.alias(f"_cdc_text_{n}") for n, field in enumerate(key.values())]
+        unread = part.rows.where(broken.isNotNull()).select(part.whole, *spelled).toLocalIterator()
+        named = [row[0] for row in unread if row[0] is not None and person.is_named_in(row[0])]
+        if table.format == "json":
+            own = person.rows_of(part.rows.select(*_values(key), part.whole.alias("_cdc_text")), stored=False)
+            texts = [row["_cdc_text"] for row in own.collect()] + named
+            return cls(person, len(texts), texts=frozenset(texts))
+        own = person.rows_of(part.rows.where(broken.isNull()).select(*_values(key), *spelled), stored=False)
+        found = [tuple(row) for row in own.select(*[f"_cdc_text_{n}" for n in range(len(key))]).collect()]
+        return cls(person, len(found) + len(named), keys=frozenset(found))
+
+    def leave_out(self, table: Table, path: Path, target: Path) -> None:
+        """Copy a file without them."""
+        if table.format == "parquet":
+            parquet_files.without(path, target, set(self.positions))
+        elif table.format == "json":
+            json_files.without(path, target, set(self.texts))
+        else:
+            names = [name.lower() for name in self.person.texts]
+
+            def is_doomed(fields: Mapping[str, str], text: str) -> bool:
+                if not fields:
+                    return self.person.is_named_in(text)
+                return tuple(fields.get(name, "") for name in names) in self.keys
+
+            try:
+                Dialect.of(table.options).without(path, target, declared(table).names, is_doomed)
+            except UnicodeError as error:
+                raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
+
+
+def _values(key: Mapping[str, Field]) -> list[Column]:
+    return [field.value.alias(name) for name, field in key.items()]
+
+
+def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mapping[str, _Doomed]) -> None:
+    """Put a landed file without the doomed records in its place, packed as it was."""
+
+    def write(path: Path, target: Path) -> None:
+        if not archives.is_packed(name):
+            doomed[name].leave_out(table, path, target)
+            return
+        file = next(f for f in landed.files if f.name == name)
+        with scratch.folder(lake.here("plain")) as folder:
+            parts = {part.name: inner for part, inner in archives.unpack(path, file, folder)}
+            for part, inner in parts.items():
+                copy = inner.with_name(f"{inner.name}.without")
+                doomed[part].leave_out(table, inner, copy)
+                copy.replace(inner)
+            _pack({part.removeprefix(f"{name}/"): inner for part, inner in parts.items()}, path, target)
+
+    landing.rewrite(landed, name, write)
+
+
+def _pack(parts: Mapping[str, Path], packed: Path, target: Path) -> None:
+    if not packed.name.lower().endswith(".zip"):
+        (inner,) = parts.values()
+        with inner.open("rb") as source, gzip.open(target, "wb") as out:
+            shutil.copyfileobj(source, out)
+        return
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, inner in parts.items():
+            archive.write(inner, name)
