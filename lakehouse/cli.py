@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse import logs, show, signals, stages
-from lakehouse.config import Retention
+from lakehouse.config import Retention, yaml_source
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.failures import understood
 from lakehouse.lake import snapshot_time, utc
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     as_json, log = "--json" in arguments, _log_form(arguments)
     logs.own_stderr()
     logs.learn()
+    if told := yaml_source.open_to_others():
+        show.warning(told)
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)

@@ -51,6 +51,10 @@ def error(raised: LakehouseError, as_json: bool, log: logs.Form = "text") -> int
     return code
 
 
+def warning(text: str) -> None:
+    _err().print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
 def progress(outcome: Outcome) -> None:
     """One line as soon as something is done."""
     counts = " ".join(f"{k} {v:,}" for k, v in outcome.counts.items() if v)
@@ -156,7 +160,8 @@ def document(found: dict[str, Any], as_json: bool) -> None:
     out = _out()
     for key, value in found.items():
         if not isinstance(value, list):
-            out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
+            shown = _cell(value) if isinstance(value, dict) else value
+            out.print(f"{key.replace('_', ' ')}: {shown}", soft_wrap=True)
         elif value:
             columns = [c for c in value[0] if any(row[c] not in (None, "", [], {}) for row in value)]
             table = Table(title=key, title_justify="left", box=None, pad_edge=False)

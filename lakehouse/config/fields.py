@@ -113,9 +113,7 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
 
 WeekOrMore = Annotated[Duration, AfterValidator(_week_or_more)]
-PiiKey = Annotated[
-    SecretStr, AfterValidator(_long_enough), WithJsonSchema({"type": "string", "minLength": SHORTEST_KEY})
-]
+PiiKey = Annotated[SecretStr, AfterValidator(_long_enough), WithJsonSchema({"type": "string"})]
 
 Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]

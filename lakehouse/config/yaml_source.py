@@ -94,6 +94,13 @@ class YamlSource:
         return text
 
 
+def open_to_others() -> str:
+    """What to say of a `.env` that others than its owner can read; empty where there is none."""
+    file = Path.cwd() / ".env"
+    mode = file.stat().st_mode & 0o777 if file.is_file() and os.name == "posix" else 0
+    return f"others can read {file} (mode {mode:04o}), where secrets are: chmod 600 .env" if mode & 0o077 else ""
+
+
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables a configuration may use: `env` (the real environment unless given) over ``.env``."""
     try:

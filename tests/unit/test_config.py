@@ -498,6 +498,15 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "schema": "id STRING, tags ARRAY<STRING>"},
          'column "tags": a CSV file holds no ARRAY<STRING>; read it as STRING'),
         ({TABLE + "schema": "id STRING, m MAP<STRING, INT>"}, 'column "m": a MAP cannot be compared'),
+        ({TABLE + "pii": {"points": "hash"}}, 'pii.points: found "hash", expected hmac, mask or drop'),
+        ({TABLE + "pii": {"Points": "mask"}}, 'pii.Points: no column of schema; did you mean "points"?'),
+        ({TABLE + "pii": {"id": "mask"}}, "pii.id: a key, by which rows are told apart; that takes hmac"),
+        ({TABLE + "pii": {"id": "drop"}}, "pii.id: a key, by which rows are told apart; that takes hmac"),
+        ({TABLE + "pii": {"points": "drop"}, TABLE + "ignore": ["points"]}, "dropped here, and named in ignore"),
+        ({TABLE + "pii": {"seen": "hmac"}, TABLE + "updated_at": "seen"}, "updated_at decides by its order"),
+        ({TABLE + "pii": {"x": "hmac"}, TABLE + "schema": "id STRING, x DOUBLE"}, "DOUBLE has no one text"),
+        ({TABLE + "pii": {"points": "hmac"}}, "pii: hmac needs a key, and there is none; set LAKEHOUSE_PII_KEY"),
+        ({"pii_key": "short"}, "pii_key: expected at least 32 characters"),
         ({TABLE + "file": "/etc/passwd"}, 'file: found "/etc/passwd", expected a name or glob'),
         ({TABLE + "file": "a/../../b.csv"}, "no absolute path, no .."),
         ({TABLE + "file": "C:\\b.csv"}, "no absolute path, no .."),
@@ -729,6 +738,9 @@ def test_a_variable_written_in_another_way_is_refused(text: str) -> None:
         {TABLE + "options": ["${SECRET}"]},
         {TABLE + "options": {"encoding": "${SECRET}", "sep": "${SECRET}", "dateFormat": "${SECRET}"}},
         {"publish": {"postgres": "${SECRET}"}},
+        {"pii_key": "${SECRET}"},
+        {"pii_key": ["${SECRET}"]},
+        {TABLE + "pii": {"points": "${SECRET}"}},
         {"gold": {"x": {"expect": {"e": "${SECRET}"}}}},
     ],
 )
@@ -857,10 +869,32 @@ def test_what_bears_on_neither_reading_nor_comparing_leaves_the_fingerprint(chan
         {"duplicates": "quarantine"},
         {"updated_at": "seen"},
         {"malformed": "fail"},
+        {"pii": {"points": "mask"}},
+        {"pii": {"points": "drop"}},
     ],
 )
 def test_what_bears_on_reading_or_comparing_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(**change) != fingerprint()
+
+
+def test_the_key_of_hashes_comes_from_its_variable_or_the_file_and_shows_nowhere() -> None:
+    key, other = "k" * 40, "o" * 40
+    of_env = load_changed({"LAKEHOUSE_PII_KEY": key, "OTHER": other}, **{TABLE + "pii": {"id": "hmac"}})
+    of_file = load_changed({"LAKEHOUSE_PII_KEY": key, "OTHER": other}, pii_key="${OTHER}")
+    assert of_env.tables["clients"].pii_key == key.encode()
+    assert of_file.tables["clients"].pii_key == other.encode()
+    table = of_env.tables["clients"]
+    told = f"{of_env!r} {table!r} {of_env.model_dump_json()} {fingerprint_config(table, 'UTC')} {table.pii_labels}"
+    assert key not in told
+
+
+def test_another_key_is_another_fingerprint_where_it_bears_on_a_column() -> None:
+    def told(key: str, how: str) -> str:
+        read = load_changed({"LAKEHOUSE_PII_KEY": key}, **{TABLE + "pii": {"points": how}})
+        return fingerprint_config(read.tables["clients"], "UTC")
+
+    assert told("k" * 40, "hmac") != told("o" * 40, "hmac")
+    assert told("k" * 40, "mask") == told("o" * 40, "mask")
 
 
 def test_the_order_of_keys_does_not_change_the_fingerprint_and_the_time_zone_does() -> None:
