@@ -117,6 +117,10 @@ def test_no_file_of_the_lake_has_the_person_after_forget_and_vacuum(shop: Projec
     shutil.rmtree(shop.lake / "bronze/items")  # nor does raw bring them back
     assert shop.run().code == 0
     assert {r["id"] for r in shop.rows("bronze/items")} == {"aa", "zz"}
+    assert not_holding(shop, but=RETENTION) == []
+    versions = shop.versions()  # a change set that held nobody else is applied for good, too
+    assert shop("bronze").statuses("bronze") == {"items": "current"}
+    assert shop.versions() == versions
 
 
 def test_a_source_that_still_has_the_person_does_not_bring_them_back_until_they_may_come(shop: Project) -> None:
