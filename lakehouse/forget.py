@@ -23,7 +23,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import anew, bronze, clean, forgotten, landing, ledger, quarantine, raw, residue, stages
+from lakehouse import anew, bronze, clean, forgotten, landing, ledger, quarantine, raw, records, residue, stages
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
 from lakehouse.lake import Lake
@@ -164,6 +164,7 @@ def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     erased.rows["quarantine"] = quarantine.erase(spark, lake, name, table, zone, person)
     erased.rows["bronze"] = bronze.erase(spark, lake, name, person, table)
     erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
+    records.hide(lake, lambda text: _redacted(text, person))
     return erased
 
 

@@ -58,7 +58,8 @@ def learn(pipeline: Pipeline | None = None, env: Mapping[str, str] | None = None
             env = os.environ
     found = {s for name, value in env.items() for s in _secrets(name, value) if len(s) >= _SHORTEST_IN_ENVIRONMENT}
     if pipeline is not None:
-        leaves = _leaves("", pipeline.model_dump())
+        # What a table calls its columns is no secret, even one that is called password.
+        leaves = _leaves("", pipeline.model_dump(exclude={"tables", "silver", "gold"}))
         found |= {s for name, value in leaves for s in _secrets(name, value) if len(s) >= _SHORTEST}
     _known.update(found)
 

@@ -6,7 +6,7 @@ For people and for `status`; nothing that a run decides depends on them, and onl
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -45,6 +45,20 @@ def write(lake: Lake, record: Record) -> None:
     write_json(lake.state(_RUNS, f"{record['run_id']}.json"), redacted(record))
     for old in store.names(lake.state(_RUNS))[:-KEPT]:
         store.remove(lake.state(_RUNS, old))
+
+
+def hide(lake: Lake, hidden: Callable[[str], str]) -> None:
+    """Put in the place of each text of each record what `hidden` makes of it."""
+    for record in newest(lake):
+        write(lake, {name: _hidden(value, hidden) for name, value in record.items()})
+
+
+def _hidden(value: Any, hidden: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _hidden(inner, hidden) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner, hidden) for inner in value]
+    return hidden(value) if isinstance(value, str) else value
 
 
 def newest(lake: Lake, most: int = KEPT) -> list[Record]:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import clean, config, landing, lock, logs, notify, records
 from lakehouse import extract as sources
-from lakehouse.config import Pipeline, Table
+from lakehouse.config import Pipeline, Retention, Table
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
 from lakehouse.failures import patiently, understood
@@ -496,6 +496,8 @@ def models(run: Run) -> dict[str, Model]:
 
 
 def _expires(run: Run) -> bool:
+    if run.pipeline.retention == Retention():
+        return False
     from lakehouse import expire
 
     return expire.is_due(run.pipeline.retention, run.lake, datetime.now(timezone.utc))
