@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
@@ -142,7 +142,7 @@ def jvm_pid(spark: SparkSession) -> int | None:
 def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit: its JVM is up, and its settings stand
-    given = dict(SparkConf().getAll()) if submitted else {}
+    given = _submitted_settings() if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
     java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
     settings = defaults() | store.spark_settings(lake.place()) | (LOCAL | java if is_local else {}) | given
@@ -176,6 +176,12 @@ def _sigint_kept() -> Iterator[None]:
     finally:
         if before is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+def _submitted_settings() -> dict[str, str]:
+    """What spark-submit was told. Python hears of it only through the JVM, which has to be asked for first."""
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
 
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:
