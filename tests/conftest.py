@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
 from servers.postgres import Server, postgres
 from servers.s3 import KEY
 
 from lakehouse import session
 from lakehouse.lake import Lake
+
+# How long an example takes says something of the machine, and of who else is at work on it.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 @pytest.fixture(scope="session")
