@@ -13,7 +13,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint fmt bench dist lock clean distclean
+.PHONY: help demo test test-live test-fast lint fmt bench dist lock clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,8 +21,11 @@ help: ## Show this help
 demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes
 	$(BIN)/python samples/demo.py
 
-test: lint ## Lint, then every test: what CI runs
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+test: lint ## Lint, then every test that needs no server: before you push
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/live
+
+test-live: $(ENV) ## The tests against real servers, which they start themselves: S3, PostgreSQL, a Spark cluster
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/live
 
 test-fast: $(ENV) ## The unit tests only: no JVM, seconds
 	$(BIN)/pytest tests/unit
