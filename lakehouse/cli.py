@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lakehouse import logs, show, signals, stages
+from lakehouse import command, logs, plans, show, signals, stages
+from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.failures import understood
 from lakehouse.lake import snapshot_time, utc
-from lakehouse.stages import Run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -77,7 +77,7 @@ def _log_form(arguments: list[str]) -> logs.Form:
 
 def _open(pipeline: str, names: Iterable[str] | None, log: logs.Form, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
-    opened = stages.open_run(pipeline, names or (), log=logs.logger(log), **options)
+    opened = command.open_run(pipeline, names or (), log=logs.logger(log), **options)
     opened.told = show.logged(opened.log) if log == "json" else show.progress
     return opened
 
@@ -92,7 +92,7 @@ def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
 @app.command()
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without touching anything."""
-    run = stages.open_run(pipeline)
+    run = command.open_run(pipeline)
     show.valid(run, as_json)
     return Exit.OK
 
@@ -131,7 +131,7 @@ def _schedule(
             "--schedule together with --as-of or --full-refresh",
             expected="neither: they are for one run, and every round would do the same again",
         )
-    opened = stages.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
+    opened = command.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
     flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
     found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
     show.schedule(found, as_json)
@@ -218,7 +218,7 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     """Where every table and model stands, and what waits for somebody."""
     from lakehouse import views
 
-    opened = stages.open_run(pipeline, names or (), verbose=verbose)
+    opened = command.open_run(pipeline, names or (), verbose=verbose)
     show.document(views.status(opened), as_json)
     return Exit.OK
 
@@ -228,7 +228,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     """Every decision about a table's snapshots, oldest first."""
     from lakehouse import views
 
-    opened = stages.open_run(pipeline, [table], verbose=verbose)
+    opened = command.open_run(pipeline, [table], verbose=verbose)
     show.document(views.history(opened, views.one_table(opened)), as_json)
     return Exit.OK
 
@@ -238,7 +238,7 @@ def quarantine(pipeline: Pipeline, table: Table, as_json: Json = False, verbose:
     """The rows of a table that wait to be mended."""
     from lakehouse import views
 
-    opened = stages.open_run(pipeline, [table], verbose=verbose)
+    opened = command.open_run(pipeline, [table], verbose=verbose)
     show.document(views.quarantined(opened, views.one_table(opened)), as_json)
     return Exit.OK
 
@@ -256,8 +256,8 @@ def forget(
     """Erase all rows of a key from every layer, landing included, and pass over what the source still hands out."""
     from lakehouse import forget as forgetting
 
-    stages.open_run(pipeline, [table])  # says so, if there is no such table
-    opened = stages.open_run(pipeline, verbose=verbose, told=show.progress)
+    command.open_run(pipeline, [table])  # says so, if there is no such table
+    opened = command.open_run(pipeline, verbose=verbose, told=show.progress)
     found = forgetting.lift(opened, table, key) if lift else forgetting.forget(opened, table, key, vacuum)
     show.document(found, as_json)
     return int(found["exit_code"])
@@ -294,7 +294,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
-    show.explained(stages.plan_for(pipeline, model), as_json)
+    show.explained(plans.plan_for(pipeline, model), as_json)
     return Exit.OK
 
 
@@ -303,8 +303,8 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     """Check on the lake itself what has to hold always, and print each check with its figures."""
     from lakehouse import verify as checks
 
-    opened = stages.open_run(pipeline, names or (), verbose=verbose)
-    with stages.holding(opened, "verify"):
+    opened = command.open_run(pipeline, names or (), verbose=verbose)
+    with command.holding(opened, "verify"):
         found = checks.verify(opened)
     show.checks(found, as_json)
     return Exit.REFUSED if any(c.result == "failed" for c in found) else Exit.OK

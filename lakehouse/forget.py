@@ -23,7 +23,21 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import anew, bronze, clean, forgotten, landing, ledger, quarantine, raw, records, residue, stages
+from lakehouse import (
+    anew,
+    bronze,
+    clean,
+    command,
+    forgotten,
+    landing,
+    ledger,
+    quarantine,
+    raw,
+    records,
+    residue,
+    stages,
+)
+from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
 from lakehouse.lake import Lake
@@ -33,7 +47,6 @@ from lakehouse.snapshot import declared, erase, privacy
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
 from lakehouse.snapshot.privacy import HIDDEN
-from lakehouse.stages import Outcome, Run
 
 _LAYERS = ("silver", "gold")
 
@@ -70,7 +83,7 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
     anew.require_disk(run.lake, "forget")
     table = _table(run, name)
     texts = key_texts(table, key)
-    with stages.holding(run, f"forget {name}"):
+    with command.holding(run, f"forget {name}"):
         clean.unmark(run.lake)
         spark = isolated(run.spark, run.size(name))
         person = _person(spark, table, texts)
@@ -96,7 +109,7 @@ def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     """Let a forgotten key come again: the person is back as a customer, say."""
     table = _table(run, name)
     texts = key_texts(table, key)
-    with stages.holding(run, f"forget {name} --lift"):
+    with command.holding(run, f"forget {name} --lift"):
         clean.unmark(run.lake)
         spark = isolated(run.spark, run.size(name))
         was = forgotten.lift(spark, run.lake, name, _person(spark, table, texts).hashed)

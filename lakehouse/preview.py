@@ -20,6 +20,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from lakehouse import bronze, delta, extract, ingest, landing, ledger, logs, snapshot
+from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
@@ -30,7 +31,6 @@ from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.samples import contents, kept
 from lakehouse.session import isolated, local
-from lakehouse.stages import Run, open_run
 
 Document = dict[str, Any]
 

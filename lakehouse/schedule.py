@@ -21,9 +21,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from lakehouse import notify, records, signals
+from lakehouse.command import Run, open_run
 from lakehouse.errors import Exit, InfrastructureError, LakehouseError
 from lakehouse.logs import Log
-from lakehouse.stages import Run, open_run
 
 _LOOK = 0.5  # seconds; how often a wait looks up whether somebody asked for an end
 

@@ -15,8 +15,8 @@ from lakehouse import logs
 from lakehouse.errors import Exit, LakehouseError
 
 if TYPE_CHECKING:
+    from lakehouse.command import Outcome, Report, Run, Told
     from lakehouse.plan import Plan
-    from lakehouse.stages import Outcome, Report, Run, Told
     from lakehouse.verify import Check
 
 _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}

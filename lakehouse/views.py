@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse import bronze, delta, landing, ledger, quarantine, records
+from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError
 from lakehouse.lake import utc
 from lakehouse.ledger import Entry
-from lakehouse.stages import Run, open_run
 
 _RUNS_SHOWN = 5
 

@@ -21,12 +21,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import delta, ledger, logs, stages
+from lakehouse.command import Run
 from lakehouse.delta import Head
 from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model, select
 from lakehouse.session import isolated
-from lakehouse.stages import Run
 from lakehouse.verify.check import Check, Claim, as_json, compare, quoted
 from lakehouse.verify.history import history_checks
 from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten

@@ -19,7 +19,7 @@ import stamina
 from servers import kaggle as servers
 from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
 
-from lakehouse import clean, landing, stages
+from lakehouse import clean, command, landing, stages
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
 from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek, retries
@@ -572,7 +572,7 @@ def test_a_hostile_archive_is_refused_whole_and_not_fetched_twice(shop: Shop, ki
 
 def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
     shop.server.publish(hostile("a link"), TIMES[SECOND])
-    opened_run = stages.open_run(_written(shop))
+    opened_run = command.open_run(_written(shop))
 
     report = stages.perform(opened_run, ("extract",))
 

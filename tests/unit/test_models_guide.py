@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import config, functions, stages
+from lakehouse import config, functions, plans
 from lakehouse.plan import plan
 
 REPOSITORY = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_no_model_of_a_shipped_pipeline_is_computed_whole(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = stages.plans(config.load(pipeline))
+    found = plans.plans(config.load(pipeline))
 
     assert {name: plan.reason for name, plan in found.items() if plan.strategy == "full"} == {}
     assert found

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import lakehouse
-from lakehouse import logs, records, stages
+from lakehouse import command, logs, records, stages
 from lakehouse.cli import main
 from lakehouse.lake import Lake
 
@@ -71,7 +71,7 @@ def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake
 def test_a_run_that_was_killed_leaves_a_record_without_an_end(
     shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: stages.Run) -> list[stages.Outcome]:
+    def killed(run: command.Run) -> list[command.Outcome]:
         (found,) = records.newest(lake)
         assert (found["ended"], found["exit_code"]) == (None, None)
         return []

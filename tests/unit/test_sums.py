@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import config, stages
+from lakehouse import config, plans
 from lakehouse.errors import ConfigError
 
 SALES = """SELECT s.id AS id, s.shop AS shop, s.price AS cost, s.exact AS exact, s.price * 2 AS made
@@ -28,7 +28,7 @@ def planned(folder: Path, cube: str) -> None:
     for layer, name, sql in (("silver", "sales", SALES), ("gold", "cube", cube)):
         (folder / layer).mkdir()
         (folder / layer / f"{name}.sql").write_text(sql)
-    stages.plans(config.load(folder))
+    plans.plans(config.load(folder))
 
 
 CUBE = "SELECT s.shop AS shop, {} AS total FROM silver.sales AS s GROUP BY s.shop"

@@ -1,0 +1,232 @@
+"""One command at work on one lake: what it was asked for, what became of it, and its record.
+
+open_run       the pipeline, read and understood
+attended       its time and its record; word with whom `on_failure` names, if it fails
+holding        the lake, which nobody else works on meanwhile
+side_by_side   the same work for several tables or models; none keeps another from being attempted
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from time import monotonic as time_now
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import config, landing, lock, logs, notify, plans, records
+from lakehouse.config import Pipeline
+from lakehouse.config.strict_model import did_you_mean
+from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
+from lakehouse.failures import patiently, understood
+from lakehouse.lake import Lake
+from lakehouse.plan import Plan, in_order
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_SIDE_BY_SIDE = 4  # tables at once: the driver plans one while the executors work on another
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did for one table or model.
+
+    Attributes:
+        status: a word: `accepted`, `unchanged`, `held`, `rejected`, `applied`, `current`, `row-wise`, `full`, ...
+        counts: rows, by what was done to them.
+        seconds: wall time.
+        code: the exit code it asks for.
+        note: the reason, the warning or the error, as people read it.
+    """
+
+    stage: str
+    name: str
+    status: str
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    code: Exit = Exit.OK
+    note: str = ""
+
+
+Told = Callable[[Outcome], None]
+
+
+@dataclass
+class Report:
+    """A run, or a single stage: what became of everything, and the exit code.
+
+    Attributes:
+        stopped_before: the stage that was not begun, because somebody had asked for an orderly end.
+    """
+
+    pipeline: str
+    run_id: str
+    outcomes: list[Outcome] = field(default_factory=list)
+    nothing_new: bool = False
+    seconds: float = 0.0
+    stopped_before: str | None = None
+
+    @property
+    def code(self) -> int:
+        return worst(o.code for o in self.outcomes)
+
+    def document(self) -> dict[str, Any]:
+        """As plain values, for --json, run records and `on_failure`."""
+        outcomes = [vars(o) | {"code": int(o.code)} for o in self.outcomes]
+        return {**vars(self), "outcomes": outcomes, "exit_code": int(self.code)}
+
+
+@dataclass
+class Run:
+    """One command at work on one lake.
+
+    Attributes:
+        told: hears each outcome at once.
+        stop: whether somebody has asked for an orderly end.
+        dry_run: of `expire`: say what would go.
+    """
+
+    pipeline: Pipeline
+    names: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    full_refresh: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    told: Told = lambda outcome: None
+    stop: Callable[[], bool] = lambda: False
+    log: logs.Log = field(default_factory=logs.logger)
+    id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
+    held: lock.Held | None = None
+    wanted: tuple[str, ...] = ()  # the stages that the command asks for
+
+    @cached_property
+    def lake(self) -> Lake:
+        assert isinstance(self.pipeline.lake, str)
+        return Lake.of(self.pipeline.lake)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        from lakehouse.session import jvm_pid, session
+
+        spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables))
+        if self.held:
+            self.held.note_jvm(jvm_pid(spark))
+        return spark
+
+    @cached_property
+    def plans(self) -> dict[str, Plan]:
+        return plans.plans(self.pipeline)
+
+    def tables(self) -> list[str]:
+        """The tables that the command is narrowed to."""
+        named = [n for n in self.names if n in self.pipeline.tables]
+        return named if self.names else list(self.pipeline.tables)
+
+    def size(self, *tables: str) -> int:
+        """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
+        found = [landing.newest(self.lake, table) for table in tables]
+        return sum(landed.size for landed in found if landed)
+
+    def models(self, layer: str) -> list[list[str]]:
+        """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
+        own = {m: p for m, p in self.plans.items() if m.startswith(f"{layer}.")}
+        wanted = {m for m in own if not self.names or m in self.names}
+        return [chosen for group in in_order(own) if (chosen := [m for m in group if m in wanted])]
+
+
+def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:
+    """Read the pipeline and check that it, and the names, can be worked with.
+
+    Raises:
+        ConfigError: with all that stands in the way.
+    """
+    pipeline = config.load(path)
+    logs.learn(pipeline)
+    if missing := config.not_yet(pipeline):
+        raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
+    run = Run(pipeline, tuple(names), **options)
+    run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
+    logs.tell_retries(run.log)
+    known = [*pipeline.tables, *run.plans]
+    if unknown := [n for n in run.names if n not in known]:
+        near = "".join(did_you_mean(n, known) for n in unknown[:1])
+        raise ConfigError(
+            f"{pipeline.name} has no {', '.join(unknown)}{near}",
+            expected=f"tables or models: {', '.join(known)}",
+            where=str(pipeline.path),
+        )
+    return run
+
+
+@contextmanager
+def attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
+    """Time a command, keep its record, and if it fails tell whom `on_failure` names."""
+    began, error = time_now(), None
+    record = records.begun(run.pipeline.name, run.id, doing, run.names)
+    run.log.info("run begun", doing=doing)
+    try:
+        yield record
+    except Exception as raised:
+        error = understood(raised, verbose=run.verbose)
+        raise
+    finally:
+        report.seconds = round(time_now() - began, 2)
+        if error or sys.exc_info()[0] is None:  # interrupted, it has not ended in a way that a record could tell
+            _concluded(run, report, record, error)
+
+
+def _concluded(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
+    """The end of a command in its record, in the log, and with whom `on_failure` names."""
+    code = error.exit_code if error else report.code
+    told = {"error": error.block() if error else None}
+    record = records.ended(record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told)
+    if not isinstance(error, LakeBusy):  # who was turned away did nothing there
+        keep(run, record)
+    ended = {"doing": record["doing"], "exit_code": int(code), "seconds": report.seconds}
+    run.log.info("run ended", **ended, nothing_new=report.nothing_new)
+    if code and run.pipeline.on_failure:
+        document = record | {"lake": run.lake.root, "repeats": records.repeats(run.lake, record)}
+        notify.tell(run.pipeline.on_failure, document, run.log)
+
+
+def keep(run: Run, record: records.Record) -> None:
+    """A record that cannot be written is no reason for a run to end otherwise."""
+    try:
+        records.write(run.lake, record)
+    except OSError as error:
+        run.log.warning("the run record could not be written", reason=str(error))
+
+
+@contextmanager
+def holding(run: Run, doing: str) -> Iterator[None]:
+    """Hold the run's lake, and have the session say which JVM works on it."""
+    with lock.hold(run.lake, run.id, doing) as held:
+        run.held = held
+        yield
+
+
+def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
+    """Do `work` for each name, several at once. What it raises becomes an outcome, so that the others are attempted."""
+
+    def attempt(name: str) -> list[Outcome]:
+        began = time_now()
+        try:
+            outcomes = patiently(lambda: list(work(name)))
+        except Exception as error:
+            known = understood(error, verbose=run.verbose)
+            outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.block())]
+        spent = (time_now() - began) / max(len(outcomes), 1)
+        timed = [replace(o, seconds=round(spent, 2), note=logs.redact(o.note)) for o in outcomes]
+        for outcome in timed:
+            run.told(outcome)
+        return timed
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        return [outcome for outcomes in pool.map(attempt, names) for outcome in outcomes]
