@@ -80,6 +80,11 @@ class Compared:
     counts: Counts
     unknown: Unknown | None = None  # where only what can differ was compared
 
+    @property
+    def received(self) -> DataFrame:
+        """The rows with how they were received."""
+        return self.unknown.received if self.unknown else self.read.rows
+
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
 Compare = Callable[[Work, Landed, Entry, Guard | None], Entry]
@@ -238,8 +243,9 @@ def compared(
         verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
         held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
         counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
-        _check(work, files, read, verdicts, counts)
-        yield Compared(files, before, read, state, verdicts, counts, unknown)
+        found = Compared(files, before, read, state, verdicts, counts, unknown)
+        _check(work, found)
+        yield found
 
 
 def _as_landed(work: Work, entry: Entry | None) -> Landed | None:
@@ -292,30 +298,30 @@ def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
         raise snapshot.refused(error, str(landed.folder)) from error
 
 
-def _check(work: Work, landed: Landed, read: snapshot.Read, verdicts: DataFrame, counts: Counts) -> None:
+def _check(work: Work, found: Compared) -> None:
     """Raises: DataRefused, where the snapshot cannot be taken, whatever the guards say."""
-    name, table = work.name, work.table
-    if read.records is not None and read.records != counts.rows_read:
+    name, table, counts, where = work.name, work.table, found.counts, str(found.landed.folder)
+    if found.read.records is not None and found.read.records != counts.rows_read:
         raise DataRefused(
-            f"{name} has {counts.rows_read} records by one reader and {read.records} by another",
+            f"{name} has {counts.rows_read} records by one reader and {found.read.records} by another",
             expected="a file that every reader of CSV takes alike",
-            where=str(landed.folder),
+            where=where,
             next_step="look for quotes that open or close in the middle of a field",
         )
     if counts.conflicts:
-        keys = changes.examples(verdicts, changes.CONFLICT, table)
+        keys = changes.examples(found.verdicts, changes.CONFLICT, table)
         raise DataRefused(
             f"{counts.conflicts} keys of {name} stand on rows of different content: {keys}",
             expected=f"one row a key (duplicates: {table.duplicates})",
-            where=str(landed.folder),
+            where=where,
             next_step="mend the source, or set `duplicates` to latest or quarantine",
         )
     if table.malformed == "fail" and counts.quarantined:
-        row = changes.quarantined(read.rows, verdicts, table).limit(1).collect()[0]
+        row = changes.quarantined(found.received, found.verdicts, table).limit(1).collect()[0]
         raise DataRefused(
             f"{counts.quarantined} rows of {name} cannot be taken, such as {row['value']!r}: {row['reason']}",
             expected="rows as the schema says (malformed: fail)",
-            where=str(landed.folder),
+            where=where,
             next_step="mend the source, or set `malformed: quarantine`",
         )
 
@@ -344,10 +350,11 @@ def _holds(found: Compared, guard: Guard) -> str | None:
 
 def _write(work: Work, found: Compared, sequence: int) -> str:
     """Write quarantine and the change set; both stay invisible until the ledger names them."""
-    spark, lake, table, rows, landed = work.spark, work.lake, work.table, found.read.rows, found.landed
+    spark, lake, table, landed = work.spark, work.lake, work.table, found.landed
     refused = None
     if found.counts.quarantined:
-        refused = snapshot.with_lines(spark, changes.quarantined(rows, found.verdicts, table), table, landed)
+        rows = changes.quarantined(found.received, found.verdicts, table)
+        refused = snapshot.with_lines(spark, rows, table, landed)
     quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)

@@ -16,7 +16,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 
@@ -47,13 +47,15 @@ class Unknown:
     """What is left to compare.
 
     Attributes:
-        read: the lines that are new.
+        read: the lines that are new, but for how they were received.
+        received: the same with that; parsed again, which is seldom asked for.
         state: the rows of bronze that these, or lines that are gone, concern.
         same: rows of the snapshot that are in bronze as they stand.
         texts: the new lines.
     """
 
     read: Read
+    received: DataFrame
     state: DataFrame
     same: int
     texts: DataFrame
@@ -80,10 +82,7 @@ class Lines:
             last: its row in the ledger; `state` is bronze with it.
         """
         with ExitStack() as held:
-            unknown = self._unknown(before, last, landed, state, held) if before and last else None
-            if unknown:
-                held.callback(unknown.state.unpersist)
-            yield unknown
+            yield self._unknown(before, last, landed, state, held) if before and last else None
 
     def _unknown(
         self, before: Landed, last: Entry, landed: Landed, state: DataFrame, held: ExitStack
@@ -96,7 +95,7 @@ class Lines:
         except DataRefused:
             return None  # damaged since
         found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.here("plain"))))
-        return self._left(*found, old, landed, state) if found else None
+        return self._left(*found, old, landed, state, held) if found else None
 
     def remember(self, landed: Landed, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
         """Keep the restless lines of a snapshot that is about to be accepted as `entry`."""
@@ -121,7 +120,7 @@ class Lines:
         self, old: Landed, last: Entry, landed: Landed, layout: Layout, folder: Path
     ) -> tuple[Differing, int] | None:
         """The lines that differ, and how many rows are in both files; None where lines do not tell."""
-        then, restless = self._layout(old), self._kept(last)
+        then, restless = self._layout(old), self._noted(last)
         if then is None or then.header != layout.header or (restless is None and _faults(last)):
             return None
         lines = differing(_on_disk(old), _on_disk(landed), layout.header, restless, folder)
@@ -131,29 +130,28 @@ class Lines:
         is_whole = lines.kept in (None, same)  # else a line was not the row that it was taken for
         return (lines, same) if is_whole and lines.removed <= same else None
 
-    def _left(self, lines: Differing, same: int, old: Landed, landed: Landed, state: DataFrame) -> Unknown | None:
+    def _left(
+        self, lines: Differing, same: int, old: Landed, landed: Landed, state: DataFrame, held: ExitStack
+    ) -> Unknown | None:
         """The rows of both sides; None where a new line has the key of one that both files have."""
         spark = isolated(self.spark, lines.size * _PACKING)
         texts, lost = (spark.read.parquet(literal(path)) for path in (lines.new, lines.gone))
-        read, were = (
-            snapshot.read_lines(spark, self.table, files, self.zone, rows)
-            for files, rows in ((landed, texts), (old, lost))
-        )
-        ours, theirs = (self._keys(part.rows) for part in (were, read))
+        read = snapshot.read_lines(spark, self.table, landed, self.zone, texts)
+        received = read.rows
+        read = replace(read, rows=_kept(received.drop(snapshot.RECEIVED), held))  # parsed once, asked for three times
+        were = snapshot.read_lines(spark, self.table, old, self.zone, lost).rows.select(*state.columns, snapshot.KEY)
+        were = _kept(were, held)
+        ours, theirs = self._keys(were), self._keys(read.rows)
         if lines.restless or self.table.ignore:  # bronze has other rows than these lines make
             touched = F.broadcast(ours.unionByName(theirs).distinct())
-            rows = state.join(touched, on=self.table.keys, how="left_semi")
+            rows = _kept(state.join(touched, on=self.table.keys, how="left_semi"), held)
             others = rows.join(ours, on=self.table.keys, how="left_anti")
         else:
-            rows = were.rows.select(*state.columns)
+            rows = were.select(*state.columns)
             others = state.join(
                 F.broadcast(theirs.join(ours, on=self.table.keys, how="left_anti")), on=self.table.keys, how="left_semi"
             )
-        rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
-        if not others.isEmpty():
-            rows.unpersist()
-            return None
-        return Unknown(read, rows, same, texts)
+        return Unknown(read, received, rows, same, texts) if others.isEmpty() else None
 
     def _keys(self, rows: DataFrame) -> DataFrame:
         return rows.where(F.col(snapshot.KEY) == "read").select(*self.table.keys)
@@ -168,7 +166,7 @@ class Lines:
         lost = reduce(Column.__or__, [F.col(k).isNull() for k in keys], ~F.col("_whole"))
         return marked.where(lost | F.col("_unsettled").isNotNull()).select(_TEXT)
 
-    def _kept(self, last: Entry) -> Path | None:
+    def _noted(self, last: Entry) -> Path | None:
         """The restless lines of the last accepted snapshot, if they were kept."""
         try:
             of = json.loads((self._folder() / "of.json").read_text(encoding="utf-8"))
@@ -180,6 +178,12 @@ class Lines:
 
     def _folder(self) -> Path:
         return self.lake.here("lines", self.name)
+
+
+def _kept(rows: DataFrame, held: ExitStack) -> DataFrame:
+    """Rows that are computed once, for as long as the block lasts."""
+    held.callback(rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+    return rows
 
 
 def _faults(entry: Entry) -> int:

@@ -73,7 +73,7 @@ def _columns(changed: DataFrame) -> dict[str, int]:
 
 def _quarantine(work: Work, found: Compared) -> list[dict[str, Any]]:
     told = ["rule", "column", "reason"]
-    refused = changes.quarantined(found.read.rows, found.verdicts, work.table)
+    refused = changes.quarantined(found.received, found.verdicts, work.table)
     rows = refused.groupBy(*told).agg(F.count("*").alias("rows"))
     return [row.asDict() for row in rows.orderBy(F.desc("rows"), *told).collect()]
 
