@@ -16,6 +16,8 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.session import isolated
+
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _PROGRESS = "lakehouse.progress"
 
@@ -81,6 +83,7 @@ def head(spark: SparkSession, path: str, limit: int = 200) -> Head | None:
     """The table's head, or None if there is no table at `path`."""
     if not exists(spark, path):
         return None
+    spark = isolated(spark, 0)  # a few rows, whatever the table holds
     table = DeltaTable.forPath(spark, path)
     rows = table.history(limit).select("version", "operation", "userMetadata").collect()
     commits = tuple(Commit(r.version, r.operation, _ours(r.userMetadata)) for r in rows)

@@ -6,7 +6,7 @@ the query as a literal, a list of values or a range, for files to be skipped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -93,6 +93,10 @@ class Held:
         kinds = {field.name: field.dataType for field in self.rows.schema}
         found = {name.lower(): _span(kinds[name], self.local.column(name)) for name in self.local.column_names}
         return {name: span for name, span in found.items() if span is not None}
+
+    def dropping(self, columns: Iterable[str]) -> Held:
+        local = self.local.drop_columns([*columns]) if self.local is not None else None
+        return Held(self.rows.drop(*columns), local)
 
     def release(self) -> None:
         if self.local is None:

@@ -23,6 +23,9 @@ from lakehouse.held import LOCAL_ROWS, Held, Spans, narrowed
 
 ACTION = "_cdc_action"
 
+# Of a table that lies in order, so that files hold few days: what is read for one of them, and written for a row of it.
+_FILE_ROWS = 250_000
+
 
 @dataclass(frozen=True)
 class Written:
@@ -44,6 +47,7 @@ def make_equal(
     few: bool = False,
     rebuild: bool = False,
     large: bool = False,
+    order: str | None = None,
 ) -> Written:
     """Make the table at `target` hold `wanted`, in at most one commit that carries `progress`.
 
@@ -55,15 +59,16 @@ def make_equal(
         few: the difference is thought to be small, so the driver may ask for its rows at once.
         rebuild: replace a table whose columns no longer fit, instead of refusing.
         large: the table is one whose files should not be rewritten for a few rows.
+        order: a column whose equal values are to lie together, where the table is written whole.
 
     Raises:
         ConfigError: a column has another type than the table's, or is gone.
     """
     if not delta.exists(spark, target):
-        return _create(spark, target, wanted, progress, "error", large)
+        return _create(spark, target, wanted, progress, "error", large, order)
     if misfits := _misfits(spark, target, wanted):
         if rebuild:
-            return _create(spark, target, wanted, progress, "overwrite", large)
+            return _create(spark, target, wanted, progress, "overwrite", large, order)
         raise ConfigError(
             f"the columns of {target} changed: {'; '.join(misfits)}",
             expected="the same columns, or new ones added",
@@ -130,9 +135,18 @@ def difference(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFr
 
 
 def _create(
-    spark: SparkSession, target: str, wanted: DataFrame, progress: dict[str, Any], mode: str, large: bool
+    spark: SparkSession,
+    target: str,
+    wanted: DataFrame,
+    progress: dict[str, Any],
+    mode: str,
+    large: bool,
+    order: str | None,
 ) -> Written:
-    writer = wanted.write.format("delta").options(**delta.properties(large)).mode(mode)
+    rows = wanted.repartitionByRange(order).sortWithinPartitions(order) if order else wanted
+    writer = rows.write.format("delta").options(**delta.properties(large)).mode(mode)
+    if order:
+        writer = writer.option("maxRecordsPerFile", _FILE_ROWS)
     with delta.committing(spark, progress):
         (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(target)
     return Written(inserted=delta.read(spark, target).count(), committed=True)

@@ -14,9 +14,9 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse import delta
 from lakehouse.delta import Head
@@ -49,6 +49,11 @@ _GONE = (
 WHOLE_BELOW = 4 << 20
 WHOLE_FROM = 0.2
 
+# From here on a table's files are laid out and spared (deletion vectors), in bytes: below, it is read as fast without.
+LARGE_BYTES = 64 << 20
+
+_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
+
 _IMAGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
@@ -69,6 +74,7 @@ class Model:
     plan: Plan
     input_keys: Mapping[str, tuple[str, ...]]
     parameters: Mapping[str, Any]  # by name; only those that the plan uses are handed to Spark
+    sought: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
 
     @property
     def name(self) -> str:
@@ -96,7 +102,8 @@ def refresh(spark: SparkSession, lake: Lake, model: Model, small: bool, whole: b
     inputs = {relation: head for relation, head in heads.items() if head is not None}
     target_head = delta.head(spark, lake.model(model.name))
     before = target_head.progress() if target_head else None
-    step = _Step(spark, lake, model, inputs, before or {}, _state(model, inputs))
+    size = target_head.size if target_head else 0
+    step = _Step(spark, lake, model, inputs, before or {}, _state(model, inputs), size)
     why_whole = "asked for" if whole else _why_whole(model, target_head is not None, before, step.state)
     if not why_whole:
         if not step.moved:
@@ -175,6 +182,7 @@ class _Step:
     inputs: Mapping[str, Head]
     before: Mapping[str, Any]
     state: dict[str, Any]
+    size: int = 0  # bytes of the target
 
     @cached_property
     def moved(self) -> list[str]:
@@ -190,6 +198,17 @@ class _Step:
         fields = self.now(relation).schema.fields
         columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
         return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
+
+    def order(self, rows: DataFrame) -> str | None:
+        """The day by which the rows of a large model lie together: one that the models after it look for."""
+        days = {
+            f.name.lower(): f.name for f in rows.schema.fields[:_WITH_STATISTICS] if isinstance(f.dataType, T.DateType)
+        }
+        return next((days[c] for c in self.model.sought if c in days), None)
+
+    @property
+    def is_large(self) -> bool:
+        return sum(head.size for head in self.inputs.values()) >= WHOLE_BELOW
 
     def changes(self, relation: str) -> DataFrame:
         after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
@@ -223,9 +242,10 @@ def _by_changes(step: _Step) -> Refreshed:
         _DearError: too much changed.
     """
     plan, first = step.model.plan, step.model.plan.inputs[0]
+    changed_rows = {r: hold(step.spark, step.changes(r)) for r in step.moved}
     if plan.strategy == "row-wise" and plan.keeps_keys(step.model.input_keys[first]):
-        return _row_by_row(step, first)
-    images = {r: hold(step.spark, step.changes(r).drop(*_IMAGE_COLUMNS)) for r in step.moved}
+        return _row_by_row(step, first, changed_rows[first])
+    images = {r: held.dropping(_IMAGE_COLUMNS) for r, held in changed_rows.items()}
     inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in step.inputs}
     work = Work(step.spark, plan, step.model.arguments, inputs)
     try:
@@ -238,7 +258,7 @@ def _by_changes(step: _Step) -> Refreshed:
         return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}", written)
     finally:
         work.release()
-        for held in images.values():
+        for held in changed_rows.values():
             held.release()
 
 
@@ -261,38 +281,53 @@ def _is_gone(error: Exception) -> bool:
     return any(sign in str(error) for sign in _GONE)
 
 
-def _row_by_row(step: _Step, relation: str) -> Refreshed:
+def _row_by_row(step: _Step, relation: str, images: Held) -> Refreshed:
     """For a row of the input there is one row at most, under its key: the input itself need not be read."""
-    keys, input_keys = list(step.model.plan.keys), step.model.input_keys[relation]
-    images = step.changes(relation).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        old = images.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
-        newest = Window.partitionBy(*input_keys).orderBy(F.desc("_commit_version"))
-        last = images.where("_change_type <> 'update_preimage'").withColumn("_cdc_rank", F.row_number().over(newest))
+        old = images.rows.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
+        newest = Window.partitionBy(*step.model.input_keys[relation]).orderBy(F.desc("_commit_version"))
+        last = images.rows.where("_change_type <> 'update_preimage'")
+        last = last.withColumn("_cdc_rank", F.row_number().over(newest))
         now = last.where("_cdc_rank = 1 AND _change_type <> 'delete'").drop("_cdc_rank", *_IMAGE_COLUMNS)
         rows_now = select(step.spark, step.model, {relation: now})
         rows_then = select(step.spark, step.model, {relation: old})
-        touched = Held(rows_then.select(*keys).unionByName(rows_now.select(*keys)).distinct())
-        count = images.count()
-        written = _write(step, rows_now, touched, count <= LOCAL_ROWS)
+        # By its day, too, is a row to be found: files are skipped by it, and by few keys only.
+        named = [*step.model.plan.keys, *filter(None, [step.order(rows_now)])]
+        touched = rows_then.select(*named).unionByName(rows_now.select(*named)).distinct()
+        count = images.rows.count() if images.local is None else images.local.num_rows
+        few = count <= LOCAL_ROWS
+        written = _write(step, rows_now, hold(step.spark, touched) if few else Held(touched), few)
         return Refreshed(step.model.name, "row-wise", f"rows changed: {count} of {relation}", written)
     finally:
-        images.unpersist()
+        images.release()
 
 
 def _write(step: _Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
     target, keys = step.lake.model(step.model.name), list(step.model.plan.keys)
-    _refuse_doubled_keys(step.model, wanted)
-    written = make_equal(step.spark, target, wanted, keys, step.state, touched, few, rebuild)
+    order, large = step.order(wanted) if step.is_large else None, step.size >= LARGE_BYTES
+    checked = not _is_unique(step.model)
+    held = hold(step.spark, wanted) if few and checked else None  # else the query would run once for each
+    rows = held.rows if held else wanted
+    try:
+        if checked:
+            _refuse_doubled_keys(step.model, rows)
+        written = make_equal(step.spark, target, rows, keys, step.state, touched, few, rebuild, large, order)
+    finally:
+        if held:
+            held.release()
     if not written.committed:
         delta.record_progress(step.spark, target, step.state)
     return written
 
 
+def _is_unique(model: Model) -> bool:
+    """Whether no two rows can have one key."""
+    plan = model.plan
+    return plan.unique or (plan.strategy == "row-wise" and plan.keeps_keys(model.input_keys[plan.inputs[0]]))
+
+
 def _refuse_doubled_keys(model: Model, wanted: DataFrame) -> None:
     plan = model.plan
-    if plan.unique or (plan.strategy == "row-wise" and plan.keeps_keys(model.input_keys[plan.inputs[0]])):
-        return
     doubled = wanted.groupBy(*plan.keys).count().where("count > 1").limit(3).collect()
     if doubled:
         examples = ", ".join(str(tuple(row)[:-1]) for row in doubled)

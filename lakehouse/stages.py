@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import clean
+from lakehouse import clean, layout
 from lakehouse import extract as sources
 from lakehouse.command import Outcome, Report, Run, attended, holding, keep, open_run, side_by_side
 from lakehouse.config import Retention
@@ -206,7 +206,11 @@ def models(run: Run) -> dict[str, Model]:
     keys = {f"bronze.{name}": tuple(keys_of(t)) for name, t in run.pipeline.tables.items()}
     keys |= {name: plan.keys for name, plan in run.plans.items()}
     parameters = {"as_of": newest_accepted(run.spark, run.lake), "business_timezone": run.pipeline.business_timezone}
-    return {name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters) for name, plan in run.plans.items()}
+    sought = layout.sought(run.plans)
+    return {
+        name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters, sought.get(name, ()))
+        for name, plan in run.plans.items()
+    }
 
 
 def _expires(run: Run) -> bool:

@@ -26,11 +26,21 @@ def of_this_process(spark: SparkSession | None) -> int:
 
 def shuffled(spark: SparkSession) -> int:
     """Bytes written to shuffles so far, from the store that would feed the UI; it is kept without one, too."""
+    return sum(stage.shuffleWriteBytes() for stage in _stages(spark))
+
+
+def read(spark: SparkSession) -> dict[str, int]:
+    """Rows and bytes read from tables' files and logs so far."""
+    stages = _stages(spark)
+    return {"records": sum(s.inputRecords() for s in stages), "bytes": sum(s.inputBytes() for s in stages)}
+
+
+def _stages(spark: SparkSession) -> list[Any]:
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
     store, gateway = spark.sparkContext._jsc.sc().statusStore(), spark.sparkContext._gateway
     none = gateway.jvm.java.util.ArrayList()
     stages = store.stageList(none, False, False, gateway.new_array(gateway.jvm.double, 0), none)
-    return sum(stages.apply(n).shuffleWriteBytes() for n in range(stages.size()))
+    return [stages.apply(n) for n in range(stages.size())]
 
 
 def size(folder: Path) -> int:

@@ -50,7 +50,7 @@ def section(
             lines.append(_row(peer, _seconds(trials), base, trials))
     lines += ["", *[_amplified(peer, t[0]) for peer, t in results.items() if "bronze_written" in t[0]]]
     lines += [f"- {peer} was skipped: {why}" for peer, why in skipped.items()]
-    lines += ["- every peer found the same changes, by count and by a checksum over all columns", "", *_circumstances()]
+    lines += ["- every peer found the same changes, by count and by a checksum over all columns", "", *circumstances()]
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,8 @@ def _amplified(peer: str, found: dict[str, Any]) -> str:
     return text
 
 
-def _circumstances() -> list[str]:
+def circumstances() -> list[str]:
+    """With what, and by which command, a table came about."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
     command = " ".join(["python", os.path.relpath(sys.argv[0]), *_arguments()])
