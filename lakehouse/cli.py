@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -220,6 +220,26 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
 
     opened = command.open_run(pipeline, names or (), verbose=verbose)
     show.document(views.status(opened), as_json)
+    return Exit.OK
+
+
+@app.command()
+def report(
+    pipeline: Pipeline,
+    names: Names = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Where to write it; artifacts/<pipeline>-report.html unless given."),
+    ] = None,
+    language: Annotated[Literal["en", "pt"], typer.Option("--lang", help="The page's language.")] = "en",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show the lake on one HTML page: flow, freshness, changes, quality, quarantine, cubes and lineage."""
+    from lakehouse import report as reports
+
+    opened = command.open_run(pipeline, names or (), verbose=verbose)
+    show.document(reports.report(opened, out, language), as_json)
     return Exit.OK
 
 

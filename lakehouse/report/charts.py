@@ -1,0 +1,238 @@
+"""Charts as Vega-Lite specifications, by Altair, from a cube's plain rows.
+
+Data go in under names of our own (`t`, `d`, `m0`), since a column may be called whatever Vega takes for an expression.
+Colours are the page's CSS variables: a chart follows the theme, and paper, without being drawn again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+import altair as alt
+
+from lakehouse.report.words import Words
+
+Document = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+_SERIES = [f"var(--series-{n})" for n in range(1, 13)]
+_CHANGES = {"inserted": "var(--inserted)", "updated": "var(--updated)", "deleted": "var(--deleted)"}
+_EXACT = ",.6~f"
+_MANY = 10_000  # from which on an axis writes 10k
+_CHANGES_SHOWN = 60  # snapshots on an axis
+_BAR = 22  # pixels
+_MONTHS_FROM = 100  # days: a longer axis names months alone
+
+
+def of_cube(cube: Document, words: Words) -> list[Document]:
+    """Each chart: its title, a line beneath it, a legend (names and colours) and whether it takes half of the page."""
+    return [chart for view in cube["charts"] for chart in _of_view(view, words)]
+
+
+def _of_view(view: Document, words: Words) -> Iterable[Document]:
+    measures = [m | {"name": m["name"] or _counted(view, words)} for m in view["measures"]]
+    if view["by"] is None:
+        for m in measures:
+            yield _drawn(m["name"], _trend(view["series"], m, words), wide=len(measures) == 1)
+        return
+    title = words("by", label=view["label"])
+    if view["series"]:
+        rows = _named(_filled(view["series"], measures, 0 if view["adds"] else None), words)
+        spec = _stacked(rows, measures, words) if view["adds"] else _lines(rows, measures, words)
+        legend = list(zip(_kinds(rows), _SERIES, strict=False))
+        yield _drawn(title, spec, _top(view, rows, measures, words), legend, wide=True)
+    if view["bars"]:
+        if view["newest"] is not None:
+            title = words("by_newest", label=view["label"], time=words.moment(view["newest"]))
+        rows = _named(view["bars"], words)
+        yield _drawn(title, _bars(rows, measures, words), _top(view, rows, measures, words), wide=True)
+
+
+def _drawn(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
+    return {"title": title, "beneath": beneath, "legend": list(legend), "spec": spec, "wide": wide}
+
+
+def _top(view: Document, rows: Rows, measures: list[Document], words: Words) -> str:
+    shown, of = len(_kinds(rows)), view["kinds"]
+    return words("top", shown=words.number(shown), of=words.number(of), measure=measures[0]["name"])
+
+
+def _counted(view: Document, words: Words) -> str:
+    """What rows are a count of: with one more key, of that."""
+    return words("count_of", name=view["keys"][0]) if len(view["keys"]) == 1 else words("count")
+
+
+def changes(entries: Rows, words: Words) -> Document | None:
+    """A table's inserted, updated and deleted rows by snapshot, its full load left out; None where nothing is left."""
+    shown = [e for e in entries if e["status"] == "accepted" and e["kind"] != "full-load"][-_CHANGES_SHOWN:]
+    if not shown:
+        return None
+    rows = [
+        {
+            "t": e["snapshot_time"],
+            "when": words.time(e["snapshot_time"]),
+            "k": words(kind),
+            "n": e[kind] or 0,
+            "v": -(e[kind] or 0) if kind == "deleted" else e[kind] or 0,
+        }
+        for e in shown
+        for kind in _CHANGES
+    ]
+    day = f"utcFormat(toDate(datum.label), '{words('day_of_month')}')"
+    chart = (
+        _chart(rows, 130)
+        .mark_bar(size=max(3, min(22, 260 // len(shown))))
+        .encode(
+            x=alt.X("t:O", title=None, axis=alt.Axis(labelExpr=day, labelAngle=0, labelOverlap=True, ticks=False)),
+            y=alt.Y("v:Q", title=None, axis=_y_axis(rows, ["v"])),
+            color=alt.Color(
+                "k:N",
+                legend=None,
+                scale=alt.Scale(domain=[words(k) for k in _CHANGES], range=list(_CHANGES.values())),
+            ),
+            tooltip=[
+                alt.Tooltip("when:N", title=words("snapshot")),
+                alt.Tooltip("k:N", title=" "),
+                alt.Tooltip("n:Q", title=words("count"), format=_EXACT),
+            ],
+        )
+    )
+    return _spec(chart)
+
+
+def _trend(rows: Rows, measure: Document, words: Words) -> Document:
+    """One measure over time."""
+    column = measure["column"]
+    base = _chart([{"t": row["t"], column: row[column]} for row in rows], 110).encode(
+        x=_time_axis(rows, words),
+        y=alt.Y(f"{column}:Q", title=None, axis=_y_axis(rows, [column])),
+        tooltip=[_time_tip(rows), alt.Tooltip(f"{column}:Q", title=measure["name"], format=_EXACT)],
+    )
+    line = base.mark_line(color=_SERIES[0], strokeWidth=1.75, clip=True)
+    return _spec(alt.layer(line, _touch(base)))
+
+
+def _lines(rows: Rows, measures: list[Document], words: Words) -> Document:
+    """A line for each kind; the measure is chosen beside the chart."""
+    chosen = _choice(measures, words)
+    base = _chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]").encode(**_by_kind(rows, measures, words))
+    line = base.mark_line(strokeWidth=1.75, clip=True)  # broken where a kind has no row
+    alone = base.mark_point(filled=True, size=9, opacity=1)
+    return _spec(alt.layer(line, alone, _touch(base)).add_params(chosen))
+
+
+def _stacked(rows: Rows, measures: list[Document], words: Words) -> Document:
+    """What adds up, one kind on the other."""
+    chosen = _choice(measures, words)
+    base = _chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]")
+    area = base.mark_area(interpolate="step-after", line=False, clip=True).encode(**_by_kind(rows, measures, words))
+    return _spec(area.add_params(chosen))
+
+
+def _bars(rows: Rows, measures: list[Document], words: Words) -> Document:
+    chosen = _choice(measures, words)
+    columns = [m["column"] for m in measures]
+    chart = (
+        _chart(rows, _BAR * len(rows))
+        .transform_calculate(v=f"datum[{chosen.name}]")
+        .mark_bar(color=_SERIES[0], height={"band": 0.62})
+        .encode(
+            x=alt.X("v:Q", title=None, axis=_y_axis(rows, columns)),
+            y=alt.Y(
+                "d:N",
+                title=None,
+                sort=alt.EncodingSortField("v", order="descending"),
+                axis=alt.Axis(ticks=False, domain=False, labelLimit=180, labelPadding=8),
+            ),
+            tooltip=[alt.Tooltip("d:N", title=" "), *_measure_tips(measures)],
+        )
+    )
+    return _spec(chart.add_params(chosen))
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _chart(rows: Rows, height: int) -> alt.Chart:
+    chart: alt.Chart = alt.Chart(alt.InlineData(values=rows), width="container", height=height)
+    return chart
+
+
+def _spec(chart: alt.TopLevelMixin) -> Document:
+    """As wide as its place, axes included; without Altair's own colours, since the page gives Vega its own."""
+    found: Document = chart.to_dict()
+    plain = {name: value for name, value in found.items() if name != "config"}
+    return plain | {"autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _touch(base: alt.Chart) -> Any:
+    """Points that nobody sees, to be met by a pointer."""
+    return base.mark_point(opacity=0, size=120, filled=True)
+
+
+def _time_axis(rows: Rows, words: Words) -> alt.X:
+    """In UTC: a day is written as its first moment there, which west of Greenwich is the day before."""
+    days = len({str(row["t"])[:10] for row in rows})
+    day = words("day_of_month")
+    form = {"year": "%Y", "quarter": "%b", "month": "%b", "week": day, "day": day, "date": day, "hours": "%H:%M"}
+    if days <= _MONTHS_FROM:
+        form |= {"year": day, "quarter": day, "month": day}
+    count = max(1, min(5, days - 1)) if _are_days(rows) else 5  # never parts of days
+    axis = alt.Axis(grid=False, tickCount=count, format=form, labelOverlap=True)
+    return alt.X("t:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+
+
+def _are_days(rows: Rows) -> bool:
+    return all(len(str(row["t"])) == len("2025-10-03") for row in rows)
+
+
+def _time_tip(rows: Rows) -> alt.Tooltip:
+    days = _are_days(rows)
+    unit = "utcyearmonthdate" if days else "utcyearmonthdatehoursminutes"
+    return alt.Tooltip(f"{unit}(t):T", title=" ", format="%x" if days else "%x %H:%M")
+
+
+def _y_axis(rows: Rows, columns: list[str]) -> alt.Axis:
+    greatest = max((abs(row[c]) for row in rows for c in columns if row[c] is not None), default=0)
+    return alt.Axis(format="~s" if greatest >= _MANY else ",.4~f", tickCount=4, domain=False, ticks=False)
+
+
+def _choice(measures: list[Document], words: Words) -> alt.Parameter:
+    columns = [m["column"] for m in measures]
+    names = [m["name"] for m in measures]
+    if len(columns) == 1:
+        return alt.param(name="measure", value=columns[0])
+    bind = alt.binding_select(options=columns, labels=names, name=words("measure"))
+    return alt.param(name="measure", value=columns[0], bind=bind)
+
+
+def _by_kind(rows: Rows, measures: list[Document], words: Words) -> dict[str, Any]:
+    kinds = _kinds(rows)
+    return {
+        "x": _time_axis(rows, words),
+        "y": alt.Y("v:Q", title=None, axis=_y_axis(rows, [m["column"] for m in measures])),
+        "color": alt.Color("d:N", legend=None, scale=alt.Scale(domain=kinds, range=_SERIES[: len(kinds)])),
+        "tooltip": [_time_tip(rows), alt.Tooltip("d:N", title=" "), *_measure_tips(measures)],
+    }
+
+
+def _measure_tips(measures: list[Document]) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{m['column']}:Q", title=m["name"], format=_EXACT) for m in measures]
+
+
+def _named(rows: Rows, words: Words) -> Rows:
+    return [row | {"d": words("no_value") if row["d"] is None else str(row["d"])} for row in rows]
+
+
+def _kinds(rows: Rows) -> list[str]:
+    return sorted({row["d"] for row in rows})
+
+
+def _filled(rows: Rows, measures: list[Document], missing: int | None) -> Rows:
+    """With a row for each kind at each time: what is not there was counted as none, or is not known."""
+    there = {(row["t"], row["d"]): row for row in rows}
+    empty = {m["column"]: missing for m in measures}
+    times, kinds = dict.fromkeys(row["t"] for row in rows), dict.fromkeys(row["d"] for row in rows)
+    return [there.get(each, empty | {"t": each[0], "d": each[1]}) for each in product(times, kinds)]

@@ -1,0 +1,209 @@
+"""What a report tells, as plain values: read from the lake as it is, and from the configuration. Nothing is written.
+
+status, runs     what `lakehouse status` tells
+flow             each stage's tables and models, with what the last run did and what reads what
+entries          the ledger: every decision about a snapshot
+quality          what came of the newest snapshots, and the models' expectations
+quarantine       what was refused, by reason; never a row or a value
+lineage          from column to column                                     lineage.py
+cubes            charts' rows and the newest rows, a bounded part          cubes.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+import lakehouse
+from lakehouse import delta, ledger, logs, quarantine, records, views
+from lakehouse.command import Run
+from lakehouse.ledger import COUNTS, History
+from lakehouse.report import cubes, lineage
+from lakehouse.samples import plain_rows
+from lakehouse.session import isolated
+
+Document = dict[str, Any]
+
+MOST_DECISIONS, MOST_RUNS = 400, 20
+_SIDE_BY_SIDE = 4
+
+
+def gather(run: Run) -> Document:
+    """All that the page shows of the tables and models that `run` is narrowed to; secrets are out of sight."""
+    spark = isolated(run.spark, run.size(*run.pipeline.tables))
+    histories = ledger.read(spark, run.lake, run.tables())
+    columns = lineage.columns(run.pipeline, run.plans)
+    models = [m for layer in ("silver", "gold") for group in run.models(layer) for m in group]
+    found = {
+        "pipeline": run.pipeline.name,
+        "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
+        "lake": run.lake.root,
+        "version": lakehouse.__version__,
+        "made": records.told(datetime.now(timezone.utc)),
+        "status": views.status(run),
+        "runs": _runs(run),
+        "flow": _flow(run, spark, histories, models),
+        "entries": _entries(histories.values()),
+        "quality": _quality(run, spark, histories, models),
+        "quarantine": [row for name, history in histories.items() for row in _refused(run, spark, name, history)],
+        "models": [_model(run, model) for model in models],
+        "lineage": _lineage(columns),
+        "cubes": _cubes(run, spark, columns, [m for m in models if m.startswith("gold.")]),
+    }
+    hidden: Document = logs.redacted(found)
+    return hidden
+
+
+def _runs(run: Run) -> list[Document]:
+    """The newest run records, newest first."""
+    told = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
+    return [
+        {name: record.get(name) for name in told}
+        | {"failed": [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes") or () if o["code"]]}
+        for record in records.newest(run.lake, MOST_RUNS)
+    ]
+
+
+def _flow(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
+    """The stages' tables, and what the newest run that found something did to each."""
+    ended = [r for r in records.newest(run.lake) if r["doing"] == "run" and r["ended"]]
+    last = next((r for r in ended if r.get("outcomes") and not r.get("nothing_new")), None)
+    since = ended.index(last) if last else 0
+    bronze = [f"bronze.{name}" for name in histories]
+    counted = _rows(run, spark, [*bronze, *models])
+    outcomes = _outcomes(last or {})
+    reads = {model: run.plans[model].inputs for model in models}
+    return {
+        "ended": last["ended"] if last else None,
+        "nothing_since": since,
+        "tables": [
+            {
+                "table": name,
+                "snapshot_time": _iso(history.last_accepted.snapshot_time) if history.last_accepted else None,
+                "extract": outcomes.get(("extract", name)),
+                "ingest": outcomes.get(("ingest", name)),
+                "bronze": outcomes.get(("bronze", name)),
+                "rows": counted[f"bronze.{name}"],
+            }
+            for name, history in histories.items()
+        ],
+        "models": [
+            {
+                "model": model,
+                "reads": reads[model],
+                "outcome": outcomes.get((model.partition(".")[0], model)),
+                "rows": counted[model],
+            }
+            for model in models
+        ],
+    }
+
+
+def _outcomes(record: records.Record) -> dict[tuple[str, str], Document]:
+    """What a run did by stage and name: of several snapshots of one table the sum, and the last one's status."""
+    found: dict[tuple[str, str], Document] = {}
+    for o in record.get("outcomes") or ():
+        before = found.get((o["stage"], o["name"]), {"counts": {}, "code": 0})
+        counts = {k: before["counts"].get(k, 0) + v for k, v in o["counts"].items()}
+        found[o["stage"], o["name"]] = {"status": o["status"], "counts": counts, "code": max(before["code"], o["code"])}
+    return found
+
+
+def _rows(run: Run, spark: SparkSession, relations: list[str]) -> dict[str, int | None]:
+    """How many rows each has now, in one query; None where there is no table."""
+    paths = {relation: run.lake.model(relation) for relation in relations}
+    there = [relation for relation, path in paths.items() if delta.exists(spark, path)]
+    counts = [delta.read(spark, paths[r]).agg(F.count("*").alias("n")).select(F.lit(r).alias("r"), "n") for r in there]
+    every = counts[0] if counts else None
+    for each in counts[1:]:
+        every = every.unionAll(each) if every is not None else each
+    counted = {row["r"]: int(row["n"]) for row in every.collect()} if every is not None else {}
+    return {relation: counted.get(relation) for relation in relations}
+
+
+def _entries(histories: Iterable[History]) -> Document:
+    """Decisions by time of recording, the newest last."""
+    every = sorted(
+        (entry for history in histories for entry in history.entries),
+        key=lambda e: (e.recorded_at or e.snapshot_time, e.table, e.snapshot_time),
+    )
+    told = ("table", "sequence", "status", "kind", *COUNTS, "reason")
+    shown = [{name: getattr(e, name) for name in told} | {"snapshot_time": _iso(e.snapshot_time)} for e in every]
+    return {"of": len(shown), "shown": shown[-MOST_DECISIONS:]}
+
+
+def _quality(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
+    """What became of the rows of each newest accepted snapshot, and what the models are expected to be.
+
+    `results` are the newest rows of `<lake>/quality` as they are, where expectations have been evaluated.
+    """
+    accepted = [h.last_accepted for h in histories.values() if h.last_accepted]
+    expected = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
+    return {
+        "tables": [{"table": e.table, "snapshot_time": _iso(e.snapshot_time)} | e.counts for e in accepted],
+        "expectations": [
+            {"model": model, "name": name, "check": each.check, "on_fail": each.on_fail}
+            for model in models
+            for layer, _, short in [model.partition(".")]
+            for name, each in expected[layer][short].expect.items()
+        ],
+        "results": [],
+    }
+
+
+def _refused(run: Run, spark: SparkSession, table: str, history: History) -> list[Document]:
+    """A table's quarantine by stage, rule and column: how much waits, and how much has been mended."""
+    if history.last_accepted is None or history.last_accepted.sequence is None:
+        return []
+    rows = quarantine.current(spark, run.lake, table, history.last_accepted.sequence)
+    told = rows.groupBy("stage", "rule", "column").agg(
+        F.count(F.when(~F.col("resolved"), 1)).alias("waiting"),
+        F.count(F.when(F.col("resolved"), 1)).alias("resolved"),
+        F.min(F.when(~F.col("resolved"), F.col("first_sequence"))).alias("since"),
+    )
+    return [{"table": table} | row for row in plain_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
+
+
+def _model(run: Run, model: str) -> Document:
+    plan = run.plans[model]
+    return {
+        "model": model,
+        "strategy": plan.strategy,
+        "reason": plan.reason,
+        "keys": list(plan.keys),
+        "inputs": plan.inputs,
+    }
+
+
+def _lineage(columns: dict[str, tuple[lineage.Column, ...]]) -> list[Document]:
+    return [
+        {
+            "relation": relation,
+            "columns": [
+                {"name": c.name, "text": c.text, "origins": [list(o) for o in c.origins], "personal": c.personal}
+                for c in each
+            ],
+        }
+        for relation, each in columns.items()
+    ]
+
+
+def _cubes(
+    run: Run, spark: SparkSession, columns: dict[str, tuple[lineage.Column, ...]], models: list[str]
+) -> list[Document]:
+    def one(model: str, size: int) -> Document | None:
+        return cubes.read(isolated(spark, size), run.lake, run.plans[model], columns[model])
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        found = pool.map(partial(one, size=run.size(*run.pipeline.tables)), models)
+        return [cube for cube in found if cube]
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

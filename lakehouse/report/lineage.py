@@ -1,0 +1,119 @@
+"""From column to column: what a model's columns are computed from, as sqlglot reads the SQL. No Spark.
+
+Values alone are followed. What a filter, a join or a GROUP BY looks at decides which rows there are, and would lead
+from nearly every column to nearly every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.lineage import Node, lineage
+
+from lakehouse.blocks.clauses import cut
+from lakehouse.config import Pipeline, Table
+from lakehouse.plan import Plan, in_order
+
+Origin = tuple[str, str]
+"""A relation (`silver.clientes`) and a column of it."""
+
+_CDC = ("_cdc_operation", "_cdc_timestamp", "_cdc_sequence", "__START_AT", "__END_AT")
+# What is left of a value that was only counted tells nothing of it.
+_COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a relation.
+
+    Attributes:
+        text: the SQL that computes it, as its author wrote it; empty in bronze.
+        origins: the columns of the model's inputs that its value comes from.
+        personal: whether it holds what a `pii` column holds, or may.
+    """
+
+    name: str
+    text: str = ""
+    origins: tuple[Origin, ...] = ()
+    personal: bool = False
+
+
+def columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[Column, ...]]:
+    """The columns of every relation, inputs first."""
+    bronze = {f"bronze.{name}": _declared(table) for name, table in pipeline.tables.items()}
+    found = dict(bronze)
+    for model in (m for group in in_order(plans) for m in group):
+        found[model] = _computed(plans[model], found)
+    used = {origin for each in found.values() for column in each for origin in column.origins}
+    for name, each in bronze.items():
+        found[name] = tuple(c for c in each if c.name not in _CDC or (name, c.name) in used)
+    return found
+
+
+def _declared(table: Table) -> tuple[Column, ...]:
+    kept = [c.name for c in table.columns if table.pii.get(c.name) != "drop"]
+    return tuple(Column(name, personal=name in table.pii) for name in [*kept, *_CDC])
+
+
+def _computed(plan: Plan, known: Mapping[str, tuple[Column, ...]]) -> tuple[Column, ...]:
+    query = sqlglot.parse_one(plan.sql, read="spark")
+    assert isinstance(query, exp.Query)  # as the plan has seen
+    columns_of = {relation: {c.name.lower(): c for c in known[relation]} for relation in plan.inputs}
+    anything_personal = any(c.personal for each in columns_of.values() for c in each.values())
+    try:
+        values, held = _origins(query, columns_of), _origins(_without_counts(query), columns_of)
+    except SqlglotError:  # a clause that it cannot follow: no origins, and what might be personal is taken to be
+        return tuple(Column(name, personal=anything_personal) for name in query.named_selects)
+    names, texts = {n.lower(): n for n in query.named_selects}, _texts(plan.sql, list(values))
+    return tuple(
+        Column(
+            names.get(name, name),
+            texts.get(name, ""),
+            origins,
+            personal=any(columns_of[relation][column.lower()].personal for relation, column in held.get(name, ())),
+        )
+        for name, origins in values.items()
+    )
+
+
+def _origins(query: exp.Expr, columns_of: Mapping[str, Mapping[str, Column]]) -> dict[str, tuple[Origin, ...]]:
+    schema: dict[str, dict[str, dict[str, str]]] = {}
+    for relation, each in columns_of.items():
+        layer, _, short = relation.partition(".")
+        schema.setdefault(layer, {})[short] = dict.fromkeys(each, "string")
+    by_lower = {relation.lower(): relation for relation in columns_of}
+    nodes = lineage(None, query, schema, dialect="spark")
+    return {name: tuple(dict.fromkeys(_leaves(node, by_lower, columns_of))) for name, node in nodes.items()}
+
+
+def _leaves(
+    node: Node, by_lower: Mapping[str, str], columns_of: Mapping[str, Mapping[str, Column]]
+) -> Iterable[Origin]:
+    for each in node.walk():
+        if isinstance(each.expression, exp.Table):
+            relation = by_lower.get(f"{each.expression.db}.{each.expression.name}".lower())
+            column = exp.to_column(each.name, dialect="spark").name.lower()
+            if relation and column in columns_of[relation]:
+                yield relation, columns_of[relation][column].name
+
+
+def _without_counts(query: exp.Expr) -> exp.Expr:
+    return query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNTS) else e)
+
+
+def _texts(sql: str, names: list[str]) -> dict[str, str]:
+    """What is selected under each name, if every item of the SELECT has one: not with a star among them."""
+    items = cut(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
+    parsed = sqlglot.parse_one(sql, read="spark")
+    outputs = [p.alias_or_name.lower() for p in parsed.expressions] if isinstance(parsed, exp.Select) else []
+    if len(items) != len(outputs) or outputs != [n.lower() for n in names]:
+        return {}
+    aliased = [isinstance(p, exp.Alias) for p in parsed.expressions]
+    return {
+        name: " ".join((item.bare if alias else item.whole).split())
+        for name, item, alias in zip(names, items, aliased, strict=True)
+    }

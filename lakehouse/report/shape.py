@@ -1,0 +1,171 @@
+"""What of a cube is a dimension and what a measure, and which charts that makes. From its plan and types; no Spark.
+
+A dimension is a key, a measure a number beside the keys, a class a text or a truth value beside them. A number is
+added up only where that is right: a SUM or a COUNT, over rows of one time. Counts of different things, shares and
+averages are shown where the cube itself holds them, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlglot
+from sqlglot import exp
+
+from lakehouse.blocks import grouping_expressions, is_grouping_id
+from lakehouse.blocks.group import sets_of
+from lakehouse.plan import Plan
+
+Kind = Literal["time", "number", "text", "other"]
+
+_LABELS = (exp.Max, exp.Min, exp.First, exp.AnyValue)
+
+
+@dataclass(frozen=True)
+class View:
+    """Rows of a cube that make one chart.
+
+    Attributes:
+        by: the dimension or class that tells its series apart; None: there is one.
+        level: the value of GROUPING_ID() of the rows that are meant; None: all rows.
+        adds: whether rows are counted and `measures` added up; else each row is shown as it is.
+        measures: what is shown.
+    """
+
+    by: str | None
+    level: int | None
+    adds: bool
+    measures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A cube, understood.
+
+    Attributes:
+        time: the dimension that is a date or a time.
+        dimensions: the other keys.
+        is_series: whether the time is all that tells rows apart, and no hidden key does.
+        is_whole: whether no key is hidden.
+        classes: what sorts rows into few kinds, and is no key.
+        labels: by dimension, the column that says it for people.
+        measures: numbers.
+        grouping: the column with GROUPING_ID().
+        levels: by its value, the dimensions that are not totalled over.
+    """
+
+    time: str | None
+    dimensions: tuple[str, ...]
+    is_series: bool
+    is_whole: bool
+    classes: tuple[str, ...]
+    labels: Mapping[str, str]
+    measures: tuple[str, ...]
+    additive: frozenset[str]
+    grouping: str | None
+    levels: Mapping[int, frozenset[str]]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Over time first, then by each dimension or class."""
+        return tuple(self._of_levels() if self.grouping else self._of_rows())
+
+    def _of_levels(self) -> Iterator[View]:
+        times = {self.time} if self.time else set[str]()
+        wanted = [(None, frozenset(times)), *((d, frozenset({d, *times})) for d in self.dimensions)]
+        for by, dimensions in wanted:
+            level = next((n for n, each in self.levels.items() if each == dimensions), None)
+            if level is not None and (dimensions or by) and self.measures:
+                yield View(by, level, False, self.measures)
+
+    def _of_rows(self) -> Iterator[View]:
+        if self.is_series:
+            if self.measures:
+                yield View(None, None, False, self.measures)
+            return
+        if len(self.dimensions) == 1 and self.measures and self.is_whole:
+            yield View(self.dimensions[0], None, False, self.measures)
+        added = tuple(m for m in self.measures if m in self.additive)
+        if self.time:
+            yield View(None, None, True, added)
+        several = self.dimensions if len(self.dimensions) > 1 else ()
+        yield from (View(by, None, True, added) for by in (*several, *self.classes))
+
+
+def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -> Shape:
+    """Understand a cube.
+
+    Args:
+        kinds: of its columns, by name, in order.
+        hidden: columns that must not be shown.
+    """
+    query = sqlglot.parse_one(plan.sql, read="spark")
+    projections = {p.alias_or_name.lower(): p.unalias() for p in query.selects} if isinstance(query, exp.Query) else {}
+    grouping = next((c for c in kinds if is_grouping_id(projections.get(c.lower(), exp.Null()))), None)
+    keys = {k.lower() for k in plan.keys}
+    shown = [c for c in kinds if c not in hidden and c != grouping]
+    dimensions = [c for c in shown if c.lower() in keys]
+    time = next((c for c in dimensions if kinds[c] == "time"), None)
+    others = tuple(c for c in dimensions if c != time)
+    beside = [c for c in shown if c.lower() not in keys]
+    measures = tuple(c for c in beside if kinds[c] == "number")
+    texts = [c for c in beside if kinds[c] == "text"]
+    named = [c for c in texts if _is_label(projections.get(c.lower()))]
+    return Shape(
+        time=time,
+        dimensions=others,
+        is_series=keys == {str(time).lower(), *([grouping.lower()] if grouping else [])},
+        is_whole=keys <= {c.lower() for c in (*shown, grouping or "")},
+        classes=tuple(c for c in texts if c not in named),
+        labels={others[0]: named[0]} if len(others) == 1 and named else {},
+        measures=measures,
+        additive=frozenset(m for m in measures if _adds(projections.get(m.lower()))),
+        grouping=grouping,
+        levels=_levels(query, kinds) if grouping else {},
+    )
+
+
+def about(sql: str) -> str:
+    """The comment that a model's SQL begins with, as running text.
+
+    >>> about("-- One row per day,\\n-- and one for all.\\nSELECT 1")
+    'One row per day, and one for all.'
+    """
+    lines = []
+    for line in sql.strip().splitlines():
+        if not line.lstrip().startswith("--"):
+            break
+        lines.append(line.lstrip().removeprefix("--").removeprefix(" ").rstrip())
+    return "\n".join(lines) if any(line.startswith("  ") for line in lines) else " ".join(filter(None, lines))
+
+
+def _is_label(projection: exp.Expr | None) -> bool:
+    """Whether a text is one of those of its group's rows: what a dimension is called, and no kind of its own."""
+    return projection is not None and projection.find(*_LABELS) is not None
+
+
+def _adds(projection: exp.Expr | None) -> bool:
+    while isinstance(projection, exp.Cast | exp.Coalesce):
+        projection = projection.this
+    if isinstance(projection, exp.Sum | exp.Count):
+        return not isinstance(projection.this, exp.Distinct)
+    return isinstance(projection, exp.CountIf)
+
+
+def _levels(query: exp.Expr, kinds: Mapping[str, Kind]) -> dict[int, frozenset[str]]:
+    """By GROUPING_ID(), the output columns that a set of totals groups by: a bit for each expression left out of it."""
+    group = query.args.get("group")
+    sets = sets_of(group) if isinstance(group, exp.Group) else None
+    if sets is None or not isinstance(query, exp.Select) or not isinstance(group, exp.Group):
+        return {}
+    real = {c.lower(): c for c in kinds}
+    outputs = {p.unalias().sql(): real.get(p.alias_or_name.lower(), "") for p in query.expressions}
+    outputs |= {exp.column(p.alias).sql(): real.get(p.alias.lower(), "") for p in query.expressions if p.alias}
+    order = [e.sql() for e in grouping_expressions(group)]
+    bits = {text: 1 << (len(order) - 1 - place) for place, text in enumerate(order)}
+    return {
+        sum(bit for text, bit in bits.items() if text not in each): frozenset(outputs.get(text, text) for text in each)
+        for each in sets
+    }

@@ -1,0 +1,176 @@
+"""What `lakehouse.report.gather` gives, made up: for tests of the page that need no lake.
+
+Names and values are what an ill-meaning source would choose; the page has to show them as they are.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+Document = dict[str, Any]
+
+SCRIPT = "</script><script>window.pwned = 1</script>"
+IMAGE = '<img src=x onerror="window.pwned = 1">'
+QUOTED = """a"b'c` & <b>"""
+TEMPLATE = "{{ 7 * 7 }} {% raw %} ${window.pwned = 1}"
+HOSTILE = (SCRIPT, IMAGE, QUOTED, TEMPLATE)
+DAYS = [(date(2025, 9, 1) + timedelta(days=n)).isoformat() for n in range(30)]
+
+
+def document(**changed: Any) -> Document:
+    """A lake of two tables, a model of each layer, and a cube over time by product."""
+    return {
+        "pipeline": SCRIPT,
+        "folder": "conf/shop",
+        "lake": f"/lakes/{IMAGE}",
+        "version": "0.1",
+        "made": "2025-10-04T12:00:00+00:00",
+        "status": {
+            "tables": [_status("clientes"), _status(IMAGE, held="2025-10-04T09:56:45Z", note=SCRIPT)],
+            "models": [
+                {"model": "silver.clientes", "waiting": []},
+                {"model": "gold.cubo", "waiting": ["silver.clientes"]},
+            ],
+        },
+        "runs": [_run(5, ["ingest x: held"], "20251004T100000-aa"), _run(0, [], "20251003T100000-bb")],
+        "flow": _flow(),
+        "entries": {"of": 900, "shown": [_entry("clientes", n) for n in range(12)] + [_entry(IMAGE, 1, reason=SCRIPT)]},
+        "quality": {
+            "tables": [
+                {"table": "clientes", "snapshot_time": "2025-10-04T09:56:45Z", "rows_read": 100, "quarantined": 3}
+            ],
+            "expectations": [{"model": "silver.clientes", "name": "n", "check": "a < '<b>'", "on_fail": "warn"}],
+            "results": [],
+        },
+        "quarantine": [
+            {
+                "table": "clientes",
+                "stage": "ingest",
+                "rule": "type",
+                "column": IMAGE,
+                "waiting": 3,
+                "resolved": 1,
+                "since": 2,
+            }
+        ],
+        "models": [
+            {
+                "model": "silver.clientes",
+                "strategy": "row-wise",
+                "reason": "r",
+                "keys": ["id"],
+                "inputs": ["bronze.clientes"],
+            },
+            {
+                "model": "gold.cubo",
+                "strategy": "grouped",
+                "reason": IMAGE,
+                "keys": ["dia", "produto"],
+                "inputs": ["silver.clientes"],
+            },
+        ],
+        "lineage": _lineage(),
+        "cubes": [_cube()],
+        **changed,
+    }
+
+
+def empty() -> Document:
+    """A lake that holds nothing."""
+    nothing: Document = {name: [] for name in ("runs", "quarantine", "models", "lineage", "cubes")}
+    status = {"tables": [_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
+    flow = {"ended": None, "nothing_since": 0, "tables": [], "models": []}
+    quality = {"tables": [], "expectations": [], "results": []}
+    return document(**nothing, status=status, flow=flow, quality=quality, entries={"of": 0, "shown": []})
+
+
+def _status(table: str, **changed: Any) -> Document:
+    return {
+        "table": table,
+        "snapshot_time": "2025-10-04T09:56:45Z",
+        "age_seconds": 7400,
+        "sequence": 2,
+        "newest": "held" if changed.get("held") else "accepted",
+        "held": None,
+        "last_success": "2025-10-04T11:00:00+00:00",
+        "overdue_seconds": 0,
+        "note": None,
+        **changed,
+    }
+
+
+def _run(code: int, failed: list[str], run_id: str) -> Document:
+    times = {"started": "2025-10-04T10:00:00+00:00", "ended": "2025-10-04T10:01:00+00:00", "seconds": 61.5}
+    return {"run_id": run_id, "doing": "run", **times, "exit_code": code, "nothing_new": False, "failed": failed}
+
+
+def _flow() -> Document:
+    done = {"status": "accepted", "counts": {"inserted": 4, "updated": 34, "deleted": 2}, "code": 0}
+    table: Document = {
+        "snapshot_time": "2025-10-04T09:56:45Z",
+        "extract": done,
+        "ingest": done,
+        "bronze": done,
+        "rows": 1523,
+    }
+    models = [
+        ("silver.clientes", ["bronze.clientes"]),
+        ("gold.cubo", ["silver.clientes"]),
+        ("gold.outro", ["gold.cubo"]),
+    ]
+    return {
+        "ended": "2025-10-04T10:01:00+00:00",
+        "nothing_since": 3,
+        "tables": [{"table": name} | table for name in ("clientes", IMAGE)],
+        "models": [{"model": m, "reads": reads, "outcome": done, "rows": 42} for m, reads in models],
+    }
+
+
+def _entry(table: str, number: int, reason: str | None = None) -> Document:
+    counts = {"rows_read": 1500 + number, "unchanged": 1400, "quarantined": 0, "duplicates": 0}
+    changes = {"inserted": number * 3, "updated": number * number % 17, "deleted": number % 5}
+    kind = "cdc" if number else "full-load"
+    time = f"2025-10-{number + 1:02}T09:56:45Z"
+    return {
+        **{"table": table, "sequence": number + 1, "status": "accepted", "kind": kind, "snapshot_time": time},
+        **{"reason": reason, **counts, **changes},
+    }
+
+
+def _lineage() -> list[Document]:
+    def column(name: str, text: str = "", *origins: list[str], personal: bool = False) -> Document:
+        return {"name": name, "text": text, "origins": list(origins), "personal": personal}
+
+    return [
+        {"relation": "bronze.clientes", "columns": [column("id", personal=True), column(IMAGE), column("alone")]},
+        {"relation": "silver.clientes", "columns": [column("valor", f"x + '{SCRIPT}'", ["bronze.clientes", IMAGE])]},
+        {"relation": "gold.cubo", "columns": [column("total", "SUM(valor)", ["silver.clientes", "valor"])]},
+    ]
+
+
+def _cube() -> Document:
+    kinds = [*HOSTILE, "café", None]
+    measures = [{"column": "m0", "name": "total"}, {"column": "m1", "name": SCRIPT}]
+    common = {"time": "dia", "measures": measures, "keys": []}
+    series = [{"t": day, "m0": 1000 + n * 37, "m1": n / 7} for n, day in enumerate(DAYS)]
+    by_kind = [
+        {"t": t, "d": d, "m0": (n + 1) * (m + 2), "m1": n / 9} for n, t in enumerate(DAYS) for m, d in enumerate(kinds)
+    ]
+    by = common | {"by": "produto", "label": IMAGE, "kinds": 41, "newest": DAYS[-1]}
+    rows = [
+        [day, kind, (n * 7 + m * 3) % 23, f"{n * 5 - 30}.{m:02}"]
+        for n, day in enumerate(DAYS)
+        for m, kind in enumerate(kinds)
+    ]
+    names = (("dia", "time"), ("produto", "text"), ("total", "number"), ("taxa", "number"))
+    return {
+        **{"model": "gold.cubo", "about": f"A cube. {SCRIPT}", "rows": 1_234_567, "time": "dia"},
+        **{"dimensions": ["produto"], "measures": ["total", "taxa"], "hidden": ["email"], "times_cut": 400},
+        "charts": [
+            common | {"by": None, "label": None, "adds": False, "series": series},
+            by | {"adds": False, "series": by_kind, "bars": by_kind[-len(kinds) :]},
+            by | {"adds": True, "series": by_kind[::2], "bars": []},
+        ],
+        "table": {"columns": [{"name": name, "kind": kind} for name, kind in names], "rows": rows},
+    }
