@@ -36,12 +36,16 @@ def document(**changed: Any) -> Document:
         "runs": [_run(5, ["ingest x: held"], "20251004T100000-aa"), _run(0, [], "20251003T100000-bb")],
         "flow": _flow(),
         "entries": {"of": 900, "shown": [_entry("clientes", n) for n in range(12)] + [_entry(IMAGE, 1, reason=SCRIPT)]},
+        "changes": {"clientes": [_entry("clientes", n) for n in range(12)], IMAGE: [_entry(IMAGE, 1)], "produtos": []},
         "quality": {
             "tables": [
                 {"table": "clientes", "snapshot_time": "2025-10-04T09:56:45Z", "rows_read": 100, "quarantined": 3}
             ],
             "expectations": [{"model": "silver.clientes", "name": "n", "check": "a < '<b>'", "on_fail": "warn"}],
-            "results": [],
+            "results": [
+                {"model": "silver.clientes", "rule": IMAGE, "status": "failed", "rows_failed": None, "found": SCRIPT},
+                {"model": "silver.clientes", "rule": "n", "status": "ok", "rows_failed": 3, "found": ""},
+            ],
         },
         "quarantine": [
             {
@@ -82,7 +86,8 @@ def empty() -> Document:
     status = {"tables": [_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
     flow = {"ended": None, "nothing_since": 0, "tables": [], "models": []}
     quality = {"tables": [], "expectations": [], "results": []}
-    return document(**nothing, status=status, flow=flow, quality=quality, entries={"of": 0, "shown": []})
+    entries = {"of": 0, "shown": list[Document]()}
+    return document(**nothing, status=status, flow=flow, quality=quality, entries=entries, changes={"clientes": []})
 
 
 def _status(table: str, **changed: Any) -> Document:
@@ -152,12 +157,12 @@ def _lineage() -> list[Document]:
 def _cube() -> Document:
     kinds = [*HOSTILE, "pônei", None]
     measures = [{"column": "m0", "name": "total"}, {"column": "m1", "name": SCRIPT}]
-    common = {"time": "dia", "measures": measures, "keys": []}
+    common = {"time": "dia", "measures": measures, "counted": []}
     series = [{"t": day, "m0": 1000 + n * 37, "m1": n / 7} for n, day in enumerate(DAYS)]
     by_kind = [
         {"t": t, "d": d, "m0": (n + 1) * (m + 2), "m1": n / 9} for n, t in enumerate(DAYS) for m, d in enumerate(kinds)
     ]
-    by = common | {"by": "produto", "label": IMAGE, "kinds": 41, "newest": DAYS[-1]}
+    by = common | {"by": [IMAGE], "kinds": 41, "newest": DAYS[-1]}
     rows = [
         [day, kind, (n * 7 + m * 3) % 23, f"{n * 5 - 30}.{m:02}"]
         for n, day in enumerate(DAYS)
@@ -166,9 +171,15 @@ def _cube() -> Document:
     names = (("dia", "time"), ("produto", "text"), ("total", "number"), ("taxa", "number"))
     return {
         **{"model": "gold.cubo", "about": f"A cube. {SCRIPT}", "rows": 1_234_567, "time": "dia"},
-        **{"dimensions": ["produto"], "measures": ["total", "taxa"], "hidden": ["email"], "times_cut": 400},
+        **{
+            "dimensions": ["produto"],
+            "measures": ["total", "taxa"],
+            "hidden": ["email"],
+            "times_cut": 400,
+            "uncharted": [],
+        },
         "charts": [
-            common | {"by": None, "label": None, "adds": False, "series": series},
+            common | {"by": [], "adds": False, "series": series},
             by | {"adds": False, "series": by_kind, "bars": by_kind[-len(kinds) :]},
             by | {"adds": True, "series": by_kind[::2], "bars": []},
         ],

@@ -21,7 +21,6 @@ _SERIES = [f"var(--series-{n})" for n in range(1, 13)]
 _CHANGES = {"inserted": "var(--inserted)", "updated": "var(--updated)", "deleted": "var(--deleted)"}
 _EXACT = ",.6~f"
 _MANY = 10_000  # from which on an axis writes 10k
-_CHANGES_SHOWN = 60  # snapshots on an axis
 _BAR = 22  # pixels
 _MONTHS_FROM = 100  # days: a longer axis names months alone
 
@@ -33,24 +32,25 @@ def of_cube(cube: Document, words: Words) -> list[Document]:
 
 def _of_view(view: Document, words: Words) -> Iterable[Document]:
     measures = [m | {"name": m["name"] or _counted(view, words)} for m in view["measures"]]
-    if view["by"] is None:
+    if not view["by"]:
         for m in measures:
-            yield _drawn(m["name"], _trend(view["series"], m, words), wide=len(measures) == 1)
+            yield drawn(m["name"], _trend(view["series"], m, words), wide=len(measures) == 1)
         return
-    title = words("by", label=view["label"])
+    label = " · ".join(view["by"])
+    title = words("by", label=label)
     if view["series"]:
         rows = _named(_filled(view["series"], measures, 0 if view["adds"] else None), words)
         spec = _stacked(rows, measures, words) if view["adds"] else _lines(rows, measures, words)
         legend = list(zip(_kinds(rows), _SERIES, strict=False))
-        yield _drawn(title, spec, _top(view, rows, measures, words), legend, wide=True)
+        yield drawn(title, spec, _top(view, rows, measures, words), legend, wide=True)
     if view["bars"]:
         if view["newest"] is not None:
-            title = words("by_newest", label=view["label"], time=words.moment(view["newest"]))
+            title = words("by_newest", label=label, time=words.moment(view["newest"]))
         rows = _named(view["bars"], words)
-        yield _drawn(title, _bars(rows, measures, words), _top(view, rows, measures, words), wide=True)
+        yield drawn(title, _bars(rows, measures, words), _top(view, rows, measures, words), wide=True)
 
 
-def _drawn(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
+def drawn(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
     return {"title": title, "beneath": beneath, "legend": list(legend), "spec": spec, "wide": wide}
 
 
@@ -61,21 +61,18 @@ def _top(view: Document, rows: Rows, measures: list[Document], words: Words) -> 
 
 def _counted(view: Document, words: Words) -> str:
     """What rows are a count of: with one more key, of that."""
-    return words("count_of", name=view["keys"][0]) if len(view["keys"]) == 1 else words("count")
+    return words("count_of", name=view["counted"][0]) if len(view["counted"]) == 1 else words("count")
 
 
-def changes(entries: Rows, words: Words) -> Document | None:
-    """A table's inserted, updated and deleted rows by snapshot, its full load left out; None where nothing is left."""
-    shown = [e for e in entries if e["status"] == "accepted" and e["kind"] != "full-load"][-_CHANGES_SHOWN:]
-    if not shown:
-        return None
+def changes(shown: Rows, words: Words) -> Document:
+    """A table's inserted, updated and deleted rows by snapshot."""
     rows = [
         {
             "t": e["snapshot_time"],
             "when": words.time(e["snapshot_time"]),
             "k": words(kind),
-            "n": e[kind] or 0,
-            "v": -(e[kind] or 0) if kind == "deleted" else e[kind] or 0,
+            "n": e[kind],
+            "v": -e[kind] if kind == "deleted" else e[kind],
         }
         for e in shown
         for kind in _CHANGES

@@ -6,7 +6,8 @@ dimension, `MOST_ROWS` rows in a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -16,37 +17,36 @@ from pyspark.sql import types as T
 from lakehouse import delta
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan
-from lakehouse.report import lineage
-from lakehouse.report.shape import Kind, Shape, View, about, shape
+from lakehouse.report.shape import Kind, Shape, View, about, shape, time_keys
 from lakehouse.samples import kept, plain_rows
 
 Document = dict[str, Any]
 
 MOST_TIMES, MOST_SERIES, MOST_BARS, MOST_ROWS = 400, 6, 15, 200
 _MOST_KINDS, _MOST_CLASSES = 100, 12  # of a dimension or class that has a chart of its own
+_MOST_KEPT = 1_000_000  # rows
 _TIME, _KIND, _LABEL, _COUNT = "t", "d", "label", "n"
 
 
-def read(spark: SparkSession, lake: Lake, plan: Plan, columns: Iterable[lineage.Column]) -> Document | None:
+def read(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable[[str], bool]) -> Document | None:
     """A cube's document, or None where it was never computed.
 
     Args:
         spark: a session of the caller's own.
-        columns: what is known of its columns: the personal ones are not read.
+        is_personal: tells of a column whether it must not be read.
     """
     path = lake.model(plan.model)
     if not delta.exists(spark, path):
         return None
     table = delta.read(spark, path)
-    personal = {c.name.lower() for c in columns if c.personal}
-    hidden = [c for c in table.columns if c.lower() in personal]
+    hidden = list(filter(is_personal, table.columns))
     kinds = {f.name: _kind(f.dataType) for f in table.schema}
-    found = shape(plan, kinds, hidden)
-    with kept(table.drop(*hidden)) as rows:
-        there = rows.count()
+    found = shape(plan, kinds, hidden, _axis(table, time_keys(plan, kinds, hidden)))
+    there = table.count()
+    with _at_hand(table.drop(*hidden), there) as rows:
         since, times = _since(rows, found.time)
         shown = rows.where(_column(found.time) >= F.lit(since)) if found.time and since is not None else rows
-        views = [v for v in found.views if _is_worth_it(shown, found, v)]
+        views = {view: _is_worth_it(shown, found, view) for view in found.views}
         return {
             "model": plan.model,
             "about": about(plan.sql),
@@ -56,9 +56,15 @@ def read(spark: SparkSession, lake: Lake, plan: Plan, columns: Iterable[lineage.
             "measures": list(found.measures),
             "hidden": hidden,
             "times_cut": MOST_TIMES if times > MOST_TIMES else 0,
-            "charts": [_chart(shown, found, view) for view in views],
+            "uncharted": [" · ".join(view.by) for view, is_worth_it in views.items() if not is_worth_it],
+            "charts": [_chart(shown, found, view) for view, is_worth_it in views.items() if is_worth_it],
             "table": _table(rows, found, {c: k for c, k in kinds.items() if c not in hidden}),
         }
+
+
+def _at_hand(rows: DataFrame, count: int) -> AbstractContextManager[DataFrame]:
+    """A small cube is read once and kept for what is asked of it; of a large one each question reads what it needs."""
+    return kept(rows) if count <= _MOST_KEPT else nullcontext(rows)
 
 
 def _kind(kind: T.DataType) -> Kind:
@@ -76,6 +82,15 @@ def _column(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
+def _axis(rows: DataFrame, times: list[str]) -> str | None:
+    """Of several keys that are times the one with the most different values: of a bond, quote day and not maturity."""
+    if len(times) < 2:
+        return None
+    counts = rows.agg(*[F.approx_count_distinct(_column(name)).alias(f"n{n}") for n, name in enumerate(times)])
+    (found,) = counts.collect()
+    return max(zip(found, times, strict=True), key=lambda each: each[0])[1]
+
+
 def _since(rows: DataFrame, time: str | None) -> tuple[Any, int]:
     """The oldest of the newest times, and how many there are, one more than are shown at most."""
     if time is None:
@@ -88,10 +103,10 @@ def _since(rows: DataFrame, time: str | None) -> tuple[Any, int]:
 
 def _is_worth_it(rows: DataFrame, cube: Shape, view: View) -> bool:
     """Whether what would tell the series apart is of few kinds: not each client by name."""
-    if view.by is None:
+    if not view.by:
         return True
-    most = _MOST_CLASSES if view.by in cube.classes else _MOST_KINDS
-    kinds = rows.select(_column(view.by).alias(_KIND)).distinct().limit(most + 1).count()
+    most = _MOST_CLASSES if view.by[0] in cube.classes else _MOST_KINDS
+    kinds = rows.select(*map(_column, view.by)).distinct().limit(most + 1).count()
     return kinds <= most
 
 
@@ -102,29 +117,32 @@ def _chart(rows: DataFrame, cube: Shape, view: View) -> Document:
     names = {f"m{n}": m for n, m in enumerate(view.measures)}
     plain = _aggregated(rows, cube, view, names)
     found: Document = {
-        "by": view.by,
-        "label": cube.labels.get(view.by or "", view.by),
+        "by": [cube.labels.get(name, name) for name in view.by],
         "time": cube.time,
         "adds": view.adds,
         "measures": ([{"column": _COUNT, "name": ""}] if view.adds else [])
         + [{"column": column, "name": name} for column, name in names.items()],
-        "keys": [d for d in cube.dimensions if d != view.by],
+        "counted": [d for d in cube.dimensions if d not in view.by],
     }
-    if view.by is None:
+    if not view.by:
         return found | {"series": numbers(plain_rows(plain.orderBy(_TIME)), found)}
     return found | _by_kind(plain, cube, found)
 
 
 def _aggregated(rows: DataFrame, cube: Shape, view: View, names: Mapping[str, str]) -> DataFrame:
     keys = [_column(cube.time).alias(_TIME)] if cube.time else []
-    if view.by:
-        keys.append(_column(view.by).cast("string").alias(_KIND))
+    keys += [_kind_of(view.by).alias(_KIND)] if view.by else []
     if view.adds:
         sums = [F.sum(_column(m)).alias(n) for n, m in names.items()]
         return rows.groupBy(*keys).agg(F.count("*").alias(_COUNT), *sums)
-    named = cube.labels.get(view.by or "")
-    label = [_column(named).alias(_LABEL)] if named else []
+    label = [_column(cube.labels[name]).alias(_LABEL) for name in view.by if name in cube.labels]
     return rows.select(*keys, *label, *[_column(m).alias(n) for n, m in names.items()])
+
+
+def _kind_of(by: tuple[str, ...]) -> Column:
+    """One text for the values of several dimensions; of a single one, null for null."""
+    texts = [_column(name).cast("string") for name in by]
+    return texts[0] if len(texts) == 1 else F.concat_ws(" · ", *[F.coalesce(text, F.lit("—")) for text in texts])
 
 
 def _by_kind(rows: DataFrame, cube: Shape, chart: Document) -> Document:
@@ -154,10 +172,10 @@ def _is_one_of(kinds: list[Any]) -> Column:
 def numbers(rows: list[Document], chart: Document) -> list[Document]:
     """Rows as a chart takes them: doubles for its measures, as near as they come, and a name for each kind.
 
-    Two kinds of one name keep their keys beside it.
+    Where several kinds have one name it only stands beside their keys.
     """
     named = {row[_KIND]: row.get(_LABEL) or row[_KIND] for row in rows if _KIND in row}
-    twice = {name for name in named.values() if list(named.values()).count(name) > 1}
+    are_names = len(set(named.values())) == len(named)
     found = []
     for row in rows:
         point: Document = {m["column"]: number(row[m["column"]]) for m in chart["measures"]}
@@ -165,7 +183,7 @@ def numbers(rows: list[Document], chart: Document) -> list[Document]:
             point[_TIME] = row[_TIME]
         if _KIND in row:
             name, key = named[row[_KIND]], row[_KIND]
-            point[_KIND] = f"{name} ({key})" if name in twice else name
+            point[_KIND] = name if are_names or name == key else f"{key} ({name})"
         found.append(point)
     return found
 

@@ -1,78 +1,97 @@
 """What a report tells, as plain values: read from the lake as it is, and from the configuration. Nothing is written.
 
-status, runs     what `lakehouse status` tells
-flow             each stage's tables and models, with what the last run did and what reads what
-entries          the ledger: every decision about a snapshot
-quality          what came of the newest snapshots, and the models' expectations
-quarantine       what was refused, by reason; never a row or a value
-lineage          from column to column                                     lineage.py
-cubes            charts' rows and the newest rows, a bounded part          cubes.py
+    status, runs         what `lakehouse status` tells
+    flow                 each stage's tables and models, with what the last run did and what reads what
+    entries, changes     the ledger: decisions about snapshots, and what the accepted ones changed
+    quality              what came of the newest snapshots, and the models' expectations
+    quarantine           what was refused, by reason; never a row or a value
+    lineage              from column to column                                     lineage.py
+    cubes                charts' rows and the newest rows, a bounded part          cubes.py
+
+Each table is read as it is when its turn comes: a run at work may commit between two of them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
 import lakehouse
 from lakehouse import delta, ledger, logs, quarantine, records, views
 from lakehouse.command import Run
+from lakehouse.config import Expectation
 from lakehouse.ledger import COUNTS, History
 from lakehouse.report import cubes, lineage
 from lakehouse.samples import plain_rows
 from lakehouse.session import isolated
 
 Document = dict[str, Any]
+Columns = dict[str, tuple[lineage.Column, ...]]
 
-MOST_DECISIONS, MOST_RUNS = 400, 20
+MOST_DECISIONS, MOST_CHANGES, MOST_RUNS = 400, 60, 20
 _SIDE_BY_SIDE = 4
 
 
 def gather(run: Run) -> Document:
     """All that the page shows of the tables and models that `run` is narrowed to; secrets are out of sight."""
-    spark = isolated(run.spark, run.size(*run.pipeline.tables))
-    histories = ledger.read(spark, run.lake, run.tables())
     columns = lineage.columns(run.pipeline, run.plans)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        read = [pool.submit(_cube, run, columns, model) for group in run.models("gold") for model in group]
+        found = _state(run, columns)
+        found["cubes"] = [cube for each in read if (cube := each.result())]
+    hidden: Document = logs.redacted(found)
+    return hidden
+
+
+def _state(run: Run, columns: Columns) -> Document:
+    """All but the cubes."""
+    spark = isolated(run.spark, run.size(*run.pipeline.tables))
+    histories, newest = ledger.read(spark, run.lake, run.tables()), records.newest(run.lake)
     models = [m for layer in ("silver", "gold") for group in run.models(layer) for m in group]
-    found = {
+    return {
         "pipeline": run.pipeline.name,
         "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
         "lake": run.lake.root,
         "version": lakehouse.__version__,
         "made": records.told(datetime.now(timezone.utc)),
         "status": views.status(run),
-        "runs": _runs(run),
-        "flow": _flow(run, spark, histories, models),
+        "runs": _runs(newest[:MOST_RUNS]),
+        "flow": _flow(run, spark, newest, histories, models),
         "entries": _entries(histories.values()),
+        "changes": {name: _changes(history) for name, history in histories.items()},
         "quality": _quality(run, spark, histories, models),
         "quarantine": [row for name, history in histories.items() for row in _refused(run, spark, name, history)],
         "models": [_model(run, model) for model in models],
         "lineage": _lineage(columns),
-        "cubes": _cubes(run, spark, columns, [m for m in models if m.startswith("gold.")]),
     }
-    hidden: Document = logs.redacted(found)
-    return hidden
 
 
-def _runs(run: Run) -> list[Document]:
-    """The newest run records, newest first."""
+def _cube(run: Run, columns: Columns, model: str) -> Document | None:
+    own = isolated(run.spark, run.size(*run.pipeline.tables))
+    return cubes.read(own, run.lake, run.plans[model], lineage.personal(columns, model))
+
+
+def _runs(newest: list[records.Record]) -> list[Document]:
+    """Run records in a line each."""
     told = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
     return [
         {name: record.get(name) for name in told}
         | {"failed": [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes") or () if o["code"]]}
-        for record in records.newest(run.lake, MOST_RUNS)
+        for record in newest
     ]
 
 
-def _flow(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
+def _flow(
+    run: Run, spark: SparkSession, newest: list[records.Record], histories: dict[str, History], models: list[str]
+) -> Document:
     """The stages' tables, and what the newest run that found something did to each."""
-    ended = [r for r in records.newest(run.lake) if r["doing"] == "run" and r["ended"]]
+    ended = [r for r in newest if r["doing"] == "run" and r["ended"]]
     last = next((r for r in ended if r.get("outcomes") and not r.get("nothing_new")), None)
     since = ended.index(last) if last else 0
     bronze = [f"bronze.{name}" for name in histories]
@@ -138,23 +157,47 @@ def _entries(histories: Iterable[History]) -> Document:
     return {"of": len(shown), "shown": shown[-MOST_DECISIONS:]}
 
 
-def _quality(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
-    """What became of the rows of each newest accepted snapshot, and what the models are expected to be.
+def _changes(history: History) -> list[Document]:
+    """What the newest accepted snapshots changed, the full load left out, the newest last."""
+    told = ("inserted", "updated", "deleted")
+    later = [entry for entry in history.accepted if entry.kind != "full-load"]
+    return [
+        {"snapshot_time": _iso(e.snapshot_time)} | {name: getattr(e, name) or 0 for name in told}
+        for e in later[-MOST_CHANGES:]
+    ]
 
-    `results` are the newest rows of `<lake>/quality` as they are, where expectations have been evaluated.
-    """
+
+def _quality(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
+    """What became of the rows of each newest accepted snapshot, what the models are expected to be, and whether so."""
     accepted = [h.last_accepted for h in histories.values() if h.last_accepted]
     expected = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
     return {
         "tables": [{"table": e.table, "snapshot_time": _iso(e.snapshot_time)} | e.counts for e in accepted],
         "expectations": [
-            {"model": model, "name": name, "check": each.check, "on_fail": each.on_fail}
+            {"model": model, "name": name, "check": _expected(each), "on_fail": getattr(each, "policy", each.on_fail)}
             for model in models
             for layer, _, short in [model.partition(".")]
             for name, each in expected[layer][short].expect.items()
         ],
-        "results": [],
+        "results": _results(run, spark, models),
     }
+
+
+def _expected(each: Expectation) -> str:
+    """An expectation as pipeline.yml says it: the condition alone, where it is one."""
+    said = each.model_dump(mode="json", exclude={"on_fail"}, exclude_none=True)
+    return str(said["check"]) if list(said) == ["check"] else json.dumps(said, ensure_ascii=False)
+
+
+def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
+    """The newest result of each expectation, as it is stored; no values of rows are in it."""
+    path = run.lake.at("quality/results")
+    if not delta.exists(spark, path):
+        return []
+    rows = delta.read(spark, path).where(F.col("model").isin(models))
+    newest = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
+    ranked = rows.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1").drop("_nth")
+    return plain_rows(ranked.orderBy("model", "rule"))
 
 
 def _refused(run: Run, spark: SparkSession, table: str, history: History) -> list[Document]:
@@ -181,7 +224,7 @@ def _model(run: Run, model: str) -> Document:
     }
 
 
-def _lineage(columns: dict[str, tuple[lineage.Column, ...]]) -> list[Document]:
+def _lineage(columns: Columns) -> list[Document]:
     return [
         {
             "relation": relation,
@@ -192,17 +235,6 @@ def _lineage(columns: dict[str, tuple[lineage.Column, ...]]) -> list[Document]:
         }
         for relation, each in columns.items()
     ]
-
-
-def _cubes(
-    run: Run, spark: SparkSession, columns: dict[str, tuple[lineage.Column, ...]], models: list[str]
-) -> list[Document]:
-    def one(model: str, size: int) -> Document | None:
-        return cubes.read(isolated(spark, size), run.lake, run.plans[model], columns[model])
-
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        found = pool.map(partial(one, size=run.size(*run.pipeline.tables)), models)
-        return [cube for cube in found if cube]
 
 
 def _iso(time: datetime) -> str:

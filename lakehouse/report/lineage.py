@@ -6,7 +6,7 @@ from nearly every column to nearly every other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlglot
@@ -52,6 +52,13 @@ def columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[Co
     for name, each in bronze.items():
         found[name] = tuple(c for c in each if c.name not in _CDC or (name, c.name) in used)
     return found
+
+
+def personal(columns: Mapping[str, tuple[Column, ...]], model: str) -> Callable[[str], bool]:
+    """Tells of a stored column whether it is personal. One that the model's SQL no longer names may be, if any is."""
+    known = {c.name.lower(): c.personal for c in columns[model]}
+    otherwise = any(c.personal for each in columns.values() for c in each)
+    return lambda name: known.get(name.lower(), otherwise)
 
 
 def _declared(table: Table) -> tuple[Column, ...]:

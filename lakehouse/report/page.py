@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import vl_convert
@@ -35,18 +35,21 @@ def render(found: Document, language: Language) -> str:
         _environment()
         .get_template("page.html")
         .render(
-            **found | {"cubes": [_cube(c, words) for c in found["cubes"]], "lineage": _numbered(found["lineage"])},
+            **found,
+            change_charts=list(_changes(found, words)),
+            drawn_cubes=[_cube(cube, words) for cube in found["cubes"]],
+            relations=_numbered(found["lineage"]),
             w=words,
             is_empty=not found["entries"]["of"] and not found["runs"],
             attention=list(_attention(found, words)),
             way=layout(found["flow"]),
-            changes=list(_changes(found, words)),
             sheets=_sheets(found, words),
             settings=_settings(language, words),
             css=Markup(_file("page.css")),
             scripts=[Markup(script) for script in scripts],
             hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
             printed=_PRINTED,
+            as_json=partial(json.dumps, ensure_ascii=False),
         )
     )
 
@@ -101,15 +104,14 @@ def _attention(found: Document, words: Words) -> Any:
 
 def _changes(found: Document, words: Words) -> Any:
     """A chart for each table that has changed since its full load."""
-    for table in found["status"]["tables"]:
-        own = [e for e in found["entries"]["shown"] if e["table"] == table["table"]]
-        if spec := charts.changes(own, words):
-            yield {"title": table["table"], "beneath": "", "legend": [], "spec": spec, "wide": False}
+    for table, changes in found["changes"].items():
+        if changes:
+            yield charts.drawn(table, charts.changes(changes, words))
 
 
 def _sheets(found: Document, words: Words) -> Document:
-    of_words = ("freshness", "decisions", "quality", "expectations", "quarantine", "columns", "models", "runs")
-    return {name: getattr(sheets, name)(found, words) for name in of_words} | {"results": sheets.results(found)}
+    every = ("freshness", "decisions", "quality", "expectations", "results", "quarantine", "columns", "models", "runs")
+    return {name: getattr(sheets, name)(found, words) for name in every}
 
 
 def _cube(cube: Document, words: Words) -> Document:

@@ -28,13 +28,13 @@ class View:
     """Rows of a cube that make one chart.
 
     Attributes:
-        by: the dimension or class that tells its series apart; None: there is one.
+        by: the dimensions, or the class, that tell its series apart; empty: there is one.
         level: the value of GROUPING_ID() of the rows that are meant; None: all rows.
         adds: whether rows are counted and `measures` added up; else each row is shown as it is.
         measures: what is shown.
     """
 
-    by: str | None
+    by: tuple[str, ...]
     level: int | None
     adds: bool
     measures: tuple[str, ...]
@@ -45,9 +45,8 @@ class Shape:
     """A cube, understood.
 
     Attributes:
-        time: the dimension that is a date or a time.
+        time: the dimension that is the axis of time.
         dimensions: the other keys.
-        is_series: whether the time is all that tells rows apart, and no hidden key does.
         is_whole: whether no key is hidden.
         classes: what sorts rows into few kinds, and is no key.
         labels: by dimension, the column that says it for people.
@@ -58,7 +57,6 @@ class Shape:
 
     time: str | None
     dimensions: tuple[str, ...]
-    is_series: bool
     is_whole: bool
     classes: tuple[str, ...]
     labels: Mapping[str, str]
@@ -73,33 +71,38 @@ class Shape:
         return tuple(self._of_levels() if self.grouping else self._of_rows())
 
     def _of_levels(self) -> Iterator[View]:
-        times = {self.time} if self.time else set[str]()
-        wanted = [(None, frozenset(times)), *((d, frozenset({d, *times})) for d in self.dimensions)]
-        for by, dimensions in wanted:
-            level = next((n for n, each in self.levels.items() if each == dimensions), None)
-            if level is not None and (dimensions or by) and self.measures:
+        """The totals that are there at each time, the coarsest first."""
+        for level, dimensions in sorted(self.levels.items(), key=lambda each: (len(each[1]), each[0])):
+            by = tuple(d for d in self.dimensions if d in dimensions)
+            is_shown = set(by) == dimensions - {self.time} and (self.time is None or self.time in dimensions)
+            if is_shown and dimensions and self.measures:
                 yield View(by, level, False, self.measures)
 
     def _of_rows(self) -> Iterator[View]:
-        if self.is_series:
-            if self.measures:
-                yield View(None, None, False, self.measures)
-            return
-        if len(self.dimensions) == 1 and self.measures and self.is_whole:
-            yield View(self.dimensions[0], None, False, self.measures)
+        if self.measures and self.is_whole and (self.time or self.dimensions):
+            yield View(self.dimensions, None, False, self.measures)
+        if not self.dimensions and self.is_whole:
+            return  # a row a time: nothing to count
         added = tuple(m for m in self.measures if m in self.additive)
         if self.time:
-            yield View(None, None, True, added)
+            yield View((), None, True, added)
         several = self.dimensions if len(self.dimensions) > 1 else ()
-        yield from (View(by, None, True, added) for by in (*several, *self.classes))
+        yield from (View((by,), None, True, added) for by in (*several, *self.classes))
 
 
-def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -> Shape:
+def time_keys(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -> list[str]:
+    """The keys that could be the axis of time."""
+    keys = {k.lower() for k in plan.keys}
+    return [c for c, kind in kinds.items() if kind == "time" and c.lower() in keys and c not in hidden]
+
+
+def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = (), time: str | None = None) -> Shape:
     """Understand a cube.
 
     Args:
         kinds: of its columns, by name, in order.
         hidden: columns that must not be shown.
+        time: which of several `time_keys` is the axis; unless given, the first.
     """
     query = sqlglot.parse_one(plan.sql, read="spark")
     projections = {p.alias_or_name.lower(): p.unalias() for p in query.selects} if isinstance(query, exp.Query) else {}
@@ -107,7 +110,7 @@ def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -
     keys = {k.lower() for k in plan.keys}
     shown = [c for c in kinds if c not in hidden and c != grouping]
     dimensions = [c for c in shown if c.lower() in keys]
-    time = next((c for c in dimensions if kinds[c] == "time"), None)
+    time = time or next(iter(time_keys(plan, kinds, hidden)), None)
     others = tuple(c for c in dimensions if c != time)
     beside = [c for c in shown if c.lower() not in keys]
     measures = tuple(c for c in beside if kinds[c] == "number")
@@ -116,7 +119,6 @@ def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -
     return Shape(
         time=time,
         dimensions=others,
-        is_series=keys == {str(time).lower(), *([grouping.lower()] if grouping else [])},
         is_whole=keys <= {c.lower() for c in (*shown, grouping or "")},
         classes=tuple(c for c in texts if c not in named),
         labels={others[0]: named[0]} if len(others) == 1 and named else {},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
 
 Document = dict[str, Any]
@@ -60,16 +61,27 @@ def expectations(found: Document, w: Words) -> Document:
     return sheet(columns, ([e["model"], e["name"], e["check"], e["on_fail"]] for e in found["quality"]["expectations"]))
 
 
-def results(found: Document) -> Document:
-    """The expectations' results as they are stored."""
+def results(found: Document, w: Words) -> Document:
+    """What came of each expectation; a column that is not known here is shown as it is stored."""
+    kinds = {
+        "status": "status",
+        "recorded_at": "time",
+        "as_of": "time",
+        "model": "name",
+        "rule": "name",
+        "run_id": "name",
+    }
     rows = found["quality"]["results"]
-    first = rows[0] if rows else {}
-    columns = [(name.replace("_", " "), _kind(value)) for name, value in first.items()]
+    names = [*rows[0]] if rows else []
+    columns = [
+        (w(name) if name in TEXTS else name.replace("_", " "), kinds.get(name) or _kind(rows, name)) for name in names
+    ]
     return sheet(columns, (row.values() for row in rows))
 
 
-def _kind(value: Any) -> str:
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"
+def _kind(rows: list[Document], name: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
+    return "number" if values and all(type(value) in (int, float) for value in values) else "text"
 
 
 def quarantine(found: Document, w: Words) -> Document:
@@ -126,5 +138,9 @@ def facts(found: Document, w: Words) -> str:
         dimensions=", ".join(dimensions) or w("none"),
         measures=", ".join(found["measures"]) or w("none"),
     )
-    hidden = [w("hidden", columns=", ".join(found["hidden"]))] if found["hidden"] else []
-    return " ".join([told, *hidden, *([w("times_cut", n=w.number(found["times_cut"]))] if found["times_cut"] else [])])
+    left_out = {
+        w("hidden", columns=", ".join(found["hidden"])): found["hidden"],
+        w("uncharted", dimensions=", ".join(dict.fromkeys(found["uncharted"]))): found["uncharted"],
+        w("times_cut", n=w.number(found["times_cut"])): found["times_cut"],
+    }
+    return " ".join([told, *(text for text, is_so in left_out.items() if is_so)])

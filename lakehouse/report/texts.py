@@ -19,7 +19,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     # the summary
     "newest": ("Newest snapshot", "Snapshot mais recente"),
-    "ago": ("{age} ago", "há {age}"),
+    "before": ("{age} before this report", "{age} antes deste relatório"),
     "never": ("never", "nunca"),
     "last_run": ("Last run", "Última execução"),
     "run_good": ("went well", "terminou bem"),
@@ -57,8 +57,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     # freshness
     "freshness": ("Freshness", "Atualidade"),
     "freshness_lede": (
-        "How old the newest accepted snapshot of each table is, and when a run last looked at the source.",
-        "Idade do snapshot aceito mais recente de cada tabela, e quando uma execução olhou a fonte pela última vez.",
+        "How old the newest accepted snapshot of each table was when this report was made, and when a run last looked"
+        " at the source.",
+        "Idade do snapshot aceito mais recente de cada tabela quando este relatório foi gerado, e quando uma execução"
+        " olhou a fonte pela última vez.",
     ),
     "table": ("table", "tabela"),
     "snapshot": ("snapshot", "snapshot"),
@@ -132,6 +134,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "none": ("none", "nenhuma"),
     "hidden": ("Personal columns are left out: {columns}.", "Colunas pessoais ficam de fora: {columns}."),
+    "uncharted": ("No chart by {dimensions}: too many kinds.", "Sem gráfico por {dimensions}: tipos demais."),
     "times_cut": ("The charts show the newest {n} times.", "Os gráficos mostram os {n} tempos mais recentes."),
     "count": ("rows", "linhas"),
     "count_of": ("number of {name}", "número de {name}"),

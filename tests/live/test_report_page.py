@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import Project
 from playwright.sync_api import Browser, Page
+from pyspark.sql import SparkSession
 from report_document import DAYS, HOSTILE, IMAGE, document, empty
 from servers.chromium import chromium
 
@@ -132,7 +135,7 @@ def test_a_day_is_that_day_on_a_charts_axis_west_of_greenwich(opened: Opened) ->
     cube = document()["cubes"][0]
     series = [{"t": day, "m0": 1, "m1": 1} for day in DAYS[:3]]
     cube["charts"] = [cube["charts"][0] | {"series": series}]
-    page = opened(render(document(cubes=[cube], entries={"of": 1, "shown": []}), "en"))
+    page = opened(render(document(cubes=[cube], changes={}), "en"))
 
     labels = page.locator("#cube-1-1 .role-axis-label text").all_text_contents()
     assert labels[:3] == ["Sep 1", "Sep 2", "Sep 3"]
@@ -192,3 +195,29 @@ def test_a_lake_that_holds_nothing_has_a_page_that_says_so(opened: Opened) -> No
     assert "ainda não tem nada" in page.inner_text("main")
     assert "lakehouse run conf/shop" in page.inner_text("main")
     assert len(page.content()) < 60_000
+
+
+def test_a_lake_of_hostile_rows_is_shown_row_by_row_and_runs_nothing(
+    spark: SparkSession, opened: Opened, tmp_path: Path
+) -> None:
+    rows = [f"{n},{n},{_quoted(text)}" for n, text in enumerate(HOSTILE)]
+    by_note = "SELECT s.note AS `<b>note</b>`, SUM(s.qty) AS `<i>qty</i>` FROM silver.items AS s GROUP BY s.note"
+    models: dict[str, tuple[str, dict[str, Any]]] = {
+        "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
+        "gold.by_note": (f"-- {HOSTILE[0]}\n{by_note}", {}),
+    }
+    shop = Project(tmp_path / "shop", models=models)
+    shop.snapshot("20250101_000000", items="\n".join(["id,qty,note", *rows, ""]))
+    assert shop.run().code == 0
+    assert shop("report", "--out", str(tmp_path / "shop.html")).code == 0
+    page = opened((tmp_path / "shop.html").read_text(encoding="utf-8"))
+
+    assert set(page.locator("#rows-1 tbody td:first-child").all_inner_texts()) == set(HOSTILE)
+    assert page.locator("#rows-1 th").all_inner_texts() == ["<b>note</b>", "<i>qty</i>"]
+    assert page.locator(".cube .about").inner_text() == HOSTILE[0]
+    assert page.locator("#cube-1-1 .mark-rect path").count() == len(HOSTILE)
+    assert page.evaluate("window.pwned") is None
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

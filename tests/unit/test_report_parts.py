@@ -21,7 +21,7 @@ from lakehouse.plans import plans
 from lakehouse.report import lineage
 from lakehouse.report.flow import layout
 from lakehouse.report.page import render
-from lakehouse.report.shape import Kind, Shape, shape
+from lakehouse.report.shape import Kind, Shape, shape, time_keys
 from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
 
@@ -32,7 +32,9 @@ LOYALTY = Path(__file__).parents[2] / "conf" / "loyalty"
 # --- lineage ----------------------------------------------------------------------------------------------------
 
 
-def columns(tmp_path: Path, models: dict[str, str], pii: dict[str, str] | None = None) -> dict[str, dict[str, Any]]:
+def columns(
+    tmp_path: Path, models: dict[str, str], pii: dict[str, str] | None = None
+) -> dict[str, dict[str, lineage.Column]]:
     """The columns of models over bronze.pessoas(id, email, Pontos, dt), by relation and name."""
     schema = "id STRING, email STRING, Pontos BIGINT, dt DATE"
     table = {"file": "p.csv", "format": "csv", "schema": schema, "keys": ["id"], "pii": pii or {}}
@@ -89,6 +91,11 @@ def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(
     assert "dt" not in found["bronze.pessoas"]
     personal = {f"{relation}.{c.name}" for relation, each in found.items() for c in each.values() if c.personal}
     assert personal == {"bronze.pessoas.email", "silver.pessoas.mail", "gold.g.algum"}
+    hidden = lineage.personal({relation: tuple(each.values()) for relation, each in found.items()}, "gold.g")
+    assert [name for name in ("id", "ALGUM", "quantos", "named_by_an_older_sql") if hidden(name)] == [
+        "ALGUM",
+        "named_by_an_older_sql",
+    ]
 
 
 def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
@@ -134,7 +141,7 @@ def test_totals_are_told_by_the_grouping_id_that_spark_gives_them(group: str, le
     assert found.levels == levels
     assert (found.time, found.dimensions, found.grouping, found.labels) == ("dia", ("loja",), "gid", {"loja": "nome"})
     assert found.measures == ("soma", "clientes")
-    assert [(v.by, v.level, v.adds) for v in found.views] == [(None, 1, False), ("loja", 0, False)]
+    assert [(v.by, v.level, v.adds) for v in found.views] == [((), 1, False), (("loja",), 0, False)]
 
 
 def of_people(hidden: tuple[str, ...] = ()) -> Shape:
@@ -152,7 +159,7 @@ def test_only_sums_and_counts_are_added_up_and_classes_sort_the_rows() -> None:
 
     assert found.additive == {"soma"}
     added = [(v.by, v.measures) for v in found.views if v.adds]
-    assert added == [(None, ("soma",)), ("grupo", ("soma",))]
+    assert added == [((), ("soma",)), (("grupo",), ("soma",))]
 
 
 def test_rows_of_a_hidden_key_are_never_shown_as_if_there_were_one_a_day() -> None:
@@ -162,13 +169,29 @@ def test_rows_of_a_hidden_key_are_never_shown_as_if_there_were_one_a_day() -> No
     assert all(view.adds for view in found.views)
 
 
+def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together() -> None:
+    sql = """SELECT t.venc AS venc, t.tipo AS tipo, t.dia AS dia, AVG(t.taxa) AS media, COUNT(*) AS quantos
+        FROM silver.t AS t GROUP BY t.venc, t.tipo, t.dia"""
+    kinds: dict[str, Kind] = {"venc": "time", "tipo": "text", "dia": "time", "media": "number", "quantos": "number"}
+    found = shape(cube(sql), kinds, time="dia")
+
+    assert time_keys(cube(sql), kinds) == ["venc", "dia"]
+    assert (found.time, found.dimensions) == ("dia", ("venc", "tipo"))
+    assert [(v.by, v.adds, v.measures) for v in found.views] == [
+        (("venc", "tipo"), False, ("media", "quantos")),
+        ((), True, ("quantos",)),
+        (("venc",), True, ("quantos",)),
+        (("tipo",), True, ("quantos",)),
+    ]
+
+
 def test_a_cube_by_time_alone_shows_each_of_its_numbers_as_it_is() -> None:
     found = shape(
         cube("SELECT t.dia AS dia, AVG(t.v) AS media FROM silver.t AS t GROUP BY t.dia"),
         {"dia": "time", "media": "number"},
     )
 
-    assert [(v.by, v.adds, v.measures) for v in found.views] == [(None, False, ("media",))]
+    assert [(v.by, v.adds, v.measures) for v in found.views] == [((), False, ("media",))]
 
 
 # --- the flow ---------------------------------------------------------------------------------------------------
