@@ -284,6 +284,30 @@ def test_a_name_that_vega_would_take_for_an_expression_is_only_a_title() -> None
     assert fields == {"t", "d", "v", "m0", "m1", "k", "n", "when"}
 
 
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_texts_and_drawings_stand_out_from_the_paper_in_both_themes(scheme: int) -> None:
+    css = (PACKAGE / "page" / "page.css").read_text(encoding="utf-8")
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+    light = {name: _luminance(colours[scheme]) for name, *colours in pairs}
+
+    least = dict.fromkeys(("ink", "muted", "accent", "inserted", "updated", "deleted"), 4.5)
+    least |= {f"series-{n}": 3.0 for n in range(1, 13)}
+    papers = ("paper", "raised")
+    contrast = {(n, p): _contrast(light[n], light[p]) for n in least for p in papers}
+    assert {each: round(found, 2) for each, found in contrast.items() if found < least[each[0]]} == {}
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance by WCAG 2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
 def test_two_pages_of_the_same_are_the_same() -> None:
     assert render(document(), "pt") == render(document(), "pt")
 
