@@ -18,7 +18,7 @@ unexport SPARK_CONF_DIR
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes
+demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
 	$(BIN)/python samples/demo.py
 
 test: lint ## Lint, then every test that needs no server: before you push

@@ -14,6 +14,7 @@ from lakehouse.cli import main
 ROOT = Path(__file__).resolve().parent.parent
 LAKE = ROOT / "lake" / "demo"
 SOURCE = LAKE / "source"
+REPORT = ROOT / "artifacts" / "loyalty-report.html"
 
 
 def step(said: str, *arguments: str) -> None:
@@ -48,6 +49,8 @@ def demo() -> None:
         "\nWhat has to hold always, checked on that lake:\n"
         "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty"
     )
+    step("all of it on one page", "report", "conf/loyalty", "--out", str(REPORT.relative_to(ROOT)))
+    print(f"\nOpen it in a browser: {REPORT}")
 
 
 if __name__ == "__main__":
