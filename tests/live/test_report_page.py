@@ -146,7 +146,7 @@ def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
     chart = page.locator("#cube-1-4")
     before = chart.locator(".mark-rect path").first.get_attribute("d")
 
-    chart.locator("select").select_option(index=1)
+    page.locator("figure", has=chart).get_by_label("Measure").select_option(index=1)
     page.wait_for_function(
         "before => document.querySelector('#cube-1-4 .mark-rect path').getAttribute('d') !== before", arg=before
     )

@@ -69,7 +69,8 @@
   };
   const drawn = [...document.querySelectorAll(".chart")].map(async (place) => {
     try {
-      await vegaEmbed(place, JSON.parse(place.nextElementSibling.textContent), options);
+      const bind = place.parentElement.querySelector(".choice"); // not inside: what is in a picture is read to nobody
+      await vegaEmbed(place, JSON.parse(place.nextElementSibling.textContent), { ...options, bind });
     } catch (error) {
       place.textContent = settings.failed;
       console.error(error);
