@@ -104,7 +104,7 @@ def _flow(
         "tables": [
             {
                 "table": name,
-                "snapshot_time": _iso(history.last_accepted.snapshot_time) if history.last_accepted else None,
+                "snapshot_time": _iso(history.newest_decided.snapshot_time) if history.newest_decided else None,
                 "extract": outcomes.get(("extract", name)),
                 "ingest": outcomes.get(("ingest", name)),
                 "bronze": outcomes.get(("bronze", name)),

@@ -114,6 +114,7 @@ def test_the_flow_shows_what_the_last_run_did_and_how_many_rows_there_are(page: 
     # One run took both snapshots: what each was read as is added up, and applied to silver at once.
     assert "clientes +154 ~34 \u22122 accepted" in shown["raw"]
     assert "clientes +152 152 rows · full" in shown["silver"]
+    assert shown["landing"].count("2025-10-04 09:56 UTC") == 4  # also of produtos, whose bytes were the same again
     assert page.text.count("<path d=") == 2 * 4 + 4 + 9
 
 
