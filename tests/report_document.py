@@ -155,7 +155,7 @@ def _lineage() -> list[Document]:
 
 
 def _cube() -> Document:
-    kinds = [*HOSTILE, "pônei", None]
+    kinds = [*HOSTILE, "pônei", "", None]
     measures = [{"column": "m0", "name": "total"}, {"column": "m1", "name": SCRIPT}]
     common = {"time": "dia", "measures": measures, "counted": []}
     series = [{"t": day, "m0": 1000 + n * 37, "m1": n / 7} for n, day in enumerate(DAYS)]

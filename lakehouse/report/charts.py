@@ -220,7 +220,7 @@ def _measure_tips(measures: list[Document]) -> list[alt.Tooltip]:
 
 
 def _named(rows: Rows, words: Words) -> Rows:
-    return [row | {"d": words("no_value") if row["d"] is None else str(row["d"])} for row in rows]
+    return [row | {"d": words("no_value") if row["d"] is None else row["d"] or '""'} for row in rows]
 
 
 def _kinds(rows: Rows) -> list[str]:

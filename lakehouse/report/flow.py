@@ -7,8 +7,8 @@ from typing import Any
 Document = dict[str, Any]
 
 STAGES = ("landing", "raw", "bronze", "silver", "gold")
-WIDTH, _GAP, _CARD, _BETWEEN = 1000.0, 44.0, 68, 14
-_COLUMN = (WIDTH - (len(STAGES) - 1) * _GAP) / len(STAGES)
+_WIDTH, _GAP, _CARD, _BETWEEN = 1000.0, 44.0, 68, 14
+_COLUMN = (_WIDTH - (len(STAGES) - 1) * _GAP) / len(STAGES)
 
 
 def layout(flow: Document) -> Document:

@@ -30,7 +30,7 @@ def freshness(found: Document, w: Words) -> Document:
 
     told = ("table", "snapshot_time", "age_seconds", "sequence", "newest", "last_success")
     tables = found["status"]["tables"]
-    return sheet(columns, ([*(t[name] for name in told), due(t["overdue_seconds"]), t["note"]] for t in tables))
+    return sheet(columns, ([*(t[name] for name in told), due(t["overdue_seconds"]), t["note"] or None] for t in tables))
 
 
 def decisions(found: Document, w: Words) -> Document:
@@ -41,7 +41,11 @@ def decisions(found: Document, w: Words) -> Document:
     entries = found["entries"]
     shown, of = entries["shown"], entries["of"]
     cut = w("decisions_cut", shown=w.number(len(shown)), of=w.number(of), folder=found["folder"])
-    return sheet(columns, ([e[name] for name in told] for e in reversed(shown)), cut if of > len(shown) else "")
+    return sheet(
+        columns,
+        ([e[name] if e[name] != "" else None for name in told] for e in reversed(shown)),
+        cut if of > len(shown) else "",
+    )
 
 
 def quality(found: Document, w: Words) -> Document:
@@ -76,7 +80,7 @@ def results(found: Document, w: Words) -> Document:
     columns = [
         (w(name) if name in TEXTS else name.replace("_", " "), kinds.get(name) or _kind(rows, name)) for name in names
     ]
-    return sheet(columns, (row.values() for row in rows))
+    return sheet(columns, ([None if value == "" else value for value in row.values()] for row in rows))
 
 
 def _kind(rows: list[Document], name: str) -> str:
@@ -95,7 +99,7 @@ def columns(found: Document, w: Words) -> Document:
     """Every column of a model and what it is computed from."""
     headings = [(w("model"), "name"), (w("column"), "name"), (w("from_columns"), "name"), (w("computed_as"), "code")]
     rows = (
-        [each["relation"], c["name"], ", ".join(".".join(o) for o in c["origins"]) or w("constant"), c["text"]]
+        [each["relation"], c["name"], ", ".join(".".join(o) for o in c["origins"]) or w("constant"), c["text"] or None]
         for each in found["lineage"]
         if not each["relation"].startswith("bronze.")
         for c in each["columns"]
@@ -116,8 +120,8 @@ def runs(found: Document, w: Words) -> Document:
     columns += [(w("seconds"), "number"), (w("exit_code"), "number"), (w("note"), "text")]
     told = ("run_id", "doing", "started", "seconds", "exit_code")
 
-    def note(run: Document) -> str:
-        return w("nothing_new") if run["nothing_new"] else "; ".join(run["failed"])
+    def note(run: Document) -> str | None:
+        return w("nothing_new") if run["nothing_new"] else "; ".join(run["failed"]) or None
 
     return sheet(columns, ([*(run[name] for name in told), note(run)] for run in found["runs"]))
 
