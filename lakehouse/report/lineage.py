@@ -47,7 +47,7 @@ def columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[Co
     bronze = {f"bronze.{name}": _declared(table) for name, table in pipeline.tables.items()}
     found = dict(bronze)
     for model in (m for group in in_order(plans) for m in group):
-        found[model] = _computed(plans[model], found)
+        found[model] = of_model(plans[model], found)
     used = {origin for each in found.values() for column in each for origin in column.origins}
     for name, each in bronze.items():
         found[name] = tuple(c for c in each if c.name not in _CDC or (name, c.name) in used)
@@ -66,7 +66,8 @@ def _declared(table: Table) -> tuple[Column, ...]:
     return tuple(Column(name, personal=name in table.pii) for name in [*kept, *_CDC])
 
 
-def _computed(plan: Plan, known: Mapping[str, tuple[Column, ...]]) -> tuple[Column, ...]:
+def of_model(plan: Plan, known: Mapping[str, tuple[Column, ...]]) -> tuple[Column, ...]:
+    """The columns of one model, whose inputs are known."""
     query = sqlglot.parse_one(plan.sql, read="spark")
     assert isinstance(query, exp.Query)  # as the plan has seen
     columns_of = {relation: {c.name.lower(): c for c in known[relation]} for relation in plan.inputs}

@@ -9,7 +9,10 @@ import string
 from pathlib import Path
 from typing import Any
 
+import grammar
 import pytest
+import sqlglot
+from hypothesis import given, settings
 from report_document import HOSTILE, IMAGE, document, empty
 
 from lakehouse import config, report
@@ -109,6 +112,26 @@ def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
         if not c.origins and not relation.startswith("bronze.")
     ]
     assert leading_nowhere == ["gold.resumo_28_dias.grouping_id", "gold.resumo_diario.grouping_id"]
+
+
+KNOWN = {
+    relation: tuple(lineage.Column(name, personal=name in ("shop", "name")) for name in each)
+    for relation, each in grammar.COLUMNS.items()
+}
+
+
+@settings(max_examples=30, derandomize=True)
+@given(grammar.models())
+def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_it_leads_to(
+    model: grammar.Model,
+) -> None:
+    columns = lineage.of_model(plan("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
+
+    assert [c.name for c in columns] == sqlglot.parse_one(model.sql, read="spark").named_selects
+    for column in columns:
+        origins = {c.personal for relation, name in column.origins for c in KNOWN[relation] if c.name == name}
+        assert origins or not column.origins  # each is a column that is there
+        assert True in origins or not column.personal
 
 
 # --- the shape of a cube ----------------------------------------------------------------------------------------
