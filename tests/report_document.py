@@ -84,7 +84,7 @@ def empty() -> Document:
     """A lake that holds nothing."""
     nothing: Document = {name: [] for name in ("runs", "quarantine", "models", "lineage", "cubes")}
     status = {"tables": [_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
-    flow = {"ended": None, "nothing_since": 0, "tables": [], "models": []}
+    flow = {"ended": None, "nothing_since": 0, "published": [], "tables": [], "models": []}
     quality = {"tables": [], "expectations": [], "results": []}
     entries = {"of": 0, "shown": list[Document]()}
     return document(**nothing, status=status, flow=flow, quality=quality, entries=entries, changes={"clientes": []})
@@ -127,6 +127,7 @@ def _flow() -> Document:
     return {
         "ended": "2025-10-04T10:01:00+00:00",
         "nothing_since": 3,
+        "published": [{"relation": "gold.cubo", "outcome": done}],
         "tables": [{"table": name} | table for name in ("clientes", IMAGE)],
         "models": [{"model": m, "reads": reads, "outcome": done, "rows": 42} for m, reads in models],
     }

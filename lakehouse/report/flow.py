@@ -7,8 +7,8 @@ from typing import Any
 Document = dict[str, Any]
 
 STAGES = ("landing", "raw", "bronze", "silver", "gold")
+PUBLISH = "publish"
 _WIDTH, _GAP, _CARD, _BETWEEN = 1000.0, 44.0, 68, 14
-_COLUMN = (_WIDTH - (len(STAGES) - 1) * _GAP) / len(STAGES)
 
 
 def layout(flow: Document) -> Document:
@@ -17,27 +17,37 @@ def layout(flow: Document) -> Document:
     Returns:
         `stages`, each with its cards; `lines`, as SVG paths; `height` in pixels. Across, a thousand is the whole width.
     """
+    cards = _cards(flow)
+    width = (_WIDTH - (len(cards) - 1) * _GAP) / len(cards)
+    left = {stage: round(n * (width + _GAP), 2) for n, stage in enumerate(cards)}
+    placed = {
+        f"{stage}.{card['name']}": card | {"left": left[stage], "top": n * (_CARD + _BETWEEN)}
+        for stage, own in cards.items()
+        for n, card in enumerate(own)
+    }
+    return {
+        "stages": [
+            {"name": stage, "left": left[stage], "cards": [placed[f"{stage}.{c['name']}"] for c in own]}
+            for stage, own in cards.items()
+        ],
+        "lines": [_line(placed[a], placed[b], width) for b in placed for a in placed[b]["reads"] if a in placed],
+        "height": max(map(len, cards.values())) * (_CARD + _BETWEEN),
+        "card": _CARD,
+        "width": width,
+    }
+
+
+def _cards(flow: Document) -> dict[str, list[Document]]:
+    """By stage, in an order in which lines cross little; the last stage only where something is published."""
     cards = {stage: _tables(flow["tables"], stage) for stage in STAGES[:3]}
     places = {f"bronze.{card['name']}": n for n, card in enumerate(cards["bronze"])}
     for stage in STAGES[3:]:
         own = [m for m in flow["models"] if m["model"].startswith(f"{stage}.")]
         cards[stage] = sorted((_model(m) for m in own), key=lambda card: _weight(card, places))
         places |= {f"{stage}.{card['name']}": n for n, card in enumerate(cards[stage])}
-    placed = {
-        f"{stage}.{card['name']}": card | {"left": _left(stage), "top": n * (_CARD + _BETWEEN)}
-        for stage in STAGES
-        for n, card in enumerate(cards[stage])
-    }
-    return {
-        "stages": [
-            {"name": stage, "left": _left(stage), "cards": [placed[f"{stage}.{c['name']}"] for c in cards[stage]]}
-            for stage in STAGES
-        ],
-        "lines": [_line(placed[a], placed[b]) for b in placed for a in placed[b]["reads"] if a in placed],
-        "height": max((len(each) for each in cards.values()), default=0) * (_CARD + _BETWEEN),
-        "card": _CARD,
-        "width": _COLUMN,
-    }
+    if flow["published"]:
+        cards[PUBLISH] = sorted(map(_published, flow["published"]), key=lambda card: _weight(card, places))
+    return cards
 
 
 def _tables(tables: list[Document], stage: str) -> list[Document]:
@@ -67,20 +77,29 @@ def _model(model: Document) -> Document:
     }
 
 
+def _published(published: Document) -> Document:
+    """Under the name of what is published, which is also what it reads."""
+    relation = published["relation"]
+    return {
+        "name": relation,
+        "outcome": published["outcome"],
+        "rows": None,
+        "is_stored": False,
+        "snapshot_time": None,
+        "reads": [relation],
+    }
+
+
 def _weight(card: Document, places: dict[str, int]) -> tuple[float, str]:
     """Where a card's inputs stand on average, so that lines cross little."""
     inputs = [places[r] for r in card["reads"] if r in places]
     return (sum(inputs) / len(inputs) if inputs else len(places), card["name"])
 
 
-def _left(stage: str) -> float:
-    return round(STAGES.index(stage) * (_COLUMN + _GAP), 2)
-
-
-def _line(start: Document, end: Document) -> str:
+def _line(start: Document, end: Document, width: float) -> str:
     """From the right of one card to the left of another; beside each other in one column, around their left."""
     y1, y2 = start["top"] + _CARD / 2, end["top"] + _CARD / 2
-    x1, x2 = start["left"] + _COLUMN, end["left"]
+    x1, x2 = start["left"] + width, end["left"]
     if start["left"] == end["left"]:
         return f"M {x2:.1f} {y1:.1f} C {x2 - 30:.1f} {y1:.1f} {x2 - 30:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
     half = _GAP / 2

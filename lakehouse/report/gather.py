@@ -100,6 +100,7 @@ def _flow(
     reads = {model: run.plans[model].inputs for model in models}
     return {
         "ended": last["ended"] if last else None,
+        "published": [{"relation": name, "outcome": o} for (stage, name), o in outcomes.items() if stage == "publish"],
         "nothing_since": since,
         "tables": [
             {

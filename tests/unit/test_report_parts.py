@@ -225,9 +225,12 @@ def test_every_line_of_the_flow_joins_two_cards_and_no_card_lies_on_another() ->
     found = layout(flow)
 
     cards = [card for stage in found["stages"] for card in stage["cards"]]
-    assert len(cards) == 3 * 2 + 3
+    assert len(cards) == 3 * 2 + 3 + 1
     assert len({(card["left"], card["top"]) for card in cards}) == len(cards)
-    assert len(found["lines"]) == 2 * 2 + 3
+    assert len(found["lines"]) == 2 * 2 + 3 + 1
+    assert [stage["name"] for stage in found["stages"]] == ["landing", "raw", "bronze", "silver", "gold", "publish"]
+    assert len(layout(flow | {"published": []})["stages"]) == 5
+    assert max(card["left"] for card in cards) + found["width"] == pytest.approx(1000, abs=0.1)
     assert max(card["top"] for card in cards) < found["height"]
 
 
