@@ -17,9 +17,10 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
+from functools import reduce
 from typing import Any
 
-from pyspark.sql import SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 import lakehouse
@@ -140,10 +141,7 @@ def _rows(run: Run, spark: SparkSession, relations: list[str]) -> dict[str, int 
     paths = {relation: run.lake.model(relation) for relation in relations}
     there = [relation for relation, path in paths.items() if delta.exists(spark, path)]
     counts = [delta.read(spark, paths[r]).agg(F.count("*").alias("n")).select(F.lit(r).alias("r"), "n") for r in there]
-    every = counts[0] if counts else None
-    for each in counts[1:]:
-        every = every.unionAll(each) if every is not None else each
-    counted = {row["r"]: int(row["n"]) for row in every.collect()} if every is not None else {}
+    counted = {row["r"]: row["n"] for row in reduce(DataFrame.unionAll, counts).collect()} if counts else {}
     return {relation: counted.get(relation) for relation in relations}
 
 
