@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
 import lakehouse
 from lakehouse import store
 from lakehouse.config import Pipeline, fingerprint_config
-from lakehouse.errors import InfrastructureError
+from lakehouse.errors import InfrastructureError, LakehouseError
 from lakehouse.extract import must_be_read, source_signature
 from lakehouse.lake import LAYERS, Lake, newest_version, write_json
 from lakehouse.store import Place
@@ -34,7 +35,10 @@ def _is_as_marked(pipeline: Pipeline, lake: Lake) -> bool:
         marked = json.loads(_mark(lake).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(marked == seen(pipeline, lake))
+    if not isinstance(marked, dict):
+        return False
+    published = marked.pop("published", None)
+    return bool(marked == seen(pipeline, lake) and published == _published(pipeline))
 
 
 def mark(lake: Lake, seen_before: dict[str, Any], pipeline: Pipeline) -> None:
@@ -48,7 +52,7 @@ def mark(lake: Lake, seen_before: dict[str, Any], pipeline: Pipeline) -> None:
     except InfrastructureError:  # the run was good; a source that cannot be asked any more leaves it unmarked
         return
     if all(now[part] == seen_before[part] for part in ("source", "configuration", "code")):
-        write_json(_mark(lake), now)
+        write_json(_mark(lake), now | {"published": _published(pipeline)})
 
 
 def unmark(lake: Lake) -> None:
@@ -65,6 +69,20 @@ def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
         "code": _digest(_code()),
         "versions": _versions(lake),
     }
+
+
+def _published(pipeline: Pipeline) -> Any:
+    """How far PostgreSQL says that it is; or, where it does not say so, something that is equal to nothing."""
+    if pipeline.publish is None or pipeline.publish.postgres is None:
+        return None
+    postgres = pipeline.publish.postgres
+    try:
+        from lakehouse.publish import database
+
+        found = database.standing(postgres.url, postgres.tables)
+    except (ImportError, LakehouseError):  # whoever publishes says what is wrong
+        return uuid.uuid4().hex
+    return {name: vars(at.position) if at.position else uuid.uuid4().hex for name, at in found.items()}
 
 
 def _code() -> list[Path]:

@@ -108,7 +108,7 @@ def run(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """All stages in order: extract, ingest, bronze, silver, gold."""
+    """All stages in order: extract, ingest, bronze, silver, gold, publish."""
     if schedule:
         return _schedule(pipeline, names or [], as_of, full_refresh, log, as_json, verbose)
     opened = _open(pipeline, names, log, as_of=_time(as_of), full_refresh=full_refresh, verbose=verbose)
@@ -172,6 +172,7 @@ _stage("ingest", "Compare each landed snapshot with bronze and publish what chan
 _stage("bronze", "Apply the published change sets to bronze.")
 _stage("silver", "Bring the silver models up to date with bronze.")
 _stage("gold", "Bring the gold cubes up to date with silver.")
+_stage("publish", "Bring the tables in PostgreSQL up to date with those of the lake.")
 
 
 @app.command()

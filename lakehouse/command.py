@@ -129,6 +129,18 @@ class Run:
         named = [n for n in self.names if n in self.pipeline.tables]
         return named if self.names else list(self.pipeline.tables)
 
+    def published(self) -> dict[str, str]:
+        """What the command is narrowed to of what is published: by the lake's name, the table that follows it."""
+        tables = self.pipeline.publish.tables if self.pipeline.publish else {}
+        return {s: t for s, t in tables.items() if not self.names or {s, s.removeprefix("bronze.")} & {*self.names}}
+
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """What tells the rows of each table and model apart."""
+        from lakehouse.windows import keys
+
+        tables = {f"bronze.{name}": tuple(keys(table)) for name, table in self.pipeline.tables.items()}
+        return tables | {name: plan.keys for name, plan in self.plans.items()}
+
     def size(self, *tables: str) -> int:
         """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
         found = [landing.newest(self.lake, table) for table in tables]

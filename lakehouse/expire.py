@@ -2,7 +2,7 @@
 
 Kept whatever their age: a landed snapshot that was not decided about, is the newest, or is not older than the last
 accepted one (so every one that waits for approval or may be read again); and each version of a table whose changes a
-model has still to read.
+model, or a table that follows it in PostgreSQL, has still to read.
 """
 
 from __future__ import annotations
@@ -97,18 +97,25 @@ def unread(spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan
 
 
 def versions(
-    spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan], keep: timedelta, dry: bool
+    spark: SparkSession,
+    lake: Lake,
+    relation: str,
+    plans: dict[str, Plan],
+    keep: timedelta,
+    dry: bool,
+    others: list[str] | None = None,
 ) -> Expired:
     """Remove the files that no version of a table younger than `keep` needs.
 
     Args:
         spark: a session of the caller's own.
         dry: only count them.
+        others: who else has still to read its changes, as far as the caller knows.
     """
     path, kept = lake.model(relation), ""
     if not delta.exists(spark, path):
         kept = "there is no table yet"
-    elif waiting := unread(spark, lake, relation, plans):
+    elif waiting := [*unread(spark, lake, relation, plans), *(others or [])]:
         kept = f"{', '.join(waiting)} has still to read its changes"
     files = 0 if kept else _vacuum(spark, path, keep, dry)
     return Expired(_status("vacuumed", files, dry), {"files": files}, kept)

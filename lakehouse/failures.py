@@ -47,6 +47,10 @@ _PASSING = (
     "AWSServiceThrottledException",
     "AWSStatus500Exception",
     "SlowDown",
+    # PostgreSQL's words
+    "server closed the connection unexpectedly",
+    "the database system is",  # starting up, shutting down, in recovery mode
+    "terminating connection",
 )
 # What S3A says of a request that was forbidden: the object, and what it was about to do with it.
 _FORBIDDEN = re.compile(r"AccessDeniedException: (\S+): ([^\n]*(?:S3Exception|Status Code: 403))")

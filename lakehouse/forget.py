@@ -5,7 +5,7 @@
 3. landing: files without the person's records; their manifests say so                           snapshot/erase.py
 4. raw: change sets without their rows; the cache of lines, unpacked files and logs are dropped
 5. quarantine, bronze (current state or history), reasons in the ledger that name the key
-6. silver and gold, by their ordinary refresh
+6. silver and gold, by their ordinary refresh; what is published of them, by its own
 7. what is left: files that no table has any more, which VACUUM removes once their time is over
 
 Every step finds for itself what is still to do: killed anywhere, the same command ends it.
@@ -31,6 +31,7 @@ from lakehouse import (
     forgotten,
     landing,
     ledger,
+    publishing,
     quarantine,
     raw,
     records,
@@ -91,6 +92,8 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         forgotten.add(spark, run.lake, name, person.hashed, run.id)
         erased = _erase(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
+        models, published = outcomes, publishing.publish(run) if run.published() else []
+        outcomes = [*models, *published]
         left = residue.left(spark, run.lake, _tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
     code = worst([*(o.code for o in outcomes), *([Exit.REFUSED] if erased.unread else [])])
@@ -98,7 +101,8 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         "pipeline": run.pipeline.name,
         "table": name,
         "erased": erased.rows,
-        "models": {o.name: o.counts.get("deleted", 0) for o in outcomes},
+        "models": {o.name: o.counts.get("deleted", 0) for o in models},
+        "published": {o.name: o.counts.get("deleted", 0) for o in published},
         "left": left,
         "note": "\n".join([*_notes(run, name, erased), *map(_failure, failed)]) or None,
         "exit_code": int(code),

@@ -115,7 +115,7 @@ def refresh(spark: SparkSession, lake: Lake, model: Model, small: bool, whole: b
         except _DearError as dear:
             why_whole = str(dear)
         except SPARK_ERRORS as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
             why_whole = f"the changes of {', '.join(step.moved)} are no longer there"
     return Refreshed(model.name, "full", why_whole, _whole(step, small, whole))
@@ -276,7 +276,7 @@ def _count(step: _Step, relation: str, images: Held) -> int:
     return changed
 
 
-def _is_gone(error: Exception) -> bool:
+def is_gone(error: Exception) -> bool:
     """Whether a Change Data Feed cannot be read any more: its log, its files, or the right to read so far back."""
     return any(sign in str(error) for sign in _GONE)
 

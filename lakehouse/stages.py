@@ -6,6 +6,7 @@
     bronze    the ledger's accepted change sets    -> bronze
     silver    what changed in bronze               -> silver
     gold      what changed in silver               -> gold
+    publish   what changed in what is published    -> PostgreSQL, where the pipeline says so
     expire    once a day, what `retention` says may go
     leave the clean mark, a run record and, if it failed, word with whom `on_failure` names
 
@@ -21,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import clean, layout
+from lakehouse import clean, layout, publishing
 from lakehouse import extract as sources
 from lakehouse.command import Outcome, Report, Run, attended, holding, keep, open_run, side_by_side
 from lakehouse.config import Retention
 from lakehouse.errors import Exit, worst
 from lakehouse.failures import patiently
+from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:
     from lakehouse.ledger import History
@@ -43,10 +45,11 @@ def perform(run: Run, stages: Iterable[str]) -> Report:
         LakeBusy: another run holds it.
     """
     report, wanted = Report(run.pipeline.name, run.id), tuple(stages)
+    doing, is_run = " ".join(wanted) if wanted != STAGES else "run", wanted == STAGES
+    wanted = (*STAGES, PUBLISH) if is_run and run.published() else wanted
     run.wanted = wanted
-    doing = " ".join(wanted) if wanted != STAGES else "run"
     with attended(run, report, doing) as record, holding(run, doing):
-        whole = wanted == STAGES and not run.names and not run.full_refresh
+        whole = is_run and not run.names and not run.full_refresh
         is_clean = (whole or wanted == (EXPIRE,)) and clean.is_clean(run.pipeline, run.lake)
         if whole and is_clean:
             report.nothing_new = True
@@ -201,10 +204,8 @@ def models(run: Run) -> dict[str, Model]:
     """The pipeline's models, with the keys of their inputs and the parameters of this run."""
     from lakehouse.ledger import newest_accepted
     from lakehouse.models import Model
-    from lakehouse.windows import keys as keys_of
 
-    keys = {f"bronze.{name}": tuple(keys_of(t)) for name, t in run.pipeline.tables.items()}
-    keys |= {name: plan.keys for name, plan in run.plans.items()}
+    keys = run.keys()
     parameters = {"as_of": newest_accepted(run.spark, run.lake), "business_timezone": run.pipeline.business_timezone}
     sought = layout.sought(run.plans)
     return {
@@ -236,7 +237,9 @@ def _expire(run: Run) -> list[Outcome]:
             done = expire.landed(run.lake, name, histories[name], now, landings, run.dry_run)
         else:
             own = isolated(run.spark, size)
-            done = expire.versions(own, run.lake, name, run.plans, versions, run.dry_run)
+            done = expire.versions(
+                own, run.lake, name, run.plans, versions, run.dry_run, publishing.readers(own, run, name)
+            )
         yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
 
     stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")]
@@ -253,6 +256,7 @@ _STAGES: dict[str, Callable[[Run], list[Outcome]]] = {
     "bronze": _bronze,
     "silver": lambda run: _models(run, "silver"),
     "gold": lambda run: _models(run, "gold"),
+    PUBLISH: publishing.publish,
     EXPIRE: _expire,
 }
 
@@ -284,3 +288,4 @@ def _stage(stage: str) -> Callable[..., Report]:
 
 
 extract, ingest, bronze, silver, gold = map(_stage, STAGES)
+publish = _stage(PUBLISH)

@@ -9,9 +9,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, landing, ledger, quarantine, records
+from lakehouse import bronze, delta, landing, ledger, logs, publishing, quarantine, records
 from lakehouse.command import Run, open_run
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.lake import utc
 from lakehouse.ledger import Entry
 
@@ -47,6 +47,7 @@ def status(run: Run) -> dict[str, Any]:
         "lake": lake.root,
         "tables": tables,
         "models": _models(run),
+        "published": _published(run),
         "runs": [_run(record) for record in runs[:_RUNS_SHOWN]],
     }
 
@@ -84,6 +85,32 @@ def _models(run: Run) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _published(run: Run) -> list[dict[str, Any]]:
+    """How far the tables in PostgreSQL are, by what it says itself; or why that cannot be told."""
+    tables, found, told = run.published(), {}, None
+    try:
+        found = publishing.standing(run, tables) if tables else {}
+    except LakehouseError as error:
+        told = logs.redact(error.found)
+    rows = []
+    for source, table in tables.items():
+        at, head = found.get(source), delta.head(run.spark, run.lake.model(source))
+        rows.append(
+            {
+                "table": at.table if at else table,
+                "source": source,
+                "version": at.position.version if at and at.position else None,
+                "newest": head.version if head else None,
+                "waiting": publishing.package().keep.is_behind(run.spark, run.lake, source, at.position)
+                if at
+                else None,
+                "published_at": _iso(at.published_at) if at and at.published_at else None,
+                "note": told,
+            }
+        )
+    return rows
 
 
 def history(run: Run, table: str) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Project(Lake):
     Args:
         models: by name (silver.items), each its SQL and its settings.
         from_: another source than the folder.
+        publish: where tables go from the lake.
     """
 
     def __init__(
@@ -110,10 +111,11 @@ class Project(Lake):
         tables: dict[str, dict[str, Any]] | None = None,
         models: dict[str, tuple[str, dict[str, Any]]] | None = None,
         from_: dict[str, Any] | None = None,
+        publish: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(folder / "lake")
         self.folder, self.pipeline, self.source = folder, folder / "pipeline", folder / "source"
-        self.from_ = from_
+        self.from_, self.publish = from_, publish
         self.tables, self.models = tables or {"items": dict(ITEMS)}, models or {}
         self.source.mkdir(parents=True, exist_ok=True)
         self.pipeline.mkdir(exist_ok=True)
@@ -133,7 +135,7 @@ class Project(Lake):
             "lake": self.root,
             "source": self.from_ or {"type": "files", "path": str(self.source)},
             "tables": self.tables,
-        }
+        } | ({"publish": self.publish} if self.publish else {})
         for name, (sql, settings) in self.models.items():
             layer, _, short = name.partition(".")
             document.setdefault(layer, {})[short] = settings
@@ -154,7 +156,11 @@ class Project(Lake):
         """The same project elsewhere: its source and its lake as they are now."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return Project(
-            folder, {name: dict(table) for name, table in self.tables.items()}, dict(self.models), self.from_
+            folder,
+            {name: dict(table) for name, table in self.tables.items()},
+            dict(self.models),
+            self.from_,
+            self.publish,
         )
 
     def __call__(self, verb: str, *arguments: str) -> Result:

@@ -31,6 +31,8 @@ from lakehouse.config.fields import (
     Name,
     Option,
     PiiKey,
+    PostgresTable,
+    PostgresUrl,
     Scd,
     Share,
     Text,
@@ -213,16 +215,26 @@ class Retention(StrictModel):
 
 
 class Postgres(StrictModel):
-    """A PostgreSQL database that follows gold."""
+    """A PostgreSQL database, tables of which follow those of the lake."""
 
-    url: Text = Field(repr=False, description="postgresql://user:password@host/database, best as ${VARIABLE}.")
-    tables: dict[str, Text] = Field(min_length=1, description="gold.<model>: the table to keep equal to it.")
+    url: PostgresUrl = Field(
+        repr=False, description="postgresql://user:password@host/database, best as ${VARIABLE}; parameters of libpq."
+    )
+    tables: dict[str, PostgresTable] = Field(
+        min_length=1,
+        description="bronze.<table>, silver.<model> or gold.<model>: the table to keep equal to it, or schema.table.",
+    )
 
 
 class Publish(StrictModel):
-    """Where gold goes from here."""
+    """Where tables of the lake go from here."""
 
     postgres: Postgres | None = Field(None, description="Upserts and deletes in PostgreSQL.")
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """By the lake's name, the table that follows it."""
+        return dict(self.postgres.tables) if self.postgres else {}
 
 
 Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
@@ -252,7 +264,7 @@ class Pipeline(StrictModel):
     tables: dict[Name, Table] = Field(min_length=1, description="The source's tables, by name.")
     silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
     gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
-    publish: Publish | None = Field(None, description="Where gold goes from here.")
+    publish: Publish | None = Field(None, description="Where tables of the lake go from here.")
     on_failure: OnFailure | None = Field(None, description="Who is told when a run fails.")
     retention: Retention = Field(default_factory=Retention, description="How long old files are kept.")
 
@@ -335,8 +347,6 @@ def not_yet(pipeline: Pipeline) -> list[str]:
             wanted.append(f"tables.{name}.feed: a change feed")
     for layer, models in (("silver", pipeline.silver), ("gold", pipeline.gold)):
         wanted += [f"{layer}.{name}.expect: expectations" for name, model in models.items() if model.expect]
-    if pipeline.publish:
-        wanted.append("publish: publishing")
     return [f"{want} is not available yet" for want in wanted]
 
 

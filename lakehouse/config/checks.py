@@ -21,6 +21,7 @@ _RESERVED = re.compile(r"(?i)_cdc_.*|__start_at|__end_at|_change_type|_commit_.*
 _JDBC_OPTIONS = ("numPartitions", "fetchsize", "queryTimeout")
 # Globs and paths are for files.
 _TABLE_NAME = r"[^.*?/\\\[\]\s]+(\.[^.*?/\\\[\]\s]+)?"
+PUBLISH_RECORD = "lakehouse_publish"  # the table in which PostgreSQL says how far it is
 # What Delta refuses in a column's name, and the dot, by which SQL reaches into a struct.
 _NOT_IN_NAMES = frozenset(" ,;{}()\n\t=.`")
 # Types whose values are not written in one way by every Java, or are more than one value.
@@ -86,12 +87,27 @@ def of_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discre
             if "hmac" in _mapping(_mapping(table).get("pii")).values():
                 fix = "set LAKEHOUSE_PII_KEY in the environment or .env, to what `openssl rand -hex 32` prints"
                 yield Discrepancy(("tables", name, "pii"), STRUCTURE, f"hmac needs a key, and there is none; {fix}")
-    published = _mapping(_mapping(_mapping(data.get("publish")).get("postgres")).get("tables"))
-    known = [f"gold.{name}" for name in _mapping(data.get("gold"))]
-    for name in published:
+    yield from _of_published(data)
+
+
+def _of_published(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    """Tables to publish that are not there, and two of them, or our own record, under one name."""
+    postgres = _mapping(_mapping(data.get("publish")).get("postgres"))
+    layers = {"bronze": "tables", "silver": "silver", "gold": "gold"}
+    known = [f"{layer}.{name}" for layer, part in layers.items() for name in _mapping(data.get(part))]
+    taken: dict[str, str] = {}
+    for name, table in _mapping(postgres.get("tables")).items():
+        loc = ("publish", "postgres", "tables", name)
         if name not in known:
-            message = f"no model of gold{did_you_mean(name, known)}"
-            yield Discrepancy(("publish", "postgres", "tables", name), STRUCTURE, message)
+            message = f"no bronze.<table>, silver.<model> or gold.<model> of this pipeline{did_you_mean(name, known)}"
+            yield Discrepancy(loc, STRUCTURE, message)
+        if not isinstance(table, str):
+            continue
+        if table.rpartition(".")[2] == PUBLISH_RECORD:
+            yield Discrepancy(loc, STRUCTURE, f"{PUBLISH_RECORD} is where PostgreSQL says how far each table is")
+        elif table in taken:
+            yield Discrepancy(loc, STRUCTURE, f"the same table as {taken[table]}'s")
+        taken.setdefault(table, name)
 
 
 def _of_tables_in_a_database(tables: Mapping[str, Any]) -> Iterator[Discrepancy]:

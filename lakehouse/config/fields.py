@@ -17,6 +17,7 @@ _DURATION = "^[1-9][0-9]{0,5}[smhd]$"
 _NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
 _KAGGLE_NAME = r"^[^/\s]+/[^/\s]+$"
 SHORTEST_KEY = 32
+LONGEST_POSTGRES_NAME = 63  # bytes; it cuts off the rest
 
 
 def _name(value: str) -> str:
@@ -75,6 +76,22 @@ def _jdbc_url(value: str) -> str:
     return value
 
 
+def _postgres_url(value: str) -> str:
+    # Nothing of it is told: its words hold the password. Of libpq's two forms only this one, in which `logs` finds it.
+    if not re.match("postgres(ql)?://", value):
+        raise refused("expected postgresql://user:password@host/database", STRUCTURE)
+    return value
+
+
+def _postgres_table(value: str) -> str:
+    parts = value.split(".")
+    if len(parts) > 2 or not all(re.fullmatch(r"[^\s\"]+", part) for part in parts):
+        raise refused("expected a table's name, or schema.name", STRUCTURE)
+    if any(len(part.encode()) > LONGEST_POSTGRES_NAME for part in parts):
+        raise refused(f"a name longer than the {LONGEST_POSTGRES_NAME} bytes that PostgreSQL keeps", STRUCTURE)
+    return value
+
+
 def _long_enough(value: SecretStr) -> SecretStr:
     # A key that can be guessed gives every value away: whoever has the hashes tries keys until names come out.
     if len(value.get_secret_value()) < SHORTEST_KEY:
@@ -109,6 +126,8 @@ FileName = Annotated[Text, AfterValidator(_file_name)]
 LakeRoot = Annotated[Text, AfterValidator(_lake_root)]
 KaggleName = Annotated[str, AfterValidator(_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME})]
 JdbcUrl = Annotated[str, AfterValidator(_jdbc_url)]
+PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
+PostgresTable = Annotated[str, AfterValidator(_postgres_table)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
 

@@ -39,7 +39,7 @@ CONNECTIONS, ROWS_AT_ONCE = 4, 50_000  # unless the source's options say otherwi
 _BYTES_AT_ONCE = 32 << 20  # of text and binary values; then a batch ends early
 _LOCK_TIMEOUT = 60  # seconds
 _NO_LOCK = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType, errors.InsufficientPrivilege)
-_DEFAULTS = {
+DEFAULTS = {
     **{"application_name": "lakehouse", "client_encoding": "UTF8", "connect_timeout": "30"},
     # A connection that has died without a word is given up within minutes.
     **{"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"},
@@ -52,7 +52,7 @@ _SESSION = (
     f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'",
 )
 # What a server says before it lets anybody in comes without a code.
-_NOT_LET_IN = re.compile(
+NOT_LET_IN = re.compile(
     "authentication failed|no password supplied|no pg_hba.conf entry|does not exist|not permitted to log in|"
     "permission denied for database|certificate"
 )
@@ -142,7 +142,7 @@ class _Reading:
 
     def _conninfo(self) -> str:
         given = conninfo_to_dict(self._address)
-        return make_conninfo(self._address, **{k: v for k, v in _DEFAULTS.items() if k not in given}, **self._login)
+        return make_conninfo(self._address, **{k: v for k, v in DEFAULTS.items() if k not in given}, **self._login)
 
     def _snapshot(self, leader: Connection, wanted: dict[str, Table]) -> str:
         """Lock, and export what is seen from then on; no query may come before, for the first one sets the instant."""
@@ -264,7 +264,7 @@ def _told(error: psycopg.Error) -> LakehouseError:
             expected="jdbc:postgresql://host:port/database?parameter=value",
             where="source.url",
         )
-    if error.sqlstate is None and _NOT_LET_IN.search(said):
+    if error.sqlstate is None and NOT_LET_IN.search(said):
         return ConfigError(
             f"the database does not let us in: {said}",
             expected="a user that may connect and SELECT",

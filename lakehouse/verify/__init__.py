@@ -5,6 +5,7 @@
     I2  bronze = its Change Data Feed, replayed                                         log.py
     I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver   here
     I5  the ledger's counts add up, and are those of raw and of the Change Data Feed    both of these
+    I6  PostgreSQL = the lake at the version it names                                   published.py
     I7  one commit for each sequence, and no equal row rewritten                        log.py
 
 A check that cannot be made, because changes wait or retention took the evidence, says so; it has not failed.
@@ -20,7 +21,7 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta, ledger, logs, stages
+from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
 from lakehouse.delta import Head
 from lakehouse.failures import patiently, understood
@@ -59,8 +60,16 @@ def verify(run: Run) -> list[Check]:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
         work: list[tuple[str, Work]] = [(t, partial(_table, run, t, histories[t], heads)) for t in tables]
         work += [(m.name, partial(_model, run, m, heads)) for m in models]
+        work += [(source, partial(_published, run, source)) for source in run.published()]
         found = pool.map(lambda each: _attempted(isolated(spark, size), *each), work)
         return sorted((check for checks in found for check in checks), key=lambda check: check.invariant)
+
+
+def _published(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
+    publishing.package()  # says so, if it is not installed
+    from lakehouse.verify.published import published_checks
+
+    yield from published_checks(spark, run, publishing.postgres(run), source)
 
 
 def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:

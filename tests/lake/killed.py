@@ -18,6 +18,7 @@ from typing import Any
 
 from lakehouse import bronze, clean, landing, ledger, lock, models, raw, store
 from lakehouse.cli import main
+from lakehouse.publish import database
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -125,6 +126,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
     "forget-raw": lambda: after(raw, "erase"),
+    "published-half": lambda: setattr(database, "record", die),  # rows are written, and not yet what version they are
     "holding": lambda: setattr(clean, "unmark", hold),
     "racing": race,
 }

@@ -17,7 +17,7 @@ from lakehouse.command import Outcome, Report
 from lakehouse.errors import ConfigError, Exit
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-STAGES = ("extract", "ingest", "bronze", "silver", "gold")
+STAGES = ("extract", "ingest", "bronze", "silver", "gold", "publish")
 
 
 @pytest.fixture

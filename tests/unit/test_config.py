@@ -54,6 +54,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def postgres(tables: dict[str, str], url: str = "postgresql://h/d") -> dict[str, Any]:
+    return {"postgres": {"url": url, "tables": tables}}
+
+
 def write(text: str, name: str = "pipeline.yml") -> Path:
     file = Path("shop", name)
     file.parent.mkdir(exist_ok=True)
@@ -301,7 +305,7 @@ def test_what_a_database_cannot_be_asked_is_refused(changes: dict[str, Any], tol
     assert "5077" not in lines[0]
 
 
-def test_publishing_parses_and_is_named_as_not_available_and_a_lake_on_s3_is() -> None:
+def test_publishing_and_a_lake_on_s3_ask_for_nothing_that_is_not_there() -> None:
     Path("shop/gold").mkdir(parents=True)
     Path("shop/gold/cube.sql").touch()
 
@@ -309,12 +313,13 @@ def test_publishing_parses_and_is_named_as_not_available_and_a_lake_on_s3_is() -
         lake="s3a://bucket/prefix",
         source={"type": "kaggle", "dataset": "owner/name"},
         gold={"cube": {}},
-        publish={"postgres": {"url": "postgresql://h/d", "tables": {"gold.cube": "cube"}}},
+        publish=postgres({"gold.cube": "cube", "bronze.clients": "raw.clients"}),
     )
 
-    assert not_yet(pipeline) == [
-        "publish: publishing is not available yet",
-    ]
+    assert not_yet(pipeline) == []
+    assert pipeline.publish is not None
+    assert pipeline.publish.tables == {"gold.cube": "cube", "bronze.clients": "raw.clients"}
+    assert "h/d" not in repr(pipeline)
 
 
 def test_a_pipeline_of_files_on_disk_asks_for_nothing_that_is_not_there() -> None:
@@ -523,8 +528,17 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
          "gold.x.expect.e.check: missing, and required"),
         ({"gold": {"x": {"expect": {"e": {"check": "1 = 1", "on_fail": "explode"}}}}},
          'gold.x.expect.e.on_fail: found "explode", expected warn, drop, quarantine or fail'),
-        ({"gold": {"cube": {}}, "publish": {"postgres": {"url": "x", "tables": {"gold.cub": "t"}}}},
-         'publish.postgres.tables.gold.cub: no model of gold; did you mean "gold.cube"?'),
+        ({"gold": {"cube": {}}, "publish": postgres({"gold.cub": "t"})},
+         "publish.postgres.tables.gold.cub: no bronze.<table>, silver.<model> or gold.<model> of this pipeline"
+         '; did you mean "gold.cube"?'),
+        ({"publish": postgres({"bronze.clients": "t"}, "host=h password=hunter2")},
+         "publish.postgres.url: expected postgresql://user:password@host/database"),
+        ({"publish": postgres({"bronze.clients": "a.b.c"})}, "expected a table's name, or schema.name"),
+        ({"publish": postgres({"bronze.clients": "x" * 64})}, "a name longer than the 63 bytes that PostgreSQL keeps"),
+        ({"publish": postgres({"bronze.clients": "lakehouse_publish"})},
+         "lakehouse_publish is where PostgreSQL says how far each table is"),
+        ({"silver": {"clients": {"keys": ["id"]}},
+          "publish": postgres({"bronze.clients": "t", "silver.clients": "t"})}, "the same table as bronze.clients's"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_what_would_be_right(changes: dict[str, Any], expected: str) -> None:
@@ -937,7 +951,7 @@ EXAMPLE = changed(
     schedule={"every": "10m"},
     silver={"clients": {"keys": ["id"], "expect": {"e": {"check": "1 = 1", "on_fail": "drop"}}}},
     gold={"cube": {}},
-    publish={"postgres": {"url": "x", "tables": {"gold.cube": "cube"}}},
+    publish=postgres({"gold.cube": "cube"}),
     **{TABLE + "options": {"header": True, "sep": ";"}, TABLE + "guard": {"max_deleted": 0.5}},
 )
 

@@ -14,7 +14,7 @@ from lakehouse.cli import main
 from lakehouse.config import PII_KEY
 from lakehouse.errors import Exit
 from lakehouse.lake import Lake
-from lakehouse.stages import STAGES
+from lakehouse.stages import PUBLISH, STAGES
 
 REPOSITORY = Path(__file__).parents[2]
 POLICIES = {p.stem: json.loads(p.read_text()) for p in sorted((REPOSITORY / "deploy/iam").glob("*.json"))}
@@ -74,7 +74,7 @@ def test_every_object_of_a_policy_lies_in_the_lakes_layout(name: str) -> None:
 
 
 def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
-    assert {*STAGES, "verify", "forget"} == POLICIES.keys()
+    assert {*STAGES, PUBLISH, "verify", "forget"} == POLICIES.keys()
     writes = {name: {p.partition("/")[0] for p in may(name, "s3:PutObject")} - {"_state"} for name in POLICIES}
     assert writes == {
         "extract": {"landing"},
@@ -82,12 +82,13 @@ def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
         "bronze": {"bronze"},
         "silver": {"silver"},
         "gold": {"gold"},
+        "publish": set(),
         "verify": set(),
         "forget": LAYOUT - {"_state"},
     }
     assert "landing/*" not in {p for name in POLICIES for p in may(name, "s3:DeleteObject")}
     assert may("extract", "s3:GetObject") == {"landing/*", "_state/*"}
-    for name in ("bronze", "silver", "gold"):  # sizes, by the manifests alone: not what was received
+    for name in ("bronze", "silver", "gold", "publish"):  # sizes, by the manifests alone: not what was received
         assert {p for p in may(name, "s3:GetObject") if p.startswith("landing")} == {"landing/*/_manifest.json"}
     for name, policy in POLICIES.items():
         keys = [s for s in statements(policy) if any(a.startswith("kms:") for a in s["Action"])]

@@ -1,0 +1,85 @@
+"""What publishing to PostgreSQL costs: a first load of quotes, micro-batches of new ones, and finding nothing new.
+
+One process, one session; a real PostgreSQL (tests/servers/postgres.py) on this machine, without fsync. Seconds leave
+out the start of Spark; each includes the connection. Memory is what Python has held at most, without the JVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import session
+from lakehouse.lake import Lake
+from lakehouse.merge import make_equal
+from lakehouse.publish.keep import Kept, Publication, publish
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from servers.postgres import postgres
+
+KEYS = ("tipo", "data_vencimento", "data_base")
+
+
+def quotes(spark: SparkSession, first: int, rows: int) -> DataFrame:
+    """Quotes as conf/tesouro's gold has them: a key of three columns, five decimals."""
+    number = F.col("id")
+    money = [((number * factor) % 900_000 / 100).cast("decimal(18,2)") for factor in (7919, 7907, 7901, 7883, 7879)]
+    return spark.range(first, first + rows).select(
+        F.concat(F.lit("Tesouro "), (number % 20).cast("string")).alias("tipo"),
+        F.date_add(F.lit("2030-01-01").cast("date"), (number % 20).cast("int")).alias("data_vencimento"),
+        F.date_add(F.lit("2005-01-01").cast("date"), (number / 20).cast("int")).alias("data_base"),
+        *[column.alias(f"valor_{n}") for n, column in enumerate(money)],
+    )
+
+
+def timed(work: Callable[[], Kept], expected: int) -> float:
+    began = time.monotonic()
+    done = work()
+    seconds = time.monotonic() - began
+    assert done.counts.get("inserted", 0) == expected, done
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=45_000)
+    parser.add_argument("--batch", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=5)
+    options = parser.parse_args()
+    rows, batch = options.rows, options.batch
+    with tempfile.TemporaryDirectory() as folder, postgres() as server:
+        lake = Lake(folder)
+        spark = session.session(lake, "bench", size=rows * 100)
+        what = Publication("bench", "gold.quotes", server.url, "quotes", KEYS)
+
+        def published() -> Kept:
+            return publish(what, lake, lambda: session.isolated(spark, rows * 100))
+
+        path, seconds = lake.model("gold.quotes"), {}
+        own = session.isolated(spark, 0)
+        make_equal(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
+        seconds[f"first load of {rows:,} rows"] = [timed(published, rows)]
+        seconds[f"{batch:,} new rows"] = []
+        for n in range(options.batches):
+            new = quotes(own, rows + n * batch, batch)
+            make_equal(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), few=True)
+            seconds[f"{batch:,} new rows"].append(timed(published, batch))
+        seconds["nothing new"] = [timed(published, 0) for _ in range(options.batches)]
+    for name, each in seconds.items():
+        spread = f"({min(each):.3f} to {max(each):.3f})" if len(each) > 1 else ""
+        print(f"{name:<32} {statistics.median(each):8.3f} s  {spread}")
+    print(f"{'memory of Python at most':<32} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

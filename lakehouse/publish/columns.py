@@ -1,0 +1,71 @@
+"""Types of the lake as types of PostgreSQL: the one that has the same values, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import types as T
+
+from lakehouse.config.fields import LONGEST_POSTGRES_NAME
+from lakehouse.errors import ConfigError
+
+# As PostgreSQL itself spells them (format_type), so that what is there can be compared with what should be.
+_SAME: dict[type[T.DataType], str] = {
+    **{T.ByteType: "smallint", T.ShortType: "smallint", T.IntegerType: "integer", T.LongType: "bigint"},
+    **{T.FloatType: "real", T.DoubleType: "double precision", T.BooleanType: "boolean", T.StringType: "text"},
+    **{T.BinaryType: "bytea", T.DateType: "date", T.TimestampType: "timestamp with time zone"},
+    **{T.TimestampNTZType: "timestamp without time zone"},
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a published table: its name, PostgreSQL's type, and what is said of it there."""
+
+    name: str
+    type: str
+    comment: str = ""
+
+
+def columns(fields: T.StructType, source: str, keys: tuple[str, ...]) -> tuple[Column, ...]:
+    """The columns of the table that follows `source`.
+
+    Args:
+        fields: of the table in the lake.
+
+    Raises:
+        ConfigError: with all columns that PostgreSQL has no such type or no room for.
+    """
+    misfits = [problem for f in fields if (problem := _misfit(f))]
+    if misfits:
+        raise ConfigError(
+            f"{source} cannot be published as it is: {'; '.join(misfits)}",
+            expected="numbers, text, bytes, truth values, dates and timestamps, under names that fit into PostgreSQL",
+            where=source,
+            next_step="publish a model that selects to_json(column), or the fields that are needed, or another name",
+        )
+    return tuple(Column(f.name, postgres_type(f.dataType) or "", _comment(f, source, keys)) for f in fields)
+
+
+def postgres_type(kind: T.DataType) -> str | None:
+    """PostgreSQL's type for one of the lake; None: there is none that has the same values and is equal for the same.
+
+    >>> postgres_type(T.DecimalType(12, 2))
+    'numeric(12,2)'
+    """
+    if isinstance(kind, T.DecimalType):
+        return f"numeric({kind.precision},{kind.scale})"
+    return next((name for of, name in _SAME.items() if isinstance(kind, of)), None)
+
+
+def _misfit(field: T.StructField) -> str:
+    if len(field.name.encode()) > LONGEST_POSTGRES_NAME:
+        return f"the name {field.name} has more than {LONGEST_POSTGRES_NAME} bytes"
+    return "" if postgres_type(field.dataType) else f"{field.name} is {field.dataType.simpleString().upper()}"
+
+
+def _comment(field: T.StructField, source: str, keys: tuple[str, ...]) -> str:
+    """What the lake says of a column; else where it comes from."""
+    said = (field.metadata or {}).get("comment")
+    key = ", key" if field.name in keys else ""
+    return str(said) if said else f"{source}.{field.name}, {field.dataType.simpleString().upper()}{key}"

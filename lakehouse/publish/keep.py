@@ -1,0 +1,188 @@
+"""One published table, brought up to date with its table in the lake. In order:
+
+1. ask PostgreSQL which version it is at; the newest one already? done, without Spark
+2. in one transaction, alone: ask again
+3. stage what changed since by COPY or, where that cannot be told, the whole table
+4. delete, update, insert what differs; and say which version it is at now
+
+The first load, the catch-up after a week, a lost change feed, a table made anew or restored: all of them are this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from lakehouse import delta, store
+from lakehouse.delta import Head
+from lakehouse.lake import Lake, commit_id, newest_version
+from lakehouse.models import is_gone
+from lakehouse.publish import columns, database, lines, table
+from lakehouse.publish.database import Connection, Place, Position
+from lakehouse.publish.statements import Target
+from lakehouse.session import SPARK_ERRORS
+
+# Of the lake's files, in one partition: the driver holds two of them, as text.
+_PARTITION_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published where.
+
+    Attributes:
+        table: in PostgreSQL, with or without its schema.
+        keys: what tells the rows of `source` apart.
+    """
+
+    pipeline: str
+    source: str
+    url: str = field(repr=False)
+    table: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of it: `published`, `compared` (whole), `current` or `waiting`; why; and rows by what was done."""
+
+    how: str
+    why: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], whole: bool = False) -> Kept:
+    """Make the published table equal to its table in the lake as it is now.
+
+    Args:
+        session: gives a session of the caller's own; only asked if something may be new.
+        whole: compare all of it, whatever PostgreSQL says.
+
+    Raises:
+        ConfigError: the table is not ours, or its columns no longer fit.
+        DataRefused: two rows with one key, or a value that PostgreSQL does not have.
+        InfrastructureError: PostgreSQL cannot be reached. The table is as it was.
+        LakeBusy: somebody else publishes to it.
+    """
+    path = lake.model(what.source)
+    with database.connected(what.url) as connection:
+        place = database.located(connection, what.table)
+        at = _position(connection, place, what)
+        newest = newest_version(_folder(lake, what.source))
+        if newest < 0:
+            return Kept("waiting", f"{what.source} has no snapshot yet")
+        if not whole and at and is_newest(lake, at):
+            return Kept("current")
+        spark = session()
+        spark.conf.set("spark.sql.files.maxPartitionBytes", str(_PARTITION_BYTES))
+        head = delta.head(spark, path)
+        assert head is not None
+        if not whole and at and not _why_whole(lake, at, head) and not head.changed_since(at.version):
+            return Kept("current")
+        database.make_record(connection, place)
+        with database.writing(connection, place):
+            locked = _position(connection, place, what)
+            if locked != at:  # somebody published while the lock was waited for
+                head = delta.head(spark, path) or head
+            return _Step(connection, spark, lake, what, place, head, locked).done(whole)
+
+
+def is_newest(lake: Lake, at: Position) -> bool:
+    """Whether the lake's table has nothing newer, as far as its log's newest file tells; without Spark."""
+    folder = _folder(lake, at.source)
+    return newest_version(folder) == at.version and at.commit_id == commit_id(folder, at.version) is not None
+
+
+def has_to_read(spark: SparkSession, lake: Lake, at: Position) -> bool:
+    """Whether changes of the lake's table have still to be read; those of one that will be compared whole do not."""
+    head = delta.head(spark, lake.model(at.source))
+    return head is not None and not _why_whole(lake, at, head) and head.changed_since(at.version)
+
+
+def is_behind(spark: SparkSession, lake: Lake, source: str, at: Position | None) -> bool:
+    """Whether the lake's table may have rows that PostgreSQL has not, or the other way round."""
+    head = delta.head(spark, lake.model(source))
+    return head is not None and (at is None or bool(_why_whole(lake, at, head)) or head.changed_since(at.version))
+
+
+def _folder(lake: Lake, source: str) -> store.Place:
+    return lake.place(*source.split("."))
+
+
+def _position(connection: Connection, place: Place, what: Publication) -> Position | None:
+    at = database.position(connection, place)
+    database.require_ours(at, what.pipeline, what.source, place)
+    return at
+
+
+def _why_whole(lake: Lake, at: Position, head: Head) -> str:
+    """Why what changed since `at` cannot be told; empty if it can."""
+    if at.lake_table_id != head.id or at.version > head.version:
+        return f"{at.source} was replaced"
+    if at.commit_id is None or at.commit_id != commit_id(_folder(lake, at.source), at.version):
+        return f"version {at.version} of {at.source} is no longer in its log, or another one"
+    if any(c.operation == "RESTORE" for c in head.commits if c.version > at.version):
+        return f"{at.source} was restored"
+    return ""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A transaction at work: the table as it is pinned in the lake, and what PostgreSQL is at."""
+
+    connection: Connection
+    spark: SparkSession
+    lake: Lake
+    what: Publication
+    place: Place
+    head: Head
+    at: Position | None
+
+    @property
+    def path(self) -> str:
+        return self.lake.model(self.what.source)
+
+    def done(self, whole: bool) -> Kept:
+        rows, what = delta.read(self.spark, self.path, self.head.version), self.what
+        comment = f"{what.source} of {what.pipeline}, kept by `lakehouse publish`: what others write here is lost"
+        found = columns.columns(rows.schema, what.source, what.keys)
+        target = Target(self.place, found, what.keys, comment)
+        table.refuse_misfits(self.connection, target, what.source)
+        kept = self._staged(target, rows, whole)
+        counts = table.make_equal(self.connection, target, kept.how == "compared")
+        commit = commit_id(_folder(self.lake, what.source), self.head.version)
+        now = Position(what.pipeline, what.source, self.head.id, self.head.version, commit)
+        database.record(self.connection, self.place, now)
+        return replace(kept, counts=counts)
+
+    def _staged(self, target: Target, rows: DataFrame, whole: bool) -> Kept:
+        """What changed or, where that cannot be told, everything, in the stage."""
+        why = "asked for" if whole else self._why_whole(target)
+        if not why:
+            assert self.at is not None
+            try:
+                with self.connection.transaction():
+                    count = table.stage(self.connection, target, lines.blocks(self._changes(rows.schema)))
+                return Kept("published", f"{count:,} keys changed since version {self.at.version}")
+            except SPARK_ERRORS as error:
+                if not is_gone(error):
+                    raise
+                why = f"the changes of {self.what.source} are no longer there"
+        table.stage(self.connection, target, lines.blocks(lines.of_rows(rows)))
+        table.refuse_doubled(self.connection, target, self.what.source)
+        return Kept("compared", why)
+
+    def _why_whole(self, target: Target) -> str:
+        if self.at is None:
+            return "first time"
+        if table.has_other_key(self.connection, target):
+            return "its key is another one"
+        return _why_whole(self.lake, self.at, self.head)
+
+    def _changes(self, fields: T.StructType) -> DataFrame:
+        assert self.at is not None
+        images = delta.changes(self.spark, self.path, self.at.version, self.head.version)
+        return lines.of_changes(images, fields, self.what.keys)

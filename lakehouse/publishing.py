@@ -1,0 +1,96 @@
+"""The stage `publish`: every published table brought up to date; and what others ask of it.
+
+publish     each table of `publish:`, and what became of it
+standing    how far each is, by what PostgreSQL itself says
+readers     who has still to read changes of a table, so that `expire` leaves them there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from lakehouse.command import Outcome, Run, side_by_side
+from lakehouse.config import Postgres
+from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.extract.once import once
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakehouse.publish.database import Standing
+
+PUBLISH = "publish"
+
+
+def publish(run: Run) -> list[Outcome]:
+    """Bring what is published up to date. Without Spark, where PostgreSQL says that it has everything.
+
+    Raises:
+        ConfigError: nothing is published, of what the command is narrowed to.
+    """
+    tables = run.published()
+    if not tables and run.wanted == (PUBLISH,):
+        raise ConfigError(
+            f"nothing to publish of {', '.join(run.names) or run.pipeline.name}",
+            expected="publish: {postgres: {url: ..., tables: {gold.<model>: <table>}}}",
+            where=str(run.pipeline.path),
+        )
+    spark, keys, size = once(lambda: run.spark), run.keys(), run.size(*run.pipeline.tables)
+
+    def work(name: str) -> Iterator[Outcome]:
+        from lakehouse.session import isolated
+
+        keep = package().keep
+        what = keep.Publication(run.pipeline.name, name, postgres(run).url, tables[name], keys[name])
+        done = keep.publish(what, run.lake, lambda: isolated(spark(), size), run.full_refresh)
+        yield Outcome(PUBLISH, name, done.how, dict(done.counts), note=done.why)
+
+    return side_by_side(run, PUBLISH, list(tables), work)
+
+
+def standing(run: Run, tables: dict[str, str]) -> dict[str, Standing]:
+    """How far each table is, by its name in the lake.
+
+    Raises:
+        LakehouseError: PostgreSQL cannot be asked.
+    """
+    found: dict[str, Standing] = package().database.standing(postgres(run).url, tables)
+    return found
+
+
+def readers(spark: SparkSession, run: Run, name: str) -> list[str]:
+    """The table in PostgreSQL that has still to read changes of a table, or may have: it may not be there to ask."""
+    if name not in run.published():
+        return []
+    try:
+        at = standing(run, {name: run.published()[name]})[name]
+    except LakehouseError:
+        return ["PostgreSQL, which does not answer,"]
+    behind = at.position and package().keep.has_to_read(spark, run.lake, at.position)
+    return [f"{at.table} in PostgreSQL"] if behind else []
+
+
+def postgres(run: Run) -> Postgres:
+    """Where it is published to; only asked where something is."""
+    assert run.pipeline.publish and run.pipeline.publish.postgres
+    return run.pipeline.publish.postgres
+
+
+def package() -> ModuleType:
+    """`lakehouse.publish`, with all of its modules.
+
+    Raises:
+        ConfigError: what it needs is not installed.
+    """
+    try:
+        import lakehouse.publish.keep
+    except ImportError:
+        raise ConfigError(
+            "psycopg is not installed",
+            expected="the package that writes to PostgreSQL",
+            where="publish: {postgres: ...}",
+            next_step="pip install 'lakehouse[postgres]'",
+        ) from None
+    return lakehouse.publish

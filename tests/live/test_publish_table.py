@@ -1,0 +1,182 @@
+"""A table in a real PostgreSQL is made equal to what is staged, whatever is NULL in its keys. No JVM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers.postgres import Server
+
+from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.publish import database, statements, table
+from lakehouse.publish.columns import Column
+from lakehouse.publish.database import Connection
+from lakehouse.publish.statements import Target
+
+Rows = dict[tuple[Any, ...], tuple[Any, ...]]  # values by key
+
+COLUMNS = (Column("a", "text"), Column("B b", "integer"), Column("v", "numeric(6,2)"), Column("w", "double precision"))
+KEYS = ("a", "B b")
+PARTS = st.tuples(st.sampled_from(["x", "y", "", None]), st.sampled_from([1, 2, None]))
+VALUES = st.tuples(st.sampled_from(["1.10", "2.00", None]), st.sampled_from(["NaN", "-0.0", "0.0", "1.5", None]))
+TABLES = st.dictionaries(PARTS, VALUES, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def server(postgres_server: Server) -> Iterator[Server]:
+    own = postgres_server.new_database("publish_table")
+    yield own
+    own.drop()
+
+
+@pytest.fixture(scope="module")
+def connection(server: Server) -> Iterator[Connection]:
+    with database.connected(server.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def target(connection: Connection, request: pytest.FixtureRequest) -> Target:
+    place = database.located(connection, request.node.name.partition("[")[0][:40])
+    connection.execute(f'DROP TABLE IF EXISTS "{place.name}"')  # type: ignore[call-overload]
+    return Target(place, COLUMNS, KEYS, "a test's")
+
+
+def line(key: Iterable[Any], values: Iterable[Any], gone: str = "f") -> str:
+    return "\t".join([gone, *("\\N" if v is None else str(v) for v in (*key, *values))]) + "\n"
+
+
+def whole(connection: Connection, target: Target, rows: Rows) -> dict[str, int]:
+    with connection.transaction():
+        assert table.stage(connection, target, (line(*row) for row in rows.items())) == len(rows)
+        return table.make_equal(connection, target, whole=True)
+
+
+def changed(connection: Connection, target: Target, now: Rows, gone: Iterable[tuple[Any, ...]]) -> dict[str, int]:
+    lines = [*(line(*row) for row in now.items()), *(line(key, (None, None), "t") for key in gone)]
+    with connection.transaction():
+        table.stage(connection, target, lines)
+        return table.make_equal(connection, target, whole=False)
+
+
+def content(connection: Connection, target: Target) -> Rows:
+    rows = connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
+    found = {(a, b): (v, "NaN" if w is not None and math.isnan(w) else w) for a, b, v, w in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def stored(rows: Rows) -> Rows:
+    """As they come back; -0.0 equals 0.0 here, too."""
+    return {
+        key: (None if v is None else Decimal(v), None if w is None else "NaN" if w == "NaN" else float(w))
+        for key, (v, w) in rows.items()
+    }
+
+
+def differences(before: Rows, after: Rows) -> dict[str, int]:
+    then, now = stored(before), stored(after)
+    updated = sum(now[key] != then[key] for key in now.keys() & then.keys())
+    return {"inserted": len(now.keys() - then.keys()), "updated": updated, "deleted": len(then.keys() - now.keys())}
+
+
+@given(before=TABLES, after=TABLES)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_table_becomes_what_is_staged_and_only_what_differs_is_counted(
+    connection: Connection, target: Target, before: Rows, after: Rows
+) -> None:
+    with connection.transaction(force_rollback=True):
+        assert whole(connection, target, before) == {"inserted": len(before), "updated": 0, "deleted": 0}
+        assert content(connection, target) == stored(before)
+        with connection.transaction(force_rollback=True):
+            connection.execute("DROP TABLE _lakehouse_stage")
+            assert whole(connection, target, after) == differences(before, after)
+            assert content(connection, target) == stored(after)
+        connection.execute("DROP TABLE _lakehouse_stage")
+        assert changed(connection, target, after, before.keys() - after.keys()) == differences(before, after)
+        assert content(connection, target) == stored(after)
+        connection.execute("DROP TABLE _lakehouse_stage")
+        assert changed(connection, target, after, before.keys() - after.keys()) == differences(after, after)
+
+
+def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, target: Target) -> None:
+    rows: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None)}
+    whole(connection, target, rows)
+    assert database.key(connection, target.place, target.key_name) == ("p", KEYS)
+
+    changed(connection, target, {("x", None): ("3.00", None)}, [])
+
+    assert database.key(connection, target.place, target.key_name) == ("u", KEYS)
+    assert content(connection, target) == stored(rows | {("x", None): ("3.00", None)})
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(statements.sql.SQL("INSERT INTO {} VALUES ('x', NULL)").format(target.identifier))
+
+
+def test_a_server_that_cannot_tell_nulls_apart_is_told_so(
+    connection: Connection, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "NULLS_NOT_DISTINCT", connection.info.server_version + 1)
+    whole(connection, target, {("x", 1): ("1.00", None)})
+    with pytest.raises(ConfigError, match="takes each NULL for another value"):
+        changed(connection, target, {("x", None): ("3.00", None)}, [])
+    assert content(connection, target) == stored({("x", 1): ("1.00", None)})
+
+
+def test_by_another_key_the_table_is_filled_anew_within_the_transaction(connection: Connection, target: Target) -> None:
+    whole(connection, target, {("x", 1): ("1.00", None), ("x", 2): ("1.00", None)})
+    other = replace(target, keys=("a", "v"))
+    assert table.has_other_key(connection, other)
+    with connection.transaction():
+        table.stage(connection, other, [line(("x", 2), ("1.00", None))])
+        assert table.make_equal(connection, other, whole=True) == {"inserted": 1, "updated": 0, "deleted": 2}
+    assert database.key(connection, other.place, other.key_name) == ("p", ("a", "v"))
+    assert content(connection, target) == stored({("x", 2): ("1.00", None)})
+
+
+def test_a_new_column_is_added_and_another_type_is_refused_with_what_to_type(
+    connection: Connection, target: Target
+) -> None:
+    whole(connection, target, {("x", 1): ("1.00", "2.5")})
+    wider = replace(target, columns=(*COLUMNS, Column("n", "timestamp with time zone", "new")))
+    table.refuse_misfits(connection, wider, "gold.x")
+    with connection.transaction():
+        table.stage(connection, wider, [line(("x", 1), ("1.00", "2.5", "2025-01-01 00:00:00+00"))])
+        assert table.make_equal(connection, wider, whole=False)["updated"] == 1
+    assert list(database.columns(connection, wider.place)) == ["a", "B b", "v", "w", "n"]
+
+    other = replace(target, columns=(COLUMNS[0], Column("B b", "bigint"), COLUMNS[2]))
+    with pytest.raises(ConfigError) as error:
+        table.refuse_misfits(connection, other, "gold.x")
+    assert error.value.found == "the columns of gold.x changed: B b: integer is now bigint; w is gone; n is gone"
+    typed = [row for row in error.value.next_step.splitlines() if row.startswith("ALTER")]
+    for statement in typed:
+        connection.execute(statement.encode())
+    table.refuse_misfits(connection, other, "gold.x")
+    assert content_of_three(connection, target) == [("x", 1, Decimal("1.00"))]
+
+
+def content_of_three(connection: Connection, target: Target) -> list[Any]:
+    return connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
+
+
+def test_followers_of_the_log_see_whole_rows_and_people_what_the_table_is(
+    connection: Connection, target: Target
+) -> None:
+    whole(connection, replace(target, columns=(*COLUMNS[:3], Column("w", "real", "gold.x.w's \u20ac; --"))), {})
+    query = "SELECT relreplident::text, obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
+    (found,) = connection.execute(query, [target.place.name]).fetchall()
+    assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
+
+
+def test_two_rows_of_one_key_are_refused(connection: Connection, target: Target) -> None:
+    told = pytest.raises(DataRefused, match=r"gold.x has more than one row for a key, such as \('x', None\)")
+    with told, connection.transaction():
+        table.stage(connection, target, [line(("x", None), (v, None)) for v in ("1.00", "2.00")])
+        table.refuse_doubled(connection, target, "gold.x")

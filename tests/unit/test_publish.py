@@ -1,0 +1,198 @@
+"""Types and SQL of a published table, and what a run knows of PostgreSQL without Spark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+from pyspark.sql import types as T
+
+from lakehouse import clean
+from lakehouse.config import Pipeline, load
+from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.lake import Lake, commit_id
+from lakehouse.publish import database, statements
+from lakehouse.publish.columns import Column, columns, postgres_type
+from lakehouse.publish.database import Place, Position, Standing
+from lakehouse.publish.statements import Target
+
+EVIL = 'a"; DROP TABLE x; --'
+PLACE = Place("public", EVIL, sql.Identifier("public", "lakehouse_publish"))
+TARGET = Target(PLACE, (Column(EVIL, "text", "it's"), Column("v", "numeric(12,2)")), (EVIL,), "it's \\ all")
+NAME = '"public"."a""; DROP TABLE x; --"'
+KEY = '"a""; DROP TABLE x; --"'
+
+
+def text(query: sql.Composed) -> str:
+    return query.as_string(None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (T.ByteType(), "smallint"),
+        (T.ShortType(), "smallint"),
+        (T.IntegerType(), "integer"),
+        (T.LongType(), "bigint"),
+        (T.FloatType(), "real"),
+        (T.DoubleType(), "double precision"),
+        (T.DecimalType(38, 18), "numeric(38,18)"),
+        (T.BooleanType(), "boolean"),
+        (T.StringType(), "text"),
+        (T.BinaryType(), "bytea"),
+        (T.DateType(), "date"),
+        (T.TimestampType(), "timestamp with time zone"),
+        (T.TimestampNTZType(), "timestamp without time zone"),
+        (T.ArrayType(T.IntegerType()), None),
+        (T.StructType([T.StructField("a", T.IntegerType())]), None),
+        (T.MapType(T.StringType(), T.IntegerType()), None),
+        (T.VariantType(), None),
+        (T.DayTimeIntervalType(), None),
+    ],
+)
+def test_a_type_of_the_lake_is_the_one_with_the_same_values_or_none(kind: T.DataType, expected: str | None) -> None:
+    assert postgres_type(kind) == expected
+
+
+def test_all_columns_that_cannot_be_published_are_named_at_once() -> None:
+    long = "é" * 32  # 64 bytes
+    fields = T.StructType(
+        [
+            T.StructField("id", T.StringType()),
+            T.StructField("tags", T.ArrayType(T.StringType())),
+            T.StructField(long, T.IntegerType()),
+        ]
+    )
+    with pytest.raises(ConfigError) as error:
+        columns(fields, "gold.x", ("id",))
+    assert "tags is ARRAY<STRING>" in error.value.found
+    assert f"the name {long} has more than 63 bytes" in error.value.found
+    assert "to_json(column)" in error.value.next_step
+
+
+def test_names_types_and_comments_are_quoted_wherever_they_stand() -> None:
+    created, _, of_table, of_column, _ = map(text, statements.create(TARGET))
+    assert created == f'CREATE TABLE {NAME} ({KEY} text, "v" numeric(12,2))'
+    assert of_table == f"COMMENT ON TABLE {NAME} IS  E'it''s \\\\ all'"
+    assert of_column == f"COMMENT ON COLUMN {NAME}.{KEY} IS 'it''s'"
+    queries = [
+        *statements.create(TARGET),
+        *statements.add_columns(TARGET, TARGET.columns),
+        statements.add_key(TARGET, has_nulls=True),
+        *statements.drop_key(TARGET, [EVIL]),
+        statements.create_stage(TARGET),
+        statements.copy(TARGET),
+        *(statements.patterns(TARGET, of_stage=flag) for flag in (True, False)),
+        statements.doubled(TARGET),
+        statements.delete_all(TARGET),
+        *(
+            make(TARGET, [flag])
+            for make in (statements.delete_absent, statements.delete, statements.update, statements.insert)
+            for flag in (True, False)
+        ),
+    ]
+    for query in map(text, queries):
+        assert EVIL not in query
+        assert query.replace(NAME, "").replace(KEY, "").count("DROP TABLE") == 0
+        assert not query.startswith(("TRUNCATE", "DROP"))
+
+
+def test_keys_are_compared_so_that_an_index_serves_it() -> None:
+    target = Target(PLACE, (Column("a", "text"), Column("b", "text"), Column("v", "text")), ("a", "b"))
+    deleted = text(statements.delete(target, [False, True]))
+    assert deleted.endswith('WHERE s."_lakehouse_gone" AND t."a" = s."a" AND t."b" IS NULL AND s."b" IS NULL')
+    updated = text(statements.update(target, [False, False]))
+    assert updated.endswith('AND t."a" = s."a" AND t."b" = s."b" AND ROW("t"."v") IS DISTINCT FROM ROW(s."v")')
+
+
+def test_the_constraints_name_is_its_own_in_the_schema_and_fits() -> None:
+    names = {Target(Place("s", name, PLACE.record), (), ()).key_name for name in ("a", "b", "x" * 63)}
+    assert len(names) == 3
+    assert all(len(name) <= 63 for name in names)
+
+
+def test_a_commit_is_told_from_another_one_of_the_same_version(tmp_path: Path) -> None:
+    log = tmp_path / "_delta_log"
+    log.mkdir()
+    infos = [{"protocol": {}}, {"commitInfo": {"operation": "WRITE", "txnId": "one"}}]
+    (log / f"{7:020}.json").write_text("\n".join(map(json.dumps, infos)))
+    (log / f"{8:020}.json").write_text("{broken")
+    assert [commit_id(tmp_path, version) for version in (7, 8, 9)] == ["one", None, None]
+
+
+# The clean mark
+
+
+class Published:
+    """A pipeline that publishes, and what PostgreSQL says."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "source").mkdir()
+        document = {
+            "name": "shop",
+            "lake": str(folder / "lake"),
+            "source": {"type": "files", "path": str(folder / "source")},
+            "tables": {"items": {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}},
+            "publish": {"postgres": {"url": "postgresql://u:hunter2@h/d", "tables": {"bronze.items": "items"}}},
+        }
+        (folder / "pipeline.json").write_text(json.dumps(document))
+        (folder / "source/items.csv").write_text("id\n1\n")
+        self.pipeline: Pipeline = load(folder / "pipeline.json", {})
+        self.lake = Lake(str(folder / "lake"))
+        self.says: Standing | Exception = Standing("public.items", Position("shop", "bronze.items", "x", 3, "c"), None)
+        self.asked = 0
+
+    def standing(self, url: str, tables: Any) -> dict[str, Standing]:
+        self.asked += 1
+        if isinstance(self.says, Exception):
+            raise self.says
+        return {"bronze.items": self.says}
+
+    @property
+    def is_clean(self) -> bool:
+        return clean.is_clean(self.pipeline, self.lake)
+
+    def mark(self) -> None:
+        clean.mark(self.lake, clean.seen(self.pipeline, self.lake), self.pipeline)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    one = Published(tmp_path)
+    monkeypatch.setattr(database, "standing", one.standing)
+    return one
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        Standing("public.items", Position("shop", "bronze.items", "x", 2, "c"), None),
+        Standing("public.items", Position("shop", "bronze.items", "x", 3, "d"), None),
+        Standing("public.items", None, None),
+        InfrastructureError("down"),
+    ],
+    ids=["an older version", "another commit", "no such table", "nothing"],
+)
+def test_a_run_has_something_to_do_when_postgres_says(published: Published, says: Any) -> None:
+    published.mark()
+    assert published.is_clean
+    published.says = says
+    assert not published.is_clean
+    published.mark()
+    assert published.is_clean == (isinstance(says, Standing) and says.position is not None)
+
+
+def test_postgres_is_asked_last(published: Published, tmp_path: Path) -> None:
+    published.mark()
+    (tmp_path / "source/items.csv").write_text("id\n1\n2\n")
+    published.asked = 0
+    assert not published.is_clean
+    assert published.asked == 0
+
+
+def test_the_mark_holds_no_secret(published: Published) -> None:
+    published.mark()
+    assert "hunter2" not in published.lake.state("clean.json").read_text()
