@@ -82,7 +82,7 @@ def _published(pipeline: Pipeline) -> Any:
         found = database.standing(postgres.url, postgres.tables)
     except (ImportError, LakehouseError):  # whoever publishes says what is wrong
         return uuid.uuid4().hex
-    return {name: vars(at.position) if at.position else uuid.uuid4().hex for name, at in found.items()}
+    return {name: vars(at.position) if at.position else None for name, at in found.items()}
 
 
 def _code() -> list[Path]:

@@ -1,8 +1,10 @@
 """Tables of the lake, followed by tables in a PostgreSQL database.
 
     keep.py         one table brought up to date: what changed since, or all of it against all of it
-    database.py     the connection, the lock, and how far PostgreSQL itself says that it is
-    statements.py   the SQL, of a table and of a difference
+    table.py        the transaction's part in PostgreSQL: a table made equal to what is staged
+    statements.py   its SQL
+    database.py     what is there, and how far PostgreSQL itself says that it is
+    connection.py   who is let in, and what goes wrong
     columns.py      types of the lake as types of PostgreSQL
     lines.py        rows of the lake as lines of COPY
 

@@ -1,26 +1,21 @@
-"""The PostgreSQL that is published to: who is let in, what is there, and how far it says that it is. No Spark here."""
+"""The PostgreSQL that is published to: what is there, and how far it says that it is. No Spark here."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
 from psycopg import errors, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lakehouse.config.checks import PUBLISH_RECORD
-from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.extract.postgres import DEFAULTS, NOT_LET_IN
+from lakehouse.errors import ConfigError, LakeBusy
+from lakehouse.publish.connection import WHERE, Connection, connected
 
-Connection = psycopg.Connection[Any]
-
-_WAIT = "30s"  # for somebody else's lock, and for a connection
+_WAIT = "30s"  # for somebody else's lock
 _LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_WAIT}'"
 _SESSION = (
     "SET LOCAL TimeZone = 'UTC'",
@@ -31,7 +26,6 @@ _SESSION = (
 )
 # Else a server that is at work for a publisher which was killed hears of it when it is done.
 _NOTICES_A_DEAD_CLIENT = (140000, "SET LOCAL client_connection_check_interval = '2s'")
-_WHERE = "publish.postgres"
 
 
 @dataclass(frozen=True)
@@ -77,23 +71,6 @@ class Place:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    """A connection, on which each statement outside of `writing` is its own transaction.
-
-    Raises:
-        ConfigError: the address cannot be read, or who it names is not let in, or may not do what is asked.
-        InfrastructureError: the server cannot be reached, or the connection was lost. Nothing of it happened.
-        DataRefused: a value that PostgreSQL does not take.
-    """
-    with _understood():
-        given = conninfo_to_dict(url)
-        ours = DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
-        conninfo = make_conninfo(url, **{k: v for k, v in ours.items() if k not in given})
-        with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
-            yield connection
-
-
-@contextmanager
 def writing(connection: Connection, place: Place) -> Iterator[None]:
     """One transaction, in which nobody else publishes to this table.
 
@@ -117,7 +94,7 @@ def located(connection: Connection, table: str) -> Place:
         raise ConfigError(
             "no schema of the user's search_path is there, or may be used",
             expected="a schema in which tables can be made",
-            where=_WHERE,
+            where=WHERE,
             next_step="GRANT USAGE, CREATE ON SCHEMA public TO the user that publishes",
         )
     return Place(schema or home, name, sql.Identifier(home, PUBLISH_RECORD))
@@ -139,7 +116,7 @@ def position(connection: Connection, place: Place) -> Position | None:
         raise ConfigError(
             f"the table {place} is there, and was not made by publishing: {PUBLISH_RECORD} has no row for it",
             expected="a table that is ours alone to write",
-            where=_WHERE,
+            where=WHERE,
             next_step="publish under another name; or rename or drop that table, if nobody needs it",
         )
     return found[0]
@@ -167,7 +144,7 @@ def require_ours(at: Position | None, pipeline: str, source: str, place: Place) 
         raise ConfigError(
             f"the table {place} follows {at.source} of the pipeline {at.pipeline}",
             expected=f"{source} of {pipeline}, or no such table",
-            where=_WHERE,
+            where=WHERE,
             next_step=f"publish under another name; or drop that table and its row in {PUBLISH_RECORD}",
         )
 
@@ -267,7 +244,7 @@ def _lock(connection: Connection, name: str) -> None:
         raise LakeBusy(
             f"{who} publishes to {name}",
             expected=f"that nobody else does, within {_WAIT}",
-            where=_WHERE,
+            where=WHERE,
             next_step="run the same command when it is done",
         ) from None
 
@@ -278,53 +255,3 @@ _HOLDER = """
     WHERE l.locktype = 'advisory' AND l.granted AND l.objid::bigint = %s AND l.classid::bigint = %s
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-
-
-# --- what went wrong --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """What psycopg raises, as one of ours. Of the server's words its first sentence is told: no statement, no row."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise _told(error) from None
-
-
-def _told(error: psycopg.Error) -> LakehouseError:
-    said, code = error.diag.message_primary or " ".join(str(error).split()), error.sqlstate
-    if isinstance(error, psycopg.ProgrammingError) and code is None:
-        # libpq could not read the address, and its words repeat parts of it.
-        return ConfigError(
-            "PostgreSQL's address cannot be read",
-            expected="postgresql://user:password@host:port/database?parameter=value, parts of it percent-encoded",
-            where=f"{_WHERE}.url",
-        )
-    if code is None and NOT_LET_IN.search(said):
-        return ConfigError(
-            f"PostgreSQL does not let us in: {said}",
-            expected="a user that may connect, and make tables",
-            where=f"{_WHERE}.url",
-            next_step="correct it",
-        )
-    if code and code.startswith("42"):
-        return ConfigError(
-            f"PostgreSQL refuses: {said}",
-            expected="the rights of deploy/postgres/grants.sql, and names that PostgreSQL takes",
-            where=f"SQLSTATE {code}",
-        )
-    if code and code.startswith(("22", "23")):
-        column = re.search(r"line \d+, column ([^:]+)", error.diag.context or "")
-        return DataRefused(
-            f"PostgreSQL does not take a row: {said}",
-            expected="text without NUL characters, years from 1 to 9999, and a table that nobody else writes",
-            where=f"the column {column[1]}" if column else f"SQLSTATE {code}",
-            next_step="mend it in the model's SQL, or at its source; the table is left as it was",
-        )
-    return InfrastructureError(
-        f"PostgreSQL failed: {said}",
-        expected="a server that answers",
-        where=f"SQLSTATE {code}" if code else _WHERE,
-        next_step="run the same command again: nothing of this was kept, and nothing is lost",
-    )

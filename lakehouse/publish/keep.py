@@ -21,7 +21,8 @@ from lakehouse.delta import Head
 from lakehouse.lake import Lake, commit_id, newest_version
 from lakehouse.models import is_gone
 from lakehouse.publish import columns, database, lines, table
-from lakehouse.publish.database import Connection, Place, Position
+from lakehouse.publish.connection import Connection, connected
+from lakehouse.publish.database import Place, Position
 from lakehouse.publish.statements import Target
 from lakehouse.session import SPARK_ERRORS
 
@@ -68,7 +69,7 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         LakeBusy: somebody else publishes to it.
     """
     path = lake.model(what.source)
-    with database.connected(what.url) as connection:
+    with connected(what.url) as connection:
         place = database.located(connection, what.table)
         at = _position(connection, place, what)
         newest = newest_version(_folder(lake, what.source))

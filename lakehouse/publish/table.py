@@ -12,7 +12,7 @@ from psycopg.sql import Composed
 
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.publish import database, statements
-from lakehouse.publish.database import Connection
+from lakehouse.publish.connection import Connection
 from lakehouse.publish.statements import Target
 
 NULLS_NOT_DISTINCT = 150000  # the version of the server that has it

@@ -22,7 +22,8 @@ from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import commit_id
 from lakehouse.publish import database
-from lakehouse.publish.database import Connection, Place, Position
+from lakehouse.publish.connection import Connection, connected
+from lakehouse.publish.database import Place, Position
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot.fields import literal
 from lakehouse.verify.check import Check, Claim, compare, gone
@@ -36,7 +37,7 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
     with store.scratch(run.lake.state("verify")) as scratch:
         file = scratch.folder / "published.parquet"
         try:
-            with database.connected(postgres.url) as connection:
+            with connected(postgres.url) as connection:
                 place = database.located(connection, postgres.tables[source])
                 with connection.transaction():
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

@@ -17,7 +17,7 @@ from servers.postgres import Server
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.publish import database, statements, table
 from lakehouse.publish.columns import Column
-from lakehouse.publish.database import Connection
+from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.statements import Target
 
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]  # values by key
@@ -38,7 +38,7 @@ def server(postgres_server: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def connection(server: Server) -> Iterator[Connection]:
-    with database.connected(server.url) as opened:
+    with connected(server.url) as opened:
         yield opened
 
 
@@ -173,6 +173,25 @@ def test_followers_of_the_log_see_whole_rows_and_people_what_the_table_is(
     query = "SELECT relreplident::text, obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
     (found,) = connection.execute(query, [target.place.name]).fetchall()
     assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
+
+
+def test_a_user_without_rights_is_told_so(server: Server, connection: Connection) -> None:
+    connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'canary'")
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    url = f"postgresql://nobody_much:canary@127.0.0.1:{server.port}/{server.database}"
+    with (
+        pytest.raises(ConfigError, match="permission denied for schema public") as error,
+        connected(url) as own,
+    ):
+        database.make_record(own, database.located(own, "x"))
+    assert "deploy/postgres/grants.sql" in error.value.expected
+    assert "canary" not in error.value.block()
+
+
+def test_a_value_that_postgres_does_not_have_is_refused_with_its_column(server: Server, target: Target) -> None:
+    with pytest.raises(DataRefused) as error, connected(server.url) as own, own.transaction():
+        table.stage(own, target, [line(("x", 1), ("1.00", None)), line(("x", 2), ("12345.00", None))])
+    assert error.value.where == "the column v"
 
 
 def test_two_rows_of_one_key_are_refused(connection: Connection, target: Target) -> None:
