@@ -19,7 +19,8 @@ from lakehouse.extract.once import once
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.publish.database import Standing
+    from lakehouse.delta import Head
+    from lakehouse.publish.database import Position, Standing
 
 PUBLISH = "publish"
 
@@ -58,6 +59,11 @@ def standing(run: Run, tables: dict[str, str]) -> dict[str, Standing]:
     """
     found: dict[str, Standing] = package().database.standing(postgres(run).url, tables)
     return found
+
+
+def is_behind(run: Run, head: Head, at: Position | None) -> bool:
+    """Whether the newest version of the lake's table waits to be published."""
+    return bool(package().keep.is_behind(run.lake, head, at))
 
 
 def readers(spark: SparkSession, run: Run, name: str) -> list[str]:

@@ -26,7 +26,7 @@ from lakehouse.publish.database import Place, Position
 from lakehouse.publish.statements import Target
 from lakehouse.session import SPARK_ERRORS
 
-# Of the lake's files, in one partition: the driver holds two of them, as text.
+# Of the lake's files, in one partition: the driver holds the text of two of them.
 _PARTITION_BYTES = 16 << 20
 
 
@@ -78,11 +78,11 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         if not whole and at and is_newest(lake, at):
             return Kept("current")
         spark = session()
-        spark.conf.set("spark.sql.files.maxPartitionBytes", str(_PARTITION_BYTES))
         head = delta.head(spark, path)
         assert head is not None
-        if not whole and at and not _why_whole(lake, at, head) and not head.changed_since(at.version):
+        if not whole and not is_behind(lake, head, at):
             return Kept("current")
+        _in_small_parts(spark, head)
         database.make_record(connection, place)
         with database.writing(connection, place):
             locked = _position(connection, place, what)
@@ -103,14 +103,21 @@ def has_to_read(spark: SparkSession, lake: Lake, at: Position) -> bool:
     return head is not None and not _why_whole(lake, at, head) and head.changed_since(at.version)
 
 
-def is_behind(spark: SparkSession, lake: Lake, source: str, at: Position | None) -> bool:
+def is_behind(lake: Lake, head: Head, at: Position | None) -> bool:
     """Whether the lake's table may have rows that PostgreSQL has not, or the other way round."""
-    head = delta.head(spark, lake.model(source))
-    return head is not None and (at is None or bool(_why_whole(lake, at, head)) or head.changed_since(at.version))
+    return at is None or bool(_why_whole(lake, at, head)) or head.changed_since(at.version)
 
 
 def _folder(lake: Lake, source: str) -> store.Place:
     return lake.place(*source.split("."))
+
+
+def _in_small_parts(spark: SparkSession, head: Head) -> None:
+    """Have the session make partitions of which the driver can hold two; few rows are put together again."""
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_PARTITION_BYTES))
+    if spark.conf.get("spark.sql.adaptive.enabled") == "true":
+        parts = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), -(-head.size // _PARTITION_BYTES))
+        spark.conf.set("spark.sql.shuffle.partitions", str(parts))
 
 
 def _position(connection: Connection, place: Place, what: Publication) -> Position | None:

@@ -175,6 +175,26 @@ def test_followers_of_the_log_see_whole_rows_and_people_what_the_table_is(
     assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
 
 
+def test_who_follows_the_log_gets_each_change_once_and_of_a_delete_the_whole_row(
+    connection: Connection, target: Target
+) -> None:
+    before: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None), ("y", None): ("3.00", None)}
+    whole(connection, target, before)
+    connection.execute(statements.sql.SQL("CREATE PUBLICATION p FOR TABLE {}").format(target.identifier))
+    connection.execute("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
+    try:
+        after: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.50", None), ("z", None): ("4.00", None)}
+        changed(connection, target, after, [("y", None)])
+        whole(connection, target, after)
+        told = "SELECT data FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, 'proto_version', '1', %s, 'p')"
+        messages = [data for (data,) in connection.execute(told, ["publication_names"])]
+    finally:
+        connection.execute("SELECT pg_drop_replication_slot('s')")
+    by_kind = {kind: [m for m in messages if m[:1] == kind] for kind in (b"I", b"U", b"D", b"T")}
+    assert {kind: len(found) for kind, found in by_kind.items()} == {b"I": 1, b"U": 1, b"D": 1, b"T": 0}
+    assert b"3.00" in by_kind[b"D"][0]
+
+
 def test_a_user_without_rights_is_told_so(server: Server, connection: Connection) -> None:
     connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'canary'")
     connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
