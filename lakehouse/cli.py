@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lakehouse import command, logs, plans, show, signals, stages
+from lakehouse import command, config, logs, plans, show, signals, stages
 from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
 from lakehouse.errors import ConfigError, Exit
@@ -305,6 +305,23 @@ def diff(
 
     found = preview.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
     show.differences(found, as_json)
+    return int(found["exit_code"])
+
+
+@app.command()
+def connect(
+    action: Annotated[Literal["apply", "status"], typer.Argument(help="Register and start them, or look at them.")],
+    pipeline: Pipeline,
+    as_json: Json = False,
+) -> int:
+    """Register the connectors to Kafka and S3 with Kafka Connect and wait until they run, or see how they are."""
+    from lakehouse import connect as connecting
+
+    opened = config.load(pipeline)
+    logs.learn(opened)
+    logs.tell_retries(logs.logger())
+    found = connecting.apply(opened) if action == "apply" else connecting.status(opened)
+    show.document(logs.redacted(found), as_json)
     return int(found["exit_code"])
 
 

@@ -84,6 +84,15 @@ def redacted(document: Any) -> Any:
     return document if document is None or isinstance(document, bool | int | float) else redact(str(document))
 
 
+def names_secret(name: str) -> bool:
+    """Whether what is called so is a secret.
+
+    >>> names_secret("database_password"), names_secret("password_file")
+    (True, False)
+    """
+    return bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.search(name)
+
+
 def own_stderr() -> None:
     """Write to the stderr of spark-submit, which sends a job's to its stdout: that one is for the result alone."""
     if "PYSPARK_GATEWAY_PORT" not in os.environ or not os.path.samestat(os.fstat(1), os.fstat(2)):
@@ -166,7 +175,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _secrets(name: str, value: str) -> Iterator[str]:
     """What of a value is secret: all of it, by its name, or a URL's password and parameters."""
-    if _SECRET_NAME.search(name) and not _NO_SECRET_NAME.search(name):
+    if names_secret(name):
         yield value
     for login in _LOGIN.findall(value):
         user, _, password = login.partition(":")

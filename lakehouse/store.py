@@ -49,6 +49,14 @@ def names(folder: Place) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def below(folder: Place) -> list[Place]:
+    """All files below a folder, in order; none where there is no such folder."""
+    if isinstance(folder, S3Path):
+        return list(folder.below())
+    files: list[Place] = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(files, key=str)
+
+
 def contents(files: Iterable[Place]) -> list[bytes | None]:
     """The bytes of these files, each None where it is not there."""
 

@@ -237,6 +237,19 @@ class Publish(StrictModel):
         return dict(self.postgres.tables) if self.postgres else {}
 
 
+class Connect(StrictModel):
+    """Kafka Connect, whose connectors take PostgreSQL's tables on to Kafka and S3."""
+
+    url: Text = Field(repr=False, description="http://host:8083, where Connect's REST API answers.")
+    connectors: list[Text] = Field(min_length=1, description="Files {name, config}, relative to this one.")
+    objects: Text | None = Field(None, description="Where the sink writes, s3a://bucket/topics: `verify` reads it.")
+    topics: dict[Text, Text] = Field({}, description="topic: the table of publish.postgres that it follows.")
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.of_connect(data, folder)
+
+
 Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
 Lake = Annotated[
     Annotated[LakeRoot, Tag("path")] | Annotated[Volume, Tag("volume")],
@@ -265,6 +278,7 @@ class Pipeline(StrictModel):
     silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
     gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
     publish: Publish | None = Field(None, description="Where tables of the lake go from here.")
+    connect: Connect | None = Field(None, description="Who takes what is published on, to Kafka and S3.")
     on_failure: OnFailure | None = Field(None, description="Who is told when a run fails.")
     retention: Retention = Field(default_factory=Retention, description="How long old files are kept.")
 

@@ -108,6 +108,15 @@ def _of_published(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         elif table in taken:
             yield Discrepancy(loc, STRUCTURE, f"the same table as {taken[table]}'s")
         taken.setdefault(table, name)
+    yield from _of_topics(_mapping(_mapping(data.get("connect")).get("topics")), _mapping(postgres.get("tables")))
+
+
+def _of_topics(topics: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Discrepancy]:
+    known = [table for table in published.values() if isinstance(table, str)]
+    for topic, table in topics.items():
+        if isinstance(table, str) and table not in known:
+            message = f"which publish.postgres.tables does not publish{did_you_mean(table, known)}"
+            yield Discrepancy(("connect", "topics", topic), VALUE, message)
 
 
 def _of_tables_in_a_database(tables: Mapping[str, Any]) -> Iterator[Discrepancy]:
@@ -126,6 +135,22 @@ def of_on_failure(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     webhook = data.get("webhook")
     if isinstance(webhook, str) and not webhook.startswith(("http://", "https://")):
         yield Discrepancy(("webhook",), STRUCTURE, "expected an address that begins with https:// or http://")
+
+
+def of_connect(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+    """Discrepancies inside `connect`, and between it and the files beside it."""
+    url, objects, files = data.get("url"), data.get("objects"), data.get("connectors")
+    if isinstance(url, str) and not re.match(r"https?://[^/\s]", url):
+        yield Discrepancy(("url",), STRUCTURE, "expected an address that begins with http:// or https://")
+    if isinstance(objects, str) and not re.match(r"s3a://[^/\s]+/[^/\s]", objects):
+        yield Discrepancy(("objects",), STRUCTURE, "expected s3a://bucket/prefix, the bucket and prefix of the sink")
+    if (objects is None) != (not data.get("topics")):
+        yield Discrepancy(
+            (), STRUCTURE, "objects and topics go together: `verify` compares each topic's with its table"
+        )
+    for n, file in enumerate(files if isinstance(files, list) else []):
+        if folder and isinstance(file, str) and not (folder / file).is_file():
+            yield Discrepancy(("connectors", n), STRUCTURE, f"no such file: {folder / file}")
 
 
 def _of_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:

@@ -100,6 +100,11 @@ class S3Path:
             names |= {one["Key"] for one in page.get("Contents", []) if not one["Key"].endswith("/")}
         return iter([S3Path(self.bucket, key) for key in sorted(names)])
 
+    def below(self) -> Iterator[S3Path]:
+        """All objects below this folder, in order."""
+        for page in self._pages("ListObjectsV2"):
+            yield from (S3Path(self.bucket, one["Key"]) for one in page.get("Contents", []))
+
     def unlink(self, missing_ok: bool = True) -> None:
         with asking("DeleteObject", self):
             client().delete_object(Bucket=self.bucket, Key=self.key)

@@ -6,6 +6,7 @@
     I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver   here
     I5  the ledger's counts add up, and are those of raw and of the Change Data Feed    both of these
     I6  PostgreSQL = the lake at the version it names                                   published.py
+        the JSON on S3, folded by key, = PostgreSQL                                     objects.py
     I7  one commit for each sequence, and no equal row rewritten                        log.py
 
 A check that cannot be made, because changes wait or retention took the evidence, says so; it has not failed.
@@ -31,6 +32,7 @@ from lakehouse.session import isolated
 from lakehouse.verify.check import Check, Claim, as_json, compare, quoted
 from lakehouse.verify.history import history_checks
 from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten
+from lakehouse.verify.objects import objects_check
 from lakehouse.verify.raw import count_checks, snapshot_checks
 from lakehouse.verify.read import Subject
 
@@ -61,6 +63,7 @@ def verify(run: Run) -> list[Check]:
         work: list[tuple[str, Work]] = [(t, partial(_table, run, t, histories[t], heads)) for t in tables]
         work += [(m.name, partial(_model, run, m, heads)) for m in models]
         work += [(source, partial(_published, run, source)) for source in run.published()]
+        work += [(table, partial(_objects, run, topic)) for topic, table in _followed(run)]
         found = pool.map(lambda each: _attempted(isolated(spark, size), *each), work)
         return sorted((check for checks in found for check in checks), key=lambda check: check.invariant)
 
@@ -172,3 +175,18 @@ def _unique(claim: Claim, spark: SparkSession, run: Run, model: Model) -> Check:
         return claim.holds(f"{total:,} keys")
     examples = grouped.where("count > 1").orderBy(*map(quoted, keys)).limit(3).select(as_json(keys)).collect()
     return claim.failed(f"{wrong:,} keys have more than one row: {'; '.join(row[0] for row in examples)}")
+
+
+# --- what is published --------------------------------------------------------------------------------------------
+
+
+def _followed(run: Run) -> list[tuple[str, str]]:
+    """Topics whose objects are to be compared, and the tables that they follow."""
+    connect, publish = run.pipeline.connect, run.pipeline.publish
+    models = publish.postgres.tables if publish and publish.postgres else {}
+    wanted = {table for model, table in models.items() if not run.names or model in run.names}
+    return [(topic, table) for topic, table in (connect.topics if connect else {}).items() if table in wanted]
+
+
+def _objects(run: Run, topic: str, _: SparkSession) -> Iterator[Check]:
+    yield objects_check(run.pipeline, topic)

@@ -1,0 +1,282 @@
+"""The connectors of a pipeline, registered with Kafka Connect and looked after, through its REST API.
+
+    apply     each file of `connect.connectors`: checked by Connect, put there where it differs, awaited until it runs
+    status    what Connect says of them now
+
+Nothing is changed before Connect has found nothing wrong with any of the files. A secret has no place in them: they
+name where the worker finds it (`${env:CDC_PASSWORD}`), and one that says it outright is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import stamina
+
+from lakehouse import logs
+from lakehouse.config import Connect, Pipeline
+from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError
+
+PATIENCE = 90.0  # seconds for a connector to run; a worker that died is missed after some ten
+_ATTEMPTS = 6
+_ATTEMPT_SECONDS = 20.0  # a validation asks the database
+_BETWEEN_LOOKS = 0.5
+_STEADY = 3.0  # what was just told otherwise looks for a moment as it did before, and a task runs before it connects
+_BY_A_PERSON = ("PAUSED", "STOPPED")
+_MOST_TOLD = 500  # characters of what a task says
+_BY_PROVIDER = re.compile(r"\$\{\w+:[^}]+\}")
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A connector as its file has it."""
+
+    name: str
+    config: dict[str, str]
+    file: Path
+
+
+def apply(pipeline: Pipeline, patience: float = PATIENCE) -> dict[str, Any]:
+    """Have Connect run the pipeline's connectors as their files say.
+
+    Args:
+        patience: seconds to wait for all of them to run.
+
+    Returns:
+        `status`, with what was done to each: `change` is created, updated, restarted or unchanged.
+
+    Raises:
+        ConfigError: a file, or what Connect finds wrong with it.
+        InfrastructureError: Connect cannot be reached, or a connector did not come to run in time.
+        DataRefused: a connector or task failed.
+    """
+    rest, connectors = _opened(pipeline)
+    _validate(rest, connectors)
+    changes = {each.name: _put(rest, each) for each in connectors}
+    steady = 0.0 if set(changes.values()) == {"unchanged"} else _STEADY
+    found = [seen | {"change": changes[seen["name"]]} for seen in _awaited(rest, connectors, patience, steady)]
+    _refuse_failed(rest, found)
+    if waiting := [seen for seen in found if not _settled(seen)]:
+        raise InfrastructureError(
+            "\n".join(f"{seen['name']} is {seen['state']}, its tasks {seen['tasks'] or 'none'}" for seen in waiting),
+            expected=f"RUNNING, within {patience:g} s",
+            where=rest.shown,
+            next_step=f"lakehouse connect status {pipeline.path}",
+        )
+    return {"connect": rest.shown, "connectors": found, "exit_code": int(Exit.OK)}
+
+
+def status(pipeline: Pipeline) -> dict[str, Any]:
+    """What Connect says of each connector, whatever it is.
+
+    Returns:
+        {"connect", "connectors": [{"name", "state", "tasks", "error"}], "exit_code"}: 5 if one or a task of it has
+        failed, or it is not registered.
+    """
+    rest, connectors = _opened(pipeline)
+    found = _look(rest, connectors)
+    bad = any(_failed(seen) or seen["state"] == "not registered" for seen in found)
+    return {"connect": rest.shown, "connectors": found, "exit_code": int(Exit.REFUSED if bad else Exit.OK)}
+
+
+def _opened(pipeline: Pipeline) -> tuple[_Rest, list[Connector]]:
+    if pipeline.connect is None:
+        raise ConfigError(
+            "the pipeline names no connectors",
+            expected="connect: {url: http://host:8083, connectors: [files]}",
+            where=str(pipeline.path),
+        )
+    connectors = [_read(pipeline.folder / file) for file in pipeline.connect.connectors]
+    return _Rest(pipeline.connect), connectors
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def _read(file: Path) -> Connector:
+    """A connector's file.
+
+    Raises:
+        ConfigError: it cannot be read, is not of the form, or says a secret.
+    """
+    form = '{"name": ..., "config": {...}}, all values text, as Connect takes it'
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"a connector's file cannot be read: {error.strerror}", where=str(file)) from None
+    except ValueError as error:
+        raise ConfigError(f"a connector's file is not JSON: {error}", expected=form, where=str(file)) from None
+    match document:
+        case {"name": str(name), "config": dict(config), **rest} if name and not rest:
+            pass
+        case _:
+            raise ConfigError("a connector's file of another form", expected=form, where=str(file))
+    if wrong := [key for key, value in config.items() if not isinstance(value, str)]:
+        raise ConfigError(f"values that are no text: {', '.join(wrong)}", expected=form, where=str(file))
+    if told := [key for key, value in config.items() if value and _is_secret(key) and not _BY_PROVIDER.search(value)]:
+        raise ConfigError(
+            f"a secret in a connector's file: {', '.join(told)}",
+            expected="where the worker finds it, such as ${env:CDC_PASSWORD} or ${file:/run/secrets/cdc:password}",
+            where=str(file),
+            next_step="take it out, and change the secret if the file was shown to anybody",
+        )
+    return Connector(name, config, file)
+
+
+def _is_secret(key: str) -> bool:
+    """`s3.secret.access.key`, but not `transforms.keyDay.field`."""
+    named = logs.names_secret(key.replace(".", "_")) or key.endswith("sasl.jaas.config")
+    return named and not key.startswith(("transforms.", "predicates."))
+
+
+# --- what Connect is asked ------------------------------------------------------------------------------------------
+
+
+def _validate(rest: _Rest, connectors: Iterable[Connector]) -> None:
+    """Raises a ConfigError with everything that Connect finds wrong with any of them."""
+    plugins = [str(plugin["class"]) for plugin in rest.ask("GET", "connector-plugins")]
+    wrong = []
+    for each in connectors:
+        known = each.config.get("connector.class", "")
+        if known not in plugins:
+            wrong.append(f"{each.file}: connector.class {known or 'missing'}; the worker has {', '.join(plugins)}")
+            continue
+        asked = rest.ask("PUT", f"connector-plugins/{known}/config/validate", each.config | {"name": each.name})
+        for value in (found["value"] for found in asked["configs"]):
+            wrong += [f"{each.file}: {value['name']}: {said}" for said in value["errors"]]
+    if wrong:
+        raise ConfigError(
+            logs.redact("\n".join(wrong)),
+            expected="nothing that Connect finds wrong; ${env:...} is of the worker's environment",
+            where=rest.shown,
+            next_step="correct the files, or what they name; nothing was changed",
+        )
+
+
+def _put(rest: _Rest, each: Connector) -> str:
+    """Makes a connector what its file says; returns what that took."""
+    there = rest.ask("GET", f"connectors/{quote(each.name)}/config", missing=None)
+    if there != each.config | {"name": each.name}:
+        rest.ask("PUT", f"connectors/{quote(each.name)}/config", each.config)
+        return "updated" if there else "created"
+    if any(_failed(seen) for seen in _look(rest, [each])):
+        rest.ask("POST", f"connectors/{quote(each.name)}/restart?includeTasks=true&onlyFailed=true")
+        return "restarted"
+    return "unchanged"
+
+
+def _look(rest: _Rest, connectors: Iterable[Connector]) -> list[dict[str, Any]]:
+    return [
+        _seen(each.name, rest.ask("GET", f"connectors/{quote(each.name)}/status", missing={})) for each in connectors
+    ]
+
+
+def _seen(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [answer.get("connector", {"state": "not registered"}), *answer.get("tasks", [])]
+    errors = [logs.redact(_first_words(part["trace"])) for part in parts if part.get("trace")]
+    tasks = [str(task["state"]) for task in answer.get("tasks", [])]
+    return {"name": name, "state": str(parts[0]["state"]), "tasks": tasks, "error": "\n".join(errors)}
+
+
+def _first_words(trace: str) -> str:
+    """What an error of Java's says, and what it says was its cause; never the frames."""
+    lines = [line.strip() for line in trace.splitlines()]
+    told = [line for at, line in enumerate(lines) if line and (at == 0 or line.startswith("Caused by:"))]
+    return "\n".join(told)[:_MOST_TOLD]
+
+
+def _failed(seen: Mapping[str, Any]) -> bool:
+    return "FAILED" in (seen["state"], *seen["tasks"])
+
+
+def _settled(seen: Mapping[str, Any]) -> bool:
+    """Whether waiting would change nothing: it runs with all of its tasks, has failed, or somebody has stopped it."""
+    runs = seen["state"] == "RUNNING" and set(seen["tasks"]) == {"RUNNING"}
+    return runs or _failed(seen) or seen["state"] in _BY_A_PERSON
+
+
+def _awaited(rest: _Rest, connectors: list[Connector], patience: float, steady: float) -> list[dict[str, Any]]:
+    """The last look at connectors that are settled, and have been for `steady` seconds, or of which patience is out."""
+    settled_since, deadline = None, time.monotonic() + patience
+    while True:
+        found, now = _look(rest, connectors), time.monotonic()
+        settled_since = (settled_since or now) if all(map(_settled, found)) else None
+        if now > deadline or (settled_since is not None and now - settled_since >= steady):
+            return found
+        time.sleep(_BETWEEN_LOOKS)
+
+
+def _refuse_failed(rest: _Rest, found: Iterable[Mapping[str, Any]]) -> None:
+    if failed := [seen for seen in found if _failed(seen)]:
+        raise DataRefused(
+            "\n".join(f"{seen['name']} failed: {seen['error']}" for seen in failed),
+            expected="connectors and tasks that run",
+            where=rest.shown,
+            next_step="mend what it names, then `lakehouse connect apply` again: it restarts what failed",
+        )
+
+
+class _Rest:
+    """Connect's REST API. What may pass is asked again: no connection, a rebalance (409), a fault of its own (5xx)."""
+
+    def __init__(self, connect: Connect) -> None:
+        parts = urlsplit(connect.url)
+        host = parts.netloc.rpartition("@")[2]
+        self.shown = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        login = f"{parts.username or ''}:{parts.password or ''}".encode()
+        basic = {"Authorization": f"Basic {base64.b64encode(login).decode()}"} if parts.username else {}
+        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **basic}
+
+    def ask(self, method: str, path: str, body: Mapping[str, str] | None = None, **missing: Any) -> Any:
+        """The answer's document.
+
+        Args:
+            missing: `missing=...` is returned where there is no such thing (404).
+        """
+        content = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"{self.shown}/{path}", content, self._headers, method=method)
+        try:
+            for attempt in stamina.retry_context(on=_may_pass, attempts=_ATTEMPTS, wait_max=5.0, timeout=60.0):
+                with attempt, urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS) as answer:
+                    return json.loads(answer.read() or b"null")
+        except HTTPError as error:
+            if error.code == 404 and missing:
+                error.close()
+                return missing["missing"]
+            raise _refused(error, method, f"{self.shown}/{path}") from None
+        except (OSError, ValueError) as error:
+            raise InfrastructureError(
+                f"Kafka Connect cannot be reached: {getattr(error, 'reason', None) or error}",
+                expected="a worker that answers",
+                where=self.shown,
+                next_step="start it, or correct connect.url; deploy/connect/local_kafka.py starts one on this machine",
+            ) from None
+        raise AssertionError("stamina raises the last error")
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, HTTPError):
+        return error.code in (409, 429) or error.code >= 500
+    return isinstance(error, OSError)
+
+
+def _refused(error: HTTPError, method: str, where: str) -> ConfigError | InfrastructureError:
+    with error:
+        said = error.read().decode(errors="replace")
+    with suppress(ValueError, KeyError, TypeError):  # not JSON: as it is
+        said = str(json.loads(said)["message"])
+    told = f"Connect answered {method} with {error.code}: {logs.redact(said)[:_MOST_TOLD]}"
+    if _may_pass(error):
+        return InfrastructureError(told, expected="an answer", where=where, next_step="run the same command again")
+    return ConfigError(told, expected="a request that it takes", where=where)

@@ -1,0 +1,176 @@
+"""The JSON lines that a sink wrote to S3, folded by key: the rows that they leave, to be compared with a table.
+
+Of all lines of a key the newest counts, the one with the greatest `__offset` (its place in the topic); one that says
+`__deleted` removes the key. So a line that was written twice counts once, and the order of objects is no matter.
+Everything that begins with `__` is the connectors' own and no column.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+from lakehouse import store
+from lakehouse.errors import DataRefused
+from lakehouse.store import Place
+
+OFFSET, DELETED = "__offset", "__deleted"
+Key = tuple[str | None, ...]
+Row = dict[str, str | None]
+"""A row as texts of one form, by column: see `text`."""
+
+_OBJECT = re.compile(r"\+(\d+)\+\d+\.json$")
+_AT_ONCE = 64  # objects in memory
+_KINDS: dict[int, type] = {1700: Decimal, 1114: datetime, 1184: datetime}  # PostgreSQL's numbers for them
+_PRIMARY_KEY = """
+    SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    WHERE i.indisprimary AND i.indrelid = %s::regclass ORDER BY array_position(i.indkey, a.attnum)
+"""
+_EXAMPLES = 3
+
+
+def fold(folder: Place, keys: Mapping[str, type]) -> dict[Key, Row]:
+    """What the lines of all objects below `folder` leave, by key. Memory: the rows, and a few objects at a time.
+
+    Args:
+        keys: the columns that identify a row, and what they are in the table: str, date, Decimal, ...
+
+    Raises:
+        DataRefused: a line is no JSON object with the key and an offset in it, an object has another name than a sink
+            gives, or a key stands in two partitions of its topic, where nothing says which line is newer.
+    """
+    newest: dict[Key, tuple[int, str, Row | None]] = {}
+    for file, partition, line in _lines(folder):
+        key, offset, row = _read(line, keys, file)
+        at, there, _ = newest.get(key, (-1, partition, None))
+        if there != partition:
+            raise DataRefused(
+                f"the key {_shown(key)} stands in partitions {there} and {partition}",
+                expected="each key in one partition, as long as a topic keeps its number of them",
+                where=str(folder),
+                next_step="begin anew with another prefix: docs/guide/kafka.md",
+            )
+        if offset > at:
+            newest[key] = (offset, partition, row)
+    return {key: row for key, (_, _, row) in newest.items() if row is not None}
+
+
+def _lines(folder: Place) -> Iterator[tuple[str, str, str]]:
+    """Each line with its object and its partition."""
+    files = store.below(folder)
+    for start in range(0, len(files), _AT_ONCE):
+        some = files[start : start + _AT_ONCE]
+        for file, content in zip(some, store.contents(some), strict=True):
+            found = _OBJECT.search(file.name)
+            if found is None:
+                raise DataRefused(
+                    "an object that no sink wrote", expected="TOPIC+PARTITION+OFFSET.json", where=str(file)
+                )
+            for number, line in enumerate(
+                (content or b"").decode().split("\n"), start=1
+            ):  # not splitlines: JSON may have U+2028
+                if line:
+                    yield f"{file}, line {number}", found[1], line
+
+
+def _read(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Row | None]:
+    try:
+        # Numbers as they are written: a float would have lost a digit before anybody compared it.
+        document = json.loads(line, parse_float=Decimal)
+        columns = {name: text(value) for name, value in document.items() if not name.startswith("__")}
+        key = tuple(text(document[name], kind) for name, kind in keys.items())
+        offset = int(document[OFFSET])
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise DataRefused(
+            f"a line that cannot be folded: {type(error).__name__}",
+            expected=f"a JSON object with {', '.join(keys)} and {OFFSET}",
+            where=where,
+        ) from None
+    return key, offset, None if str(document.get(DELETED)).lower() == "true" else columns
+
+
+def text(value: Any, kind: type = str) -> str | None:
+    """A value in the one form in which both sides are compared.
+
+    Args:
+        kind: what the value is in the table, where JSON has but text for it.
+
+    >>> text("5.430000", Decimal), text(Decimal("5.43")), text("2024-01-02"), text(True), text(None)
+    ('5.43', '5.43', '2024-01-02', 'true', None)
+    """
+    if value is None:
+        return None
+    if kind is Decimal and not isinstance(value, Decimal):
+        value = Decimal(str(value))
+    if kind is datetime and isinstance(value, str):
+        value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Decimal):
+        return f"{value.normalize() + 0:f}" if value.is_finite() else str(value)
+    if isinstance(value, datetime):
+        return (value.astimezone(timezone.utc) if value.tzinfo else value).isoformat()
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def against(url: str, table: str, folder: Place) -> tuple[int, list[str]]:
+    """A table of PostgreSQL, and what tells the folded lines of `folder` from it.
+
+    Args:
+        table: its name, or schema.name; by its primary key the lines are folded.
+
+    Returns:
+        The table's rows, and `differences`.
+
+    Raises:
+        DataRefused: the table has no primary key, or see `fold`.
+    """
+    import psycopg
+    from psycopg.rows import dict_row
+    from psycopg.sql import SQL, Identifier
+
+    name = SQL(".").join(map(Identifier, table.split(".")))
+    with psycopg.connect(url) as connection:
+        keys = [row[0] for row in connection.execute(_PRIMARY_KEY, [name.as_string(connection)])]
+        if not keys:
+            raise DataRefused(f"the table {table} has no primary key", expected="one, to fold the lines by")
+        with connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(SQL("SELECT * FROM {}").format(name)).fetchall()
+            kinds = {one.name: _KINDS.get(one.type_code, str) for one in cursor.description or ()}
+    return len(rows), differences(fold(folder, {key: kinds[key] for key in keys}), rows, keys)
+
+
+def differences(folded: Mapping[Key, Row], table: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> list[str]:
+    """What tells the folded lines from a table's rows, as people read it: a number of each kind, and the first few.
+
+    Args:
+        table: rows by column, with Python's types: Decimal, date, int, ...
+    """
+    missing, differing, left, keys = [], [], dict(folded), list(keys)
+    for row in table:
+        key = tuple(text(row[name]) for name in keys)
+        wanted = {name: text(value) for name, value in row.items()}
+        there = left.pop(key, None)
+        if there is None:
+            missing.append(_shown(key))
+        elif wrong := [name for name in {**wanted, **there} if not _same(name, row, wanted, there)]:
+            differing.append(f"{_shown(key)}: {', '.join(f'{n} {wanted.get(n)} and {there.get(n)}' for n in wrong)}")
+    kinds = {"only in the table": missing, "different": differing, "only on S3": [_shown(key) for key in left]}
+    return [f"{len(found):,} {kind}: {'; '.join(found[:_EXAMPLES])}" for kind, found in kinds.items() if found]
+
+
+def _same(name: str, row: Mapping[str, Any], wanted: Row, there: Row) -> bool:
+    if name not in wanted or name not in there:
+        return False
+    try:
+        return wanted[name] == text(there[name], type(row[name]))
+    except (ValueError, ArithmeticError):
+        return False
+
+
+def _shown(key: Key) -> str:
+    return "/".join("null" if part is None else part for part in key)

@@ -1,0 +1,311 @@
+"""Connectors registered with Kafka Connect: what is asked of it, and what its answers come to. Without Connect."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+
+from lakehouse import connect
+from lakehouse.cli import main
+from lakehouse.config import load
+from lakehouse.errors import ConfigError, Exit
+
+SINK, SOURCE = "lakehouse.connect.S3JsonSink", "io.debezium.connector.postgresql.PostgresConnector"
+CANARY = "canary-of-the-connectors"
+Answer = tuple[int, Any]
+
+
+@dataclass
+class Connect:
+    """A server that knows what Connect would: connectors with their configuration, and how they are."""
+
+    url: str = ""
+    configs: dict[str, dict[str, str]] = field(default_factory=dict)
+    states: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict)  # the last one stays
+    errors: dict[str, list[str]] = field(default_factory=dict)  # of a setting
+    instead: list[Answer] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    trace: str = ""
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        self.asked.append((method, path))
+        if self.instead:
+            return self.instead.pop(0)
+        match [method, *path.partition("?")[0].strip("/").split("/")]:
+            case ["GET", "connector-plugins"]:
+                return 200, [{"class": SINK, "type": "sink"}, {"class": SOURCE, "type": "source"}]
+            case ["PUT", "connector-plugins", _, "config", "validate"]:
+                values = [{"name": k, "value": v, "errors": self.errors.get(k, [])} for k, v in body.items()]
+                return 200, {"error_count": 0, "configs": [{"value": value} for value in values]}
+            case ["GET", "connectors", name, "config"] if name in self.configs:
+                return 200, self.configs[name] | {"name": name}
+            case ["PUT", "connectors", name, "config"]:
+                self.configs[name] = body
+                return 201, {}
+            case ["POST", "connectors", name, "restart"]:
+                return 202, {}
+            case ["GET", "connectors", name, "status"] if name in self.configs:
+                states = self.states.get(name, [("RUNNING", ["RUNNING"])])
+                state, tasks = states.pop(0) if len(states) > 1 else states[0]
+                trace = {"trace": self.trace} if self.trace else {}
+                told = [{"id": n, "state": one} | (trace if one == "FAILED" else {}) for n, one in enumerate(tasks)]
+                return 200, {"connector": {"state": state}, "tasks": told}
+        return 404, {"error_code": 404, "message": f"there is no {path}"}
+
+    @property
+    def writes(self) -> list[str]:
+        return [path for method, path in self.asked if method in ("PUT", "POST") and "validate" not in path]
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """No test here waits for what a server would take its time for."""
+    monkeypatch.setattr(connect, "_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(connect, "_STEADY", 0.05)
+    state = Connect()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            state.headers.append(dict(self.headers))
+            status, document = state.answer(self.command, self.path, json.loads(body) if body else None)
+            content = json.dumps(document).encode() if not isinstance(document, bytes) else document
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = _any
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        with stamina.set_testing(True, attempts=3):
+            yield state
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, rest: Connect) -> Callable[..., str]:
+    """Writes a pipeline with two connectors; returns its path."""
+
+    def written(url: str = "", **sink: Any) -> str:
+        files = {
+            "source.json": {"name": "source", "config": {"connector.class": SOURCE, "database.password": "${env:P}"}},
+            "sink.json": {"name": "sink", "config": {"connector.class": SINK, "flush.size": "1", **sink}},
+        }
+        for name, document in files.items():
+            (tmp_path / name).write_text(json.dumps(document))
+        table = {"file": "t.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
+        document = {
+            "name": "shop",
+            "lake": str(tmp_path / "lake"),
+            "source": {"type": "files", "path": str(tmp_path)},
+            "tables": {"t": table},
+            "connect": {"url": url or rest.url, "connectors": list(files)},
+        }
+        (tmp_path / "pipeline.json").write_text(json.dumps(document))
+        return str(tmp_path)
+
+    return written
+
+
+def documents(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = main(["connect", *arguments, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+# Applying
+
+
+def test_connectors_are_registered_once_and_again_only_where_they_differ(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, first = documents(capsys, "apply", shop())
+    assert code == Exit.OK
+    assert [(c["name"], c["state"], c["tasks"], c["change"]) for c in first["connectors"]] == [
+        ("source", "RUNNING", ["RUNNING"], "created"),
+        ("sink", "RUNNING", ["RUNNING"], "created"),
+    ]
+    assert rest.configs["source"] == {"connector.class": SOURCE, "database.password": "${env:P}"}
+
+    rest.asked.clear()
+    assert [c["change"] for c in documents(capsys, "apply", shop())[1]["connectors"]] == ["unchanged", "unchanged"]
+    assert rest.writes == []
+
+    changes = [c["change"] for c in documents(capsys, "apply", shop(**{"flush.size": "2"}))[1]["connectors"]]
+    assert changes == ["unchanged", "updated"]
+    assert rest.configs["sink"]["flush.size"] == "2"
+
+
+def test_what_connect_refuses_is_told_in_its_words_and_nothing_is_changed(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.errors = {"flush.size": ["Invalid value 0 for configuration flush.size: Value must be at least 1"]}
+    code, told = documents(capsys, "apply", shop())
+    assert code == Exit.USAGE
+    assert "sink.json: flush.size: Invalid value 0 for configuration flush.size" in told["error"]["found"]
+    assert rest.writes == []
+
+
+def test_a_plugin_that_the_worker_has_not_is_named_with_those_that_it_has(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = documents(capsys, "apply", shop(**{"connector.class": "com.example.Sink"}))
+    assert code == Exit.USAGE
+    assert "com.example.Sink" in told["error"]["found"] and SINK in told["error"]["found"]
+    assert rest.writes == []
+
+
+def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_apply(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.trace = (
+        "org.apache.Exc: task failed\n\tat a.b(C.java:1)\nCaused by: no publication lakehouse_gold\n\tat d.e(F)"
+    )
+    rest.states = {"source": [("RUNNING", []), ("RUNNING", ["FAILED"])]}
+    code, told = documents(capsys, "apply", shop())
+    assert code == Exit.REFUSED
+    assert told["error"]["found"].startswith("source failed: org.apache.Exc: task failed\nCaused by: no publication")
+    assert "C.java" not in told["error"]["found"]
+
+    rest.states = {"source": [("RUNNING", ["FAILED"]), ("RUNNING", ["RUNNING"])]}
+    code, found = documents(capsys, "apply", shop())
+    assert (code, [c["change"] for c in found["connectors"]]) == (Exit.OK, ["restarted", "unchanged"])
+    assert "/connectors/source/restart?includeTasks=true&onlyFailed=true" in rest.writes
+
+
+def test_one_that_does_not_come_to_run_is_worth_another_try(rest: Connect, shop: Callable[..., str]) -> None:
+    rest.states = {"sink": [("UNASSIGNED", [])]}
+    pipeline = load(shop())
+    with pytest.raises(connect.InfrastructureError, match="sink is UNASSIGNED, its tasks none"):
+        connect.apply(pipeline, patience=0.1)
+
+
+def test_one_that_somebody_has_paused_is_left_so(rest: Connect, shop: Callable[..., str]) -> None:
+    rest.states = {"sink": [("PAUSED", ["PAUSED"])]}
+    assert connect.apply(load(shop()))["connectors"][1]["state"] == "PAUSED"
+
+
+def test_a_rebalance_and_a_fault_of_connects_own_are_waited_out(rest: Connect, shop: Callable[..., str]) -> None:
+    rest.instead = [(409, {"message": "rebalance"}), (500, b"not json")]
+    assert connect.apply(load(shop()))["exit_code"] == Exit.OK
+
+
+def test_connect_that_is_not_there_or_stays_out_of_order_is_worth_another_try(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = documents(capsys, "status", shop(url="http://127.0.0.1:1/"))
+    assert code == Exit.INFRASTRUCTURE
+    assert told["error"]["where"] == "http://127.0.0.1:1"
+    rest.instead = [(503, {"message": "starting"})] * 3
+    code, told = documents(capsys, "status", shop())
+    assert (code, "503: starting" in told["error"]["found"]) == (Exit.INFRASTRUCTURE, True)
+
+
+# Looking
+
+
+def test_status_shows_each_connector_with_its_tasks_and_errors(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = documents(capsys, "status", shop())
+    assert code == Exit.REFUSED
+    assert [c["state"] for c in found["connectors"]] == ["not registered", "not registered"]
+    documents(capsys, "apply", shop())
+    assert documents(capsys, "status", shop())[0] == Exit.OK
+
+    rest.trace, rest.states = "a.b.C: the bucket is not there", {"sink": [("RUNNING", ["RUNNING", "FAILED"])]}
+    code, found = documents(capsys, "status", shop())
+    assert (code, found["exit_code"]) == (Exit.REFUSED, Exit.REFUSED)
+    wanted = {"name": "sink", "state": "RUNNING", "tasks": ["RUNNING", "FAILED"], "error": rest.trace}
+    assert found["connectors"][1] == wanted
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("name", ["s3.secret.access.key", "database.password", "consumer.override.sasl.jaas.config"])
+def test_a_secret_in_a_file_is_refused_and_not_repeated(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["connect", "apply", shop(**{name: CANARY})]) == Exit.USAGE
+    captured = capsys.readouterr()
+    assert name in captured.err and "${env:" in captured.err
+    assert CANARY not in captured.err + captured.out
+    assert rest.asked == []
+
+
+def test_the_login_of_connect_goes_by_header_and_is_never_shown(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = rest.url.replace("http://", f"http://ana:{CANARY}@")
+    rest.trace, rest.states = f"cannot log in as {CANARY}", {"sink": [("FAILED", [])]}
+    documents(capsys, "apply", shop(url=url))
+    assert main(["connect", "status", shop(url=url)]) == Exit.REFUSED
+    captured = capsys.readouterr()
+    assert {headers.get("Authorization", "")[:6] for headers in rest.headers} == {"Basic "}
+    assert CANARY not in captured.out + captured.err
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"url": "host:8083"}, "begins with http"),
+        ({"connectors": ["nowhere.json"]}, "no such file"),
+        ({"connectors": []}, "at least one"),
+        ({"objects": "s3a://lake/topics"}, "objects and topics go together"),
+        ({"objects": "s3://lake/topics", "topics": {"t": "items"}}, "expected s3a://bucket/prefix"),
+        ({"objects": "s3a://lake/topics", "topics": {"t": "items"}}, "publish.postgres.tables does not publish"),
+        ({"uri": "http://h"}, "unknown key"),
+    ],
+)
+def test_what_a_connect_section_may_not_say(
+    shop: Callable[..., str], tmp_path: Path, section: dict[str, Any], told: str
+) -> None:
+    shop()
+    file = tmp_path / "pipeline.json"
+    document = json.loads(file.read_text())
+    document["connect"] |= section
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigError) as error:
+        load(file)
+    assert told in error.value.found and "connect" in error.value.found
+
+
+def test_a_pipeline_without_connectors_says_how_to_name_them(
+    shop: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop()
+    file = tmp_path / "pipeline.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "connect"}))
+    code, told = documents(capsys, "status", str(tmp_path))
+    assert (code, told["error"]["found"]) == (Exit.USAGE, "the pipeline names no connectors")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "n"}', '{"name": "n", "config": {"a": 1}}', '{"config": {}}'])
+def test_a_connectors_file_of_another_form_is_refused(
+    shop: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    path = shop()
+    (tmp_path / "sink.json").write_text(content)
+    code, told = documents(capsys, "apply", path)
+    assert code == Exit.USAGE
+    assert told["error"]["where"] == str(tmp_path / "sink.json")

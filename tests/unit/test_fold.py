@@ -1,0 +1,110 @@
+"""JSON lines folded by key: the newest line of a key counts, whatever the order, and however often it was written."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.errors import DataRefused
+from lakehouse.fold import differences, fold, text
+
+KEYS: dict[str, type] = {"day": date, "kind": str}
+
+
+def written(folder: Path, name: str, *lines: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def line(offset: int, value: Any, day: str = "2024-01-02", kind: str = "a", **more: Any) -> dict[str, Any]:
+    return {"day": day, "kind": kind, "v": value, "__offset": offset, "__op": "u", **more}
+
+
+def test_the_newest_line_of_a_key_counts_and_a_delete_removes_it(tmp_path: Path) -> None:
+    written(tmp_path / "year=2024/month=01", "t+0+4.json", line(4, "new"), line(5, "x", kind="b", __deleted="true"))
+    written(tmp_path / "year=2024/month=01", "t+0+0.json", line(0, "old"), line(1, "x", kind="b", __deleted="false"))
+    written(tmp_path / "year=2024/month=02", "t+0+2.json", line(2, "\u2028", day="2024-02-01"))
+
+    assert fold(tmp_path, KEYS) == {
+        ("2024-01-02", "a"): {"day": "2024-01-02", "kind": "a", "v": "new"},
+        ("2024-02-01", "a"): {"day": "2024-02-01", "kind": "a", "v": "\u2028"},
+    }
+    assert fold(tmp_path / "nowhere", KEYS) == {}
+
+
+events = st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.integers(0, 3))), min_size=1, max_size=12)
+
+
+@given(events, st.randoms(use_true_random=False))
+def test_lines_written_twice_and_in_any_order_fold_to_the_same(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int | None]], chance: Any
+) -> None:
+    lines = [line(n, v, kind=k, __deleted=str(v is None).lower()) for n, (k, v) in enumerate(changes)]
+    doubled = lines + chance.sample(lines, len(lines) // 2)
+    chance.shuffle(doubled)
+    folder = tmp_path_factory.mktemp("lines")
+    for n in range(0, len(doubled), 3):
+        written(folder, f"t+0+{n}.json", *doubled[n : n + 3])
+
+    wanted = dict(changes)
+    left = {kind: str(value) for kind, value in wanted.items() if value is not None}
+    assert {key[1]: row["v"] for key, row in fold(folder, KEYS).items()} == left
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", "[]", "1", '{"day": "2024-01-02", "kind": "a"}', '{"kind": "a", "__offset": 1}', '{"day": "2024-01-0']
+)
+def test_a_line_that_cannot_be_folded_is_refused_with_its_place(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "t+0+0.json").write_text(json.dumps(line(0, 1)) + "\n" + bad)
+    with pytest.raises(DataRefused) as error:
+        fold(tmp_path, KEYS)
+    assert error.value.where == f"{tmp_path / 't+0+0.json'}, line 2"
+
+
+def test_an_object_of_anothers_and_a_key_in_two_partitions_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, "t+0+0.json", line(0, 1))
+    written(tmp_path, "t+1+0.json", line(1, 1))
+    with pytest.raises(DataRefused, match="partitions 0 and 1"):
+        fold(tmp_path, KEYS)
+    written(tmp_path, "part-00000.json", line(0, 1))
+    with pytest.raises(DataRefused, match="no sink wrote"):
+        fold(tmp_path, KEYS)
+
+
+def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None:
+    moment = datetime(2024, 1, 2, 3, 4, 5, 600, timezone(timedelta(hours=-3)))
+    table = {
+        "day": date(2024, 1, 2),
+        "kind": "a",
+        "n": Decimal("5.430000"),
+        "b": True,
+        "t": moment,
+        "i": 2**60,
+        "z": None,
+    }
+    row = {"day": "2024-01-02", "kind": "a", "b": True, "i": 2**60, "z": None, "__offset": 1}
+    written(tmp_path, "t+0+1.json", row | {"n": "5.43", "t": "2024-01-02T06:04:05.000600Z"})
+    assert differences(fold(tmp_path, KEYS), [table], KEYS) == []
+    assert text("0E-10", Decimal) == text(Decimal("-0.00")) == "0"
+
+    written(tmp_path, "t+0+2.json", row | {"n": "5.44", "t": "no time", "__offset": 2})
+    (told,) = differences(fold(tmp_path, KEYS), [table], KEYS)
+    assert told.startswith("1 different: 2024-01-02/a: n 5.43 and 5.44, t 2024-01-02T06:04:05.000600+00:00 and no time")
+
+
+def test_what_is_on_one_side_only_is_told_by_its_key(tmp_path: Path) -> None:
+    written(tmp_path, "t+0+0.json", line(0, "x"), line(1, "y", kind="b"))
+    rows = [{"day": date(2024, 1, 2), "kind": kind, "v": "x"} for kind in ("a", "c")]
+    assert differences(fold(tmp_path, KEYS), rows, KEYS) == [
+        "1 only in the table: 2024-01-02/c",
+        "1 only on S3: 2024-01-02/b",
+    ]
+    (told,) = differences(fold(tmp_path, KEYS), [rows[0] | {"more": 1}, rows[0] | {"kind": "b", "v": "y"}], KEYS)
+    assert told == "1 different: 2024-01-02/a: more 1 and None"
