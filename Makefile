@@ -24,7 +24,10 @@ demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes an
 test: lint ## Lint, then every test that needs no server: before you push
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/live
 
-test-live: $(ENV) ## The tests against real servers, which they start themselves: S3, PostgreSQL, a Spark cluster
+test-live: $(ENV) ## The tests against real servers, which they start themselves: S3, PostgreSQL, Kafka, a Spark cluster
+	@for tool in mvn "$${JAVA_HOME:+$$JAVA_HOME/bin/}javac"; do command -v "$$tool" >/dev/null || { \
+		echo "$$tool is not there, and two of the servers are built with it: install Maven and a JDK 17 or later (Debian: maven, openjdk-17-jdk-headless)" >&2; \
+		exit 2; }; done
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/live
 
 test-fast: $(ENV) ## The unit tests only: no JVM, seconds

