@@ -67,6 +67,7 @@ lock: ## Resolve setup.py's ranges anew into requirements.lock
 
 clean: ## Remove caches, build artefacts and the local lake
 	rm -rf lake spark-warehouse metastore_db derby.log artifacts build dist *.egg-info
+	rm -rf deploy/connect/target deploy/connect/*/target
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

@@ -177,13 +177,14 @@ def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_a
     rest.trace = (
         "org.apache.Exc: task failed\n\tat a.b(C.java:1)\nCaused by: no publication lakehouse_gold\n\tat d.e(F)"
     )
-    rest.states = {"source": [("RUNNING", []), ("RUNNING", ["FAILED"])]}
+    running, failed = ("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])
+    rest.states = {"source": [("RUNNING", []), running, running, failed]}  # it ran, until it was to connect
     code, told = documents(capsys, "apply", shop())
     assert code == Exit.REFUSED
     assert told["error"]["found"].startswith("source failed: org.apache.Exc: task failed\nCaused by: no publication")
     assert "C.java" not in told["error"]["found"]
 
-    rest.states = {"source": [("RUNNING", ["FAILED"]), ("RUNNING", ["RUNNING"])]}
+    rest.states = {"source": [failed, running]}
     code, found = documents(capsys, "apply", shop())
     assert (code, [c["change"] for c in found["connectors"]]) == (Exit.OK, ["restarted", "unchanged"])
     assert "/connectors/source/restart?includeTasks=true&onlyFailed=true" in rest.writes

@@ -108,3 +108,6 @@ def test_what_is_on_one_side_only_is_told_by_its_key(tmp_path: Path) -> None:
     ]
     (told,) = differences(fold(tmp_path, KEYS), [rows[0] | {"more": 1}, rows[0] | {"kind": "b", "v": "y"}], KEYS)
     assert told == "1 different: 2024-01-02/a: more 1 and None"
+    written(tmp_path, "t+0+2.json", line(2, "x", old=7))
+    (told,) = differences(fold(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
+    assert told == "1 different: 2024-01-02/a: old None and 7"

@@ -9,28 +9,21 @@ name where the worker finds it (`${env:CDC_PASSWORD}`), and one that says it out
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
-import urllib.request
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import quote, urlsplit, urlunsplit
-
-import stamina
+from urllib.parse import quote
 
 from lakehouse import logs
-from lakehouse.config import Connect, Pipeline
+from lakehouse.config import Pipeline
+from lakehouse.connect.rest import Rest
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError
 
 PATIENCE = 90.0  # seconds for a connector to run; a worker that died is missed after some ten
-_ATTEMPTS = 6
-_ATTEMPT_SECONDS = 20.0  # a validation asks the database
 _BETWEEN_LOOKS = 0.5
 _STEADY = 3.0  # what was just told otherwise looks for a moment as it did before, and a task runs before it connects
 _BY_A_PERSON = ("PAUSED", "STOPPED")
@@ -90,7 +83,7 @@ def status(pipeline: Pipeline) -> dict[str, Any]:
     return {"connect": rest.shown, "connectors": found, "exit_code": int(Exit.REFUSED if bad else Exit.OK)}
 
 
-def _opened(pipeline: Pipeline) -> tuple[_Rest, list[Connector]]:
+def _opened(pipeline: Pipeline) -> tuple[Rest, list[Connector]]:
     if pipeline.connect is None:
         raise ConfigError(
             "the pipeline names no connectors",
@@ -98,7 +91,7 @@ def _opened(pipeline: Pipeline) -> tuple[_Rest, list[Connector]]:
             where=str(pipeline.path),
         )
     connectors = [_read(pipeline.folder / file) for file in pipeline.connect.connectors]
-    return _Rest(pipeline.connect), connectors
+    return Rest(pipeline.connect), connectors
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -143,7 +136,7 @@ def _is_secret(key: str) -> bool:
 # --- what Connect is asked ------------------------------------------------------------------------------------------
 
 
-def _validate(rest: _Rest, connectors: Iterable[Connector]) -> None:
+def _validate(rest: Rest, connectors: Iterable[Connector]) -> None:
     """Raises a ConfigError with everything that Connect finds wrong with any of them."""
     plugins = [str(plugin["class"]) for plugin in rest.ask("GET", "connector-plugins")]
     wrong = []
@@ -164,7 +157,7 @@ def _validate(rest: _Rest, connectors: Iterable[Connector]) -> None:
         )
 
 
-def _put(rest: _Rest, each: Connector) -> str:
+def _put(rest: Rest, each: Connector) -> str:
     """Makes a connector what its file says; returns what that took."""
     there = rest.ask("GET", f"connectors/{quote(each.name)}/config", missing=None)
     if there != each.config | {"name": each.name}:
@@ -176,7 +169,7 @@ def _put(rest: _Rest, each: Connector) -> str:
     return "unchanged"
 
 
-def _look(rest: _Rest, connectors: Iterable[Connector]) -> list[dict[str, Any]]:
+def _look(rest: Rest, connectors: Iterable[Connector]) -> list[dict[str, Any]]:
     return [
         _seen(each.name, rest.ask("GET", f"connectors/{quote(each.name)}/status", missing={})) for each in connectors
     ]
@@ -206,7 +199,7 @@ def _settled(seen: Mapping[str, Any]) -> bool:
     return runs or _failed(seen) or seen["state"] in _BY_A_PERSON
 
 
-def _awaited(rest: _Rest, connectors: list[Connector], patience: float, steady: float) -> list[dict[str, Any]]:
+def _awaited(rest: Rest, connectors: list[Connector], patience: float, steady: float) -> list[dict[str, Any]]:
     """The last look at connectors that are settled, and have been for `steady` seconds, or of which patience is out."""
     settled_since, deadline = None, time.monotonic() + patience
     while True:
@@ -217,7 +210,7 @@ def _awaited(rest: _Rest, connectors: list[Connector], patience: float, steady: 
         time.sleep(_BETWEEN_LOOKS)
 
 
-def _refuse_failed(rest: _Rest, found: Iterable[Mapping[str, Any]]) -> None:
+def _refuse_failed(rest: Rest, found: Iterable[Mapping[str, Any]]) -> None:
     if failed := [seen for seen in found if _failed(seen)]:
         raise DataRefused(
             "\n".join(f"{seen['name']} failed: {seen['error']}" for seen in failed),
@@ -225,58 +218,3 @@ def _refuse_failed(rest: _Rest, found: Iterable[Mapping[str, Any]]) -> None:
             where=rest.shown,
             next_step="mend what it names, then `lakehouse connect apply` again: it restarts what failed",
         )
-
-
-class _Rest:
-    """Connect's REST API. What may pass is asked again: no connection, a rebalance (409), a fault of its own (5xx)."""
-
-    def __init__(self, connect: Connect) -> None:
-        parts = urlsplit(connect.url)
-        host = parts.netloc.rpartition("@")[2]
-        self.shown = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        login = f"{parts.username or ''}:{parts.password or ''}".encode()
-        basic = {"Authorization": f"Basic {base64.b64encode(login).decode()}"} if parts.username else {}
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **basic}
-
-    def ask(self, method: str, path: str, body: Mapping[str, str] | None = None, **missing: Any) -> Any:
-        """The answer's document.
-
-        Args:
-            missing: `missing=...` is returned where there is no such thing (404).
-        """
-        content = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(f"{self.shown}/{path}", content, self._headers, method=method)
-        try:
-            for attempt in stamina.retry_context(on=_may_pass, attempts=_ATTEMPTS, wait_max=5.0, timeout=60.0):
-                with attempt, urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS) as answer:
-                    return json.loads(answer.read() or b"null")
-        except HTTPError as error:
-            if error.code == 404 and missing:
-                error.close()
-                return missing["missing"]
-            raise _refused(error, method, f"{self.shown}/{path}") from None
-        except (OSError, ValueError) as error:
-            raise InfrastructureError(
-                f"Kafka Connect cannot be reached: {getattr(error, 'reason', None) or error}",
-                expected="a worker that answers",
-                where=self.shown,
-                next_step="start it, or correct connect.url; deploy/connect/local_kafka.py starts one on this machine",
-            ) from None
-        raise AssertionError("stamina raises the last error")
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, HTTPError):
-        return error.code in (409, 429) or error.code >= 500
-    return isinstance(error, OSError)
-
-
-def _refused(error: HTTPError, method: str, where: str) -> ConfigError | InfrastructureError:
-    with error:
-        said = error.read().decode(errors="replace")
-    with suppress(ValueError, KeyError, TypeError):  # not JSON: as it is
-        said = str(json.loads(said)["message"])
-    told = f"Connect answered {method} with {error.code}: {logs.redact(said)[:_MOST_TOLD]}"
-    if _may_pass(error):
-        return InfrastructureError(told, expected="an answer", where=where, next_step="run the same command again")
-    return ConfigError(told, expected="a request that it takes", where=where)
