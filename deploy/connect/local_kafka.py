@@ -5,7 +5,7 @@
     with broker(folder) as kafka, worker(folder, kafka.address, environment) as connect:
         connect.address                           # "http://127.0.0.1:40123"
 
-Java 17 or later and Maven have to be there. Maven fetches Kafka and Debezium at first use (200 MB), builds the sink and
+Java 17 or later and Maven have to be there. Maven fetches Kafka and Debezium at first use (70 MB), builds the sink and
 runs its tests; all of it lies in target/. Both listen on the loopback only, on ports that were free; each is ended by
 its own process. What a broker knows lies in the folder that it was given: started there again, it knows it still.
 """
@@ -87,15 +87,12 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def worker(
-    folder: Path, bootstrap: str, environment: Mapping[str, str], port: int | None = None, **settings: str
-) -> Iterator[Server]:
+def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: int | None = None) -> Iterator[Server]:
     """A Connect worker for the length of the block.
 
     Args:
         bootstrap: the broker's address.
         environment: what connector files may name, and what the AWS tools take.
-        settings: of the worker, with _ for each dot.
     """
     port = port or free_port()
     own = {
@@ -103,7 +100,6 @@ def worker(
         "listeners": f"http://127.0.0.1:{port}",
         "rest.advertised.host.name": "127.0.0.1",
         "plugin.path": str(built() / "plugins"),
-        **{name.replace("_", "."): value for name, value in settings.items()},
     }
     file = _properties(folder / "worker.properties", "worker.properties", own)
     log, url = folder / "worker.log", f"http://127.0.0.1:{port}"

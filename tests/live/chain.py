@@ -62,6 +62,9 @@ class Chain:
         return stack.enter_context(part)
 
     def stop(self) -> None:
+        """A worker first: without its broker it does not end by itself."""
+        if "connect" in self.parts:
+            self.parts["connect"].close()
         self.all.close()
 
     def worker(self, port: int | None = None) -> Any:

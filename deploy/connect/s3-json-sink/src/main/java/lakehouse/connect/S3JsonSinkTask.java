@@ -83,12 +83,12 @@ public final class S3JsonSinkTask extends SinkTask {
                         throw new Store.Unavailable("the store is slow: the rest goes on after a poll", null);
                     }
                     store.put(key, page);
+                    failures = 0; // it gets on: no reason to wait longer and longer
                 });
             } catch (Store.Unavailable error) {
                 context.timeout(pause(failures++));
                 throw new RetriableException(error.getMessage(), error);
             }
-            failures = 0;
             rotations.remove(rotation.partition());
             written.put(rotation.partition(), new OffsetAndMetadata(rotation.next()));
             context.requestCommit();
