@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from lakehouse import store
-from lakehouse.errors import DataRefused
+from lakehouse.errors import DataRefused, InfrastructureError
 from lakehouse.store import Place
 
 OFFSET, DELETED = "__offset", "__deleted"
@@ -70,9 +70,8 @@ def _lines(folder: Place) -> Iterator[tuple[str, str, str]]:
                 raise DataRefused(
                     "an object that no sink wrote", expected="TOPIC+PARTITION+OFFSET.json", where=str(file)
                 )
-            for number, line in enumerate(
-                (content or b"").decode().split("\n"), start=1
-            ):  # not splitlines: JSON may have U+2028
+            lines = (content or b"").decode(errors="replace").split("\n")  # not splitlines: JSON may have U+2028
+            for number, line in enumerate(lines, start=1):
                 if line:
                     yield f"{file}, line {number}", found[1], line
 
@@ -111,10 +110,16 @@ def text(value: Any, kind: type = str) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Decimal):
-        return f"{value.normalize() + 0:f}" if value.is_finite() else str(value)
+        return _plain(f"{value:f}")
     if isinstance(value, datetime):
         return (value.astimezone(timezone.utc) if value.tzinfo else value).isoformat()
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _plain(number: str) -> str:
+    """Without zeros that say nothing. Not by `normalize`, which would round to 28 digits."""
+    number = number.rstrip("0").rstrip(".") if "." in number else number
+    return "0" if number == "-0" else number
 
 
 def against(url: str, table: str, folder: Place) -> tuple[int, list[str]]:
@@ -127,20 +132,27 @@ def against(url: str, table: str, folder: Place) -> tuple[int, list[str]]:
         The table's rows, and `differences`.
 
     Raises:
-        DataRefused: the table has no primary key, or see `fold`.
+        DataRefused: there is no such table, it has no primary key, or see `fold`.
+        InfrastructureError: PostgreSQL does not answer.
     """
     import psycopg
     from psycopg.rows import dict_row
     from psycopg.sql import SQL, Identifier
 
     name = SQL(".").join(map(Identifier, table.split(".")))
-    with psycopg.connect(url) as connection:
-        keys = [row[0] for row in connection.execute(_PRIMARY_KEY, [name.as_string(connection)])]
-        if not keys:
-            raise DataRefused(f"the table {table} has no primary key", expected="one, to fold the lines by")
-        with connection.cursor(row_factory=dict_row) as cursor:
+    try:
+        with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            keys = [row["attname"] for row in cursor.execute(_PRIMARY_KEY, [name.as_string(connection)])]
             rows = cursor.execute(SQL("SELECT * FROM {}").format(name)).fetchall()
             kinds = {one.name: _KINDS.get(one.type_code, str) for one in cursor.description or ()}
+    except psycopg.OperationalError as error:
+        raise InfrastructureError(
+            f"PostgreSQL cannot be asked for {table}: {error}", expected="a server that answers"
+        ) from None
+    except psycopg.Error as error:
+        raise DataRefused(f"the table {table} cannot be read: {error}", expected="what `publish` wrote") from None
+    if not keys:
+        raise DataRefused(f"the table {table} has no primary key", expected="one, to fold the lines by")
     return len(rows), differences(fold(folder, {key: kinds[key] for key in keys}), rows, keys)
 
 

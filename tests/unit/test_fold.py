@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.errors import DataRefused
-from lakehouse.fold import differences, fold, text
+from lakehouse.errors import DataRefused, InfrastructureError
+from lakehouse.fold import against, differences, fold, text
 
 KEYS: dict[str, type] = {"day": date, "kind": str}
 
@@ -93,10 +93,18 @@ def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None
     written(tmp_path, "t+0+1.json", row | {"n": "5.43", "t": "2024-01-02T06:04:05.000600Z"})
     assert differences(fold(tmp_path, KEYS), [table], KEYS) == []
     assert text("0E-10", Decimal) == text(Decimal("-0.00")) == "0"
+    assert text("1E+3", Decimal) == text(Decimal("1000.0")) == "1000"
+    many = "0." + "1" * 40  # more than Python's own arithmetic keeps
+    assert text(many, Decimal) == many != text(many + "1", Decimal)
 
     written(tmp_path, "t+0+2.json", row | {"n": "5.44", "t": "no time", "__offset": 2})
     (told,) = differences(fold(tmp_path, KEYS), [table], KEYS)
     assert told.startswith("1 different: 2024-01-02/a: n 5.43 and 5.44, t 2024-01-02T06:04:05.000600+00:00 and no time")
+
+
+def test_a_database_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="PostgreSQL cannot be asked for t"):
+        against("postgresql://ana@127.0.0.1:1/d", "t", tmp_path)
 
 
 def test_what_is_on_one_side_only_is_told_by_its_key(tmp_path: Path) -> None:
