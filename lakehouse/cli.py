@@ -40,6 +40,7 @@ Log = Annotated[
     logs.Form,
     typer.Option("--log", envvar="LAKEHOUSE_LOG", help="What stderr gets: text for people, or json, an object a line."),
 ]
+TableOrModel = Annotated[str, typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.")]
 
 
@@ -255,12 +256,12 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
 
 
 @app.command()
-def quarantine(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Verbose = False) -> int:
-    """The rows of a table that wait to be mended."""
+def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, verbose: Verbose = False) -> int:
+    """The rows of a table, or of a model, that wait to be mended."""
     from lakehouse import views
 
     opened = command.open_run(pipeline, [table], verbose=verbose)
-    show.document(views.quarantined(opened, views.one_table(opened)), as_json)
+    show.document(views.quarantined(opened, views.one_table(opened, or_model=True)), as_json)
     return Exit.OK
 
 

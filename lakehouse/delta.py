@@ -69,6 +69,11 @@ class Head:
                 return None
         return None
 
+    @property
+    def refreshed(self) -> int:
+        """The newest version that a refresh of ours made; -1 if there is none that the log still knows."""
+        return next((c.version for c in self.commits if "inputs" in c.ours), -1)
+
     def changed_since(self, version: int) -> bool:
         """Whether rows may differ from those of `version`; True also where the log no longer tells."""
         later = [c for c in self.commits if c.version > version]

@@ -88,7 +88,7 @@ def unread(spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan
     """The models that have still to read changes of a table."""
     head = delta.head(spark, lake.model(relation))
     waiting = []
-    for model in (m for m, plan in plans.items() if relation in plan.inputs):
+    for model in (m for m, plan in plans.items() if relation in plan.reads):
         own = delta.head(spark, lake.model(model))
         at = ((own.progress() if own else None) or {}).get("inputs", {}).get(relation)
         if head and at and at["id"] == head.id and head.changed_since(at["version"]):

@@ -5,7 +5,8 @@
 3. landing: files without the person's records; their manifests say so                           snapshot/erase.py
 4. raw: change sets without their rows; the cache of lines, unpacked files and logs are dropped
 5. quarantine, bronze (current state or history), reasons in the ledger that name the key
-6. silver and gold, by their ordinary refresh; what is published of them, by its own
+6. silver and gold, by their ordinary refresh; then what is kept of rows that expectations had taken out, and what is
+   published of them
 7. what is left: files that no table has any more, which VACUUM removes once their time is over
 
 Every step finds for itself what is still to do: killed anywhere, the same command ends it.
@@ -92,6 +93,7 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         forgotten.add(spark, run.lake, name, person.hashed, run.id)
         erased = _erase(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
+        erased.rows["quarantine"] += quarantine.erase_back(spark, run.lake, [*run.plans])
         models, published = outcomes, publishing.publish(run) if run.published() else []
         outcomes = [*models, *published]
         left = residue.left(spark, run.lake, _tables(run, name), vacuum)
@@ -240,7 +242,8 @@ def _redacted(text: str, person: Person) -> str:
 def _tables(run: Run, name: str) -> list[str]:
     """The Delta tables that had the person's rows, or may have had."""
     models = [m for layer in _LAYERS for group in run.models(layer) for m in group]
-    return [f"bronze/{name}", f"quarantine/{name}", *(m.replace(".", "/", 1) for m in models), "raw/ledger"]
+    kept = dict.fromkeys([f"quarantine/{name}", *(f"quarantine/{m.partition('.')[2]}" for m in models)])
+    return [f"bronze/{name}", *kept, *(m.replace(".", "/", 1) for m in models), "raw/ledger"]
 
 
 def _notes(run: Run, name: str, erased: Erased) -> list[str]:

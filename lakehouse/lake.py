@@ -6,6 +6,7 @@
 <root>/raw/ledger                                    what was decided about each snapshot
 <root>/bronze|silver|gold/<name>                     Delta tables
 <root>/quarantine/<table>                            rows that were refused
+<root>/quality/results                               what came of the models' expectations
 <root>/forgotten                                     keys that were forgotten on request, as hashes
 <root>/_state/...                                    expendable: locks, checkpoints, caches
 """
@@ -132,6 +133,10 @@ class Lake:
 
     def quarantine(self, table: str) -> str:
         return f"{self.root}/quarantine/{table}"
+
+    @property
+    def quality(self) -> str:
+        return f"{self.root}/quality/results"
 
     @property
     def forgotten(self) -> str:

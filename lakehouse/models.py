@@ -1,32 +1,32 @@
 """Silver and gold: SELECTs kept up to date. One mechanism for both.
 
 `refresh` asks what changed in a model's inputs since the state that its own last commit names, computes the rows that
-this touches, and makes the target equal to them. Without a usable state it computes the whole model, and writes the
-difference all the same.
+this touches, holds them against what is expected of them (expect/), and makes the target equal to those that are left.
+Without a usable state it computes the whole model, and writes the difference all the same.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from lakehouse import delta
-from lakehouse.delta import Head
+from lakehouse import delta, expect
 from lakehouse.errors import DataRefused
+from lakehouse.expect import Referred, Result, Unmet
 from lakehouse.held import LOCAL_ROWS, Held, hold
 from lakehouse.incremental import Input, Work, refuse_inexact
 from lakehouse.lake import Lake
 from lakehouse.merge import Written, make_equal
-from lakehouse.plan import Plan
 from lakehouse.session import SPARK_ERRORS
+from lakehouse.step import Model, Step, state_of
+
+__all__ = ["Model", "Refreshed", "refresh", "select"]
 
 # Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
 _GONE = (
@@ -52,73 +52,91 @@ WHOLE_FROM = 0.2
 # From here on a table's files are laid out and spared (deletion vectors), in bytes: below, it is read as fast without.
 LARGE_BYTES = 64 << 20
 
-_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
-
 _IMAGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What became of a model: how it was refreshed (its strategy, `full`, `current` or `waiting`) and why."""
+    """What became of a model: how it was refreshed (its strategy, `full`, `current` or `waiting`) and why.
+
+    `taken`: rows that expectations took out, by what became of them.
+    """
 
     model: str
     how: str
     why: str = ""
     written: Written = field(default_factory=Written)
+    taken: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model and what refreshing it needs: its plan, and the keys of each of its inputs."""
-
-    plan: Plan
-    input_keys: Mapping[str, tuple[str, ...]]
-    parameters: Mapping[str, Any]  # by name; only those that the plan uses are handed to Spark
-    sought: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
-
-    @property
-    def name(self) -> str:
-        return self.plan.model
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        return {p: self.parameters[p] for p in self.plan.parameters}
+Told = Callable[[Sequence[Result]], object]
 
 
-def refresh(spark: SparkSession, lake: Lake, model: Model, small: bool, whole: bool = False) -> Refreshed:
+def refresh(
+    spark: SparkSession, lake: Lake, model: Model, small: bool, whole: bool = False, told: Told = lambda results: None
+) -> Refreshed:
     """Bring a model up to date with its inputs.
 
     Args:
         spark: a session of the caller's own.
         small: the lake holds little data.
         whole: compute it whole, whatever changed, and replace the table if its columns changed.
+        told: hears what came of the model's expectations, once it is written or refused.
 
     Raises:
-        DataRefused: two rows with one key.
+        DataRefused: two rows with one key, or an expectation that says `fail`.
     """
-    heads = {relation: delta.head(spark, lake.model(relation)) for relation in model.plan.inputs}
+    heads = {relation: delta.head(spark, lake.model(relation)) for relation in model.plan.reads}
     if missing := [relation for relation, head in heads.items() if head is None]:
-        return Refreshed(model.name, "waiting", f"{', '.join(missing)} has no snapshot yet")
+        return Refreshed(model.name, "waiting", f"{', '.join(missing)} is not there yet")
     inputs = {relation: head for relation, head in heads.items() if head is not None}
-    target_head = delta.head(spark, lake.model(model.name))
-    before = target_head.progress() if target_head else None
-    size = target_head.size if target_head else 0
-    step = _Step(spark, lake, model, inputs, before or {}, _state(model, inputs), size)
-    why_whole = "asked for" if whole else _why_whole(model, target_head is not None, before, step.state)
+    step = Step(spark, lake, model, inputs, delta.head(spark, lake.model(model.name)), state_of(model, inputs))
+    try:
+        done = _refreshed(step, small, whole)
+    except Unmet as unmet:
+        told(unmet.results)
+        raise
+    told(step.results)
+    return done
+
+
+def _refreshed(step: Step, small: bool, whole: bool) -> Refreshed:
+    model = step.model
+    anew = _why_whole(model, step.head is not None, step.known, step.state) or expect.why_whole(step.task)
+    why_whole = "asked for" if whole else anew
     if not why_whole:
         if not step.moved:
-            return Refreshed(model.name, "current")
+            return _at_rest(step)
         why_whole = model.plan.reason if model.plan.strategy == "full" else _why_dear(step)
     if not why_whole:
         try:
-            return _by_changes(step)
+            why_whole = _why_refers(step)
+            if not why_whole:
+                return _by_changes(step)
         except _DearError as dear:
             why_whole = str(dear)
         except SPARK_ERRORS as error:
             if not is_gone(error):
                 raise
             why_whole = f"the changes of {', '.join(step.moved)} are no longer there"
-    return Refreshed(model.name, "full", why_whole, _whole(step, small, whole))
+    written = _whole(step, small, whole)
+    if not (anew or step.moved or written.committed):  # the same rows were judged by the same rules before
+        step.results.clear()
+    return Refreshed(model.name, "full", why_whole, written, step.taken)
+
+
+def _at_rest(step: Step) -> Refreshed:
+    """Nothing changed; but time has gone by, by which a rule may say that it should have."""
+    if expect.has_aged(step.task):
+        _record(step)
+    return Refreshed(step.model.name, "current")
+
+
+def _record(step: Step) -> None:
+    """Progress, where no row has to change."""
+    carried, results = expect.at_rest(step.task)
+    delta.record_progress(step.spark, step.lake.model(step.model.name), step.state | carried)
+    step.results.extend(results)
 
 
 def select(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]) -> DataFrame:
@@ -129,25 +147,13 @@ def select(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]
     return spark.sql(model.plan.text(names), args=model.arguments)
 
 
-def _state(model: Model, inputs: Mapping[str, Head]) -> dict[str, Any]:
-    """What a commit of the model records: with the same state there is nothing to do."""
-    arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
-    versions = {relation: {"id": head.id, "version": head.version} for relation, head in inputs.items()}
-    return {
-        "stage": model.name.partition(".")[0],
-        "sql": model.plan.sql_hash,
-        "arguments": arguments,
-        "inputs": versions,
-    }
-
-
 def _why_whole(model: Model, there: bool, before: dict[str, Any] | None, state: dict[str, Any]) -> str:
     if not there:
         return "first time"
     if before is None:
         return "its rows were written by somebody else"
     if before["sql"] != state["sql"]:
-        return "its SQL changed"
+        return "its SQL, its keys or what is expected of it changed"
     if before["arguments"] != state["arguments"]:
         return "its parameters changed"
     replaced = [r for r, at in state["inputs"].items() if before["inputs"].get(r, {}).get("id") != at["id"]]
@@ -157,75 +163,38 @@ def _why_whole(model: Model, there: bool, before: dict[str, Any] | None, state: 
     return ""
 
 
-def _why_dear(step: _Step) -> str:
+def _why_dear(step: Step) -> str:
     """Why computing it whole is sooner done, as far as the sizes of the tables tell."""
-    size = sum(head.size for head in step.inputs.values())
+    size = step.size
     if step.model.plan.strategy == "row-wise" or size >= WHOLE_BELOW:
         return ""
     return f"its inputs are small, {size / 1e6:.1f} MB: read sooner than what changed in them is looked for"
 
 
-def _moved(head: Head, recorded: Mapping[str, Any]) -> bool:
-    return head.version != recorded["version"] and head.changed_since(recorded["version"])
+def _why_refers(step: Step) -> str:
+    """Why changes of what a rule refers to ask for all rows to be judged again; empty, if they do not."""
+    for rule in (rule for rule in step.model.plan.rules if rule.relation in step.moved):
+        now, then = partial(step.now, rule.relation), partial(step.then, rule.relation)
+        failing = step.before.get("failing", {}).get(rule.name, 0)
+        if why := expect.why_refers(step.spark, rule, Referred(now, then, step.changes(rule.relation)), failing):
+            return why
+    return ""
 
 
 # --- what is to be written --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A refresh at work: the inputs as they are pinned, the state that the target is at, and that which it will be."""
-
-    spark: SparkSession
-    lake: Lake
-    model: Model
-    inputs: Mapping[str, Head]
-    before: Mapping[str, Any]
-    state: dict[str, Any]
-    size: int = 0  # bytes of the target
-
-    @cached_property
-    def moved(self) -> list[str]:
-        """The inputs whose rows may have changed."""
-        return [r for r, head in self.inputs.items() if _moved(head, self.before["inputs"][r])]
-
-    def now(self, relation: str) -> DataFrame:
-        return delta.read(self.spark, self.lake.model(relation), self.inputs[relation].version)
-
-    def then(self, relation: str) -> DataFrame:
-        """An input as it was, with the columns that it has now."""
-        was = delta.read(self.spark, self.lake.model(relation), self.before["inputs"][relation]["version"])
-        fields = self.now(relation).schema.fields
-        columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
-        return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
-
-    def order(self, rows: DataFrame) -> str | None:
-        """The day by which the rows of a large model lie together: one that the models after it look for."""
-        days = {
-            f.name.lower(): f.name for f in rows.schema.fields[:_WITH_STATISTICS] if isinstance(f.dataType, T.DateType)
-        }
-        return next((days[c] for c in self.model.sought if c in days), None)
-
-    @property
-    def is_large(self) -> bool:
-        return sum(head.size for head in self.inputs.values()) >= WHOLE_BELOW
-
-    def changes(self, relation: str) -> DataFrame:
-        after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
-        return delta.changes(self.spark, self.lake.model(relation), after, until)
 
 
 class _DearError(Exception):
     """So much changed that computing the model whole is sooner done."""
 
 
-def _whole(step: _Step, small: bool, rebuild: bool) -> Written:
-    relations = {relation: step.now(relation) for relation in step.inputs}
+def _whole(step: Step, small: bool, rebuild: bool) -> Written:
+    relations = {relation: step.now(relation) for relation in step.model.plan.inputs}
     _refuse_inexact(step, relations)
     return _write(step, select(step.spark, step.model, relations), None, small, rebuild)
 
 
-def _refuse_inexact(step: _Step, relations: Mapping[str, DataFrame]) -> None:
+def _refuse_inexact(step: Step, relations: Mapping[str, DataFrame]) -> None:
     if any(block.sums for block in step.model.plan.blocks):
         inputs = {relation: Input(rows) for relation, rows in relations.items()}
         work = Work(step.spark, step.model.plan, step.model.arguments, inputs)
@@ -235,34 +204,38 @@ def _refuse_inexact(step: _Step, relations: Mapping[str, DataFrame]) -> None:
             work.release()
 
 
-def _by_changes(step: _Step) -> Refreshed:
+def _by_changes(step: Step) -> Refreshed:
     """Write what differs for the keys that changed rows of the inputs touch.
 
     Raises:
         _DearError: too much changed.
     """
     plan, first = step.model.plan, step.model.plan.inputs[0]
-    changed_rows = {r: hold(step.spark, step.changes(r)) for r in step.moved}
+    moved = [r for r in step.moved if r in plan.inputs]
+    if not moved:
+        _record(step)
+        return Refreshed(step.model.name, plan.strategy, f"changes of {', '.join(step.moved)} that matter to no row")
+    changed_rows = {r: hold(step.spark, step.changes(r)) for r in moved}
     if plan.strategy == "row-wise" and plan.keeps_keys(step.model.input_keys[first]):
         return _row_by_row(step, first, changed_rows[first])
     images = {r: held.dropping(_IMAGE_COLUMNS) for r, held in changed_rows.items()}
-    inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in step.inputs}
+    inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in plan.inputs}
     work = Work(step.spark, plan, step.model.arguments, inputs)
     try:
         changed = ", ".join(f"{_count(step, r, held)} of {r}" for r, held in images.items())
         touched = work.touched()
         if touched is None:
-            delta.record_progress(step.spark, step.lake.model(step.model.name), step.state)
+            _record(step)
             return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}; no key touched")
         written = _write(step, touched.rows, touched.keys, touched.keys.local is not None)
-        return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}", written)
+        return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}", written, step.taken)
     finally:
         work.release()
         for held in changed_rows.values():
             held.release()
 
 
-def _count(step: _Step, relation: str, images: Held) -> int:
+def _count(step: Step, relation: str, images: Held) -> int:
     """How many images of changed rows there are.
 
     Raises:
@@ -281,7 +254,7 @@ def is_gone(error: Exception) -> bool:
     return any(sign in str(error) for sign in _GONE)
 
 
-def _row_by_row(step: _Step, relation: str, images: Held) -> Refreshed:
+def _row_by_row(step: Step, relation: str, images: Held) -> Refreshed:
     """For a row of the input there is one row at most, under its key: the input itself need not be read."""
     try:
         old = images.rows.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
@@ -297,26 +270,45 @@ def _row_by_row(step: _Step, relation: str, images: Held) -> Refreshed:
         count = images.rows.count() if images.local is None else images.local.num_rows
         few = count <= LOCAL_ROWS
         written = _write(step, rows_now, hold(step.spark, touched) if few else Held(touched), few)
-        return Refreshed(step.model.name, "row-wise", f"rows changed: {count} of {relation}", written)
+        return Refreshed(step.model.name, "row-wise", f"rows changed: {count} of {relation}", written, step.taken)
     finally:
         images.release()
 
 
-def _write(step: _Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
-    target, keys = step.lake.model(step.model.name), list(step.model.plan.keys)
-    order, large = step.order(wanted) if step.is_large else None, step.size >= LARGE_BYTES
-    checked = not _is_unique(step.model)
-    held = hold(step.spark, wanted) if few and checked else None  # else the query would run once for each
+def _write(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
+    if not step.task.is_asked:
+        return _write_checked(step, wanted, touched, few, rebuild)
+    with expect.judge(step.task, wanted, touched, few) as verdict:
+        _refuse_doubled_keys(step.model, verdict.good)
+        told, results = verdict.settle()
+        written = _write_rows(step, verdict.good, touched, few, rebuild, told)
+        step.results.extend(results)
+        step.taken.update(verdict.taken)
+    return written
+
+
+def _write_checked(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool) -> Written:
+    if _is_unique(step.model):
+        return _write_rows(step, wanted, touched, few, rebuild, {})
+    held = hold(step.spark, wanted) if few else None  # else the query would run once for each
     rows = held.rows if held else wanted
     try:
-        if checked:
-            _refuse_doubled_keys(step.model, rows)
-        written = make_equal(step.spark, target, rows, keys, step.state, touched, few, rebuild, large, order)
+        _refuse_doubled_keys(step.model, rows)
+        return _write_rows(step, rows, touched, few, rebuild, {})
     finally:
         if held:
             held.release()
+
+
+def _write_rows(
+    step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool, told: Mapping[str, Any]
+) -> Written:
+    target, keys, state = step.lake.model(step.model.name), list(step.model.plan.keys), {**step.state, **told}
+    order = step.order(wanted) if step.size >= WHOLE_BELOW else None
+    large = step.head is not None and step.head.size >= LARGE_BYTES
+    written = make_equal(step.spark, target, wanted, keys, state, touched, few, rebuild, large, order)
     if not written.committed:
-        delta.record_progress(step.spark, target, step.state)
+        delta.record_progress(step.spark, target, state)
     return written
 
 
@@ -327,6 +319,8 @@ def _is_unique(model: Model) -> bool:
 
 
 def _refuse_doubled_keys(model: Model, wanted: DataFrame) -> None:
+    if _is_unique(model):
+        return
     plan = model.plan
     doubled = wanted.groupBy(*plan.keys).count().where("count > 1").limit(3).collect()
     if doubled:

@@ -8,21 +8,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokens import Token
 
 from lakehouse import functions
 from lakehouse.blocks import TOTALS, Block, Whole, blocks, calls, grouping_expressions, has_totals, is_grouping_id
 from lakehouse.errors import ConfigError
+from lakehouse.rules import Rule, digest
+from lakehouse.stable import parameters_of, refuse_unstable
 
 LAYERS = ("bronze", "silver", "gold")
-PARAMETERS = ("as_of", "business_timezone")
-
-_MOMENTS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,8 @@ class Plan:
         strategy: `row-wise`, `lookup`, `grouped`, `windowed` or `full`.
         reason: why that strategy; of `full`, the clause that stands in the way and how to write it instead.
         columns_of: for a row-wise model, output columns that are an input's column as it is.
-        parameters: those of `PARAMETERS` that it uses.
+        parameters: those of `stable.PARAMETERS` that it or its rules use.
+        rules: what is expected of it.
     """
 
     model: str
@@ -61,14 +60,22 @@ class Plan:
     reason: str
     columns_of: Mapping[str, str]
     parameters: frozenset[str]
+    rules: tuple[Rule, ...] = ()
 
     @property
     def inputs(self) -> list[str]:
         return sorted({place.relation for place in self.places})
 
     @property
+    def reads(self) -> list[str]:
+        """Its inputs, and what its rules refer to."""
+        return sorted({*self.inputs, *(rule.relation for rule in self.rules if rule.relation)})
+
+    @property
     def sql_hash(self) -> str:
-        return hashlib.sha256(repr((self.sql, self.keys)).encode()).hexdigest()
+        """Of all that says which rows it has: its SQL, its keys, what is expected of it."""
+        told = (self.sql, self.keys, *([digest(self.rules)] if self.rules else []))
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def keeps_keys(self, input_keys: tuple[str, ...]) -> bool:
         """Whether rows with one key of the model come from rows with one key of its (only) input."""
@@ -104,7 +111,7 @@ def plan(
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
     query = statements[0]
-    _refuse_unstable(model, query, tokens, where)
+    refuse_unstable(model, query, tokens, where)
     places = _places(model, query, where)
     grouped = _group_keys(query)
     found = keys or grouped
@@ -123,7 +130,7 @@ def plan(
             next_step="select GROUPING_ID() AS grouping_id",
         )
     parts, reason = _blocks(query, sql, tokens, tuple(found), input_keys or {})
-    parameters = _parameters(model, query, where)
+    parameters = parameters_of(model, query, where)
     strategy = _strategy(parts)
     return Plan(
         model=model,
@@ -147,30 +154,13 @@ def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
     """
     left, done, groups = dict(plans), set[str](), list[list[str]]()
     while left:
-        ready = sorted(m for m, p in left.items() if not (set(p.inputs) & left.keys()))
+        ready = sorted(m for m, p in left.items() if not (set(p.reads) & left.keys()))
         if not ready:
             raise ConfigError(f"models depend on each other in a circle: {', '.join(sorted(left))}")
         groups.append(ready)
         done |= set(ready)
         left = {m: p for m, p in left.items() if m not in done}
     return groups
-
-
-def _refuse_unstable(model: str, query: exp.Query, tokens: list[Token], where: str) -> None:
-    found = [t for _, t in calls(tokens) if t.text.lower() in functions.UNSTABLE]
-    found += [t for t in tokens if t.token_type is not TokenType.STRING and t.text.lower() in functions.UNSTABLE_WORDS]
-    for before, token in pairwise(tokens):
-        follows = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
-        if follows and token.token_type is TokenType.STRING and token.text.strip().lower() in _MOMENTS:
-            found.append(token)
-    if query.find(exp.TableSample):
-        found += [t for t in tokens if t.text.lower() == "tablesample"]
-    if found:
-        raise ConfigError(
-            f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
-            expected="functions of the inputs alone; :as_of is the newest accepted snapshot's time",
-            where=f"{where}:{found[0].line}",
-        )
 
 
 def _places(model: str, query: exp.Query, where: str) -> tuple[Place, ...]:
@@ -193,17 +183,6 @@ def _places(model: str, query: exp.Query, where: str) -> tuple[Place, ...]:
     if not places:
         raise ConfigError(f"{model} reads no table", expected="a SELECT over the lake's tables", where=where)
     return tuple(places)
-
-
-def _parameters(model: str, query: exp.Query, where: str) -> frozenset[str]:
-    used = frozenset(p.name for p in query.find_all(exp.Placeholder))
-    if unknown := sorted(used - set(PARAMETERS)):
-        raise ConfigError(
-            f"{model} uses :{', :'.join(unknown)}",
-            expected="no other parameters than " + " and ".join(f":{p}" for p in PARAMETERS),
-            where=where,
-        )
-    return used
 
 
 def _group_keys(query: exp.Query) -> tuple[str, ...]:

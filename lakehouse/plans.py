@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lakehouse import config
@@ -10,6 +11,7 @@ from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.plan import Plan, in_order
 from lakehouse.plan import plan as plan_of
+from lakehouse.rules import outputs, refuse_stranger, rules
 from lakehouse.sums import declared_inexact, inexact_sums
 
 
@@ -46,7 +48,7 @@ def plans(pipeline: Pipeline) -> dict[str, Plan]:
     readable = {f"bronze.{t}" for t in pipeline.tables} | {f"silver.{m}" for m in pipeline.silver}
     for name, plan in found.items():
         allowed = readable | ({f"gold.{m}" for m in pipeline.gold} if name.startswith("gold.") else set())
-        if strangers := [r for r in plan.inputs if r not in allowed]:
+        if strangers := [r for r in plan.reads if r not in allowed]:
             near = did_you_mean(strangers[0], sorted(allowed))
             raise ConfigError(
                 f"{name} reads {', '.join(strangers)}, which the pipeline does not have{near}",
@@ -54,8 +56,20 @@ def plans(pipeline: Pipeline) -> dict[str, Plan]:
                 where=str(pipeline.folder / f"{name.replace('.', '/', 1)}.sql"),
             )
     in_order(found)
+    _refuse_references(pipeline, found)
     _refuse_sums_of_double(pipeline, found)
     return found
+
+
+def _refuse_references(pipeline: Pipeline, found: dict[str, Plan]) -> None:
+    """Raises: ConfigError, for an expectation that refers to a column that is not there."""
+    tables = {f"bronze.{name}": [c.name for c in table.columns] for name, table in pipeline.tables.items()}
+    there = tables | {model: outputs(plan.sql) for model, plan in found.items()}
+    for model, plan in found.items():
+        for rule in (rule for rule in plan.rules if rule.relation):
+            called, columns = f"{model}'s expectation {rule.name}", there.get(rule.relation)
+            for column in rule.others:
+                refuse_stranger(called, column, columns, str(pipeline.path), rule.relation)
 
 
 def _refuse_sums_of_double(pipeline: Pipeline, found: dict[str, Plan]) -> None:
@@ -76,7 +90,10 @@ def _planned(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, 
         for short, model in models.items():
             file = str(pipeline.folder / layer / f"{short}.sql")
             sql, name = pipeline.sql(layer, short), f"{layer}.{short}"
-            found[name] = plan_of(name, sql, tuple(model.keys), file, keys)
+            plan = plan_of(name, sql, tuple(model.keys), file, keys)
+            expected = rules(name, model.expect, sql, str(pipeline.path))
+            used = plan.parameters.union(*(rule.parameters for rule in expected))
+            found[name] = replace(plan, rules=expected, parameters=used)
     return found
 
 

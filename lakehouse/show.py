@@ -131,12 +131,15 @@ def explained(plan: Plan, as_json: bool) -> None:
         for block in plan.blocks
     ]
     head = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
+    rules = [{"rule": r.name, "expects": r.about, "on_fail": r.on_fail, "judges": r.judges} for r in plan.rules]
     if as_json:
-        _print_json(head | {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": parts})
+        _print_json(head | {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": parts, "expectations": rules})
         return
     _out().print(f"{plan.model}: {plan.strategy}\n{_indented(plan.reason)}", soft_wrap=True)
     if parts:
         document({"blocks": parts}, False)
+    if rules:
+        document({"expectations": rules}, False)
 
 
 def checks(found: list[Check], as_json: bool) -> None:

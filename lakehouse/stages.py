@@ -31,6 +31,7 @@ from lakehouse.failures import patiently
 from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:
+    from lakehouse.expect import Result
     from lakehouse.ledger import History
     from lakehouse.models import Model
 
@@ -182,17 +183,29 @@ def _models(run: Run, layer: str) -> list[Outcome]:
     from lakehouse.session import SMALL_BYTES, isolated
 
     spark, outcomes = run.spark, list[Outcome]()
+    results: list[Result] = []
     prepared, size = models(run), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
         own = isolated(spark, size)
-        done = refresh(own, run.lake, prepared[name], size < SMALL_BYTES, run.full_refresh)
+        done = refresh(own, run.lake, prepared[name], size < SMALL_BYTES, run.full_refresh, results.extend)
         counts = {k: getattr(done.written, k) for k in ("inserted", "updated", "deleted")}
-        yield Outcome(layer, name, done.how, counts, note=done.why)
+        yield Outcome(layer, name, done.how, counts | dict(done.taken), note=done.why)
 
     for group in run.models(layer):
         outcomes += side_by_side(run, layer, group, work)
+    _judged(run, results)
     return outcomes
+
+
+def _judged(run: Run, results: list[Result]) -> None:
+    """Record what came of the expectations of a layer's models, and tell of those that are not met."""
+    from lakehouse import expect, ledger
+
+    for r in (r for r in results if not r.met and r.on_fail != "fail"):  # which is told as the model's error
+        run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.found)
+    if results:
+        expect.record(run.spark, run.lake, results, run.id, ledger.newest_accepted(run.spark, run.lake))
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:
@@ -242,8 +255,10 @@ def _expire(run: Run) -> list[Outcome]:
             )
         yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
 
-    stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")]
-    stored += [model for layer in ("silver", "gold") for group in run.models(layer) for model in group]
+    models = [model for layer in ("silver", "gold") for group in run.models(layer) for model in group]
+    stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")] + models
+    keeping = [m.partition(".")[2] for m in models if any(r.on_fail == "quarantine" for r in run.plans[m].rules)]
+    stored += [f"quarantine.{name}" for name in dict.fromkeys(keeping) if name not in run.tables()]
     outcomes = side_by_side(run, EXPIRE, [*histories, *(stored if keep.vacuum else [])], work)
     if not run.names and not run.dry_run and worst(o.code for o in outcomes) == Exit.OK:
         expire.done(keep, run.lake, now)

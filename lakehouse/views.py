@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, landing, ledger, logs, publishing, quarantine, records
+from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.lake import utc
@@ -48,6 +48,7 @@ def status(run: Run) -> dict[str, Any]:
         "tables": tables,
         "models": _models(run),
         "published": _published(run),
+        "expectations": _unmet(run),
         "runs": [_run(record) for record in runs[:_RUNS_SHOWN]],
     }
 
@@ -82,6 +83,7 @@ def _models(run: Run) -> list[dict[str, Any]]:
                 "inputs": inputs,
                 "waiting": waiting if as_it_is else run.plans[name].inputs,  # its SQL changed, or it was never computed
                 "strategy": run.plans[name].strategy,
+                "failing": progress.get("failing", {}),
             }
         )
     return found
@@ -103,12 +105,24 @@ def _published(run: Run) -> list[dict[str, Any]]:
                 "source": source,
                 "version": at.position.version if at and at.position else None,
                 "newest": head.version if head else None,
-                "waiting": publishing.is_behind(run, head, at.position) if at and head else None,
+                "waiting": publishing.package().keep.is_behind(run.spark, run.lake, source, at.position)
+                if at
+                else None,
                 "published_at": _iso(at.published_at) if at and at.published_at else None,
                 "note": told,
             }
         )
     return rows
+
+
+def _unmet(run: Run) -> list[dict[str, Any]]:
+    """What is not as the models are expected to be, by the newest result of each rule that there is."""
+    rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
+    wanted = {m for layer in ("silver", "gold") for group in run.models(layer) for m in group}
+    rows = expect.newest(run.spark, run.lake).where(F.col("status") == expect.FAILED) if rules else None
+    found = [row.asDict() for row in rows.orderBy("model", "rule").collect()] if rows is not None else []
+    found = [r for r in found if r["model"] in wanted and (r["model"], r["rule"]) in rules]
+    return [r | {name: _iso(r[name]) if r[name] else None for name in ("as_of", "recorded_at")} for r in found]
 
 
 def history(run: Run, table: str) -> dict[str, Any]:
@@ -118,10 +132,8 @@ def history(run: Run, table: str) -> dict[str, Any]:
 
 
 def quarantined(run: Run, table: str) -> dict[str, Any]:
-    """The rows of a table that wait to be mended, newest first."""
-    history = ledger.read(run.spark, run.lake, [table])[table]
-    last = history.last_accepted.sequence if history.last_accepted else 0
-    rows = quarantine.current(run.spark, run.lake, table, last or 0)
+    """The rows of a table, or of a model, that wait to be mended, newest first."""
+    rows = _refused(run, table)
     shown = rows.where(~F.col("resolved")).orderBy(F.desc("first_sequence"), "line", "row_hash").limit(1000)
     return {
         "pipeline": run.pipeline.name,
@@ -130,6 +142,15 @@ def quarantined(run: Run, table: str) -> dict[str, Any]:
         "resolved": rows.where("resolved").count(),
         "rows": [row.asDict() for row in shown.drop("row_hash").collect()],
     }
+
+
+def _refused(run: Run, name: str) -> DataFrame:
+    if name in run.plans:
+        head = delta.head(run.spark, run.lake.model(name))
+        return quarantine.of_model(run.spark, run.lake, name, head.refreshed if head else -1)
+    history = ledger.read(run.spark, run.lake, [name])[name]
+    last = history.last_accepted.sequence if history.last_accepted else 0
+    return quarantine.current(run.spark, run.lake, name, last or 0)
 
 
 def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
@@ -154,16 +175,16 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
     return bronze.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
 
 
-def one_table(run: Run) -> str:
-    """The one table that a verb is about.
+def one_table(run: Run, or_model: bool = False) -> str:
+    """The one table that a verb is about, or the one model.
 
     Raises:
         ConfigError: none or several are named.
     """
-    tables = [n for n in run.names if n in run.pipeline.tables]
-    if len(tables) != 1 or len(run.names) != 1:
-        raise ConfigError(f"{len(run.names)} names", expected=f"one table of {', '.join(run.pipeline.tables)}")
-    return tables[0]
+    known = [*run.pipeline.tables, *(run.plans if or_model else ())]
+    if len(run.names) != 1 or run.names[0] not in known:
+        raise ConfigError(f"{len(run.names)} names", expected=f"one of {', '.join(known)}")
+    return run.names[0]
 
 
 def _document(entry: Entry) -> dict[str, Any]:

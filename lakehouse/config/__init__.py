@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag, Validati
 
 from lakehouse.config import checks, yaml_source
 from lakehouse.config.ddl import Column, parse_columns
+from lakehouse.config.expect import Expectation
 from lakehouse.config.fields import (
     Count,
     Duration,
@@ -77,6 +79,9 @@ class Table(StrictModel):
     schema_ddl: Text = Field(
         alias="schema", description="Columns as Spark DDL (id STRING, price DECIMAL(10,2)); never inferred."
     )
+    names: dict[Text, Text] = Field(
+        {}, description="Columns that the files call otherwise, each with its name there (tipo: Tipo Titulo)."
+    )
     keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
     ignore: list[Text] = Field([], description="Columns that never make an update by themselves.")
     duplicates: Literal["fail", "latest", "quarantine"] = Field(
@@ -123,18 +128,18 @@ class Table(StrictModel):
         """The declared columns, in order."""
         return parse_columns(self.schema_ddl)
 
+    @property
+    def columns_in_files(self) -> tuple[Column, ...]:
+        """The same by their names in the files, or in the database."""
+        return tuple(replace(column, name=self.name_in_files(column.name)) for column in self.columns)
+
+    def name_in_files(self, column: str) -> str:
+        """What the files call a column."""
+        return self.names.get(column, column)
+
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
         yield from checks.of_table(data)
-
-
-class Expectation(StrictModel):
-    """A condition that every row of a model should meet."""
-
-    check: Text = Field(description="SQL condition over the model's columns.")
-    on_fail: Literal["warn", "drop", "quarantine", "fail"] = Field(
-        "quarantine", description="What happens to a row that does not meet it."
-    )
 
 
 class Model(StrictModel):
@@ -359,8 +364,6 @@ def not_yet(pipeline: Pipeline) -> list[str]:
     for name, table in pipeline.tables.items():
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")
-    for layer, models in (("silver", pipeline.silver), ("gold", pipeline.gold)):
-        wanted += [f"{layer}.{name}.expect: expectations" for name, model in models.items() if model.expect]
     return [f"{want} is not available yet" for want in wanted]
 
 
@@ -382,6 +385,9 @@ def fingerprint_config(table: Table, timezone: str) -> str:
     }
     if table.pii:
         bearing["pii"] = table.pii_labels
+    called = {column: name.lower() for column, name in table.names.items()}
+    if called := {column: name for column, name in called.items() if name != column.lower()}:
+        bearing["names"] = called
     return json.dumps(bearing, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

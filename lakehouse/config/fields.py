@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from pathlib import PurePosixPath, PureWindowsPath
@@ -113,6 +114,12 @@ def as_spark_writes_it(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise refused("expected text, a number, true or false")
+    return value
+
+
 def _empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -137,6 +144,9 @@ PiiKey = Annotated[SecretStr, AfterValidator(_long_enough), WithJsonSchema({"typ
 Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
+
+Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+"""A value that SQL can write as a literal; dates are text."""
 
 Option = Annotated[str, BeforeValidator(as_spark_writes_it), WithJsonSchema({"type": ["string", "boolean", "number"]})]
 """A reader option: Spark takes text, YAML has ``true`` and ``10``."""

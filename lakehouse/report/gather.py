@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 import lakehouse
 from lakehouse import delta, ledger, logs, quarantine, records, views
 from lakehouse.command import Run
-from lakehouse.config import Expectation
+from lakehouse.config.expect import Expectation
 from lakehouse.ledger import COUNTS, History
 from lakehouse.report import cubes, lineage
 from lakehouse.samples import plain_rows

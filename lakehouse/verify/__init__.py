@@ -3,7 +3,8 @@
     I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      raw.py
         a history (scd 2) shows every change set at its time                            history.py
     I2  bronze = its Change Data Feed, replayed                                         log.py
-    I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver   here
+    I3  silver = its SQL over all of bronze     I4  gold = its SQL over all of silver;
+        less what expectations took out, and that is in quarantine                     expected.py
     I5  the ledger's counts add up, and are those of raw and of the Change Data Feed    both of these
     I6  PostgreSQL = the lake at the version it names                                   published.py
         the JSON on S3, folded by key, = PostgreSQL                                     objects.py
@@ -27,9 +28,10 @@ from lakehouse.command import Run
 from lakehouse.delta import Head
 from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
-from lakehouse.models import Model, select
+from lakehouse.models import Model
 from lakehouse.session import isolated
-from lakehouse.verify.check import Check, Claim, as_json, compare, quoted
+from lakehouse.verify.check import Check, Claim, as_json, quoted
+from lakehouse.verify.expected import model_checks
 from lakehouse.verify.history import history_checks
 from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten
 from lakehouse.verify.objects import objects_check
@@ -52,7 +54,7 @@ def verify(run: Run) -> list[Check]:
     spark, tables = run.spark, run.tables()
     histories, prepared = ledger.read(spark, run.lake, tables), stages.models(run)
     models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
-    relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.inputs))]
+    relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.reads))]
     size = run.size(*run.pipeline.tables)
 
     def head(relation: str) -> Head | None:
@@ -131,16 +133,15 @@ def _model(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterato
     layer = model.name.partition(".")[0]
     same = Claim("I3" if layer == "silver" else "I4", f"{layer} = its SQL", model.name)
     own = heads[model.name].result()
-    there = {r: head for r in model.plan.inputs if (head := heads[r].result()) is not None}
-    if missing := [r for r in model.plan.inputs if r not in there]:
+    there = {r: head for r in model.plan.reads if (head := heads[r].result()) is not None}
+    if missing := [r for r in model.plan.reads if r not in there]:
         yield same.not_checkable(f"{_NOTHING_YET}: there is no {', '.join(missing)}")
         return
-    if why := _behind(model, own, there):
+    why = _behind(model, own, there)
+    if own is None or why:
         yield same.not_checkable(why)
     else:
-        rows = select(spark, model, {r: delta.read(spark, run.lake.model(r), h.version) for r, h in there.items()})
-        about = ", ".join(f"{r} at version {h.version}" for r, h in there.items())
-        yield compare(same, rows, delta.read(spark, run.lake.model(model.name)), ("the SQL", layer), about)
+        yield from model_checks(spark, run.lake, model, own, there)
     if own is not None:
         yield _unique(Claim(same.invariant, "keys are unique", model.name), spark, run, model)
         ours = {c.version for c in own.commits if c.ours and c.changes_rows}
@@ -158,7 +159,7 @@ def _behind(model: Model, own: Head | None, inputs: dict[str, Head]) -> str:
         return "no commit in its log says what it was computed from" if own else "it waits to be computed"
     arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
     if at["sql"] != model.plan.sql_hash or at["arguments"] != arguments:
-        return "its SQL or a parameter changed, and it waits to be computed again"
+        return "its SQL, a parameter or what is expected of it changed, and it waits to be computed again"
     for relation, head in inputs.items():
         named = at["inputs"].get(relation, {})
         if named.get("id") != head.id or head.changed_since(named["version"]):

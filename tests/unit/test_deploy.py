@@ -28,7 +28,7 @@ LAYOUT = {
     Path(place).relative_to("root").parts[0]
     for place in (
         *(_LAKE.landing("t"), _LAKE.ledger, _LAKE.bronze("t"), _LAKE.model("silver.m"), _LAKE.model("gold.m")),
-        *(_LAKE.quarantine("t"), _LAKE.forgotten, _LAKE.state("x")),
+        *(_LAKE.quarantine("t"), _LAKE.quality, _LAKE.forgotten, _LAKE.state("x")),
     )
 }
 
@@ -80,8 +80,8 @@ def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
         "extract": {"landing"},
         "ingest": {"raw", "bronze", "quarantine"},  # it applies to bronze what it compares with next
         "bronze": {"bronze"},
-        "silver": {"silver"},
-        "gold": {"gold"},
+        "silver": {"silver", "quarantine", "quality"},  # what expectations take out, and what came of each
+        "gold": {"gold", "quarantine", "quality"},
         "publish": set(),
         "verify": set(),
         "forget": LAYOUT - {"_state"},

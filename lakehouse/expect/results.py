@@ -1,0 +1,64 @@
+"""What came of each rule, refresh by refresh: `<lake>/quality/results`, append-only. No row's values are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from lakehouse import delta
+from lakehouse.lake import Lake
+from lakehouse.session import local
+
+OK, FAILED = "ok", "failed"
+SCHEMA = """
+    run_id STRING, model STRING, rule STRING, on_fail STRING, status STRING, rows_checked BIGINT, rows_failed BIGINT,
+    rows_failing BIGINT, found STRING, as_of TIMESTAMP, recorded_at TIMESTAMP
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one rule in one refresh.
+
+    Attributes:
+        checked: rows that it was held against.
+        failed: rows of these that did not meet it; None of a rule that counts no rows.
+        failing: rows that do not meet it now, in the table or, of `quarantine`, beside it; None where nobody can tell.
+        met: whether all is as expected now.
+        found: what was, for people.
+    """
+
+    model: str
+    rule: str
+    on_fail: str
+    checked: int
+    failed: int | None
+    failing: int | None
+    met: bool
+    found: str
+
+
+def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: str, as_of: datetime | None) -> None:
+    """Append results; none, and nothing is written."""
+    now = datetime.now(timezone.utc)
+    rows = [(run_id, *_told(result), as_of, now) for result in results]
+    if rows:
+        local(spark, SCHEMA, rows).coalesce(1).write.format("delta").mode("append").save(lake.quality)
+
+
+def newest(spark: SparkSession, lake: Lake) -> DataFrame:
+    """The newest result of each rule."""
+    if not delta.exists(spark, lake.quality):
+        return local(spark, SCHEMA)
+    order = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
+    rows = delta.read(spark, lake.quality).withColumn("_cdc_nth", F.row_number().over(order))
+    return rows.where("_cdc_nth = 1").drop("_cdc_nth")
+
+
+def _told(r: Result) -> tuple[Any, ...]:
+    return (r.model, r.rule, r.on_fail, OK if r.met else FAILED, r.checked, r.failed, r.failing, r.found)

@@ -1,0 +1,118 @@
+"""A model, and a refresh of it at work: what it reads and writes, as they are pinned, and the state between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse import delta
+from lakehouse.delta import Head
+from lakehouse.expect import Result, Task
+from lakehouse.lake import Lake
+from lakehouse.plan import Plan
+
+_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and what refreshing it needs: its plan, and the keys of each of its inputs."""
+
+    plan: Plan
+    input_keys: Mapping[str, tuple[str, ...]]
+    parameters: Mapping[str, Any]  # by name; only those that the plan uses are handed to Spark
+    sought: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
+
+    @property
+    def name(self) -> str:
+        return self.plan.model
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {p: self.parameters[p] for p in self.plan.parameters}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A refresh at work: the inputs as they are pinned, the target as it is, and the state that it will be at.
+
+    `results` and `taken`: what came of its expectations.
+    """
+
+    spark: SparkSession
+    lake: Lake
+    model: Model
+    inputs: Mapping[str, Head]
+    head: Head | None
+    state: dict[str, Any]
+    results: list[Result] = field(default_factory=list)
+    taken: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def known(self) -> dict[str, Any] | None:
+        """The state that the target is at; None: its rows are somebody else's."""
+        return self.head.progress() if self.head else None
+
+    @property
+    def before(self) -> Mapping[str, Any]:
+        return self.known or {}
+
+    @cached_property
+    def task(self) -> Task:
+        ours = self.head.commits if self.head else ()
+        last = next((c.ours for c in ours if "inputs" in c.ours), {})
+        plan, given = self.model.plan, self.model.parameters
+        return Task(self.spark, self.lake, plan, given, self.head, last, self.now)
+
+    @cached_property
+    def moved(self) -> list[str]:
+        """The inputs whose rows may have changed."""
+        return [r for r, head in self.inputs.items() if _moved(head, self.before["inputs"][r])]
+
+    def now(self, relation: str) -> DataFrame:
+        return delta.read(self.spark, self.lake.model(relation), self.inputs[relation].version)
+
+    def then(self, relation: str) -> DataFrame:
+        """An input as it was, with the columns that it has now."""
+        was = delta.read(self.spark, self.lake.model(relation), self.before["inputs"][relation]["version"])
+        fields = self.now(relation).schema.fields
+        columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
+        return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
+
+    def order(self, rows: DataFrame) -> str | None:
+        """The day by which the rows of a large model lie together: one that the models after it look for."""
+        noted = rows.schema.fields[:_WITH_STATISTICS]
+        days = {f.name.lower(): f.name for f in noted if isinstance(f.dataType, T.DateType)}
+        return next((days[c] for c in self.model.sought if c in days), None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the inputs."""
+        return sum(head.size for head in self.inputs.values())
+
+    def changes(self, relation: str) -> DataFrame:
+        after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
+        return delta.changes(self.spark, self.lake.model(relation), after, until)
+
+
+def state_of(model: Model, inputs: Mapping[str, Head]) -> dict[str, Any]:
+    """What a commit of the model records: with the same state there is nothing to do."""
+    arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
+    versions = {relation: {"id": head.id, "version": head.version} for relation, head in inputs.items()}
+    return {
+        "stage": model.name.partition(".")[0],
+        "sql": model.plan.sql_hash,
+        "arguments": arguments,
+        "inputs": versions,
+    }
+
+
+def _moved(head: Head, recorded: Mapping[str, Any]) -> bool:
+    return head.version != recorded["version"] and head.changed_since(recorded["version"])

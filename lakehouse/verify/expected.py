@@ -1,0 +1,33 @@
+"""A model beside its SQL, less what its expectations took out; and that in its quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse import delta, expect, quarantine
+from lakehouse.delta import Head
+from lakehouse.lake import Lake
+from lakehouse.models import Model, select
+from lakehouse.verify.check import Check, Claim, compare
+
+
+def model_checks(spark: SparkSession, lake: Lake, model: Model, own: Head, inputs: dict[str, Head]) -> Iterator[Check]:
+    """A model that is at its inputs' newest versions, against all of them."""
+    layer = model.name.partition(".")[0]
+    invariant = "I3" if layer == "silver" else "I4"
+
+    def read(relation: str) -> DataFrame:
+        return delta.read(spark, lake.model(relation), inputs[relation].version)
+
+    rows = select(spark, model, {relation: read(relation) for relation in model.plan.inputs})
+    left = expect.kept(spark, model.plan, model.parameters, rows, read)
+    about = ", ".join(f"{r} at version {h.version}" for r, h in inputs.items())
+    same = Claim(invariant, f"{layer} = its SQL", model.name)
+    yield compare(same, left, delta.read(spark, lake.model(model.name)), ("the SQL", layer), about)
+    if any(rule.on_fail == "quarantine" for rule in model.plan.rules):
+        claim = Claim(invariant, "quarantine = what expectations took out", model.name)
+        wanted = expect.refused(spark, model.plan, model.parameters, rows, read).select("row", "rule").distinct()
+        found = quarantine.of_model(spark, lake, model.name, own.refreshed).where("NOT resolved")
+        yield compare(claim, wanted, found.select("row", "rule"), ("the SQL", "quarantine"), about)
