@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +22,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import delta, held, models
+from lakehouse import delta, expect, held, models, quarantine
+from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 from lakehouse.models import Model, Refreshed
 from lakehouse.plan import plan
+from lakehouse.rules import rules
 from lakehouse.session import isolated
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -185,6 +188,11 @@ def test_sums_of_double_are_refused_with_what_to_write(first: Project, tmp_path:
 # --- models at random -------------------------------------------------------------------------------------------
 
 SIDE_BY_SIDE = 6
+# What is expected of the first two models; every one has a column x0.
+EXPECTED = [
+    {"some": Expectation(check="hash(x0) % 2 = 0")},
+    {"most": Expectation(check="hash(x0) % 3 <> 0", on_fail="drop")},
+]
 EXAMPLES = -(-int(os.environ.get("LAKEHOUSE_DELTA_MODELS", "6")) // SIDE_BY_SIDE)
 
 
@@ -204,6 +212,10 @@ def frame(spark: SparkSession, relation: str, tables: Tables) -> DataFrame:
 
 def counted(rows: DataFrame) -> Counter[Any]:
     return Counter(tuple(map(str, row)) for row in rows.collect())
+
+
+def unread(relation: str) -> DataFrame:
+    raise AssertionError(f"no rule refers to {relation}")
 
 
 def refresh(spark: SparkSession, lake: Lake, model: Model) -> Refreshed | None:
@@ -228,7 +240,9 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
     found = []
     for at, each in enumerate(drawn):
         understood = plan(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
-        found.append(Model(understood, {r: grammar.KEYS[r] for r in understood.inputs}, {}))
+        expected = rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
+        understood = replace(understood, rules=expected)
+        found.append(Model(understood, {r: grammar.KEYS[r] for r in understood.inputs}, {"as_of": None}))
     for before, now in pairwise([None, *states]):
         assert now is not None
         for relation in grammar.DDL:
@@ -237,8 +251,15 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
         for model in found:
             note(model.plan.sql)
             done = refresh(own, lake, model)
-            rows = models.select(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
+            whole = models.select(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
+            rows = expect.kept(own, model.plan, {}, whole, unread)
             doubled = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
             assert (done is None) is doubled
             if done is not None:
                 assert counted(delta.read(own, lake.model(model.name)).select(rows.columns)) == counted(rows), done
+            if done is not None and model.plan.rules and model.plan.rules[0].on_fail == "quarantine":
+                head = delta.head(own, lake.model(model.name))
+                assert head is not None
+                out = quarantine.of_model(own, lake, model.name, head.refreshed).where("NOT resolved").select("row")
+                wanted = expect.refused(own, model.plan, {}, whole, unread).select("row").distinct()
+                assert counted(out) == counted(wanted), done
