@@ -13,10 +13,10 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-live test-fast lint fmt bench dist lock clean distclean
+.PHONY: help demo test test-live test-fast lint fmt bench dist evidence lock lock-airflow clean distclean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
 	$(BIN)/python samples/demo.py
@@ -55,6 +55,9 @@ dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-fil
 	@rm -rf build
 	@ls -l dist
 
+evidence: $(ENV) ## Run the loyalty pipeline under a real Airflow, and write what it shows to docs/evidence
+	$(BIN)/python deploy/evidence.py
+
 # uv lives in a folder of its own for as long as this takes: .venv is made from the result.
 lock: ## Resolve setup.py's ranges anew into requirements.lock
 	@echo "resolving setup.py into requirements.lock"
@@ -65,6 +68,12 @@ lock: ## Resolve setup.py's ranges anew into requirements.lock
 		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres --extra report \
 		--output-file requirements.lock
 
+lock-airflow: ## The same for Airflow, which has an environment of its own
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
+	"$$tools/bin/uv" pip compile -q deploy/airflow/requirements.in --custom-compile-command 'make lock-airflow' --upgrade \
+		--universal --python-version 3.10 --output-file deploy/airflow/requirements.lock
+
 clean: ## Remove caches, build artefacts and the local lake
 	rm -rf lake spark-warehouse metastore_db derby.log artifacts build dist *.egg-info
 	rm -rf deploy/connect/target deploy/connect/*/target
@@ -72,7 +81,7 @@ clean: ## Remove caches, build artefacts and the local lake
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## The same, and .venv too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-airflow*
 
 # --- the environment -------------------------------------------------------------------------------------
 

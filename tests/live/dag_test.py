@@ -1,0 +1,48 @@
+"""Run by Airflow's own Python: `dag.test()` of DAGs, one after another, and what became of them as JSON.
+
+dag_test.py OUTPUT FILE:DAG... takes what is called so in a file of the DAGs' folder. Tries are a second apart.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+
+from airflow.configuration import conf
+
+sys.path.append(conf.get("core", "dags_folder"))
+
+
+def tested(dag) -> dict:
+    from airflow.models.asset import AssetEvent
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    for task in dag.tasks:
+        task.retry_delay = timedelta(seconds=1)
+        task.retry_exponential_backoff = 0
+    run = dag.test()
+    with create_session() as session:
+        tasks = session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).all()
+        events = session.scalars(select(AssetEvent).where(AssetEvent.source_run_id == run.run_id)).all()
+        return {
+            "state": str(run.state),
+            "tasks": {t.task_id: [str(t.state), t.try_number] for t in tasks},
+            "events": [e.asset.uri for e in events],
+        }
+
+
+def main(output: str, *names: str) -> None:
+    found = {}
+    for name in names:
+        file, _, dag = name.partition(":")
+        found[name] = tested(getattr(import_module(file), dag))
+    Path(output).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,118 @@
+"""An Airflow of the tests' own: in an environment of its own, made from its lock, on SQLite.
+
+bin = environment()                      # .venv-airflow/bin, made at first use: half a minute
+settings(tmp_path, dags)                 # what Airflow needs to know, for the environment of a process
+with standalone(tmp_path, dags) as url:  # all its parts, the web interface at an address; everybody is admin
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+DAGS = REPOSITORY / "deploy/airflow/dags"
+LOCK = REPOSITORY / "deploy/airflow/requirements.lock"
+VENV = REPOSITORY / ".venv-airflow"
+_START = 180.0  # seconds
+
+
+def environment() -> Path:
+    """The folder with Airflow's `python` and `airflow`; made anew where the lock is another one."""
+    wanted, ready = hashlib.sha256(LOCK.read_bytes()).hexdigest(), VENV / ".ready"
+    with (REPOSITORY / ".venv-airflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists() or ready.read_text() != wanted:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+            subprocess.run([VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "uv"], check=True)
+            install = [VENV / "bin/uv", "pip", "install", "-q", "--python", VENV / "bin/python", "-r", LOCK]
+            subprocess.run(install, check=True)
+            ready.write_text(wanted)
+    return VENV / "bin"
+
+
+def settings(home: Path, dags: Path = DAGS) -> dict[str, str]:
+    """The environment of an Airflow whose files, its database among them, are below `home`."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
+    return own | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AIRFLOW__CORE__PARALLELISM": "2",  # by default 32 processes
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{own['PATH']}",
+    }
+
+
+def migrated(environ: dict[str, str]) -> None:
+    """Airflow's database, made."""
+    done = subprocess.run([VENV / "bin/airflow", "db", "migrate"], env=environ, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+@contextmanager
+def standalone(home: Path, dags: Path = DAGS, **more: str) -> Iterator[str]:
+    """Scheduler, DAG processor and API server on a free port of the loopback; the address.
+
+    Args:
+        more: of the environment, for the tasks too.
+    """
+    environment()
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    environ = settings(home, dags) | more
+    environ |= {"AIRFLOW__API__PORT": str(port), "AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__BASE_URL": url}
+    environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{url}/execution/"
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "standalone.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [VENV / "bin/airflow", "standalone"], env=environ, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        _answering(f"{url}/api/v2/version", process, log)
+        yield url
+    finally:
+        _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """The whole group: what standalone starts does not always go with it."""
+    for each in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, each)
+            process.wait(20)
+            time.sleep(1)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+
+
+def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (OSError, urllib.error.HTTPError):
+            told = log.read_text(errors="replace")[-5000:]
+            assert process.poll() is None and time.monotonic() < deadline, told
+            time.sleep(0.5)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
