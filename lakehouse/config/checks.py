@@ -43,6 +43,7 @@ def of_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         yield from (Discrepancy(("schema",), STRUCTURE, problem) for problem in error.problems)
         columns = ()
     yield from _of_schema(columns, data.get("format"))
+    yield from _of_names_in_files(data, columns)
     named = list(_columns_named(data))
     if columns:
         yield from _of_names(named, columns)
@@ -174,10 +175,31 @@ def _of_schema(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discre
             yield Discrepancy(("schema",), STRUCTURE, message)
         if strange := sorted(set(column.name) & _NOT_IN_NAMES):
             message = f'column "{column.name}": Delta Lake takes no name with {" ".join(map(repr, strange))}'
-            yield Discrepancy(("schema",), STRUCTURE, f"{message}; have the source rename it")
+            fix = f'give it another one, and say what the files call it: names: {{another: "{column.name}"}}'
+            yield Discrepancy(("schema",), STRUCTURE, f"{message}; {fix}")
         if column.nested and file_format == "csv":
             message = f'column "{column.name}": a CSV file holds no {column.type}; read it as STRING'
             yield Discrepancy(("schema",), STRUCTURE, message)
+
+
+def _of_names_in_files(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+    """Discrepancies in `names`: each column has to have a name of its own in the files."""
+    names, known = _mapping(data.get("names")), [column.name for column in columns]
+    header = {str(name).lower(): value for name, value in _mapping(data.get("options")).items()}.get("header")
+    if names and data.get("format") == "csv" and str(header).lower() == "false":
+        yield Discrepancy(("names",), STRUCTURE, "a file without a header names no column; `schema` has them in order")
+    for column, name in names.items():
+        if columns and column not in known:
+            yield Discrepancy(("names", column), STRUCTURE, f"no column of schema{did_you_mean(str(column), known)}")
+        elif isinstance(name, str) and data.get("format") == "csv" and name != name.strip():
+            yield Discrepancy(("names", column), VALUE, "expected no space around it, which in a header does not count")
+    called: dict[str, str] = {}
+    for column in sorted(known, key=lambda name: name in names):
+        name = str(names.get(column, column)).lower()
+        if column in names and name in called:
+            message = f'which is what the column "{called[name]}" is read from'
+            yield Discrepancy(("names", column), VALUE, message)
+        called.setdefault(name, column)
 
 
 def _columns_named(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:

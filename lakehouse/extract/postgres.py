@@ -173,7 +173,7 @@ class _Reading:
         try:
             with leader.transaction():
                 found = tables.catalog(leader, table.file)
-                chosen = columns.chosen(table.columns, found, table.file)
+                chosen = columns.chosen(table.columns_in_files, found, table.file)
                 count, chosen, keyless = tables.looked_at(leader, table, chosen)
                 queries = tables.queries(leader, table, chosen, count, keyless, self._connections)
                 leader.execute(sql.SQL("EXPLAIN {}").format(queries[0]))  # whether it can be asked at all

@@ -110,7 +110,7 @@ def _bounds(
 def _keys(table: Table, chosen: list[Column]) -> list[str]:
     """The keys as the database spells them; none if one of them is not there, which the snapshot is rejected for."""
     there = {column.name.lower(): column.name for column in chosen}
-    keys = [there.get(key.lower()) for key in table.keys]
+    keys = [there.get(table.name_in_files(key).lower()) for key in table.keys]
     return [key for key in keys if key] if all(keys) else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,7 +14,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.dialect import Dialect
-from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.snapshot.fields import Field, Fields, literal, named
 from lakehouse.store import Place
 
 _RAGGED = "_ragged"
@@ -41,7 +42,7 @@ def fields(
         DataRefused: no header, a column missing or doubled, a quote that is not closed.
     """
     dialect = Dialect.of(table.options)
-    header, positions = found(dialect, path, declared.names, may_lack, hide=bool(table.pii))
+    header, positions = found(dialect, path, named(table, declared), may_lack, hide=bool(table.pii))
     columns = {}
     for field in declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
@@ -53,11 +54,11 @@ def fields(
             )
         columns[field.name] = Field(text, value, reason)
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
-    named = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
+    record = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return Fields(
         rows=_texts(spark, dialect, file, path, len(header), lines),
         columns=columns,
-        received=F.to_json(named, {"ignoreNullFields": "false"}),
+        received=F.to_json(record, {"ignoreNullFields": "false"}),
         broken=F.when(F.col(_RAGGED).isNotNull(), ragged),
         whole=F.col(_RAGGED),
         records=dialect.count(path) if dialect.may_span_lines(file) and lines is None else None,
@@ -78,11 +79,16 @@ def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
 
 
 def found(
-    dialect: Dialect, path: Place, declared: list[str], may_lack: frozenset[str] = frozenset(), hide: bool = False
+    dialect: Dialect,
+    path: Place,
+    declared: Mapping[str, str],
+    may_lack: frozenset[str] = frozenset(),
+    hide: bool = False,
 ) -> tuple[list[str], dict[str, int]]:
     """The columns of a file, and where among them each declared one stands.
 
     Args:
+        declared: the declared columns, each with its name in the file.
         hide: tell no name that is not declared: what stands in a header's place may be somebody's row.
 
     Raises:
@@ -92,37 +98,39 @@ def found(
     return header, _positions(header, declared, path, may_lack, hide)
 
 
-def _header(dialect: Dialect, path: Place, declared: list[str]) -> list[str]:
+def _header(dialect: Dialect, path: Place, declared: Mapping[str, str]) -> list[str]:
     if not dialect.has_header:
-        return declared
+        return list(declared)
     header = dialect.header(path)
     if header is None:
         raise DataRefused(
-            f"{path.name} is empty", expected=f"a header with the columns {', '.join(declared)}", where=str(path)
+            f"{path.name} is empty",
+            expected=f"a header with the columns {', '.join(declared.values())}",
+            where=str(path),
         )
     return [name.strip() or f"(column {i})" for i, name in enumerate(header, start=1)]
 
 
 def _positions(
-    header: list[str], declared: list[str], path: Place, may_lack: frozenset[str], hide: bool
+    header: list[str], declared: Mapping[str, str], path: Place, may_lack: frozenset[str], hide: bool
 ) -> dict[str, int]:
     """Where each declared column stands in the file: found by its name, whatever the case and the order."""
     folded = [name.lower() for name in header]
     doubled = sorted({name for name, low in zip(header, folded, strict=True) if folded.count(low) > 1})
-    missing = [name for name in declared if name.lower() not in folded and name not in may_lack]
+    missing = [name for column, name in declared.items() if name.lower() not in folded and column not in may_lack]
     if doubled or missing:
-        known = {name.lower() for name in declared}
+        known = {name.lower() for name in declared.values()}
         doubled = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
         there = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
         found = [f"more than one column named {', '.join(doubled)}"] if doubled else []
         found += [f"no column {', '.join(missing)}"] if missing else []
         raise DataRefused(
             f"{path.name} has {' and '.join(found)}",
-            expected=f"the columns {', '.join(declared)}; its header has {there}",
+            expected=f"the columns {', '.join(declared.values())}; its header has {there}",
             where=f"{path}, line 1",
-            next_step="mend the source, or the table's schema if the source's columns were renamed",
+            next_step="mend the source, or the table's `names` if the source's columns were renamed",
         )
-    return {name: folded.index(name.lower()) for name in declared if name.lower() in folded}
+    return {column: folded.index(name.lower()) for column, name in declared.items() if name.lower() in folded}
 
 
 def _texts(

@@ -15,6 +15,7 @@ from lakehouse.landing import Landed
 from lakehouse.snapshot import csv_files
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.dialect import Dialect
+from lakehouse.snapshot.fields import named
 
 # Options by which a field is still what stands between two separators.
 _PLAIN = frozenset({"header", "sep", "encoding", "quote", "escape", "nullvalue", "locale"})
@@ -48,7 +49,7 @@ class Layout:
         if len(headers) != 1:
             return None
         try:
-            names, at = csv_files.found(dialect, landed.paths[0], declared.names)
+            names, at = csv_files.found(dialect, landed.paths[0], named(table, declared))
         except DataRefused:
             return None  # the ordinary path says why
         return cls(dialect, headers.pop(), len(names), at, declared)

@@ -144,7 +144,7 @@ class _Doomed:
         elif table.format == "json":
             json_files.without(path, target, set(self.texts))
         else:
-            names = [name.lower() for name in self.person.texts]
+            names = [table.name_in_files(name).lower() for name in self.person.texts]
 
             def is_doomed(fields: Mapping[str, str], text: str) -> bool:
                 if not fields:

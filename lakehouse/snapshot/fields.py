@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
+from pyspark.sql import types as T
 
+from lakehouse.config import Table
 from lakehouse.store import Place
 
 
 def literal(path: Place | str) -> str:
     """A path as Spark's readers take it, which else take some of its characters for a pattern."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+
+
+def named(table: Table, declared: T.StructType) -> dict[str, str]:
+    """The declared columns, each with its name in the files."""
+    return {column: table.name_in_files(column) for column in declared.names}
 
 
 @dataclass(frozen=True)

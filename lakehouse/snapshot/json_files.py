@@ -16,7 +16,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 from lakehouse.snapshot import json_texts
 from lakehouse.snapshot.convert import convert
-from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.snapshot.fields import Field, Fields, literal, named
 from lakehouse.store import Place
 
 _TEXT, _MEMBERS = "_text", "_members"
@@ -42,21 +42,21 @@ def fields(
     objects, records = _objects(spark, path)
     members = _function(json_texts.members, _MEMBERS_TYPE)
     rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
-    names = _names(rows)
-    missing = [f.name for f in declared if f.name.lower() not in names and f.name not in may_lack]
+    names, sought = _names(rows), named(table, declared)
+    missing = [name for column, name in sought.items() if name.lower() not in names and column not in may_lack]
     if names and missing:
         raise DataRefused(
             f"no object of {path.name} has {', '.join(missing)}",
-            expected=f"the members {', '.join(declared.names)}",
+            expected=f"the members {', '.join(sought.values())}",
             where=str(path),
-            next_step="mend the source, or the table's schema if the source's names changed",
+            next_step="mend the source, or the table's `names` if the source's names changed",
         )
     columns = {}
     for field in declared:
-        spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(field.name.lower(), []))]
+        spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(sought[field.name].lower(), []))]
         member = F.coalesce(*spelled) if spelled else F.lit(None).cast("string")
         columns[field.name] = _field(member, field.dataType, zone, table.options)
-    wanted = {f.name.lower() for f in declared}
+    wanted = {name.lower() for name in sought.values()}
     return Fields(
         rows=rows,
         columns=columns,
@@ -64,7 +64,7 @@ def fields(
         broken=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
         whole=F.col(_TEXT),
         records=records,
-        lacking=frozenset(f.name for f in declared if names and f.name.lower() not in names),
+        lacking=frozenset(column for column, name in sought.items() if names and name.lower() not in names),
         unnamed=tuple(sorted(name for low, all_of in names.items() if low not in wanted for name in all_of)),
     )
 

@@ -14,7 +14,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.landing import LandedFile
 from lakehouse.snapshot.convert import convert
-from lakehouse.snapshot.fields import Field, Fields, literal
+from lakehouse.snapshot.fields import Field, Fields, literal, named
 from lakehouse.store import Place
 
 
@@ -33,25 +33,25 @@ def fields(
         DataRefused: a column missing, doubled, or of a type that cannot become the declared one.
     """
     rows = spark.read.options(**table.options).parquet(literal(path))
-    there = {name.lower(): name for name in rows.columns}
-    missing = [f.name for f in declared if f.name.lower() not in there and f.name not in may_lack]
+    there, sought = {name.lower(): name for name in rows.columns}, named(table, declared)
+    missing = [name for column, name in sought.items() if name.lower() not in there and column not in may_lack]
     if missing or len(there) < len(rows.columns):
         raise DataRefused(
             f"{path.name} has no column {', '.join(missing)}" if missing else f"{path.name} has a column twice",
-            expected=f"the columns {', '.join(declared.names)}; the file has {', '.join(rows.columns)}",
+            expected=f"the columns {', '.join(sought.values())}; the file has {', '.join(rows.columns)}",
             where=str(path),
-            next_step="mend the source, or the table's schema if the source's columns were renamed",
+            next_step="mend the source, or the table's `names` if the source's columns were renamed",
         )
     columns = {}
     for field in declared:
-        name = there.get(field.name.lower())
+        name = there.get(sought[field.name].lower())
         found = rows.schema[name].dataType if name else field.dataType
         column = F.col(f"`{name}`") if name else F.lit(None).cast(field.dataType)
         columns[field.name] = _taken(column, found, field.dataType, zone, table.options, f"{path}: {field.name}")
-    wanted = {f.name.lower() for f in declared}
+    wanted = {name.lower() for name in sought.values()}
     everything = F.to_json(F.struct(*[F.col(f"`{c}`") for c in rows.columns]), {"ignoreNullFields": "false"})
     unnamed = tuple(name for low, name in there.items() if low not in wanted)
-    lacking = frozenset(f.name for f in declared if f.name.lower() not in there)
+    lacking = frozenset(column for column, name in sought.items() if name.lower() not in there)
     return Fields(rows, columns, everything, None, F.lit(None).cast("string"), unnamed=unnamed, lacking=lacking)
 
 

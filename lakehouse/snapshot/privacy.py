@@ -56,7 +56,8 @@ def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Colu
     for name, field in columns.items():
         hidden = told(name, field.text, table)
         if (value := kept(name, field.value, table)) is not None:
-            parts[name] = F.coalesce(value, hidden) if table.pii.get(name) == "hmac" else hidden
+            told_as = table.name_in_files(name)
+            parts[told_as] = F.coalesce(value, hidden) if table.pii.get(name) == "hmac" else hidden
     row = F.to_json(F.struct(*[part.alias(name) for name, part in parts.items()]), {"ignoreNullFields": "false"})
     return F.when(broken.isNotNull(), HIDDEN).otherwise(row)
 

@@ -16,7 +16,7 @@ from lakehouse import landing, session, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.lake import Lake
-from lakehouse.snapshot import KEY, PROBLEMS
+from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 SCHEMA = "id STRING, n INT, price DECIMAL(10,2), day DATE, tags ARRAY<INT>, at STRUCT<x: INT, y: STRING>"
@@ -107,6 +107,43 @@ def test_members_are_found_whatever_their_case_and_others_are_told(reader: Reade
 
     assert sorted((r.id, r.n) for r in read.rows.collect()) == [("a", 1), ("b", None)]
     assert read.unnamed == ("extra",)
+
+
+NAMED: dict[str, Any] = {"schema": "id STRING, n INT", "names": {"id": "Tipo Titulo", "n": "Preço, R$"}}
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_columns_are_found_by_the_names_that_the_files_have(reader: Reader, kind: str) -> None:
+    if kind == "csv":
+        file = reader.folder / "items.csv"
+        file.write_text('extra,"PREÇO, r$",Tipo Titulo\n1,5,a\n1,x,b\n', encoding="utf-8")
+        read = reader.read(file, "csv", **NAMED)
+    elif kind == "json":
+        read = reader.json(
+            '{"tipo titulo": "a", "Preço, R$": 5, "extra": 1}\n{"Tipo Titulo": "b", "Preço, R$": "x"}\n', **NAMED
+        )
+    else:
+        read = reader.parquet("explode(array('5', 'x')) AS `Preço, R$`, 1 AS extra, 'a' AS `Tipo Titulo`", **NAMED)
+    good, bad = sorted(read.rows.collect(), key=lambda row: len(row[PROBLEMS]))
+
+    assert (good.id, good.n, told(good)) == ("a", 5, ("read", []))
+    assert told(bad) == ("read", [("n", "x")])
+    assert "Tipo Titulo" in bad[RECEIVED]
+    assert (read.unnamed, read.lacking) == (("extra",), frozenset())
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_a_column_that_the_files_call_otherwise_is_missed_by_that_name(reader: Reader, kind: str) -> None:
+    file = reader.folder / "items.csv"
+    file.write_text("n,Tipo Titulo\n1,a\n", encoding="utf-8")
+    with pytest.raises(DataRefused, match="Preço, R") as refused:
+        if kind == "csv":
+            reader.read(file, "csv", **NAMED)
+        elif kind == "json":
+            reader.json('{"n": 1, "Tipo Titulo": "a"}', **NAMED)
+        else:
+            reader.parquet("1 AS n, 'a' AS `Tipo Titulo`", **NAMED)
+    assert "`names`" in (refused.value.next_step or "")
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,15 @@ def test_a_schema_that_cannot_be_used_is_refused_by_column(ddl: str, message: st
         parse_columns(ddl)
 
 
+def test_columns_may_swap_names_with_the_files_and_keep_their_own_everywhere_else() -> None:
+    pipeline = load_changed(**{TABLE + "names": {"points": "seen", "seen": "points"}, TABLE + "ignore": ["seen"]})
+    table = pipeline.tables["clients"]
+
+    assert [(c.name, c.type) for c in table.columns_in_files] == [
+        ("id", "STRING"), ("seen", "INT"), ("points", "TIMESTAMP"),
+    ]  # fmt: skip
+
+
 def test_every_faulty_column_of_a_schema_is_named() -> None:
     lines = problems_of(**{TABLE + "schema": "id STRING, a FOO, m MAP<STRING, INT>, n INT x, d DECIMAL(50,2)"})
 
@@ -503,6 +512,16 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "schema": "id STRING, tags ARRAY<STRING>"},
          'column "tags": a CSV file holds no ARRAY<STRING>; read it as STRING'),
         ({TABLE + "schema": "id STRING, m MAP<STRING, INT>"}, 'column "m": a MAP cannot be compared'),
+        ({TABLE + "schema": "id STRING, `Tipo Titulo` STRING"}, 'names: {another: "Tipo Titulo"}'),
+        ({TABLE + "names": {"Points": "Pontos"}}, 'names.Points: no column of schema; did you mean "points"?'),
+        ({TABLE + "names": {"points": "ID"}}, 'names.points: found "ID", which is what the column "id" is read from'),
+        ({TABLE + "names": {"points": "X", "seen": "x"}}, 'found "x", which is what the column "points" is read from'),
+        ({TABLE + "names": {"points": " Pontos"}}, 'names.points: found "Pontos", expected no space around it'),
+        ({TABLE + "names": {"points": ""}}, "names.points: found nothing, expected some text"),
+        ({TABLE + "names": {"points": 1}}, 'names.points: found "1", expected text; put it in quotes'),
+        ({TABLE + "names": ["points"]}, "names: expected a mapping"),
+        ({TABLE + "names": {"points": "Pontos"}, TABLE + "options": {"Header": False}},
+         "names: a file without a header names no column"),
         ({TABLE + "pii": {"points": "hash"}}, 'pii.points: found "hash", expected hmac, mask or drop'),
         ({TABLE + "pii": {"Points": "mask"}}, 'pii.Points: no column of schema; did you mean "points"?'),
         ({TABLE + "pii": {"id": "mask"}}, "pii.id: a key, by which rows are told apart; that takes hmac"),
@@ -880,6 +899,7 @@ def test_the_fingerprint_is_canonical_json() -> None:
         {"guard": {"min_rows": 5}},
         {"scd": 2},
         {"history_for": ["points"]},
+        {"names": {"points": "POINTS"}},
         {"schema": "id string not null,points integer, `seen` TIMESTAMP_LTZ COMMENT 'x'"},
     ],
 )
@@ -900,6 +920,7 @@ def test_what_bears_on_neither_reading_nor_comparing_leaves_the_fingerprint(chan
         {"malformed": "fail"},
         {"pii": {"points": "mask"}},
         {"pii": {"points": "drop"}},
+        {"names": {"points": "Qtde Pontos"}},
     ],
 )
 def test_what_bears_on_reading_or_comparing_changes_the_fingerprint(change: dict[str, Any]) -> None:
