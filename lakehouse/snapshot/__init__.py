@@ -14,6 +14,7 @@ A reader that converts by itself drops, shifts, rounds or nulls in silence; none
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -118,12 +119,14 @@ def refused(error: Exception, where: str) -> Exception:
 
 def _judged(part: Fields, table: Table) -> DataFrame:
     """The declared columns, with problems, the row as received and the state of its key."""
+    part = _named(part)
     reasons = {name: _reason(field, name in table.keys) for name, field in part.columns.items()}
     problems = {
         name: F.when(reasons[name].isNotNull(), _problem(name, privacy.told(name, field.text, table), reasons[name]))
         for name, field in part.columns.items()
     }
-    broken = part.broken if part.broken is not None else F.lit(None).cast("string")
+    broken = part.broken
+    assert broken is not None
     as_it_stands = F.lit(privacy.HIDDEN) if table.pii else part.whole
     whole = F.when(broken.isNotNull(), F.array(_problem(None, as_it_stands, broken)))
     listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
@@ -140,6 +143,24 @@ def _judged(part: Fields, table: Table) -> DataFrame:
         F.coalesce(state, F.lit("read")).alias(KEY),
         *([part.received.alias(SOUGHT)] if table.pii else []),
     )
+
+
+def _named(part: Fields) -> Fields:
+    """The same, with a name for each text, value and reason.
+
+    What is judged asks for each of them several times; were they written out each time, Spark would plan for minutes.
+    """
+    broken = part.broken if part.broken is not None else F.lit(None).cast("string")
+    whole = {"_cdc_broken": broken, "_cdc_as_it_stands": part.whole, "_cdc_as_received": part.received}
+    columns: dict[str, Field] = {}
+    named: dict[str, Column] = {}
+    for n, (name, field) in enumerate(part.columns.items()):
+        parts = {f"_cdc_{what}_{n}": getattr(field, what) for what in ("text", "value", "reason")}
+        columns[name] = Field(*map(F.col, parts))
+        named |= parts
+    rows = part.rows.select(*[column.alias(name) for name, column in (whole | named).items()])
+    broken, stands, received = map(F.col, whole)
+    return replace(part, rows=rows, columns=columns, broken=broken, whole=stands, received=received)
 
 
 def _reason(field: Field, is_key: bool) -> Column:

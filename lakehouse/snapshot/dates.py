@@ -38,7 +38,8 @@ def read(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> 
     written = _by_pattern(text, kind, zone, pattern, locale) if pattern else _by_iso(text, kind, zone)
     if pattern and patterns.may_read_digits(pattern, 13):
         return written
-    counted = _from_instant(_instant(text, _MILLISECONDS, 1_000), kind, zone)
+    # Thirteen digits always count to an instant between 1653 and 2286.
+    counted = _from_instant(F.timestamp_millis(text.try_cast("bigint")), kind, zone)
     return F.when(text.rlike(_MILLISECONDS), counted).otherwise(written)
 
 

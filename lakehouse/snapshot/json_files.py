@@ -51,11 +51,15 @@ def fields(
             where=str(path),
             next_step="mend the source, or the table's `names` if the source's names changed",
         )
-    columns = {}
-    for field in declared:
+    columns, texts = {}, {}
+    for n, field in enumerate(declared):
         spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(sought[field.name].lower(), []))]
         member = F.coalesce(*spelled) if spelled else F.lit(None).cast("string")
-        columns[field.name] = _field(member, field.dataType, zone, table.options)
+        is_string = F.startswith(member, F.lit('"'))
+        # A column, which is then asked for by its name: what is made of a text has it many times over.
+        texts[f"{_MEMBERS}_{n}"] = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
+        columns[field.name] = _field(F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType, zone, table.options)
+    rows = rows.select("*", *[text.alias(name) for name, text in texts.items()])
     wanted = {name.lower() for name in sought.values()}
     return Fields(
         rows=rows,
@@ -140,10 +144,8 @@ def _names(rows: DataFrame) -> dict[str, set[str]]:
     return names
 
 
-def _field(member: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Field:
+def _field(text: Column, is_string: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Field:
     """Text by the rules of `convert`, and so are the leaves of arrays and structs."""
-    is_string = F.startswith(member, F.lit('"'))
-    text = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
     # A locale is for numbers in quotes; those without are JSON's own.
     may_be_bare = isinstance(kind, T.NumericType | T.ArrayType | T.StructType)
     own = {name: value for name, value in options.items() if name.lower() != "locale" or not may_be_bare}
