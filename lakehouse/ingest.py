@@ -359,7 +359,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
     delivered = privacy.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
-    delivered.write.mode("overwrite").parquet(lake.at(path))  # what an unpublished attempt left is overwritten
+    raw.write(delivered, lake.at(path), found.counts.changes)
     return path
 
 

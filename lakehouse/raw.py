@@ -16,6 +16,7 @@ from lakehouse import windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
+from lakehouse.held import LOCAL_ROWS
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
 from lakehouse.session import SPARK_ERRORS
@@ -26,6 +27,15 @@ from lakehouse.snapshot.fields import literal
 
 _UNFIT = "_cdc_unfit"
 _TAKEN_OUT = "lakehouse.taken_out"  # in a file's metadata, by operation
+
+
+def write(rows: DataFrame, path: str, many: int) -> None:
+    """Write a change set that nobody sees yet; what an unpublished attempt left there is overwritten.
+
+    Args:
+        many: about how many rows it has. Each file has a footer, which of a few rows is most.
+    """
+    (rows.coalesce(1) if many <= LOCAL_ROWS else rows).write.mode("overwrite").parquet(path)
 
 
 def delivered(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> list[str]:

@@ -44,6 +44,12 @@ REQUIRED = {
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
 }
 
+# How Parquet is written, by every stage: what it takes on disk and what reading it costs is in docs/bench.md.
+WRITTEN = {
+    "spark.sql.parquet.compression.codec": "zstd",
+    "parquet.writer.version": "v2",  # differences of numbers and times, lengths of texts apart from their letters
+}
+
 # For work on little data: compiling code and planning anew by what a stage produced cost more than they save.
 SMALL = {
     "spark.sql.adaptive.enabled": "false",
@@ -112,7 +118,7 @@ def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
     elif size is not None:
         parts = max(int(own.conf.get("spark.sql.shuffle.partitions") or 1), -(-size // _PARTITION_BYTES))
         by_size = {"spark.sql.shuffle.partitions": str(parts)}
-    for key, value in (REQUIRED | by_size).items():
+    for key, value in (REQUIRED | WRITTEN | by_size).items():
         own.conf.set(key, value)
     return own
 

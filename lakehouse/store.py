@@ -57,6 +57,13 @@ def below(folder: Place) -> list[Place]:
     return sorted(files, key=str)
 
 
+def sizes(folder: Place) -> dict[str, int]:
+    """Bytes of every file below a folder, by its path from there; nothing where there is no such folder."""
+    if isinstance(folder, S3Path):
+        return folder.sizes()
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+
+
 def contents(files: Iterable[Place]) -> list[bytes | None]:
     """The bytes of these files, each None where it is not there."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records
+from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records, storage
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.lake import utc
@@ -19,13 +19,15 @@ _RUNS_SHOWN = 5
 
 
 def status(run: Run) -> dict[str, Any]:
-    """Where every table and model stands, how old that is, and what waits for somebody."""
+    """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
     spark, lake = run.spark, run.lake
     histories, runs, now = ledger.read(spark, lake, run.tables()), records.newest(lake), datetime.now(timezone.utc)
-    tables = []
+    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), storage.of_raw(lake)
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_decided
         head, good = delta.head(spark, lake.bronze(name)), records.last_good(runs, name)
+        landed = landing.landed(lake, name)
+        stored += storage.of_table(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
             {
                 "table": name,
@@ -34,7 +36,7 @@ def status(run: Run) -> dict[str, Any]:
                 "age_seconds": _age(last.snapshot_time) if last else None,
                 "newest": newest.status if newest else None,
                 "held": _iso(history.held.snapshot_time) if history.held else None,
-                "waiting": sum(history.at(each.time) is None for each in landing.landed(lake, name)),
+                "waiting": sum(history.at(each.time) is None for each in landed),
                 "last_success": good["ended"] if good else None,
                 "overdue_seconds": records.overdue(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
@@ -46,6 +48,7 @@ def status(run: Run) -> dict[str, Any]:
         "pipeline": run.pipeline.name,
         "lake": lake.root,
         "tables": tables,
+        "storage": stored,
         "models": _models(run),
         "published": _published(run),
         "expectations": _unmet(run),

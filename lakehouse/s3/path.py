@@ -105,6 +105,14 @@ class S3Path:
         for page in self._pages("ListObjectsV2"):
             yield from (S3Path(self.bucket, one["Key"]) for one in page.get("Contents", []))
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every object below this folder, by its key from there. Objects are listed, not read."""
+        pages = self._pages("ListObjectsV2")
+        found = {
+            one["Key"].removeprefix(f"{self.key}/"): one["Size"] for page in pages for one in page.get("Contents", [])
+        }
+        return {name: size for name, size in found.items() if not name.endswith("/")}
+
     def unlink(self, missing_ok: bool = True) -> None:
         with asking("DeleteObject", self):
             client().delete_object(Bucket=self.bucket, Key=self.key)

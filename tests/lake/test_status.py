@@ -6,10 +6,34 @@ import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from helpers import Project
 
+PLACES = ("raw/full-load", "raw/cdc", "bronze/items")
+
 pytestmark = pytest.mark.usefixtures("spark")
+
+
+def test_status_says_what_a_table_takes_against_what_was_received_and_parquet_is_zstd(tmp_path: Path) -> None:
+    shop, received = Project(tmp_path), "id,qty,note\na,1,x\nb,2,x\n"
+    shop.snapshot("20250101_000000", items=received)
+    shop.snapshot("20250102_000000", items=received + "c,3,y\n")
+    assert shop.run().code == 0
+
+    found = {row["place"]: row for row in shop("status").document["storage"]}
+
+    bytes_of = {name: sum(f.stat().st_size for f in (shop.lake / name).rglob("*") if f.is_file()) for name in PLACES}
+    assert list(found) == ["landing", "full-load", "change sets", "bronze"]
+    assert (found["landing"]["bytes"], found["landing"]["less_percent"]) == (2 * len(received) + 6, 0.0)
+    assert [found[place]["received_bytes"] for place in found] == [54, 24, 30, 30]
+    assert [found[place]["bytes"] for place in ("full-load", "change sets")] == [bytes_of[n] for n in PLACES[:2]]
+    assert found["bronze"]["kept_bytes"] == bytes_of["bronze/items"] > found["bronze"]["bytes"] > 0
+    assert found["bronze"]["less_percent"] == round(100 * (1 - found["bronze"]["bytes"] / 30), 1) < 0  # two rows
+    for name in PLACES:
+        (file,) = sorted((shop.lake / name).rglob("[!.]*.parquet"))[-1:]
+        columns = pq.read_metadata(file).row_group(0)
+        assert {columns.column(n).compression for n in range(columns.num_columns)} == {"ZSTD"}, file
 
 
 def test_status_says_how_fresh_a_table_is_and_what_waits(tmp_path: Path) -> None:

@@ -79,6 +79,11 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
 
         assert landing.landed(lake, "items") == [landed]
         assert landed.files[0] == landing.inspect(tmp_path / "items.csv")
+        names = [f"{landed.folder.name}/{name}" for name in ("_manifest.json", "items.csv", "more.csv")]
+        assert {n: s for n, s in store.sizes(lake.landing("items")).items() if n != names[0]} == {
+            names[1]: len(NUMBERS),
+            names[2]: 7,
+        }
         assert [path.read_bytes() for path in landed.paths] == [NUMBERS, b'id\n"1"\n']
         with landed.paths[0].open(encoding="utf-8") as lines:
             assert sum(1 for _ in lines) == 1_500_000

@@ -1,0 +1,158 @@
+"""What a lake takes on disk against the CSV it came from, and what reading it costs.
+
+    .venv/bin/python bench/storage.py --rows 5000000 --data /tmp/bench     the generated table of bench/changes.py
+    .venv/bin/python bench/storage.py --loyalty samples/loyalty            conf/loyalty, over a folder of snapshots
+
+The bytes are those of `lakehouse status`. For the generated table its first change set is also written as Spark writes
+without being told otherwise (snappy, Parquet's version 1), by that version with our codec, and with larger dictionaries
+than Parquet's 1 MB a column; all are read in turns, whole and in part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parent
+sys.path.insert(0, str(BENCH.parent))  # the clone's package, whatever is installed
+
+from peers import data, gauges, ours, page  # noqa: E402
+
+MB = 1e6
+VERSION_1 = {"parquet.writer.version": "v1"}
+OTHERWISE = {
+    "Parquet version 1": VERSION_1,
+    "dictionaries up to 4 MB": {"parquet.dictionary.page.size": str(4 << 20)},
+    "by Spark's defaults": {"compression": "snappy", **VERSION_1},
+}
+WHOLE, NARROW = "every column", "two columns"
+Stored = list[dict[str, Any]]
+Seconds = dict[str, dict[str, list[float]]]
+
+
+def stored(pipeline: Path) -> Stored:
+    """What `lakehouse status` says of the store."""
+    from lakehouse import command, views
+
+    found: Stored = views.status(command.open_run(pipeline))["storage"]
+    return found
+
+
+def generated(csv: Path, options: argparse.Namespace, work: Path) -> Path:
+    """Two snapshots of the generated table, applied to bronze; the pipeline's folder."""
+    pipeline = ours.prepare(work / "pipeline", csv)
+    ours.land(pipeline, data.snapshot(csv.parent, options.rows, options.share), ours.SECOND)
+    ours.perform(pipeline, "ingest")
+    ours.perform(pipeline, "bronze")
+    return pipeline
+
+
+def read_in_turns(spark: Any, places: dict[str, Path], rounds: int) -> Seconds:
+    """Seconds of reading every column of a table, and two of them, by what it was written as."""
+    from pyspark.sql import functions as F
+
+    queries = {
+        WHOLE: [F.bit_xor(F.xxhash64(*data.COLUMNS))],
+        NARROW: [F.max("points"), F.max("created_at")],
+    }
+    found: Seconds = {query: defaultdict(list) for query in queries}
+    for _ in range(rounds + 1):
+        for name, place in places.items():
+            for query, columns in queries.items():
+                began = time.monotonic()
+                spark.read.parquet(str(place)).agg(*columns).collect()
+                found[query][name].append(time.monotonic() - began)
+    return {query: {name: spent[1:] for name, spent in by.items()} for query, by in found.items()}  # one to warm up
+
+
+def table(rows: Stored) -> list[str]:
+    """Markdown: a line a place, and the sums of all tables where there are several."""
+    places = list(dict.fromkeys(row["place"] for row in rows))
+    sums = [_sum([row for row in rows if row["place"] == place], place) for place in places]
+    lines = rows if len({row["table"] for row in rows}) == 1 else [*rows, *sums]
+    head = [
+        "| table | place | received, MB | stored, MB | less, % | with all it keeps, MB |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    return head + [
+        f"| {r['table']} | {r['place']} | {r['received_bytes'] / MB:,.3f} | {r['bytes'] / MB:,.3f} |"
+        f" {r['less_percent']:.1f} | {r['kept_bytes'] / MB:,.3f} |"
+        for r in lines
+    ]
+
+
+def _sum(rows: Stored, place: str) -> dict[str, Any]:
+    total = {key: sum(row[key] for row in rows) for key in ("received_bytes", "bytes", "kept_bytes")}
+    return {
+        "table": "*all*",
+        "place": place,
+        "less_percent": 100 * (1 - total["bytes"] / total["received_bytes"]),
+        **total,
+    }
+
+
+def reading(sizes: dict[str, int], seconds: Seconds) -> list[str]:
+    lines = ["", "| the first change set | MB | every column, s | two columns, s |", "|---|--:|--:|--:|"]
+    for name, size in sizes.items():
+        spent = [seconds[query][name] for query in (WHOLE, NARROW)]
+        cells = [f"{statistics.median(one):.2f} ({min(one):.2f} to {max(one):.2f})" for one in spent]
+        lines.append(f"| {name} | {size / MB:,.1f} | {' | '.join(cells)} |")
+    return lines
+
+
+def of_generated(options: argparse.Namespace, work: Path) -> list[str]:
+    from lakehouse.lake import Lake
+    from lakehouse.session import session
+
+    csv, _ = data.state(options.data or work, options.rows)
+    spark = session(Lake(str(work / "session")), "bench", size=csv.stat().st_size)  # the JVM that a run would start
+    pipeline = generated(csv, options, work)
+    written = pipeline / "lake/raw/full-load" / f"{ours.TABLE}.parquet"
+    places = {"as it is written": written}
+    for name, settings in OTHERWISE.items():
+        places[name] = work / f"otherwise-{len(places)}"
+        spark.read.parquet(str(written)).write.options(**settings).parquet(str(places[name]))
+    seconds = read_in_turns(spark, places, options.rounds)
+    sizes = {name: gauges.size(place) for name, place in places.items()}
+    return [*table(stored(pipeline)), *reading(sizes, seconds)]
+
+
+def of_loyalty(source: Path, work: Path) -> list[str]:
+    os.environ |= {"LAKE_ROOT": str(work / "lake"), "LOYALTY_SOURCE": str(source.resolve())}
+    os.chdir(BENCH.parent)
+    import lakehouse
+
+    report = lakehouse.run("conf/loyalty")
+    if report.code:
+        raise SystemExit(f"the run ended with {report.code}: {report.outcomes}")
+    return table(stored(Path("conf/loyalty")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--share", type=float, default=0.01)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=Path, help="where generated files are kept; else made anew")
+    parser.add_argument("--loyalty", type=Path, metavar="FOLDER", help="of snapshots, instead of generated ones")
+    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.data) as folder:
+        work = Path(folder)
+        of_what = "conf/loyalty" if options.loyalty else f"{options.rows:,} rows, {100 * options.share:g} % changed"
+        lines = of_loyalty(options.loyalty, work) if options.loyalty else of_generated(options, work)
+    text = "\n".join([f"## What it takes on disk: {of_what}", "", *lines, "", *page.circumstances()]) + "\n"
+    print(text)
+    if options.out:
+        page.put(options.out, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a table takes of the store, against what its source handed out for it. Files are listed, none is read.
+
+    landing      the bytes as received, which are kept beside all that follows: nothing is saved there
+    full-load    the first accepted snapshot
+    change sets  what the snapshots after it changed, against each of them whole
+    bronze       the rows as they are now, against the last accepted snapshot
+
+`kept_bytes` counts all files of a place: also those of older versions, of the Change Data Feed, and Delta's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from lakehouse import store
+from lakehouse.lake import Lake
+from lakehouse.landing import Landed
+from lakehouse.ledger import Entry, History
+
+_RAW = ("raw/full-load", "raw/cdc")
+
+
+def of_raw(lake: Lake) -> dict[str, int]:
+    """Bytes of every change set, by its path relative to the lake."""
+    found: dict[str, int] = {}
+    for folder in _RAW:
+        for path, size in store.sizes(lake.place(*folder.split("/"))).items():
+            name = f"{folder}/{path.partition('/')[0]}"
+            found[name] = found.get(name, 0) + size
+    return found
+
+
+def of_table(
+    lake: Lake, name: str, history: History, landed: list[Landed], raw: dict[str, int], live: int
+) -> list[dict[str, Any]]:
+    """A row for each place that has something of a table.
+
+    Args:
+        raw: as `of_raw` found it.
+        live: bytes of bronze's files as of its newest version.
+    """
+    received = {each.time: each.size for each in landed}
+    first, rest = history.accepted[:1], history.accepted[1:]
+    here = sum(each.size for each in landed if not each.expired)
+    bronze = sum(store.sizes(lake.place("bronze", name)).values())
+    rows = [
+        _row(name, "landing", here, here, sum(received.values())),
+        _row(name, "full-load", *_written(first, raw), _received(first, received)),
+        _row(name, "change sets", *_written(rest, raw), _received(rest, received)),
+        _row(name, "bronze", live, bronze, _received(history.accepted[-1:], received)),
+    ]
+    return [row for row in rows if row["kept_bytes"]]
+
+
+def _written(entries: Iterable[Entry], raw: dict[str, int]) -> tuple[int, int]:
+    size = sum(raw.get(entry.path or "", 0) for entry in entries)
+    return size, size
+
+
+def _received(entries: Iterable[Entry], received: dict[datetime, int]) -> int | None:
+    """Bytes that landed for these; None where nobody knows any more."""
+    sizes = [received.get(entry.snapshot_time) for entry in entries]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _row(table: str, place: str, live: int, kept: int, received: int | None) -> dict[str, Any]:
+    less = round(100 * (1 - live / received), 1) if received else None
+    return {
+        "table": table,
+        "place": place,
+        "received_bytes": received,
+        "bytes": live,
+        "less_percent": less,
+        "kept_bytes": kept,
+    }
