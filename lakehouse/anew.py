@@ -47,6 +47,6 @@ def require_disk(lake: Lake, what: str) -> None:
 def change_sets(lake: Lake, name: str) -> list[Place]:
     """The folders of a table's change sets, those among them that were never published."""
     of_table = re.compile(rf"{re.escape(name)}_\d{{8}}_\d{{6}}(_\d+)?\.parquet")
-    cdc = lake.place("raw", "cdc")
-    others = [cdc / there for there in store.names(cdc) if of_table.fullmatch(there)]
+    folders = [lake.place("raw", kind) for kind in ("full-load", "cdc")]
+    others = [folder / there for folder in folders for there in store.names(folder) if of_table.fullmatch(there)]
     return [lake.place("raw", "full-load", f"{name}.parquet"), *others]

@@ -19,6 +19,7 @@ from lakehouse import delta, merge, raw, store, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
 from lakehouse.delta import Head
+from lakehouse.errors import ConfigError
 from lakehouse.held import LOCAL_ROWS
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
@@ -66,11 +67,19 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
 
     Raises:
         DataRefused: they do not fit the schema that was declared since.
+        ConfigError: the change sets of that time have gone.
     """
     if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
         rows = delta.read(spark, lake.bronze(name)).where(windows.at(F.lit(time).cast("timestamp")))
         return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
-    until = [e for e in history.accepted if e.snapshot_time <= time]
+    base = history.base
+    if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
+        raise ConfigError(
+            f"{name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
+            expected=f"a time from {base.snapshot_time.isoformat()} on, which `retention` has not reached",
+            where=lake.at(base.path or ""),
+        )
+    until = [e for e in history.change_sets if e.snapshot_time <= time]
     rows = raw.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
     return rows.select(*schema(table).names, *CDC_COLUMNS)
 
@@ -110,7 +119,7 @@ def refresh(
         whole: compare it with the fold of all change sets, whatever its position says.
     """
     if whole and history.accepted:
-        return _heal(spark, lake, name, table, history.accepted, size, "asked for", rebuild=True)
+        return _heal(spark, lake, name, table, history, size, "asked for", rebuild=True)
     _add_declared(spark, lake, name, table)
     if is_current(delta.head(spark, lake.bronze(name)), table, history):
         return Applied()
@@ -206,13 +215,18 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     last = accepted[-1].sequence or 0
     head = delta.head(spark, lake.bronze(name))
     if head is None:
-        raw.refuse_unfit(spark, lake, table, accepted)  # bronze may be gone, and the schema another than it had
+        # bronze may be gone, and the schema another than it had
+        raw.refuse_unfit(spark, lake, table, history.change_sets)
         at = 0
     else:
         progress = head.progress()
         if reason := _why_heal(table, progress, last):
-            return _heal(spark, lake, name, table, accepted, size, reason)
+            return _heal(spark, lake, name, table, history, size, reason)
         at = progress["sequence"] if progress else 0
+    lost = [e for e in accepted if (e.sequence or 0) > at and history.is_dropped(e)]
+    if lost and (at == 0 or any(e.changes for e in lost)):
+        reason = f"change sets up to {lost[-1].sequence} were dropped, and it was at {at}"
+        return _heal(spark, lake, name, table, history, size, reason)
     done = Applied(at)
     for entry in accepted:
         if (entry.sequence or 0) > at:
@@ -281,7 +295,7 @@ def _heal(
     lake: Lake,
     name: str,
     table: Table,
-    accepted: list[Entry],
+    history: History,
     size: int,
     reason: str,
     rebuild: bool = False,
@@ -291,8 +305,8 @@ def _heal(
     Raises:
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
-    path, last = lake.bronze(name), accepted[-1].sequence or 0
-    wanted, keys = raw.folded(spark, lake, table, accepted), windows.keys(table)
+    path, last = lake.bronze(name), history.accepted[-1].sequence or 0
+    wanted, keys = raw.folded(spark, lake, table, history.change_sets), windows.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
     written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)

@@ -1,4 +1,5 @@
-"""What `retention` says may go: files of landed snapshots, and of old versions of the Delta tables.
+"""What `retention` says may go: files of landed snapshots, and of old versions of the Delta tables; change sets are
+another matter (compact.py).
 
 Kept whatever their age: a landed snapshot that was not decided about, is the newest, or is not older than the last
 accepted one (so every one that waits for approval or may be read again); and each version of a table whose changes a
@@ -28,7 +29,7 @@ _DONE = "expired.json"
 
 @dataclass(frozen=True)
 class Expired:
-    """What became of it (`expired`, `vacuumed`, `would be ...`, `kept`), how much went, and why nothing may."""
+    """What became of it (`expired`, `dropped`, `vacuumed`, `would be ...`, `kept`), how much went, why nothing may."""
 
     status: str
     counts: dict[str, int]
@@ -63,7 +64,7 @@ def landed(lake: Lake, table: str, history: History, now: datetime, keep: timede
     """
     old = snapshots(landing.landed(lake, table), history, now, keep)
     size = sum(each.size if dry else landing.expire(each, now) for each in old)
-    return Expired(_status("expired", len(old), dry), {"snapshots": len(old), "bytes": size})
+    return Expired(status("expired", len(old), dry), {"snapshots": len(old), "bytes": size})
 
 
 def snapshots(there: Iterable[Landed], history: History, now: datetime, keep: timedelta) -> list[Landed]:
@@ -118,7 +119,7 @@ def versions(
     elif waiting := [*unread(spark, lake, relation, plans), *(others or [])]:
         kept = f"{', '.join(waiting)} has still to read its changes"
     files = 0 if kept else _vacuum(spark, path, keep, dry)
-    return Expired(_status("vacuumed", files, dry), {"files": files}, kept)
+    return Expired(status("vacuumed", files, dry), {"files": files}, kept)
 
 
 def _vacuum(spark: SparkSession, path: str, keep: timedelta, dry: bool) -> int:
@@ -131,5 +132,6 @@ def _vacuum(spark: SparkSession, path: str, keep: timedelta, dry: bool) -> int:
     return int((metrics or {}).get("numDeletedFiles", files))
 
 
-def _status(word: str, many: int, dry: bool) -> str:
+def status(word: str, many: int, dry: bool) -> str:
+    """The word for what became of `many` things."""
     return "kept" if not many else f"would be {word}" if dry else word

@@ -287,7 +287,8 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     last = work.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    delivered = raw.delivered(work.spark, work.lake, work.table, last)
+    there = work.history.base if work.history.base and work.history.is_dropped(last) else last
+    delivered = raw.delivered(work.spark, work.lake, work.table, there)
     return frozenset(name for name in snapshot.schema(work.table).names if name not in delivered)
 
 

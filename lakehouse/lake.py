@@ -2,6 +2,7 @@
 
 <root>/landing/<table>/<YYYYMMDD_HHMMSS>/<file>      bytes as received
 <root>/raw/full-load/<table>.parquet                 change set 1
+<root>/raw/full-load/<table>_<YYYYMMDD_HHMMSS>.parquet   or the state that retention put in place of older ones
 <root>/raw/cdc/<table>_<YYYYMMDD_HHMMSS>.parquet     change sets 2, 3, ...
 <root>/raw/ledger                                    what was decided about each snapshot
 <root>/bronze|silver|gold/<name>                     Delta tables
@@ -118,6 +119,11 @@ class Lake:
             return f"raw/full-load/{table}.parquet"
         path = f"raw/cdc/{table}_{snapshot_name(time)}.parquet"
         return path if path not in taken else f"raw/cdc/{table}_{snapshot_name(time)}_{sequence}.parquet"
+
+    def state_set(self, table: str, sequence: int, time: datetime, taken: frozenset[str]) -> str:
+        """The same of the state as of a sequence, which takes the place of the change sets up to there."""
+        path = f"raw/full-load/{table}_{snapshot_name(time)}"
+        return f"{path}.parquet" if f"{path}.parquet" not in taken else f"{path}_{sequence}.parquet"
 
     def at(self, path: str) -> str:
         """A path relative to the lake, as Spark is to read it."""

@@ -68,6 +68,11 @@ class Entry:
     def changes(self) -> int:
         return (self.inserted or 0) + (self.updated or 0) + (self.deleted or 0)
 
+    @property
+    def is_state(self) -> bool:
+        """Whether it publishes the state as of a sequence, in place of the change sets up to there (compact.py)."""
+        return self.status == "accepted" and self.kind == "full-load" and (self.sequence or 0) > 1
+
 
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
@@ -100,7 +105,7 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
         before: the ledger's version before it.
     """
     history = read(spark, lake, [recorded.table])[recorded.table]
-    first = next(e for e in history.accepted if e.sequence == recorded.sequence)
+    first = next(e for e in history.entries if e.sequence == recorded.sequence and e.is_state == recorded.is_state)
     # Spark trusts what it has committed itself; another driver may have written over that very commit.
     log = lake.place("raw", "ledger", "_delta_log")
     commits = range(before + 1, newest_version(lake.place("raw", "ledger")) + 1)
@@ -151,21 +156,40 @@ def newest_accepted(spark: SparkSession, lake: Lake) -> datetime | None:
 
 
 class History:
-    """What the ledger says of one table, oldest first."""
+    """What the ledger says of one table, oldest first.
+
+    Attributes:
+        accepted: the decision that each sequence stands for.
+        base: the newest state that was published in place of change sets, if any was.
+    """
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = tuple(entries)
         first: dict[int, Entry] = {}
+        states: dict[int, Entry] = {}
         for entry in entries:
             if entry.status == "accepted" and entry.sequence is not None:
-                first.setdefault(entry.sequence, entry)  # should two drivers have raced
+                # should two drivers have raced
+                (states if entry.is_state else first).setdefault(entry.sequence, entry)
         self.accepted = [first[sequence] for sequence in sorted(first)]
+        self.base = states[max(states)] if states else None
         counting = {id(entry) for entry in self.accepted}
         rows = [entry for entry in entries if entry.status != "accepted" or id(entry) in counting]
         self._by_time = {entry.snapshot_time: entry for entry in rows}  # the newest row of a time counts
 
     def at(self, time: datetime) -> Entry | None:
         return self._by_time.get(time)
+
+    @property
+    def change_sets(self) -> list[Entry]:
+        """What is there to be folded, in order: the base, if there is one, and the change sets after it."""
+        if self.base is None:
+            return self.accepted
+        return [self.base, *(entry for entry in self.accepted if not self.is_dropped(entry))]
+
+    def is_dropped(self, entry: Entry) -> bool:
+        """Whether a base has taken the place of an entry's change set."""
+        return self.base is not None and (entry.sequence or 0) <= (self.base.sequence or 0)
 
     @property
     def last_accepted(self) -> Entry | None:

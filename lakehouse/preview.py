@@ -188,7 +188,7 @@ def _bronze(work: Work) -> Before:
     if bronze.is_current(head, work.table, history):
         version = head.version if head else None
         return Before(bronze.current(spark, lake, name, work.table, version), may_lack)
-    rows = bronze.expected(spark, lake, work.table, history.accepted)
+    rows = bronze.expected(spark, lake, work.table, history.change_sets)
     note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
@@ -205,7 +205,9 @@ def _between(work: Work, first: Landed, second: Landed, samples: int) -> Documen
 @contextmanager
 def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
-    then = replace(work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time]))
+    then = replace(
+        work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
+    )
     nothing = local(work.spark, snapshot.schema(work.table))
     with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
         lost = found.counts.quarantined

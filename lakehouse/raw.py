@@ -109,12 +109,37 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
 
     Raises:
         DataRefused: a value of it does not fit the schema that was declared since.
+        ConfigError: a history is asked for, and change sets that it needs have gone.
+    """
+    if table.scd == 2:
+        _refuse_lost_history(lake, accepted)
+        refuse_unfit(spark, lake, table, accepted)
+        changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
+        return windows.folded(changes, table, schema(table))
+    return state(spark, lake, table, accepted).drop(CHANGED)
+
+
+def state(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+    """The live rows that change sets come to, each as the last of them has it, with its own `_cdc_*` columns.
+
+    To be folded again with those that follow it is as good as they were themselves.
+
+    Raises:
+        DataRefused: a value of it does not fit the schema that was declared since.
     """
     refuse_unfit(spark, lake, table, accepted)
     changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-    if table.scd == 2:
-        return windows.folded(changes, table, schema(table))
-    return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS)
+    return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS, CHANGED)
+
+
+def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
+    if base := next((e for e in accepted if e.is_state), None):
+        raise ConfigError(
+            f"no history of {base.table} can be built: its change sets up to {base.sequence} were dropped",
+            expected="`scd: 1`, where `retention: {change_sets: ...}` was at work",
+            where=lake.at(base.path or ""),
+            next_step=f"if all that landed is still there: lakehouse ingest PIPELINE {base.table} --full-refresh",
+        )
 
 
 def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.StructType) -> None:

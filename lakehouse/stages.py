@@ -17,7 +17,7 @@ From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:
     from lakehouse.expect import Result
+    from lakehouse.expire import Expired
     from lakehouse.ledger import History
     from lakehouse.models import Model
 
@@ -236,33 +237,55 @@ def _expires(run: Run) -> bool:
 
 
 def _expire(run: Run) -> list[Outcome]:
-    """Landed snapshots by table, then versions by Delta table."""
-    from lakehouse import expire, ledger
-    from lakehouse.session import isolated
+    from lakehouse import expire
 
-    now, keep = datetime.now(timezone.utc), run.pipeline.retention
-    landings, versions = keep.landing or timedelta.max, keep.vacuum or timedelta.max
-    histories = ledger.read(run.spark, run.lake, run.tables()) if keep.landing else {}
-    size = run.size(*run.pipeline.tables)
+    now = datetime.now(timezone.utc)
+    todo = _expiring(run, now)
 
     def work(name: str) -> Iterator[Outcome]:
-        if name in histories:
-            done = expire.landed(run.lake, name, histories[name], now, landings, run.dry_run)
-        else:
-            own = isolated(run.spark, size)
-            done = expire.versions(
-                own, run.lake, name, run.plans, versions, run.dry_run, publishing.readers(own, run, name)
-            )
+        done = todo[name]()
         yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
 
-    models = [model for layer in ("silver", "gold") for group in run.models(layer) for model in group]
-    stored = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")] + models
-    keeping = [m.partition(".")[2] for m in models if any(r.on_fail == "quarantine" for r in run.plans[m].rules)]
-    stored += [f"quarantine.{name}" for name in dict.fromkeys(keeping) if name not in run.tables()]
-    outcomes = side_by_side(run, EXPIRE, [*histories, *(stored if keep.vacuum else [])], work)
+    outcomes = side_by_side(run, EXPIRE, list(todo), work)
     if not run.names and not run.dry_run and worst(o.code for o in outcomes) == Exit.OK:
-        expire.done(keep, run.lake, now)
+        expire.done(run.pipeline.retention, run.lake, now)
     return outcomes
+
+
+def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
+    """Landed snapshots by table, change sets by table, then versions by Delta table."""
+    from lakehouse import compact, expire, ledger
+    from lakehouse.session import isolated
+
+    keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run
+    size = run.size(*run.pipeline.tables)
+    todo: dict[str, Callable[[], Expired]] = {}
+    if keep.landing:
+        histories = ledger.read(run.spark, lake, run.tables())
+        todo |= {n: partial(expire.landed, lake, n, h, now, keep.landing, dry) for n, h in histories.items()}
+    if keep.change_sets:
+        for name in run.tables():
+            own, table = isolated(run.spark, run.size(name)), run.pipeline.tables[name]
+            fold = partial(compact.change_sets, own, lake, name, table, now, keep.change_sets, run.id, dry)
+            todo[f"raw.{name}"] = fold
+    if keep.vacuum:
+        todo |= {name: partial(_old_versions, run, isolated(run.spark, size), name) for name in _stored(run)}
+    return todo
+
+
+def _stored(run: Run) -> list[str]:
+    """The Delta tables that the command is narrowed to, and the quarantine of each of them."""
+    models = [model for layer in ("silver", "gold") for group in run.models(layer) for model in group]
+    keeping = [m.partition(".")[2] for m in models if any(r.on_fail == "quarantine" for r in run.plans[m].rules)]
+    own = [f"{layer}.{table}" for table in run.tables() for layer in ("quarantine", "bronze")]
+    return list(dict.fromkeys([*own, *models, *(f"quarantine.{name}" for name in keeping)]))
+
+
+def _old_versions(run: Run, spark: SparkSession, name: str) -> Expired:
+    from lakehouse import expire
+
+    keep, others = run.pipeline.retention.vacuum or timedelta.max, publishing.readers(spark, run, name)
+    return expire.versions(spark, run.lake, name, run.plans, keep, run.dry_run, others)
 
 
 _STAGES: dict[str, Callable[[Run], list[Outcome]]] = {

@@ -1,7 +1,7 @@
 """What a table takes of the store, against what its source handed out for it. Files are listed, none is read.
 
     landing      the bytes as received, which are kept beside all that follows: nothing is saved there
-    full-load    the first accepted snapshot
+    full-load    the first accepted snapshot, or the state that retention put in its place
     change sets  what the snapshots after it changed, against each of them whole
     bronze       the rows as they are now, against the last accepted snapshot
 
@@ -42,7 +42,7 @@ def of_table(
         live: bytes of bronze's files as of its newest version.
     """
     received = {each.time: each.size for each in landed}
-    first, rest = history.accepted[:1], history.accepted[1:]
+    first, rest = history.change_sets[:1], history.change_sets[1:]
     here = sum(each.size for each in landed if not each.expired)
     bronze = sum(store.sizes(lake.place("bronze", name)).values())
     rows = [

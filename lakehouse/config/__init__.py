@@ -214,6 +214,9 @@ class Retention(StrictModel):
     landing: Duration | None = Field(
         None, description="Files of landed snapshots, by the snapshot's time; their manifests stay."
     )
+    change_sets: Duration | None = Field(
+        None, description="Change sets, by the snapshot's time; the state they come to takes their place. Not of scd 2."
+    )
     vacuum: WeekOrMore | None = Field(
         None, description="Files of old versions of the Delta tables; at least 7d, which readers may rely on."
     )

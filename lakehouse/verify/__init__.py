@@ -101,7 +101,7 @@ def _table(run: Run, name: str, history: History, heads: Heads, spark: SparkSess
         for invariant in ("I1", "I2", "I5", "I7"):
             yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
         return
-    subject, head = Subject(spark, run.lake, run.pipeline, name, history.accepted), heads[f"bronze.{name}"].result()
+    subject, head = Subject(spark, run.lake, run.pipeline, name, history), heads[f"bronze.{name}"].result()
     waiting = _waiting(head, history)
     if waiting:
         yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)

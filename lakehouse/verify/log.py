@@ -119,6 +119,8 @@ def _like_the_ledger(claim: Claim, subject: Subject, head: Head, told: Story) ->
     for entry in filter(makes_a_commit, subject.accepted):
         sequence = entry.sequence or 0
         commits = told.applied.get(sequence, [])
+        if sequence in subject.untold:
+            continue
         if len(commits) != 1 or sequence not in wanted:
             hidden.append(sequence)
         elif (version := commits[0].version) > start or version == start == 0:
@@ -180,7 +182,7 @@ def _once_each(claim: Claim, subject: Subject, head: Head, told: Story) -> Check
         return claim.not_checkable(told.by_others or _taken(_last_write(head)))
     first = min(told.named) if head.commits[-1].version else 0  # before it, the log no longer tells
     changing = [e.sequence or 0 for e in subject.accepted if makes_a_commit(e)]
-    due = [s for s in changing if first <= s <= told.named[0]]
+    due = [s for s in changing if first <= s <= told.named[0] and s not in subject.untold]
     twice = {s: commits for s, commits in told.applied.items() if len(commits) > 1}
     wrong = [f"sequence {s} in versions {numbers([c.version for c in cs])}" for s, cs in twice.items()]
     wrong += [f"sequence {s}, which the ledger says changed nothing" for s in told.applied.keys() - set(changing)]

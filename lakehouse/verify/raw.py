@@ -28,6 +28,7 @@ from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
 
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
+_STATE = "rows"
 _OPERATIONS = {"I": "inserted", "U": "updated", "D": "deleted"}
 
 
@@ -170,8 +171,8 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
 
 
 def change_sets(subject: Subject) -> DataFrame:
-    """All published change sets, by the declared schema."""
-    paths = [subject.lake.at(entry.path) for entry in subject.accepted if entry.path]
+    """All published change sets that are there, by the declared schema."""
+    paths = [subject.lake.at(entry.path) for entry in subject.history.change_sets if entry.path]
     fields = T.StructType([*subject.fields, *struct(_CDC)])
     return subject.spark.read.schema(fields).parquet(*paths)
 
@@ -182,7 +183,11 @@ def change_sets(subject: Subject) -> DataFrame:
 def count_checks(subject: Subject) -> Iterator[Check]:
     """The ledger's numbers against each other, and against the change sets."""
     yield _add_up(Claim("I5", "the ledger's counts add up", subject.name), subject.accepted)
-    yield _as_many(Claim("I5", "change sets = the ledger", subject.name), subject)
+    claim = Claim("I5", "change sets = the ledger", subject.name)
+    yield _as_many(claim, subject)
+    if dropped := [e for e in subject.accepted if subject.history.is_dropped(e)]:
+        why = f"retention dropped those of sequences {numbers(_sequences(dropped))}"
+        yield Claim("I5", "older change sets = the ledger", subject.name).not_checkable(why)
 
 
 def _add_up(claim: Claim, accepted: list[Entry]) -> Check:
@@ -206,20 +211,27 @@ def _as_many(claim: Claim, subject: Subject) -> Check:
         if gone(error):
             return claim.not_checkable("change sets are no longer there")
         raise
-    gone_since = {e.sequence: taken_out(subject.lake, e) for e in subject.accepted if e.path}
+    base, sets = subject.history.base, [e for e in subject.history.change_sets if not e.is_state]
+    gone_since = {e.sequence: taken_out(subject.lake, e) for e in subject.history.change_sets if e.path}
     told = {
         (e.sequence, o): (getattr(e, n) or 0) - gone_since.get(e.sequence, Counter())[o]
-        for e in subject.accepted
+        for e in sets
         for o, n in _OPERATIONS.items()
     }
+    about = ""
+    if base:  # each of its rows has the sequence and the operation of the change set that it had been in
+        rows = sum(found.pop(key) for key in list(found) if key[0] <= base.sequence)
+        found[base.sequence, _STATE] = rows
+        told[base.sequence, _STATE] = (base.inserted or 0) - gone_since[base.sequence].total()
+        about = f" after the state of sequence {base.sequence}, {rows:,} rows"
     each = {key: (found.get(key, 0), told.get(key, 0)) for key in sorted(found.keys() | told.keys(), key=str)}
     wrong = [f"sequence {s}: {there} {o}, {said} told" for (s, o), (there, said) in each.items() if there != said]
     if wrong:
         return claim.failed("; ".join(wrong[:5]))
-    sums = ", ".join(f"{sum(found.get((e.sequence, o), 0) for e in subject.accepted):,} {o}" for o in _OPERATIONS)
+    sums = ", ".join(f"{sum(found.get((e.sequence, o), 0) for e in sets):,} {o}" for o in _OPERATIONS)
     forgot = sum(taken.total() for taken in gone_since.values())
     less = f", after {forgot:,} rows were forgotten" if forgot else ""
-    return claim.holds(f"{sums} in {len(subject.accepted)} change sets{less}")
+    return claim.holds(f"{sums} in {len(sets)} change sets{about}{less}")
 
 
 def _sequences(accepted: list[Entry]) -> list[int]:

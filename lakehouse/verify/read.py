@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TextIO
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta
+from lakehouse import delta, forgotten
 from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import Lake
-from lakehouse.ledger import Entry
+from lakehouse.ledger import Entry, History
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.fields import literal
 from lakehouse.store import Place
@@ -29,13 +30,24 @@ _TRUE, _FALSE = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
 @dataclass(frozen=True)
 class Subject:
-    """A table of the lake, as its checks need it; `accepted` are its change sets by sequence, at least one."""
+    """A table of the lake, as its checks need it; its history has at least one accepted snapshot."""
 
     spark: SparkSession
     lake: Lake
     pipeline: Pipeline
     name: str
-    accepted: list[Entry]
+    history: History
+
+    @property
+    def accepted(self) -> list[Entry]:
+        """What the ledger says of each sequence."""
+        return self.history.accepted
+
+    @cached_property
+    def untold(self) -> frozenset[int]:
+        """Sequences whose change set was dropped, and perhaps with it the word of what was forgotten of it."""
+        dropped = {e.sequence or 0 for e in self.accepted if self.history.is_dropped(e)}
+        return frozenset(dropped if forgotten.hashes(self.spark, self.lake, self.name) else ())
 
     @property
     def table(self) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,18 +13,21 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
-from helpers import Project
+from helpers import Project, Row
 from pyspark.sql import SparkSession
 
-from lakehouse import expire, landing
+import lakehouse
+from lakehouse import expire, landing, ledger, store
 from lakehouse.config import Retention
+from lakehouse.errors import ConfigError
 from lakehouse.lake import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")
 
 KILLED = Path(__file__).with_name("killed.py")
-FIRST, SECOND, THIRD, FOURTH, FIFTH = (f"2025010{day}_000000" for day in range(1, 6))
+FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH = (f"2025010{day}_000000" for day in range(1, 7))
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
 }
@@ -161,6 +165,155 @@ def test_changes_that_a_model_has_still_to_read_stay(shop: Project) -> None:
     kept = done.outcome("expire", "bronze.items")
     assert (kept["status"], kept["note"]) == ("kept", "silver.items has still to read its changes")
     assert shop.run().outcome("silver", "silver.items")["status"] == "row-wise"
+
+
+# --- change sets ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many(old: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Four accepted snapshots: the third deletes, the fourth brings back; all of them older than `retention` says."""
+    project = old.copy(tmp_path_factory.mktemp("many"))
+    assert project("approve", "items", FOURTH).code == 0
+    project.snapshot(FIFTH, items=ROWS)
+    assert project.run().code == 0
+    retain(project, change_sets="30d")
+    return project
+
+
+@pytest.fixture
+def sets(many: Project, tmp_path: Path) -> Project:
+    project = many.copy(tmp_path / "sets")
+    retain(project, change_sets="30d")
+    return project
+
+
+def raw(project: Project) -> list[str]:
+    """The change sets that are there."""
+    folders = [path for kind in ("full-load", "cdc") for path in (project.lake / "raw" / kind).glob("*.parquet")]
+    return sorted(f"{path.parent.name}/{path.name}" for path in folders)
+
+
+def dropped(project: Project) -> list[Row]:
+    """Drop what may go; returns the ledger's accepted rows."""
+    done = project("expire")
+    assert done.code == 0, done.document
+    assert raw(project) == [f"cdc/items_{FIFTH}.parquet", f"full-load/items_{FOURTH}.parquet"]
+    return [row for row in project.ledger() if row["status"] == "accepted"]
+
+
+def test_old_change_sets_give_way_to_the_state_they_come_to_and_bronze_can_be_built_of_it(sets: Project) -> None:
+    before, was = sets.whole_rows("bronze/items"), raw(sets)
+    looked = sets("expire", "--dry-run")
+    assert raw(sets) == was
+    accepted = dropped(sets)
+
+    assert looked.outcome("expire", "raw.items")["status"] == "would be dropped"
+    assert looked.outcome("expire", "raw.items")["counts"]["change_sets"] == 3
+    base = accepted[-1]
+    assert (base["sequence"], base["kind"], base["path"]) == (3, "full-load", f"raw/full-load/items_{FOURTH}.parquet")
+    assert (base["rows_read"], base["inserted"], base["deleted"]) == (1, 1, 0)
+    assert [row["sequence"] for row in accepted] == [1, 2, 3, 4, 3]
+    found = checks(sets)
+    assert found["items: older change sets = the ledger"] == "not checkable"
+    assert found["items: change sets = the ledger"] == found["items: bronze = the last accepted snapshot"] == "holds"
+    assert sets("expire").outcome("expire", "raw.items")["status"] == "kept"
+    assert [row for row in sets.ledger() if row["status"] == "accepted"] == accepted
+
+    # Bronze that is gone, was set back or is asked for anew is built of the state and what follows it.
+    shutil.rmtree(sets.lake / "bronze/items")
+    assert sets("bronze").outcome("bronze", "items")["status"] == "healed"
+    assert sets.whole_rows("bronze/items") == before
+    checks(sets)
+    assert sets("bronze", "items", "--full-refresh").code == 0
+    assert sets.whole_rows("bronze/items") == before
+    assert sets("diff", "items", "--from", FIRST, "--to", FIFTH).code == 0  # landing has them
+    assert [row.id for row in lakehouse.as_of(sets.pipeline, "items", "2025-01-04").collect()] == ["a"]
+    with pytest.raises(ConfigError, match="its change sets up to 3 were dropped"):
+        lakehouse.as_of(sets.pipeline, "items", "2025-01-02")
+
+
+def test_after_change_sets_were_dropped_a_person_is_forgotten_and_snapshots_are_taken_as_before(sets: Project) -> None:
+    dropped(sets)
+    assert sets("forget", "items", "a").code == 0
+    state = sets.lake / f"raw/full-load/items_{FOURTH}.parquet"
+    assert pl.read_parquet(state / "*.parquet").height == 0
+    checks(sets)
+
+    sets.snapshot(SIXTH, items=ROWS.replace("b,2", "b,20"))
+    assert sets.run().code == 0
+    assert [(row["id"], row["qty"]) for row in sets.rows("silver/items")] == [("b", 20), ("c", 3), ("d", 4)]
+    assert sets("expire").outcome("expire", "raw.items")["counts"]["change_sets"] == 2  # with the older state
+    assert raw(sets) == [f"cdc/items_{SIXTH}.parquet", f"full-load/items_{FIFTH}.parquet"]
+    checks(sets)
+
+
+def test_a_history_keeps_its_change_sets_and_none_can_be_built_where_they_went(sets: Project) -> None:
+    dropped(sets)
+    file = sets.pipeline / "pipeline.json"
+    document = json.loads(file.read_text())
+    document["tables"]["items"]["scd"] = 2
+    file.write_text(json.dumps(document))
+
+    assert sets("expire").outcome("expire", "raw.items")["note"] == "a history (scd 2) is built from all of them"
+    refused = sets("bronze", "items", "--full-refresh")
+    assert refused.code == 2
+    assert "no history of items can be built" in refused.outcome("bronze", "items")["note"]
+    assert sets("ingest", "items", "--full-refresh").code == 4  # from landing, where the fourth is held as it was
+
+
+def test_change_sets_that_bronze_has_still_to_read_stay(sets: Project) -> None:
+    sets.snapshot(SIXTH, items=ROWS.replace("c,3", "c,30"))
+    assert sets("extract").code == sets("ingest").code == 0
+    was = raw(sets)
+
+    kept = sets("expire").outcome("expire", "raw.items")
+
+    assert (kept["status"], kept["note"]) == ("kept", "bronze has still to read some")
+    assert raw(sets) == was
+
+
+class Killed(BaseException):
+    """What no handler of the product takes for an error."""
+
+
+@pytest.mark.parametrize(("module", "name"), [(ledger, "append"), (store, "remove")])
+def test_killed_before_or_after_the_state_is_published_the_next_time_ends_it(
+    sets: Project, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    before, inner = sets.whole_rows("bronze/items"), getattr(module, name)
+
+    def die(*arguments: Any) -> Any:
+        if module is ledger or "/raw/" in str(arguments[0]):
+            raise Killed
+        return inner(*arguments)
+
+    monkeypatch.setattr(module, name, die)
+    with pytest.raises(Killed):
+        sets("expire")
+    monkeypatch.undo()
+    assert f"full-load/items_{FOURTH}.parquet" in raw(sets)
+    checks(sets)
+    assert sets("bronze", "items", "--full-refresh").code == 0
+
+    assert [row["sequence"] for row in dropped(sets)] == [1, 2, 3, 4, 3]
+    assert sets.whole_rows("bronze/items") == before
+
+
+def test_change_sets_that_do_not_come_to_what_the_ledger_says_are_kept(sets: Project) -> None:
+    part = next((sets.lake / f"raw/cdc/items_{FOURTH}.parquet").glob("*.parquet"))
+    part.with_name(f".{part.name}.crc").unlink()
+    rows = pl.read_parquet(sets.lake / f"raw/cdc/items_{FIFTH}.parquet/*.parquet")
+    rows.clear().write_parquet(part)
+
+    done = sets("expire")
+
+    assert done.code == 3
+    assert "nothing is dropped" in done.outcome("expire", "raw.items")["note"]
+    assert len(raw(sets)) == 5  # the state that was counted lies there, and nobody reads it
+
+
+# --- and nothing else -------------------------------------------------------------------------------------------
 
 
 def test_a_table_without_an_accepted_snapshot_keeps_everything(tmp_path: Path) -> None:

@@ -39,3 +39,18 @@ def test_the_newest_row_of_a_snapshot_counts() -> None:
 
     assert history.held is held
     assert history.with_entry(accepted(2, FIRST + DAY, "ours")).held is None
+
+
+def test_a_state_takes_the_place_of_the_change_sets_up_to_its_sequence_and_of_no_decision() -> None:
+    sets = [replace(accepted(n, FIRST + n * DAY, "ours"), kind="cdc", path=f"cdc/{n}") for n in range(1, 6)]
+    older, newer = (replace(sets[n - 1], kind="full-load", path=f"state/{n}") for n in (2, 4))
+    theirs = replace(newer, run_id="theirs", path="state/theirs")
+    history = History([*sets, older, newer, theirs])
+
+    assert history.accepted == sets
+    assert history.base is newer
+    assert history.change_sets == [newer, sets[4]]
+    assert [history.is_dropped(entry) for entry in sets] == [True, True, True, True, False]
+    assert history.at(FIRST + 4 * DAY) is sets[3]
+    assert (history.last_accepted, history.newest_decided) == (sets[4], sets[4])
+    assert History(sets).change_sets == sets
