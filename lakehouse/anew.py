@@ -11,7 +11,7 @@ import re
 
 from pyspark.sql import SparkSession
 
-from lakehouse import landing, ledger, store
+from lakehouse import delta, landing, ledger, store
 from lakehouse.errors import ConfigError
 from lakehouse.lake import Lake
 from lakehouse.store import Place
@@ -32,8 +32,9 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
             where=str(lake.landing(bare[0])),
         )
     for name in names:
-        tables = (lake.place("bronze", name), lake.place("quarantine", name))
-        for folder in (*tables, *change_sets(lake, name), lake.here("lines", name), lake.here("bronze", name)):
+        for table in (lake.bronze(name), lake.quarantine(name)):
+            delta.drop(spark, table)
+        for folder in (*change_sets(lake, name), lake.here("lines", name), lake.here("bronze", name)):
             store.remove(folder)
     ledger.strike(spark, lake, names)
 

@@ -188,8 +188,7 @@ def _progress(table: Table, sequence: int) -> dict[str, Any]:
 def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
     accepted = (F.col("table") == name) & (F.col("status") == "accepted")
     query = (
-        spark.readStream.format("delta")
-        .load(lake.ledger)
+        delta.stream(spark, lake.ledger)
         .where(accepted)
         .writeStream.foreachBatch(on_batch)
         .option("checkpointLocation", lake.checkpoint(name))

@@ -31,6 +31,8 @@ def is_clean_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
 
 
 def _is_as_marked(pipeline: Pipeline, lake: Lake) -> bool:
+    if lake.catalog:  # which version a catalog's table is at cannot be told without Spark
+        return False
     try:
         marked = json.loads(_mark(lake).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -47,6 +49,8 @@ def mark(lake: Lake, seen_before: dict[str, Any], pipeline: Pipeline) -> None:
     Args:
         seen_before: what `seen` said before the run looked at the source.
     """
+    if lake.catalog:
+        return
     try:
         now = seen(pipeline, lake)
     except InfrastructureError:  # the run was good; a source that cannot be asked any more leaves it unmarked

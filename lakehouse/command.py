@@ -108,8 +108,10 @@ class Run:
 
     @cached_property
     def lake(self) -> Lake:
-        assert isinstance(self.pipeline.lake, str)
-        return Lake.of(self.pipeline.lake)
+        where = self.pipeline.lake
+        if isinstance(where, str):
+            return Lake.of(where)
+        return Lake.in_catalog(where.catalog, where.volume, self.pipeline.name, self.pipeline.tables)
 
     @cached_property
     def spark(self) -> SparkSession:

@@ -1,5 +1,7 @@
 """Delta tables as the stages see them: a version, who made it, what changed since.
 
+A table is called by its address, as `Lake` gives it: a path or, in a catalog, a name of three parts.
+
 Progress is kept in the tables' own commits (`userMetadata`), so that it moves with the data or not at all; there
 is no second place that could disagree (docs/decisions/0002-progress-in-the-commit.md).
 """
@@ -16,6 +18,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse import store
 from lakehouse.session import isolated
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -80,19 +83,63 @@ class Head:
         return len(later) != self.version - version or any(c.changes_rows for c in later)
 
 
-def exists(spark: SparkSession, path: str) -> bool:
-    return DeltaTable.isDeltaTable(spark, path)
+def is_named(address: str) -> bool:
+    """Whether a table is one of a catalog: paths are absolute, and no name has a slash."""
+    return "/" not in address
 
 
-def head(spark: SparkSession, path: str, limit: int = 200) -> Head | None:
-    """The table's head, or None if there is no table at `path`."""
-    if not exists(spark, path):
+def exists(spark: SparkSession, address: str) -> bool:
+    return spark.catalog.tableExists(name(address)) if is_named(address) else DeltaTable.isDeltaTable(spark, address)
+
+
+def table(spark: SparkSession, address: str) -> DeltaTable:
+    """The table itself, to be merged into, deleted from, or asked for its history."""
+    return DeltaTable.forName(spark, name(address)) if is_named(address) else DeltaTable.forPath(spark, address)
+
+
+def create(spark: SparkSession, address: str, rows: DataFrame, properties: dict[str, str], mode: str = "error") -> None:
+    """Make a table that holds `rows`.
+
+    Args:
+        mode: what becomes of one that is there already: `error`, `overwrite` (its columns, too) or `append`.
+    """
+    if not is_named(address):
+        writer = rows.write.format("delta").options(**properties).mode(mode)
+        (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(address)
+        return
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name(address.rpartition('.')[0])}")
+    named = rows.writeTo(name(address)).using("delta")
+    for key, value in properties.items():
+        named = named.tableProperty(key, value)
+    if mode == "overwrite":
+        named.createOrReplace()
+    else:
+        named.create()
+
+
+def append(address: str, rows: DataFrame, **options: str) -> None:
+    if is_named(address):
+        rows.writeTo(name(address)).options(**options).append()
+    else:
+        rows.write.format("delta").options(**options).mode("append").save(address)
+
+
+def drop(spark: SparkSession, address: str) -> None:
+    """Remove a table with its files; none there is as well."""
+    if is_named(address):
+        spark.sql(f"DROP TABLE IF EXISTS {name(address)}")
+    else:
+        store.remove(store.place(address))
+
+
+def head(spark: SparkSession, address: str, limit: int = 200) -> Head | None:
+    """The table's head, or None if there is no table at `address`."""
+    if not exists(spark, address):
         return None
-    spark = isolated(spark, 0)  # a few rows, whatever the table holds
-    table = DeltaTable.forPath(spark, path)
-    rows = table.history(limit).select("version", "operation", "userMetadata").collect()
+    there = table(isolated(spark, 0), address)  # a few rows, whatever the table holds
+    rows = there.history(limit).select("version", "operation", "userMetadata").collect()
     commits = tuple(Commit(r.version, r.operation, _ours(r.userMetadata)) for r in rows)
-    detail = table.detail().select("id", "sizeInBytes").collect()[0]
+    detail = there.detail().select("id", "sizeInBytes").collect()[0]
     return Head(detail.id, commits[0].version, detail.sizeInBytes, commits)
 
 
@@ -115,34 +162,48 @@ def committing(spark: SparkSession, progress: dict[str, Any]) -> Iterator[None]:
         spark.conf.unset(_USER_METADATA)
 
 
-def record_progress(spark: SparkSession, path: str, progress: dict[str, Any]) -> None:
+def record_progress(spark: SparkSession, address: str, progress: dict[str, Any]) -> None:
     """Record `progress` where no row had to change: a commit of metadata alone."""
     with committing(spark, progress):
-        spark.sql(f"ALTER TABLE {name(path)} SET TBLPROPERTIES ('{_PROGRESS}' = 'see userMetadata')")
+        spark.sql(f"ALTER TABLE {name(address)} SET TBLPROPERTIES ('{_PROGRESS}' = 'see userMetadata')")
 
 
-def prepare_for_large(spark: SparkSession, path: str) -> None:
+def prepare_for_large(spark: SparkSession, address: str) -> None:
     """Let a table that has grown mark its deleted rows instead of rewriting files."""
-    now = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0].properties
+    now = table(spark, address).detail().select("properties").collect()[0].properties
     if now.get(_VECTORS) != "true":
-        spark.sql(f"ALTER TABLE {name(path)} SET TBLPROPERTIES ('{_VECTORS}' = 'true')")
+        spark.sql(f"ALTER TABLE {name(address)} SET TBLPROPERTIES ('{_VECTORS}' = 'true')")
 
 
-def read(spark: SparkSession, path: str, version: int | None = None) -> DataFrame:
+def read(spark: SparkSession, address: str, version: int | None = None) -> DataFrame:
     reader = spark.read.format("delta")
-    return (reader.option("versionAsOf", version) if version is not None else reader).load(path)
+    reader = reader.option("versionAsOf", version) if version is not None else reader
+    return reader.table(name(address)) if is_named(address) else reader.load(address)
 
 
-def changes(spark: SparkSession, path: str, after: int, until: int) -> DataFrame:
+def stream(spark: SparkSession, address: str) -> DataFrame:
+    """The rows that are appended, as a stream."""
+    reader = spark.readStream.format("delta")
+    return reader.table(name(address)) if is_named(address) else reader.load(address)
+
+
+def changes(spark: SparkSession, address: str, after: int, until: int) -> DataFrame:
     """The Change Data Feed of the versions `after` (excluded) to `until` (included)."""
     feed = spark.read.format("delta").option("readChangeFeed", "true")
-    return feed.option("startingVersion", after + 1).option("endingVersion", until).load(path)
+    feed = feed.option("startingVersion", after + 1).option("endingVersion", until)
+    return feed.table(name(address)) if is_named(address) else feed.load(address)
 
 
 def is_old_image(change_type: str = "_change_type") -> Column:
     return F.col(change_type).isin("update_preimage", "delete")
 
 
-def name(path: str) -> str:
-    """The table at `path`, as SQL spells it."""
-    return "delta.`" + path.replace("`", "``") + "`"
+def name(address: str) -> str:
+    """A table, or a schema of a catalog, as SQL spells it.
+
+    >>> name("/lake/bronze/items"), name("main.shop_bronze.items")
+    ('delta.`/lake/bronze/items`', '`main`.`shop_bronze`.`items`')
+    """
+    if is_named(address):
+        return ".".join(f"`{part}`" for part in address.split("."))
+    return "delta.`" + address.replace("`", "``") + "`"

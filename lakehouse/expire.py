@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from lakehouse import delta, landing
@@ -128,7 +127,7 @@ def _vacuum(spark: SparkSession, path: str, keep: timedelta, dry: bool) -> int:
     if dry or not files:  # without any, VACUUM would still add two versions
         return files
     spark.sql(statement)
-    metrics = DeltaTable.forPath(spark, path).history(1).select("operationMetrics").collect()[0].operationMetrics
+    metrics = delta.table(spark, path).history(1).select("operationMetrics").collect()[0].operationMetrics
     return int((metrics or {}).get("numDeletedFiles", files))
 
 

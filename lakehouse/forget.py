@@ -96,7 +96,7 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         erased.rows["quarantine"] += quarantine.erase_back(spark, run.lake, [*run.plans])
         models, published = outcomes, publishing.publish(run) if run.published() else []
         outcomes = [*models, *published]
-        left = residue.left(spark, run.lake, _tables(run, name), vacuum)
+        left = residue.left(spark, _tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
     code = worst([*(o.code for o in outcomes), *([Exit.REFUSED] if erased.unread else [])])
     return {
@@ -239,11 +239,12 @@ def _redacted(text: str, person: Person) -> str:
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _tables(run: Run, name: str) -> list[str]:
-    """The Delta tables that had the person's rows, or may have had."""
-    models = [m for layer in _LAYERS for group in run.models(layer) for m in group]
-    kept = dict.fromkeys([f"quarantine/{name}", *(f"quarantine/{m.partition('.')[2]}" for m in models)])
-    return [f"bronze/{name}", *kept, *(m.replace(".", "/", 1) for m in models), "raw/ledger"]
+def _tables(run: Run, name: str) -> dict[str, str]:
+    """The addresses of the Delta tables that had the person's rows, or may have had."""
+    lake, models = run.lake, [m for layer in _LAYERS for group in run.models(layer) for m in group]
+    kept = dict.fromkeys([name, *(m.partition(".")[2] for m in models)])
+    tables = {f"bronze/{name}": lake.bronze(name)} | {f"quarantine/{k}": lake.quarantine(k) for k in kept}
+    return tables | {m.replace(".", "/", 1): lake.model(m) for m in models} | {"raw/ledger": lake.ledger}
 
 
 def _notes(run: Run, name: str, erased: Erased) -> list[str]:

@@ -10,7 +10,6 @@ from collections.abc import Collection
 from datetime import datetime, timezone
 from functools import reduce
 
-from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -30,16 +29,20 @@ def hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
 
 def add(spark: SparkSession, lake: Lake, name: str, key_hash: str, run_id: str) -> None:
     """Put a key on the list, where it is not on it yet."""
-    if key_hash not in hashes(spark, lake, name):
-        row = spark.createDataFrame([(name, key_hash, datetime.now(timezone.utc), run_id)], SCHEMA)
-        row.coalesce(1).write.format("delta").mode("append").save(lake.forgotten)
+    if key_hash in hashes(spark, lake, name):
+        return
+    row = spark.createDataFrame([(name, key_hash, datetime.now(timezone.utc), run_id)], SCHEMA).coalesce(1)
+    if delta.exists(spark, lake.forgotten):
+        delta.append(lake.forgotten, row)
+    else:
+        delta.create(spark, lake.forgotten, row, {})
 
 
 def lift(spark: SparkSession, lake: Lake, name: str, key_hash: str) -> bool:
     """Take a key off the list; whether it was on it."""
     if key_hash not in hashes(spark, lake, name):
         return False
-    DeltaTable.forPath(spark, lake.forgotten).delete((F.col("table") == name) & (F.col("key_hash") == key_hash))
+    delta.table(spark, lake.forgotten).delete((F.col("table") == name) & (F.col("key_hash") == key_hash))
     return True
 
 

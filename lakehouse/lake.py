@@ -10,6 +10,9 @@
 <root>/quality/results                               what came of the models' expectations
 <root>/forgotten                                     keys that were forgotten on request, as hashes
 <root>/_state/...                                    expendable: locks, checkpoints, caches
+
+A lake with a catalog has its Delta tables there, in the schemas <pipeline>_bronze, _silver and _gold, and files alone
+below the root, which is a volume (docs/decisions/0019-lake.md).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +35,7 @@ from lakehouse.store import Place
 
 LAYERS = ("raw", "bronze", "silver", "gold", "quarantine")  # the folders of Delta tables
 SNAPSHOT_TIME = "%Y%m%d_%H%M%S"
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 _SNAPSHOT_NAME = re.compile(r"\d{8}_\d{6}")
 
 
@@ -81,15 +86,33 @@ class Lake:
     """The places of one lake. `root` is a path, relative to the working directory or absolute, or s3a://bucket/prefix.
 
     Text is for Spark, a `Place` for the Python of the driver.
+
+    Attributes:
+        catalog: what its schemas begin with, such as `main.loyalty`, where tables have names; else they have paths.
     """
 
     root: str
+    catalog: str = ""
 
     @classmethod
     def of(cls, root: str) -> Lake:
         """The lake that a pipeline names, whatever becomes of the working directory."""
         place = store.place(root)
         return cls(str(place.absolute() if isinstance(place, Path) else place).rstrip("/"))
+
+    @classmethod
+    def in_catalog(cls, catalog: str, volume: str, pipeline: str, tables: Iterable[str]) -> Lake:
+        """The lake of a pipeline whose tables lie in a catalog, and whose files in a volume.
+
+        Raises:
+            ConfigError: a name that no schema can have, or that is kept for tables of the lake's own.
+        """
+        for what, name in (("lake.catalog", catalog), ("name", pipeline)):
+            if not _IDENTIFIER.fullmatch(name):
+                raise ConfigError(f"{what}: {name!r}", expected="letters, digits and _: schemas are called by it")
+        if own := [name for name in tables if name.startswith("_")]:
+            raise ConfigError(f"a table called {own[0]}", expected="no name that begins with _, in a catalog")
+        return cls(Lake.of(volume).root, f"{catalog}.{pipeline}")
 
     @property
     def is_shared(self) -> bool:
@@ -98,7 +121,11 @@ class Lake:
 
     @property
     def ledger(self) -> str:
-        return f"{self.root}/raw/ledger"
+        return self._own("_ledger", "raw/ledger")
+
+    def _own(self, name: str, path: str) -> str:
+        """A table that is in none of the three layers."""
+        return f"{self.catalog}_bronze.{name}" if self.catalog else f"{self.root}/{path}"
 
     def place(self, *parts: str) -> Place:
         place = store.place(self.root)
@@ -130,23 +157,23 @@ class Lake:
         return f"{self.root}/{path}"
 
     def bronze(self, table: str) -> str:
-        return f"{self.root}/bronze/{table}"
+        return self.model(f"bronze.{table}")
 
     def model(self, name: str) -> str:
-        """`silver.clientes` -> `<root>/silver/clientes`; the same for `bronze.` and `gold.`"""
+        """`silver.clientes` -> `<root>/silver/clientes`, or its name in a catalog; so for `bronze.` and `gold.`"""
         layer, _, short = name.partition(".")
-        return f"{self.root}/{layer}/{short}"
+        return f"{self.catalog}_{layer}.{short}" if self.catalog else f"{self.root}/{layer}/{short}"
 
     def quarantine(self, table: str) -> str:
-        return f"{self.root}/quarantine/{table}"
+        return self._own(f"_quarantine_{table}", f"quarantine/{table}")
 
     @property
     def quality(self) -> str:
-        return f"{self.root}/quality/results"
+        return self._own("_quality", "quality/results")
 
     @property
     def forgotten(self) -> str:
-        return f"{self.root}/forgotten"
+        return self._own("_forgotten", "forgotten")
 
     def state(self, *parts: str) -> Place:
         return self.place("_state", *parts)

@@ -16,7 +16,6 @@ from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -77,8 +76,7 @@ class Entry:
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
     if not delta.exists(spark, lake.ledger):
-        empty = local(spark, SCHEMA).write.format("delta")
-        empty.option("delta.enableRowTracking", "true").mode("append").save(lake.ledger)
+        delta.create(spark, lake.ledger, local(spark, SCHEMA), {"delta.enableRowTracking": "true"}, "append")
 
 
 def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
@@ -90,8 +88,7 @@ def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
     recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
     before = newest_version(lake.place("raw", "ledger")) if lake.is_shared else 0
     row, ours = local(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
-    writer = row.coalesce(1).write.format("delta").option("userMetadata", json.dumps({"lakehouse": {"row": ours}}))
-    writer.mode("append").save(lake.ledger)
+    delta.append(lake.ledger, row.coalesce(1), userMetadata=json.dumps({"lakehouse": {"row": ours}}))
     if lake.is_shared and recorded.sequence is not None:
         _refuse_second(spark, lake, recorded, ours, before)
     return recorded
@@ -124,7 +121,7 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
 
 def strike(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
     """Take out all that was decided about these tables: they begin anew. Their streams find that out and do, too."""
-    DeltaTable.forPath(spark, lake.ledger).delete(F.col("table").isin(tables))
+    delta.table(spark, lake.ledger).delete(F.col("table").isin(tables))
 
 
 def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str], str]) -> int:
@@ -136,7 +133,7 @@ def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str]
         mended = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
         same = [F.col(f"l.{c}") == F.col(f"m.{c}") for c in ("snapshot_time", "recorded_at")]
         same_row = (F.col("l.table") == table) & same[0] & same[1]
-        ledger = DeltaTable.forPath(spark, lake.ledger).alias("l").merge(mended.alias("m"), same_row)
+        ledger = delta.table(spark, lake.ledger).alias("l").merge(mended.alias("m"), same_row)
         ledger.whenMatchedUpdate(set={"reason": "m.reason"}).execute()
     return len(changed)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -143,12 +142,11 @@ def _create(
     large: bool,
     order: str | None,
 ) -> Written:
-    rows = wanted.repartitionByRange(order).sortWithinPartitions(order) if order else wanted
-    writer = rows.write.format("delta").options(**delta.properties(large)).mode(mode)
     if order:
-        writer = writer.option("maxRecordsPerFile", _FILE_ROWS)
+        wanted = wanted.repartitionByRange(order).sortWithinPartitions(order)
+        spark.conf.set("spark.sql.files.maxRecordsPerFile", _FILE_ROWS)
     with delta.committing(spark, progress):
-        (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(target)
+        delta.create(spark, target, wanted, delta.properties(large), mode)
     return Written(inserted=delta.read(spark, target).count(), committed=True)
 
 
@@ -172,7 +170,7 @@ def _apply(
     assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
     with delta.committing(spark, progress):
         (
-            DeltaTable.forPath(spark, target)
+            delta.table(spark, target)
             .alias("t")
             .merge(actions.alias("s"), matches)
             .whenMatchedDelete(f"s.{ACTION} = 'D'")

@@ -7,48 +7,59 @@ the log's entries, which hold the least and the greatest value of a file's colum
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from lakehouse import delta
-from lakehouse.lake import Lake
 
 _FILES, _LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 _DEFAULTS = {_FILES: "7 days", _LOG: "30 days"}
 
 
-def left(spark: SparkSession, lake: Lake, tables: list[str], vacuum: bool) -> list[dict[str, Any]]:
+def left(spark: SparkSession, tables: dict[str, str], vacuum: bool) -> list[dict[str, Any]]:
     """What is left in each of these tables that are there.
 
     Args:
+        tables: addresses, by what the tables are called.
         vacuum: remove first what is old enough.
     """
-    there = [table for table in tables if delta.exists(spark, lake.at(table))]
+    there = {table: address for table, address in tables.items() if delta.exists(spark, address)}
     if vacuum:
-        for table in there:
-            spark.sql(f"VACUUM {delta.name(lake.at(table))}")
-    return [_of(spark, lake, table) for table in there]
+        for address in there.values():
+            spark.sql(f"VACUUM {delta.name(address)}")
+    return [_of(spark, table, address) for table, address in there.items()]
 
 
-def _of(spark: SparkSession, lake: Lake, table: str) -> dict[str, Any]:
-    path = lake.at(table)
-    in_use = {Path(unquote(urlparse(name).path)).resolve() for name in delta.read(spark, path).inputFiles()}
-    files = [p for p in Path(path).rglob("*") if p.suffix in (".parquet", ".bin") and "_delta_log" not in p.parts]
-    old = [p for p in files if p.resolve() not in in_use and p.suffix == ".parquet"]
-    given = DeltaTable.forPath(spark, path).detail().select("properties").collect()[0].properties
-    after = {name: given.get(name, default).removeprefix("interval ") for name, default in _DEFAULTS.items()}
+def _of(spark: SparkSession, table: str, address: str) -> dict[str, Any]:
+    detail = delta.table(spark, address).detail().select("properties", "location").collect()[0]
+    old = _old_files(delta.read(spark, address).inputFiles(), detail.location)
+    after = {name: detail.properties.get(name, default) for name, default in _DEFAULTS.items()}
+    due = {name: _in(spark, duration.removeprefix("interval ")) for name, duration in after.items()}
     return {
         "table": table,
-        "old_files": len(old),
-        "bytes": sum(p.stat().st_size for p in old),
-        "vacuum_removes_them_from": _in(spark, after[_FILES]) if old else None,
-        "log_forgets_from": _in(spark, after[_LOG]),
+        "old_files": None if old is None else len(old),
+        "bytes": None if old is None else sum(file.stat().st_size for file in old),
+        "vacuum_removes_them_from": due[_FILES] if old is None or old else None,
+        "log_forgets_from": due[_LOG],
     }
+
+
+def _old_files(in_use: Iterable[str], location: str) -> list[Path] | None:
+    """The files below a table's location that its newest version does not read; None where they cannot be listed."""
+    if urlparse(location).scheme not in ("", "file"):
+        return None
+    used = {_path(name).resolve() for name in in_use}
+    files = (file for file in _path(location).rglob("*.parquet") if "_delta_log" not in file.parts)
+    return [file for file in files if file.resolve() not in used]
+
+
+def _path(url: str) -> Path:
+    return Path(unquote(urlparse(url).path))
 
 
 def _in(spark: SparkSession, duration: str) -> str:

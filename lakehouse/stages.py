@@ -17,7 +17,7 @@ From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ from lakehouse.failures import patiently
 from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from lakehouse.expect import Result
     from lakehouse.expire import Expired
     from lakehouse.ledger import History

@@ -44,7 +44,8 @@ def of_table(
     received = {each.time: each.size for each in landed}
     first, rest = history.change_sets[:1], history.change_sets[1:]
     here = sum(each.size for each in landed if not each.expired)
-    bronze = sum(store.sizes(lake.place("bronze", name)).values())
+    # A catalog does not tell what it keeps of older versions.
+    bronze = live if lake.catalog else sum(store.sizes(lake.place("bronze", name)).values())
     rows = [
         _row(name, "landing", here, here, sum(received.values())),
         _row(name, "full-load", *_written(first, raw), _received(first, received)),

@@ -47,6 +47,7 @@ def status(run: Run) -> dict[str, Any]:
     return {
         "pipeline": run.pipeline.name,
         "lake": lake.root,
+        **({"catalog": lake.catalog} if lake.catalog else {}),
         "tables": tables,
         "storage": stored,
         "models": _models(run),

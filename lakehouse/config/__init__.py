@@ -185,8 +185,8 @@ class Jdbc(StrictModel):
 class Volume(StrictModel):
     """A lake in Unity Catalog: tables in the catalog, files in the volume."""
 
-    catalog: Text = Field(description="The catalog's name.")
-    volume: Text = Field(description="/Volumes/catalog/schema/volume")
+    catalog: Text = Field(description="The catalog's name; schemas are called <pipeline>_bronze, _silver and _gold.")
+    volume: Text = Field(description="/Volumes/catalog/schema/volume, or a folder in it that no other pipeline has.")
 
 
 class Schedule(StrictModel):
@@ -362,8 +362,6 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
 def not_yet(pipeline: Pipeline) -> list[str]:
     """What the configuration asks for and this version does not run yet, one line each."""
     wanted = []
-    if not isinstance(pipeline.lake, str):
-        wanted.append("lake: a catalog and volume")
     for name, table in pipeline.tables.items():
         if table.feed:
             wanted.append(f"tables.{name}.feed: a change feed")

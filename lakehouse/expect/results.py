@@ -48,7 +48,11 @@ def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: s
     now = datetime.now(timezone.utc)
     rows = [(run_id, *_told(result), as_of, now) for result in results]
     if rows:
-        local(spark, SCHEMA, rows).coalesce(1).write.format("delta").mode("append").save(lake.quality)
+        told = local(spark, SCHEMA, rows).coalesce(1)
+        if delta.exists(spark, lake.quality):
+            delta.append(lake.quality, told)
+        else:
+            delta.create(spark, lake.quality, told, {})
 
 
 def newest(spark: SparkSession, lake: Lake) -> DataFrame:

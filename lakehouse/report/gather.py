@@ -190,7 +190,7 @@ def _expected(each: Expectation) -> str:
 
 def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
     """The newest result of each expectation, as it is stored; no values of rows are in it."""
-    path = run.lake.at("quality/results")
+    path = run.lake.quality
     if not delta.exists(spark, path):
         return []
     rows = delta.read(spark, path).where(F.col("model").isin(models))
