@@ -1,14 +1,19 @@
 """The loyalty run with its lake on S3: seconds of each stage, and the requests it took.
 
+    .venv/bin/python bench/on_s3.py --rounds 3
+
 The server is s3proxy (tests/servers/s3.py) on this machine, which answers within milliseconds: what a store further
-away adds is its latency, times the requests, by as many as go side by side. Each run is a process of the command line.
+away adds is its latency, times the requests, by as many as go side by side. Each run is a process of the command line,
+JVM start included; a stage takes as long as the slowest of its tables or models. Medians, least to most.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,8 +22,9 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from peers import page  # noqa: E402
 from servers import faults, s3  # noqa: E402
 
 SAMPLES = sorted((ROOT / "samples" / "loyalty").iterdir())
@@ -36,9 +42,9 @@ def timed(env: dict[str, str]) -> tuple[float, dict[str, float]]:
     return seconds, stages
 
 
-def main() -> None:
-    none = faults.Faults({})
-    runs = [("cold", SAMPLES[0]), ("changed", SAMPLES[1]), ("unchanged", None)]
+def one_round() -> dict[str, dict[str, float]]:
+    """Seconds by run, whole and by stage, and its requests, on a server of its own."""
+    none, found = faults.Faults({}), dict[str, dict[str, float]]()
     with (
         tempfile.TemporaryDirectory() as own,
         s3.s3proxy(Path(own)) as server,
@@ -47,14 +53,46 @@ def main() -> None:
         s3.client(server).create_bucket(Bucket="lake")
         source = Path(own, "source")
         lake = {"AWS_ENDPOINT_URL": url, "LAKE_ROOT": "s3a://lake", "LOYALTY_SOURCE": str(source)}
-        print(f"{'run':10} {'seconds':>8} {'requests':>9}   by stage")
-        for name, snapshot in runs:
+        for name, snapshot in (("cold", SAMPLES[0]), ("changed", SAMPLES[1]), ("unchanged", None)):
             if snapshot:
                 shutil.copytree(snapshot, source / snapshot.name)
             before = none.passed
             seconds, stages = timed(os.environ | s3.KEY | lake)
-            told = ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())
-            print(f"{name:10} {seconds:8.1f} {none.passed - before:9,}   {told}")
+            found[name] = {"whole run": seconds, **stages, "requests": none.passed - before}
+            print(name, found[name], file=sys.stderr)
+    return found
+
+
+def table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
+    """Markdown: a line a run, a column a stage."""
+    columns = list(rounds[0]["cold"])
+    lines = ["| run | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    for name in rounds[0]:
+        cells = [_cell([each[name][c] for each in rounds if c in each[name]], c == "requests") for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(values: list[float], whole: bool) -> str:
+    if not values:
+        return ""
+    middle = statistics.median(values)
+    return f"{middle:,.0f}" if whole else f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    options = parser.parse_args()
+    lines = table([one_round() for _ in range(options.rounds)])
+    about = (
+        f"Seconds, medians of {options.rounds} rounds (least to most), by `bench/on_s3.py`, where they are explained."
+    )
+    text = "\n".join(["## The loyalty run on S3", "", about, "", *lines, "", *page.circumstances()]) + "\n"
+    print(text)
+    if options.out:
+        page.put(options.out, text)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """What a first run fetches: jars and bytes of the Spark packages, for a lake on a disk and for one on S3.
 
-Each set is fetched into an empty folder, by a session that does nothing else.
+Each set is fetched into an empty folder, by a session that does nothing else. With the extra `s3`, pip fetches boto3.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from peers import page
 
 SESSION = """
 import sys
@@ -24,20 +29,28 @@ builder.getOrCreate()
 """
 
 
+def fetched(lake: str) -> tuple[int, float, float]:
+    """Jars, MB and seconds of a session for such a lake that finds none."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        env = os.environ | {"AWS_REGION": "us-east-1"}
+        subprocess.run([sys.executable, "-c", SESSION, lake, folder], check=True, capture_output=True, env=env)
+        jars = list(Path(folder, "jars").glob("*.jar"))
+        return len(jars), sum(jar.stat().st_size for jar in jars) / 1e6, time.monotonic() - began
+
+
 def main() -> None:
-    print(f"{'lake':6} {'jars':>5} {'MB':>6} {'seconds':>8}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    options = parser.parse_args()
+    lines = ["## What a first run fetches", "", "| lake | jars | MB | seconds, session included |", "|---|--:|--:|--:|"]
     for lake in ("disk", "S3"):
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
-            subprocess.run(
-                [sys.executable, "-c", SESSION, lake, folder],
-                check=True,
-                capture_output=True,
-                env=os.environ | {"AWS_REGION": "us-east-1"},
-            )
-            jars = list(Path(folder, "jars").glob("*.jar"))
-            size = sum(jar.stat().st_size for jar in jars) / 1e6
-            print(f"{lake:6} {len(jars):5} {size:6.1f} {time.monotonic() - began:8.1f}")
+        jars, size, seconds = fetched(lake)
+        lines.append(f"| {lake} | {jars} | {size:.1f} | {seconds:.0f} |")
+    text = "\n".join([*lines, "", *page.circumstances()]) + "\n"
+    print(text)
+    if options.out:
+        page.put(options.out, text)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,13 @@ def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callabl
     looked = shop("diff")
     assert (looked.code, looked.document["tables"][0]["verdict"]) == (0, "held")
     assert shop.run().code == 4
-    assert shop("status").document["tables"][0]["held"] == "2025-01-02T00:00:00Z"
+    told = shop("status").document
+    assert told["tables"][0]["held"] == "2025-01-02T00:00:00Z"
+    assert [(row["place"], row["kept_bytes"] > 0) for row in told["storage"]] == [
+        ("landing", True),
+        ("full-load", True),
+        ("bronze", True),
+    ]
     assert shop("approve", "items", SECOND).code == 0
     assert shop.run().code == 0
     assert shop.look().rows("gold/notes") == [{"note": "x", "qty": 1}]

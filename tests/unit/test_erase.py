@@ -122,6 +122,7 @@ def test_a_rewriting_that_fails_leaves_what_there_was(tmp_path: Path) -> None:
 def test_change_sets_of_a_table_are_told_from_those_of_another_with_a_longer_name(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
     mine = ["cdc/items_20250101_000000.parquet", "cdc/items_20250101_000000_7.parquet", "full-load/items.parquet"]
+    mine.append("full-load/items_20250101_000000.parquet")
     others = [
         "cdc/items_old_20250101_000000.parquet",
         "full-load/items_old.parquet",
@@ -130,7 +131,7 @@ def test_change_sets_of_a_table_are_told_from_those_of_another_with_a_longer_nam
     for name in (*mine, *others):
         (tmp_path / "raw" / name).mkdir(parents=True)
     found = [p.relative_to(tmp_path / "raw").as_posix() for p in anew.change_sets(lake, "items")]
-    assert found == [mine[2], *mine[:2]]
+    assert found == [mine[2], mine[3], *mine[:2]]
 
 
 def test_a_lake_that_is_not_on_a_disk_is_refused() -> None:
