@@ -71,7 +71,7 @@ setup(
             *KAGGLE,
             *REPORT,
             "boto3>=1.43,<2",
-            "check-jsonschema>=0.39,<1",  # has the schema of compose files
+            "check-jsonschema>=0.33,<1",  # has the schema of compose files
             "chispa>=0.11,<1",
             "databricks-bundles>=1.20,<2",  # knows what a bundle may say
             "deltalake>=1.5,<2",
