@@ -109,9 +109,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
                 "source": source,
                 "version": at.position.version if at and at.position else None,
                 "newest": head.version if head else None,
-                "waiting": publishing.package().keep.is_behind(run.spark, run.lake, source, at.position)
-                if at
-                else None,
+                "waiting": publishing.is_behind(run, head, at.position) if at and head else None,
                 "published_at": _iso(at.published_at) if at and at.published_at else None,
                 "note": told,
             }
