@@ -35,7 +35,7 @@ def publish(run: Run) -> list[Outcome]:
     if not tables and run.wanted == (PUBLISH,):
         raise ConfigError(
             f"nothing to publish of {', '.join(run.names) or run.pipeline.name}",
-            expected="publish: {postgres: {url: ..., tables: {gold.<model>: <table>}}}",
+            expected="publish: {postgres: {url: ..., tables: {gold.<model>: <table>}}}, the url not empty",
             where=str(run.pipeline.path),
         )
     spark, keys, size = once(lambda: run.spark), run.keys(), run.size(*run.pipeline.tables)

@@ -30,6 +30,7 @@ from lakehouse.config.fields import (
     KaggleName,
     LakeRoot,
     MayBeEmpty,
+    MayHaveNoUrl,
     Name,
     Option,
     PiiKey,
@@ -237,7 +238,10 @@ class Postgres(StrictModel):
 class Publish(StrictModel):
     """Where tables of the lake go from here."""
 
-    postgres: Postgres | None = Field(None, description="Upserts and deletes in PostgreSQL.")
+    postgres: MayHaveNoUrl[Postgres] = Field(
+        None,
+        description="Upserts and deletes in PostgreSQL; with an empty url, such as `${PG_URL:-}`, none.",
+    )
 
     @property
     def tables(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, TypeVar
@@ -84,6 +85,11 @@ def _postgres_url(value: str) -> str:
     return value
 
 
+def _none_without_url(value: Any) -> Any:
+    """A place is not there where its address, such as `${PG_URL:-}`, is empty."""
+    return None if isinstance(value, Mapping) and value.get("url") == "" else value
+
+
 def _postgres_table(value: str) -> str:
     parts = value.split(".")
     if len(parts) > 2 or not all(re.fullmatch(r"[^\s\"]+", part) for part in parts):
@@ -152,4 +158,5 @@ Option = Annotated[str, BeforeValidator(as_spark_writes_it), WithJsonSchema({"ty
 """A reader option: Spark takes text, YAML has ``true`` and ``10``."""
 
 MayBeEmpty = Annotated[T, BeforeValidator(_empty)]
+MayHaveNoUrl = Annotated[T | None, BeforeValidator(_none_without_url)]
 """``gold:`` with every model commented out, and ``churn:`` with nothing to say, are empty mappings."""

@@ -319,6 +319,13 @@ def test_publishing_and_a_lake_on_s3_ask_for_nothing_that_is_not_there() -> None
     assert "h/d" not in repr(pipeline)
 
 
+def test_without_an_address_nothing_is_published() -> None:
+    pipeline = load_changed(publish=postgres({"bronze.clients": "clients"}, "${PG_URL:-}"))
+
+    assert pipeline.publish is not None
+    assert pipeline.publish.tables == {}
+
+
 def test_a_pipeline_of_files_on_disk_asks_for_nothing_that_is_not_there() -> None:
     pipeline = load_changed()
 

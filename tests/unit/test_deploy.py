@@ -98,7 +98,7 @@ def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
 
 def test_the_example_names_every_variable_and_holds_no_secret() -> None:
     text = (REPOSITORY / ".env.example").read_text()
-    named = set(re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", text, re.MULTILINE))
+    named = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
     asked = {v for f in (REPOSITORY / "conf").rglob("*.yml") for v in re.findall(r"\$\{(\w+)", f.read_text())}
     assert asked | {PII_KEY} <= named
     assert all(not value for value in dotenv_values(REPOSITORY / ".env.example").values())
