@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -44,10 +44,14 @@ class Chain:
         self.parts: dict[str, ExitStack] = {}
         self.faults = faults.Faults(FAULTS)
 
-    def start(self) -> None:
+    def start(self, publish: Callable[[], object] | None = None) -> None:
+        """Start all of it, the tables made by `publish`, or else empty."""
         self.database_home = self.all.enter_context(postgres.home())
         self.database = self.run("database", postgres.running(self.database_home))
-        self.database.execute(*(_TABLE.format(table) for table in (IPCA, PRE)))
+        if publish:
+            publish()
+        else:
+            self.database.execute(*(_TABLE.format(table) for table in (IPCA, PRE)))
         self.prepare()
         moto = self.all.enter_context(s3.moto(self.folder))
         self.s3 = moto
@@ -83,12 +87,16 @@ class Chain:
 
     # What a user has
 
-    def pipeline(self, **sink: str) -> Pipeline:
-        """The product's connector files, with these settings of the sink changed, in a pipeline's folder."""
+    def connectors(self, **sink: str) -> None:
+        """The product's connector files, with these settings of the sink changed."""
         for name, changed in (("postgres-source.json", {}), ("s3-sink.json", {"rotate.interval.ms": "1000", **sink})):
             document = json.loads((HERE / name).read_text())
             document["config"] |= changed
             (self.folder / name).write_text(json.dumps(document))
+
+    def pipeline(self, **sink: str) -> Pipeline:
+        """A pipeline's folder that names these files."""
+        self.connectors(**sink)
         (self.folder / "gold").mkdir(exist_ok=True)
         for model in ("ipca", "pre"):
             (self.folder / "gold" / f"{model}.sql").write_text("SELECT 1")
