@@ -124,7 +124,10 @@ def _refused_keys(subject: Subject) -> DataFrame:
     rows = _last_refused(subject)
     received = F.from_json("row", F.lit("map<string, string>"))
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
-    values = [from_text(subject, subject.fields[k], F.try_element_at(texts, F.lit(k.lower()))) for k in keys]
+    values = [
+        from_text(subject, subject.fields[k], F.try_element_at(texts, F.lit(subject.table.name_in_files(k).lower())))
+        for k in keys
+    ]
     # A record of the wrong length names no column: what seems to be its key may be anything.
     read = rows.select(*values, F.col("column").isNotNull().alias("_cdc_read"))
     return read.where(_all_there(keys)).groupBy(*map(quoted, keys)).agg(F.bool_or("_cdc_read").alias("_cdc_read"))

@@ -79,11 +79,12 @@ def typed(subject: Subject, path: Place) -> DataFrame:
 
     Of personal columns it holds what the lake may.
     """
-    fields = {f.name.lower(): f for f in subject.declared}
+    fields = {subject.table.name_in_files(f.name).lower(): f for f in subject.declared}
     given = _options(subject.table)
     names = _header(path, given) if given["header"].lower() == "true" else list(fields)
-    there = [name.strip().lower() for name in names]
-    columns = [_as_read(subject, fields.get(name), at) for at, name in enumerate(there)]
+    found = [fields.get(name.strip().lower()) for name in names]
+    there = {field.name.lower() for field in found if field}
+    columns = [_as_read(subject, field, at) for at, field in enumerate(found)]
     line_ends = _line_ends(path, given)
     reading = {"escape": given["quote"], "nullvalue": "", "emptyvalue": _EMPTY} | line_ends
     reading |= {name: value for name, value in given.items() if name not in _OURS}
