@@ -1,4 +1,4 @@
-"""`make demo`: the loyalty pipeline on the bundled samples, one snapshot at a time, then a look at what it made."""
+"""`make demo`: both pipelines on the bundled samples, one snapshot at a time, and a look at what they made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lakehouse.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 LAKE = ROOT / "lake" / "demo"
-SOURCE = LAKE / "source"
+SOURCE = LAKE / "source"  # a folder for each pipeline
 REPORT = ROOT / "artifacts" / "loyalty-report.html"
 
 
@@ -23,31 +23,64 @@ def step(said: str, *arguments: str) -> None:
         sys.exit(code)
 
 
-def look(cube: str, said: str, rows: pl.Expr) -> None:
+def look(table: str, said: str, rows: pl.Expr, columns: pl.Expr | None = None) -> None:
     """Read a cube as anybody would: a Delta table like any other."""
-    print(f"\n# {said}: {LAKE.relative_to(ROOT)}/loyalty/gold/{cube}", flush=True)
+    print(f"\n# {said}: {(LAKE / table).relative_to(ROOT)}", flush=True)
     with pl.Config(tbl_rows=12, tbl_cols=12, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-        print(pl.read_delta(str(LAKE / "loyalty" / "gold" / cube)).filter(rows).sort(pl.all()).tail(8))
+        found = pl.read_delta(str(LAKE / table)).filter(rows)
+        print(found.select(pl.all() if columns is None else columns).sort(pl.all()).tail(8))
 
 
-def demo() -> None:
-    os.chdir(ROOT)
-    os.environ |= {"LAKE_ROOT": str(LAKE), "LOYALTY_SOURCE": str(SOURCE)}
-    shutil.rmtree(LAKE, ignore_errors=True)
+def hand_out(pipeline: str, snapshot: Path) -> None:
+    shutil.copytree(snapshot, SOURCE / pipeline / snapshot.name)
+
+
+def loyalty() -> None:
     first, second = sorted((ROOT / "samples" / "loyalty").iterdir())
-    shutil.copytree(first, SOURCE / first.name)
+    hand_out("loyalty", first)
     step("the source's first snapshot: all of it is new", "run", "conf/loyalty")
-    shutil.copytree(second, SOURCE / second.name)
+    hand_out("loyalty", second)
     step("its second snapshot: nobody says what changed", "run", "conf/loyalty")
     step("the same again: nothing is new, and no JVM would be started", "run", "conf/loyalty")
     step("every decision about one table's snapshots", "history", "conf/loyalty", "clientes")
     step("how a cube is kept up to date by what changed", "explain", "conf/loyalty", "gold.resumo_28_dias")
-    look("resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
-    look("churn", "clients lost, day by day", pl.col("base") > 0)
-    look("ciclo_de_vida", "where clients are in their life", pl.col("ciclo") == "RECONQUISTADO")
+    look("loyalty/gold/resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
+    look("loyalty/gold/churn", "clients lost, day by day", pl.col("base") > 0)
+    look("loyalty/gold/ciclo_de_vida", "where clients are in their life", pl.col("ciclo") == "RECONQUISTADO")
+
+
+def tesouro() -> None:
+    first, second = sorted((ROOT / "samples" / "tesouro").iterdir())
+    hand_out("tesouro", first)
+    step("bond prices, twice over: messy JSON and the treasury's own CSV", "run", "conf/tesouro")
+    hand_out("tesouro", second)
+    step("the whole history again: a new day, and past quotes that were revised", "run", "conf/tesouro")
+    step("what could not be read", "quarantine", "conf/tesouro", "dadostesouroipca")
+    look(
+        "tesouro/gold/dadostesouroipca_gold",
+        "means of each day",
+        pl.col("qtde_registros") > 0,
+        pl.col("data_base", "tipo", "qtde_registros", "compra_manha_media", "pu_base_manha_media"),
+    )
+    look(
+        "tesouro/gold/cotacoes_revisadas",
+        "quotes that said something else before",
+        pl.col("situacao") == "REVISADA",
+        pl.col("tipo_titulo", "data_vencimento", "data_base", "pu_base_manha", "pu_base_revisado"),
+    )
+
+
+def demo() -> None:
+    os.chdir(ROOT)
+    os.environ |= {"LAKE_ROOT": str(LAKE)}
+    os.environ |= {"LOYALTY_SOURCE": str(SOURCE / "loyalty"), "TESOURO_SOURCE": str(SOURCE / "tesouro")}
+    shutil.rmtree(LAKE, ignore_errors=True)
+    loyalty()
+    tesouro()
     print(
         "\nWhat has to hold always, checked on that lake:\n"
-        "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty"
+        "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty\n"
+        "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/tesouro"
     )
     step("all of it on one page", "report", "conf/loyalty", "--out", str(REPORT.relative_to(ROOT)))
     print(f"\nOpen it in a browser: {REPORT}")

@@ -27,7 +27,8 @@ FIRST, SECOND, THIRD, FOURTH = "20250101_000000", "20250102_000000", "20250103_0
 KILLED = Path(__file__).with_name("killed.py")
 # Neither the least nor the greatest of a column, and in no word of anything else.
 PERSON, THEIRS = "mmperson", "mmtheirs"
-HEADER = "id,qty,note\n"
+HEADER = "Cod. Cliente,qty,note\n"
+NAMED = {"names": {"id": "Cod. Cliente"}}  # sought by one name in files and in quarantine, by another in the lake
 SNAPSHOTS = {
     FIRST: f"{HEADER}aa,1,aa\n{PERSON},2,{THEIRS}\nzz,3,zz\n",
     # An update inside quotes, over two lines, and back again: change sets with a row of theirs alone.
@@ -46,7 +47,7 @@ TABLES = ["bronze/items", "quarantine/items", "silver/items", "gold/notes", "raw
 def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Three snapshots in every layer, of tables whose old files VACUUM may take at once."""
     project = Project(tmp_path_factory.mktemp("base"), models=MODELS)
-    project.configure(guard={"max_deleted": 1, "max_quarantined": 1})
+    project.configure(guard={"max_deleted": 1, "max_quarantined": 1}, **NAMED)
     for stamp, rows in SNAPSHOTS.items():
         project.snapshot(stamp, items=rows)
     project.snapshot("20250102_120000", items=f"{HEADER}{PERSON},1,{THEIRS}\n{PERSON},2,{THEIRS}\n")  # rejected
@@ -214,7 +215,7 @@ def test_keys_of_several_columns_and_packed_json_and_parquet_files(tmp_path: Pat
 def test_a_person_of_a_hashed_table_is_named_by_the_plain_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_PII_KEY", "k" * 32)
     project = Project(tmp_path)
-    project.configure(pii={"id": "hmac", "note": "mask"})
+    project.configure(pii={"id": "hmac", "note": "mask"}, **NAMED)
     project.snapshot(FIRST, items=SNAPSHOTS[FIRST].replace("zz,3", "zz,3x"))
     project.snapshot(SECOND, items=f"{HEADER}aa,1,aa\n{PERSON},2x,{THEIRS}\n")
     assert project.run().code == 0
@@ -226,7 +227,7 @@ def test_a_person_of_a_hashed_table_is_named_by_the_plain_key(tmp_path: Path, mo
 
 def test_a_history_loses_all_windows_of_a_person(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    project.configure(scd=2)
+    project.configure(scd=2, **NAMED)
     project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     project.snapshot(SECOND, items=SNAPSHOTS[SECOND])
     assert project.run().code == 0

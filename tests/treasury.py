@@ -1,0 +1,163 @@
+"""What the tesouro pipeline must give, computed in Python's Decimal from the quotes that its samples mean.
+
+Nothing here is shared with the project but the generator's word for what is true: no Spark, no model file, no reading
+of what was written. Rows come sorted by `in_order`, in the order of the columns that are named here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal
+from itertools import pairwise
+from typing import Any
+
+from generate_tesouro import FAMILIES, Key, Quote, Snapshot
+
+Row = tuple[Any, ...]
+Quotes = Mapping[Key, Quote]
+
+LABELS = {"dadostesouroipca": "IPCA", "dadostesouropre": "PRE-FIXADOS"}
+NATURES = {family.name: family.nature for family in FAMILIES}
+_EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+
+GROUP_SILVER = (
+    *("tipo", "data_vencimento", "data_base", "natureza_taxa"),
+    *("compra_manha", "venda_manha", "pu_compra_manha", "pu_venda_manha", "pu_base_manha"),
+)
+GROUP_GOLD = (
+    *("data_base", "tipo", "qtde_registros", "compra_manha_media", "venda_manha_media"),
+    *("pu_compra_manha_media", "pu_venda_manha_media", "pu_base_manha_media", "percentual_diferenca_compra_venda"),
+)
+PRICES = ("taxa_compra_manha", "taxa_venda_manha", "pu_compra_manha", "pu_venda_manha", "pu_base_manha")
+SILVER = ("tipo_titulo", "data_vencimento", "data_base", "natureza_taxa", *PRICES)
+CURVE = (
+    *("data_base", "tipo_titulo", "faixa_prazo", "natureza_taxa", "qtde_titulos", "primeiro_vencimento"),
+    *("ultimo_vencimento", "taxa_compra_minima", "taxa_compra_media", "taxa_compra_maxima", "taxa_venda_media"),
+)
+SPREAD = (
+    *("data_base", "tipo_titulo", "natureza_taxa", "qtde_titulos", "spread_taxa_pontos_base_media"),
+    *("spread_taxa_pontos_base_maximo", "spread_pu_media", "spread_pu_maximo", "spread_pu_percentual_media"),
+)
+MOVES = (
+    *("tipo_titulo", "data_vencimento", "data_base", "natureza_taxa", "data_base_anterior", "pu_base_manha"),
+    *("variacao_pu_base", "variacao_pu_base_percentual", "taxa_compra_manha", "variacao_taxa_pontos_base"),
+)
+REVISED = (
+    *("tipo_titulo", "data_vencimento", "data_base", "publicada_em", "substituida_em", "situacao"),
+    *("taxa_compra_manha", "taxa_compra_revisada", "pu_compra_manha", "pu_compra_revisado"),
+    *("pu_base_manha", "pu_base_revisado"),
+)
+
+
+def group_silver(table: str, quotes: Quotes) -> list[Row]:
+    label = LABELS[table]
+    return in_order((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in quotes.items())
+
+
+def group_gold(table: str, quotes: Quotes) -> list[Row]:
+    found = []
+    for day, those in _by(quotes, lambda key: key.day).items():
+        shares = [_over(100 * (q.sell_rate - q.buy_rate), q.buy_rate, 14) for q in those.values() if q.buy_rate]
+        columns = zip(*(vars(q).values() for q in those.values()), strict=True)
+        means = [mean(values, 8 if n < 2 else 6) for n, values in enumerate(columns)]
+        found.append((day, LABELS[table], len(those), *means, rounded(mean(shares, 18), 6)))
+    return in_order(found)
+
+
+def silver(quotes: Quotes) -> list[Row]:
+    return in_order((*key_of(key), NATURES[key.family], *vars(q).values()) for key, q in quotes.items())
+
+
+def curve(quotes: Quotes) -> list[Row]:
+    found = []
+    for (day, family, bucket), those in _by(quotes, lambda k: (k.day, k.family, bucket_of(k))).items():
+        buys = [q.buy_rate for q in those.values() if q.buy_rate is not None]
+        maturities = [key.maturity for key in those]
+        bonds = (len(those), min(maturities), max(maturities))
+        rates = (min(buys, default=None), mean(buys, 8), max(buys, default=None))
+        sells = mean([q.sell_rate for q in those.values()], 8)
+        found.append((day, family, bucket, NATURES[family], *bonds, *rates, sells))
+    return in_order(found)
+
+
+def bucket_of(key: Key) -> str:
+    for years, name in ((1, "00-01"), (3, "01-03"), (5, "03-05"), (10, "05-10")):
+        if key.maturity < key.day.replace(year=key.day.year + years):
+            return name
+    return "10-99"
+
+
+def spread(quotes: Quotes) -> list[Row]:
+    both = {key: q for key, q in quotes.items() if q.buy_price is not None and q.sell_price is not None}
+    found = []
+    for (day, family), those in _by(both, lambda key: (key.day, key.family)).items():
+        points = [100 * (q.sell_rate - q.buy_rate) for q in those.values()]
+        money = [q.buy_price - q.sell_price for q in those.values()]
+        shares = [_over(100 * (q.buy_price - q.sell_price), q.buy_price, 10) for q in those.values()]
+        means = (mean(points, 8), max(points), mean(money, 6), max(money), rounded(mean(shares, 14), 6))
+        found.append((day, family, NATURES[family], len(those), *means))
+    return in_order(found)
+
+
+def moves(quotes: Quotes) -> list[Row]:
+    found: list[Row] = []
+    for (family, maturity), those in _by(quotes, lambda key: (key.family, key.maturity)).items():
+        days = sorted(those.items(), key=lambda item: item[0].day)
+        for before, (key, quote) in pairwise([None, *days]):
+            last, was = before or (None, None)
+            moved = None if was is None else quote.base_price - was.base_price
+            share = None if was is None else _over(100 * moved, was.base_price, 6)
+            rates = (quote.buy_rate, was and was.buy_rate)
+            points = None if None in rates else 100 * (rates[0] - rates[1])
+            move = (last and last.day, quote.base_price, moved, share, quote.buy_rate, points)
+            found.append((family, maturity, key.day, NATURES[family], *move))
+    return in_order(found)
+
+
+def revisions(snapshots: list[Snapshot]) -> list[Row]:
+    """What was true in one snapshot and is no longer in the next, since when, until when, and what came instead."""
+    found: list[Row] = []
+    since: dict[Key, datetime] = {}
+    for before, after in pairwise(snapshots):
+        for key, quote in before.quotes.items():
+            since.setdefault(key, before.taken_at)
+            now = after.quotes.get(key)
+            if now == quote:
+                continue
+            new = now or Quote(None, None, None, None, None)
+            pairs = [(getattr(quote, name), getattr(new, name)) for name in ("buy_rate", "buy_price", "base_price")]
+            span = (since.pop(key), after.taken_at, "REVISADA" if now else "RETIRADA")
+            found.append((*key_of(key), *span, *(value for pair in pairs for value in pair)))
+            if now:
+                since[key] = after.taken_at
+    return in_order(found)
+
+
+def key_of(key: Key) -> tuple[str, date, date]:
+    return key.family, key.maturity, key.day
+
+
+def mean(values: Iterable[Decimal | None], digits: int) -> Decimal | None:
+    there = [value for value in values if value is not None]
+    return _over(sum(there), Decimal(len(there)), digits) if there else None
+
+
+def rounded(value: Decimal | None, digits: int) -> Decimal | None:
+    return value if value is None else value.quantize(Decimal(1).scaleb(-digits), context=_EXACT)
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row])
+
+
+def _over(part: Any, whole: Any, digits: int) -> Decimal | None:
+    return rounded(_EXACT.divide(part, whole), digits)
+
+
+def _by(quotes: Quotes, what: Any) -> dict[Any, dict[Key, Quote]]:
+    found: dict[Any, dict[Key, Quote]] = defaultdict(dict)
+    for key, quote in quotes.items():
+        found[what(key)][key] = quote
+    return found
