@@ -71,7 +71,7 @@ def loyalty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_tables_have_names_in_three_schemas_and_files_lie_in_the_volume(loyalty: Loyalty) -> None:
-    assert set(loyalty.names("bronze")) == {*oracle.KEYS, "_ledger"}
+    assert set(loyalty.names("bronze")) == {*oracle.KEYS, "_ledger", "_quality"}
     assert set(loyalty.names("silver")) == set(oracle.KEYS)
     assert set(loyalty.names("gold")) == {"resumo_diario", "churn"}
     assert {path.name for path in (loyalty.folder / "volume").iterdir()} == {"landing", "raw", "_state"}
