@@ -17,7 +17,7 @@ import psycopg
 import pyspark
 import pytest
 from servers import airflow, s3
-from servers.postgres import PASSWORD, USER, Server, _free_port, _programs
+from servers.postgres import PASSWORD, USER, Server, _free_port, programs
 
 REPOSITORY = Path(__file__).parents[2]
 START = REPOSITORY / "deploy/compose/start"
@@ -28,7 +28,7 @@ SQL = "CREATE ROLE lakehouse_cdc LOGIN REPLICATION; ALTER ROLE lakehouse_cdc PAS
 
 def psql(server: Server) -> dict[str, str]:
     """As PostgreSQL's image has it: psql on the PATH, and who is meant in its variables."""
-    path = f"{_programs()}{os.pathsep}{os.environ['PATH']}"
+    path = f"{programs()}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": USER, "PGPASSWORD": PASSWORD}
     return own | GIVEN | {"POSTGRES_USER": USER}
 
