@@ -65,7 +65,7 @@ class Airflow:
     environ: dict[str, str]
 
     def start(self, name: str, *dags: str, **more: str) -> subprocess.Popen[bytes]:
-        words = [airflow.VENV / "bin/python", Path(__file__).with_name("dag_test.py"), self.folder / f"{name}.json"]
+        words = [airflow.VENV / "bin/python", Path(__file__).with_name("dag_runner.py"), self.folder / f"{name}.json"]
         with (self.folder / f"{name}.log").open("wb") as log:
             trials = [f"trials:{dag}" for dag in dags]
             return subprocess.Popen([*words, *trials], env=self.environ | more, stdout=log, stderr=log)

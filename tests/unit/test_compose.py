@@ -1,5 +1,5 @@
 """deploy/compose without Docker: the file against the Compose specification's schema, what it promises against what is
-there, and our own start scripts, run. tests/live/test_compose.py runs them with the real servers behind them.
+there, and our own start scripts, run. tests/live/test_compose_scripts.py runs them with the real servers behind them.
 """
 
 from __future__ import annotations

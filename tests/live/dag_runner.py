@@ -1,6 +1,6 @@
 """Run by Airflow's own Python: `dag.test()` of DAGs, one after another, and what became of them as JSON.
 
-dag_test.py OUTPUT FILE:DAG... takes what is called so in a file of the DAGs' folder. Tries are a second apart.
+dag_runner.py OUTPUT FILE:DAG... takes what is called so in a file of the DAGs' folder. Tries are a second apart.
 """
 
 from __future__ import annotations
