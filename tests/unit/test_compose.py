@@ -114,7 +114,7 @@ def test_what_an_image_copies_is_there_and_let_in(dockerfile: Path) -> None:
 
     assert sources
     for source in sources:
-        assert (REPOSITORY / source).exists() or source.startswith("deploy/connect"), source
+        assert (REPOSITORY / source).exists(), source
         assert any(f"{source}/".startswith(f"{each}/") for each in let_in), source
 
 
