@@ -48,7 +48,11 @@ FOR_GOOD = (1, 2, 4, 5)  # another try would end in the same way; what is not in
 
 GRACE = 300.0  # seconds that a stage has to come to its end, once it was asked to
 _LOOK = 0.2  # seconds between two looks at what it says
-_CHATTER = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d INFO |:: |\t")  # of Spark, and of what fetches its packages
+# Of Spark, and of what fetches its packages: an exception has no room for it, nor any use for names of folders.
+_CHATTER = re.compile(
+    r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d INFO |:: |\t"
+    r"|WARNING: Using incubator |Ivy |The jars for |\S+#\S+ added as |Using Spark's "
+)
 _LINES = 60  # of its last words in the exception: an error's block, or the table of what became of everything
 
 
