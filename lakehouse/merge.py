@@ -24,6 +24,7 @@ ACTION = "_cdc_action"
 
 # Of a table that lies in order, so that files hold few days: what is read for one of them, and written for a row of it.
 _FILE_ROWS = 250_000
+_PER_FILE = "spark.sql.files.maxRecordsPerFile"
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,13 @@ def _create(
 ) -> Written:
     if order:
         wanted = wanted.repartitionByRange(order).sortWithinPartitions(order)
-        spark.conf.set("spark.sql.files.maxRecordsPerFile", _FILE_ROWS)
-    with delta.committing(spark, progress):
-        delta.create(spark, target, wanted, delta.properties(large), mode)
+        spark.conf.set(_PER_FILE, _FILE_ROWS)
+    try:
+        with delta.committing(spark, progress):
+            delta.create(spark, target, wanted, delta.properties(large), mode)
+    finally:
+        if order:
+            spark.conf.unset(_PER_FILE)
     return Written(inserted=delta.read(spark, target).count(), committed=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -100,6 +101,13 @@ def done(second: Project) -> Result:
     assert waits["silver.placed"] == ["bronze.shops"]  # silver.sales has not moved yet
     assert waits["gold.cities"] == []
     return second.run()
+
+
+def test_a_table_lies_in_the_order_of_the_day_that_the_models_after_it_look_for(first: Project) -> None:
+    log = (first.lake / "silver/sales/_delta_log" / f"{0:020}.json").read_text().splitlines()
+    stats = [json.loads(json.loads(line)["add"]["stats"]) for line in log if '"add"' in line]
+    days = sorted((stat["minValues"]["day"], stat["maxValues"]["day"]) for stat in stats)
+    assert [day for file in days for day in file] == ["2025-01-01", "2025-01-02", "2025-01-05", "2025-01-05"]
 
 
 def test_each_model_takes_up_what_changed_and_equals_its_whole(second: Project, done: Result) -> None:
