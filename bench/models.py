@@ -98,9 +98,8 @@ class Cube:
             began = time.monotonic()
             done = models.refresh(spark, self.lake, self.models[model], small=False)
             spent = time.monotonic() - began
-        now = gauges.read(self.spark)
-        used = {kind: now[kind] - before[kind] for kind in now}
-        return {"how": done.how, "seconds": spent, "parts": dict(parts), **used}
+        rows = gauges.read(self.spark) - before
+        return {"how": done.how, "seconds": spent, "parts": dict(parts), "records": rows}
 
     def in_duckdb(self, out: Path) -> float:
         """Seconds of the whole cube in DuckDB, from silver's Parquet files to one of its own."""
@@ -205,9 +204,9 @@ def section(results: dict[int, dict[str, Any]], rounds: int) -> str:
         f"Seconds of the refresh of gold; medians of {rounds} changes (least to most), the first of a process left out"
         " where there are more. *Whole* is the cube's first build: the same query in Spark, written to Delta.",
         "",
-        "| rows | changed in | refresh, s | of silver, s | rows read | MB read | whole in Spark, s | in DuckDB, s"
+        "| rows | changed in | refresh, s | of silver, s | rows read | whole in Spark, s | in DuckDB, s"
         " | whole : refresh |",
-        "|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+        "|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
     for rows, found in results.items():
         for name in ("last days", "any day"):
@@ -227,12 +226,12 @@ def _line(rows: int, name: str, found: dict[str, Any]) -> str:
     gold = sorted(t["gold.por_dia"]["seconds"] for t in _warm(found[name]))
     spent, whole = statistics.median(gold), found["whole"]["seconds"]
     silver = _median(found[name], lambda t: t["silver.vendas"]["seconds"])
-    read = [_median(found[name], lambda t, k=kind: t["gold.por_dia"][k]) for kind in ("records", "bytes")]  # type: ignore[misc]
+    read = _median(found[name], lambda t: t["gold.por_dia"]["records"])
     duck = statistics.median(found["duckdb"])
     how = found[name][-1]["gold.por_dia"]["how"]
     return (
-        f"| {rows:,} | {name} ({how}) | {spent:.2f} ({gold[0]:.2f} to {gold[-1]:.2f}) | {silver:.2f} | {read[0]:,.0f} |"
-        f" {read[1] / page.MB:,.1f} | {whole:.1f} | {duck:.2f} | {whole / spent:.1f} |"
+        f"| {rows:,} | {name} ({how}) | {spent:.2f} ({gold[0]:.2f} to {gold[-1]:.2f}) | {silver:.2f} | {read:,.0f} |"
+        f" {whole:.1f} | {duck:.2f} | {whole / spent:.1f} |"
     )
 
 
