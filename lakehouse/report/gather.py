@@ -20,11 +20,11 @@ from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import lakehouse
-from lakehouse import delta, ledger, logs, quarantine, records, views
+from lakehouse import delta, expect, ledger, logs, quarantine, records, views
 from lakehouse.command import Run
 from lakehouse.config.expect import Expectation
 from lakehouse.ledger import COUNTS, History
@@ -190,13 +190,8 @@ def _expected(each: Expectation) -> str:
 
 def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
     """The newest result of each expectation, as it is stored; no values of rows are in it."""
-    path = run.lake.quality
-    if not delta.exists(spark, path):
-        return []
-    rows = delta.read(spark, path).where(F.col("model").isin(models))
-    newest = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
-    ranked = rows.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1").drop("_nth")
-    return plain_rows(ranked.orderBy("model", "rule"))
+    rows = expect.newest(spark, run.lake).where(F.col("model").isin(models))
+    return plain_rows(rows.orderBy("model", "rule"))
 
 
 def _refused(run: Run, spark: SparkSession, table: str, history: History) -> list[Document]:
