@@ -6,16 +6,15 @@ Lines are matched by their MD5: equal hashes, equal lines, but for one pair in 2
 
 from __future__ import annotations
 
-import mmap
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
-_NEWLINE = b"\n"
+from lakehouse.snapshot.alike import without_alike
+
 _SEPARATOR = "\x01"  # of a file's one column: must not occur in it
-_STEP = 1 << 20  # bytes compared at once
+_STEP = 1 << 20  # bytes read at once
 _MEMORY = "2GB"  # beyond it DuckDB works on disk
 
 
@@ -58,9 +57,11 @@ def differing(
         or the header does.
     """
     headers = len(after) if header else 0
-    cut = restless is None and _cut(before, after, folder)
-    if cut:
-        before, after, headers = [cut[0]], [cut[1]], 0
+    left = None
+    if restless is None and len(before) == len(after) == 1:
+        left = without_alike(before[0], after[0], folder)
+    if left:
+        before, after, headers = [left[0]], [left[1]], 0
     if any(_contains(path, _SEPARATOR.encode()) for path in [*before, *after]):
         return None
     with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(folder / "spilled")}) as duck:
@@ -71,7 +72,7 @@ def differing(
             return None
     if found is None or found[1] != headers:
         return None
-    return replace(found[0], kept=None) if cut else found[0]
+    return replace(found[0], kept=None) if left else found[0]
 
 
 def _compare(
@@ -129,55 +130,6 @@ def _text(value: object) -> str:
 def _save(duck: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     # Small row groups: a task is given whole ones, and parsing a line is dearer than reading it.
     duck.execute(f"COPY ({query}) TO {_text(path)} (FORMAT parquet, ROW_GROUP_SIZE 10240)")
-
-
-# --- what need not even be hashed ---------------------------------------------------------------------------------
-
-
-def _cut(before: list[Path], after: list[Path], folder: Path) -> tuple[Path, Path] | None:
-    """Both files without the lines that they begin and end with alike, where little is left: most files only grow."""
-    if len(before) != 1 or len(after) != 1 or not before[0].stat().st_size or not after[0].stat().st_size:
-        return None
-    with ExitStack() as stack:
-        old, new = (_mapped(stack, path) for path in (before[0], after[0]))
-        start = old.rfind(_NEWLINE, 0, _alike(old, new, 1)) + 1
-        room = min(len(old), len(new)) - start
-        tail = _alike(old, new, -1, room)
-        # The tail begins behind the first line end in it, which both have.
-        line_end = old.find(_NEWLINE, len(old) - tail) + 1 if tail else 0
-        tail = len(old) - line_end if line_end else 0
-        left = [(old, start, len(old) - tail), (new, start, len(new) - tail)]
-        if not start or sum(end - begin for _, begin, end in left) > (len(old) + len(new)) / 2:
-            return None
-        for (source, begin, end), name in zip(left, ("before", "after"), strict=True):
-            with (folder / name).open("wb") as file:
-                for at in range(begin, end, _STEP):
-                    file.write(source[at : min(at + _STEP, end)])
-    return folder / "before", folder / "after"
-
-
-def _mapped(stack: ExitStack, path: Path) -> mmap.mmap:
-    file = stack.enter_context(path.open("rb"))
-    return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _alike(old: mmap.mmap, new: mmap.mmap, direction: int, room: int | None = None) -> int:
-    """How many bytes both have alike, from the start (1) or from the end (-1), at most `room`."""
-    most = min(len(old), len(new)) if room is None else room
-
-    def same(begin: int, end: int) -> bool:
-        if direction > 0:
-            return old[begin:end] == new[begin:end]
-        return old[len(old) - end : len(old) - begin] == new[len(new) - end : len(new) - begin]
-
-    low = 0
-    while low + _STEP <= most and same(low, low + _STEP):
-        low += _STEP
-    high = min(low + _STEP, most) + 1  # the first length that is surely not alike, or out of room
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if same(low, middle) else (low, middle)
-    return low
 
 
 def _contains(path: Path, byte: bytes) -> bool:

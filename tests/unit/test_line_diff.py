@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.snapshot import line_diff
+from lakehouse.snapshot import alike, line_diff
 from lakehouse.snapshot.line_diff import Differing, differing
 
 HEADER = "id,text"
@@ -47,15 +47,16 @@ def text(rows: list[str], end: str = "\n", header: str = HEADER) -> str:
     after=LINES,
     unsettled=st.integers(0, 3),
     end=st.sampled_from(["\n", "\r\n"]),
-    step=st.sampled_from([1 << 20, 4]),
+    near=st.booleans(),
 )
 def test_what_is_new_and_what_is_gone_is_what_counting_finds(
-    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], unsettled: int, end: str, step: int
+    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], unsettled: int, end: str, near: bool
 ) -> None:
     folder, restless = tmp_path_factory.mktemp("lines"), before[:unsettled]
     settled = [line for line in before if line not in restless]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(line_diff, "_STEP", step)
+        if near:
+            look_near(patched)
         found = compared(folder, text(before, end), text(after, end), restless or None)
     new, gone = Counter(after), sorted({*settled} - {*after})
     if found is None:
@@ -68,6 +69,71 @@ def test_what_is_new_and_what_is_gone_is_what_counting_finds(
     left = new - Counter(settled)
     assert lines(found.new) == sorted(left.elements())
     assert found.added == left.total()
+
+
+def look_near(patched: pytest.MonkeyPatch) -> None:
+    """A few bytes at once, so that small files have all that large ones have."""
+    for name, value in {"_NEAR": 2, "_FAR": 8, "_WINDOWS": (6, 24)}.items():
+        patched.setattr(alike, name, value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    before=st.lists(st.sampled_from(["", "a", "b", "cc", "dd d", "e" * 30])),
+    after=st.lists(st.sampled_from(["", "a", "b", "cc", "dd d", "e" * 30])),
+    ends=st.tuples(st.booleans(), st.booleans()),
+    near=st.booleans(),
+)
+def test_lines_are_passed_over_in_pairs(
+    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], ends: tuple[bool, bool], near: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("alike")
+    sides = []
+    for name, rows, ended in zip(("one", "other"), (before, after), ends, strict=True):
+        sides.append([*(f"{row}\n".encode() for row in ["head", *rows]), b"" if ended else b"last"])
+        (folder / name).write_bytes(b"".join(sides[-1]))
+    with pytest.MonkeyPatch.context() as patched:
+        if near:
+            look_near(patched)
+        left = alike.without_alike(folder / "one", folder / "other", folder)
+    if left is None:
+        return
+    one, other = (Counter(path.read_bytes().splitlines(keepends=True)) for path in left)
+    was, now = (Counter(filter(None, side)) for side in sides)
+    assert was - one == now - other
+    assert one <= was
+    assert other <= now
+
+
+def test_only_what_stands_between_stretches_is_left(tmp_path: Path) -> None:
+    rows = [f"{n},{'x' * (n % 40)}" for n in range(5_000)]
+    now = [f"{row}!" if n % 500 == 7 else row for n, row in enumerate(rows) if n % 700 != 3]
+    now.insert(2_000, "new,row")
+    for name, text_ in (("before", text(rows)), ("after", text(now))):
+        (tmp_path / f"{name}.csv").write_text(text_, encoding="utf-8")
+    left = alike.without_alike(tmp_path / "before.csv", tmp_path / "after.csv", tmp_path)
+    assert left is not None
+    gone, new = (path.read_text(encoding="utf-8").splitlines() for path in left)
+    assert gone == [row for n, row in enumerate(rows) if n % 500 == 7 or n % 700 == 3]
+    assert set(new) == {*now} - {*rows}
+
+
+@pytest.mark.parametrize("changed", ["order", "everything", "much"])
+def test_files_with_little_alike_are_given_up_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    monkeypatch.setattr(alike, "_WINDOWS", (1 << 10, 1 << 12))
+    rows = [f"{n},{'x' * (n % 40)}" for n in range(50_000)]
+    now = {
+        "order": rows[1:100] + sorted(rows[100:], key=lambda row: row[::-1]),
+        "everything": [row.replace("x", "y") + "z" for row in rows],
+        "much": [row + "z" * (n % 3 == 0) for n, row in enumerate(rows)],
+    }
+    paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
+    for path, lines_ in zip(paths, (rows, now[changed]), strict=True):
+        path.write_text(text(lines_), encoding="utf-8")
+    assert alike.without_alike(*paths, tmp_path) is None
+    assert (tmp_path / "after").stat().st_size < 0.6 * paths[1].stat().st_size
 
 
 def test_files_that_grew_are_not_read_again(tmp_path: Path) -> None:
@@ -90,14 +156,25 @@ def test_blank_lines_and_headers_are_nobodys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        text(["3,c", "2,b", "1,a", "2,b", "0,x"]),  # one of the old lines stands there twice
         text(["2,b", HEADER, "1,a", "3,c"]),  # the header, as a row
         text(["2,b", "1,a"], end="\r\n") + "3,x\n",  # two kinds of line end
         text(["2,b", "1,\ra", "3,x"]),
         text(["2,b", "1,a", "3,x\x01"]),  # the sign that is to stand in no line
         text(["2,b", "1,a", "3," + "x" * (17 << 20)]),  # longer than lines may be
     ],
-    ids=["doubled", "header", "mixed", "carriage return", "separator", "long"],
+    ids=["header", "mixed", "carriage return", "separator", "long"],
 )
 def test_what_cannot_be_told_line_by_line_is_not_told(tmp_path: Path, after: str) -> None:
     assert compared(tmp_path, text(["1,a", "2,b", "3,c"]), after) is None
+
+
+def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was passed over with its stretch, its key is one that bronze has: `lines` asks for that."""
+    before, after = text(["1,a", "2,b", "3,c"]), text(["3,c", "2,b", "1,a", "2,b", "0,x"])
+    found = compared(tmp_path, before, after)
+    assert found is not None
+    assert lines(found.new) == ["0,x", "2,b"]
+    monkeypatch.setattr(line_diff, "without_alike", lambda *_: None)
+    assert compared(tmp_path, before, after) is None
