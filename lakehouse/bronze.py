@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from lakehouse import delta, merge, raw, store, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
-from lakehouse.delta import Head
+from lakehouse.delta_log import Head
 from lakehouse.errors import ConfigError
 from lakehouse.held import LOCAL_ROWS
 from lakehouse.lake import Lake

@@ -14,9 +14,10 @@ from typing import Any
 import lakehouse
 from lakehouse import store
 from lakehouse.config import Pipeline, fingerprint_config
+from lakehouse.delta_log import newest_version
 from lakehouse.errors import InfrastructureError, LakehouseError
 from lakehouse.extract import must_be_read, source_signature
-from lakehouse.lake import LAYERS, Lake, newest_version, write_json
+from lakehouse.lake import LAYERS, Lake, write_json
 from lakehouse.store import Place
 
 

@@ -11,25 +11,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import store
+from lakehouse import delta_log, store
+from lakehouse.delta_log import Commit, Head
 from lakehouse.session import isolated
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _PROGRESS = "lakehouse.progress"
-
-# Operations that leave every row as it was. Any other commit that is not ours is taken for a foreign write.
-HARMLESS = frozenset(
-    {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMNS"}
-    | {"CHANGE COLUMN", "UPGRADE PROTOCOL", "COMPUTE STATS", "CLUSTER BY", "REORG", "DROP FEATURE"}
-    | {"ADD CONSTRAINT", "DROP CONSTRAINT", "DOMAIN METADATA", "ROW TRACKING BACKFILL"}
-)
 
 # Deletion vectors double the time of a small MERGE (docs/decisions/0004-local-session.md), and spare a large table
 # the rewriting of every file that holds a changed row.
@@ -39,48 +32,6 @@ _VECTORS = "delta.enableDeletionVectors"
 def properties(large: bool) -> dict[str, str]:
     """What a table of ours is created with."""
     return {"delta.enableChangeDataFeed": "true", _VECTORS: str(large).lower()}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One version of a table. `ours` is what this project recorded with it, empty for anybody else's."""
-
-    version: int
-    operation: str
-    ours: dict[str, Any]
-
-    @property
-    def changes_rows(self) -> bool:
-        return self.operation not in HARMLESS
-
-
-@dataclass(frozen=True)
-class Head:
-    """A table as it is now: its id, its newest version, and its commits, newest first."""
-
-    id: str
-    version: int
-    size: int  # bytes
-    commits: tuple[Commit, ...]
-
-    def progress(self) -> dict[str, Any] | None:
-        """What the last run of ours recorded, if the rows are still as it left them; else None."""
-        for commit in self.commits:
-            if commit.ours:
-                return commit.ours
-            if commit.changes_rows:
-                return None
-        return None
-
-    @property
-    def refreshed(self) -> int:
-        """The newest version that a refresh of ours made; -1 if there is none that the log still knows."""
-        return next((c.version for c in self.commits if "inputs" in c.ours), -1)
-
-    def changed_since(self, version: int) -> bool:
-        """Whether rows may differ from those of `version`; True also where the log no longer tells."""
-        later = [c for c in self.commits if c.version > version]
-        return len(later) != self.version - version or any(c.changes_rows for c in later)
 
 
 def is_named(address: str) -> bool:
@@ -133,23 +84,20 @@ def drop(spark: SparkSession, address: str) -> None:
 
 
 def head(spark: SparkSession, address: str, limit: int = 200) -> Head | None:
-    """The table's head, or None if there is no table at `address`."""
+    """The table's head, or None if there is no table at `address`.
+
+    Args:
+        limit: of commits, where Spark has to be asked for them.
+    """
+    if not is_named(address) and (told := delta_log.head(store.place(address))):
+        return told
     if not exists(spark, address):
         return None
     there = table(isolated(spark, 0), address)  # a few rows, whatever the table holds
     rows = there.history(limit).select("version", "operation", "userMetadata").collect()
-    commits = tuple(Commit(r.version, r.operation, _ours(r.userMetadata)) for r in rows)
+    commits = tuple(Commit.told(r.version, r.operation, r.userMetadata) for r in rows)
     detail = there.detail().select("id", "sizeInBytes").collect()[0]
     return Head(detail.id, commits[0].version, detail.sizeInBytes, commits)
-
-
-def _ours(user_metadata: str | None) -> dict[str, Any]:
-    try:
-        document = json.loads(user_metadata or "")
-    except ValueError:
-        return {}
-    ours = document.get("lakehouse") if isinstance(document, dict) else None
-    return ours if isinstance(ours, dict) else {}
 
 
 @contextmanager

@@ -192,25 +192,6 @@ class Lake:
         return own.joinpath(hashlib.sha256(self.root.encode()).hexdigest()[:12], *parts)
 
 
-def newest_version(table: Place) -> int:
-    """The newest version in a Delta table's log, read from its file names alone; -1 without one."""
-    versions = (name.removesuffix(".json") for name in store.names(table / "_delta_log") if name.endswith(".json"))
-    return max((int(v) for v in versions if v.isdigit()), default=-1)
-
-
-def commit_id(table: Place, version: int) -> str | None:
-    """What tells a commit of a Delta table from every other one, also from one of the same version in a copy of the
-    table that went another way; None where the log has it no more.
-    """
-    try:
-        lines = (table / "_delta_log" / f"{version:020}.json").read_text(encoding="utf-8").splitlines()
-        entries = (json.loads(line) for line in lines)
-        found = next((entry["commitInfo"].get("txnId") for entry in entries if "commitInfo" in entry), None)
-    except (OSError, ValueError):
-        return None
-    return found
-
-
 def write_json(file: Place, document: Any) -> None:
     """Put `document` at `file` so that a reader sees the old file or the whole new one, never a part."""
     store.write(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())

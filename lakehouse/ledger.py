@@ -22,8 +22,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import delta, store
+from lakehouse.delta_log import newest_version
 from lakehouse.errors import LakeBusy
-from lakehouse.lake import Lake, newest_version
+from lakehouse.lake import Lake
 from lakehouse.session import local
 
 SCHEMA = """

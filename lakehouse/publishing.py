@@ -19,7 +19,7 @@ from lakehouse.extract.once import once
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.delta import Head
+    from lakehouse.delta_log import Head
     from lakehouse.publish.database import Position, Standing
 
 PUBLISH = "publish"

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import delta
-from lakehouse.delta import Head
+from lakehouse.delta_log import Head
 from lakehouse.expect import Result, Task
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan

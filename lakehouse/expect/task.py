@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import delta, quarantine
-from lakehouse.delta import Head
+from lakehouse.delta_log import Head
 from lakehouse.errors import DataRefused
 from lakehouse.expect.marks import Read, marked
 from lakehouse.expect.results import Result

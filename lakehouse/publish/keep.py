@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse import delta, store
-from lakehouse.delta import Head
-from lakehouse.lake import Lake, commit_id, newest_version
+from lakehouse.delta_log import Head, commit_id, newest_version
+from lakehouse.lake import Lake
 from lakehouse.models import is_gone
 from lakehouse.publish import columns, database, lines, table
 from lakehouse.publish.connection import Connection, connected

@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
-from lakehouse.delta import Head
+from lakehouse.delta_log import Head
 from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model

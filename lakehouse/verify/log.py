@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import delta
-from lakehouse.delta import Commit, Head
+from lakehouse.delta_log import Commit, Head
 from lakehouse.ledger import Entry
 from lakehouse.raw import taken_out
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted

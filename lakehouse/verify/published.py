@@ -19,8 +19,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse import delta, store
 from lakehouse.command import Run
 from lakehouse.config import Postgres
+from lakehouse.delta_log import commit_id
 from lakehouse.errors import LakehouseError
-from lakehouse.lake import commit_id
 from lakehouse.publish import database
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position

@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.bronze import is_current
 from lakehouse.config import Table
-from lakehouse.delta import Commit, Head
+from lakehouse.delta_log import Commit, Head
 from lakehouse.ledger import Entry, History
 
 TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lakehouse
-from lakehouse.lake import Lake, newest_version, snapshot_name, snapshot_time, write_json
+from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
 
 PACKAGE = Path(lakehouse.__file__).parent
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -113,28 +113,6 @@ def test_a_second_change_set_of_one_second_gets_its_sequence_appended(
     sequence: int, taken: set[str], path: str
 ) -> None:
     assert LAKE.change_set("clientes", sequence, TIME, frozenset(taken)) == path
-
-
-def test_the_newest_version_comes_from_the_logs_file_names(tmp_path: Path) -> None:
-    assert newest_version(tmp_path / "nothing") == -1
-
-    log = tmp_path / "_delta_log"
-    log.mkdir()
-    assert newest_version(tmp_path) == -1
-
-    for version in (0, 9, 10):
-        (log / f"{version:020}.json").touch()
-    others = [
-        "00000000000000000011.checkpoint.parquet",
-        "00000000000000000012.crc",
-        ".00000000000000000013.json.tmp",
-        "00000000000000000014.6a1b.json",
-        "00000000000000000001.00000000000000000015.compacted.json",
-        "_last_checkpoint",
-    ]
-    for name in others:
-        (log / name).touch()
-    assert newest_version(tmp_path) == 10
 
 
 # Documents

@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from lakehouse import clean
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.lake import Lake, commit_id
+from lakehouse.lake import Lake
 from lakehouse.publish import database, statements
 from lakehouse.publish.columns import Column, columns, postgres_type
 from lakehouse.publish.database import Place, Position, Standing
@@ -112,15 +112,6 @@ def test_the_constraints_name_is_its_own_in_the_schema_and_fits() -> None:
     names = {Target(Place("s", name, PLACE.record), (), ()).key_name for name in ("a", "b", "x" * 63)}
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
-
-
-def test_a_commit_is_told_from_another_one_of_the_same_version(tmp_path: Path) -> None:
-    log = tmp_path / "_delta_log"
-    log.mkdir()
-    infos = [{"protocol": {}}, {"commitInfo": {"operation": "WRITE", "txnId": "one"}}]
-    (log / f"{7:020}.json").write_text("\n".join(map(json.dumps, infos)))
-    (log / f"{8:020}.json").write_text("{broken")
-    assert [commit_id(tmp_path, version) for version in (7, 8, 9)] == ["one", None, None]
 
 
 # The clean mark
