@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import duckdb
+import pyarrow as pa
 
 from lakehouse.snapshot.alike import without_alike
 
@@ -73,6 +75,36 @@ def differing(
     if found is None or found[1] != headers:
         return None
     return replace(found[0], kept=None) if left else found[0]
+
+
+def may_hold(files: list[str], keys: pa.Table) -> bool:
+    """Whether one of these Parquet files of a table may hold a row with one of these keys.
+
+    Read whole, deleted rows and all, in a fraction of the time that Spark takes for one column. So where it finds
+    nothing there is nothing; what it finds, and keys of a type that the two might hold to be equal otherwise, are for
+    Spark to look at.
+
+    Args:
+        files: as Spark names them.
+        keys: under the columns' names.
+    """
+    if not keys.num_rows:
+        return False
+    if not all(map(_is_plain, keys.schema.types)):
+        return True
+    paths = ", ".join(_text(unquote(urlsplit(file).path)) for file in files)
+    names = ", ".join('"' + name.replace('"', '""') + '"' for name in keys.schema.names)
+    with duckdb.connect(config={"memory_limit": _MEMORY}) as duck:
+        duck.register("keys", keys)
+        query = f"SELECT 1 FROM read_parquet([{paths}]) SEMI JOIN keys USING ({names}) LIMIT 1"
+        try:
+            return bool(duck.execute(query).fetchall()) if files else False
+        except duckdb.Error:
+            return True
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_date(kind))
 
 
 def _compare(

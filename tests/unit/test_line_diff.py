@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.snapshot import alike, line_diff
-from lakehouse.snapshot.line_diff import Differing, differing
+from lakehouse.snapshot.line_diff import Differing, differing, may_hold
 
 HEADER = "id,text"
 LINES = st.lists(st.sampled_from([f"{n},{text}" for n in range(12) for text in ("a", "é", " b ", "\t", "c\x1fd")]))
@@ -178,3 +180,24 @@ def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
     assert lines(found.new) == ["0,x", "2,b"]
     monkeypatch.setattr(line_diff, "without_alike", lambda *_: None)
     assert compared(tmp_path, before, after) is None
+
+
+def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
+    folder = tmp_path / "a b%c"
+    folder.mkdir()
+    rows = pa.table({"Key one": ["a", "b"], "n": pa.array([1, 2], pa.int32()), "other": [1.5, 2.5]})
+    pq.write_table(rows, folder / "part.parquet")
+    files = [folder.as_uri() + "/part.parquet"]
+
+    def keys(*of: tuple[str | None, int]) -> pa.Table:
+        texts, numbers = zip(*of, strict=True)
+        return pa.table({"Key one": pa.array(texts, pa.string()), "n": pa.array(numbers, pa.int32())})
+
+    assert not may_hold(files, keys(("a", 2), ("c", 1)))
+    assert may_hold(files, keys(("c", 1), ("b", 2)))
+    assert not may_hold(files, rows.slice(0, 0))
+    assert not may_hold([], keys(("a", 1)))
+    # What DuckDB cannot be asked is for Spark to find out.
+    assert may_hold(files, pa.table({"other": [9.5]}))
+    assert may_hold(files, pa.table({"gone": ["a"]}))
+    assert may_hold([f"{files[0]}.lost"], keys(("c", 1)))
