@@ -67,7 +67,10 @@ def _state(run: Run, columns: Columns) -> Document:
         "entries": _entries(histories.values()),
         "changes": {name: _changes(history) for name, history in histories.items()},
         "quality": _quality(run, spark, histories, models),
-        "quarantine": [row for name, history in histories.items() for row in _refused(run, spark, name, history)],
+        "quarantine": [
+            *(row for name, history in histories.items() for row in _refused(run, spark, name, history)),
+            *(row for model in models for row in _taken_out(run, spark, model)),
+        ],
         "models": [_model(run, model) for model in models],
         "lineage": _lineage(columns),
     }
@@ -198,13 +201,25 @@ def _refused(run: Run, spark: SparkSession, table: str, history: History) -> lis
     """A table's quarantine by stage, rule and column: how much waits, and how much has been mended."""
     if history.last_accepted is None or history.last_accepted.sequence is None:
         return []
-    rows = quarantine.current(spark, run.lake, table, history.last_accepted.sequence)
+    return _by_rule(table, quarantine.current(spark, run.lake, table, history.last_accepted.sequence))
+
+
+def _taken_out(run: Run, spark: SparkSession, model: str) -> list[Document]:
+    """The same of what expectations took out of a model, since a version of its table that has no sequence."""
+    head = delta.head(spark, run.lake.model(model))
+    if head is None or not any(rule.on_fail == "quarantine" for rule in run.plans[model].rules):
+        return []
+    told = _by_rule(model, quarantine.of_model(spark, run.lake, model, head.refreshed))
+    return [row | {"since": None} for row in told]
+
+
+def _by_rule(name: str, rows: DataFrame) -> list[Document]:
     told = rows.groupBy("stage", "rule", "column").agg(
         F.count(F.when(~F.col("resolved"), 1)).alias("waiting"),
         F.count(F.when(F.col("resolved"), 1)).alias("resolved"),
         F.min(F.when(~F.col("resolved"), F.col("first_sequence"))).alias("since"),
     )
-    return [{"table": table} | row for row in plain_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
+    return [{"table": name} | row for row in plain_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
 
 
 def _model(run: Run, model: str) -> Document:

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -191,12 +190,13 @@ def people(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pro
     by_mail = "SELECT s.day AS day, s.mail AS mail, SUM(s.qty) AS qty FROM silver.items AS s GROUP BY s.day, s.mail"
     counted = "SELECT s.day AS day, COUNT(DISTINCT s.mail) AS people FROM silver.items AS s GROUP BY s.day"
     models: dict[str, tuple[str, dict[str, Any]]] = {
-        "silver.items": (silver, {"keys": ["id"]}),
+        "silver.items": (silver, {"keys": ["id"], "expect": {"few": {"check": "qty < 9", "on_fail": "quarantine"}}}),
         "gold.by_mail": (by_mail, {}),
         "gold.counted": (counted, {}),
     }
     project = Project(tmp_path_factory.mktemp("people"), {"items": items}, models)
-    rows = ("a,ana@example.org,1,2025-01-01", "b,bia@example.org,2,2025-01-01", "c,c@example.org,no number,2025-01-02")
+    rows = ["a,ana@example.org,1,2025-01-01", "b,bia@example.org,2,2025-01-01", "c,c@example.org,no number,2025-01-02"]
+    rows += ["d,d@example.org,10,2025-01-02"]
     project.snapshot("20250101_000000", items="\n".join(["id,mail,qty,day", *rows, ""]))
     return project
 
@@ -212,14 +212,19 @@ def test_personal_columns_and_refused_rows_are_told_of_and_not_shown(
     assert "This lake holds nothing yet." in out.read_text()
     done = people.run()
     assert done.code == 0, done.stderr
-    results = {"model": "gold.counted", "rule": "some", "status": ["failed", "ok"], "rows_failed": [7, 0]}
-    times = {"run_id": ["r1", "r2"], "recorded_at": [datetime(2025, 1, day, tzinfo=timezone.utc) for day in (1, 2)]}
-    pl.DataFrame(results | times).write_delta(str(people.lake / "quality" / "results"))
     told = people("report", "--out", str(out))
     page = Page(people.lake, out.read_text(encoding="utf-8"), told)
     hashes = pl.read_delta(str(people.lake / "silver" / "items"))["mail"].to_list()
     assert len(hashes) == 2
-    for hidden in (*hashes, "ana@example.org", "c@example.org", "no number", "canary-key", "canary-password"):
+    for hidden in (
+        *hashes,
+        "ana@example.org",
+        "c@example.org",
+        "d@example.org",
+        "no number",
+        "canary-key",
+        "canary-password",
+    ):
         assert hidden not in page.text
     assert "Personal columns are left out: mail." in page.text
     assert [list(row) for row in page.sheet("rows-1")] == [["day", "qty"]] * 2
@@ -227,6 +232,8 @@ def test_personal_columns_and_refused_rows_are_told_of_and_not_shown(
     # Rows of a hidden key are counted and added up; none is drawn as if it were its day's only one.
     assert page.points("gold.by_mail") == [[{"t": "2025-01-01", "n": 2}], [{"t": "2025-01-01", "m0": 3}]]
     (result,) = page.sheet("quality-results")
-    assert (result["rule"], result["status"]) == ("some", "ok")
-    (refused,) = page.sheet("quarantine-table")
+    assert (result["rule"], result["status"]) == ("few", "failed")
+    refused, taken_out = page.sheet("quarantine-table")
     assert (refused["table"], refused["column"], refused["waiting"]) == ("items", "qty", "1")
+    told_of = [taken_out[name] for name in ("table", "rule", "waiting")]
+    assert told_of == ["silver.items", "few", "1"]
