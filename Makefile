@@ -43,10 +43,11 @@ fmt: $(ENV) ## Rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure the loyalty run, on S3 too, a diff of 1 M rows beside other tools, and bytes: minutes
+bench: $(ENV) ## Measure the loyalty run, on S3 too, a diff and a cube of 1 M rows beside other tools, and bytes: minutes
 	$(BIN)/python bench/loyalty.py
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
+	$(BIN)/python bench/models.py --rows 1000000
 	$(BIN)/python bench/storage.py --rows 1000000
 
 # spark-submit takes a zip and no wheel, though a wheel is one.
