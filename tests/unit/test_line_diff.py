@@ -16,6 +16,7 @@ from lakehouse.snapshot import alike, line_diff
 from lakehouse.snapshot.line_diff import Differing, differing, may_hold
 
 HEADER = "id,text"
+LONG_OR_SHORT = ["", "a", "b", "cc", "dd d", "f" + "e" * 40, "g" + "e" * 40, "e" * 17]
 LINES = st.lists(st.sampled_from([f"{n},{text}" for n in range(12) for text in ("a", "é", " b ", "\t", "c\x1fd")]))
 
 
@@ -81,8 +82,8 @@ def look_near(patched: pytest.MonkeyPatch) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    before=st.lists(st.sampled_from(["", "a", "b", "cc", "dd d", "e" * 30])),
-    after=st.lists(st.sampled_from(["", "a", "b", "cc", "dd d", "e" * 30])),
+    before=st.lists(st.sampled_from(LONG_OR_SHORT)),
+    after=st.lists(st.sampled_from(LONG_OR_SHORT)),
     ends=st.tuples(st.booleans(), st.booleans()),
     near=st.booleans(),
 )
