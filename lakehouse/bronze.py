@@ -138,7 +138,8 @@ def refresh(
         _stream(spark, lake, name, on_batch)
     except Exception:
         if failures:
-            raise failures[0] from None  # the cause itself, not the stream's report of it
+            # The error itself, not the stream's report of it; its cause tells whether another attempt may help.
+            raise failures[0] from failures[0].__cause__
         # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
         store.remove(lake.here("bronze", name))
         _stream(spark, lake, name, on_batch)
