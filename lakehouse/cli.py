@@ -18,7 +18,7 @@ import typer
 from lakehouse import command, config, logs, plans, show, signals, stages
 from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
-from lakehouse.errors import ConfigError, Exit
+from lakehouse.errors import ConfigError, Exit, worst
 from lakehouse.failures import understood
 from lakehouse.lake import snapshot_time, utc
 
@@ -346,4 +346,4 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     with command.holding(opened, "verify"):
         found = checks.verify(opened)
     show.checks(found, as_json)
-    return Exit.REFUSED if any(c.result == "failed" for c in found) else Exit.OK
+    return worst(check.code for check in found)

@@ -26,6 +26,7 @@ from pyspark.sql import functions as F
 from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
 from lakehouse.delta_log import Head
+from lakehouse.errors import ConfigError, Exit, InfrastructureError
 from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model
@@ -44,6 +45,7 @@ Heads = dict[str, Future[Head | None]]  # asked for once, though a table is an i
 Work = Callable[[SparkSession], Iterator[Check]]
 
 _LAYERS = ("silver", "gold")
+_INVARIANT = {"silver": "I3", "gold": "I4"}
 _SIDE_BY_SIDE = 4
 _WHOLE_LOG = 1_000_000
 _NOTHING_YET = "no snapshot was accepted yet"
@@ -52,22 +54,25 @@ _NOTHING_YET = "no snapshot was accepted yet"
 def verify(run: Run) -> list[Check]:
     """Make every check of the tables and models that `run` is narrowed to. Writes nothing."""
     spark, tables = run.spark, run.tables()
-    histories, prepared = ledger.read(spark, run.lake, tables), stages.models(run)
+    histories, prepared = patiently(lambda: ledger.read(spark, run.lake, tables)), patiently(lambda: stages.models(run))
     models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
     relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.reads))]
     size = run.size(*run.pipeline.tables)
 
-    def head(relation: str) -> Head | None:
-        return delta.head(isolated(spark, size), run.lake.model(relation), _WHOLE_LOG)
+    def head(relation: str) -> Head | None:  # patiently by itself: who waits for it again gets the same error again
+        return patiently(lambda: delta.head(isolated(spark, size), run.lake.model(relation), _WHOLE_LOG))
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
-        work: list[tuple[str, Work]] = [(t, partial(_table, run, t, histories[t], heads)) for t in tables]
-        work += [(m.name, partial(_model, run, m, heads)) for m in models]
+        work: list[tuple[str, Work]] = [
+            (t, partial(part, run, t, histories[t], heads)) for t in tables for part in _of_a_table(histories[t])
+        ]
+        work += [(m.name, partial(part, run, m, heads)) for m in models for part in (_like_its_sql, _each_once)]
         work += [(source, partial(_published, run, source)) for source in run.published()]
         work += [(table, partial(_objects, run, topic)) for topic, table in _followed(run)]
         found = pool.map(lambda each: _attempted(isolated(spark, size), *each), work)
-        return sorted((check for checks in found for check in checks), key=lambda check: check.invariant)
+        each = dict.fromkeys(check for checks in found for check in checks)  # what cannot be read is met more than once
+        return sorted(each, key=lambda check: check.invariant)
 
 
 def _published(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
@@ -78,7 +83,7 @@ def _published(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
 
 
 def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
-    """The checks of one table or model, up to one that ends in an error: what cannot be read has not passed."""
+    """The checks of a part, up to one that ends in an error: what cannot be read has not passed."""
     checks: list[Check] = []
 
     def made() -> None:
@@ -89,32 +94,47 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
     try:
         patiently(made)
     except Exception as error:
-        checks.append(Claim("I0", "what is there can be read", name).failed(logs.redact(understood(error).block())))
+        told = understood(error)
+        # Nobody's data are wrong where a store does not answer, or forbids it.
+        code = told.exit_code if isinstance(told, InfrastructureError | ConfigError) else Exit.REFUSED
+        checks.append(Claim("I0", "what is there can be read", name).failed(logs.redact(told.block()), code))
     return checks
 
 
 # --- a table ----------------------------------------------------------------------------------------------------
 
 
-def _table(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
-    if not history.accepted:
-        for invariant in ("I1", "I2", "I5", "I7"):
-            yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
-        return
-    subject, head = Subject(spark, run.lake, run.pipeline, name, history), heads[f"bronze.{name}"].result()
-    waiting = _waiting(head, history)
-    if waiting:
+def _of_a_table(history: History) -> tuple[Callable[..., Iterator[Check]], ...]:
+    """The parts that its checks are made in, and made again where the network fails: the smaller, the sooner one is
+    through."""
+    return (_like_what_landed, _like_the_ledger, _like_its_log) if history.accepted else (_nothing_yet,)
+
+
+def _nothing_yet(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    for invariant in ("I1", "I2", "I5", "I7"):
+        yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
+
+
+def _like_what_landed(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    subject = Subject(spark, run.lake, run.pipeline, name, history)
+    if waiting := _waiting(heads[f"bronze.{name}"].result(), history):
         yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)
-    else:
-        yield from snapshot_checks(subject)
-        if subject.table.scd == 2:
-            yield from history_checks(subject)
-    yield from count_checks(subject)
-    if head is None:
-        for invariant in ("I2", "I7"):
-            yield Claim(invariant, "bronze", name).not_checkable(waiting)
-    else:
-        yield from bronze_checks(subject, head)
+        return
+    yield from snapshot_checks(subject)
+    if subject.table.scd == 2:
+        yield from history_checks(subject)
+
+
+def _like_the_ledger(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    yield from count_checks(Subject(spark, run.lake, run.pipeline, name, history))
+
+
+def _like_its_log(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    if (head := heads[f"bronze.{name}"].result()) is not None:
+        yield from bronze_checks(Subject(spark, run.lake, run.pipeline, name, history), head)
+        return
+    for invariant in ("I2", "I7"):
+        yield Claim(invariant, "bronze", name).not_checkable(_waiting(head, history))
 
 
 def _waiting(head: Head | None, history: History) -> str:
@@ -129,9 +149,9 @@ def _waiting(head: Head | None, history: History) -> str:
 # --- a model ----------------------------------------------------------------------------------------------------
 
 
-def _model(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _like_its_sql(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
     layer = model.name.partition(".")[0]
-    same = Claim("I3" if layer == "silver" else "I4", f"{layer} = its SQL", model.name)
+    same = Claim(_INVARIANT[layer], f"{layer} = its SQL", model.name)
     own = heads[model.name].result()
     there = {r: head for r in model.plan.reads if (head := heads[r].result()) is not None}
     if missing := [r for r in model.plan.reads if r not in there]:
@@ -142,11 +162,15 @@ def _model(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterato
         yield same.not_checkable(why)
     else:
         yield from model_checks(spark, run.lake, model, own, there)
-    if own is not None:
-        yield _unique(Claim(same.invariant, "keys are unique", model.name), spark, run, model)
-        ours = {c.version for c in own.commits if c.ours and c.changes_rows}
-        path = run.lake.model(model.name)
-        yield nothing_rewritten(spark, path, model.name, own, ours, delta.read(spark, path).columns)
+
+
+def _each_once(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+    own, path = heads[model.name].result(), run.lake.model(model.name)
+    if own is None or any(heads[r].result() is None for r in model.plan.reads):
+        return
+    yield _unique(Claim(_INVARIANT[model.name.partition(".")[0]], "keys are unique", model.name), spark, run, model)
+    ours = {c.version for c in own.commits if c.ours and c.changes_rows}
+    yield nothing_rewritten(spark, path, model.name, own, ours, delta.read(spark, path).columns)
 
 
 def _behind(model: Model, own: Head | None, inputs: dict[str, Head]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.errors import Exit
+
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
 _EXAMPLES = 3
 _BALANCE, _FOUND = "_cdc_balance", "_cdc_found"
@@ -30,6 +32,7 @@ class Check:
         name: the table or model that it is about.
         result: `holds`, `failed` or `not checkable`.
         figures: what was counted; for a failure the first rows that differ; else why it cannot be checked.
+        code: what it makes the command end with.
     """
 
     invariant: str
@@ -37,6 +40,7 @@ class Check:
     name: str
     result: str
     figures: str
+    code: int = Exit.OK
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,14 @@ class Claim:
     def holds(self, figures: str) -> Check:
         return self._check(HOLDS, figures)
 
-    def failed(self, figures: str) -> Check:
-        return self._check(FAILED, figures)
+    def failed(self, figures: str, code: int = Exit.REFUSED) -> Check:
+        return self._check(FAILED, figures, code)
 
     def not_checkable(self, reason: str) -> Check:
         return self._check(NOT_CHECKABLE, f"because {reason}")
 
-    def _check(self, result: str, figures: str) -> Check:
-        return Check(self.invariant, self.what, self.name, result, figures)
+    def _check(self, result: str, figures: str, code: int = Exit.OK) -> Check:
+        return Check(self.invariant, self.what, self.name, result, figures, int(code))
 
 
 def compare(

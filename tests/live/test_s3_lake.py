@@ -14,7 +14,7 @@ from helpers import Lake, Result, counts, lakehouse
 from remote import copied
 from servers import faults, s3
 
-pytestmark = pytest.mark.usefixtures("spark")
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # hundreds of requests, most of them twice
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = REPOSITORY / "conf" / "loyalty"
@@ -95,3 +95,12 @@ def test_through_bursts_resets_lost_and_broken_answers_nothing_is_doubled_and_no
         assert sum(map(len, found.values())) == sum(
             counts(second).get(n, 0) for n in ("inserted", "updated", "deleted")
         )
+
+
+def test_verify_is_green_through_the_same_faults(loyalty: Loyalty) -> None:
+    before = loyalty.faults.befallen.copy()
+    verified = loyalty("verify")
+    assert [check for check in verified.document["checks"] if check["result"] != "holds"] == []
+    assert verified.code == 0
+    befallen = loyalty.faults.befallen - before
+    assert {faults.CUT, faults.CUT_LIST, faults.SLOW_DOWN, faults.RESET} <= set(befallen), befallen

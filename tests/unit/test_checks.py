@@ -1,0 +1,49 @@
+"""What `verify` ends with where something cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse import verify
+from lakehouse.errors import ConfigError, Exit, InfrastructureError
+from lakehouse.verify.check import Check, Claim
+
+NOBODY = cast(SparkSession, None)
+HOLDS = Claim("I5", "the ledger's counts add up", "items").holds("3 rows")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("corrupt footer"), Exit.REFUSED),
+        (InfrastructureError("the store does not answer"), Exit.INFRASTRUCTURE),
+        (ConfigError("the store forbids it"), Exit.USAGE),
+    ],
+)
+def test_what_cannot_be_read_has_failed_and_is_nobodys_fault_where_the_store_is_to_blame(
+    error: Exception, code: Exit
+) -> None:
+    def work(_: SparkSession) -> Iterator[Check]:
+        yield HOLDS
+        raise error
+
+    held, unread = verify._attempted(NOBODY, "items", work)
+    assert (held, held.code) == (HOLDS, Exit.OK)
+    assert (unread.invariant, unread.result, unread.code) == ("I0", "failed", code)
+    assert str(error) in unread.figures
+
+
+def test_a_part_that_the_network_breaks_is_made_again_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    resets: list[Any] = [Exception("java.io.UncheckedIOException: java.net.SocketException: Connection reset")] * 2
+
+    def work(_: SparkSession) -> Iterator[Check]:
+        yield HOLDS
+        if resets:
+            raise resets.pop()
+
+    assert verify._attempted(NOBODY, "items", work) == [HOLDS]
