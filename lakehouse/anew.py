@@ -22,9 +22,8 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     the same command ends it.
 
     Raises:
-        ConfigError: nothing of a table has landed, so that nothing would come back; or the lake is not on a disk.
+        ConfigError: nothing of a table has landed, so that nothing would come back.
     """
-    require_disk(lake, "ingest --full-refresh")
     if bare := [name for name in names if not landing.landed(lake, name)]:
         raise ConfigError(
             f"nothing of {', '.join(bare)} has landed",
@@ -37,12 +36,6 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
         for folder in (*change_sets(lake, name), lake.here("lines", name), lake.here("bronze", name)):
             store.remove(folder)
     ledger.strike(spark, lake, names)
-
-
-def require_disk(lake: Lake, what: str) -> None:
-    """Raises: ConfigError, for a lake whose files cannot be replaced by a rename."""
-    if lake.is_shared:
-        raise ConfigError(f"{what} on {lake.root} is not available yet", expected="a lake on a local disk")
 
 
 def change_sets(lake: Lake, name: str) -> list[Place]:

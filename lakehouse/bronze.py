@@ -249,9 +249,9 @@ def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
 def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, size: int, first: bool) -> Written:
     if not entry.changes and not first:
         return Written()
-    changes = raw.counted(spark, lake, table, entry)
+    changes, taken = raw.counted(spark, lake, table, entry)
     path, keys, progress = lake.bronze(name), windows.keys(table), _progress(table, entry.sequence or 0)
-    large, taken = size >= LARGE_BYTES, raw.taken_out(lake, entry)
+    large = size >= LARGE_BYTES
     if entry.changes and taken.total() == entry.changes and delta.exists(spark, path):
         delta.record_progress(
             spark, path, progress

@@ -114,7 +114,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
 
 def _live(lake: Lake, entry: Entry) -> int:
     """How many rows more there are after a change set than before it, those apart that were forgotten since."""
-    taken = raw.taken_out(lake, entry)
+    taken = raw.taken_out(lake.place(entry.path or ""))
     if entry.is_state:
         return (entry.inserted or 0) - taken.total()
     return (entry.inserted or 0) - (entry.deleted or 0) - taken["I"] + taken["D"]

@@ -15,10 +15,8 @@ Every step finds for itself what is still to do: killed anywhere, the same comma
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -38,6 +36,7 @@ from lakehouse import (
     records,
     residue,
     stages,
+    store,
 )
 from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
@@ -49,8 +48,10 @@ from lakehouse.snapshot import declared, erase, privacy
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
 from lakehouse.snapshot.privacy import HIDDEN
+from lakehouse.store import Place
 
 _LAYERS = ("silver", "gold")
+_PASSING = ("plain", "extract", "kaggle", "verify")  # folders below `_state` that hold rows for the time of a reading
 
 
 @dataclass
@@ -80,9 +81,8 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         The document of `lakehouse forget --json`; the key is not in it.
 
     Raises:
-        ConfigError: no such key column, no value of its type, or the lake is not on a disk.
+        ConfigError: no such key column, or no value of its type.
     """
-    anew.require_disk(run.lake, "forget")
     table = _table(run, name)
     texts = key_texts(table, key)
     with command.holding(run, f"forget {name}"):
@@ -177,8 +177,8 @@ def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     history = ledger.read(spark, lake, [name])[name]
     _bring_up(spark, run, name, history)
     erased = _from_landing(spark, run, name, person)
-    sets = [folder for folder in anew.change_sets(lake, name) if isinstance(folder, Path) and _is_whole(folder)]
-    erased.rows["raw"] = sum(raw.erase(spark, folder, person) for folder in sets)
+    sets = [folder for folder in anew.change_sets(lake, name) if _is_whole(folder)]
+    erased.rows["raw"] = sum(raw.erase(spark, lake, folder, person) for folder in sets)
     _drop_caches(lake, name)
     erased.rows["quarantine"] = quarantine.erase(spark, lake, name, table, zone, person)
     erased.rows["bronze"] = bronze.erase(spark, lake, name, person, table)
@@ -212,17 +212,19 @@ def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> E
     return erased
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Place) -> bool:
     """Whether a change set is there; what a killed run left of one is taken away."""
-    if any(folder.glob("*.parquet")):
+    if any(name.endswith(".parquet") for name in store.names(folder)):
         return True
-    shutil.rmtree(folder, ignore_errors=True)
+    store.remove(folder)
     return False
 
 
 def _drop_caches(lake: Lake, name: str) -> None:
-    for folder in (lake.here("lines", name), lake.here("plain")):
-        shutil.rmtree(folder, ignore_errors=True)
+    """What is kept of the source's bytes for a while, or was left by a killed run: on this machine, and on S3."""
+    here = [lake.here(kind) for kind in _PASSING]
+    for folder in dict.fromkeys([lake.here("lines", name), *here, lake.state("plain")]):
+        store.remove(folder)
     logs = lake.here("logs")
     for log in logs.iterdir() if logs.is_dir() else ():
         log.write_bytes(b"")  # a running JVM has it open, and goes on writing at its end
@@ -253,6 +255,10 @@ def _notes(run: Run, name: str, erased: Erased) -> list[str]:
         notes.append(
             "the source's newest snapshot still had the person: have them erased there. What it hands out again lands"
             " again and goes no further; the same command takes it out of landing"
+        )
+    if run.lake.is_shared:
+        notes.append(
+            "a bucket that keeps versions has those of what was written anew, until a lifecycle rule ends them"
         )
     others = [other for other in run.pipeline.tables if other != name]
     if others:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -179,26 +178,20 @@ def _copied(source: Path, target: Place, name: str) -> LandedFile:
     return looked[-1].file(name, before)
 
 
-def rewrite(there: Landed, name: str, write: Callable[[Path, Path], None]) -> None:
-    """Put another content in the place of a landed file, whole or not at all; of a lake on a disk.
+def rewrite(lake: Lake, there: Landed, name: str, write: Callable[[Path, Path], None]) -> None:
+    """Put another content in the place of a landed file, whole or not at all.
 
     The manifest says so before it is so: what kills this in between leaves a file that only seems to lack records.
 
     Args:
         write: from the file as it is to a new one.
     """
-    folder = there.folder
-    assert isinstance(folder, Path)
-    path = folder / name
-    partial = path.with_name(f".{path.name}.partial")
-    write(path, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    for file_ in manifest["files"]:
-        file_["as_received"] = file_.get("as_received", True) and file_["name"] != name
-    write_json(folder / MANIFEST, manifest)
-    partial.replace(path)
+    with store.rewriting(there.folder / name, lake.here("plain")) as (file, new):
+        write(file, new)
+        manifest = json.loads((there.folder / MANIFEST).read_bytes())
+        for told in manifest["files"]:
+            told["as_received"] = told.get("as_received", True) and told["name"] != name
+        write_json(there.folder / MANIFEST, manifest)
 
 
 def landed(lake: Lake, table: str) -> list[Landed]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from functools import reduce
-from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import windows
+from lakehouse import store, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
@@ -24,6 +23,7 @@ from lakehouse.snapshot import parquet_files, privacy, schema
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
 from lakehouse.snapshot.fields import literal
+from lakehouse.store import Place
 
 _UNFIT = "_cdc_unfit"
 _TAKEN_OUT = "lakehouse.taken_out"  # in a file's metadata, by operation
@@ -58,7 +58,7 @@ def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Ent
     return _typed(spark, lake, table, entries).drop(_UNFIT)
 
 
-def erase(spark: SparkSession, folder: Path, person: Person) -> int:
+def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int:
     """Take a person's rows out of a change set; returns how many there were.
 
     Each file is put in its own place whole, and says in its metadata what was taken out of it: the ledger goes on
@@ -71,37 +71,36 @@ def erase(spark: SparkSession, folder: Path, person: Person) -> int:
     for row in person.rows_of(there).collect():
         doomed.setdefault(row["_cdc_file"], {})[row["_cdc_at"]] = row["_cdc_operation"]
     for name, taken in doomed.items():
-        path = folder / name
-        total = _taken_out_of(path) + Counter(taken.values())
-        partial = path.with_name(f".{name}.partial")
-        parquet_files.without(path, partial, set(taken), {_TAKEN_OUT: json.dumps(total)})
-        path.with_name(f".{name}.crc").unlink(missing_ok=True)  # Hadoop's own; of what was there before
-        partial.replace(path)
+        with store.rewriting(folder / name, lake.here("plain")) as (path, without):
+            total = _taken_out_of(path) + Counter(taken.values())
+            parquet_files.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
     return sum(map(len, doomed.values()))
 
 
-def taken_out(lake: Lake, entry: Entry) -> Counter[str]:
+def taken_out(folder: Place) -> Counter[str]:
     """How many rows of each operation were taken out of a change set since it was published."""
-    files = Path(lake.at(entry.path or "")).glob("*.parquet")
-    return sum((_taken_out_of(path) for path in files), Counter[str]())
+    files = [folder / name for name in store.names(folder) if name.endswith(".parquet")]
+    return sum(store.of_each(_taken_out_of, files), Counter[str]())
 
 
-def _taken_out_of(path: Path) -> Counter[str]:
-    noted = (pq.read_metadata(path).metadata or {}).get(_TAKEN_OUT.encode(), b"{}")
+def _taken_out_of(path: Place) -> Counter[str]:
+    with path.open("rb") as file:
+        noted = (pq.read_metadata(file).metadata or {}).get(_TAKEN_OUT.encode(), b"{}")
     return Counter(json.loads(noted))
 
 
-def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
-    """One change set, of which no row is missing.
+def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> tuple[DataFrame, Counter[str]]:
+    """One change set, of which no row is missing, and how many of each operation were taken out of it.
 
     Raises:
         InfrastructureError: it does not hold the rows that the ledger says.
     """
     changes = change_sets(spark, lake, table, [entry])
     found = changes.count()
-    if found != entry.changes and found + taken_out(lake, entry).total() != entry.changes:
+    taken = taken_out(lake.place(entry.path or "")) if found != entry.changes else Counter[str]()
+    if found + taken.total() != entry.changes:
         raise _lost(lake, entry, found)
-    return changes
+    return changes, taken
 
 
 def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:

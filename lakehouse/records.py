@@ -50,7 +50,8 @@ def write(lake: Lake, record: Record) -> None:
 def hide(lake: Lake, hidden: Callable[[str], str]) -> None:
     """Put in the place of each text of each record what `hidden` makes of it."""
     for record in newest(lake):
-        write(lake, {name: _hidden(value, hidden) for name, value in record.items()})
+        if (now := {name: _hidden(value, hidden) for name, value in record.items()}) != record:
+            write(lake, now)
 
 
 def _hidden(value: Any, hidden: Callable[[str], str]) -> Any:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from pyspark.sql import SparkSession
 
-from lakehouse import delta
+from lakehouse import delta, store
 
 _FILES, _LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 _DEFAULTS = {_FILES: "7 days", _LOG: "30 days"}
@@ -43,23 +42,27 @@ def _of(spark: SparkSession, table: str, address: str) -> dict[str, Any]:
     return {
         "table": table,
         "old_files": None if old is None else len(old),
-        "bytes": None if old is None else sum(file.stat().st_size for file in old),
+        "bytes": None if old is None else sum(old),
         "vacuum_removes_them_from": due[_FILES] if old is None or old else None,
         "log_forgets_from": due[_LOG],
     }
 
 
-def _old_files(in_use: Iterable[str], location: str) -> list[Path] | None:
-    """The files below a table's location that its newest version does not read; None where they cannot be listed."""
-    if urlparse(location).scheme not in ("", "file"):
+def _old_files(in_use: Iterable[str], location: str) -> list[int] | None:
+    """The sizes of files below a table's location that its newest version does not read; None where they cannot be
+    listed."""
+    if urlparse(location).scheme not in ("", "file", "s3a"):
         return None
-    used = {_path(name).resolve() for name in in_use}
-    files = (file for file in _path(location).rglob("*.parquet") if "_delta_log" not in file.parts)
-    return [file for file in files if file.resolve() not in used]
+    root = _path(location)
+    used = {_path(name).removeprefix(f"{root}/") for name in in_use}
+    there = {name: size for name, size in store.sizes(store.place(root)).items() if name.endswith(".parquet")}
+    return [size for name, size in there.items() if name not in used and not name.startswith("_delta_log/")]
 
 
-def _path(url: str) -> Path:
-    return Path(unquote(urlparse(url).path))
+def _path(url: str) -> str:
+    """A file as `store` calls it."""
+    parts = urlparse(url)
+    return unquote(parts.path if parts.scheme in ("", "file") else f"{parts.scheme}://{parts.netloc}{parts.path}")
 
 
 def _in(spark: SparkSession, duration: str) -> str:

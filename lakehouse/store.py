@@ -3,6 +3,7 @@
 Nobody above this module asks which of the two a place is. What both give:
 
     write     a file whole: a reader sees the old one or the new one
+    rewriting the same, made of what the file holds
     filling   a folder that is not there before all of it is
     scratch   a folder to work in, of which Spark's executors can be shown files
     remove    a file or a folder, with all in it
@@ -12,20 +13,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from lakehouse import s3
 from lakehouse import scratch as scratches
 from lakehouse.s3 import S3Path
 
 Place = Path | S3Path
+T = TypeVar("T")
 
 _SIDE_BY_SIDE = 16  # requests
 _STAMP = "%Y%m%d_%H%M%S"
@@ -73,11 +74,16 @@ def contents(files: Iterable[Place]) -> list[bytes | None]:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    wanted = list(files)
+    return of_each(content, files)
+
+
+def of_each(found: Callable[[Place], T], places: Iterable[Place]) -> list[T]:
+    """What `found` finds of each place; those on S3 side by side."""
+    wanted = list(places)
     if len(wanted) < 2 or isinstance(wanted[0], Path):
-        return [content(file) for file in wanted]
+        return [found(each) for each in wanted]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(pool.map(content, wanted))
+        return list(pool.map(found, wanted))
 
 
 def write(file: Place, content: bytes) -> None:
@@ -92,6 +98,38 @@ def write(file: Place, content: bytes) -> None:
         target.flush()
         os.fsync(target.fileno())
     partial.replace(file)
+
+
+@contextmanager
+def rewriting(file: Place, here: Path) -> Iterator[tuple[Path, Path]]:
+    """The file on this machine's disk, and one beside it to be filled, which takes the file's place whole after the
+    block. If the block raises, all is as it was.
+
+    Args:
+        here: where on this machine an object on S3 is worked on.
+    """
+    if isinstance(file, S3Path):
+        with scratches.folder(here) as own:
+            old, new = own / file.name, own / f".{file.name}.partial"
+            _fetch(file, old)
+            yield old, new
+            file.upload(lambda: new.open("rb"))
+        return
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield file, partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's sum of what was there before
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fetch(file: S3Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("rb") as source, copy.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def remove(path: Place) -> None:
@@ -163,9 +201,7 @@ class Scratch:
             return file
         copy = file.copy or self._received / name
         if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+            _fetch(file, copy)
         return copy
 
     def near(self, file: Place, name: str) -> Place:
@@ -192,23 +228,22 @@ class Scratch:
 
 
 @contextmanager
-def scratch(root: Place) -> Iterator[Scratch]:
-    """A new folder below `root`, or on this machine for a `root` on S3; gone after the block.
+def scratch(root: Place, here: Path) -> Iterator[Scratch]:
+    """A new folder below `here`, on this machine, and for a lake on S3 another below `root`; gone after the block.
 
     What a killed process left is swept away by the next one: on a disk the kernel knows which folder is in use, on S3 a
     folder's name tells its age.
     """
-    if isinstance(root, Path):
-        with scratches.folder(root) as folder:
-            yield Scratch(folder)
-        return
-    now = datetime.now(timezone.utc)
-    for left in root.iterdir():
-        if left.name < f"{now - _STALE:{_STAMP}}":
-            left.remove()
-    with tempfile.TemporaryDirectory(prefix="lakehouse-") as own:
-        shared = root / f"{now:{_STAMP}}_{Path(own).name}"
+    with scratches.folder(here) as own:
+        if isinstance(root, Path):
+            yield Scratch(own)
+            return
+        now = datetime.now(timezone.utc)
+        for left in root.iterdir():
+            if left.name < f"{now - _STALE:{_STAMP}}":
+                left.remove()
+        shared = root / f"{now:{_STAMP}}_{own.name}"
         try:
-            yield Scratch(Path(own).resolve(), shared)
+            yield Scratch(own.resolve(), shared)
         finally:
             shared.remove()

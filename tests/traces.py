@@ -27,6 +27,22 @@ def found(folder: Path, words: Iterable[str], passed_over: Iterable[str] = ()) -
     return [f"{p.relative_to(folder)}: {word}" for p in files for word in wanted if _holds(p, word)]
 
 
+def remaining(lake: Path, words: Iterable[str]) -> list[str]:
+    """The same of a lake, but for statistics in Delta's logs: they go with the log, and `forget` says when."""
+    wanted = list(words)
+    return [p for p in found(lake, wanted) if not _in_statistics_alone(lake / p.rpartition(": ")[0], wanted)]
+
+
+def _in_statistics_alone(path: Path, words: list[str]) -> bool:
+    if "_delta_log" not in path.parts:
+        return False
+    if path.suffix in (".crc", ".parquet"):  # a version's sums, and checkpoints: both repeat the statistics
+        return True
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    bare = [{k: {n: v for n, v in e.items() if n != "stats"} for k, e in entry.items()} for entry in entries]
+    return not any(word in json.dumps(bare) for word in words)
+
+
 def forms(secret: str) -> list[str]:
     """A secret plain, as a URL has it, in base64 (whichever byte it begins at in a longer text) and in hex."""
     raw = secret.encode()

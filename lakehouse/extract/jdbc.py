@@ -36,7 +36,7 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
     assert isinstance(jdbc, Jdbc)
     postgres, address = _reader(), libpq(jdbc.url)
     wanted = {name: pipeline.tables[name] for name in tables}
-    with store.scratch(lake.state("extract")) as scratch:
+    with store.scratch(lake.state("extract"), lake.here("extract")) as scratch:
         read = once(lambda: postgres.read(jdbc, address, wanted, scratch.folder))
 
         def files(table: str) -> source.Files:

@@ -30,7 +30,7 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
     """
     dataset = _dataset(pipeline)
     version = kaggle_api.newest(dataset)
-    with store.scratch(lake.state("extract")) as work:
+    with store.scratch(lake.state("extract"), lake.here("extract")) as work:
         fetched = once(lambda: _fetch(dataset, version, lake, work.folder))
         yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
 

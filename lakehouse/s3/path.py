@@ -194,23 +194,35 @@ class _Body(io.RawIOBase):
     """The bytes of an object. Where an answer breaks off, the rest is asked for, of the same version of the object."""
 
     def __init__(self, path: S3Path) -> None:
-        self._path, self._at, self._left = path, 0, -1
+        self._path, self._at = path, 0
         self._same: dict[str, str] = {}
         self._body: Any = None
-        self._ask()
+        self._size = self._ask()
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if at != self._at:
+            self._drop()
+        self._at = at
+        return at
 
     def readinto(self, buffer: Any, /) -> int:
         content = again(lambda: self._read(len(buffer)), BrokenOff, _RESUMED)
         buffer[: len(content)] = content
         self._at += len(content)
-        self._left -= len(content)
         return len(content)
 
     def _read(self, size: int) -> bytes:
-        if self._left == 0:
+        if self._at >= self._size:
             return b""
         if self._body is None:
             self._ask()
@@ -221,13 +233,19 @@ class _Body(io.RawIOBase):
             self._body = None
             raise
 
-    def _ask(self) -> None:
+    def _ask(self) -> int:
+        """Have the bytes sent from here on; returns how many there are."""
         begin = {"Range": f"bytes={self._at}-"} if self._at else {}
         with asking("GetObject", self._path):
             got = client().get_object(Bucket=self._path.bucket, Key=self._path.key, **begin, **self._same)
-        self._body, self._left, self._same = got["Body"], got["ContentLength"], {"IfMatch": got["ETag"]}
+        self._body, self._same = got["Body"], {"IfMatch": got["ETag"]}
+        return int(got["ContentLength"])
 
-    def close(self) -> None:
+    def _drop(self) -> None:
         if self._body is not None:
             self._body.close()
+        self._body = None
+
+    def close(self) -> None:
+        self._drop()
         super().close()

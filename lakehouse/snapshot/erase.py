@@ -26,6 +26,7 @@ from lakehouse.snapshot import FORMATS, declared, json_files, parquet_files, ref
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field
 from lakehouse.snapshot.plain import plain
+from lakehouse.store import Place
 
 _POSITION = "_cdc_position"
 
@@ -69,7 +70,7 @@ def from_landing(spark: SparkSession, lake: Lake, table: Table, landed: Landed, 
             doomed = {
                 part.name: _Doomed.of(spark, bare, part, path, zone, person)
                 for part, path in zip(files.files, files.paths, strict=True)
-                if isinstance(path, Path) and (part.name == file.name or part.name.startswith(f"{file.name}/"))
+                if part.name == file.name or part.name.startswith(f"{file.name}/")
             }
             if count := sum(each.count for each in doomed.values()):
                 _rewrite(lake, bare, landed, file.name, doomed)
@@ -106,7 +107,7 @@ class _Doomed:
 
     @classmethod
     def of(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Path, zone: str, person: Person
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Place, zone: str, person: Person
     ) -> _Doomed:
         try:
             return cls._found(spark, table, file, path, zone, person)
@@ -115,7 +116,7 @@ class _Doomed:
 
     @classmethod
     def _found(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Path, zone: str, person: Person
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Place, zone: str, person: Person
     ) -> _Doomed:
         fields, keys = declared(table), list(person.texts)
         part = FORMATS[table.format](spark, table, fields, file, path, zone, frozenset(fields.names))
@@ -177,7 +178,7 @@ def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mappin
                 copy.replace(inner)
             _pack({part.removeprefix(f"{name}/"): inner for part, inner in parts.items()}, path, target)
 
-    landing.rewrite(landed, name, write)
+    landing.rewrite(lake, landed, name, write)
 
 
 def _pack(parts: Mapping[str, Path], packed: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
         yield landed
         return
     received = dict(zip(landed.files, landed.paths, strict=True))
-    with store.scratch(lake.state("plain")) as scratch:
+    with store.scratch(lake.state("plain"), lake.here("plain")) as scratch:
         try:
             each = [_mended(one, table, scratch) for one in _unpacked(received, scratch)]
             elsewhere = {file.name: path for file, path in each if path is not received.get(file)}

@@ -12,7 +12,6 @@ from pyspark.sql import functions as F
 from lakehouse import delta
 from lakehouse.delta_log import Commit, Head
 from lakehouse.ledger import Entry
-from lakehouse.raw import taken_out
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
 from lakehouse.verify.history import expected_writes
 from lakehouse.verify.read import Subject
@@ -145,7 +144,7 @@ def _like_the_ledger(claim: Claim, subject: Subject, head: Head, told: Story) ->
 
 def _is_emptied(subject: Subject, entry: Entry) -> bool:
     """Whether every row of a change set was forgotten, so that applying it writes nothing."""
-    return bool(entry.path) and taken_out(subject.lake, entry).total() == entry.changes
+    return entry.path is not None and subject.taken[entry.path].total() == entry.changes
 
 
 def _forgotten(subject: Subject) -> dict[int, dict[str, int]]:
@@ -153,7 +152,7 @@ def _forgotten(subject: Subject) -> dict[int, dict[str, int]]:
     applied before that or, where bronze was built again, after it. In a history such a row may have written several."""
     found = {}
     for entry in subject.accepted:
-        if entry.sequence and entry.path and (taken := taken_out(subject.lake, entry)):
+        if entry.sequence and entry.path and (taken := subject.taken[entry.path]):
             by_name = {name: taken[operation] for name, operation in _OPERATIONS.items()}
             found[entry.sequence] = by_name if subject.table.scd == 1 else dict.fromkeys(by_name, taken.total())
     return found

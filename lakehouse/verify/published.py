@@ -34,7 +34,7 @@ _ROWS_AT_ONCE = 20_000
 def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Iterator[Check]:
     """The one check of a table that is published."""
     claim = Claim("I6", "PostgreSQL = the lake at the version it names", source)
-    with store.scratch(run.lake.state("verify")) as scratch:
+    with store.scratch(run.lake.state("verify"), run.lake.here("verify")) as scratch:
         file = scratch.folder / "published.parquet"
         try:
             with connected(postgres.url) as connection:

@@ -20,7 +20,6 @@ from lakehouse.ingest import fingerprint
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
-from lakehouse.raw import taken_out
 from lakehouse.session import local
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
@@ -215,7 +214,7 @@ def _as_many(claim: Claim, subject: Subject) -> Check:
             return claim.not_checkable("change sets are no longer there")
         raise
     base, sets = subject.history.base, [e for e in subject.history.change_sets if not e.is_state]
-    gone_since = {e.sequence: taken_out(subject.lake, e) for e in subject.history.change_sets if e.path}
+    gone_since = {e.sequence: subject.taken[e.path] for e in subject.history.change_sets if e.path}
     told = {
         (e.sequence, o): (getattr(e, n) or 0) - gone_since.get(e.sequence, Counter())[o]
         for e in sets

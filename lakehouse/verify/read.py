@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TextIO
@@ -12,10 +13,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, forgotten
+from lakehouse import delta, forgotten, store
 from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
+from lakehouse.raw import taken_out
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.fields import literal
 from lakehouse.store import Place
@@ -48,6 +50,12 @@ class Subject:
         """Sequences whose change set was dropped, and perhaps with it the word of what was forgotten of it."""
         dropped = {e.sequence or 0 for e in self.accepted if self.history.is_dropped(e)}
         return frozenset(dropped if forgotten.hashes(self.spark, self.lake, self.name) else ())
+
+    @cached_property
+    def taken(self) -> dict[str, Counter[str]]:
+        """How many rows of each operation were forgotten of a change set, by its path."""
+        paths = sorted({e.path for e in (*self.accepted, *self.history.change_sets) if e.path})
+        return dict(zip(paths, store.of_each(taken_out, map(self.lake.place, paths)), strict=True))
 
     @property
     def table(self) -> Table:

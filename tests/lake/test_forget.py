@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from helpers import Project, counts
 from pyspark.sql import SparkSession
-from traces import found
+from traces import found, remaining
 
 from lakehouse import delta
 
@@ -64,22 +64,8 @@ def shop(base: Project, tmp_path: Path) -> Project:
 
 
 def traces(project: Project) -> list[str]:
-    """Where the person still is. Of Delta's logs the statistics are left out: the command says when those go."""
-    return [
-        p
-        for p in found(project.lake, [PERSON, THEIRS])
-        if not _in_statistics_alone(project.lake / p.rpartition(": ")[0])
-    ]
-
-
-def _in_statistics_alone(path: Path) -> bool:
-    if "_delta_log" not in path.parts:
-        return False
-    if path.suffix in (".crc", ".parquet"):  # a version's sums, and checkpoints: both repeat the statistics
-        return True
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
-    bare = [{k: {n: v for n, v in e.items() if n != "stats"} for k, e in entry.items()} for entry in entries]
-    return PERSON not in json.dumps(bare) and THEIRS not in json.dumps(bare)
+    """Where the person still is."""
+    return remaining(project.lake, [PERSON, THEIRS])
 
 
 def not_holding(project: Project, but: str = "") -> list[str]:

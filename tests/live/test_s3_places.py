@@ -121,6 +121,48 @@ def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: La
             reading.read()
 
 
+def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(lake: Lake, moto: str) -> None:
+    file = lake.place("raw", "numbers")
+    store.write(file, NUMBERS)
+    befall = faults.Faults({faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        with file.open("rb") as reading:
+            assert (reading.seek(-9, os.SEEK_END), reading.read()) == (len(NUMBERS) - 9, NUMBERS[-9:])
+            assert (reading.seek(7_000_000), reading.read(2_000_000)) == (7_000_000, NUMBERS[7_000_000:9_000_000])
+            assert (reading.seek(0), reading.read()) == (0, NUMBERS)
+    assert befall.befallen[faults.CUT] > 1
+
+
+def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
+    there = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
+    before, file = objects(moto, lake), there.folder / "items.csv"
+
+    def without_its_first_line(old: Path, new: Path) -> None:
+        new.write_bytes(old.read_bytes().partition(b"\n")[2])
+
+    def fails(old: Path, new: Path) -> None:
+        without_its_first_line(old, new)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        landing.rewrite(lake, there, "items.csv", fails)
+    assert landing.landed(lake, "items") == [there]
+    assert file.read_bytes() == NUMBERS
+
+    befall = faults.Faults({faults.LOST: 3, faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        landing.rewrite(lake, there, "items.csv", without_its_first_line)
+    assert {faults.LOST, faults.CUT} <= set(befall.befallen)
+    (after,) = landing.landed(lake, "items")
+    assert file.read_bytes() == NUMBERS.partition(b"\n")[2]
+    assert after.content == there.content
+    assert [each.as_received for each in after.files] == [False, True]
+    assert objects(moto, lake) == before
+    assert not list(lake.here("plain").iterdir()), "nothing of it stays on this machine"
+
+
 def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_they_are_read(
     lake: Lake, moto: str, tmp_path: Path
 ) -> None:
@@ -147,7 +189,7 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
 def test_what_a_killed_reading_left_is_swept_away_after_a_day(lake: Lake, moto: str) -> None:
     store.write(lake.state("plain", "20200101_000000_killed", "a.csv"), b"id\n")
     store.write(lake.state("plain", "20990101_000000_now", "a.csv"), b"id\n")
-    with store.scratch(lake.state("plain")):
+    with store.scratch(lake.state("plain"), lake.here("plain")):
         assert objects(moto, lake) == {"_state/plain/20990101_000000_now/a.csv"}
 
 
