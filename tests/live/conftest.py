@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -48,12 +47,6 @@ def known_to_spark(spark: SparkSession) -> Callable[[str, str], None]:
             settings.set(f"fs.s3a.bucket.{bucket}.{name}", value)
 
     return told
-
-
-@pytest.fixture
-def lake_root(tmp_path: Path) -> str:
-    """Where a test puts its lake, as LAKE_ROOT; the one place to change for a lake on another store."""
-    return str(tmp_path / "lake")
 
 
 @pytest.fixture

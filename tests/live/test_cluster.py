@@ -1,5 +1,5 @@
-"""The loyalty pipeline on a cluster: a standalone master with two workers from the pip package, jobs/run.py submitted
-with the package as a zip. Server and workers have ports of their own, and end with the test."""
+"""The loyalty pipeline on a cluster, with its lake on S3: a standalone master with two workers from the pip package,
+jobs/run.py submitted with the package as a zip. Master and workers have ports of their own, and end with the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ import oracle
 import polars as pl
 import pyspark
 import pytest
+from remote import copied
+from servers import s3
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "samples" / "loyalty"
@@ -59,7 +61,7 @@ class Cluster:
 @contextmanager
 def daemon(name: str, folder: Path, *arguments: str) -> Iterator[None]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
-    environment |= {"SPARK_HOME": str(SPARK), "SPARK_DAEMON_MEMORY": "256m", "SPARK_LOCAL_IP": LOCAL}
+    environment |= {"SPARK_HOME": str(SPARK), "SPARK_DAEMON_MEMORY": "256m", "SPARK_LOCAL_IP": LOCAL, **s3.KEY}
     command = [str(SPARK / "bin/spark-class"), f"org.apache.spark.deploy.{name}", *arguments]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
@@ -123,9 +125,10 @@ def test_from_a_zip_the_package_finds_its_settings_and_knows_its_code(package: P
     assert done.stdout.strip() == f"io.delta.sql.DeltaSparkSessionExtension [{package!r}]"
 
 
-def test_the_loyalty_pipeline_runs_on_two_workers(
-    cluster: Cluster, package: Path, lake_root: str, tmp_path: Path
+def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
+    cluster: Cluster, package: Path, s3proxy: str, new_bucket: Callable[[str], str], tmp_path: Path
 ) -> None:
+    """The server checks signatures: workers have keys by their own environment; the driver tells them where it is."""
     settings = {
         "spark.driver.host": LOCAL,
         "spark.driver.bindAddress": LOCAL,
@@ -141,10 +144,13 @@ def test_the_loyalty_pipeline_runs_on_two_workers(
     }
     confs = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
     job = [str(REPOSITORY / "jobs/run.py"), str(REPOSITORY / "conf/loyalty"), "--json"]
-    with_ours = ["--properties-file", str(REPOSITORY / "conf/spark-defaults.conf"), "--py-files", str(package)]
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SPARK_CONF_DIR")}
+    with_ours = ["--load-spark-defaults", "--properties-file", str(REPOSITORY / "conf/spark-s3.conf")]
+    with_ours += ["--py-files", str(package)]
+    bucket = new_bucket(s3proxy)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable}
-    environment |= {"LAKE_ROOT": lake_root, "LOYALTY_SOURCE": str(SAMPLES)}
+    environment |= {"SPARK_CONF_DIR": str(REPOSITORY / "conf"), "AWS_ENDPOINT_URL": s3proxy, **s3.KEY}
+    environment |= {"LAKE_ROOT": f"s3a://{bucket}", "LOYALTY_SOURCE": str(SAMPLES)}
     command = [str(SPARK / "bin/spark-submit"), "--master", cluster.url, *with_ours, *confs, *job]
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
@@ -156,7 +162,8 @@ def test_the_loyalty_pipeline_runs_on_two_workers(
     assert {(o["stage"], o["code"]) for o in document["outcomes"]} == {
         (stage, 0) for stage in ("extract", "ingest", "bronze", "silver", "gold")
     }
-    lake = Path(lake_root) / "loyalty"
+    lake = tmp_path / "lake"
+    copied(s3proxy, bucket, "loyalty/", lake)
     newest = SAMPLES / "20251004_095645"
     for model in ("resumo_diario", "churn"):
         columns = getattr(oracle, model.upper())
