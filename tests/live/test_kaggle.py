@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import stamina
 from servers import kaggle as servers
 from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
 
-from lakehouse import clean, command, landing, stages
+from lakehouse import clean, command, landing, stages, store
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
 from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek, retries
@@ -144,6 +144,26 @@ def test_a_version_that_has_landed_is_not_downloaded_again(shop: Shop) -> None:
 
     assert shop.extract() == {"clientes": [], "produtos": []}
     assert shop.server.routes == ["GetDataset"]
+
+
+def test_a_version_lands_once_in_a_lake_on_s3_too(
+    shop: Shop,
+    moto: str,
+    new_bucket: Callable[[str], str],
+    aws: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aws(moto)
+    monkeypatch.setenv("no_proxy", moto.removeprefix("http://"))  # Kaggle is reached through one
+    shop.lake = Lake(f"s3a://{new_bucket(moto)}/shop")
+    assert shop.extract() == {"clientes": [FIRST], "produtos": [FIRST]}
+    assert shop.landed[f"produtos/{FIRST}"] == {n: c for n, c in FILES.items() if n != "clientes.csv"}
+    shop.server.asked.clear()
+    assert shop.extract() == {"clientes": [], "produtos": []}
+    assert shop.server.routes == ["GetDataset"]
+    assert {name.partition("/")[0] for name in store.sizes(shop.lake.place())} == {"landing"}
+    here = [path for kind in ("extract", "kaggle") for path in shop.lake.here(kind).iterdir()]
+    assert here == [], "nothing of it stays on this machine"
 
 
 def test_a_new_version_lands_beside_the_old_one(shop: Shop) -> None:
