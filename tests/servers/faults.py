@@ -12,6 +12,7 @@ Each kind befalls every so-many-th request that it can befall; `befallen` counts
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import struct
 import threading
@@ -19,7 +20,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from xml.sax.saxutils import unescape
 
 SLOW_DOWN, RESET, LOST, CUT, CUT_LIST = "slow down", "reset", "lost", "cut", "cut list"
 _BURST = 3
@@ -80,7 +82,7 @@ def before(upstream: str, faults: Faults) -> Iterator[str]:
 
         def _pass(self) -> None:
             body = self._body()
-            if faults.refuse(self.command, self.path):
+            if any(faults.refuse(*each) for each in self._asked(body)):
                 self._say(403, "AccessDenied", "Access Denied")
                 return
             fault = faults.next(self.command, self.path)
@@ -90,6 +92,16 @@ def before(upstream: str, faults: Faults) -> Iterator[str]:
                 self._reset()
             else:
                 self._forward(body, fault)
+
+        def _asked(self, body: bytes | None) -> Iterator[tuple[str, str]]:
+            """Methods and paths that a right is needed for: also each object of a list to delete, and one to copy."""
+            yield self.command, self.path
+            path, _, query = self.path.partition("?")
+            if self.command == "POST" and query.startswith("delete"):
+                keys = re.findall(rb"<Key>([^<]*)</Key>", body or b"")
+                yield from (("DELETE", f"{path.rstrip('/')}/{quote(unescape(key.decode()))}") for key in keys)
+            if source := self.headers.get("x-amz-copy-source"):
+                yield "GET", f"/{source.lstrip('/')}"
 
         def _forward(self, body: bytes | None, fault: str | None) -> None:
             connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
