@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 START = REPOSITORY / "deploy/compose/start"
 GIVEN = {"PUBLISH_PASSWORD": "published", "AIRFLOW_DB_PASSWORD": "airflows", "CDC_PASSWORD": "follows"}
 TABLES = ("dadostesouroipca_gold", "dadostesouropre_gold")
-SQL = "CREATE ROLE lakehouse_cdc LOGIN REPLICATION; ALTER ROLE lakehouse_cdc PASSWORD :password;\n"
+SQL = REPOSITORY / "deploy/connect/postgres.sql"
 
 
 def psql(server: Server) -> dict[str, str]:
@@ -73,21 +73,24 @@ def test_who_publishes_and_airflow_have_a_database_each(database: Server) -> Non
     assert not allowed(database, "lakehouse", "airflows", "tesouro")
 
 
-def test_debezium_is_let_in_once_both_tables_are_published(database: Server, tmp_path: Path) -> None:
-    (tmp_path / "postgres.sql").write_text(SQL)
-    environ = psql(database) | {"PGDATABASE": "tesouro", "PUBLICATION_LOOK": "0.1"}
-    environ["CONNECT_SQL"] = str(tmp_path / "postgres.sql")
-    owner = f"postgresql://lakehouse:published@127.0.0.1:{database.port}/tesouro"
-    with psycopg.connect(owner, autocommit=True) as publisher:
-        publisher.execute("CREATE SCHEMA gold")
-        publisher.execute(f"CREATE TABLE gold.{TABLES[0]} (id int PRIMARY KEY)")
+def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> None:
+    environ = psql(database) | {"PGDATABASE": "tesouro", "PUBLICATION_LOOK": "0.1", "CONNECT_SQL": str(SQL)}
+    place = f"127.0.0.1:{database.port}/tesouro"
+    with psycopg.connect(f"postgresql://lakehouse:published@{place}", autocommit=True) as publisher:
+        publisher.execute("CREATE SCHEMA old")
+        for table in (f"old.{TABLES[0]}", f"old.{TABLES[1]}", TABLES[0]):
+            publisher.execute(f"CREATE TABLE {table} (id int PRIMARY KEY)")
         script = subprocess.Popen([START / "publication.sh"], env=environ)
         time.sleep(1)
         assert script.poll() is None and not allowed(database, "lakehouse_cdc", "follows", "tesouro")
-        publisher.execute(f"CREATE TABLE gold.{TABLES[1]} (id int PRIMARY KEY)")
+        publisher.execute(f"CREATE TABLE {TABLES[1]} (id int PRIMARY KEY)")
         assert script.wait(20) == 0
 
-    assert allowed(database, "lakehouse_cdc", "follows", "tesouro")
+    assert subprocess.run([START / "publication.sh"], env=environ, check=False).returncode == 0, "it may be run again"
+    with psycopg.connect(f"postgresql://lakehouse_cdc:follows@{place}") as debezium:
+        followed = debezium.execute("SELECT schemaname, tablename FROM pg_publication_tables ORDER BY 2").fetchall()
+        assert followed == [("public", table) for table in TABLES]
+        assert [debezium.execute(f"SELECT count(*) FROM {table}").fetchone() for table in TABLES] == [(0,), (0,)]
 
 
 def test_the_s3_store_has_its_bucket_and_refuses_another_key(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
 set -euo pipefail
 : "${CDC_PASSWORD:?}"
 sql=${CONNECT_SQL:-/connect/postgres.sql}
-there="SELECT count(*) = 2 FROM pg_tables WHERE tablename IN ('dadostesouroipca_gold', 'dadostesouropre_gold')"
+there="SELECT count(*) = 2 FROM pg_tables WHERE schemaname = 'public'
+    AND tablename IN ('dadostesouroipca_gold', 'dadostesouropre_gold')"
 until [ "$(psql --no-psqlrc --tuples-only --no-align --command "$there")" = t ]; do
     sleep "${PUBLICATION_LOOK:-5}"
 done
