@@ -4,7 +4,8 @@
 
 A snapshot is a folder with the whole history: `precotaxatesourodireto.csv`, all eight families as the treasury
 publishes them, and JSON files of two groups (`dadostesouroipca*`, `dadostesouropre*`) as applications write them, which
-is to say badly. From one to the next days are added, past quotes revised, taken back and put back. No price is real.
+is to say badly. From one to the next days are added, past quotes revised, taken back and put back; each has some quotes
+that cannot be, which the next one mends. No price is real.
 
 `generate` also returns what is true: the quotes that a snapshot means, under whatever it wrote them. The same arguments
 give the same bytes. The whole history, some 45,000 quotes in the two groups: `--days 5300`.
@@ -93,6 +94,7 @@ class Snapshot:
 
     Attributes:
         quotes: those that it means. A quote of which it has nothing but a row that cannot be read is as it was before.
+        absurd: those of the quotes that can be read, and cannot be.
         refused: by table, how many rows cannot be taken.
         traps: what is wrong on purpose, and how often.
     """
@@ -100,6 +102,7 @@ class Snapshot:
     folder: Path
     taken_at: datetime
     quotes: dict[Key, Quote]
+    absurd: set[Key] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
     traps: Counter[str] = field(default_factory=Counter)
 
@@ -181,6 +184,29 @@ def changed(
             gone[key] = after.pop(key)
             snapshot.traps["taken back"] += 1
     return after
+
+
+# What becomes of a quote on its way into such files.
+ABSURD: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
+    "no base price": lambda key, quote: (key, replace(quote, base_price=None)),
+    "a price below zero": lambda key, quote: (key, replace(quote, sell_price=-quote.sell_price)),
+    "a rate without its comma": lambda key, quote: (key, replace(quote, buy_rate=100 * quote.buy_rate)),
+    "a rate without its price": lambda key, quote: (key, replace(quote, buy_price=None)),
+    "after its maturity": lambda key, quote: (key._replace(maturity=key.day - timedelta(days=1)), quote),
+    "before there were any": lambda key, quote: (key._replace(day=date(2002, 1, 7)), quote),
+}
+
+
+def spoil(snapshot: Snapshot, seed: int) -> None:
+    """Make of some of each group's quotes what cannot be, or add such ones. The market knows nothing of it."""
+    rng = random.Random(f"absurd {seed} {snapshot.folder.name}")
+    for table in GROUPS:
+        usual = sorted(key for key, quote in snapshot.group(table).items() if quote.buy_rate and quote.buy_rate > 2)
+        for (kind, made), key in zip(ABSURD.items(), rng.sample(usual, len(ABSURD)), strict=True):
+            wrong, quote = made(key, snapshot.quotes[key])
+            snapshot.quotes[wrong] = quote
+            snapshot.absurd.add(wrong)
+            snapshot.traps[f"absurd: {kind}"] += 1
 
 
 # --- CSV, as the treasury writes it -----------------------------------------------------------------------------
@@ -351,6 +377,7 @@ def generate(out: Path, seed: int = 1, days: int = 10, snapshots: int = 2, new_d
         quotes = changed(rng, quotes, gone, snapshot) if number else quotes
         quotes |= {key: quote for key, quote in market.items() if key.day in set(new)}
         snapshot.quotes = dict(quotes)
+        spoil(snapshot, seed)
         write(snapshot, seed, made[-1] if made else None)
         made.append(snapshot)
     return made

@@ -1,7 +1,8 @@
 """What the tesouro pipeline must give, computed in Python's Decimal from the quotes that its samples mean.
 
 Nothing here is shared with the project but the generator's word for what is true: no Spark, no model file, no reading
-of what was written. Rows come sorted by `in_order`, in the order of the columns that are named here.
+of what was written. Rows come sorted by `in_order`, in the order of the columns that are named here. Quotes that cannot
+be (`cannot_be`) are in none of them, but for what was said of revised ones.
 """
 
 from __future__ import annotations
@@ -51,14 +52,31 @@ REVISED = (
 )
 
 
+def cannot_be(key: Key, quote: Quote) -> bool:
+    """Whether no bond can have been quoted so. What is not on sale has no rate; a rate may be zero, or below it."""
+    prices = (quote.buy_price, quote.sell_price, quote.base_price)
+    sides = ((quote.buy_rate, quote.buy_price), (quote.sell_rate, quote.sell_price))
+    return (
+        quote.base_price is None
+        or any(price is not None and price <= 0 for price in prices)
+        or any(rate is not None and abs(rate) > 100 for rate, _ in sides)
+        or any((rate is None) != (price is None) for rate, price in sides)
+        or not date(2004, 12, 31) <= key.day <= key.maturity
+    )
+
+
+def sound(quotes: Quotes) -> Quotes:
+    return {key: quote for key, quote in quotes.items() if not cannot_be(key, quote)}
+
+
 def group_silver(table: str, quotes: Quotes) -> list[Row]:
-    label = LABELS[table]
-    return in_order((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in quotes.items())
+    label, those = LABELS[table], sound(quotes)
+    return in_order((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in those.items())
 
 
 def group_gold(table: str, quotes: Quotes) -> list[Row]:
     found = []
-    for day, those in _by(quotes, lambda key: key.day).items():
+    for day, those in _by(sound(quotes), lambda key: key.day).items():
         shares = [_over(100 * (q.sell_rate - q.buy_rate), q.buy_rate, 14) for q in those.values() if q.buy_rate]
         columns = zip(*(vars(q).values() for q in those.values()), strict=True)
         means = [mean(values, 8 if n < 2 else 6) for n, values in enumerate(columns)]
@@ -67,12 +85,12 @@ def group_gold(table: str, quotes: Quotes) -> list[Row]:
 
 
 def silver(quotes: Quotes) -> list[Row]:
-    return in_order((*key_of(key), NATURES[key.family], *vars(q).values()) for key, q in quotes.items())
+    return in_order((*key_of(key), NATURES[key.family], *vars(q).values()) for key, q in sound(quotes).items())
 
 
 def curve(quotes: Quotes) -> list[Row]:
     found = []
-    for (day, family, bucket), those in _by(quotes, lambda k: (k.day, k.family, bucket_of(k))).items():
+    for (day, family, bucket), those in _by(sound(quotes), lambda k: (k.day, k.family, bucket_of(k))).items():
         buys = [q.buy_rate for q in those.values() if q.buy_rate is not None]
         maturities = [key.maturity for key in those]
         bonds = (len(those), min(maturities), max(maturities))
@@ -90,7 +108,7 @@ def bucket_of(key: Key) -> str:
 
 
 def spread(quotes: Quotes) -> list[Row]:
-    both = {key: q for key, q in quotes.items() if q.buy_price is not None and q.sell_price is not None}
+    both = {k: q for k, q in sound(quotes).items() if q.buy_price is not None and q.sell_price is not None}
     found = []
     for (day, family), those in _by(both, lambda key: (key.day, key.family)).items():
         points = [100 * (q.sell_rate - q.buy_rate) for q in those.values()]
@@ -103,7 +121,7 @@ def spread(quotes: Quotes) -> list[Row]:
 
 def moves(quotes: Quotes) -> list[Row]:
     found: list[Row] = []
-    for (family, maturity), those in _by(quotes, lambda key: (key.family, key.maturity)).items():
+    for (family, maturity), those in _by(sound(quotes), lambda key: (key.family, key.maturity)).items():
         days = sorted(those.items(), key=lambda item: item[0].day)
         for before, (key, quote) in pairwise([None, *days]):
             last, was = before or (None, None)

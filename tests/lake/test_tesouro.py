@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,36 @@ def test_what_cannot_be_read_waits_with_its_reason_and_a_known_quote_stays_as_it
     assert "CompraManha: not a DECIMAL(9,4)" in reasons, "a number that is none of a rate"
     gone = {row["reason"] for row in tesouro.rows("quarantine/dadostesouroipca") if row["resolved"]}
     assert {"Data_Base: not a DATE", "Data_Vencimento: null in a key", "Data_Vencimento: not a DATE"} <= gone
+
+
+@pytest.mark.parametrize("model", [*(f"{group}_silver" for group in GROUPS), "precos_silver"])
+def test_a_quote_that_cannot_be_waits_with_its_reason_and_is_back_once_it_is_mended(
+    tesouro: Tesouro, model: str
+) -> None:
+    group = model.removesuffix("_silver")
+    quotes = [s.group(group) if group in GROUPS else s.quotes for s in tesouro.taken]
+    wrong = [{k for k, quote in those.items() if treasury.cannot_be(k, quote)} for those in quotes]
+    for snapshot, those, found in zip(tesouro.taken, quotes, wrong, strict=True):
+        assert found == snapshot.absurd & set(those), "the generator and this test mean the same"
+
+    rows = tesouro("quarantine", f"silver.{model}").document["rows"]
+    assert {(row["data_vencimento"], row["data_base"]) for row in map(quarantined, rows)} == {
+        (str(key.maturity), str(key.day)) for key in wrong[-1]
+    }
+    groups = 1 if group in GROUPS else len(GROUPS)
+    assert Counter(row["rule"] for row in rows) == {
+        "dia_possivel": 2 * groups,
+        **dict.fromkeys(["com_preco_base", "precos_positivos", "taxas_possiveis", "taxa_com_preco"], groups),
+    }
+    assert {row["reason"] for row in rows if row["rule"] == "com_preco_base"} == {"expected pu_base_manha IS NOT NULL"}
+    resolved = [row for row in tesouro.rows(f"quarantine/{model}") if row["resolved"]]
+    assert len(resolved) == sum(map(len, wrong[:-1])), "mended, or gone"
+
+
+def quarantined(row: dict[str, Any]) -> dict[str, Any]:
+    """The model's row, as quarantine keeps it."""
+    found: dict[str, Any] = json.loads(row["row"])
+    return found
 
 
 def test_a_file_written_anew_is_no_change_of_its_quotes(tesouro: Tesouro) -> None:

@@ -1,4 +1,4 @@
--- One row per bond and quote day that has a base price: how price and rate moved since the bond's quote day before it,
+-- One row per bond and quote day: how price and rate moved since the bond's quote day before it,
 -- which may lie days back. NULL on the first one.
 WITH seguidas AS (
     SELECT
@@ -15,7 +15,6 @@ WITH seguidas AS (
         LAG(s.taxa_compra_manha) OVER (PARTITION BY s.tipo_titulo, s.data_vencimento ORDER BY s.data_base)
             AS taxa_compra_anterior
     FROM silver.precos_silver AS s
-    WHERE s.pu_base_manha IS NOT NULL
 )
 SELECT
     v.tipo_titulo AS tipo_titulo,
