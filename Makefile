@@ -58,8 +58,8 @@ dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-fil
 	@rm -rf build
 	@ls -l dist
 
-evidence: $(ENV) ## Run the loyalty pipeline under a real Airflow, and write what it shows to docs/evidence
-	$(BIN)/python deploy/evidence.py
+evidence: $(ENV) ## Run both systems under a real Airflow, and write what they show to docs/evidence
+	$(BIN)/python deploy/evidence
 
 # uv lives in a folder of its own for as long as this takes: .venv is made from the result.
 lock: ## Resolve setup.py's ranges anew into requirements.lock

@@ -78,10 +78,10 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
     }
     file = _properties(folder / "broker.properties", "broker.properties", settings)
     if not (folder / "broker" / "meta.properties").exists():
-        format_ = _java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(file))
+        format_ = java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(file))
         subprocess.run(format_, check=True, stdout=subprocess.DEVNULL, timeout=_START)
     log = folder / "broker.log"
-    with _running(_java("kafka.Kafka", str(file)), log, os.environ) as process:
+    with _running(java("kafka.Kafka", str(file)), log, os.environ) as process:
         _wait(lambda: b"Kafka Server started" in log.read_bytes(), process, log)
         yield Server(f"127.0.0.1:{port}", process, log)
 
@@ -103,10 +103,16 @@ def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: i
     }
     file = _properties(folder / "worker.properties", "worker.properties", own)
     log, url = folder / "worker.log", f"http://127.0.0.1:{port}"
-    command = _java("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
+    command = java("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
     with _running(command, log, environment) as process:
         _wait(lambda: _answers(f"{url}/connectors"), process, log)
         yield Server(url, process, log)
+
+
+def java(*arguments: str) -> list[str]:
+    """The words that run a class of Kafka's: `java("org.apache.kafka.tools.TopicCommand", "--help")`."""
+    program = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java"
+    return [program, *_JAVA, "-cp", f"{built() / 'worker'}/*", *arguments]
 
 
 def free_port() -> int:
@@ -114,11 +120,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _java(*arguments: str) -> list[str]:
-    java = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java"
-    return [java, *_JAVA, "-cp", f"{built() / 'worker'}/*", *arguments]
 
 
 def _properties(file: Path, base: str, more: Mapping[str, str]) -> Path:

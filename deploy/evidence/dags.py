@@ -1,0 +1,141 @@
+"""A DAG of deploy/airflow under a real Airflow, on a free port of this machine, and what that shows of its runs.
+
+with running("tesouro", folder, PG_URL=...) as dag:
+    dag.ended()                        # the run that the schedule begins, and any other, to its end
+    dag.trigger("a second snapshot")
+    dag.ended()
+    dag.summary(), dag.log(), dag.picture(to)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pages import REPOSITORY, table
+from servers import airflow
+
+_SOON, _LONG = 1.0, 1800.0  # seconds between two looks at the runs, and for all of them
+# What Spark says before a stage begins, and where it has its packages.
+_PACKAGES = re.compile(r"WARNING: |Ivy |The jars |\S+#\S+ added|\t|Using Spark|\d\d/\d\d/\d\d ")
+# Of so little work a JVM's start is most: this one is quick to start.
+SUBMIT = (
+    f"{REPOSITORY}/.venv/bin/spark-submit --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2"
+    " --driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m'"
+)
+
+
+@contextmanager
+def running(name: str, folder: Path, about: str, **environ: str) -> Iterator[Dag]:
+    """Airflow with this DAG alone, which it begins to run at once.
+
+    Args:
+        about: what the first run finds.
+        environ: of the stages.
+    """
+    dags = folder / "dags"
+    dags.mkdir()
+    for file in ("lakehouse_stages.py", f"{name}.py"):
+        shutil.copy(airflow.DAGS / file, dags)
+    given = {"LAKEHOUSE_HOME": str(REPOSITORY), "LAKEHOUSE_SPARK_SUBMIT": SUBMIT, **environ}
+    given["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "false"
+    with airflow.standalone(folder / "airflow", dags, **given) as url:
+        yield Dag(name, url, about)
+
+
+class Dag:
+    """A DAG, as Airflow's REST API has it."""
+
+    def __init__(self, name: str, url: str, about: str) -> None:
+        self.name, self.url, self._first = name, url, about
+        self._about: dict[str, str] = {}  # of runs that were asked for
+        self._headers = {"Content-Type": "application/json"}
+        self._headers["Authorization"] = f"Bearer {self._asked('auth/token')['access_token']}"
+
+    def trigger(self, about: str) -> None:
+        """Ask for a run."""
+        begun = self._asked(f"api/v2/dags/{self.name}/dagRuns", {"logical_date": None})
+        self._about[begun["dag_run_id"]] = about
+
+    def ended(self) -> None:
+        """Wait until there are runs, and all of them have ended."""
+        deadline = time.monotonic() + _LONG
+        while not (runs := self._runs()) or any(run["state"] in ("queued", "running") for run in runs):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the runs of {self.name} have not ended: {[run['state'] for run in runs]}")
+            time.sleep(_SOON)
+        print(f"{self.name}: {', '.join(run['state'] for run in runs)}", flush=True)
+
+    def summary(self) -> str:
+        """What became of each task."""
+        parts = []
+        for run in self._runs():
+            lines = [(t["task_id"], t["state"], t["try_number"], f"{t['duration'] or 0:.1f}") for t in self._tasks(run)]
+            parts.append(f"## {self._title(run)}: {run['state']}")
+            parts.append(table(("task", "state", "try", "seconds"), lines))
+        return "\n\n".join(parts)
+
+    def log(self) -> str:
+        """What the stages said, of the tasks' logs in Airflow."""
+        parts = []
+        for run in self._runs():
+            parts.append(f"## {self._title(run)}")
+            for task in self._tasks(run):
+                if task["state"] in ("success", "failed") and task["task_id"] != "verdict":
+                    place = f"{run['dag_run_id']}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+                    told = self._asked(f"api/v2/dags/{self.name}/dagRuns/{place}?full_content=true")
+                    said = "\n".join(_said(told["content"]))
+                    parts.append(f"### {task['task_id']}: {task['state']}\n\n```\n{said}\n```")
+        return "\n\n".join(parts)
+
+    def picture(self, to: Path) -> None:
+        """What a browser shows of the DAG's grid."""
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        if chromium is None:
+            raise SystemExit("there is no chromium to take the picture with (Debian: chromium)")
+        with tempfile.TemporaryDirectory() as profile:
+            words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1500,900"]
+            words += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={to}"]
+            command = [chromium, *words, f"{self.url}/dags/{self.name}"]
+            subprocess.run(command, check=True, capture_output=True, timeout=180)
+
+    def _runs(self) -> list[dict[str, Any]]:
+        """The earliest first; none while Airflow has not found the DAG."""
+        if self.name not in [dag["dag_id"] for dag in self._asked("api/v2/dags")["dags"]]:
+            return []
+        runs = self._asked(f"api/v2/dags/{self.name}/dagRuns")["dag_runs"]
+        return sorted(runs, key=lambda run: run["run_after"])
+
+    def _tasks(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        tasks = self._asked(f"api/v2/dags/{self.name}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
+        return sorted(tasks, key=lambda task: (task["start_date"] is None, task["start_date"]))
+
+    def _title(self, run: dict[str, Any]) -> str:
+        if about := self._about.get(run["dag_run_id"]):
+            return f"{about.capitalize()}, by hand"
+        is_first = run["dag_run_id"] == self._runs()[0]["dag_run_id"]
+        return f"{self._first.capitalize() if is_first else 'What there was'}, by the schedule"
+
+    def _asked(self, path: str, document: Any = None) -> Any:
+        body = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", body, self._headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+def _said(content: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for line in content:
+        if "lakehouse_stages" in (line.get("logger") or "") and not _PACKAGES.match(line["event"]):
+            yield line["event"]
+        for error in line.get("error_detail") or ():
+            words = f"{error['exc_type']}: {error['exc_value']}".splitlines()
+            yield from (word for word in words if not _PACKAGES.match(word))

@@ -1,0 +1,64 @@
+"""What conf/tesouro has behind its lake: PostgreSQL, Kafka, Connect and an S3 store, each a real one, on this machine.
+
+    with running(folder) as servers:
+        run conf/tesouro with servers.environ()
+        follow(servers.database)                # once its tables are there
+        run `lakehouse connect apply conf/tesouro`, with the same
+
+Needs deploy/connect on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import local_kafka
+from servers import postgres, s3
+
+REPOSITORY = Path(__file__).parents[2]
+BUCKET, CDC_PASSWORD = "lake", "canary-of-the-cdc"
+SECRETS = (postgres.PASSWORD, CDC_PASSWORD, s3.KEY["AWS_SECRET_ACCESS_KEY"])
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Running servers. `kafka` is host:port, `s3` a URL."""
+
+    database: postgres.Server
+    kafka: str
+    connect: local_kafka.Server
+    s3: str
+
+    def environ(self) -> dict[str, str]:
+        """What the pipeline has to know of them."""
+        addresses = {"PG_URL": self.database.url, "CONNECT_URL": self.connect.address, "AWS_ENDPOINT_URL": self.s3}
+        return addresses | {"S3_BUCKET": BUCKET} | s3.KEY
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Servers]:
+    """All of them, for the length of the block; the worker ends before what it works with."""
+    with postgres.postgres() as server, s3.s3proxy(folder) as store, local_kafka.broker(folder / "kafka") as broker:
+        database = server.new_database("tesouro")
+        s3.client(store).create_bucket(Bucket=BUCKET)
+        own = {"HOST": "127.0.0.1", "PORT": str(database.port), "DATABASE": database.database}
+        own |= {"USER": "lakehouse_cdc", "PASSWORD": CDC_PASSWORD}
+        given = {f"CDC_{name}": value for name, value in own.items()} | s3.KEY
+        given |= {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL": store}
+        with local_kafka.worker(folder / "kafka", broker.address, os.environ | given) as connect:
+            yield Servers(database, broker.address, connect, store)
+
+
+def follow(database: postgres.Server) -> None:
+    """Let Debezium follow the tables of gold, as deploy/compose does."""
+    environ = {"PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGDATABASE": database.database}
+    environ |= {"PGUSER": postgres.USER, "PGPASSWORD": postgres.PASSWORD, "CDC_PASSWORD": CDC_PASSWORD}
+    environ |= {"PATH": f"{postgres.programs()}{os.pathsep}{os.environ['PATH']}"}
+    environ |= {"CONNECT_SQL": str(REPOSITORY / "deploy/connect/postgres.sql")}
+    script = REPOSITORY / "deploy/compose/start/publication.sh"
+    subprocess.run([script], env=environ, check=True, capture_output=True, timeout=60)
