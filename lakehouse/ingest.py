@@ -240,6 +240,8 @@ def compared(
         else:
             read, state = snapshot.read(work.spark, table, files, zone, may_lack), before
         read = _without_the_forgotten(work, read)
+        if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
+            held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
         verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
         held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
         counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
@@ -352,11 +354,13 @@ def _holds(found: Compared, guard: Guard) -> str | None:
 def _write(work: Work, found: Compared, sequence: int) -> str:
     """Write quarantine and the change set; both stay invisible until the ledger names them."""
     spark, lake, table, landed = work.spark, work.lake, work.table, found.landed
-    refused = None
-    if found.counts.quarantined:
-        rows = changes.quarantined(found.received, found.verdicts, table)
-        refused = snapshot.with_lines(spark, rows, table, landed)
-    quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
+    with ExitStack() as held:
+        refused = None
+        if found.counts.quarantined:
+            rows = changes.quarantined(found.received, found.verdicts, table)
+            held.callback(rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)  # each look would read the files again
+            refused = snapshot.with_lines(spark, rows, table, landed)
+        quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
     delivered = privacy.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)

@@ -61,7 +61,7 @@ def write(spark: SparkSession, lake: Lake, table: str, rows: DataFrame | None, s
         )
     )
     touched = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
-    make_equal(spark, path, wanted, KEYS, {"sequence": sequence}, touched)
+    make_equal(spark, path, wanted, KEYS, {"sequence": sequence}, touched, few=True)
 
 
 def _keyed(rows: DataFrame, stage: str, sequence: int) -> DataFrame:
