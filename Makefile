@@ -43,12 +43,14 @@ fmt: $(ENV) ## Rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure the loyalty run, on S3 too, a diff and a cube of 1 M rows beside other tools, and bytes: minutes
+bench: $(ENV) ## Measure both pipelines' runs, a diff and a cube of 1 M rows, and bytes: a quarter of an hour
 	$(BIN)/python bench/loyalty.py
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
 	$(BIN)/python bench/models.py --rows 1000000
 	$(BIN)/python bench/storage.py --rows 1000000
+	$(BIN)/python bench/publish.py
+	$(BIN)/python bench/tesouro.py --batches 1
 
 # spark-submit takes a zip and no wheel, though a wheel is one.
 dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-files

@@ -35,11 +35,15 @@ def timed(env: dict[str, str]) -> tuple[float, dict[str, float]]:
     """Seconds of a run, and of each of its stages: those of the slowest table or model."""
     began = time.monotonic()
     done = subprocess.run([*COMMAND, "--json"], env=env, cwd=ROOT, check=True, capture_output=True)
-    seconds = time.monotonic() - began
-    stages: dict[str, float] = defaultdict(float)
-    for outcome in json.loads(done.stdout)["outcomes"]:
-        stages[outcome["stage"]] = max(stages[outcome["stage"]], outcome["seconds"])
-    return seconds, stages
+    return time.monotonic() - began, stages(done.stdout)
+
+
+def stages(document: bytes) -> dict[str, float]:
+    """Of what `run --json` says."""
+    seconds: dict[str, float] = defaultdict(float)
+    for outcome in json.loads(document)["outcomes"]:
+        seconds[outcome["stage"]] = max(seconds[outcome["stage"]], outcome["seconds"])
+    return seconds
 
 
 def one_round() -> dict[str, dict[str, float]]:
@@ -65,7 +69,7 @@ def one_round() -> dict[str, dict[str, float]]:
 
 def table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
     """Markdown: a line a run, a column a stage."""
-    columns = list(rounds[0]["cold"])
+    columns = list(next(iter(rounds[0].values())))  # of the first run, which has every stage
     lines = ["| run | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for name in rounds[0]:
         cells = [_cell([each[name][c] for each in rounds if c in each[name]], c == "requests") for c in columns]

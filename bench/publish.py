@@ -2,6 +2,7 @@
 
 One process, one session; a real PostgreSQL (tests/servers/postgres.py) on this machine, without fsync. Seconds leave
 out the start of Spark; each includes the connection. Memory is what Python has held at most, without the JVM.
+The whole way from JSON files is bench/tesouro.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from peers import page
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=45_000)
     parser.add_argument("--batch", type=int, default=60)
     parser.add_argument("--batches", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="a page to write the section into")
     options = parser.parse_args()
     rows, batch = options.rows, options.batch
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
@@ -75,10 +78,22 @@ def main() -> None:
             make_equal(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), few=True)
             seconds[f"{batch:,} new rows"].append(timed(published, batch))
         seconds["nothing new"] = [timed(published, 0) for _ in range(options.batches)]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    text = section(rows, seconds, memory)
+    print(text)
+    if options.out:
+        page.put(options.out, text)
+
+
+def section(rows: int, seconds: dict[str, list[float]], memory: float) -> str:
+    """Markdown: a line for each kind of load."""
+    lines = [f"## Publishing a table to PostgreSQL: {rows:,} rows", ""]
+    lines += ["A key of three columns and five decimals; a session that is warm. Medians (least to most).", ""]
+    lines += ["| | s |", "|---|--:|"]
     for name, each in seconds.items():
-        spread = f"({min(each):.3f} to {max(each):.3f})" if len(each) > 1 else ""
-        print(f"{name:<32} {statistics.median(each):8.3f} s  {spread}")
-    print(f"{'memory of Python at most':<32} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MB")
+        spread = f" ({min(each):.2f} to {max(each):.2f})" if len(each) > 1 else ""
+        lines.append(f"| {name} | {statistics.median(each):.2f}{spread} |")
+    return "\n".join([*lines, "", f"Python held {memory:,.0f} MB at most.", "", *page.circumstances()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,206 @@
+"""Bond prices from JSON files to PostgreSQL and on to S3: the whole history, then micro-batches of new quotes.
+
+    .venv/bin/python bench/tesouro.py --out docs/bench.md
+
+Each run is a process of the command line, start of the JVM included, narrowed to the two groups that come as JSON:
+their tables, silver and gold, published under their names. Behind it are a PostgreSQL, a Kafka broker, a Connect worker
+with Debezium and the sink, and s3proxy, all on this machine (tests/servers/stream.py). A micro-batch is what the source
+hands out: every file anew and whole, in another order, with another `dt_update` in every row, and so many quotes more.
+
+A stage takes as long as the slowest of its tables or models; the first that needs Spark also starts it. What is seen is
+asked for every 0.1 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from datetime import time as time_of_day
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "samples"), str(ROOT / "deploy/connect")]
+
+from generate_tesouro import GROUPS, Snapshot, history, quote_days, write_json  # noqa: E402
+from loyalty import COMMAND  # noqa: E402
+from on_s3 import stages, table  # noqa: E402
+from peers import page  # noqa: E402
+from servers import s3, stream  # noqa: E402
+
+from lakehouse import fold, store  # noqa: E402
+
+LAST_DAY = date(2026, 10, 30)  # so that the first of 45,000 quotes are not older than the treasury's file
+GOLD = {f"postgres-{group}_gold": f"{group}_gold" for group in GROUPS}  # by topic
+NAMES = [*GROUPS, *(f"{layer}.{group}_{layer}" for group in GROUPS for layer in ("silver", "gold"))]
+_LONG = 600.0
+_LOOK = 0.1
+Seen = dict[tuple[str, str], object]
+
+
+def snapshots(folder: Path, days: int, batch: int, count: int) -> Iterator[Path]:
+    """The groups' history but for its last `count * batch` quotes, and then each time `batch` of them more."""
+    families = {family for family, _ in GROUPS.values()}
+    market = [(key, quote) for key, quote in history(1, quote_days(LAST_DAY, days)) if key.family in families]
+    market.sort(key=lambda pair: (pair[0].day, pair[0]))
+    for n in range(count + 1):
+        at = datetime.combine(LAST_DAY, time_of_day(13), timezone.utc) + n * timedelta(minutes=10)
+        quotes = dict(market[: len(market) - (count - n) * batch])
+        snapshot = Snapshot(folder / f"{at:%Y%m%d_%H%M%S}", at, quotes)
+        snapshot.folder.mkdir(parents=True)
+        for group in GROUPS:
+            write_json(snapshot, group, 1, bad=None, is_first=False)
+        print(f"{snapshot.folder.name}: {len(quotes):,} quotes", file=sys.stderr)
+        yield snapshot.folder
+
+
+def run(environ: dict[str, str], servers: stream.Servers, expected: int) -> tuple[dict[str, float], dict[str, float]]:
+    """A run, watched until what it changed has been seen in so many places.
+
+    Returns:
+        Its seconds, whole and by stage; and the seconds from gold's commit until PostgreSQL and S3 had it, the later of
+        both tables.
+    """
+    before, seen_at = look(servers), dict[tuple[str, str], float]()
+    began = time.monotonic()
+    command = [*COMMAND, "run", "conf/tesouro", *NAMES, "--json"]
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)
+        seconds = None
+        while seconds is None or len(seen_at) < expected:
+            if process.poll() is not None and seconds is None:
+                seconds = time.monotonic() - began
+                if process.returncode:
+                    raise SystemExit(f"the run ended with {process.returncode}")
+            if time.monotonic() - began > _LONG:
+                raise SystemExit(f"not seen in all places, but in {sorted(seen_at)}")
+            for place, what in look(servers).items():
+                if what != before.get(place):
+                    seen_at.setdefault(place, time.time())
+            time.sleep(_LOOK)
+        out.seek(0)
+        by_stage = stages(out.read())
+    committed = {name: commit(Path(environ["LAKE_ROOT"], "tesouro/gold", name)) for name in GOLD.values()}
+    late: dict[str, float] = {}
+    for (place, name), at in seen_at.items():
+        late[place] = max(late.get(place, 0.0), at - committed[name])
+    return {"whole run": seconds, **by_stage}, late
+
+
+def look(servers: stream.Servers) -> Seen:
+    """What tells that something has arrived: the version that PostgreSQL is at, and the objects of a topic."""
+    found: Seen = {}
+    (there,) = servers.database.execute("SELECT to_regclass('lakehouse_publish')")
+    versions = servers.database.execute("SELECT table_name, version FROM lakehouse_publish") if there[0] else []
+    for name, version in versions:
+        if (short := name.rpartition(".")[2]) in GOLD.values():
+            found["PostgreSQL", short] = version
+    client = s3.client(servers.s3)
+    for topic, name in GOLD.items():
+        listed = client.list_objects_v2(Bucket=stream.BUCKET, Prefix=f"topics/{topic}/")
+        if listed["KeyCount"]:
+            found["S3", name] = listed["KeyCount"]  # of at most 1,000: there are some 300
+    return found
+
+
+def commit(path: Path) -> float:
+    """When the newest version of a Delta table was committed, in seconds since 1970."""
+    newest = max((path / "_delta_log").glob("*.json"))
+    first = json.loads(newest.read_text(encoding="utf-8").partition("\n")[0])
+    return float(first["commitInfo"]["timestamp"]) / 1000
+
+
+def connected(environ: dict[str, str], servers: stream.Servers) -> None:
+    """Have the connectors follow what the first run published, until S3 has it."""
+    stream.follow(servers.database)
+    command = [*COMMAND, "connect", "apply", "conf/tesouro"]
+    subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    topics = store.place(f"s3a://{stream.BUCKET}/topics")
+    while any(fold.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
+        time.sleep(1)
+
+
+def rotation(servers: stream.Servers, seconds: float | None = None) -> float:
+    """How long the sink gathers lines, from now on."""
+    place = f"{servers.connect.address}/connectors/s3-gold/config"
+    config = json.load(urllib.request.urlopen(place, timeout=30))
+    if seconds is not None:
+        config["rotate.interval.ms"] = f"{1000 * seconds:.0f}"
+        put = urllib.request.Request(
+            place, json.dumps(config).encode(), {"Content-Type": "application/json"}, method="PUT"
+        )
+        urllib.request.urlopen(put, timeout=30).close()
+        time.sleep(10)  # its task starts anew
+    return float(config["rotate.interval.ms"]) / 1000
+
+
+def section(quotes: int, batch: int, size: int, runs: dict[str, list], late: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: seconds by stage, and how late what was in gold was seen elsewhere."""
+    rounds = [{f"all {quotes:,}, cold": runs["cold"][0], f"{batch} more": each} for each in runs["batches"]]
+    text = [
+        f"## Bond prices from JSON to PostgreSQL and S3: {quotes:,} quotes",
+        "",
+        f"Both groups' whole history as JSON ({size / page.MB:.0f} MB), and micro-batches: all of it anew, and {batch}"
+        f" quotes more. Seconds: medians of {len(rounds)} batches (least to most); `bench/tesouro.py` explains them.",
+        "",
+        *[line.replace("| run |", "| quotes |", 1) for line in table(rounds)],
+        "",
+        "From the commit of gold until it is seen there, in a run in which publishing follows gold at once:",
+        "",
+        "| the sink gathers lines for | PostgreSQL, s | S3, s |",
+        "|---|--:|--:|",
+    ]
+    for name, each in late.items():
+        cells = [[found[place] for found in each] for place in ("PostgreSQL", "S3")]
+        shown = [f"{statistics.median(c):.1f} ({min(c):.1f} to {max(c):.1f})" for c in cells]
+        text.append(f"| {name} | {' | '.join(shown)} |")
+    return "\n".join([*text, "", *page.circumstances()]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--days", type=int, default=5670, help="quote days: 5670 are some 45,000 quotes")
+    parser.add_argument("--batch", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=3, help="for each of two settings of the sink")
+    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, stream.running(Path(name)) as servers:
+        folder = Path(name)
+        waiting = list(snapshots(folder / "made", options.days, options.batch, 2 * options.batches))
+        (folder / "source").mkdir()
+        os.environ |= servers.environ()
+        environ = dict(os.environ) | {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(folder / "source")}
+
+        def arrives() -> Path:
+            snapshot = waiting.pop(0)
+            return snapshot.rename(folder / "source" / snapshot.name)
+
+        size = sum(file.stat().st_size for file in arrives().iterdir())
+        runs = {"cold": [run(environ, servers, len(GOLD))[0]], "batches": []}
+        counted = [servers.database.execute(f"SELECT sum(qtde_registros)::int FROM {name}") for name in GOLD.values()]
+        connected(environ, servers)
+        late: dict[str, list[dict[str, float]]] = {}
+        for seconds in (None, 1.0):
+            gathers = f"{rotation(servers, seconds):g} s{'' if seconds else ', as shipped'}"
+            for _ in range(options.batches):
+                arrives()
+                found, seen = run(environ, servers, 2 * len(GOLD))
+                runs["batches"].append(found)
+                late.setdefault(gathers, []).append(seen)
+                print(found, seen, file=sys.stderr)
+    text = section(sum(rows for ((rows,),) in counted), options.batch, size, runs, late)
+    print(text)
+    if options.out:
+        page.put(options.out, text)
+
+
+if __name__ == "__main__":
+    main()
