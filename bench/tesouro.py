@@ -69,23 +69,15 @@ def run(environ: dict[str, str], servers: stream.Servers, expected: int) -> tupl
         Its seconds, whole and by stage; and the seconds from gold's commit until PostgreSQL and S3 had it, the later of
         both tables.
     """
-    before, seen_at = look(servers), dict[tuple[str, str], float]()
-    began = time.monotonic()
+    seen_at: dict[tuple[str, str], float] = {}
+    before = look(servers)
     command = [*COMMAND, "run", "conf/tesouro", *NAMES, "--json"]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)
-        seconds = None
-        while seconds is None or len(seen_at) < expected:
-            if process.poll() is not None and seconds is None:
-                seconds = time.monotonic() - began
-                if process.returncode:
-                    raise SystemExit(f"the run ended with {process.returncode}")
-            if time.monotonic() - began > _LONG:
-                raise SystemExit(f"not seen in all places, but in {sorted(seen_at)}")
-            for place, what in look(servers).items():
-                if what != before.get(place):
-                    seen_at.setdefault(place, time.time())
-            time.sleep(_LOOK)
+        try:
+            seconds = _watched(process, servers, before, seen_at, expected)
+        finally:
+            process.kill()  # it has ended, unless this has failed
         out.seek(0)
         by_stage = stages(out.read())
     committed = {name: commit(Path(environ["LAKE_ROOT"], "tesouro/gold", name)) for name in GOLD.values()}
@@ -93,6 +85,25 @@ def run(environ: dict[str, str], servers: stream.Servers, expected: int) -> tupl
     for (place, name), at in seen_at.items():
         late[place] = max(late.get(place, 0.0), at - committed[name])
     return {"whole run": seconds, **by_stage}, late
+
+
+def _watched(
+    process: subprocess.Popen[bytes], servers: stream.Servers, before: Seen, seen_at: dict, expected: int
+) -> float:
+    """Note when what is not as before is seen, until the run has ended and it is in all places; the run's seconds."""
+    began, seconds = time.monotonic(), None
+    while seconds is None or len(seen_at) < expected:
+        if seconds is None and process.poll() is not None:
+            seconds = time.monotonic() - began
+            if process.returncode:
+                raise SystemExit(f"the run ended with {process.returncode}")
+        if time.monotonic() - began > _LONG:
+            raise SystemExit(f"not seen in all places, but in {sorted(seen_at)}")
+        for place, what in look(servers).items():
+            if what != before.get(place):
+                seen_at.setdefault(place, time.time())
+        time.sleep(_LOOK)
+    return seconds
 
 
 def look(servers: stream.Servers) -> Seen:
