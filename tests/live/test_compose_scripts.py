@@ -80,11 +80,11 @@ def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> 
         publisher.execute("CREATE SCHEMA old")
         for table in (f"old.{TABLES[0]}", f"old.{TABLES[1]}", TABLES[0]):
             publisher.execute(f"CREATE TABLE {table} (id int PRIMARY KEY)")
-        script = subprocess.Popen([START / "publication.sh"], env=environ)
-        time.sleep(1)
-        assert script.poll() is None and not allowed(database, "lakehouse_cdc", "follows", "tesouro")
-        publisher.execute(f"CREATE TABLE {TABLES[1]} (id int PRIMARY KEY)")
-        assert script.wait(20) == 0
+        with started(START / "publication.sh", **environ) as script:
+            time.sleep(1)
+            assert script.poll() is None and not allowed(database, "lakehouse_cdc", "follows", "tesouro")
+            publisher.execute(f"CREATE TABLE {TABLES[1]} (id int PRIMARY KEY)")
+            assert script.wait(20) == 0
 
     assert subprocess.run([START / "publication.sh"], env=environ, check=False).returncode == 0, "it may be run again"
     with psycopg.connect(f"postgresql://lakehouse_cdc:follows@{place}") as debezium:
