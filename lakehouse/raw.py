@@ -26,6 +26,9 @@ from lakehouse.snapshot.fields import literal
 from lakehouse.store import Place
 
 _UNFIT = "_cdc_unfit"
+# Bytes of a column's dictionary. Parquet allows 1 MB, 26,000 UUIDs; but what is read once or twice and kept is to be
+# small. Bronze is read again and again, and reading values through a large dictionary is slower.
+_DICTIONARY = 4 << 20
 _TAKEN_OUT = "lakehouse.taken_out"  # in a file's metadata, by operation
 
 
@@ -35,7 +38,8 @@ def write(rows: DataFrame, path: str, many: int) -> None:
     Args:
         many: about how many rows it has. Each file has a footer, which of a few rows is most.
     """
-    (rows.coalesce(1) if many <= LOCAL_ROWS else rows).write.mode("overwrite").parquet(path)
+    writer = (rows.coalesce(1) if many <= LOCAL_ROWS else rows).write.mode("overwrite")
+    writer.option("parquet.dictionary.page.size", str(_DICTIONARY)).parquet(path)
 
 
 def delivered(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> list[str]:
