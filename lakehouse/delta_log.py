@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from threading import Lock
 from typing import Any, overload
 
 from lakehouse import store
@@ -77,15 +78,19 @@ class Head:
 
 @dataclass(frozen=True)
 class Commits(Sequence[Commit]):
-    """The commits of a log from `newest` back to the oldest that is there, each read when it is asked for."""
+    """The commits of a log from `newest` back to the oldest that is there, each read when it is asked for, and once.
+
+    Several threads may ask.
+    """
 
     log: Place
     newest: int
     _read: list[Commit] = field(default_factory=list, repr=False, compare=False)
+    _reading: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Commit]:
         at = 0
-        while at < len(self._read) or self._more():
+        while at < len(self._read) or self._more(at):
             yield self._read[at]
             at += 1
 
@@ -99,15 +104,18 @@ class Commits(Sequence[Commit]):
     def __getitem__(self, at: int | slice) -> Commit | list[Commit]:
         return list(self)[at]
 
-    def _more(self) -> bool:
-        """Read some more; False: there are none, or Delta has cleaned them up."""
-        last = self.newest - len(self._read)
-        versions = range(last, max(last - _AT_ONCE, -1), -1)
-        files = store.contents(_file(self.log, version, "json") for version in versions)
-        there = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
-        found = [_commit(version, content) for version, content in there if content is not None]
-        self._read.extend(found)
-        return bool(found)
+    def _more(self, at: int) -> bool:
+        """Read on to the commit that stands at this place; False: there is none, or Delta has cleaned it up."""
+        with self._reading:
+            if at < len(self._read):
+                return True  # another thread has
+            last = self.newest - at
+            versions = range(last, max(last - _AT_ONCE, -1), -1)
+            files = store.contents(_file(self.log, version, "json") for version in versions)
+            there = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
+            found = [_commit(version, content) for version, content in there if content is not None]
+            self._read.extend(found)
+            return bool(found)
 
 
 def head(table: Place) -> Head | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,21 @@ def test_commits_are_read_as_far_back_as_they_are_asked_for(tmp_path: Path, monk
     assert len(read) == 32
     assert [c.version for c in reversed(head.commits)] == list(range(43))
     assert (len(read), len(head.commits), head.commits[-1].version) == (43, 43, 0)
+
+
+def test_who_asks_at_the_same_time_reads_no_commit_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = delta_log.head(logged(tmp_path, *[("MERGE", {"sequence": n}) for n in range(40)]))
+    assert head is not None
+    contents = delta_log.store.contents
+
+    def slow(files: Any) -> list[bytes | None]:
+        time.sleep(0.02)
+        return contents(files)
+
+    monkeypatch.setattr(delta_log.store, "contents", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(list, [head.commits] * 4))
+    assert all([c.version for c in commits] == list(range(39, -1, -1)) for commits in found)
 
 
 def test_of_a_log_that_was_cleaned_up_only_the_rest_is_told(tmp_path: Path) -> None:
