@@ -216,7 +216,7 @@ def _by_changes(step: Step) -> Refreshed:
         _record(step)
         return Refreshed(step.model.name, plan.strategy, f"changes of {', '.join(step.moved)} that matter to no row")
     changed_rows = {r: hold(step.spark, step.changes(r)) for r in moved}
-    if plan.strategy == "row-wise" and plan.keeps_keys(step.model.input_keys[first]):
+    if _is_row_for_row(step.model):
         return _row_by_row(step, first, changed_rows[first])
     images = {r: held.dropping(_IMAGE_COLUMNS) for r, held in changed_rows.items()}
     inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in plan.inputs}
@@ -314,8 +314,14 @@ def _write_rows(
 
 def _is_unique(model: Model) -> bool:
     """Whether no two rows can have one key."""
+    return model.plan.unique or _is_row_for_row(model)
+
+
+def _is_row_for_row(model: Model) -> bool:
+    """Whether each row of its only input gives one row at most, under that one's key. A CTE that nobody reads is an
+    input, too."""
     plan = model.plan
-    return plan.unique or (plan.strategy == "row-wise" and plan.keeps_keys(model.input_keys[plan.inputs[0]]))
+    return plan.strategy == "row-wise" and len(plan.inputs) == 1 and plan.keeps_keys(model.input_keys[plan.inputs[0]])
 
 
 def _refuse_doubled_keys(model: Model, wanted: DataFrame) -> None:

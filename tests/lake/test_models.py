@@ -271,3 +271,25 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
                 out = quarantine.of_model(own, lake, model.name, head.refreshed).where("NOT resolved").select("row")
                 wanted = expect.refused(own, model.plan, {}, whole, unread).select("row").distinct()
                 assert counted(out) == counted(wanted), done
+
+
+def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSession, tmp_path: Path) -> None:
+    """Found at random: the row-wise way looked for its changes where the model's own input was the one that changed."""
+    own, lake = isolated(spark, 0), Lake(str(tmp_path))
+    nobody = "WITH nobody AS (SELECT i.id AS id FROM silver.items AS i)"
+    sql = f"{nobody} SELECT s.id AS x0, s.qty AS x1 FROM silver.sales AS s"
+    model = Model(plan("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS), grammar.KEYS, {"as_of": None})
+    sale = {"day": None, "shop": "a", "item": 1, "amount": None}
+    item = {"name": "a", "kind": "a", "since": None}
+    states: list[Tables] = [
+        {"silver.sales": [{"id": 1, "qty": 1, **sale}], "silver.items": [{"id": 1, **item}]},
+        {"silver.sales": [{"id": 1, "qty": 2, **sale}], "silver.items": [{"id": 1, **item}]},
+        {"silver.sales": [{"id": 1, "qty": 2, **sale}], "silver.items": [{"id": 2, **item}]},
+    ]
+    for state in states:
+        for relation in state:
+            rows = frame(own, relation, state)
+            make_equal(own, lake.model(relation), rows, ["id"], {"stage": "silver"}, few=True)
+        assert refresh(own, lake, model) is not None
+        kept = [tuple(row) for row in delta.read(own, lake.model("gold.m")).collect()]
+        assert kept == [(1, state["silver.sales"][0]["qty"])]
