@@ -6,7 +6,9 @@ Lines are matched by their MD5: equal hashes, equal lines, but for one pair in 2
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -92,11 +94,11 @@ def may_hold(files: list[str], keys: pa.Table) -> bool:
         return False
     if not all(map(_is_plain, keys.schema.types)):
         return True
-    paths = ", ".join(_text(unquote(urlsplit(file).path)) for file in files)
+    paths = [unquote(urlsplit(file).path) for file in files]
     names = ", ".join('"' + name.replace('"', '""') + '"' for name in keys.schema.names)
     with duckdb.connect(config={"memory_limit": _MEMORY}) as duck:
         duck.register("keys", keys)
-        query = f"SELECT 1 FROM read_parquet([{paths}]) SEMI JOIN keys USING ({names}) LIMIT 1"
+        query = f"SELECT 1 FROM read_parquet({_files(paths)}) SEMI JOIN keys USING ({names}) LIMIT 1"
         try:
             return bool(duck.execute(query).fetchall()) if files else False
         except duckdb.Error:
@@ -118,7 +120,7 @@ def _compare(
     """What differs, and how many headers `after` has; None where a line that is kept stands there twice."""
     duck.execute("CREATE TEMP TABLE restless (line VARCHAR)")
     if restless is not None:
-        duck.execute(f"INSERT INTO restless SELECT line FROM read_parquet({_text(restless)})")
+        duck.execute(f"INSERT INTO restless SELECT line FROM read_parquet({_files([restless])})")
     duck.execute(f"CREATE TEMP TABLE known AS SELECT md5_number(line) AS hash FROM {_lines(before)}")
     settled = f"SELECT hash FROM known WHERE hash <> md5_number({_text(header)})"
     if restless is not None:
@@ -147,12 +149,16 @@ def _compare(
 
 def _lines(paths: list[Path]) -> str:
     """The lines of text files without the blank ones, as Spark's CSV reader takes them."""
-    files = ", ".join(map(_text, paths))
     options = "header = false, auto_detect = false, quote = '', escape = '', max_line_size = 16777216"
     columns = "columns = {'line': 'VARCHAR'}"
     return f"""(
-        SELECT line FROM read_csv([{files}], delim = '{_SEPARATOR}', {options}, {columns})
+        SELECT line FROM read_csv({_files(paths)}, delim = '{_SEPARATOR}', {options}, {columns})
         WHERE line IS NOT NULL AND NOT regexp_full_match(line, '[\\x00-\\x20]*'))"""
+
+
+def _files(paths: Iterable[str | Path]) -> str:
+    """These files and no others: a path is a pattern for DuckDB, and what looks like a partition in it a column."""
+    return f"[{', '.join(_text(escape(str(path))) for path in paths)}], hive_partitioning = false"
 
 
 def _text(value: object) -> str:

@@ -37,7 +37,7 @@ def compared(
 
 
 def lines(path: Path) -> list[str]:
-    return sorted(line for (line,) in duckdb.execute(f"FROM read_parquet('{path}')").fetchall())
+    return sorted(pq.ParquetFile(path).read()["line"].to_pylist())
 
 
 def text(rows: list[str], end: str = "\n", header: str = HEADER) -> str:
@@ -181,6 +181,20 @@ def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
     assert lines(found.new) == ["0,x", "2,b"]
     monkeypatch.setattr(line_diff, "without_alike", lambda *_: None)
     assert compared(tmp_path, before, after) is None
+
+
+def test_a_path_with_the_signs_of_a_pattern_names_its_file_alone(tmp_path: Path) -> None:
+    """DuckDB took `x[1]` for `x1`, and `part=2` for a column."""
+    folder, other = tmp_path / "part=2" / "x[1]*?", tmp_path / "part=2" / "x1ab"
+    for place, part in ((folder, "1"), (other, "3")):
+        place.mkdir(parents=True)
+        pq.write_table(pa.table({"part": [part]}), place / "part.parquet")
+        (place / "before.csv").write_text(text([f"{part},other"]), encoding="utf-8")
+    found = compared(folder, "0,a\n" + text(["1,a"]), text(["2,b", "1,a"]), restless=["1,a"], header="")
+    assert found is not None
+    assert (lines(found.new), lines(found.gone)) == (["1,a", "2,b"], ["0,a", "1,a"])
+    files = [f"{folder.as_uri()}/part.parquet"]
+    assert [may_hold(files, pa.table({"part": [part]})) for part in ("1", "2", "3")] == [True, False, False]
 
 
 def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
