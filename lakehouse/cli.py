@@ -346,4 +346,4 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     with command.holding(opened, "verify"):
         found = checks.verify(opened)
     show.checks(found, as_json)
-    return worst(check.code for check in found)
+    return Exit.REFUSED if any(c.result == "failed" for c in found) else worst(c.code for c in found)

@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
 from lakehouse.delta_log import Head
-from lakehouse.errors import ConfigError, Exit, InfrastructureError
+from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model
@@ -94,10 +94,11 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
     try:
         patiently(made)
     except Exception as error:
-        told = understood(error)
+        told, claim = understood(error), Claim("I0", "what is there can be read", name)
+        why = logs.redact(told.block())
         # Nobody's data are wrong where a store does not answer, or forbids it.
-        code = told.exit_code if isinstance(told, InfrastructureError | ConfigError) else Exit.REFUSED
-        checks.append(Claim("I0", "what is there can be read", name).failed(logs.redact(told.block()), code))
+        is_the_stores = isinstance(told, InfrastructureError | ConfigError)
+        checks.append(claim.not_checkable(why, told.exit_code) if is_the_stores else claim.failed(why))
     return checks
 
 

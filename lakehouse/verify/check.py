@@ -32,7 +32,7 @@ class Check:
         name: the table or model that it is about.
         result: `holds`, `failed` or `not checkable`.
         figures: what was counted; for a failure the first rows that differ; else why it cannot be checked.
-        code: what it makes the command end with.
+        code: what it makes the command end with, if no check failed.
     """
 
     invariant: str
@@ -54,11 +54,11 @@ class Claim:
     def holds(self, figures: str) -> Check:
         return self._check(HOLDS, figures)
 
-    def failed(self, figures: str, code: int = Exit.REFUSED) -> Check:
-        return self._check(FAILED, figures, code)
+    def failed(self, figures: str) -> Check:
+        return self._check(FAILED, figures, Exit.REFUSED)
 
-    def not_checkable(self, reason: str) -> Check:
-        return self._check(NOT_CHECKABLE, f"because {reason}")
+    def not_checkable(self, reason: str, code: int = Exit.OK) -> Check:
+        return self._check(NOT_CHECKABLE, f"because {reason}", code)
 
     def _check(self, result: str, figures: str, code: int = Exit.OK) -> Check:
         return Check(self.invariant, self.what, self.name, result, figures, int(code))
