@@ -43,7 +43,7 @@ fmt: $(ENV) ## Rewrite the code in the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure both pipelines' runs, a diff and a cube of 1 M rows, and bytes: a quarter of an hour
+bench: $(ENV) ## Measure both pipelines' runs, a diff and a cube of 1 M rows, and bytes: be patient
 	$(BIN)/python bench/loyalty.py
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
