@@ -71,6 +71,7 @@ def asking(action: str, path: object) -> Iterator[None]:
     """
     try:
         from botocore import exceptions as raised
+        from urllib3 import exceptions as below
     except ImportError as error:
         raise ConfigError(
             "a lake on s3a:// needs boto3, which is not installed",
@@ -83,7 +84,14 @@ def asking(action: str, path: object) -> Iterator[None]:
         told = error.response.get("Error", {})
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         raise refused(error.operation_name, path, str(told.get("Code")), status, str(told.get("Message"))) from error
-    except (raised.IncompleteReadError, raised.ResponseStreamingError, raised.ReadTimeoutError) as error:
+    except (
+        raised.IncompleteReadError,
+        raised.ResponseStreamingError,
+        raised.ReadTimeoutError,
+        # botocore reads the text of a refusal (404, for one) where it lets what happens to it pass.
+        below.ProtocolError,
+        below.ReadTimeoutError,
+    ) as error:
         raise BrokenOff(f"{action} of {path} was cut short: {error}", next_step=_RETRY) from error
     except (raised.NoRegionError, *_unsigned(raised)) as error:
         raise ConfigError(

@@ -197,7 +197,7 @@ class _Body(io.RawIOBase):
         self._path, self._at = path, 0
         self._same: dict[str, str] = {}
         self._body: Any = None
-        self._size = self._ask()
+        self._size = again(self._ask, BrokenOff, _RESUMED)
 
     def readable(self) -> bool:
         return True

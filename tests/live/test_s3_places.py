@@ -134,6 +134,23 @@ def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(l
     assert befall.befallen[faults.CUT] > 1
 
 
+def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: Lake, moto: str) -> None:
+    """A 404 has a body too: half of it says nothing."""
+    file = lake.place("raw", "nothing")
+    befall = faults.Faults({faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        for _ in range(3):
+            with pytest.raises(FileNotFoundError):
+                file.read_bytes()
+            with pytest.raises(FileNotFoundError):
+                S3Path.of(str(file)).look()
+        assert befall.befallen[faults.CUT] > 1
+        befall.every[faults.CUT] = 1
+        with pytest.raises(InfrastructureError, match="was cut short"):
+            S3Path.of(str(file)).look()
+
+
 def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
     there = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
     before, file = objects(moto, lake), there.folder / "items.csv"
