@@ -5,6 +5,8 @@ WORKERS ?= 2
 
 VENV := .venv
 BIN  := $(VENV)/bin
+# A worker that died is told at once: xdist may wait for ever for the one in its place.
+TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 ENV  := $(VENV)/.ready
 
 # The Spark in .venv is the one to use, whatever this machine has set for another.
@@ -22,13 +24,13 @@ demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes an
 	$(BIN)/python samples/demo.py
 
 test: lint ## Lint, then every test that needs no server: before you push
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/live
+	$(TEST) --ignore tests/live
 
 test-live: $(ENV) ## The tests against real servers, which they start themselves: S3, PostgreSQL, Kafka, a Spark cluster
 	@for tool in mvn "$${JAVA_HOME:+$$JAVA_HOME/bin/}javac"; do command -v "$$tool" >/dev/null || { \
 		echo "$$tool is not there, and two of the servers are built with it: install Maven and a JDK 17 or later (Debian: maven, openjdk-17-jdk-headless)" >&2; \
 		exit 2; }; done
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/live
+	$(TEST) tests/live
 
 test-fast: $(ENV) ## The unit tests only: no JVM, seconds
 	$(BIN)/pytest tests/unit

@@ -9,7 +9,17 @@ import pytest
 from pyspark.sql import SparkSession
 from servers import s3
 
+from lakehouse import lease
+
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_leases() -> Iterator[None]:
+    """A run that cannot renew its lease ends its process, here the tests' own: not for a minute of a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(lease.SECONDS, "600")
+        yield
 
 
 @pytest.fixture(scope="session")
