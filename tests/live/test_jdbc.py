@@ -145,6 +145,24 @@ def test_a_large_table_is_read_in_parts_by_its_keys(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_a_lake_on_s3_takes_the_same_parts_and_none_that_is_no_news(
+    shop: Shop, moto: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
+) -> None:
+    shop.source["options"] = {"numPartitions": 3}
+    shop.extract()
+    (here,) = shop.landed()
+    aws(moto)
+    shop.lake = Lake(f"s3a://{new_bucket(moto)}/shop")
+    shop.extract()
+
+    (there,) = shop.landed()
+    assert [file.name for file in there.files] == [file.name for file in here.files]
+    assert [path.read_bytes() for path in there.paths] == [path.read_bytes() for path in here.paths]
+    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("items")]
+    assert shop.landed() == [there]
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_equal_rows_are_nothing_new_however_they_lie_in_the_database(shop: Shop) -> None:
     shop.extract()
     shop.database.execute(

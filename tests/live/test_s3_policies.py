@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from remote import Remote
 from servers import faults, s3
+from servers.postgres import Server
 from shop import MODELS
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -76,16 +77,17 @@ def _allows(statement: dict[str, Any], action: str, resource: str, prefix: str) 
 
 
 def test_every_stage_verify_and_forget_do_their_work_with_the_rights_of_their_own_policy(
-    moto: str, known_to_spark: Callable[[str, str], None], tmp_path: Path
+    moto: str, known_to_spark: Callable[[str, str], None], database: Server, tmp_path: Path
 ) -> None:
+    publish = {"postgres": {"url": database.url, "tables": {"bronze.items": "items", "gold.notes": "notes"}}}
     s3.client(moto).create_bucket(Bucket=BUCKET)
     guard = Guard()
     with faults.before(moto, faults.Faults({}, guard.refuses)) as url:
         known_to_spark(BUCKET, url)
-        shop = Loyalty(tmp_path / "shop", BUCKET, url, moto, models=MODELS)
+        shop = Loyalty(tmp_path / "shop", BUCKET, url, moto, models=MODELS, publish=publish)
         shop.snapshot(FIRST, items='id,qty,note\na,1,"x"\r\nb,2,"y"\nc,3,z\n')  # line ends of two kinds
         shop.snapshot(SECOND, items="id,qty,note\na,2,x\nb,2x,y\nc,4,z\n")
-        for stage in ("extract", "ingest", "bronze", "silver", "gold", "verify"):
+        for stage in ("extract", "ingest", "bronze", "silver", "gold", "publish", "verify"):
             guard.take(stage)
             done = shop(stage)
             assert (done.code, guard.refused) == (0, set()), (stage, done.document)
