@@ -336,7 +336,9 @@ def _holds(found: Compared, guard: Guard) -> str | None:
     if accepted < guard.min_rows:
         reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
-        live = found.before.count()
+        live = counts.unchanged + counts.updated + counts.deleted
+        if counts.quarantined:  # which may protect rows of bronze: those are in no count
+            live = found.before.count()
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
         if counts.unreadable_keys:
