@@ -5,8 +5,9 @@ WORKERS ?= 2
 
 VENV := .venv
 BIN  := $(VENV)/bin
-# A worker that died is told at once: xdist may wait for ever for the one in its place.
-TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+# A worker that died is told at once: xdist may wait for ever for the one in its place. Files go in the order of their
+# names, the long ones of tests/lake before tests/unit: else the last to begin are those of few tests, which are long.
+TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 ENV  := $(VENV)/.ready
 
 # The Spark in .venv is the one to use, whatever this machine has set for another.

@@ -33,7 +33,8 @@ def spark() -> Iterator[SparkSession]:
     # At first use Delta's packages are fetched, which two processes at once would do into one another.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        own = session.session(Lake("s3a://tests/lake"), "tests")
+        # As for much data: this JVM works for half an hour, and is worth compiling well.
+        own = session.session(Lake("s3a://tests/lake"), "tests", size=session.SMALL_BYTES)
     yield own
     own.stop()
 
