@@ -20,7 +20,7 @@ from servers import faults, s3
 from servers.postgres import Server
 from shop import MODELS
 
-pytestmark = pytest.mark.usefixtures("spark")
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # every stage of a lake on S3, one by one
 
 POLICIES = Path(__file__).parents[2] / "deploy/iam"
 BUCKET = "example-lake"  # what the policies name, and `loyalty` in it
