@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 _NEWLINE = b"\n"
 _NEAR, _FAR = 1 << 12, 1 << 20  # bytes compared at once: to begin with, and at most
+_STRETCH = 1 << 26  # bytes passed over at once, then no longer held in memory: whole pages, and longer than any line
 _WINDOWS = (1 << 10, 1 << 16)  # bytes in which two files that went apart are to meet again
 # Beyond, hashing every line takes less than finding where two files meet again: a turn takes some 10 microseconds.
 _LEAST_BYTES_A_TURN = 1 << 12
@@ -46,10 +47,15 @@ def _passed(old: mmap.mmap, new: mmap.mmap, left: BinaryIO, right: BinaryIO) -> 
     i = j = turns = kept = 0
     while True:
         # What both have alike ends with the last line end in it, if it has one.
-        length = old.rfind(_NEWLINE, i, i + _alike(old, i, new, j)) + 1 - i
+        alike = _alike(old, i, new, j)
+        length = old.rfind(_NEWLINE, i, i + alike) + 1 - i
         if length > 0:
+            _let_go(old, i, i + length)
+            _let_go(new, j, j + length)
             i, j = i + length, j + length
-        elif not turns:
+            if alike == _STRETCH:
+                continue
+        elif not i:
             return False
         if i == len(old) or j == len(new):
             break
@@ -69,9 +75,16 @@ def _passed(old: mmap.mmap, new: mmap.mmap, left: BinaryIO, right: BinaryIO) -> 
     return True
 
 
+def _let_go(text: mmap.mmap, before: int, now: int) -> None:
+    """Hold whole stretches that were passed no longer: the system has them still, as long as it has room."""
+    start, end = before // _STRETCH * _STRETCH, now // _STRETCH * _STRETCH
+    if end > start:
+        text.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
 def _alike(old: mmap.mmap, i: int, new: mmap.mmap, j: int) -> int:
-    """How many bytes both have alike from there."""
-    most = min(len(old) - i, len(new) - j)
+    """How many bytes both have alike from there, `_STRETCH` at most."""
+    most = min(len(old) - i, len(new) - j, _STRETCH)
     low, step = 0, _NEAR
     while low < most and old[i + low : i + low + step] == new[j + low : j + low + step]:
         low, step = low + step, min(2 * step, _FAR)

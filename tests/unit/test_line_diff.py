@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from pathlib import Path
 
@@ -108,7 +109,11 @@ def test_lines_are_passed_over_in_pairs(
     assert other <= now
 
 
-def test_only_what_stands_between_stretches_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stretch", [alike._STRETCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
+def test_only_what_stands_between_stretches_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
+) -> None:
+    monkeypatch.setattr(alike, "_STRETCH", stretch)
     rows = [f"{n},{'x' * (n % 40)}" for n in range(5_000)]
     now = [f"{row}!" if n % 500 == 7 else row for n, row in enumerate(rows) if n % 700 != 3]
     now.insert(2_000, "new,row")
@@ -137,6 +142,21 @@ def test_files_with_little_alike_are_given_up_early(
         path.write_text(text(lines_), encoding="utf-8")
     assert alike.without_alike(*paths, tmp_path) is None
     assert (tmp_path / "after").stat().st_size < 0.6 * paths[1].stat().st_size
+
+
+@pytest.mark.parametrize("more", ["", "same\n" * 5, "x" * 3_000 + "\n"])
+def test_stretches_may_end_where_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+    monkeypatch.setattr(alike, "_STRETCH", mmap.PAGESIZE)
+    rows = "".join(f"{n:07}\n" for n in range(2 * mmap.PAGESIZE // 8))
+    paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
+    for path, text_ in zip(paths, (rows + more, rows + more + "new\n"), strict=True):
+        path.write_text(text_, encoding="utf-8")
+    for first, second in (paths, paths[::-1]):
+        left = alike.without_alike(first, second, tmp_path)
+        assert left is not None
+        gone, new = (Counter(path.read_bytes().splitlines()) for path in left)
+        assert (new - gone, gone - new) in ((Counter([b"new"]), Counter()), (Counter(), Counter([b"new"])))
+        assert max(path.stat().st_size for path in left) < 20_000
 
 
 def test_files_that_grew_are_not_read_again(tmp_path: Path) -> None:
