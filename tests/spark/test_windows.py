@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import windows
 from lakehouse.config import Table
+from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
 
 LIVES, SETS = 400, 7
@@ -119,13 +120,14 @@ def test_both_ways_to_the_windows_are_the_models(spark: SparkSession, settings: 
     )
     every = list(lives(seed=len(kept)))
     wanted = sorted((span.row for life in every for span in spans(life, kept)), key=str)
-    changes = spark.createDataFrame([change.row for life in every for change in life], CHANGES).cache()
+    own = isolated(spark, 0)  # as ingest has it
+    changes = local(own, CHANGES, [change.row for life in every for change in life]).cache()
 
     assert _rows(windows.folded(changes, table, schema(table))) == wanted
 
     history: list[tuple[Any, ...]] = []
     for sequence in range(1, SETS + 1):
-        there = spark.createDataFrame(history, HISTORY)
+        there = local(own, HISTORY, history)
         new = changes.where(F.col("_cdc_sequence") == sequence)
         opened = there.where(windows.is_open()).join(new, on=table.keys, how="left_semi").select(there.columns)
         after, touched = windows.after(opened, new, table, schema(table))
