@@ -315,6 +315,11 @@ def test_a_row_whose_key_cannot_be_read_is_quarantined_where_nothing_would_be_de
     assert shop.versions()["bronze/items"] == before["bronze/items"]
 
 
+def test_a_row_that_quarantine_protects_counts_among_those_of_which_too_many_are_deleted(shop: Project) -> None:
+    shop.snapshot(SECOND, items=items(b="b,?,beta", without="cde"))
+    assert_held(shop, "3 of 5 rows deleted, more than max_deleted 0.3")
+
+
 # --- keys that come more than once ------------------------------------------------------------------------------
 
 
