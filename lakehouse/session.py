@@ -66,6 +66,8 @@ LOCAL = {
     "spark.default.parallelism": _CORES,
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": _CORES,
     "spark.databricks.delta.snapshotPartitions": "1",
+    # Delta keeps the state of each table it has seen, some 4 MB, for an hour, and up to 10,000 of them.
+    "spark.databricks.delta.delta.log.cacheSize": "100",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "3g",
