@@ -64,7 +64,8 @@ class Counts:
 
 def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
     """One row a key: the keys, VERDICT, `_cdc_rows` of the snapshot with that key, `_cdc_unreadable` ones among them,
-    and the hashes of the row that counts. Keys and hashes of unchanged single rows are left out: nobody asks."""
+    `_cdc_known` where `state` has it, and the hashes of the row that counts. Keys and hashes of unchanged single rows
+    are left out: nobody asks."""
     compared = [c for c in fields.names if c not in table.keys and c not in table.ignore]
     before = state.select(*table.keys, *_hashes(compared, fields, ["_cdc_before_1", "_cdc_before_2"]))
     # Keys that were read hold no null, and the one group of unread rows must match nothing: plain equality is right.
@@ -82,7 +83,9 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructTy
     judged = both.select("*", verdict.alias(VERDICT))
     asked = (F.col(VERDICT) != SAME) | (F.col("_cdc_rows") > 1)
     asked_for = [F.when(asked, F.col(c)).alias(c) for c in [*table.keys, *_WHOLE]]
-    return judged.select(VERDICT, F.coalesce("_cdc_rows", F.lit(0)).alias("_cdc_rows"), "_cdc_unreadable", *asked_for)
+    rows_read, known = F.coalesce("_cdc_rows", F.lit(0)), F.col("_cdc_before_1").isNotNull()
+    told = [rows_read.alias("_cdc_rows"), F.col("_cdc_unreadable"), known.alias("_cdc_known")]
+    return judged.select(VERDICT, *told, *asked_for)
 
 
 def _by_key(rows: DataFrame, table: Table, fields: T.StructType, compared: list[str]) -> DataFrame:
@@ -276,6 +279,11 @@ def unsettled(verdicts: DataFrame, table: Table) -> DataFrame:
     """Keys that stand on several rows of the snapshot, or on one that is not taken."""
     kept = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREAD))
     return verdicts.where(kept).select(*table.keys)
+
+
+def new_keys(verdicts: DataFrame, table: Table) -> DataFrame:
+    """Keys of the snapshot that the state has not, whatever becomes of them."""
+    return verdicts.where(~F.col("_cdc_known") & (F.col(VERDICT) != UNREAD)).select(*table.keys)
 
 
 def examples(verdicts: DataFrame, verdict: str, table: Table, most: int = 3) -> str:

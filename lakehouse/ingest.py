@@ -224,7 +224,6 @@ def compared(
         DataRefused: it cannot be taken, whatever the guards say.
         ConfigError: its files have expired.
     """
-    table, zone = work.table, work.pipeline.timezone
     if landed.expired:
         raise ConfigError(
             f"the files of the snapshot {snapshot_name(landed.time)} of {work.name} have expired",
@@ -232,22 +231,32 @@ def compared(
             where=str(landed.folder),
             next_step=f"lakehouse history {work.pipeline.folder} {work.name}, for what it changed",
         )
-    with plain(work.lake, table, landed) as files, ExitStack() as held:
+    with plain(work.lake, work.table, landed) as files, ExitStack() as held:
         last = work.history.last_accepted
         unknown = held.enter_context(known.unknown(_as_landed(work, last), last, files, before)) if known else None
-        if unknown:
-            read, state = unknown.read, unknown.state
-        else:
-            read, state = snapshot.read(work.spark, table, files, zone, may_lack), before
-        read = _without_the_forgotten(work, read)
-        if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
-            held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-        verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
-        held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-        counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
-        found = Compared(files, before, read, state, verdicts, counts, unknown)
+        found = _held_against(work, files, before, may_lack, unknown, held)
+        if known and unknown and known.overlooked(unknown, found.verdicts, before):
+            found = _held_against(work, files, before, may_lack, None, held)
         _check(work, found)
         yield found
+
+
+def _held_against(
+    work: Work, files: Landed, before: DataFrame, may_lack: frozenset[str], unknown: Unknown | None, held: ExitStack
+) -> Compared:
+    """The verdicts of a snapshot's rows, or of those that are `unknown`, and their counts."""
+    table = work.table
+    if unknown:
+        read, state = unknown.read, unknown.state
+    else:
+        read, state = snapshot.read(work.spark, table, files, work.pipeline.timezone, may_lack), before
+    read = _without_the_forgotten(work, read)
+    if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
+        held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+    verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
+    held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+    counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
+    return Compared(files, before, read, state, verdicts, counts, unknown)
 
 
 def _as_landed(work: Work, entry: Entry | None) -> Landed | None:

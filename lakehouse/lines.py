@@ -53,6 +53,7 @@ class Unknown:
         state: the rows of bronze that these, or lines that are gone, concern.
         same: rows of the snapshot that are in bronze as they stand.
         texts: the new lines.
+        is_sure: whether no new line has the key of one that both files have; else `Lines.overlooked` is to be asked.
     """
 
     read: Read
@@ -60,6 +61,7 @@ class Unknown:
     state: DataFrame
     same: int
     texts: DataFrame
+    is_sure: bool
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ class Lines:
         found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.here("plain"))))
         return self._left(*found, old, landed, state, held) if found else None
 
+    def overlooked(self, unknown: Unknown, verdicts: DataFrame, state: DataFrame) -> bool:
+        """Whether bronze has another row for a key whose verdict is that it is new."""
+        if unknown.is_sure:
+            return False
+        keys = changes.new_keys(verdicts, self.table)
+        few = keys.limit(_FEW + 1).toArrow()
+        if few.num_rows <= _FEW and not may_hold(state.inputFiles(), few):
+            return False
+        return not state.join(F.broadcast(keys), on=self.table.keys, how="left_semi").isEmpty()
+
     def remember(self, landed: Landed, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
         """Keep the restless lines of a snapshot that is about to be accepted as `entry`."""
         shutil.rmtree(self._folder(), ignore_errors=True)
@@ -134,30 +146,23 @@ class Lines:
     def _left(
         self, lines: Differing, same: int, old: Landed, landed: Landed, state: DataFrame, held: ExitStack
     ) -> Unknown | None:
-        """The rows of both sides; None where a new line has the key of one that both files have."""
+        """The rows of both sides; None where a new line is seen already to have the key of one that both files have."""
         spark = isolated(self.spark, lines.size * _PACKING)
-        texts, lost = (spark.read.parquet(literal(path)) for path in (lines.new, lines.gone))
+        parquet = spark.read.schema(f"{_TEXT} STRING").parquet
+        texts, lost = (parquet(literal(path)) for path in (lines.new, lines.gone))
         read = snapshot.read_lines(spark, self.table, landed, self.zone, texts)
         received = read.rows
         read = replace(read, rows=_kept(received.drop(snapshot.RECEIVED), held))  # parsed once, asked for three times
         were = snapshot.read_lines(spark, self.table, old, self.zone, lost).rows.select(*state.columns, snapshot.KEY)
         were = _kept(were, held)
+        if not lines.restless and not self.table.ignore:
+            return Unknown(read, received, were.select(*state.columns), same, texts, is_sure=False)
+        # Bronze has other rows than these lines make.
         ours, theirs = self._keys(were), self._keys(read.rows)
-        if lines.restless or self.table.ignore:  # bronze has other rows than these lines make
-            touched = F.broadcast(ours.unionByName(theirs).distinct())
-            rows = _kept(state.join(touched, on=self.table.keys, how="left_semi"), held)
-            doubled = not rows.join(ours, on=self.table.keys, how="left_anti").isEmpty()
-        else:
-            rows = were.select(*state.columns)
-            doubled = self._has_one(state, theirs.join(ours, on=self.table.keys, how="left_anti"))
-        return None if doubled else Unknown(read, received, rows, same, texts)
-
-    def _has_one(self, state: DataFrame, keys: DataFrame) -> bool:
-        """Whether bronze has a row with one of these keys, which no line that is gone has."""
-        few = keys.limit(_FEW + 1).toArrow()
-        if few.num_rows <= _FEW and not may_hold(state.inputFiles(), few):
-            return False
-        return not state.join(F.broadcast(keys), on=self.table.keys, how="left_semi").isEmpty()
+        touched = F.broadcast(ours.unionByName(theirs).distinct())
+        rows = _kept(state.join(touched, on=self.table.keys, how="left_semi"), held)
+        doubled = not rows.join(ours, on=self.table.keys, how="left_anti").isEmpty()
+        return None if doubled else Unknown(read, received, rows, same, texts, is_sure=True)
 
     def _keys(self, rows: DataFrame) -> DataFrame:
         return rows.where(F.col(snapshot.KEY) == "read").select(*self.table.keys)

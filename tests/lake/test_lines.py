@@ -6,15 +6,14 @@ import gzip
 import random
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import ITEMS, Project, Row, counts
 
-from lakehouse import lines
-from lakehouse.lines import Lines, Unknown
+from lakehouse import ingest, lines
+from lakehouse.config import Guard
+from lakehouse.ledger import Entry
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -43,20 +42,18 @@ def snapshots(seed: int) -> Iterator[str]:
 
 
 class Taken(list[bool]):
-    """Whether the fast path was taken, each time it was asked for."""
+    """Whether the fast path was taken, for each snapshot that could be taken."""
 
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
-    asked, original = Taken(), Lines.unknown
+    asked, original = Taken(), ingest.judged
 
-    @contextmanager
-    def unknown(self: Lines, *arguments: Any) -> Iterator[Unknown | None]:
-        with original(self, *arguments) as found:
-            asked.append(found is not None)
-            yield found
+    def judged(base: Entry, found: ingest.Compared, guard: Guard | None) -> Entry:
+        asked.append(found.unknown is not None)
+        return original(base, found, guard)
 
-    monkeypatch.setattr(Lines, "unknown", unknown)
+    monkeypatch.setattr(ingest, "judged", judged)
     return asked
 
 
