@@ -66,11 +66,13 @@ LOCAL = {
     "spark.default.parallelism": _CORES,
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": _CORES,
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Delta keeps the state of each table it has seen, some 4 MB, for an hour, and up to 10,000 of them.
+    # Delta keeps the state of each table it has seen for an hour, megabytes each, and up to 10,000 of them.
     "spark.databricks.delta.delta.log.cacheSize": "100",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "3g",
+    # The least that a hash table or a sort takes, were it for one row. By its heap Spark would make it 32 MB.
+    "spark.buffer.pageSize": "1m",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.streaming.stopTimeout": "60s",
