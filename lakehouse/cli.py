@@ -18,8 +18,8 @@ import typer
 from lakehouse import command, config, logs, plans, show, signals, stages
 from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
+from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, worst
-from lakehouse.failures import understood
 from lakehouse.lake import snapshot_time, utc
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import config, landing, lock, logs, notify, plans, records
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
+from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
-from lakehouse.failures import patiently, understood
 from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
 

@@ -22,9 +22,9 @@ from pyspark.sql import DataFrame
 from lakehouse import bronze, delta, extract, ingest, landing, ledger, logs, snapshot
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
+from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
-from lakehouse.failures import understood
 from lakehouse.ingest import Work
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lakehouse.command import Outcome, Run, side_by_side
+from lakehouse.concurrency import once
 from lakehouse.config import Postgres
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.extract.once import once
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

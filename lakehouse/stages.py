@@ -26,8 +26,8 @@ from lakehouse import clean, layout, publishing
 from lakehouse import extract as sources
 from lakehouse.command import Outcome, Report, Run, attended, holding, keep, open_run, side_by_side
 from lakehouse.config import Retention
+from lakehouse.error_mapping import patiently
 from lakehouse.errors import Exit, worst
-from lakehouse.failures import patiently
 from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.error_mapping import said
 from lakehouse.errors import ConfigError
-from lakehouse.failures import said
 from lakehouse.plan import Plan
 from lakehouse.quarantine import row_text
 from lakehouse.rules import Rule, quoted

@@ -13,10 +13,10 @@ from types import ModuleType
 from urllib.parse import parse_qsl, urlencode
 
 from lakehouse import store
+from lakehouse.concurrency import once
 from lakehouse.config import Jdbc, Pipeline
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.extract import source
-from lakehouse.extract.once import once
 from lakehouse.extract.source import Offer
 from lakehouse.lake import Lake
 

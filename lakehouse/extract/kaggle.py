@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse import archives, landing, scratch, store
+from lakehouse.concurrency import once
 from lakehouse.config import Kaggle, Pipeline
 from lakehouse.errors import DataRefused
 from lakehouse.extract import kaggle_api, source
 from lakehouse.extract.files import matching
 from lakehouse.extract.kaggle_api import Version
-from lakehouse.extract.once import once
 from lakehouse.extract.source import Offer
 from lakehouse.lake import Lake, snapshot_name
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lakehouse
 from lakehouse.config.yaml_source import environment
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.extract.retries import Again
+from lakehouse.retry import Again
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient

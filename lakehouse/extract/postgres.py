@@ -30,8 +30,8 @@ from lakehouse.config import Jdbc, Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 from lakehouse.extract import columns, tables
 from lakehouse.extract.columns import Column
-from lakehouse.extract.retries import Again, patiently
 from lakehouse.extract.tables import Connection
+from lakehouse.retry import Again, patiently
 
 Read = dict[str, Path | LakehouseError]
 

@@ -22,8 +22,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.error_mapping import is_passing, said
 from lakehouse.errors import DataRefused
-from lakehouse.failures import is_passing, said
 from lakehouse.landing import Landed
 from lakehouse.session import SPARK_ERRORS, local
 from lakehouse.snapshot import csv_files, json_files, parquet_files, privacy

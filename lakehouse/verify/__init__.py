@@ -26,8 +26,8 @@ from pyspark.sql import functions as F
 from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
 from lakehouse.delta_log import Head
+from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.failures import patiently, understood
 from lakehouse.ledger import History
 from lakehouse.models import Model
 from lakehouse.session import isolated

@@ -20,10 +20,10 @@ import pytest
 import stamina
 from servers.postgres import PASSWORD, USER, Server
 
-from lakehouse import landing
+from lakehouse import landing, retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
-from lakehouse.extract import Extracted, extract, opened, peek, postgres, retries, tables
+from lakehouse.extract import Extracted, extract, opened, peek, postgres, tables
 from lakehouse.extract.jdbc import libpq
 from lakehouse.lake import Lake
 
@@ -87,7 +87,7 @@ def shop(tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch) -> S
 
 @pytest.fixture(autouse=True)
 def nobody_waits() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=retries.ATTEMPTS):
+    with stamina.set_testing(True, attempts=retry.ATTEMPTS):
         yield
 
 
@@ -283,7 +283,7 @@ def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: p
     error = failing(shop, InfrastructureError)
 
     assert error.exit_code == Exit.INFRASTRUCTURE
-    assert len(broken) >= retries.ATTEMPTS
+    assert len(broken) >= retry.ATTEMPTS
 
 
 def test_a_killed_reader_leaves_nothing_that_the_next_one_keeps(shop: Shop) -> None:

@@ -19,10 +19,10 @@ import stamina
 from servers import kaggle as servers
 from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
 
-from lakehouse import clean, command, landing, stages, store
+from lakehouse import clean, command, landing, retry, stages, store
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
-from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek, retries
+from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek
 from lakehouse.lake import Lake, snapshot_name
 
 pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client is there for Python 3.11 and later")
@@ -81,7 +81,7 @@ class Shop:
 @pytest.fixture(autouse=True)
 def nobody_waits() -> Iterator[None]:
     """Attempts are counted as ever, but nothing is slept for."""
-    with stamina.set_testing(True, attempts=retries.ATTEMPTS):
+    with stamina.set_testing(True, attempts=retry.ATTEMPTS):
         yield
 
 
@@ -214,7 +214,7 @@ def test_the_clean_mark_stands_until_a_version_is_published(shop: Shop) -> None:
 
 def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop: Shop) -> None:
     before = clean.seen(shop.pipeline, shop.lake)
-    shop.server.faults["GetDataset"] = [Answer(503)] * retries.ATTEMPTS
+    shop.server.faults["GetDataset"] = [Answer(503)] * retry.ATTEMPTS
 
     clean.mark(shop.lake, before, shop.pipeline)
 
@@ -412,7 +412,7 @@ def test_a_server_that_keeps_failing_is_left_after_a_few_attempts(shop: Shop) ->
 
     assert error.exit_code == Exit.INFRASTRUCTURE
     assert "502" in error.found
-    assert shop.server.routes.count("archive") == retries.ATTEMPTS
+    assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
 
 def test_a_failed_download_is_not_tried_anew_for_every_table(shop: Shop) -> None:
@@ -422,7 +422,7 @@ def test_a_failed_download_is_not_tried_anew_for_every_table(shop: Shop) -> None
             with pytest.raises(InfrastructureError):
                 extract(source, table, NOW, None)
 
-    assert shop.server.routes.count("archive") == retries.ATTEMPTS
+    assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
 
 def test_answers_that_are_none_are_asked_for_again(shop: Shop) -> None:
@@ -451,7 +451,7 @@ def test_kaggle_out_of_reach_is_worth_retrying(shop: Shop, monkeypatch: pytest.M
 
 def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaggle_client, "TIMEOUT", (0.2, 0.2))
-    monkeypatch.setattr(retries, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     shop.server.stalls = threading.Event()
     try:
         with stamina.set_testing(True, attempts=2):

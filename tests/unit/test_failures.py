@@ -8,8 +8,8 @@ import re
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
+from lakehouse.error_mapping import is_passing, patiently, understood
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.failures import is_passing, patiently, understood
 
 JAVA = re.compile(r"^\s*(at [\w.$/]+\(|Caused by:|\.\.\. \d+ more)|JVM stacktrace|Traceback", re.MULTILINE)
 
