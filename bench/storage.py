@@ -40,9 +40,10 @@ Seconds = dict[str, dict[str, list[float]]]
 
 def stored(pipeline: Path) -> Stored:
     """What `lakehouse status` says of the store."""
-    from lakehouse import command, views
+    from lakehouse import command
+    from lakehouse.inspect import status
 
-    found: Stored = views.status(command.open_run(pipeline))["storage"]
+    found: Stored = status.status(command.open_run(pipeline))["storage"]
     return found
 
 

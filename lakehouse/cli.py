@@ -218,10 +218,10 @@ def expire(
 @app.command()
 def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
     """Where every table and model stands, and what waits for somebody."""
-    from lakehouse import views
+    from lakehouse.inspect import status as inspect_status
 
     opened = command.open_run(pipeline, names or (), verbose=verbose)
-    show.document(views.status(opened), as_json)
+    show.document(inspect_status.status(opened), as_json)
     return Exit.OK
 
 
@@ -248,20 +248,20 @@ def report(
 @app.command()
 def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Verbose = False) -> int:
     """Every decision about a table's snapshots, oldest first."""
-    from lakehouse import views
+    from lakehouse.inspect import status as inspect_status
 
     opened = command.open_run(pipeline, [table], verbose=verbose)
-    show.document(views.history(opened, views.one_table(opened)), as_json)
+    show.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
     return Exit.OK
 
 
 @app.command()
 def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, verbose: Verbose = False) -> int:
     """The rows of a table, or of a model, that wait to be mended."""
-    from lakehouse import views
+    from lakehouse.inspect import status as inspect_status
 
     opened = command.open_run(pipeline, [table], verbose=verbose)
-    show.document(views.quarantined(opened, views.one_table(opened, or_model=True)), as_json)
+    show.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
     return Exit.OK
 
 
@@ -302,9 +302,9 @@ def diff(
     verbose: Verbose = False,
 ) -> int:
     """What the newest snapshot would change, and what the guards would say; nothing is written."""
-    from lakehouse import preview
+    from lakehouse.inspect import diff as inspect_diff
 
-    found = preview.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
+    found = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
     show.differences(found, as_json)
     return int(found["exit_code"])
 

@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import bronze, delta, ledger, raw, storage, store
+from lakehouse import bronze, delta, ledger, raw, store
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.expire import Expired, status
+from lakehouse.inspect import disk_usage
 from lakehouse.lake import Lake, snapshot_name
 from lakehouse.ledger import Entry, History
 from lakehouse.snapshot import privacy
@@ -86,7 +87,7 @@ def _doomed(lake: Lake, history: History, until: Entry | None) -> dict[str, int]
     named = [*history.accepted, *(e for e in history.entries if e.is_state)]
     stay = {e.path for e in named if (e.sequence or 0) > last}
     stay |= {history.change_sets[0].path} if until is None else set()
-    there = storage.of_raw(lake)
+    there = disk_usage.of_raw(lake)
     return {e.path: there[e.path] for e in named if e.path and e.path not in stay and e.path in there}
 
 

@@ -24,12 +24,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import lakehouse
-from lakehouse import delta, expect, ledger, logs, quarantine, records, views
+from lakehouse import delta, expect, ledger, logs, quarantine, records
 from lakehouse.command import Run
 from lakehouse.config.expect import Expectation
+from lakehouse.inspect import status
+from lakehouse.inspect.diff_samples import plain_rows
 from lakehouse.ledger import COUNTS, History
 from lakehouse.report import cubes, lineage
-from lakehouse.samples import plain_rows
 from lakehouse.session import isolated
 
 Document = dict[str, Any]
@@ -61,7 +62,7 @@ def _state(run: Run, columns: Columns) -> Document:
         "lake": run.lake.root,
         "version": lakehouse.__version__,
         "made": records.told(datetime.now(timezone.utc)),
-        "status": views.status(run),
+        "status": status.status(run),
         "runs": _runs(newest[:MOST_RUNS]),
         "flow": _flow(run, spark, newest, histories, models),
         "entries": _entries(histories.values()),

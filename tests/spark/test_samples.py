@@ -6,7 +6,7 @@ import json
 
 from pyspark.sql import SparkSession
 
-from lakehouse.samples import plain_rows
+from lakehouse.inspect.diff_samples import plain_rows
 
 VALUES = """
     SELECT CAST('1.10' AS DECIMAL(10,2)) AS price, CAST(0 AS DECIMAL(20,10)) AS none_of_it,

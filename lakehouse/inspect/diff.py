@@ -26,10 +26,10 @@ from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
 from lakehouse.ingest import Work
+from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.lake import snapshot_name
 from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
-from lakehouse.samples import contents, kept
 from lakehouse.session import isolated, local
 
 Document = dict[str, Any]

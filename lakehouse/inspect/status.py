@@ -9,9 +9,10 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records, storage
+from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.inspect import disk_usage
 from lakehouse.lake import utc
 from lakehouse.ledger import Entry
 
@@ -22,12 +23,12 @@ def status(run: Run) -> dict[str, Any]:
     """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
     spark, lake = run.spark, run.lake
     histories, runs, now = ledger.read(spark, lake, run.tables()), records.newest(lake), datetime.now(timezone.utc)
-    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), storage.of_raw(lake)
+    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), disk_usage.of_raw(lake)
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_decided
         head, good = delta.head(spark, lake.bronze(name)), records.last_good(runs, name)
         landed = landing.landed(lake, name)
-        stored += storage.of_table(lake, name, history, landed, raw, head.size if head else 0)
+        stored += disk_usage.of_table(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
             {
                 "table": name,

@@ -1,0 +1,1 @@
+"""Verbs that only read: `status` and `history` (status.py), `diff` (diff.py)."""
