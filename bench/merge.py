@@ -14,8 +14,8 @@ from pathlib import Path
 from pyspark.sql import functions as F
 
 from lakehouse import session
-from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
+from lakehouse.storage.paths import Lake
 
 CASES: dict[str, tuple[bool, int | None]] = {
     "deletion vectors, ordinary settings": (True, None),

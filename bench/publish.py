@@ -21,9 +21,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import session
-from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 from lakehouse.publish.keep import Kept, Publication, publish
+from lakehouse.storage.paths import Lake
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 

@@ -110,8 +110,8 @@ def reading(sizes: dict[str, int], seconds: Seconds) -> list[str]:
 
 
 def of_generated(options: argparse.Namespace, work: Path) -> list[str]:
-    from lakehouse.lake import Lake
     from lakehouse.session import session
+    from lakehouse.storage.paths import Lake
 
     csv, _ = data.state(options.data or work, options.rows)
     spark = session(Lake(str(work / "session")), "bench", size=csv.stat().st_size)  # the JVM that a run would start

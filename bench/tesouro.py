@@ -36,7 +36,8 @@ from on_s3 import stages, table  # noqa: E402
 from peers import page  # noqa: E402
 from servers import s3, stream  # noqa: E402
 
-from lakehouse import fold, store  # noqa: E402
+from lakehouse import fold  # noqa: E402
+from lakehouse.storage import file_io  # noqa: E402
 
 LAST_DAY = date(2026, 10, 30)  # so that the first of 45,000 quotes are not older than the treasury's file
 GOLD = {f"postgres-{group}_gold": f"{group}_gold" for group in GROUPS}  # by topic
@@ -134,7 +135,7 @@ def connected(environ: dict[str, str], servers: stream.Servers) -> None:
     stream.follow(servers.database)
     command = [*COMMAND, "connect", "apply", "conf/tesouro"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    topics = store.place(f"s3a://{stream.BUCKET}/topics")
+    topics = file_io.place(f"s3a://{stream.BUCKET}/topics")
     while any(fold.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
         time.sleep(1)
 

@@ -15,18 +15,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, merge, raw, store, windows
+from lakehouse import delta, merge, raw, windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED
 from lakehouse.config import Table
-from lakehouse.delta_log import Head
 from lakehouse.errors import ConfigError
 from lakehouse.held import LOCAL_ROWS
-from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
 from lakehouse.merge import Written, add_columns, make_equal
 from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.erase import Person
+from lakehouse.storage import file_io
+from lakehouse.storage.delta_log import Head
+from lakehouse.storage.paths import Lake
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
@@ -141,7 +142,7 @@ def refresh(
             # The error itself, not the stream's report of it; its cause tells whether another attempt may help.
             raise failures[0] from failures[0].__cause__
         # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
-        store.remove(lake.here("bronze", name))
+        file_io.remove(lake.here("bronze", name))
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
     return results[-1] if results else apply_pending(spark, lake, name, table, history, size)

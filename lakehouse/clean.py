@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import lakehouse
-from lakehouse import store
 from lakehouse.config import Pipeline, fingerprint_config
-from lakehouse.delta_log import newest_version
 from lakehouse.errors import InfrastructureError, LakehouseError
 from lakehouse.extract import must_be_read, source_signature
-from lakehouse.lake import LAYERS, Lake, write_json
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.delta_log import newest_version
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.paths import LAYERS, Lake, write_json
 
 
 def is_clean(pipeline: Pipeline, lake: Lake) -> bool:
@@ -98,7 +98,7 @@ def _code() -> list[Path]:
 
 def _versions(lake: Lake) -> dict[str, int]:
     """The newest version of every Delta table of the lake."""
-    tables = [(layer, name) for layer in LAYERS for name in store.names(lake.place(layer))]
+    tables = [(layer, name) for layer in LAYERS for name in file_io.names(lake.place(layer))]
     versions = {f"{layer}/{name}": newest_version(lake.place(layer, name)) for layer, name in tables}
     return {table: version for table, version in versions.items() if version >= 0}
 

@@ -20,7 +20,7 @@ from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, worst
-from lakehouse.lake import snapshot_time, utc
+from lakehouse.storage.paths import snapshot_time, utc
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import config, landing, lock, logs, notify, plans, records
+from lakehouse import config, logs, notify, plans, records
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
-from lakehouse.lake import Lake
 from lakehouse.plan import Plan, in_order
+from lakehouse.storage import landing, lock
+from lakehouse.storage.paths import Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

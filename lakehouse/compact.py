@@ -16,15 +16,16 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import bronze, delta, ledger, raw, store
+from lakehouse import bronze, delta, ledger, raw
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.expire import Expired, status
 from lakehouse.inspect import disk_usage
-from lakehouse.lake import Lake, snapshot_name
 from lakehouse.ledger import Entry, History
 from lakehouse.snapshot import privacy
-from lakehouse.snapshot.fields import literal
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import literal
+from lakehouse.storage.paths import Lake, snapshot_name
 
 _NOTHING = {"change_sets": 0, "bytes": 0}
 
@@ -57,7 +58,7 @@ def change_sets(
     if until and not dry:
         ledger.append(spark, lake, _written(spark, lake, table, history, until, run_id))
     for path in () if dry else doomed:
-        store.remove(lake.place(*path.split("/")))
+        file_io.remove(lake.place(*path.split("/")))
     return Expired(status("dropped", len(doomed), dry), {"change_sets": len(doomed), "bytes": sum(doomed.values())})
 
 

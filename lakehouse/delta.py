@@ -17,9 +17,9 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta_log, store
-from lakehouse.delta_log import Commit, Head
 from lakehouse.session import isolated
+from lakehouse.storage import delta_log, file_io
+from lakehouse.storage.delta_log import Commit, Head
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _PROGRESS = "lakehouse.progress"
@@ -80,7 +80,7 @@ def drop(spark: SparkSession, address: str) -> None:
     if is_named(address):
         spark.sql(f"DROP TABLE IF EXISTS {name(address)}")
     else:
-        store.remove(store.place(address))
+        file_io.remove(file_io.place(address))
 
 
 def head(spark: SparkSession, address: str, limit: int = 200) -> Head | None:
@@ -89,7 +89,7 @@ def head(spark: SparkSession, address: str, limit: int = 200) -> Head | None:
     Args:
         limit: of commits, where Spark has to be asked for them.
     """
-    if not is_named(address) and (told := delta_log.head(store.place(address))):
+    if not is_named(address) and (told := delta_log.head(file_io.place(address))):
         return told
     if not exists(spark, address):
         return None

@@ -15,12 +15,13 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import delta, landing
+from lakehouse import delta
 from lakehouse.config import Retention
-from lakehouse.lake import Lake, write_json
-from lakehouse.landing import Landed
 from lakehouse.ledger import History
 from lakehouse.plan import Plan
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake, write_json
 
 _EVERY = timedelta(days=1)  # how often runs look for something to expire: to list a table's files takes seconds
 _DONE = "expired.json"

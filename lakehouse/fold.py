@@ -14,9 +14,9 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from lakehouse import store
 from lakehouse.errors import DataRefused, InfrastructureError
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place
 
 OFFSET, DELETED = "__offset", "__deleted"
 Key = tuple[str | None, ...]
@@ -61,10 +61,10 @@ def fold(folder: Place, keys: Mapping[str, type]) -> dict[Key, Row]:
 
 def _lines(folder: Place) -> Iterator[tuple[str, str, str]]:
     """Each line with its object and its partition."""
-    files = store.below(folder)
+    files = file_io.below(folder)
     for start in range(0, len(files), _AT_ONCE):
         some = files[start : start + _AT_ONCE]
-        for file, content in zip(some, store.contents(some), strict=True):
+        for file, content in zip(some, file_io.contents(some), strict=True):
             found = _OBJECT.search(file.name)
             if found is None:
                 raise DataRefused(

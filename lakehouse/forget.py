@@ -28,7 +28,6 @@ from lakehouse import (
     clean,
     command,
     forgotten,
-    landing,
     ledger,
     publishing,
     quarantine,
@@ -36,19 +35,19 @@ from lakehouse import (
     records,
     residue,
     stages,
-    store,
 )
 from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
-from lakehouse.lake import Lake
 from lakehouse.ledger import History
 from lakehouse.session import isolated
 from lakehouse.snapshot import declared, erase, privacy
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
 from lakehouse.snapshot.privacy import HIDDEN
-from lakehouse.store import Place
+from lakehouse.storage import file_io, landing
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.paths import Lake
 
 _LAYERS = ("silver", "gold")
 _PASSING = ("plain", "extract", "kaggle", "verify")  # folders below `_state` that hold rows for the time of a reading
@@ -214,9 +213,9 @@ def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> E
 
 def _is_whole(folder: Place) -> bool:
     """Whether a change set is there; what a killed run left of one is taken away."""
-    if any(name.endswith(".parquet") for name in store.names(folder)):
+    if any(name.endswith(".parquet") for name in file_io.names(folder)):
         return True
-    store.remove(folder)
+    file_io.remove(folder)
     return False
 
 
@@ -224,7 +223,7 @@ def _drop_caches(lake: Lake, name: str) -> None:
     """What is kept of the source's bytes for a while, or was left by a killed run: on this machine, and on S3."""
     here = [lake.here(kind) for kind in _PASSING]
     for folder in dict.fromkeys([lake.here("lines", name), *here, lake.state("plain")]):
-        store.remove(folder)
+        file_io.remove(folder)
     logs = lake.here("logs")
     for log in logs.iterdir() if logs.is_dir() else ():
         log.write_bytes(b"")  # a running JVM has it open, and goes on writing at its end

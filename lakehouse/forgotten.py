@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta
 from lakehouse.config import Table
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"
 

@@ -23,17 +23,18 @@ from functools import cached_property
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import bronze, changes, forgotten, landing, ledger, quarantine, raw, snapshot
+from lakehouse import bronze, changes, forgotten, ledger, quarantine, raw, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.lake import Lake, snapshot_name
-from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.lines import Lines, Unknown
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake, snapshot_name
 
 
 @dataclass(frozen=True)

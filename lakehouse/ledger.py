@@ -21,11 +21,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, store
-from lakehouse.delta_log import newest_version
+from lakehouse import delta
 from lakehouse.errors import LakeBusy
-from lakehouse.lake import Lake
 from lakehouse.session import local
+from lakehouse.storage import file_io
+from lakehouse.storage.delta_log import newest_version
+from lakehouse.storage.paths import Lake
 
 SCHEMA = """
     table STRING, sequence BIGINT, snapshot_time TIMESTAMP, fingerprint STRING, status STRING, kind STRING,
@@ -107,7 +108,7 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
     # Spark trusts what it has committed itself; another driver may have written over that very commit.
     log = lake.place("raw", "ledger", "_delta_log")
     commits = range(before + 1, newest_version(lake.place("raw", "ledger")) + 1)
-    there = store.contents(log / f"{version:020d}.json" for version in commits)
+    there = file_io.contents(log / f"{version:020d}.json" for version in commits)
     lost = not any(ours.encode() in commit for commit in there if commit)
     if not lost and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
         return

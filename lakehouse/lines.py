@@ -24,17 +24,19 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import changes, scratch, snapshot
+from lakehouse import changes, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake, write_json
-from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
 from lakehouse.session import SMALL_BYTES, isolated
 from lakehouse.snapshot.csv_lines import Layout
-from lakehouse.snapshot.fields import Read, literal
+from lakehouse.snapshot.fields import Read
 from lakehouse.snapshot.line_diff import Differing, differing, may_hold
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import temp_dirs
+from lakehouse.storage.file_io import literal
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake, write_json
 
 LEAST_BYTES = SMALL_BYTES  # below, everything is read anew: it takes no longer
 _TEXT = "line"
@@ -97,7 +99,9 @@ class Lines:
             old = held.enter_context(plain(self.lake, self.table, before))
         except DataRefused:
             return None  # damaged since
-        found = self._differing(old, last, landed, layout, held.enter_context(scratch.folder(self.lake.here("plain"))))
+        found = self._differing(
+            old, last, landed, layout, held.enter_context(temp_dirs.folder(self.lake.here("plain")))
+        )
         return self._left(*found, old, landed, state, held) if found else None
 
     def overlooked(self, unknown: Unknown, verdicts: DataFrame, state: DataFrame) -> bool:

@@ -21,10 +21,10 @@ from lakehouse.errors import DataRefused
 from lakehouse.expect import Referred, Result, Unmet
 from lakehouse.held import LOCAL_ROWS, Held, hold
 from lakehouse.incremental import Input, Work, refuse_inexact
-from lakehouse.lake import Lake
 from lakehouse.merge import Written, make_equal
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.step import Model, Step, state_of
+from lakehouse.storage.paths import Lake
 
 __all__ = ["Model", "Refreshed", "refresh", "select"]
 

@@ -19,8 +19,8 @@ from lakehouse.errors import ConfigError, LakehouseError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.delta_log import Head
     from lakehouse.publish.database import Position, Standing
+    from lakehouse.storage.delta_log import Head
 
 PUBLISH = "publish"
 

@@ -20,12 +20,12 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta
 from lakehouse.config import Table
-from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 from lakehouse.session import local
 from lakehouse.snapshot import schema
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
+from lakehouse.storage.paths import Lake
 
 KEYS = ["stage", "row_hash", "rule"]
 _TOLD = ["row", "column", "value", "line", "reason"]

@@ -11,19 +11,19 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import store, windows
+from lakehouse import windows
 from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
 from lakehouse.held import LOCAL_ROWS
-from lakehouse.lake import Lake
 from lakehouse.ledger import Entry
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import parquet_files, privacy, schema
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
-from lakehouse.snapshot.fields import literal
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.paths import Lake
 
 _UNFIT = "_cdc_unfit"
 # Bytes of a column's dictionary. Parquet allows 1 MB, 26,000 UUIDs; but what is read once or twice and kept is to be
@@ -75,7 +75,7 @@ def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int
     for row in person.rows_of(there).collect():
         doomed.setdefault(row["_cdc_file"], {})[row["_cdc_at"]] = row["_cdc_operation"]
     for name, taken in doomed.items():
-        with store.rewriting(folder / name, lake.here("plain")) as (path, without):
+        with file_io.rewriting(folder / name, lake.here("plain")) as (path, without):
             total = _taken_out_of(path) + Counter(taken.values())
             parquet_files.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
     return sum(map(len, doomed.values()))
@@ -83,8 +83,8 @@ def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int
 
 def taken_out(folder: Place) -> Counter[str]:
     """How many rows of each operation were taken out of a change set since it was published."""
-    files = [folder / name for name in store.names(folder) if name.endswith(".parquet")]
-    return sum(store.of_each(_taken_out_of, files), Counter[str]())
+    files = [folder / name for name in file_io.names(folder) if name.endswith(".parquet")]
+    return sum(file_io.of_each(_taken_out_of, files), Counter[str]())
 
 
 def _taken_out_of(path: Place) -> Counter[str]:

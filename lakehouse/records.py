@@ -11,9 +11,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import lakehouse
-from lakehouse import store
-from lakehouse.lake import Lake, write_json
 from lakehouse.logs import redacted
+from lakehouse.storage import file_io
+from lakehouse.storage.paths import Lake, write_json
 
 Record = dict[str, Any]
 
@@ -43,8 +43,8 @@ def ended(record: Record, exit_code: int, **more: Any) -> Record:
 def write(lake: Lake, record: Record) -> None:
     """Keep a record, without secrets; an older one of the same run is replaced, the oldest of all go."""
     write_json(lake.state(_RUNS, f"{record['run_id']}.json"), redacted(record))
-    for old in store.names(lake.state(_RUNS))[:-KEPT]:
-        store.remove(lake.state(_RUNS, old))
+    for old in file_io.names(lake.state(_RUNS))[:-KEPT]:
+        file_io.remove(lake.state(_RUNS, old))
 
 
 def hide(lake: Lake, hidden: Callable[[str], str]) -> None:
@@ -65,8 +65,8 @@ def _hidden(value: Any, hidden: Callable[[str], str]) -> Any:
 def newest(lake: Lake, most: int = KEPT) -> list[Record]:
     """The newest records, the newest first; one that cannot be read is passed over."""
     found = []
-    names = [name for name in store.names(lake.state(_RUNS)) if name.endswith(".json") and not name.startswith(".")]
-    for content in store.contents(lake.state(_RUNS, name) for name in names[::-1][:most]):
+    names = [name for name in file_io.names(lake.state(_RUNS)) if name.endswith(".json") and not name.startswith(".")]
+    for content in file_io.contents(lake.state(_RUNS, name) for name in names[::-1][:most]):
         try:
             found.append(json.loads(content or b""))
         except ValueError:

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlparse
 
 from pyspark.sql import SparkSession
 
-from lakehouse import delta, store
+from lakehouse import delta
+from lakehouse.storage import file_io
 
 _FILES, _LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 _DEFAULTS = {_FILES: "7 days", _LOG: "30 days"}
@@ -55,7 +56,7 @@ def _old_files(in_use: Iterable[str], location: str) -> list[int] | None:
         return None
     root = _path(location)
     used = {_path(name).removeprefix(f"{root}/") for name in in_use}
-    there = {name: size for name, size in store.sizes(store.place(root)).items() if name.endswith(".parquet")}
+    there = {name: size for name, size in file_io.sizes(file_io.place(root)).items() if name.endswith(".parquet")}
     return [size for name, size in there.items() if name not in used and not name.startswith("_delta_log/")]
 
 

@@ -25,9 +25,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import store
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.lake import Lake
+from lakehouse.storage import file_io
+from lakehouse.storage.paths import Lake
 
 # What the code relies on, whatever session it meets: set on a session of our own, never on the user's.
 REQUIRED = {
@@ -155,7 +155,7 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
     given = _submitted_settings() if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
     java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
-    settings = defaults() | store.spark_settings(lake.place()) | (LOCAL | java if is_local else {}) | given
+    settings = defaults() | file_io.spark_settings(lake.place()) | (LOCAL | java if is_local else {}) | given
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)

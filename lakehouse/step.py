@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import delta
-from lakehouse.delta_log import Head
 from lakehouse.expect import Result, Task
-from lakehouse.lake import Lake
 from lakehouse.plan import Plan
+from lakehouse.storage.delta_log import Head
+from lakehouse.storage.paths import Lake
 
 _WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
 

@@ -20,7 +20,7 @@ from servers.postgres import Server, postgres
 from servers.s3 import KEY
 
 from lakehouse import session
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 # How long an example takes says something of the machine, and of who else is at work on it.
 settings.register_profile("without deadlines", deadline=None)

@@ -103,8 +103,8 @@ def trial(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
 
 
 def started(folder: Path) -> Any:
-    from lakehouse.lake import Lake
     from lakehouse.session import session
+    from lakehouse.storage.paths import Lake
 
     return session(Lake(str(folder / "session")), "bench")
 

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse import delta
-from lakehouse.lake import Lake
 from lakehouse.session import local
+from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
 SCHEMA = """

@@ -10,14 +10,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import delta, quarantine
-from lakehouse.delta_log import Head
 from lakehouse.errors import DataRefused
 from lakehouse.expect.marks import Read, marked
 from lakehouse.expect.results import Result
 from lakehouse.expect.whole import Resulting
-from lakehouse.lake import Lake
 from lakehouse.plan import Plan
 from lakehouse.rules import Rule
+from lakehouse.storage.delta_log import Head
+from lakehouse.storage.paths import Lake
 
 
 class Unmet(DataRefused):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
 from lakehouse.extract import files
 from lakehouse.extract.source import Extracted, Source, extract, peek
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 __all__ = ["Extracted", "Source", "extract", "must_be_read", "opened", "peek", "source_signature"]
 

@@ -6,12 +6,12 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from lakehouse import landing
 from lakehouse.config import Files, Pipeline, Table
 from lakehouse.errors import ConfigError
 from lakehouse.extract import source
 from lakehouse.extract.source import Offer
-from lakehouse.lake import snapshot_time
+from lakehouse.storage import landing
+from lakehouse.storage.paths import snapshot_time
 
 
 def offers(pipeline: Pipeline) -> tuple[Offer, ...]:

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from types import ModuleType
 from urllib.parse import parse_qsl, urlencode
 
-from lakehouse import store
 from lakehouse.concurrency import once
 from lakehouse.config import Jdbc, Pipeline
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.extract import source
 from lakehouse.extract.source import Offer
-from lakehouse.lake import Lake
+from lakehouse.storage import file_io
+from lakehouse.storage.paths import Lake
 
 # The driver's parameters, and what they are called here; the others of libpq have the same names in both.
 _RENAMED = {"ApplicationName": "application_name", "connectTimeout": "connect_timeout", "currentSchema": "options"}
@@ -36,7 +36,7 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
     assert isinstance(jdbc, Jdbc)
     postgres, address = _reader(), libpq(jdbc.url)
     wanted = {name: pipeline.tables[name] for name in tables}
-    with store.scratch(lake.state("extract"), lake.here("extract")) as scratch:
+    with file_io.scratch(lake.state("extract"), lake.here("extract")) as scratch:
         read = once(lambda: postgres.read(jdbc, address, wanted, scratch.folder))
 
         def files(table: str) -> source.Files:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakehouse import archives, landing, scratch, store
 from lakehouse.concurrency import once
 from lakehouse.config import Kaggle, Pipeline
 from lakehouse.errors import DataRefused
@@ -18,7 +17,8 @@ from lakehouse.extract import kaggle_api, source
 from lakehouse.extract.files import matching
 from lakehouse.extract.kaggle_api import Version
 from lakehouse.extract.source import Offer
-from lakehouse.lake import Lake, snapshot_name
+from lakehouse.storage import archives, file_io, landing, temp_dirs
+from lakehouse.storage.paths import Lake, snapshot_name
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
     """
     dataset = _dataset(pipeline)
     version = kaggle_api.newest(dataset)
-    with store.scratch(lake.state("extract"), lake.here("extract")) as work:
+    with file_io.scratch(lake.state("extract"), lake.here("extract")) as work:
         fetched = once(lambda: _fetch(dataset, version, lake, work.folder))
         yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
 
@@ -54,7 +54,7 @@ def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
     """The version's files, below `folder`. The archive stays in `_state/kaggle` only until it is unpacked."""
     keep = lake.here("kaggle")
     keep.mkdir(parents=True, exist_ok=True)
-    with scratch.locked(keep):  # `diff` may want the same archive while a run fetches it
+    with temp_dirs.locked(keep):  # `diff` may want the same archive while a run fetches it
         archive = kaggle_api.download(dataset, version, keep)
         try:
             # The files are looked at and hashed as they land, so that nothing need be known of the archive here.

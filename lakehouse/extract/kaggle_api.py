@@ -14,8 +14,8 @@ from zipfile import is_zipfile
 from lakehouse.extract.kaggle_client import TIMEOUT, understood, where
 from lakehouse.extract.kaggle_client import client as signed_in
 from lakehouse.extract.progress import Bar
-from lakehouse.lake import utc
 from lakehouse.retry import Again, patiently
+from lakehouse.storage.paths import utc
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient

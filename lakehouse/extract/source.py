@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lakehouse import landing
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError
-from lakehouse.lake import Lake, snapshot_name
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake, snapshot_name
 
 Files = tuple[Path, list[Path]]
 """A folder, and the files below it that are a table's; they land under their paths from there."""

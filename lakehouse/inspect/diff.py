@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import bronze, delta, extract, ingest, landing, ledger, logs, snapshot
+from lakehouse import bronze, delta, extract, ingest, ledger, logs, snapshot
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
@@ -27,10 +27,11 @@ from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
 from lakehouse.ingest import Work
 from lakehouse.inspect.diff_samples import contents, kept
-from lakehouse.lake import snapshot_name
-from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
 from lakehouse.session import isolated, local
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import snapshot_name
 
 Document = dict[str, Any]
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from lakehouse import store
-from lakehouse.lake import Lake
-from lakehouse.landing import Landed
 from lakehouse.ledger import Entry, History
+from lakehouse.storage import file_io
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake
 
 _RAW = ("raw/full-load", "raw/cdc")
 
@@ -26,7 +26,7 @@ def of_raw(lake: Lake) -> dict[str, int]:
     """Bytes of every change set, by its path relative to the lake."""
     found: dict[str, int] = {}
     for folder in _RAW:
-        for path, size in store.sizes(lake.place(*folder.split("/"))).items():
+        for path, size in file_io.sizes(lake.place(*folder.split("/"))).items():
             name = f"{folder}/{path.partition('/')[0]}"
             found[name] = found.get(name, 0) + size
     return found
@@ -45,7 +45,7 @@ def of_table(
     first, rest = history.change_sets[:1], history.change_sets[1:]
     here = sum(each.size for each in landed if not each.expired)
     # A catalog does not tell what it keeps of older versions.
-    bronze = live if lake.catalog else sum(store.sizes(lake.place("bronze", name)).values())
+    bronze = live if lake.catalog else sum(file_io.sizes(lake.place("bronze", name)).values())
     rows = [
         _row(name, "landing", here, here, sum(received.values())),
         _row(name, "full-load", *_written(first, raw), _received(first, received)),

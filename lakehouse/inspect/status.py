@@ -9,12 +9,13 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, expect, landing, ledger, logs, publishing, quarantine, records
+from lakehouse import bronze, delta, expect, ledger, logs, publishing, quarantine, records
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
-from lakehouse.lake import utc
 from lakehouse.ledger import Entry
+from lakehouse.storage import landing
+from lakehouse.storage.paths import utc
 
 _RUNS_SHOWN = 5
 

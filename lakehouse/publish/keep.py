@@ -16,15 +16,16 @@ from dataclasses import dataclass, field, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse import delta, store
-from lakehouse.delta_log import Head, commit_id, newest_version
-from lakehouse.lake import Lake
+from lakehouse import delta
 from lakehouse.models import is_gone
 from lakehouse.publish import columns, database, lines, table
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position
 from lakehouse.publish.statements import Target
 from lakehouse.session import SPARK_ERRORS
+from lakehouse.storage import file_io
+from lakehouse.storage.delta_log import Head, commit_id, newest_version
+from lakehouse.storage.paths import Lake
 
 # Of the lake's files, in one partition: the driver holds the text of two of them.
 _PARTITION_BYTES = 16 << 20
@@ -108,7 +109,7 @@ def is_behind(lake: Lake, head: Head, at: Position | None) -> bool:
     return at is None or bool(_why_whole(lake, at, head)) or head.changed_since(at.version)
 
 
-def _folder(lake: Lake, source: str) -> store.Place:
+def _folder(lake: Lake, source: str) -> file_io.Place:
     return lake.place(*source.split("."))
 
 

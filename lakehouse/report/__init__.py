@@ -12,8 +12,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakehouse import store
 from lakehouse.errors import ConfigError
+from lakehouse.storage import file_io
 
 if TYPE_CHECKING:
     from lakehouse.command import Run
@@ -47,7 +47,7 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
 
     found = gather(run)
     page = render(found, language).encode()
-    store.write(file, page)
+    file_io.write(file, page)
     return {
         "pipeline": run.pipeline.name,
         "file": str(file),

@@ -16,9 +16,9 @@ from pyspark.sql import types as T
 
 from lakehouse import delta
 from lakehouse.inspect.diff_samples import kept, plain_rows
-from lakehouse.lake import Lake
 from lakehouse.plan import Plan
 from lakehouse.report.shape import Kind, Shape, View, about, shape, time_keys
+from lakehouse.storage.paths import Lake
 
 Document = dict[str, Any]
 

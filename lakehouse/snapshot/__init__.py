@@ -24,10 +24,10 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.error_mapping import is_passing, said
 from lakehouse.errors import DataRefused
-from lakehouse.landing import Landed
 from lakehouse.session import SPARK_ERRORS, local
 from lakehouse.snapshot import csv_files, json_files, parquet_files, privacy
 from lakehouse.snapshot.fields import Field, Fields, Read
+from lakehouse.storage.landing import Landed
 
 # What a row carries beside the declared columns.
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row

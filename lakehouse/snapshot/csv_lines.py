@@ -11,11 +11,11 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.landing import Landed
 from lakehouse.snapshot import csv_files
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import named
+from lakehouse.storage.landing import Landed
 
 # Options by which a field is still what stands between two separators.
 _PLAIN = frozenset({"header", "sep", "encoding", "quote", "escape", "nullvalue", "locale"})

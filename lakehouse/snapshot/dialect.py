@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lakehouse.config.options import ALIASES, GRANTED, charset
 from lakehouse.errors import DataRefused
-from lakehouse.landing import LandedFile
-from lakehouse.store import Place
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.landing import LandedFile
 
 if TYPE_CHECKING:
     import _csv

@@ -16,17 +16,17 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import archives, landing, scratch
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
-from lakehouse.landing import Landed
 from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import FORMATS, declared, json_files, parquet_files, refused
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field
 from lakehouse.snapshot.plain import plain
-from lakehouse.store import Place
+from lakehouse.storage import archives, landing, temp_dirs
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake
 
 _POSITION = "_cdc_position"
 
@@ -170,7 +170,7 @@ def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mappin
             doomed[name].leave_out(table, path, target)
             return
         file = next(f for f in landed.files if f.name == name)
-        with scratch.folder(lake.here("plain")) as folder:
+        with temp_dirs.folder(lake.here("plain")) as folder:
             parts = {part.name: inner for part, inner in archives.unpack(path, file, folder)}
             for part, inner in parts.items():
                 copy = inner.with_name(f"{inner.name}.without")

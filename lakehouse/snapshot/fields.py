@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,12 +9,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.store import Place
-
-
-def literal(path: Place | str) -> str:
-    """A path as Spark's readers take it, which else take some of its characters for a pattern."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
 
 
 def named(table: Table, declared: T.StructType) -> dict[str, str]:

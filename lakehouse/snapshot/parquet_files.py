@@ -12,10 +12,10 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.landing import LandedFile
 from lakehouse.snapshot.convert import convert
-from lakehouse.snapshot.fields import Field, Fields, literal, named
-from lakehouse.store import Place
+from lakehouse.snapshot.fields import Field, Fields, named
+from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.landing import LandedFile
 
 
 def fields(

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lakehouse import archives, store
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
-from lakehouse.landing import Landed, LandedFile
 from lakehouse.snapshot.dialect import Dialect
-from lakehouse.store import Place, Scratch
+from lakehouse.storage import archives, file_io
+from lakehouse.storage.file_io import Place, Scratch
+from lakehouse.storage.landing import Landed, LandedFile
+from lakehouse.storage.paths import Lake
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
         yield landed
         return
     received = dict(zip(landed.files, landed.paths, strict=True))
-    with store.scratch(lake.state("plain"), lake.here("plain")) as scratch:
+    with file_io.scratch(lake.state("plain"), lake.here("plain")) as scratch:
         try:
             each = [_mended(one, table, scratch) for one in _unpacked(received, scratch)]
             elsewhere = {file.name: path for file, path in each if path is not received.get(file)}

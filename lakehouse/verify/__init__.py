@@ -25,12 +25,12 @@ from pyspark.sql import functions as F
 
 from lakehouse import delta, ledger, logs, publishing, stages
 from lakehouse.command import Run
-from lakehouse.delta_log import Head
 from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.ledger import History
 from lakehouse.models import Model
 from lakehouse.session import isolated
+from lakehouse.storage.delta_log import Head
 from lakehouse.verify.check import Check, Claim, as_json, quoted
 from lakehouse.verify.expected import model_checks
 from lakehouse.verify.history import history_checks

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse import delta, expect, quarantine
-from lakehouse.delta_log import Head
-from lakehouse.lake import Lake
 from lakehouse.models import Model, select
+from lakehouse.storage.delta_log import Head
+from lakehouse.storage.paths import Lake
 from lakehouse.verify.check import Check, Claim, compare
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 
-from lakehouse import fold, store
+from lakehouse import fold
 from lakehouse.config import Pipeline
+from lakehouse.storage import file_io
 from lakehouse.verify.check import Check, Claim
 
 PATIENCE = 150.0  # seconds: a rotation of the sink's, its writing, and as much again
@@ -21,7 +22,7 @@ def objects_check(pipeline: Pipeline, topic: str, patience: float = PATIENCE) ->
     assert pipeline.connect and pipeline.connect.objects and pipeline.publish and pipeline.publish.postgres
     table = pipeline.connect.topics[topic]
     claim = Claim("I6", "S3, folded by key, = PostgreSQL", table)
-    folder = store.place(pipeline.connect.objects) / topic
+    folder = file_io.place(pipeline.connect.objects) / topic
     deadline = time.monotonic() + patience
     while True:
         rows, found = fold.against(pipeline.publish.postgres.url, table, folder)

@@ -16,16 +16,17 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import delta, store
+from lakehouse import delta
 from lakehouse.command import Run
 from lakehouse.config import Postgres
-from lakehouse.delta_log import commit_id
 from lakehouse.errors import LakehouseError
 from lakehouse.publish import database
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position
 from lakehouse.session import SPARK_ERRORS
-from lakehouse.snapshot.fields import literal
+from lakehouse.storage import file_io
+from lakehouse.storage.delta_log import commit_id
+from lakehouse.storage.file_io import literal
 from lakehouse.verify.check import Check, Claim, compare, gone
 
 _ROWS_AT_ONCE = 20_000
@@ -34,7 +35,7 @@ _ROWS_AT_ONCE = 20_000
 def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Iterator[Check]:
     """The one check of a table that is published."""
     claim = Claim("I6", "PostgreSQL = the lake at the version it names", source)
-    with store.scratch(run.lake.state("verify"), run.lake.here("verify")) as scratch:
+    with file_io.scratch(run.lake.state("verify"), run.lake.here("verify")) as scratch:
         file = scratch.folder / "published.parquet"
         try:
             with connected(postgres.url) as connection:

@@ -14,15 +14,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, forgotten, landing
+from lakehouse import delta, forgotten
 from lakehouse.config import Table
 from lakehouse.ingest import fingerprint
-from lakehouse.lake import snapshot_name
-from lakehouse.landing import Landed
 from lakehouse.ledger import Entry
 from lakehouse.session import local
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import snapshot_name
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
 

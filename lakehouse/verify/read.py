@@ -13,14 +13,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, forgotten, store
+from lakehouse import delta, forgotten
 from lakehouse.config import Pipeline, Table, locales, options, patterns
-from lakehouse.lake import Lake
 from lakehouse.ledger import Entry, History
 from lakehouse.raw import taken_out
 from lakehouse.snapshot import privacy
-from lakehouse.snapshot.fields import literal
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.paths import Lake
 from lakehouse.verify.check import quoted
 
 UNTAKEN = "_cdc_untaken"  # the record, where the reader cannot take it as the schema says
@@ -55,7 +55,7 @@ class Subject:
     def taken(self) -> dict[str, Counter[str]]:
         """How many rows of each operation were forgotten of a change set, by its path."""
         paths = sorted({e.path for e in (*self.accepted, *self.history.change_sets) if e.path})
-        return dict(zip(paths, store.of_each(taken_out, map(self.lake.place, paths)), strict=True))
+        return dict(zip(paths, file_io.of_each(taken_out, map(self.lake.place, paths)), strict=True))
 
     @property
     def table(self) -> Table:

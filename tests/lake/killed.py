@@ -16,9 +16,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import bronze, clean, landing, ledger, lock, models, raw, store
+from lakehouse import bronze, clean, ledger, models, raw
 from lakehouse.cli import main
 from lakehouse.publish import database
+from lakehouse.storage import file_io, landing, lock
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -59,13 +60,13 @@ def in_gold(when: str) -> Callable[[], None]:
 
 
 def half_a_copy() -> None:
-    def put(file: store.Place, opened: Callable[[], Any]) -> None:
+    def put(file: file_io.Place, opened: Callable[[], Any]) -> None:
         with opened() as source:
             content = source.read()
-        store.write(file, content[: len(content) // 2])
+        file_io.write(file, content[: len(content) // 2])
         die()
 
-    store.put = put
+    file_io.put = put
 
 
 def hold(*_: Any) -> None:

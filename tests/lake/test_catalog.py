@@ -18,7 +18,7 @@ from helpers import Result, lakehouse
 from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigError
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "samples" / "loyalty"

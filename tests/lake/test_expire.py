@@ -19,10 +19,11 @@ from helpers import Project, Row
 from pyspark.sql import SparkSession
 
 import lakehouse
-from lakehouse import expire, landing, ledger, store
+from lakehouse import expire, ledger
 from lakehouse.config import Retention
 from lakehouse.errors import ConfigError
-from lakehouse.lake import Lake
+from lakehouse.storage import file_io, landing
+from lakehouse.storage.paths import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -277,7 +278,7 @@ class Killed(BaseException):
     """What no handler of the product takes for an error."""
 
 
-@pytest.mark.parametrize(("module", "name"), [(ledger, "append"), (store, "remove")])
+@pytest.mark.parametrize(("module", "name"), [(ledger, "append"), (file_io, "remove")])
 def test_killed_before_or_after_the_state_is_published_the_next_time_ends_it(
     sets: Project, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:

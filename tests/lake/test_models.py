@@ -26,12 +26,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse import delta, expect, held, models, quarantine
 from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
 from lakehouse.merge import make_equal
 from lakehouse.models import Model, Refreshed
 from lakehouse.plan import plan
 from lakehouse.rules import rules
 from lakehouse.session import isolated
+from lakehouse.storage.paths import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse import cli, delta, session, stages
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 SAME, KEPT = "bronze = the last accepted snapshot", "keys in quarantine keep their row"
 REPLAY, FEED = "bronze = its Change Data Feed, replayed", "Change Data Feed = the ledger"

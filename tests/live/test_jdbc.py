@@ -20,12 +20,13 @@ import pytest
 import stamina
 from servers.postgres import PASSWORD, USER, Server
 
-from lakehouse import landing, retry
+from lakehouse import retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
 from lakehouse.extract import Extracted, extract, opened, peek, postgres, tables
 from lakehouse.extract.jdbc import libpq
-from lakehouse.lake import Lake
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 UTC = timezone.utc

@@ -19,11 +19,12 @@ import stamina
 from servers import kaggle as servers
 from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
 
-from lakehouse import clean, command, landing, retry, stages, store
+from lakehouse import clean, command, retry, stages
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
 from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek
-from lakehouse.lake import Lake, snapshot_name
+from lakehouse.storage import file_io, landing
+from lakehouse.storage.paths import Lake, snapshot_name
 
 pytest.importorskip("kagglesdk.kaggle_env", reason="Kaggle's client is there for Python 3.11 and later")
 
@@ -161,7 +162,7 @@ def test_a_version_lands_once_in_a_lake_on_s3_too(
     shop.server.asked.clear()
     assert shop.extract() == {"clientes": [], "produtos": []}
     assert shop.server.routes == ["GetDataset"]
-    assert {name.partition("/")[0] for name in store.sizes(shop.lake.place())} == {"landing"}
+    assert {name.partition("/")[0] for name in file_io.sizes(shop.lake.place())} == {"landing"}
     here = [path for kind in ("extract", "kaggle") for path in shop.lake.here(kind).iterdir()]
     assert here == [], "nothing of it stays on this machine"
 

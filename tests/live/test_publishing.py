@@ -25,12 +25,12 @@ from lakehouse import delta, publishing
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.expire import versions
-from lakehouse.lake import Lake
 from lakehouse.publish import database as databases
 from lakehouse.publish import keep, lines
 from lakehouse.publish.connection import connected
 from lakehouse.publish.keep import Kept, Publication
 from lakehouse.session import isolated
+from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks
 
 REPOSITORY = Path(__file__).parents[2]

@@ -18,9 +18,10 @@ from helpers import Project
 from remote import Remote
 from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, THIRD, content
 
-from lakehouse import ledger, lock, store
-from lakehouse.lake import Lake
+from lakehouse import ledger
 from lakehouse.ledger import Entry
+from lakehouse.storage import file_io, lock
+from lakehouse.storage.paths import Lake
 
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # five JVMs, one after the other
 
@@ -159,8 +160,8 @@ def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
 
     def written_over(spark: Any, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
         log = lake.place("raw", "ledger", "_delta_log")
-        newest = log / [name for name in store.names(log) if name.endswith(".json")][-1]
-        store.write(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
+        newest = log / [name for name in file_io.names(log) if name.endswith(".json")][-1]
+        file_io.write(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
         inner(spark, lake, recorded, ours, before)
 
     monkeypatch.setattr(ledger, "_refuse_second", written_over)

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from servers import faults, s3
 
-from lakehouse import landing, lease, lock, store
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.lake import Lake
-from lakehouse.s3 import Conflict, S3Path, spark_settings
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import file_io, landing, lock, s3_lease
+from lakehouse.storage.paths import Lake
+from lakehouse.storage.s3 import Conflict, S3Path, spark_settings
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)
@@ -80,7 +80,7 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
         assert landing.landed(lake, "items") == [landed]
         assert landed.files[0] == landing.inspect(tmp_path / "items.csv")
         names = [f"{landed.folder.name}/{name}" for name in ("_manifest.json", "items.csv", "more.csv")]
-        assert {n: s for n, s in store.sizes(lake.landing("items")).items() if n != names[0]} == {
+        assert {n: s for n, s in file_io.sizes(lake.landing("items")).items() if n != names[0]} == {
             names[1]: len(NUMBERS),
             names[2]: 7,
         }
@@ -95,7 +95,7 @@ def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
 ) -> None:
     older = landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
     left = lake.landing("items") / "20251005_000000" / "items.csv"
-    store.write(left, b"id")
+    file_io.write(left, b"id")
     bucket, client = lake.root.split("/")[2], s3.client(moto)
     client.create_multipart_upload(Bucket=bucket, Key="shop/landing/items/20251005_000000/large.csv")
 
@@ -110,20 +110,20 @@ def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
 
 def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: Lake, moto: str) -> None:
     file = lake.place("landing", "items.csv")
-    store.write(file, NUMBERS)
+    file_io.write(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 1})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises((Conflict, LakehouseError)), file.open("rb") as reading:
             reading.read(1000)
             patch.setenv("AWS_ENDPOINT_URL", moto)
-            store.write(file, NUMBERS[::-1])
+            file_io.write(file, NUMBERS[::-1])
             reading.read()
 
 
 def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(lake: Lake, moto: str) -> None:
     file = lake.place("raw", "numbers")
-    store.write(file, NUMBERS)
+    file_io.write(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 2})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
@@ -204,9 +204,9 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
 
 
 def test_what_a_killed_reading_left_is_swept_away_after_a_day(lake: Lake, moto: str) -> None:
-    store.write(lake.state("plain", "20200101_000000_killed", "a.csv"), b"id\n")
-    store.write(lake.state("plain", "20990101_000000_now", "a.csv"), b"id\n")
-    with store.scratch(lake.state("plain"), lake.here("plain")):
+    file_io.write(lake.state("plain", "20200101_000000_killed", "a.csv"), b"id\n")
+    file_io.write(lake.state("plain", "20990101_000000_now", "a.csv"), b"id\n")
+    with file_io.scratch(lake.state("plain"), lake.here("plain")):
         assert objects(moto, lake) == {"_state/plain/20990101_000000_now/a.csv"}
 
 
@@ -311,7 +311,7 @@ def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake)
 def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends_by_itself(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
     with holder(lake) as process:
         time.sleep(5)
         with pytest.raises(LakeBusy):
@@ -336,7 +336,7 @@ def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends
 def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_ends(
     lake: Lake, moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
     befall = faults.Faults({})
     with faults.before(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
         aws(url)
@@ -352,9 +352,9 @@ def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_end
 
 
 def test_a_driver_whose_lease_was_taken_over_ends_itself(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
     with holder(lake) as process:
-        store.write(lake.state("lock", "99999999"), b"{}")
+        file_io.write(lake.state("lock", "99999999"), b"{}")
         told = ended(process)
     assert process.returncode == Exit.BUSY, told
     assert "was taken over" in told
@@ -407,8 +407,8 @@ def test_a_lease_is_taken_though_the_answer_to_its_writing_is_lost(
 
 @pytest.mark.parametrize("seconds", ["0", "2", "never", "1e9", "nan"])
 def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
-    monkeypatch.setenv(lease.SECONDS, seconds)
-    with pytest.raises(ConfigError, match=lease.SECONDS):
+    monkeypatch.setenv(s3_lease.SECONDS, seconds)
+    with pytest.raises(ConfigError, match=s3_lease.SECONDS):
         take(lake)
 
 
@@ -416,11 +416,11 @@ def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatc
 def test_what_stands_in_an_old_lease_stops_nobody_once_it_is_old(
     lake: Lake, left: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "_DEFAULT", -1.0)  # what a lease that says nothing is taken to last
-    monkeypatch.setenv(lease.SECONDS, "60")
-    store.write(lake.state("lock", "00000041"), left)
+    monkeypatch.setattr(s3_lease, "_DEFAULT", -1.0)  # what a lease that says nothing is taken to last
+    monkeypatch.setenv(s3_lease.SECONDS, "60")
+    file_io.write(lake.state("lock", "00000041"), left)
     with lock.hold(lake, "run-8", "bronze"):
-        assert store.names(lake.state("lock")) == ["00000042"]
+        assert file_io.names(lake.state("lock")) == ["00000042"]
         held = json.loads(lake.state("lock", "00000042").read_text())
         assert (held["pid"], held["run_id"], held["doing"]) == (os.getpid(), "run-8", "bronze")
 

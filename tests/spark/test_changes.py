@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import changes, landing, session, snapshot
+from lakehouse import changes, session, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Table
-from lakehouse.lake import Lake
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 SCHEMA = "part STRING, a STRING, b INT, x DOUBLE, s STRING, u STRING, at INT, seen STRING"
 KEYS, CONTENT = ("part", "a", "b"), ("x", "s", "u", "at", "seen")

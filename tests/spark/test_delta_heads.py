@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import delta, delta_log
+from lakehouse import delta
+from lakehouse.storage import delta_log
 
 OWN = {"sequence": 7}
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse import landing, session, snapshot
+from lakehouse import session, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 SCHEMA = "id STRING, n INT, price DECIMAL(10,2), day DATE, tags ARRAY<INT>, at STRUCT<x: INT, y: STRING>"

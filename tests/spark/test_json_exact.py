@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse import landing, session, snapshot
+from lakehouse import session, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
 from lakehouse.snapshot import KEY, PROBLEMS
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 SCHEMA = "id STRING, price DECIMAL(38,4), note STRING"

@@ -15,12 +15,13 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import landing, session, snapshot
+from lakehouse import session, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, Read
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 SCHEMA = "id STRING, v INT, note STRING"
 HEADER = "id,v,note\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import archives, landing
 from lakehouse.errors import DataRefused
+from lakehouse.storage import archives, landing
 
 TEXT = b'id,v\n1,"S\xe3o"\n'
 Member = str | zipfile.ZipInfo

@@ -8,8 +8,8 @@ import pytest
 
 from lakehouse.bronze import is_current
 from lakehouse.config import Table
-from lakehouse.delta_log import Commit, Head
 from lakehouse.ledger import Entry, History
+from lakehouse.storage.delta_log import Commit, Head
 
 TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)

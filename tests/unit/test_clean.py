@@ -14,7 +14,7 @@ import lakehouse
 from lakehouse import clean
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 
 class Shop:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse import delta_log
-from lakehouse.delta_log import Commit, commit_id, newest_version
+from lakehouse.storage import delta_log
+from lakehouse.storage.delta_log import Commit, commit_id, newest_version
 
 OURS = {"stage": "silver", "inputs": {"bronze.items": {"id": "x", "version": 3}}}
 

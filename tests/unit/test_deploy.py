@@ -13,8 +13,8 @@ from dotenv import dotenv_values
 from lakehouse.cli import main
 from lakehouse.config import PII_KEY
 from lakehouse.errors import Exit
-from lakehouse.lake import Lake
 from lakehouse.stages import PUBLISH, STAGES
+from lakehouse.storage.paths import Lake
 
 REPOSITORY = Path(__file__).parents[2]
 POLICIES = {p.stem: json.loads(p.read_text()) for p in sorted((REPOSITORY / "deploy/iam").glob("*.json"))}

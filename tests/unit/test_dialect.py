@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lakehouse import landing
 from lakehouse.errors import DataRefused
 from lakehouse.snapshot.dialect import Dialect, Misread
+from lakehouse.storage import landing
 
 Write = Callable[[str | bytes], Path]
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse import anew, landing
-from lakehouse.lake import Lake
+from lakehouse import anew
 from lakehouse.snapshot import json_files, parquet_files
 from lakehouse.snapshot.dialect import Dialect
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 

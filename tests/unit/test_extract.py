@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import landing
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
 from lakehouse.extract import Extracted, extract, opened, peek, source_signature
-from lakehouse.lake import Lake, snapshot_name
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake, snapshot_name
 
 NOW = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 FIRST, SECOND = "20250101_000000", "20250102_000000"

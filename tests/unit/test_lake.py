@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lakehouse
-from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
+from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
 
 PACKAGE = Path(lakehouse.__file__).parent
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import landing
-from lakehouse.lake import Lake
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import lock
 from lakehouse.errors import Exit, LakeBusy
-from lakehouse.lake import Lake
+from lakehouse.storage import lock
+from lakehouse.storage.paths import Lake
 
 SOON = 5.0  # seconds; far less than a JVM is waited for
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from lakehouse import landing
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.lake import Lake
-from lakehouse.landing import Landed
 from lakehouse.snapshot.plain import plain
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 

@@ -11,8 +11,8 @@ from lakehouse import show
 from lakehouse.errors import ConfigError
 from lakehouse.inspect.diff import pair
 from lakehouse.inspect.diff_samples import percent
-from lakehouse.lake import snapshot_name, snapshot_time
-from lakehouse.landing import Landed
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import snapshot_name, snapshot_time
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 

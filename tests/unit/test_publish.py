@@ -13,11 +13,11 @@ from pyspark.sql import types as T
 from lakehouse import clean
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.lake import Lake
 from lakehouse.publish import database, statements
 from lakehouse.publish.columns import Column, columns, postgres_type
 from lakehouse.publish.database import Place, Position, Standing
 from lakehouse.publish.statements import Target
+from lakehouse.storage.paths import Lake
 
 EVIL = 'a"; DROP TABLE x; --'
 PLACE = Place("public", EVIL, sql.Identifier("public", "lakehouse_publish"))

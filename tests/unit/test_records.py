@@ -12,7 +12,7 @@ import pytest
 import lakehouse
 from lakehouse import command, logs, records, stages
 from lakehouse.cli import main
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 

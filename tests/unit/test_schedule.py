@@ -22,7 +22,7 @@ import pytest
 from lakehouse import clean, logs, schedule, signals
 from lakehouse.cli import main
 from lakehouse.config import load
-from lakehouse.lake import Lake
+from lakehouse.storage.paths import Lake
 
 # --- when -------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ Nobody above this module asks which of the two a place is. What both give:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, TypeVar
 
-from lakehouse import s3
-from lakehouse import scratch as scratches
-from lakehouse.s3 import S3Path
+from lakehouse.storage import s3
+from lakehouse.storage import temp_dirs as scratches
+from lakehouse.storage.s3 import S3Path
 
 Place = Path | S3Path
 T = TypeVar("T")
@@ -247,3 +248,8 @@ def scratch(root: Place, here: Path) -> Iterator[Scratch]:
             yield Scratch(own.resolve(), shared)
         finally:
             shared.remove()
+
+
+def literal(path: Place | str) -> str:
+    """A path as Spark's readers take it, which else take some of its characters for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from lakehouse.errors import InfrastructureError
-from lakehouse.s3.asking import BrokenOff, UploadGone, again, asking, refused
-from lakehouse.s3.client import SCHEME, client, encryption
+from lakehouse.storage.s3.asking import BrokenOff, UploadGone, again, asking, refused
+from lakehouse.storage.s3.client import SCHEME, client, encryption
 
 _RESUMED = 6  # times that a read is tried whose answer breaks off
 _DELETED = 1000  # objects, the most of one request

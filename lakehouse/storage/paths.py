@@ -28,10 +28,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lakehouse import store
 from lakehouse.errors import ConfigError
-from lakehouse.s3 import S3Path
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.s3 import S3Path
 
 LAYERS = ("raw", "bronze", "silver", "gold", "quarantine")  # the folders of Delta tables
 SNAPSHOT_TIME = "%Y%m%d_%H%M%S"
@@ -97,7 +97,7 @@ class Lake:
     @classmethod
     def of(cls, root: str) -> Lake:
         """The lake that a pipeline names, whatever becomes of the working directory."""
-        place = store.place(root)
+        place = file_io.place(root)
         return cls(str(place.absolute() if isinstance(place, Path) else place).rstrip("/"))
 
     @classmethod
@@ -117,7 +117,7 @@ class Lake:
     @property
     def is_shared(self) -> bool:
         """Whether other machines write to it too, whom no lock of this one's kernel stops."""
-        return isinstance(store.place(self.root), S3Path)
+        return isinstance(file_io.place(self.root), S3Path)
 
     @property
     def ledger(self) -> str:
@@ -128,7 +128,7 @@ class Lake:
         return f"{self.catalog}_bronze.{name}" if self.catalog else f"{self.root}/{path}"
 
     def place(self, *parts: str) -> Place:
-        place = store.place(self.root)
+        place = file_io.place(self.root)
         for part in parts:
             place = place / part
         return place
@@ -194,4 +194,4 @@ class Lake:
 
 def write_json(file: Place, document: Any) -> None:
     """Put `document` at `file` so that a reader sees the old file or the whole new one, never a part."""
-    store.write(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    file_io.write(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())

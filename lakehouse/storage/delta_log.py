@@ -13,8 +13,8 @@ from itertools import takewhile
 from threading import Lock
 from typing import Any, overload
 
-from lakehouse import store
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place
 
 # Operations that leave every row as it was. Any other commit that is not ours is taken for a foreign write.
 HARMLESS = frozenset(
@@ -111,7 +111,7 @@ class Commits(Sequence[Commit]):
                 return True  # another thread has
             last = self.newest - at
             versions = range(last, max(last - _AT_ONCE, -1), -1)
-            files = store.contents(_file(self.log, version, "json") for version in versions)
+            files = file_io.contents(_file(self.log, version, "json") for version in versions)
             there = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
             found = [_commit(version, content) for version, content in there if content is not None]
             self._read.extend(found)
@@ -133,7 +133,7 @@ def head(table: Place) -> Head | None:
 
 def newest_version(table: Place) -> int:
     """The newest version in a Delta table's log, read from its file names alone; -1 without one."""
-    versions = (name.removesuffix(".json") for name in store.names(table / "_delta_log") if name.endswith(".json"))
+    versions = (name.removesuffix(".json") for name in file_io.names(table / "_delta_log") if name.endswith(".json"))
     return max((int(v) for v in versions if v.isdigit()), default=-1)
 
 
@@ -141,7 +141,7 @@ def commit_id(table: Place, version: int) -> str | None:
     """What tells a commit of a Delta table from every other one, also from one of the same version in a copy of the
     table that went another way; None where the log has it no more.
     """
-    (content,) = store.contents([_file(table / "_delta_log", version, "json")])
+    (content,) = file_io.contents([_file(table / "_delta_log", version, "json")])
     told = _info(content).get("txnId") if content is not None else None
     return told if isinstance(told, str) else None
 
@@ -152,7 +152,7 @@ def _file(log: Place, version: int, kind: str) -> Place:
 
 def _checksum(log: Place, version: int) -> dict[str, Any] | None:
     """The checksum file of a version, if it is there and has what is wanted of it."""
-    (content,) = store.contents([_file(log, version, "crc")])
+    (content,) = file_io.contents([_file(log, version, "crc")])
     try:
         document = json.loads(content or b"")
         return document if document["metadata"]["id"] and document["tableSizeBytes"] >= 0 else None

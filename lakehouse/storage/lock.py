@@ -17,10 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Protocol
 
-from lakehouse import lease
 from lakehouse.errors import LakeBusy
-from lakehouse.lake import Lake
-from lakehouse.s3 import S3Path
+from lakehouse.storage import s3_lease
+from lakehouse.storage.paths import Lake
+from lakehouse.storage.s3 import S3Path
 
 _JVM_GRACE = 60.0  # seconds; a JVM whose driver died ends in about two
 
@@ -58,7 +58,7 @@ def hold(lake: Lake, run_id: str, doing: str) -> Iterator[Held]:
     """
     path = lake.state("lock")
     if isinstance(path, S3Path):
-        with lease.hold(path, lake.root, run_id, doing) as held:
+        with s3_lease.hold(path, lake.root, run_id, doing) as held:
             yield held
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any, NoReturn
 
-from lakehouse import store
 from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.s3 import Conflict, S3Path, Seen
+from lakehouse.storage import file_io
+from lakehouse.storage.s3 import Conflict, S3Path, Seen
 
 SECONDS = "LAKEHOUSE_LEASE_SECONDS"
 _DEFAULT, _LEAST = 60.0, 3.0
@@ -89,7 +89,7 @@ class Lease:
         except Conflict:
             if not self._is_there():
                 raise  # else it was this writing, and the first answer to it was lost
-        if store.names(self._folder)[-1] > self._path.name:  # this number had been, and was gone
+        if file_io.names(self._folder)[-1] > self._path.name:  # this number had been, and was gone
             self._path.unlink()
             raise Conflict(str(self._path))
         self._thread.start()
@@ -133,7 +133,7 @@ class Lease:
         while _now() < self._until:
             try:
                 self._write()
-                if store.names(self._folder)[-1] > self._path.name:
+                if file_io.names(self._folder)[-1] > self._path.name:
                     self._end("was taken over", Exit.BUSY)
                 return
             except LakehouseError:
@@ -172,7 +172,7 @@ def hold(folder: S3Path, root: str, run_id: str, doing: str) -> Iterator[Lease]:
 def _taken(folder: S3Path, root: str, run_id: str, doing: str) -> tuple[Lease, list[str]]:
     """A lease, and the names of those that it follows."""
     for _ in range(_ATTEMPTS):
-        before = store.names(folder)
+        before = file_io.names(folder)
         if before:
             _refuse_held(folder / before[-1], root)
         number = int(before[-1]) + 1 if before else 1

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lakehouse import landing
 from lakehouse.errors import DataRefused
-from lakehouse.landing import Bytes, LandedFile
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Bytes, LandedFile
 
 # CSV and JSON shrink to a twentieth, the dullest to a hundredth; deflate can grow a byte to a thousand.
 MOST_FOR_ONE = 200

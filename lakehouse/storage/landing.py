@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from lakehouse import store
-from lakehouse.lake import Lake, snapshot_name, snapshot_time, write_json
-from lakehouse.store import Place
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place
+from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
 
 MANIFEST = "_manifest.json"
 _CHUNK = 1 << 20
@@ -146,7 +146,7 @@ def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: 
     if lake.is_shared:
         _sweep(lake, table)
     files = []
-    with store.filling(folder) as filling:
+    with file_io.filling(folder) as filling:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
             files.append(_copied(source, filling / name, name))
@@ -157,10 +157,10 @@ def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: 
 def _sweep(lake: Lake, table: str) -> None:
     """Remove folders without a manifest that are newer than any with one: what a killed run put where it was to lie."""
     zone = lake.landing(table)
-    for name in sorted(filter(snapshot_time, store.names(zone)), reverse=True):
+    for name in sorted(filter(snapshot_time, file_io.names(zone)), reverse=True):
         if (zone / name / MANIFEST).exists():
             return
-        store.remove(zone / name)
+        file_io.remove(zone / name)
 
 
 def _copied(source: Path, target: Place, name: str) -> LandedFile:
@@ -174,7 +174,7 @@ def _copied(source: Path, target: Place, name: str) -> LandedFile:
             looked.append(Looked(file))
             yield cast(IO[bytes], looked[-1])
 
-    store.put(target, opened)
+    file_io.put(target, opened)
     return looked[-1].file(name, before)
 
 
@@ -186,7 +186,7 @@ def rewrite(lake: Lake, there: Landed, name: str, write: Callable[[Path, Path], 
     Args:
         write: from the file as it is to a new one.
     """
-    with store.rewriting(there.folder / name, lake.here("plain")) as (file, new):
+    with file_io.rewriting(there.folder / name, lake.here("plain")) as (file, new):
         write(file, new)
         manifest = json.loads((there.folder / MANIFEST).read_bytes())
         for told in manifest["files"]:
@@ -197,22 +197,22 @@ def rewrite(lake: Lake, there: Landed, name: str, write: Callable[[Path, Path], 
 def landed(lake: Lake, table: str) -> list[Landed]:
     """The landed snapshots of a table, oldest first."""
     zone = lake.landing(table)
-    times = {name: time for name in store.names(zone) if (time := snapshot_time(name))}
-    manifests = store.contents(zone / name / MANIFEST for name in times)
+    times = {name: time for name in file_io.names(zone) if (time := snapshot_time(name))}
+    manifests = file_io.contents(zone / name / MANIFEST for name in times)
     each = zip(times.items(), manifests, strict=True)
     return [_loaded(zone / name, table, time, manifest) for (name, time), manifest in each if manifest is not None]
 
 
 def newest(lake: Lake, table: str) -> Landed | None:
     """The newest landed snapshot of a table, without reading the manifests of the others."""
-    times = [time for name in store.names(lake.landing(table)) if (time := snapshot_time(name))]
+    times = [time for name in file_io.names(lake.landing(table)) if (time := snapshot_time(name))]
     return next((found for time in sorted(times, reverse=True) if (found := at(lake, table, time))), None)
 
 
 def at(lake: Lake, table: str, time: datetime) -> Landed | None:
     """The snapshot of a table that landed as of `time`."""
     folder = lake.landing(table) / snapshot_name(time)
-    (manifest,) = store.contents([folder / MANIFEST])
+    (manifest,) = file_io.contents([folder / MANIFEST])
     return None if manifest is None else _loaded(folder, table, time, manifest)
 
 
@@ -240,10 +240,10 @@ def expire(landed: Landed, now: datetime) -> int:
         document = json.loads(manifest.read_bytes())
         write_json(manifest, document | {"expired": now.isoformat(timespec="seconds")})
     for name in left(landed):
-        store.remove(landed.folder / name)
+        file_io.remove(landed.folder / name)
     return landed.size
 
 
 def left(landed: Landed) -> list[str]:
     """What of a snapshot's files and folders is there."""
-    return [name for name in store.names(landed.folder) if name != MANIFEST]
+    return [name for name in file_io.names(landed.folder) if name != MANIFEST]

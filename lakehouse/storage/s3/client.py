@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from lakehouse.s3.asking import asking
+from lakehouse.storage.s3.asking import asking
 
 SCHEME = "s3a://"
 KMS_KEY = "LAKEHOUSE_S3_KMS_KEY"  # encrypt what is written with this key (SSE-KMS)

@@ -7,8 +7,8 @@
 boto3 is imported with the first request, so that who has no lake on S3 needs none.
 """
 
-from lakehouse.s3.asking import Conflict
-from lakehouse.s3.client import SCHEME, client, spark_settings
-from lakehouse.s3.path import S3Path, Seen
+from lakehouse.storage.s3.asking import Conflict
+from lakehouse.storage.s3.client import SCHEME, client, spark_settings
+from lakehouse.storage.s3.path import S3Path, Seen
 
 __all__ = ["SCHEME", "Conflict", "S3Path", "Seen", "client", "spark_settings"]
