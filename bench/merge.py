@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakehouse import session
 from lakehouse.merge import make_equal
+from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
 CASES: dict[str, tuple[bool, int | None]] = {

@@ -51,7 +51,8 @@ class Cube:
     """The lake of one size, and what is done to it."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        from lakehouse import command, ledger, session, stages
+        from lakehouse import command, ledger, stages
+        from lakehouse.spark import session
 
         self.rows, self.days, self.turn = rows, rows // A_DAY, 0
         pipeline = _pipeline(folder)
@@ -91,7 +92,8 @@ class Cube:
 
     def refresh(self, model: str) -> dict[str, Any]:
         """One refresh by the engine: how, seconds and their parts, what Spark read for it."""
-        from lakehouse import models, session
+        from lakehouse import models
+        from lakehouse.spark import session
 
         spark, before = session.isolated(self.spark, self.size), gauges.read(self.spark)
         with _watched() as parts:

@@ -20,9 +20,9 @@ from peers import page
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import session
 from lakehouse.merge import make_equal
 from lakehouse.publish.keep import Kept, Publication, publish
+from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))

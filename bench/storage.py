@@ -110,7 +110,7 @@ def reading(sizes: dict[str, int], seconds: Seconds) -> list[str]:
 
 
 def of_generated(options: argparse.Namespace, work: Path) -> list[str]:
-    from lakehouse.session import session
+    from lakehouse.spark.session import session
     from lakehouse.storage.paths import Lake
 
     csv, _ = data.state(options.data or work, options.rows)

@@ -116,7 +116,7 @@ class Run:
 
     @cached_property
     def spark(self) -> SparkSession:
-        from lakehouse.session import jvm_pid, session
+        from lakehouse.spark.session import jvm_pid, session
 
         spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables))
         if self.held:

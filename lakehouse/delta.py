@@ -17,7 +17,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 from lakehouse.storage import delta_log, file_io
 from lakehouse.storage.delta_log import Commit, Head
 

@@ -40,11 +40,11 @@ from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
 from lakehouse.ledger import History
-from lakehouse.session import isolated
 from lakehouse.snapshot import declared, erase, privacy
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
 from lakehouse.snapshot.privacy import HIDDEN
+from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import Place
 from lakehouse.storage.paths import Lake

@@ -29,9 +29,9 @@ from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ledger import Entry, History
 from lakehouse.lines import Lines, Unknown
-from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import Lake, snapshot_name

@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 
 from lakehouse import delta
 from lakehouse.errors import LakeBusy
-from lakehouse.session import local
+from lakehouse.spark.session import local
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.paths import Lake

@@ -28,11 +28,11 @@ from lakehouse import changes, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ledger import Entry
-from lakehouse.session import SMALL_BYTES, isolated
 from lakehouse.snapshot.csv_lines import Layout
 from lakehouse.snapshot.fields import Read
 from lakehouse.snapshot.line_diff import Differing, differing, may_hold
 from lakehouse.snapshot.plain import plain
+from lakehouse.spark.session import SMALL_BYTES, isolated
 from lakehouse.storage import temp_dirs
 from lakehouse.storage.file_io import literal
 from lakehouse.storage.landing import Landed

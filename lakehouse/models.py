@@ -22,7 +22,7 @@ from lakehouse.expect import Referred, Result, Unmet
 from lakehouse.held import LOCAL_ROWS, Held, hold
 from lakehouse.incremental import Input, Work, refuse_inexact
 from lakehouse.merge import Written, make_equal
-from lakehouse.session import SPARK_ERRORS
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.step import Model, Step, state_of
 from lakehouse.storage.paths import Lake
 

@@ -41,7 +41,7 @@ def publish(run: Run) -> list[Outcome]:
     spark, keys, size = once(lambda: run.spark), run.keys(), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
-        from lakehouse.session import isolated
+        from lakehouse.spark.session import isolated
 
         keep = package().keep
         what = keep.Publication(run.pipeline.name, name, postgres(run).url, tables[name], keys[name])

@@ -17,10 +17,10 @@ from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
 from lakehouse.held import LOCAL_ROWS
 from lakehouse.ledger import Entry
-from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import parquet_files, privacy, schema
 from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.erase import Person
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import Place, literal
 from lakehouse.storage.paths import Lake

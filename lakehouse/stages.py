@@ -96,7 +96,7 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         ConfigError: it is not held, or no longer the newest.
     """
     from lakehouse import ingest as ingesting
-    from lakehouse.session import isolated
+    from lakehouse.spark.session import isolated
 
     report = Report(run.pipeline.name, run.id)
     with attended(run, report, f"approve {table}") as record, holding(run, f"approve {table}"):
@@ -125,7 +125,7 @@ def _extract(run: Run) -> list[Outcome]:
 def _ingest(run: Run) -> list[Outcome]:
     from lakehouse import anew, ledger
     from lakehouse.ingest import ingest
-    from lakehouse.session import isolated
+    from lakehouse.spark.session import isolated
 
     spark = run.spark
     ledger.create(spark, run.lake)
@@ -164,7 +164,7 @@ def _ingested(done: Any) -> Iterator[Outcome]:
 
 def _bronze(run: Run) -> list[Outcome]:
     from lakehouse import bronze, ledger
-    from lakehouse.session import isolated
+    from lakehouse.spark.session import isolated
 
     spark = run.spark
     histories = ledger.read(spark, run.lake, run.tables())
@@ -183,7 +183,7 @@ def _bronze(run: Run) -> list[Outcome]:
 
 def _models(run: Run, layer: str) -> list[Outcome]:
     from lakehouse.models import refresh
-    from lakehouse.session import SMALL_BYTES, isolated
+    from lakehouse.spark.session import SMALL_BYTES, isolated
 
     spark, outcomes = run.spark, list[Outcome]()
     results: list[Result] = []
@@ -257,7 +257,7 @@ def _expire(run: Run) -> list[Outcome]:
 def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
     """Landed snapshots by table, change sets by table, then versions by Delta table."""
     from lakehouse import compact, expire, ledger
-    from lakehouse.session import isolated
+    from lakehouse.spark.session import isolated
 
     keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run
     size = run.size(*run.pipeline.tables)

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from servers.postgres import Server, postgres
 from servers.s3 import KEY
 
-from lakehouse import session
+from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
 # How long an example takes says something of the machine, and of who else is at work on it.

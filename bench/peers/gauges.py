@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse.session import jvm_pid
+from lakehouse.spark.session import jvm_pid
 
 
 def peak_memory(pids: Iterable[int | None]) -> int:

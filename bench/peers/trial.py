@@ -103,7 +103,7 @@ def trial(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
 
 
 def started(folder: Path) -> Any:
-    from lakehouse.session import session
+    from lakehouse.spark.session import session
     from lakehouse.storage.paths import Lake
 
     return session(Lake(str(folder / "session")), "bench")

@@ -20,12 +20,12 @@ COPY deploy/connect/postgres-source.json deploy/connect/s3-sink.json deploy/conn
 COPY deploy/airflow/dags/lakehouse_stages.py deploy/airflow/dags/tesouro.py deploy/airflow/dags/
 # spark-submit reads its defaults from its own conf folder, and runs a job with the first python3 of the PATH.
 RUN spark=$(.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])') \
-    && mkdir -p "$spark/conf" && cp lakehouse/spark-defaults.conf "$spark/conf/spark-defaults.conf" \
+    && mkdir -p "$spark/conf" && cp lakehouse/spark/spark-defaults.conf "$spark/conf/spark-defaults.conf" \
     && ln -s "$spark" /opt/spark
 ENV PATH=/opt/lakehouse/.venv/bin:$PATH SPARK_HOME=/opt/spark PYSPARK_PYTHON=/opt/lakehouse/.venv/bin/python \
     LAKEHOUSE_HOME=/opt/lakehouse AIRFLOW_HOME=/srv/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/lakehouse/deploy/airflow/dags AIRFLOW__CORE__LOAD_EXAMPLES=false
 USER lakehouse
 # Delta's jars, now and not at each first stage.
-RUN python -c 'from lakehouse import session; from lakehouse.storage.paths import Lake; session.session(Lake("/tmp/lake"), "jars").stop()'
+RUN python -c 'from lakehouse.spark import session; from lakehouse.storage.paths import Lake; session.session(Lake("/tmp/lake"), "jars").stop()'
 ENTRYPOINT ["tini", "--"]

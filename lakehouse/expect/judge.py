@@ -20,7 +20,7 @@ from lakehouse.expect.task import Task, as_of, refusal
 from lakehouse.expect.whole import Resulting
 from lakehouse.held import Held, hold
 from lakehouse.rules import Rule, quoted
-from lakehouse.session import SPARK_ERRORS
+from lakehouse.spark.session import SPARK_ERRORS
 
 _EXAMPLES = 3
 

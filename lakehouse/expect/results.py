@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse import delta
-from lakehouse.session import local
+from lakehouse.spark.session import local
 from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"

@@ -28,7 +28,7 @@ from lakehouse.extract import Source
 from lakehouse.ingest import Work
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.ledger import Entry, History
-from lakehouse.session import isolated, local
+from lakehouse.spark.session import isolated, local
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import snapshot_name

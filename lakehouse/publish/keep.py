@@ -22,7 +22,7 @@ from lakehouse.publish import columns, database, lines, table
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position
 from lakehouse.publish.statements import Target
-from lakehouse.session import SPARK_ERRORS
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import Head, commit_id, newest_version
 from lakehouse.storage.paths import Lake

@@ -31,7 +31,7 @@ from lakehouse.inspect import status
 from lakehouse.inspect.diff_samples import plain_rows
 from lakehouse.ledger import COUNTS, History
 from lakehouse.report import cubes, lineage
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 
 Document = dict[str, Any]
 Columns = dict[str, tuple[lineage.Column, ...]]

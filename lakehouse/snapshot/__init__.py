@@ -24,9 +24,9 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.error_mapping import is_passing, said
 from lakehouse.errors import DataRefused
-from lakehouse.session import SPARK_ERRORS, local
 from lakehouse.snapshot import csv_files, json_files, parquet_files, privacy
 from lakehouse.snapshot.fields import Field, Fields, Read
+from lakehouse.spark.session import SPARK_ERRORS, local
 from lakehouse.storage.landing import Landed
 
 # What a row carries beside the declared columns.

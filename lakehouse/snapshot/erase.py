@@ -18,11 +18,11 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.session import SPARK_ERRORS
 from lakehouse.snapshot import FORMATS, declared, json_files, parquet_files, refused
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field
 from lakehouse.snapshot.plain import plain
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
 from lakehouse.storage.file_io import Place
 from lakehouse.storage.landing import Landed

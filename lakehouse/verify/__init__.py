@@ -29,7 +29,7 @@ from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.ledger import History
 from lakehouse.models import Model
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 from lakehouse.storage.delta_log import Head
 from lakehouse.verify.check import Check, Claim, as_json, quoted
 from lakehouse.verify.expected import model_checks

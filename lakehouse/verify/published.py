@@ -23,7 +23,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.publish import database
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position
-from lakehouse.session import SPARK_ERRORS
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
 from lakehouse.storage.file_io import literal

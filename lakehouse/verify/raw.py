@@ -18,9 +18,9 @@ from lakehouse import delta, forgotten
 from lakehouse.config import Table
 from lakehouse.ingest import fingerprint
 from lakehouse.ledger import Entry
-from lakehouse.session import local
 from lakehouse.snapshot import privacy
 from lakehouse.snapshot.plain import plain
+from lakehouse.spark.session import local
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import snapshot_name

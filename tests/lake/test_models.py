@@ -30,7 +30,7 @@ from lakehouse.merge import make_equal
 from lakehouse.models import Model, Refreshed
 from lakehouse.plan import plan
 from lakehouse.rules import rules
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import cli, delta, session, stages
+from lakehouse import cli, delta, stages
+from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
 SAME, KEPT = "bronze = the last accepted snapshot", "keys in quarantine keep their row"

@@ -29,7 +29,7 @@ from lakehouse.publish import database as databases
 from lakehouse.publish import keep, lines
 from lakehouse.publish.connection import connected
 from lakehouse.publish.keep import Kept, Publication
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks
 

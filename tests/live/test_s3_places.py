@@ -461,7 +461,7 @@ def test_spark_is_told_where_to_ask_and_no_credential(
 
 def test_the_packages_are_those_of_a_lake_on_the_disk_and_some() -> None:
     """spark-submit takes the last of two lists, not both."""
-    words = Path(__file__).parents[2] / "lakehouse"
+    words = Path(__file__).parents[2] / "lakehouse" / "spark"
     lists = [(words / name).read_text(encoding="utf-8") for name in ("spark-defaults.conf", "spark-s3.conf")]
     for setting in ("packages", "excludes"):
         disk, on_s3 = (set(re.findall(rf"spark\.jars\.{setting}\s+(\S+)", text)[0].split(",")) for text in lists)

@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import changes, session, snapshot
+from lakehouse import changes, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Table
+from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 

@@ -15,7 +15,7 @@ from lakehouse.expect.whole import Found, Resulting
 from lakehouse.held import Held, hold
 from lakehouse.plan import plan
 from lakehouse.rules import Rule, rules
-from lakehouse.session import isolated, local
+from lakehouse.spark.session import isolated, local
 
 SQL = "SELECT m.id AS id, m.a AS a, m.s AS s, m.d AS d FROM bronze.m AS m"
 DDL = "id INT, a INT, s STRING, d DATE"

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse import session, snapshot
+from lakehouse import snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
+from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 

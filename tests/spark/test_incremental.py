@@ -24,7 +24,7 @@ from lakehouse import held
 from lakehouse.held import hold
 from lakehouse.incremental import Input, Work
 from lakehouse.plan import Plan, plan
-from lakehouse.session import isolated
+from lakehouse.spark.session import isolated
 
 EXAMPLES = int(os.environ.get("LAKEHOUSE_MODELS", "20"))
 

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.session import isolated
 from lakehouse.snapshot import privacy
+from lakehouse.spark.session import isolated
 
 KEYS = ["k" * 32, "a key of letters, ção and 漢字, of more than one block of SHA-256: " + "x" * 40]
 LONG = "two blocks " * 20

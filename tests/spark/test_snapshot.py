@@ -15,11 +15,12 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import session, snapshot
+from lakehouse import snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, Read
 from lakehouse.snapshot.plain import plain
+from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 

@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 
 from lakehouse import windows
 from lakehouse.config import Table
-from lakehouse.session import isolated, local
 from lakehouse.snapshot import schema
+from lakehouse.spark.session import isolated, local
 
 LIVES, SETS = 400, 7
 NOON = datetime(2025, 10, 3, 12, tzinfo=timezone.utc)

@@ -44,7 +44,7 @@ def encryption() -> dict[str, str]:
 
 def spark_settings() -> dict[str, str]:
     """For a Spark that works on S3: the packages, how it asks, and where; never a credential."""
-    text = resources.files("lakehouse").joinpath("spark-s3.conf").read_text(encoding="utf-8")
+    text = (resources.files("lakehouse") / "spark" / "spark-s3.conf").read_text(encoding="utf-8")
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     settings = {key: value.strip() for key, value in pairs}
     meta, s3a = client().meta, "spark.hadoop.fs.s3a"

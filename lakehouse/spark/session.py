@@ -87,7 +87,7 @@ _PARTITION_BYTES = 128 << 20  # of the source's files, in one partition of a shu
 
 def defaults() -> dict[str, str]:
     """`spark-defaults.conf` of the package: Delta's packages, extension and catalog, for any master."""
-    text = resources.files("lakehouse").joinpath("spark-defaults.conf").read_text(encoding="utf-8")
+    text = (resources.files("lakehouse") / "spark" / "spark-defaults.conf").read_text(encoding="utf-8")
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {key: value.strip() for key, value in pairs}
 
