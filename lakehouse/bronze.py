@@ -22,7 +22,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.held import LOCAL_ROWS
 from lakehouse.ledger import Entry, History
 from lakehouse.merge import Written, add_columns, make_equal
-from lakehouse.snapshot import schema
+from lakehouse.schema.table_schema import schema
 from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import isolated, local
 from lakehouse.storage import file_io

@@ -22,7 +22,7 @@ from lakehouse.errors import InfrastructureError
 from lakehouse.expire import Expired, status
 from lakehouse.inspect import disk_usage
 from lakehouse.ledger import Entry, History
-from lakehouse.snapshot import privacy
+from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import literal
 from lakehouse.storage.paths import Lake, snapshot_name
@@ -100,7 +100,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
     delivered = raw.delivered(spark, lake, table, sets[-1])
     state = raw.state(spark, lake, table, sets)
     lacking = [column for column in state.columns if column not in delivered]
-    rows, told = privacy.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
+    rows, told = pii.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
     raw.write(rows, lake.at(path), told)
     if (found := spark.read.parquet(literal(lake.at(path))).count()) != told:
         raise InfrastructureError(

@@ -40,10 +40,12 @@ from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
 from lakehouse.ledger import History
-from lakehouse.snapshot import declared, erase, privacy
-from lakehouse.snapshot.convert import convert
+from lakehouse.schema import pii
+from lakehouse.schema.cast import convert
+from lakehouse.schema.pii import HIDDEN
+from lakehouse.schema.table_schema import declared
+from lakehouse.snapshot import erase
 from lakehouse.snapshot.erase import Person
-from lakehouse.snapshot.privacy import HIDDEN
 from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import Place
@@ -163,7 +165,7 @@ def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Pers
 
 
 def _stored(key: str, table: Table) -> Any:
-    value = privacy.kept(key, F.col(f"`{key}`"), table)
+    value = pii.kept(key, F.col(f"`{key}`"), table)
     assert value is not None  # a key is not dropped
     return value.alias(key)
 

@@ -29,7 +29,7 @@ from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ledger import Entry, History
 from lakehouse.lines import Lines, Unknown
-from lakehouse.snapshot import privacy
+from lakehouse.schema import pii, table_schema
 from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import landing
@@ -254,7 +254,7 @@ def _held_against(
     read = _without_the_forgotten(work, read)
     if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
         held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-    verdicts = changes.verdicts(read.rows, state, table, snapshot.schema(table))
+    verdicts = changes.verdicts(read.rows, state, table, table_schema.schema(table))
     held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
     counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
     return Compared(files, before, read, state, verdicts, counts, unknown)
@@ -301,7 +301,7 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
         return frozenset()
     there = work.history.base if work.history.base and work.history.is_dropped(last) else last
     delivered = raw.delivered(work.spark, work.lake, work.table, there)
-    return frozenset(name for name in snapshot.schema(work.table).names if name not in delivered)
+    return frozenset(name for name in table_schema.schema(work.table).names if name not in delivered)
 
 
 def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
@@ -375,7 +375,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
         quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
-    delivered = privacy.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
+    delivered = pii.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
     raw.write(delivered, lake.at(path), found.counts.changes)
     return path
 
@@ -383,7 +383,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
 def change_set(work: Work, found: Compared, sequence: int) -> DataFrame:
     """The rows that a snapshot inserts, updates and deletes, as they are to be published."""
     table = work.table
-    fields = snapshot.schema(table)
+    fields = table_schema.schema(table)
     rows, verdicts, counts = found.read.rows, found.verdicts, found.counts
     return changes.change_set(rows, found.state, verdicts, counts, table, fields, sequence, found.landed.time)
 

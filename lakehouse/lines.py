@@ -28,6 +28,7 @@ from lakehouse import changes, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ledger import Entry
+from lakehouse.schema import table_schema
 from lakehouse.snapshot.csv_lines import Layout
 from lakehouse.snapshot.fields import Read
 from lakehouse.snapshot.line_diff import Differing, differing, may_hold
@@ -131,7 +132,7 @@ class Lines:
         """How the files' lines become fields; None where that takes more than the line itself, or is not worth it."""
         if self.table.format != "csv" or landed.size < LEAST_BYTES or self.lake.is_shared:
             return None
-        return Layout.of(self.table, snapshot.schema(self.table), landed)
+        return Layout.of(self.table, table_schema.schema(self.table), landed)
 
     def _differing(
         self, old: Landed, last: Entry, landed: Landed, layout: Layout, folder: Path

@@ -21,8 +21,8 @@ from pyspark.sql import functions as F
 from lakehouse import delta
 from lakehouse.config import Table
 from lakehouse.merge import make_equal
-from lakehouse.snapshot import schema
-from lakehouse.snapshot.convert import convert
+from lakehouse.schema.cast import convert
+from lakehouse.schema.table_schema import schema
 from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import local
 from lakehouse.storage.paths import Lake

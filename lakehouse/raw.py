@@ -17,8 +17,10 @@ from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
 from lakehouse.held import LOCAL_ROWS
 from lakehouse.ledger import Entry
-from lakehouse.snapshot import parquet_files, privacy, schema
-from lakehouse.snapshot.convert import convert
+from lakehouse.schema import pii
+from lakehouse.schema.cast import convert
+from lakehouse.schema.table_schema import schema
+from lakehouse.snapshot import parquet_files
 from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
@@ -148,7 +150,7 @@ def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
 def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.StructType) -> None:
     """Plain values and hashes, or hashes by two keys, cannot be told apart later; and what was written plain stays so
     until it is written anew."""
-    if others := privacy.other_labels(published, table):
+    if others := pii.other_labels(published, table):
         raise ConfigError(
             f"pii of {entry.table} changed: {'; '.join(others)}",
             expected=f"what change set {entry.sequence} was written with",

@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import bronze, delta, extract, ingest, ledger, logs, snapshot
+from lakehouse import bronze, delta, extract, ingest, ledger, logs
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
@@ -28,6 +28,7 @@ from lakehouse.extract import Source
 from lakehouse.ingest import Work
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.ledger import Entry, History
+from lakehouse.schema import table_schema
 from lakehouse.spark.session import isolated, local
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
@@ -209,7 +210,7 @@ def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
     then = replace(
         work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
     )
-    nothing = local(work.spark, snapshot.schema(work.table))
+    nothing = local(work.spark, table_schema.schema(work.table))
     with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"

@@ -17,9 +17,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import changes, ingest, snapshot
+from lakehouse import changes, ingest
 from lakehouse.changes import CHANGED, DELETE, INSERT, UPDATE
 from lakehouse.ingest import Compared, Work
+from lakehouse.schema import table_schema
 
 _OPERATION = "_cdc_operation"
 _JSON = {
@@ -80,7 +81,7 @@ def _quarantine(work: Work, found: Compared) -> list[dict[str, Any]]:
 
 def _samples(work: Work, found: Compared, changed: DataFrame, most: int) -> dict[str, list[dict[str, Any]]]:
     """The first rows of each kind by key, so that the same comparison shows the same rows."""
-    names, counts = snapshot.schema(work.table).names, found.counts
+    names, counts = table_schema.schema(work.table).names, found.counts
 
     def first(operation: str, count: int) -> DataFrame | None:
         rows = changed.where(F.col(_OPERATION) == operation)

@@ -19,12 +19,13 @@ from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.error_mapping import is_passing, said
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import csv_files, json_files, parquet_files, privacy
+from lakehouse.schema import pii
+from lakehouse.schema.table_schema import declared
+from lakehouse.snapshot import csv_files, json_files, parquet_files, pii_row
 from lakehouse.snapshot.fields import Field, Fields, Read
 from lakehouse.spark.session import SPARK_ERRORS, local
 from lakehouse.storage.landing import Landed
@@ -40,18 +41,6 @@ _PROBLEM = "struct<column: string, value: string, reason: string>"
 _UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE", "UNABLE_TO_INFER_SCHEMA", "MALFORMED", "TextParsingException")
 _MOST_LINES = 10_000
 FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parquet_files.fields}
-
-
-def schema(table: Table) -> T.StructType:
-    """The table's schema as the lake holds it: as declared, but for what `pii` makes of a column."""
-    return privacy.stored(declared(table), table)
-
-
-def declared(table: Table) -> T.StructType:
-    """The table's declared schema, every column nullable: what a source hands out can lack anything."""
-    written = T.DataType.fromDDL(table.schema_ddl)
-    assert isinstance(written, T.StructType)
-    return T.StructType([T.StructField(f.name, f.dataType) for f in written.fields])
 
 
 def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack: frozenset[str]) -> Read:
@@ -122,20 +111,20 @@ def _judged(part: Fields, table: Table) -> DataFrame:
     part = _named(part)
     reasons = {name: _reason(field, name in table.keys) for name, field in part.columns.items()}
     problems = {
-        name: F.when(reasons[name].isNotNull(), _problem(name, privacy.told(name, field.text, table), reasons[name]))
+        name: F.when(reasons[name].isNotNull(), _problem(name, pii.told(name, field.text, table), reasons[name]))
         for name, field in part.columns.items()
     }
     broken = part.broken
     assert broken is not None
-    as_it_stands = F.lit(privacy.HIDDEN) if table.pii else part.whole
+    as_it_stands = F.lit(pii.HIDDEN) if table.pii else part.whole
     whole = F.when(broken.isNotNull(), F.array(_problem(None, as_it_stands, broken)))
     listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
     key = [part.columns[k] for k in table.keys]
     key_blank = reduce(Column.__or__, [field.text.isNull() for field in key])
     key_wrong = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
     state = F.when(broken.isNotNull(), "unreadable").when(key_blank, "null").when(key_wrong, "unreadable")
-    kept = {name: privacy.kept(name, field.value, table) for name, field in part.columns.items()}
-    told = privacy.received(part.columns, broken, table) if table.pii else part.received
+    kept = {name: pii.kept(name, field.value, table) for name, field in part.columns.items()}
+    told = pii_row.received(part.columns, broken, table) if table.pii else part.received
     return part.rows.select(
         *[value.alias(name) for name, value in kept.items() if value is not None],
         listed.alias(PROBLEMS),
@@ -195,10 +184,8 @@ __all__ = [
     "RECEIVED",
     "SOUGHT",
     "Read",
-    "declared",
     "read",
     "read_lines",
     "refused",
-    "schema",
     "with_lines",
 ]

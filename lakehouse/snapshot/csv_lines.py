@@ -11,8 +11,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.schema.cast import convert
 from lakehouse.snapshot import csv_files
-from lakehouse.snapshot.convert import convert
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import named
 from lakehouse.storage.landing import Landed

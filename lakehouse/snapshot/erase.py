@@ -18,7 +18,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import FORMATS, declared, json_files, parquet_files, refused
+from lakehouse.schema.table_schema import declared
+from lakehouse.snapshot import FORMATS, json_files, parquet_files, refused
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.snapshot.fields import Field
 from lakehouse.snapshot.plain import plain

@@ -18,7 +18,7 @@ from lakehouse import delta, forgotten
 from lakehouse.config import Table
 from lakehouse.ingest import fingerprint
 from lakehouse.ledger import Entry
-from lakehouse.snapshot import privacy
+from lakehouse.schema import pii
 from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import local
 from lakehouse.storage import landing
@@ -138,7 +138,7 @@ def _hidden(subject: Subject) -> int:
     path = subject.lake.quarantine(subject.name)
     if not subject.table.pii or not delta.exists(subject.spark, path):
         return 0
-    rows = _last_refused(subject).where(F.col("row") == privacy.HIDDEN)
+    rows = _last_refused(subject).where(F.col("row") == pii.HIDDEN)
     return int(rows.agg(F.coalesce(F.sum("occurrences"), F.lit(0))).collect()[0][0])
 
 

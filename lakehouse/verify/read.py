@@ -17,7 +17,7 @@ from lakehouse import delta, forgotten
 from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.ledger import Entry, History
 from lakehouse.raw import taken_out
-from lakehouse.snapshot import privacy
+from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import Place, literal
 from lakehouse.storage.paths import Lake
@@ -69,7 +69,7 @@ class Subject:
     @property
     def fields(self) -> T.StructType:
         """What the lake holds."""
-        return privacy.stored(self.declared, self.table)
+        return pii.stored(self.declared, self.table)
 
     @property
     def last(self) -> Entry:
@@ -102,7 +102,7 @@ def typed(subject: Subject, path: Place) -> DataFrame:
     texts = [_not_taken(subject, f) for f in subject.declared if f.name.lower() in there and _is_text(subject, f)]
     untaken = F.coalesce(UNTAKEN, *texts).alias(UNTAKEN)
     values = {f.name: _value(subject, f, f.name.lower() in there) for f in subject.declared}
-    kept = {name: privacy.kept(name, value, subject.table) for name, value in values.items()}
+    kept = {name: pii.kept(name, value, subject.table) for name, value in values.items()}
     return rows.select(*[value.alias(name) for name, value in kept.items() if value is not None], untaken)
 
 

@@ -23,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse import changes, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Table
+from lakehouse.schema import table_schema
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -57,7 +58,7 @@ class Differ:
         return snapshot.read(self.spark, table, landed, "UTC", frozenset()).rows
 
     def diff(self, table: Table, state: list[Values], rows: DataFrame) -> Diff:
-        fields = snapshot.schema(table)
+        fields = table_schema.schema(table)
         before = self.spark.createDataFrame(state, table.schema_ddl)
         judged = changes.verdicts(rows, before, table, fields).persist()
         counts = Counts(**changes.counted(judged).collect()[0].asDict())

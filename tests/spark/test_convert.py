@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.snapshot.convert import convert
+from lakehouse.schema.cast import convert
 
 DAY = "2024-01-01"
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import windows
 from lakehouse.config import Table
-from lakehouse.snapshot import schema
+from lakehouse.schema.table_schema import schema
 from lakehouse.spark.session import isolated, local
 
 LIVES, SETS = 400, 7

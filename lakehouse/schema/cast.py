@@ -11,8 +11,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.snapshot import dates
-from lakehouse.snapshot.numbers import decimal, with_a_point
+from lakehouse.schema import dates
+from lakehouse.schema.numbers import decimal, with_a_point
 
 # \z and not $, which also matches before a line end.
 _INTEGER = r"^[+-]?\d+\z"

@@ -10,14 +10,13 @@ Null stays null in all of them. The first two make the column a STRING, whatever
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.snapshot.fields import Field
 
 HIDDEN = "***"
 LABEL = "pii"  # in a column's metadata, as Parquet files keep it: what was done to it
@@ -44,22 +43,6 @@ def kept(name: str, value: Column, table: Table) -> Column | None:
 def told(name: str, text: Column, table: Table) -> Column:
     """A field's text as it may be told, in quarantine and in messages."""
     return F.when(text.isNotNull(), HIDDEN) if name in table.pii else text
-
-
-def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Column:
-    """The row as it may be kept where it was refused, as JSON.
-
-    Only the declared columns, since nobody said of the others whether they are personal; and nothing of a row that
-    cannot be taken apart, since anything may stand there.
-    """
-    parts = {}
-    for name, field in columns.items():
-        hidden = told(name, field.text, table)
-        if (value := kept(name, field.value, table)) is not None:
-            told_as = table.name_in_files(name)
-            parts[told_as] = F.coalesce(value, hidden) if table.pii.get(name) == "hmac" else hidden
-    row = F.to_json(F.struct(*[part.alias(name) for name, part in parts.items()]), {"ignoreNullFields": "false"})
-    return F.when(broken.isNotNull(), HIDDEN).otherwise(row)
 
 
 def labelled(rows: DataFrame, table: Table) -> DataFrame:

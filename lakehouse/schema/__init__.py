@@ -1,0 +1,1 @@
+"""The declared schema of a table, and values of declared types."""
