@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakehouse.merge import make_equal
+from lakehouse.lake.merge import make_equal
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 

@@ -51,7 +51,8 @@ class Cube:
     """The lake of one size, and what is done to it."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        from lakehouse import command, ledger, stages
+        from lakehouse import command, stages
+        from lakehouse.lake import ledger
         from lakehouse.spark import session
 
         self.rows, self.days, self.turn = rows, rows // A_DAY, 0
@@ -64,7 +65,7 @@ class Cube:
         self.models = stages.models(run)
 
     def _facts(self) -> None:
-        from lakehouse import delta
+        from lakehouse.lake import delta
 
         drawn = [f"CAST(pmod(xxhash64(id, {n}), {of}) AS INT) AS {name}" for n, of, name in _DRAWN]
         day = f"date_add(DATE'2015-01-01', CAST({self._day()} AS INT)) AS dia"
@@ -117,7 +118,8 @@ class Cube:
 
     def is_true(self) -> bool:
         """Whether the cube is what its SQL gives over everything."""
-        from lakehouse import delta, models
+        from lakehouse import models
+        from lakehouse.lake import delta
 
         silver = delta.read(self.spark, self.lake.model("silver.vendas"))
         whole = models.select(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})

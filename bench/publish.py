@@ -20,7 +20,7 @@ from peers import page
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.merge import make_equal
+from lakehouse.lake.merge import make_equal
 from lakehouse.publish.keep import Kept, Publication, publish
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake

@@ -7,14 +7,12 @@ key, leave raw: nothing else holds them as they were received. Silver and gold f
 
 from __future__ import annotations
 
-import re
-
 from pyspark.sql import SparkSession
 
-from lakehouse import delta, ledger
 from lakehouse.errors import ConfigError
+from lakehouse.lake import delta, ledger
+from lakehouse.lake.change_sets import folders
 from lakehouse.storage import file_io, landing
-from lakehouse.storage.file_io import Place
 from lakehouse.storage.paths import Lake
 
 
@@ -34,14 +32,6 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     for name in names:
         for table in (lake.bronze(name), lake.quarantine(name)):
             delta.drop(spark, table)
-        for folder in (*change_sets(lake, name), lake.here("lines", name), lake.here("bronze", name)):
+        for folder in (*folders(lake, name), lake.here("lines", name), lake.here("bronze", name)):
             file_io.remove(folder)
     ledger.strike(spark, lake, names)
-
-
-def change_sets(lake: Lake, name: str) -> list[Place]:
-    """The folders of a table's change sets, those among them that were never published."""
-    of_table = re.compile(rf"{re.escape(name)}_\d{{8}}_\d{{6}}(_\d+)?\.parquet")
-    folders = [lake.place("raw", kind) for kind in ("full-load", "cdc")]
-    others = [folder / there for folder in folders for there in file_io.names(folder) if of_table.fullmatch(there)]
-    return [lake.place("raw", "full-load", f"{name}.parquet"), *others]

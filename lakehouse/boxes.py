@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pyspark.sql import types as T
 
 from lakehouse.blocks import Block, Source, Test
-from lakehouse.held import Span
+from lakehouse.lake.small_rows import Span
 
 Boxes = dict[str, dict[str, Span]]  # by alias and column, both in lower case
 Kinds = Callable[[str], Mapping[str, T.DataType]]  # a source's columns, by its alias

@@ -15,13 +15,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, merge, raw, windows
-from lakehouse.changes import CDC_COLUMNS, CHANGED
+from lakehouse import fold_change_sets, windows
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError
-from lakehouse.held import LOCAL_ROWS
-from lakehouse.ledger import Entry, History
-from lakehouse.merge import Written, add_columns, make_equal
+from lakehouse.lake import change_sets, delta, merge
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
+from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.merge import Written, add_columns, make_equal
+from lakehouse.lake.small_rows import LOCAL_ROWS
 from lakehouse.schema.table_schema import schema
 from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import isolated, local
@@ -81,13 +82,13 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
             where=lake.at(base.path or ""),
         )
     until = [e for e in history.change_sets if e.snapshot_time <= time]
-    rows = raw.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
+    rows = fold_change_sets.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
     return rows.select(*schema(table).names, *CDC_COLUMNS)
 
 
 def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
     """The live rows by the declared schema, from the change sets alone."""
-    rows = raw.folded(spark, lake, table, accepted)
+    rows = fold_change_sets.folded(spark, lake, table, accepted)
     return (rows.where(windows.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
 
 
@@ -217,7 +218,7 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     head = delta.head(spark, lake.bronze(name))
     if head is None:
         # bronze may be gone, and the schema another than it had
-        raw.refuse_unfit(spark, lake, table, history.change_sets)
+        fold_change_sets.refuse_unfit(spark, lake, table, history.change_sets)
         at = 0
     else:
         progress = head.progress()
@@ -250,7 +251,7 @@ def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
 def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, size: int, first: bool) -> Written:
     if not entry.changes and not first:
         return Written()
-    changes, taken = raw.counted(spark, lake, table, entry)
+    changes, taken = change_sets.counted(spark, lake, table, entry)
     path, keys, progress = lake.bronze(name), windows.keys(table), _progress(table, entry.sequence or 0)
     large = size >= LARGE_BYTES
     if entry.changes and taken.total() == entry.changes and delta.exists(spark, path):
@@ -307,7 +308,7 @@ def _heal(
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
     path, last = lake.bronze(name), history.accepted[-1].sequence or 0
-    wanted, keys = raw.folded(spark, lake, table, history.change_sets), windows.keys(table)
+    wanted, keys = fold_change_sets.folded(spark, lake, table, history.change_sets), windows.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
     written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)

@@ -20,16 +20,14 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, SAME, UPDATE
 from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, SOUGHT
 
 VERDICT = "_cdc_verdict"
-INSERT, UPDATE, DELETE, SAME = "I", "U", "D", "="
 PROTECTED = "protected"  # a row of the key goes to quarantine: bronze keeps what it has
 CONFLICT = "conflict"  # one key, different content, and the policy has no answer
 UNREAD = "unread"  # rows whose key could not be read, as one
 
-CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
-CHANGED = "_cdc_changed"
 
 _WHOLE = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that counts for its key; what fetches it again
 _AFTER = ["_cdc_after_1", "_cdc_after_2"]  # of what is compared

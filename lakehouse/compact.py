@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import bronze, delta, ledger, raw
+from lakehouse import bronze, fold_change_sets
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.expire import Expired, status
-from lakehouse.inspect import disk_usage
-from lakehouse.ledger import Entry, History
+from lakehouse.lake import change_sets as published
+from lakehouse.lake import delta, ledger
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import literal
@@ -88,7 +89,7 @@ def _doomed(lake: Lake, history: History, until: Entry | None) -> dict[str, int]
     named = [*history.accepted, *(e for e in history.entries if e.is_state)]
     stay = {e.path for e in named if (e.sequence or 0) > last}
     stay |= {history.change_sets[0].path} if until is None else set()
-    there = disk_usage.of_raw(lake)
+    there = published.of_raw(lake)
     return {e.path: there[e.path] for e in named if e.path and e.path not in stay and e.path in there}
 
 
@@ -97,11 +98,11 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
     sets = [e for e in history.change_sets if (e.sequence or 0) <= (until.sequence or 0)]
     taken = frozenset(e.path for e in history.entries if e.path)
     path = lake.state_set(until.table, until.sequence or 0, until.snapshot_time, taken)
-    delivered = raw.delivered(spark, lake, table, sets[-1])
-    state = raw.state(spark, lake, table, sets)
+    delivered = published.delivered(spark, lake, table, sets[-1])
+    state = fold_change_sets.state(spark, lake, table, sets)
     lacking = [column for column in state.columns if column not in delivered]
     rows, told = pii.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
-    raw.write(rows, lake.at(path), told)
+    published.write(rows, lake.at(path), told)
     if (found := spark.read.parquet(literal(lake.at(path))).count()) != told:
         raise InfrastructureError(
             f"the change sets of {until.table} up to {until.sequence} come to {found} rows",
@@ -116,7 +117,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
 
 def _live(lake: Lake, entry: Entry) -> int:
     """How many rows more there are after a change set than before it, those apart that were forgotten since."""
-    taken = raw.taken_out(lake.place(entry.path or ""))
+    taken = published.taken_out(lake.place(entry.path or ""))
     if entry.is_state:
         return (entry.inserted or 0) - taken.total()
     return (entry.inserted or 0) - (entry.deleted or 0) - taken["I"] + taken["D"]

@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import delta
 from lakehouse.config import Retention
-from lakehouse.ledger import History
+from lakehouse.lake import delta
+from lakehouse.lake.ledger import History
 from lakehouse.plan import Plan
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed

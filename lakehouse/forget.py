@@ -23,15 +23,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import (
-    anew,
     bronze,
     clean,
     command,
-    forgotten,
-    ledger,
+    forget_change_sets,
+    forget_quarantine,
     publishing,
-    quarantine,
-    raw,
     records,
     residue,
     stages,
@@ -39,7 +36,8 @@ from lakehouse import (
 from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
-from lakehouse.ledger import History
+from lakehouse.lake import change_sets, forgotten_keys, ledger
+from lakehouse.lake.ledger import History
 from lakehouse.schema import pii
 from lakehouse.schema.cast import convert
 from lakehouse.schema.pii import HIDDEN
@@ -91,10 +89,10 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         spark = isolated(run.spark, run.size(name))
         person = _person(spark, table, texts)
         ledger.create(spark, run.lake)
-        forgotten.add(spark, run.lake, name, person.hashed, run.id)
+        forgotten_keys.add(spark, run.lake, name, person.hashed, run.id)
         erased = _erase(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
-        erased.rows["quarantine"] += quarantine.erase_back(spark, run.lake, [*run.plans])
+        erased.rows["quarantine"] += forget_quarantine.erase_back(spark, run.lake, [*run.plans])
         models, published = outcomes, publishing.publish(run) if run.published() else []
         outcomes = [*models, *published]
         left = residue.left(spark, _tables(run, name), vacuum)
@@ -119,7 +117,7 @@ def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     with command.holding(run, f"forget {name} --lift"):
         clean.unmark(run.lake)
         spark = isolated(run.spark, run.size(name))
-        was = forgotten.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
+        was = forgotten_keys.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
     note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was, "note": note, "exit_code": 0}
 
@@ -161,7 +159,7 @@ def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Pers
             f"no value of the key's type: {', '.join(wrong)}", expected="as 2025-10-03, 17.5 or plain text"
         )
     stored = plain.select(*[_stored(k, table) for k in texts])
-    return Person(texts, plain, stored, stored.select(forgotten.hashed(table)).collect()[0][0])
+    return Person(texts, plain, stored, stored.select(forgotten_keys.hashed(table)).collect()[0][0])
 
 
 def _stored(key: str, table: Table) -> Any:
@@ -178,10 +176,10 @@ def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     history = ledger.read(spark, lake, [name])[name]
     _bring_up(spark, run, name, history)
     erased = _from_landing(spark, run, name, person)
-    sets = [folder for folder in anew.change_sets(lake, name) if _is_whole(folder)]
-    erased.rows["raw"] = sum(raw.erase(spark, lake, folder, person) for folder in sets)
+    sets = [folder for folder in change_sets.folders(lake, name) if _is_whole(folder)]
+    erased.rows["raw"] = sum(forget_change_sets.erase(spark, lake, folder, person) for folder in sets)
     _drop_caches(lake, name)
-    erased.rows["quarantine"] = quarantine.erase(spark, lake, name, table, zone, person)
+    erased.rows["quarantine"] = forget_quarantine.erase(spark, lake, name, table, zone, person)
     erased.rows["bronze"] = bronze.erase(spark, lake, name, person, table)
     erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
     records.hide(lake, lambda text: _redacted(text, person))
@@ -192,7 +190,7 @@ def _bring_up(spark: SparkSession, run: Run, name: str, history: History) -> Non
     """Bronze to the ledger's last sequence, so that every change set is applied as it was counted."""
     table = run.pipeline.tables[name]
     if history.last_accepted:
-        raw.delivered(spark, run.lake, table, history.last_accepted)  # refuses keys hashed otherwise than now
+        change_sets.delivered(spark, run.lake, table, history.last_accepted)  # refuses keys hashed otherwise than now
         bronze.refresh(spark, run.lake, name, table, history, run.size(name))
 
 

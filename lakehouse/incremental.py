@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 from lakehouse.blocks import Block, Key, Source
 from lakehouse.blocks import parts as apart
 from lakehouse.boxes import Boxes, Kinds, note, spread
-from lakehouse.held import Held, Span, Spans, hold, narrowed
+from lakehouse.lake.small_rows import Held, Span, Spans, hold, narrowed
 from lakehouse.plan import Plan
 from lakehouse.sums import inexact_sums
 

@@ -23,11 +23,12 @@ from functools import cached_property
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import bronze, changes, forgotten, ledger, quarantine, raw, snapshot
+from lakehouse import bronze, changes, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.ledger import Entry, History
+from lakehouse.lake import change_sets, forgotten_keys, ledger, quarantine
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.lines import Lines, Unknown
 from lakehouse.schema import pii, table_schema
 from lakehouse.snapshot.plain import plain
@@ -66,7 +67,7 @@ class Work:
     @cached_property
     def forgotten(self) -> frozenset[str]:
         """Hashes of keys that no snapshot may bring back."""
-        return forgotten.hashes(self.spark, self.lake, self.name)
+        return forgotten_keys.hashes(self.spark, self.lake, self.name)
 
 
 @dataclass(frozen=True)
@@ -272,10 +273,10 @@ def _without_the_forgotten(work: Work, read: snapshot.Read) -> snapshot.Read:
     """A snapshot as if rows of forgotten keys were not in it."""
     if not work.forgotten:
         return read
-    rows = forgotten.without(read.rows, work.table, work.forgotten)
+    rows = forgotten_keys.without(read.rows, work.table, work.forgotten)
     if read.records is None:
         return replace(read, rows=rows)
-    passed_over = read.rows.where(forgotten.is_forgotten(work.table, work.forgotten)).count()
+    passed_over = read.rows.where(forgotten_keys.is_forgotten(work.table, work.forgotten)).count()
     return replace(read, rows=rows, records=read.records - passed_over)
 
 
@@ -300,7 +301,7 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     if not last or not last.path:
         return frozenset()
     there = work.history.base if work.history.base and work.history.is_dropped(last) else last
-    delivered = raw.delivered(work.spark, work.lake, work.table, there)
+    delivered = change_sets.delivered(work.spark, work.lake, work.table, there)
     return frozenset(name for name in table_schema.schema(work.table).names if name not in delivered)
 
 
@@ -376,7 +377,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set(work.name, sequence, landed.time, taken)
     delivered = pii.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
-    raw.write(delivered, lake.at(path), found.counts.changes)
+    change_sets.write(delivered, lake.at(path), found.counts.changes)
     return path
 
 

@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from lakehouse import changes, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ledger import Entry
+from lakehouse.lake.ledger import Entry
 from lakehouse.schema import table_schema
 from lakehouse.snapshot.csv_lines import Layout
 from lakehouse.snapshot.fields import Read

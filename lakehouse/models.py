@@ -16,34 +16,20 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse import delta, expect
+from lakehouse import expect
 from lakehouse.errors import DataRefused
 from lakehouse.expect import Referred, Result, Unmet
-from lakehouse.held import LOCAL_ROWS, Held, hold
 from lakehouse.incremental import Input, Work, refuse_inexact
-from lakehouse.merge import Written, make_equal
+from lakehouse.lake import delta
+from lakehouse.lake.delta import is_gone
+from lakehouse.lake.merge import Written, make_equal
+from lakehouse.lake.small_rows import LOCAL_ROWS, Held, hold
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.step import Model, Step, state_of
 from lakehouse.storage.paths import Lake
 
 __all__ = ["Model", "Refreshed", "refresh", "select"]
 
-# Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
-_GONE = (
-    "DELTA_MISSING_CHANGE_DATA",
-    "DELTA_CHANGE_DATA",
-    "DELTA_VERSION_NOT_CONTIGUOUS",
-    "DELTA_VERSION_NOT_FOUND",
-    "DELTA_TRUNCATED_TRANSACTION_LOG",
-    "BEYOND_",
-    "NO_RECREATABLE",
-    "INVALID_CDC",
-    "FILE_NOT_EXIST",
-    "FAILED_READ_FILE",  # a column has another type since
-    "DELTA_SCHEMA_CHANGE",
-    "INCOMPATIBLE_SCHEMA",
-    "FileNotFoundException",
-)
 
 # Where computing whole is sooner done: bytes of all inputs, and changes as a part of a table's rows.
 WHOLE_BELOW = 4 << 20
@@ -247,11 +233,6 @@ def _count(step: Step, relation: str, images: Held) -> int:
     if changed > WHOLE_FROM * rows:
         raise _DearError(f"much of {relation} changed: {changed:,} changes, {rows:,} rows")
     return changed
-
-
-def is_gone(error: Exception) -> bool:
-    """Whether a Change Data Feed cannot be read any more: its log, its files, or the right to read so far back."""
-    return any(sign in str(error) for sign in _GONE)
 
 
 def _row_by_row(step: Step, relation: str, images: Held) -> Refreshed:

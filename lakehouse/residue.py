@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from pyspark.sql import SparkSession
 
-from lakehouse import delta
+from lakehouse.lake import delta
 from lakehouse.storage import file_io
 
 _FILES, _LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lakehouse.expect import Result
     from lakehouse.expire import Expired
-    from lakehouse.ledger import History
+    from lakehouse.lake.ledger import History
     from lakehouse.models import Model
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
@@ -123,8 +123,9 @@ def _extract(run: Run) -> list[Outcome]:
 
 
 def _ingest(run: Run) -> list[Outcome]:
-    from lakehouse import anew, ledger
+    from lakehouse import anew
     from lakehouse.ingest import ingest
+    from lakehouse.lake import ledger
     from lakehouse.spark.session import isolated
 
     spark = run.spark
@@ -142,7 +143,7 @@ def _ingest(run: Run) -> list[Outcome]:
 
 def _history(run: Run, read: dict[str, History], name: str) -> History:
     """What has been read of a table; anew, where its work is done again."""
-    from lakehouse import ledger
+    from lakehouse.lake import ledger
 
     return read.pop(name, None) or ledger.read(run.spark, run.lake, [name])[name]
 
@@ -163,7 +164,8 @@ def _ingested(done: Any) -> Iterator[Outcome]:
 
 
 def _bronze(run: Run) -> list[Outcome]:
-    from lakehouse import bronze, ledger
+    from lakehouse import bronze
+    from lakehouse.lake import ledger
     from lakehouse.spark.session import isolated
 
     spark = run.spark
@@ -203,7 +205,8 @@ def _models(run: Run, layer: str) -> list[Outcome]:
 
 def _judged(run: Run, results: list[Result]) -> None:
     """Record what came of the expectations of a layer's models, and tell of those that are not met."""
-    from lakehouse import expect, ledger
+    from lakehouse import expect
+    from lakehouse.lake import ledger
 
     for r in (r for r in results if not r.met and r.on_fail != "fail"):  # which is told as the model's error
         run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.found)
@@ -218,7 +221,7 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
 
 def models(run: Run) -> dict[str, Model]:
     """The pipeline's models, with the keys of their inputs and the parameters of this run."""
-    from lakehouse.ledger import newest_accepted
+    from lakehouse.lake.ledger import newest_accepted
     from lakehouse.models import Model
 
     keys = run.keys()
@@ -256,7 +259,8 @@ def _expire(run: Run) -> list[Outcome]:
 
 def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
     """Landed snapshots by table, change sets by table, then versions by Delta table."""
-    from lakehouse import compact, expire, ledger
+    from lakehouse import compact, expire
+    from lakehouse.lake import ledger
     from lakehouse.spark.session import isolated
 
     keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run

@@ -16,8 +16,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE, INSERT
 from lakehouse.config import Table
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED, DELETE, INSERT
 
 START, END = "__START_AT", "__END_AT"
 

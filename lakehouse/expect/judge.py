@@ -13,12 +13,12 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import quarantine
 from lakehouse.expect.marks import UNMET, for_quarantine, misses, misses_one, not_evaluated
 from lakehouse.expect.results import Result
 from lakehouse.expect.task import Task, as_of, refusal
 from lakehouse.expect.whole import Resulting
-from lakehouse.held import Held, hold
+from lakehouse.lake import quarantine
+from lakehouse.lake.small_rows import Held, hold
 from lakehouse.rules import Rule, quoted
 from lakehouse.spark.session import SPARK_ERRORS
 

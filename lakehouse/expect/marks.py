@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.error_mapping import said
 from lakehouse.errors import ConfigError
+from lakehouse.lake.quarantine import row_text
 from lakehouse.plan import Plan
-from lakehouse.quarantine import row_text
 from lakehouse.rules import Rule, quoted
 
 UNMET = "_cdc_unmet"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta
-from lakehouse.held import hold, narrowed
+from lakehouse.lake import delta
+from lakehouse.lake.small_rows import hold, narrowed
 from lakehouse.rules import Rule, quoted
 
 

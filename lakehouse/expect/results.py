@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse import delta
+from lakehouse.lake import delta
 from lakehouse.spark.session import local
 from lakehouse.storage.paths import Lake
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import delta, quarantine
 from lakehouse.errors import DataRefused
 from lakehouse.expect.marks import Read, marked
 from lakehouse.expect.results import Result
 from lakehouse.expect.whole import Resulting
+from lakehouse.lake import delta, quarantine
 from lakehouse.plan import Plan
 from lakehouse.rules import Rule
 from lakehouse.storage.delta_log import Head

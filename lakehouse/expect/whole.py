@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.held import Held, narrowed
+from lakehouse.lake.small_rows import Held, narrowed
 from lakehouse.rules import Rule, quoted
 
 

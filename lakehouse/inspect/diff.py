@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import bronze, delta, extract, ingest, ledger, logs
+from lakehouse import bronze, extract, ingest, logs
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
@@ -27,7 +27,8 @@ from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
 from lakehouse.ingest import Work
 from lakehouse.inspect.diff_samples import contents, kept
-from lakehouse.ledger import Entry, History
+from lakehouse.lake import delta, ledger
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import isolated, local
 from lakehouse.storage import landing

@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import changes, ingest
-from lakehouse.changes import CHANGED, DELETE, INSERT, UPDATE
 from lakehouse.ingest import Compared, Work
+from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, UPDATE
 from lakehouse.schema import table_schema
 
 _OPERATION = "_cdc_operation"

@@ -14,22 +14,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from lakehouse.ledger import Entry, History
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.storage import file_io
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import Lake
-
-_RAW = ("raw/full-load", "raw/cdc")
-
-
-def of_raw(lake: Lake) -> dict[str, int]:
-    """Bytes of every change set, by its path relative to the lake."""
-    found: dict[str, int] = {}
-    for folder in _RAW:
-        for path, size in file_io.sizes(lake.place(*folder.split("/"))).items():
-            name = f"{folder}/{path.partition('/')[0]}"
-            found[name] = found.get(name, 0) + size
-    return found
 
 
 def of_table(

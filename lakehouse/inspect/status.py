@@ -9,11 +9,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, delta, expect, ledger, logs, publishing, quarantine, records
+from lakehouse import bronze, expect, logs, publishing, records
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
-from lakehouse.ledger import Entry
+from lakehouse.lake import change_sets, delta, ledger, quarantine
+from lakehouse.lake.ledger import Entry
 from lakehouse.storage import landing
 from lakehouse.storage.paths import utc
 
@@ -24,7 +25,7 @@ def status(run: Run) -> dict[str, Any]:
     """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
     spark, lake = run.spark, run.lake
     histories, runs, now = ledger.read(spark, lake, run.tables()), records.newest(lake), datetime.now(timezone.utc)
-    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), disk_usage.of_raw(lake)
+    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.of_raw(lake)
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_decided
         head, good = delta.head(spark, lake.bronze(name)), records.last_good(runs, name)

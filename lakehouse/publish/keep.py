@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse import delta
-from lakehouse.models import is_gone
+from lakehouse.lake import delta
+from lakehouse.lake.delta import is_gone
 from lakehouse.publish import columns, database, lines, table
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position

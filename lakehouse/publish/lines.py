@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.delta import is_old_image
+from lakehouse.lake.delta import is_old_image
 
 LINE = "line"
 _NULL = "\\N"

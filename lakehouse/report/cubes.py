@@ -14,8 +14,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta
 from lakehouse.inspect.diff_samples import kept, plain_rows
+from lakehouse.lake import delta
 from lakehouse.plan import Plan
 from lakehouse.report.shape import Kind, Shape, View, about, shape, time_keys
 from lakehouse.storage.paths import Lake

@@ -24,12 +24,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import lakehouse
-from lakehouse import delta, expect, ledger, logs, quarantine, records
+from lakehouse import expect, logs, records
 from lakehouse.command import Run
 from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
 from lakehouse.inspect.diff_samples import plain_rows
-from lakehouse.ledger import COUNTS, History
+from lakehouse.lake import delta, ledger, quarantine
+from lakehouse.lake.ledger import COUNTS, History
 from lakehouse.report import cubes, lineage
 from lakehouse.spark.session import isolated
 

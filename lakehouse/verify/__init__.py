@@ -23,11 +23,12 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta, ledger, logs, publishing, stages
+from lakehouse import logs, publishing, stages
 from lakehouse.command import Run
 from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.ledger import History
+from lakehouse.lake import delta, ledger
+from lakehouse.lake.ledger import History
 from lakehouse.models import Model
 from lakehouse.spark.session import isolated
 from lakehouse.storage.delta_log import Head

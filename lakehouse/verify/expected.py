@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import delta, expect, quarantine
+from lakehouse import expect
+from lakehouse.lake import delta, quarantine
 from lakehouse.models import Model, select
 from lakehouse.storage.delta_log import Head
 from lakehouse.storage.paths import Lake

@@ -11,7 +11,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse import delta
+from lakehouse.lake import delta
 from lakehouse.verify.check import Check, Claim, as_json, gone, quoted
 from lakehouse.verify.raw import change_sets
 from lakehouse.verify.read import Subject

@@ -9,8 +9,8 @@ from typing import TypeVar
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta
-from lakehouse.ledger import Entry
+from lakehouse.lake import delta
+from lakehouse.lake.ledger import Entry
 from lakehouse.storage.delta_log import Commit, Head
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
 from lakehouse.verify.history import expected_writes

@@ -16,10 +16,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import delta
 from lakehouse.command import Run
 from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
+from lakehouse.lake import delta
 from lakehouse.publish import database
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.database import Place, Position

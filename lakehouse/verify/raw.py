@@ -14,10 +14,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, forgotten
 from lakehouse.config import Table
 from lakehouse.ingest import fingerprint
-from lakehouse.ledger import Entry
+from lakehouse.lake import delta, forgotten_keys
+from lakehouse.lake.ledger import Entry
 from lakehouse.schema import pii
 from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import local
@@ -71,7 +71,7 @@ def _like_the_snapshot(claim: Claim, subject: Subject, landed: Landed, bronze: D
     table, stamp = subject.table, snapshot_name(landed.time)
     read = [typed(subject, path) for path in landed.paths]
     rows = reduce(DataFrame.unionByName, read).where(_all_there(table.keys))
-    rows = forgotten.without(rows, table, forgotten.hashes(subject.spark, subject.lake, subject.name))
+    rows = forgotten_keys.without(rows, table, forgotten_keys.hashes(subject.spark, subject.lake, subject.name))
     rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         untaken = F.col(UNTAKEN).isNotNull()

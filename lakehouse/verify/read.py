@@ -13,10 +13,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta, forgotten
 from lakehouse.config import Pipeline, Table, locales, options, patterns
-from lakehouse.ledger import Entry, History
-from lakehouse.raw import taken_out
+from lakehouse.lake import delta, forgotten_keys
+from lakehouse.lake.change_sets import taken_out
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import Place, literal
@@ -49,7 +49,7 @@ class Subject:
     def untold(self) -> frozenset[int]:
         """Sequences whose change set was dropped, and perhaps with it the word of what was forgotten of it."""
         dropped = {e.sequence or 0 for e in self.accepted if self.history.is_dropped(e)}
-        return frozenset(dropped if forgotten.hashes(self.spark, self.lake, self.name) else ())
+        return frozenset(dropped if forgotten_keys.hashes(self.spark, self.lake, self.name) else ())
 
     @cached_property
     def taken(self) -> dict[str, Counter[str]]:

@@ -16,8 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import bronze, clean, ledger, models, raw
+from lakehouse import bronze, clean, models
 from lakehouse.cli import main
+from lakehouse.lake import change_sets, ledger
 from lakehouse.publish import database
 from lakehouse.storage import file_io, landing, lock
 
@@ -126,7 +127,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
-    "forget-raw": lambda: after(raw, "erase"),
+    "forget-raw": lambda: after(change_sets, "erase"),
     "published-half": lambda: setattr(database, "record", die),  # rows are written, and not yet what version they are
     "holding": lambda: setattr(clean, "unmark", hold),
     "racing": race,

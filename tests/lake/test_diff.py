@@ -10,7 +10,7 @@ from helpers import ITEMS, Project, Row
 from pyspark.sql import SparkSession
 
 import lakehouse
-from lakehouse.ledger import COUNTS
+from lakehouse.lake.ledger import COUNTS
 
 pytestmark = pytest.mark.usefixtures("spark")
 

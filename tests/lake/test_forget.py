@@ -19,7 +19,7 @@ from helpers import Project, counts
 from pyspark.sql import SparkSession
 from traces import found, remaining
 
-from lakehouse import delta
+from lakehouse.lake import delta
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -13,7 +13,7 @@ from helpers import ITEMS, Project, Row, counts
 
 from lakehouse import ingest, lines
 from lakehouse.config import Guard
-from lakehouse.ledger import Entry
+from lakehouse.lake.ledger import Entry
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -23,10 +23,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import delta, expect, held, models, quarantine
+from lakehouse import expect, models
 from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
-from lakehouse.merge import make_equal
+from lakehouse.lake import delta, quarantine, small_rows
+from lakehouse.lake.merge import make_equal
 from lakehouse.models import Model, Refreshed
 from lakehouse.plan import plan
 from lakehouse.rules import rules
@@ -160,7 +161,7 @@ def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_chan
     shop = second.copy(tmp_path / "shop")
     shop.snapshot("20250103_000000", sales=FIRST, shops=CITIES)
     assert shop("extract").code == shop("ingest").code == shop("bronze").code == 0
-    monkeypatch.setattr(held, "LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
+    monkeypatch.setattr(small_rows, "LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
     monkeypatch.setattr(models, "WHOLE_BELOW", 1 << 20)

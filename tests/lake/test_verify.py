@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import cli, delta, stages
+from lakehouse import cli, stages
+from lakehouse.lake import delta
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 

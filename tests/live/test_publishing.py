@@ -21,10 +21,11 @@ from psycopg.rows import dict_row
 from pyspark.sql import SparkSession
 from servers.postgres import PASSWORD, Server
 
-from lakehouse import delta, publishing
+from lakehouse import publishing
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.expire import versions
+from lakehouse.lake import delta
 from lakehouse.publish import database as databases
 from lakehouse.publish import keep, lines
 from lakehouse.publish.connection import connected

@@ -18,8 +18,8 @@ from helpers import Project
 from remote import Remote
 from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, THIRD, content
 
-from lakehouse import ledger
-from lakehouse.ledger import Entry
+from lakehouse.lake import ledger
+from lakehouse.lake.ledger import Entry
 from lakehouse.storage import file_io, lock
 from lakehouse.storage.paths import Lake
 

@@ -21,7 +21,7 @@ from shop import MODELS
 from traces import found, remaining
 
 import lakehouse as product
-from lakehouse import delta, ledger
+from lakehouse.lake import delta, ledger
 
 pytestmark = pytest.mark.usefixtures("spark")
 

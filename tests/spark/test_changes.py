@@ -23,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse import changes, snapshot
 from lakehouse.changes import Counts
 from lakehouse.config import Table
+from lakehouse.lake import cdc
 from lakehouse.schema import table_schema
 from lakehouse.spark import session
 from lakehouse.storage import landing
@@ -197,7 +198,7 @@ def test_rows_of_one_key_and_different_content_follow_the_policy(differ: Differ,
     lines = [f'"{part}",{line}' for part, (records, _) in DUPLICATES.items() for line in records]
     done = differ.diff(table(policy), [], differ.rows(table(policy), csv([*KEYS, *CONTENT], lines)))
 
-    words = {changes.INSERT: "I", changes.CONFLICT: "conflict", changes.PROTECTED: "protected"}
+    words = {cdc.INSERT: "I", changes.CONFLICT: "conflict", changes.PROTECTED: "protected"}
     found = {row.part: words[row[changes.VERDICT]] for row in done.verdicts.collect()}
     found |= {row.part: row.s for row in done.change_set.collect() if row.s == "new"}
     assert found == {part: expected[policy] for part, (_, expected) in DUPLICATES.items()}
@@ -247,7 +248,7 @@ def test_quarantined_rows_say_what_is_wrong_with_them(differ: Differ) -> None:
         done.quarantined, differ.spark.createDataFrame(expected, ddl), ignore_nullable=True, ignore_row_order=True
     )
     assert done.counts.unreadable_keys == 2
-    assert changes.examples(done.verdicts, changes.INSERT, settings) == "4"
+    assert changes.examples(done.verdicts, cdc.INSERT, settings) == "4"
 
 
 def test_keys_are_compared_as_values_are(differ: Differ) -> None:

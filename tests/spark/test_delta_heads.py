@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import delta
+from lakehouse.lake import delta
 from lakehouse.storage import delta_log
 
 OWN = {"sequence": 7}

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.config.expect import Expectation
 from lakehouse.expect import kept
 from lakehouse.expect.whole import Found, Resulting
-from lakehouse.held import Held, hold
+from lakehouse.lake.small_rows import Held, hold
 from lakehouse.plan import plan
 from lakehouse.rules import Rule, rules
 from lakehouse.spark.session import isolated, local

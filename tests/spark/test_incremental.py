@@ -20,9 +20,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import held
-from lakehouse.held import hold
 from lakehouse.incremental import Input, Work
+from lakehouse.lake import small_rows
+from lakehouse.lake.small_rows import hold
 from lakehouse.plan import Plan, plan
 from lakehouse.spark.session import isolated
 
@@ -232,6 +232,6 @@ def test_any_model_after_any_changes_equals_its_whole(
 ) -> None:
     note(model.sql)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held, "LOCAL_ROWS", held.LOCAL_ROWS if few else 0)
-        patch.setattr(held, "_LISTED", listed)
+        patch.setattr(small_rows, "LOCAL_ROWS", small_rows.LOCAL_ROWS if few else 0)
+        patch.setattr(small_rows, "_LISTED", listed)
         hold_the_law(small, model, states)

@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse.bronze import is_current
 from lakehouse.config import Table
-from lakehouse.ledger import Entry, History
+from lakehouse.lake.ledger import Entry, History
 from lakehouse.storage.delta_log import Commit, Head
 
 TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})

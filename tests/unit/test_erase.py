@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse import anew
+from lakehouse.lake import change_sets
 from lakehouse.snapshot import json_files, parquet_files
 from lakehouse.snapshot.dialect import Dialect
 from lakehouse.storage import landing
@@ -131,5 +131,5 @@ def test_change_sets_of_a_table_are_told_from_those_of_another_with_a_longer_nam
     ]
     for name in (*mine, *others):
         (tmp_path / "raw" / name).mkdir(parents=True)
-    found = [p.relative_to(tmp_path / "raw").as_posix() for p in anew.change_sets(lake, "items")]
+    found = [p.relative_to(tmp_path / "raw").as_posix() for p in change_sets.folders(lake, "items")]
     assert found == [mine[2], mine[3], *mine[:2]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from lakehouse.ledger import Entry, History
+from lakehouse.lake.ledger import Entry, History
 
 DAY = timedelta(days=1)
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)

@@ -155,3 +155,26 @@ def name(address: str) -> str:
     if is_named(address):
         return ".".join(f"`{part}`" for part in address.split("."))
     return "delta.`" + address.replace("`", "``") + "`"
+
+
+# Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
+_GONE = (
+    "DELTA_MISSING_CHANGE_DATA",
+    "DELTA_CHANGE_DATA",
+    "DELTA_VERSION_NOT_CONTIGUOUS",
+    "DELTA_VERSION_NOT_FOUND",
+    "DELTA_TRUNCATED_TRANSACTION_LOG",
+    "BEYOND_",
+    "NO_RECREATABLE",
+    "INVALID_CDC",
+    "FILE_NOT_EXIST",
+    "FAILED_READ_FILE",  # a column has another type since
+    "DELTA_SCHEMA_CHANGE",
+    "INCOMPATIBLE_SCHEMA",
+    "FileNotFoundException",
+)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether a Change Data Feed cannot be read any more: its log, its files, or the right to read so far back."""
+    return any(sign in str(error) for sign in _GONE)

@@ -21,8 +21,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta
 from lakehouse.errors import LakeBusy
+from lakehouse.lake import delta
 from lakehouse.spark.session import local
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version

@@ -16,9 +16,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import delta
 from lakehouse.errors import ConfigError
-from lakehouse.held import LOCAL_ROWS, Held, Spans, narrowed
+from lakehouse.lake import delta
+from lakehouse.lake.small_rows import LOCAL_ROWS, Held, Spans, narrowed
 
 ACTION = "_cdc_action"
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from functools import reduce
 
 import pyarrow.parquet as pq
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import windows
-from lakehouse.changes import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.config import Table
-from lakehouse.errors import ConfigError, DataRefused, InfrastructureError
-from lakehouse.held import LOCAL_ROWS
-from lakehouse.ledger import Entry
+from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
+from lakehouse.lake.ledger import Entry
+from lakehouse.lake.small_rows import LOCAL_ROWS
 from lakehouse.schema import pii
 from lakehouse.schema.cast import convert
 from lakehouse.schema.table_schema import schema
-from lakehouse.snapshot import parquet_files
-from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import Place, literal
@@ -64,25 +62,6 @@ def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Ent
     return _typed(spark, lake, table, entries).drop(_UNFIT)
 
 
-def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int:
-    """Take a person's rows out of a change set; returns how many there were.
-
-    Each file is put in its own place whole, and says in its metadata what was taken out of it: the ledger goes on
-    telling what the change set held when it was published.
-    """
-    where = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_at")]
-    rows = spark.read.parquet(literal(folder))
-    there = rows.select(*person.texts, "_cdc_operation", *where)
-    doomed: dict[str, dict[int, str]] = {}
-    for row in person.rows_of(there).collect():
-        doomed.setdefault(row["_cdc_file"], {})[row["_cdc_at"]] = row["_cdc_operation"]
-    for name, taken in doomed.items():
-        with file_io.rewriting(folder / name, lake.here("plain")) as (path, without):
-            total = _taken_out_of(path) + Counter(taken.values())
-            parquet_files.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
-    return sum(map(len, doomed.values()))
-
-
 def taken_out(folder: Place) -> Counter[str]:
     """How many rows of each operation were taken out of a change set since it was published."""
     files = [folder / name for name in file_io.names(folder) if name.endswith(".parquet")]
@@ -109,44 +88,6 @@ def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> tupl
     return changes, taken
 
 
-def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
-    """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete.
-
-    Raises:
-        DataRefused: a value of it does not fit the schema that was declared since.
-        ConfigError: a history is asked for, and change sets that it needs have gone.
-    """
-    if table.scd == 2:
-        _refuse_lost_history(lake, accepted)
-        refuse_unfit(spark, lake, table, accepted)
-        changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-        return windows.folded(changes, table, schema(table))
-    return state(spark, lake, table, accepted).drop(CHANGED)
-
-
-def state(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
-    """The live rows that change sets come to, each as the last of them has it, with its own `_cdc_*` columns.
-
-    To be folded again with those that follow it is as good as they were themselves.
-
-    Raises:
-        DataRefused: a value of it does not fit the schema that was declared since.
-    """
-    refuse_unfit(spark, lake, table, accepted)
-    changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-    return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS, CHANGED)
-
-
-def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
-    if base := next((e for e in accepted if e.is_state), None):
-        raise ConfigError(
-            f"no history of {base.table} can be built: its change sets up to {base.sequence} were dropped",
-            expected="`scd: 1`, where `retention: {change_sets: ...}` was at work",
-            where=lake.at(base.path or ""),
-            next_step=f"if all that landed is still there: lakehouse ingest PIPELINE {base.table} --full-refresh",
-        )
-
-
 def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.StructType) -> None:
     """Plain values and hashes, or hashes by two keys, cannot be told apart later; and what was written plain stays so
     until it is written anew."""
@@ -157,46 +98,6 @@ def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.Struc
             where=lake.at(entry.path or ""),
             next_step=f"to take all that landed again: lakehouse ingest PIPELINE {entry.table} --full-refresh",
         )
-
-
-def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> None:
-    """See that what bronze has to hold fits the declared types, where change sets were written with others.
-
-    Raises:
-        DataRefused: values that are not of the type; to cast them would make them null in silence.
-        ConfigError: `pii` asks for something else than they hold.
-    """
-    kinds = {f.name: f.dataType for f in schema(table)}
-    entries = [e for e in accepted if e.path]
-    published = [_published(spark, lake, e).schema for e in entries]
-    for entry, there in zip(entries, published, strict=True):
-        _refuse_other_pii(table, lake, entry, there)
-    if all(f.dataType == kinds[f.name] for there in published for f in there if f.name in kinds):
-        return
-    changes = _typed(spark, lake, table, entries)
-    rows = _last(changes, table) if table.scd == 1 else changes.where(F.col("_cdc_operation") != DELETE)
-    unfit = rows.where(F.size(_UNFIT) > 0)
-    if (
-        wrong := unfit.select(F.explode(_UNFIT).alias("text"))
-        .groupBy("text")
-        .count()
-        .orderBy("text")
-        .limit(3)
-        .collect()
-    ):
-        raise DataRefused(
-            f"{unfit.count()} rows do not fit the schema: {'; '.join(row.text for row in wrong)}",
-            expected="values of the declared types in every row that bronze is to hold",
-            where=f"{lake.at('raw')}, change sets of {entries[0].table}",
-            next_step="keep the column's type and cast it in silver, or take a mended snapshot with the old type first",
-        )
-
-
-def _last(changes: DataFrame, table: Table) -> DataFrame:
-    """The last change of each key, where that is no delete."""
-    last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
-    newest = changes.withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
-    return newest.where(F.col("_cdc_operation") != DELETE)
 
 
 def _typed(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) -> DataFrame:
@@ -245,3 +146,24 @@ def _lost(lake: Lake, entry: Entry, found: int) -> InfrastructureError:
         where=lake.at(entry.path or ""),
         next_step="restore the change set, or rebuild the table from what landed",
     )
+
+
+def folders(lake: Lake, name: str) -> list[Place]:
+    """The folders of a table's change sets, those among them that were never published."""
+    of_table = re.compile(rf"{re.escape(name)}_\d{{8}}_\d{{6}}(_\d+)?\.parquet")
+    folders = [lake.place("raw", kind) for kind in ("full-load", "cdc")]
+    others = [folder / there for folder in folders for there in file_io.names(folder) if of_table.fullmatch(there)]
+    return [lake.place("raw", "full-load", f"{name}.parquet"), *others]
+
+
+_RAW = ("raw/full-load", "raw/cdc")
+
+
+def of_raw(lake: Lake) -> dict[str, int]:
+    """Bytes of every change set, by its path relative to the lake."""
+    found: dict[str, int] = {}
+    for folder in _RAW:
+        for path, size in file_io.sizes(lake.place(*folder.split("/"))).items():
+            name = f"{folder}/{path.partition('/')[0]}"
+            found[name] = found.get(name, 0) + size
+    return found

@@ -13,8 +13,8 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import delta
 from lakehouse.config import Table
+from lakehouse.lake import delta
 from lakehouse.storage.paths import Lake
 
 SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"

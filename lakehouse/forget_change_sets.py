@@ -1,0 +1,35 @@
+"""Take a person's rows out of change sets."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.lake.change_sets import _TAKEN_OUT, _taken_out_of
+from lakehouse.snapshot import parquet_files
+from lakehouse.snapshot.erase import Person
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.paths import Lake
+
+
+def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int:
+    """Take a person's rows out of a change set; returns how many there were.
+
+    Each file is put in its own place whole, and says in its metadata what was taken out of it: the ledger goes on
+    telling what the change set held when it was published.
+    """
+    where = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_at")]
+    rows = spark.read.parquet(literal(folder))
+    there = rows.select(*person.texts, "_cdc_operation", *where)
+    doomed: dict[str, dict[int, str]] = {}
+    for row in person.rows_of(there).collect():
+        doomed.setdefault(row["_cdc_file"], {})[row["_cdc_at"]] = row["_cdc_operation"]
+    for name, taken in doomed.items():
+        with file_io.rewriting(folder / name, lake.here("plain")) as (path, without):
+            total = _taken_out_of(path) + Counter(taken.values())
+            parquet_files.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
+    return sum(map(len, doomed.values()))

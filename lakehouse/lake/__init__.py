@@ -1,0 +1,1 @@
+"""Tables of the lake: Delta, MERGE, the ledger, change sets, quarantine."""
