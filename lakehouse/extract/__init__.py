@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
-from lakehouse.extract import files
+from lakehouse.extract import folder
 from lakehouse.extract.source import Extracted, Source, extract, peek
 from lakehouse.storage.paths import Lake
 
@@ -36,17 +36,17 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
     """
     match pipeline.source:
         case Files():
-            yield Source(pipeline, lake, files.offers(pipeline))
+            yield Source(pipeline, lake, folder.offers(pipeline))
         case Kaggle():
             # Here, for with what it needs it takes a third of the time in which any command starts.
-            from lakehouse.extract import kaggle
+            from lakehouse.extract.kaggle import source as kaggle
 
             with kaggle.offers(pipeline, lake) as offers:
                 yield Source(pipeline, lake, offers)
         case Jdbc():
-            from lakehouse.extract import jdbc
+            from lakehouse.extract.postgres import source as postgres
 
-            with jdbc.offers(pipeline, lake, tuple(tables)) as offers:
+            with postgres.offers(pipeline, lake, tuple(tables)) as offers:
                 yield Source(pipeline, lake, offers)
 
 
@@ -62,7 +62,7 @@ def source_signature(pipeline: Pipeline) -> dict[str, str]:
         ConfigError, InfrastructureError: as `opened` does.
     """
     if not isinstance(pipeline.source, Kaggle):
-        return files.signature(pipeline)
-    from lakehouse.extract import kaggle
+        return folder.signature(pipeline)
+    from lakehouse.extract.kaggle import source as kaggle
 
     return kaggle.signature(pipeline)

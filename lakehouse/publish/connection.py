@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
-from lakehouse.extract.postgres import DEFAULTS, NOT_LET_IN
+from lakehouse.postgres import DEFAULTS, NOT_LET_IN
 
 Connection = psycopg.Connection[Any]
 

@@ -23,8 +23,9 @@ from servers.postgres import PASSWORD, USER, Server
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
-from lakehouse.extract import Extracted, extract, opened, peek, postgres, tables
-from lakehouse.extract.jdbc import libpq
+from lakehouse.extract import Extracted, extract, opened, peek
+from lakehouse.extract.postgres import queries, reader
+from lakehouse.extract.postgres.source import libpq
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 
@@ -95,22 +96,22 @@ def nobody_waits() -> Iterator[None]:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of a thousand rows are cut into parts too."""
-    monkeypatch.setattr(tables, "SMALLEST_PART", 10)
+    monkeypatch.setattr(queries, "SMALLEST_PART", 10)
 
 
 def at_the_first_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Have something happen once the instant is set and parts are about to be read, the first time only."""
-    copied, done = postgres._Reading._copied, threading.Event()
+    copied, done = reader._Reading._copied, threading.Event()
     lock = threading.Lock()
 
-    def copying(self: postgres._Reading, *arguments: Any) -> int:
+    def copying(self: reader._Reading, *arguments: Any) -> int:
         with lock:
             if not done.is_set():
                 done.set()
                 happens()
         return copied(self, *arguments)
 
-    monkeypatch.setattr(postgres._Reading, "_copied", copying)
+    monkeypatch.setattr(reader._Reading, "_copied", copying)
 
 
 def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
@@ -222,7 +223,7 @@ def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
 
 def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """TRUNCATE does not keep the rows that older snapshots see: it has to wait from before the snapshot is taken."""
-    tried, catalog = [], tables.catalog
+    tried, catalog = [], queries.catalog
 
     def truncate(*arguments: Any) -> list[Any]:
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -230,7 +231,7 @@ def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytes
         tried.append(arguments)
         return catalog(*arguments)
 
-    monkeypatch.setattr(tables, "catalog", truncate)
+    monkeypatch.setattr(queries, "catalog", truncate)
     shop.extract()
 
     assert tried
@@ -239,13 +240,13 @@ def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytes
 
 @pytest.mark.usefixtures("small_parts")
 def test_rows_that_do_not_come_are_missed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = tables.looked_at
+    looked_at = queries.looked_at
 
     def miscounted(*arguments: Any) -> tuple[Any, ...]:
         count, chosen, keyless = looked_at(*arguments)
         return count + 1, chosen, keyless
 
-    monkeypatch.setattr(tables, "looked_at", miscounted)
+    monkeypatch.setattr(queries, "looked_at", miscounted)
 
     assert "has 1,001 rows, and 1,000 came" in failing(shop, InfrastructureError).found
 
@@ -273,13 +274,13 @@ def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: p
     shop.tables["others"] = ITEMS | {"keys": ["qty", "id"]}
     broken = []
 
-    def batches(self: postgres._Reading, rows: Any) -> Iterator[list[Any]]:
+    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
         yield [row for row, _ in zip(rows, range(100), strict=False)]
         broken.append(shop.database.execute(KILL))
         time.sleep(0.05)
         yield list(rows)
 
-    monkeypatch.setattr(postgres._Reading, "_batches", batches)
+    monkeypatch.setattr(reader._Reading, "_batches", batches)
 
     error = failing(shop, InfrastructureError)
 
@@ -565,15 +566,15 @@ def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
     shop.database.execute("UPDATE items SET note = repeat(id::text || 'x', 20000) WHERE id <= 400")
     sizes = []
 
-    def batches(self: postgres._Reading, rows: Any) -> Iterator[list[Any]]:
+    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
         for batch in taken(self, rows):
             sizes.append(sum(len(row[2]) for row in batch))
             yield batch
 
-    taken = postgres._Reading._batches
+    taken = reader._Reading._batches
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(postgres._Reading, "_batches", batches)
-        patch.setattr(postgres, "_BYTES_AT_ONCE", 1 << 20)
+        patch.setattr(reader._Reading, "_batches", batches)
+        patch.setattr(reader, "_BYTES_AT_ONCE", 1 << 20)
         shop.extract()
 
     assert len(shop.rows()) == 1000

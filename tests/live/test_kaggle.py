@@ -22,7 +22,8 @@ from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle,
 from lakehouse import clean, command, retry, stages
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
-from lakehouse.extract import extract, kaggle_api, kaggle_client, opened, peek
+from lakehouse.extract import extract, opened, peek
+from lakehouse.extract.kaggle import api, client
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import Lake, snapshot_name
 
@@ -451,7 +452,7 @@ def test_kaggle_out_of_reach_is_worth_retrying(shop: Shop, monkeypatch: pytest.M
 
 
 def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kaggle_client, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(client, "TIMEOUT", (0.2, 0.2))
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     shop.server.stalls = threading.Event()
     try:
@@ -547,7 +548,7 @@ def test_a_bar_with_bytes_is_shown_on_a_terminal_and_nowhere_else(shop: Shop, mo
     monkeypatch.setenv("COLUMNS", "160")
     for screen in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", screen)
-        kaggle_api.download(DATASET, kaggle_api.newest(DATASET), shop.folder / "home")
+        api.download(DATASET, api.newest(DATASET), shop.folder / "home")
         shown = screen.getvalue()
         assert ("524.9/524.9 kB" in shown) == screen.isatty(), shown
         assert (f"{DATASET}, version 2" in shown) == screen.isatty()

@@ -13,9 +13,10 @@ from pathlib import Path
 from lakehouse.concurrency import once
 from lakehouse.config import Kaggle, Pipeline
 from lakehouse.errors import DataRefused
-from lakehouse.extract import kaggle_api, source
-from lakehouse.extract.files import matching
-from lakehouse.extract.kaggle_api import Version
+from lakehouse.extract import source
+from lakehouse.extract.folder import matching
+from lakehouse.extract.kaggle import api
+from lakehouse.extract.kaggle.api import Version
 from lakehouse.extract.source import Offer
 from lakehouse.storage import archives, file_io, landing, temp_dirs
 from lakehouse.storage.paths import Lake, snapshot_name
@@ -29,7 +30,7 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
         ConfigError, InfrastructureError: the version cannot be told.
     """
     dataset = _dataset(pipeline)
-    version = kaggle_api.newest(dataset)
+    version = api.newest(dataset)
     with file_io.scratch(lake.state("extract"), lake.here("extract")) as work:
         fetched = once(lambda: _fetch(dataset, version, lake, work.folder))
         yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
@@ -38,7 +39,7 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
 def signature(pipeline: Pipeline) -> dict[str, str]:
     """The newest version: equal means nothing new to land."""
     dataset = _dataset(pipeline)
-    version = kaggle_api.newest(dataset)
+    version = api.newest(dataset)
     return {dataset: f"version {version.number} of {snapshot_name(version.time)}"}
 
 
@@ -55,7 +56,7 @@ def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
     keep = lake.here("kaggle")
     keep.mkdir(parents=True, exist_ok=True)
     with temp_dirs.locked(keep):  # `diff` may want the same archive while a run fetches it
-        archive = kaggle_api.download(dataset, version, keep)
+        archive = api.download(dataset, version, keep)
         try:
             # The files are looked at and hashed as they land, so that nothing need be known of the archive here.
             for _ in archives.unpack(archive, landing.inspect(archive), folder, may_hold_packed=True):

@@ -11,7 +11,6 @@ put together. Rows are taken to Parquet a few at a time; no table is ever in mem
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,9 +27,11 @@ from pyarrow import parquet
 
 from lakehouse.config import Jdbc, Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
-from lakehouse.extract import columns, tables
-from lakehouse.extract.columns import Column
-from lakehouse.extract.tables import Connection
+from lakehouse.extract.postgres import queries as table_queries
+from lakehouse.extract.postgres import types
+from lakehouse.extract.postgres.queries import Connection
+from lakehouse.extract.postgres.types import Column
+from lakehouse.postgres import DEFAULTS, NOT_LET_IN
 from lakehouse.retry import Again, patiently
 
 Read = dict[str, Path | LakehouseError]
@@ -39,22 +40,12 @@ CONNECTIONS, ROWS_AT_ONCE = 4, 50_000  # unless the source's options say otherwi
 _BYTES_AT_ONCE = 32 << 20  # of text and binary values; then a batch ends early
 _LOCK_TIMEOUT = 60  # seconds
 _NO_LOCK = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType, errors.InsufficientPrivilege)
-DEFAULTS = {
-    **{"application_name": "lakehouse", "client_encoding": "UTF8", "connect_timeout": "30"},
-    # A connection that has died without a word is given up within minutes.
-    **{"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"},
-}
 _SESSION = (
     "SET LOCAL TimeZone = 'UTC'",
     "SET LOCAL DateStyle = 'ISO'",
     "SET LOCAL extra_float_digits = 1",
     "SET LOCAL idle_in_transaction_session_timeout = 0",
     f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'",
-)
-# What a server says before it lets anybody in comes without a code.
-NOT_LET_IN = re.compile(
-    "authentication failed|no password supplied|no pg_hba.conf entry|does not exist|not permitted to log in|"
-    "permission denied for database|certificate"
 )
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError, errors.QueryCanceled, errors.UndefinedObject)
 
@@ -150,10 +141,12 @@ class _Reading:
         for table in wanted.values():
             try:
                 with leader.transaction():
-                    leader.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(tables.identifier(table.file)))
+                    leader.execute(
+                        sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table_queries.identifier(table.file))
+                    )
             except _NO_LOCK:
                 pass  # what is wrong with it, if anything, is told when it is looked at
-        (snapshot,) = tables.one(leader, sql.SQL("SELECT pg_export_snapshot()").format())
+        (snapshot,) = table_queries.one(leader, sql.SQL("SELECT pg_export_snapshot()").format())
         return str(snapshot)
 
     def _prepare(self, connection: Connection, snapshot: str = "") -> None:
@@ -172,10 +165,10 @@ class _Reading:
         """
         try:
             with leader.transaction():
-                found = tables.catalog(leader, table.file)
-                chosen = columns.chosen(table.columns_in_files, found, table.file)
-                count, chosen, keyless = tables.looked_at(leader, table, chosen)
-                queries = tables.queries(leader, table, chosen, count, keyless, self._connections)
+                found = table_queries.catalog(leader, table.file)
+                chosen = types.chosen(table.columns_in_files, found, table.file)
+                count, chosen, keyless = table_queries.looked_at(leader, table, chosen)
+                queries = table_queries.queries(leader, table, chosen, count, keyless, self._connections)
                 leader.execute(sql.SQL("EXPLAIN {}").format(queries[0]))  # whether it can be asked at all
         except errors.UndefinedFunction as error:
             raise ConfigError(
@@ -216,10 +209,10 @@ class _Reading:
                 for batch in self._batches(copy.rows()):
                     if self._failed:
                         raise self._failed
-                    writer.write_batch(columns.batch(batch, schema, table))
+                    writer.write_batch(types.batch(batch, schema, table))
                     rows += len(batch)
                 if not rows:
-                    writer.write_batch(columns.batch([], schema, table))
+                    writer.write_batch(types.batch([], schema, table))
         return rows
 
     def _batches(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:

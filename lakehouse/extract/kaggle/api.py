@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
-from lakehouse.extract.kaggle_client import TIMEOUT, understood, where
-from lakehouse.extract.kaggle_client import client as signed_in
-from lakehouse.extract.progress import Bar
+from lakehouse.extract.kaggle.client import TIMEOUT, understood, where
+from lakehouse.extract.kaggle.client import client as signed_in
+from lakehouse.extract.kaggle.progress import Bar
 from lakehouse.retry import Again, patiently
 from lakehouse.storage.paths import utc
 

@@ -50,7 +50,7 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
 
 def _reader() -> ModuleType:
     try:
-        from lakehouse.extract import postgres
+        from lakehouse.extract.postgres import reader
     except ImportError:
         raise ConfigError(
             "psycopg is not installed",
@@ -58,7 +58,7 @@ def _reader() -> ModuleType:
             where="source: {type: jdbc}",
             next_step="pip install 'lakehouse[postgres]'",
         ) from None
-    return postgres
+    return reader
 
 
 def libpq(url: str) -> str:

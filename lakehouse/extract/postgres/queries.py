@@ -10,7 +10,7 @@ from psycopg import sql
 from lakehouse.config import Table
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
-from lakehouse.extract.columns import Column, Found
+from lakehouse.extract.postgres.types import Column, Found
 
 Connection = psycopg.Connection[Any]
 
