@@ -139,7 +139,7 @@ class Run:
 
     def keys(self) -> dict[str, tuple[str, ...]]:
         """What tells the rows of each table and model apart."""
-        from lakehouse.windows import keys
+        from lakehouse.bronze.scd2 import keys
 
         tables = {f"bronze.{name}": tuple(keys(table)) for name, table in self.pipeline.tables.items()}
         return tables | {name: plan.keys for name, plan in self.plans.items()}

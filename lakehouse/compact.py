@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse import bronze, fold_change_sets
+from lakehouse.bronze import apply, fold
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
 from lakehouse.expire import Expired, status
@@ -69,9 +69,9 @@ def _why_kept(spark: SparkSession, lake: Lake, name: str, table: Table, history:
         return "a history (scd 2) is built from all of them"
     if not history.accepted:
         return "there is none yet"
-    if not bronze.is_current(delta.head(spark, lake.bronze(name)), table, history):
+    if not apply.is_current(delta.head(spark, lake.bronze(name)), table, history):
         return "bronze has still to read some"
-    if other := bronze.misfits(spark, lake, name, table):
+    if other := apply.misfits(spark, lake, name, table):
         return f"the schema changed ({'; '.join(other)}), and bronze has to be built from them"
     return ""
 
@@ -99,7 +99,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
     taken = frozenset(e.path for e in history.entries if e.path)
     path = lake.state_set(until.table, until.sequence or 0, until.snapshot_time, taken)
     delivered = published.delivered(spark, lake, table, sets[-1])
-    state = fold_change_sets.state(spark, lake, table, sets)
+    state = fold.state(spark, lake, table, sets)
     lacking = [column for column in state.columns if column not in delivered]
     rows, told = pii.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
     published.write(rows, lake.at(path), told)

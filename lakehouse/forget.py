@@ -23,9 +23,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import (
-    bronze,
     clean,
     command,
+    forget_bronze,
     forget_change_sets,
     forget_quarantine,
     publishing,
@@ -33,6 +33,7 @@ from lakehouse import (
     residue,
     stages,
 )
+from lakehouse.bronze import apply
 from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
@@ -180,7 +181,7 @@ def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     erased.rows["raw"] = sum(forget_change_sets.erase(spark, lake, folder, person) for folder in sets)
     _drop_caches(lake, name)
     erased.rows["quarantine"] = forget_quarantine.erase(spark, lake, name, table, zone, person)
-    erased.rows["bronze"] = bronze.erase(spark, lake, name, person, table)
+    erased.rows["bronze"] = forget_bronze.erase(spark, lake, name, person, table)
     erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
     records.hide(lake, lambda text: _redacted(text, person))
     return erased
@@ -191,7 +192,7 @@ def _bring_up(spark: SparkSession, run: Run, name: str, history: History) -> Non
     table = run.pipeline.tables[name]
     if history.last_accepted:
         change_sets.delivered(spark, run.lake, table, history.last_accepted)  # refuses keys hashed otherwise than now
-        bronze.refresh(spark, run.lake, name, table, history, run.size(name))
+        apply.refresh(spark, run.lake, name, table, history, run.size(name))
 
 
 def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:

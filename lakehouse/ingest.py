@@ -23,7 +23,8 @@ from functools import cached_property
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import bronze, changes, snapshot
+from lakehouse import changes, snapshot
+from lakehouse.bronze import apply, read
 from lakehouse.changes import Counts
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.errors import ConfigError, DataRefused
@@ -109,7 +110,7 @@ def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_i
 
 def refuse_other_columns(work: Work) -> None:
     """Raises: ConfigError, if the schema asks for other columns than bronze has; added ones are no fault."""
-    if misfits := bronze.misfits(work.spark, work.lake, work.name, work.table):
+    if misfits := apply.misfits(work.spark, work.lake, work.name, work.table):
         raise ConfigError(
             f"the schema of {work.name} changed: {'; '.join(misfits)}",
             expected="the columns that bronze has, or nullable ones added",
@@ -199,8 +200,8 @@ def decide(work: Work, landed: Landed, guard: Guard | None, compare: Compare) ->
 
 def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
-    bronze.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
-    state = bronze.current(work.spark, work.lake, work.name, work.table)
+    apply.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
+    state = read.current(work.spark, work.lake, work.name, work.table)
     # Hashes of whole lines, and keys as they were received: not of what is personal or to be forgotten.
     private = work.table.pii or work.forgotten
     known = None if private else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)

@@ -164,7 +164,7 @@ def _ingested(done: Any) -> Iterator[Outcome]:
 
 
 def _bronze(run: Run) -> list[Outcome]:
-    from lakehouse import bronze
+    from lakehouse.bronze import apply
     from lakehouse.lake import ledger
     from lakehouse.spark.session import isolated
 
@@ -175,7 +175,7 @@ def _bronze(run: Run) -> list[Outcome]:
         size, table = run.size(name), run.pipeline.tables[name]
         own = isolated(spark, size)
         history = _history(run, histories, name)
-        done = bronze.refresh(own, run.lake, name, table, history, size, run.full_refresh)
+        done = apply.refresh(own, run.lake, name, table, history, size, run.full_refresh)
         counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
         status = "healed" if done.healed else "applied" if done.commits else "current"
         yield Outcome("bronze", name, status, counts, note=done.healed)

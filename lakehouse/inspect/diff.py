@@ -19,7 +19,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import bronze, extract, ingest, logs
+from lakehouse import extract, ingest, logs
+from lakehouse.bronze import apply, read
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
@@ -188,10 +189,10 @@ def _bronze(work: Work) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
     head, may_lack = delta.head(spark, lake.bronze(name)), ingest.not_yet_delivered(work)
-    if bronze.is_current(head, work.table, history):
+    if apply.is_current(head, work.table, history):
         version = head.version if head else None
-        return Before(bronze.current(spark, lake, name, work.table, version), may_lack)
-    rows = bronze.expected(spark, lake, work.table, history.change_sets)
+        return Before(read.current(spark, lake, name, work.table, version), may_lack)
+    rows = read.expected(spark, lake, work.table, history.change_sets)
     note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 

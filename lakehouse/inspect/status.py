@@ -9,7 +9,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import bronze, expect, logs, publishing, records
+from lakehouse import expect, logs, publishing, records
+from lakehouse.bronze import read
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
@@ -177,7 +178,7 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
         raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
     spark, lake = opened.spark, opened.lake
     history = ledger.read(spark, lake, [table])[table]
-    return bronze.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
+    return read.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
 
 
 def one_table(run: Run, or_model: bool = False) -> str:

@@ -16,7 +16,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import bronze, clean, models
+from lakehouse import clean, models
+from lakehouse.bronze import apply
 from lakehouse.cli import main
 from lakehouse.lake import change_sets, ledger
 from lakehouse.publish import database
@@ -118,7 +119,7 @@ POINTS: dict[str, Callable[[], None]] = {
     # The third snapshot's row: the second's change set has been merged by ingest, which needs bronze there.
     "ledger-appended": lambda: after(ledger, "append", lambda entry: entry.sequence == 3),
     # By the stream, whose checkpoint then never hears of it.
-    "bronze-merged": lambda: after(bronze, "apply_pending", lambda done: done.commits and done.sequence == 3),
+    "bronze-merged": lambda: after(apply, "apply_pending", lambda done: done.commits and done.sequence == 3),
     "between-two-models": lambda: after(models, "refresh", lambda done: done.model == "silver.items"),
     "gold-written": lambda: after(models, "refresh", lambda done: done.model == "gold.notes"),
     "gold-before-its-merge": in_gold("before"),

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from lakehouse.bronze import is_current
+from lakehouse.bronze.apply import is_current
 from lakehouse.config import Table
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.storage.delta_log import Commit, Head

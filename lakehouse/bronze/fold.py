@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse import windows
+from lakehouse.bronze import scd2
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED, DELETE
@@ -26,7 +26,7 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
         _refuse_lost_history(lake, accepted)
         refuse_unfit(spark, lake, table, accepted)
         changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-        return windows.folded(changes, table, schema(table))
+        return scd2.folded(changes, table, schema(table))
     return state(spark, lake, table, accepted).drop(CHANGED)
 
 

@@ -8,31 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from lakehouse import fold_change_sets, windows
+from lakehouse.bronze import fold, scd2
+from lakehouse.bronze.read import _live
 from lakehouse.config import Table
-from lakehouse.errors import ConfigError
 from lakehouse.lake import change_sets, delta, merge
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.lake.merge import Written, add_columns, make_equal
 from lakehouse.lake.small_rows import LOCAL_ROWS
 from lakehouse.schema.table_schema import schema
-from lakehouse.snapshot.erase import Person
-from lakehouse.spark.session import isolated, local
+from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import Head
 from lakehouse.storage.paths import Lake
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
-_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
-_OWN = {1: _CDC, 2: f"{_CDC}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # bronze's own columns, by `scd`
 
 
 @dataclass(frozen=True)
@@ -55,59 +50,6 @@ class Applied:
             self.commits + written.committed,
             self.healed or healed,
         )
-
-
-def current(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
-    """The live rows by the declared schema, now or at a version; a column that bronze has not yet got is null."""
-    return _live(spark, lake, name, table, version).select(*schema(table).names)
-
-
-def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, time: datetime) -> DataFrame:
-    """The rows that were live at `time`, by the declared schema and the `_cdc_*` columns.
-
-    Read from the windows of a history (scd 2), else folded from the change sets.
-
-    Raises:
-        DataRefused: they do not fit the schema that was declared since.
-        ConfigError: the change sets of that time have gone.
-    """
-    if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
-        rows = delta.read(spark, lake.bronze(name)).where(windows.at(F.lit(time).cast("timestamp")))
-        return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
-    base = history.base
-    if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
-        raise ConfigError(
-            f"{name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
-            expected=f"a time from {base.snapshot_time.isoformat()} on, which `retention` has not reached",
-            where=lake.at(base.path or ""),
-        )
-    until = [e for e in history.change_sets if e.snapshot_time <= time]
-    rows = fold_change_sets.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
-    return rows.select(*schema(table).names, *CDC_COLUMNS)
-
-
-def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
-    """The live rows by the declared schema, from the change sets alone."""
-    rows = fold_change_sets.folded(spark, lake, table, accepted)
-    return (rows.where(windows.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
-
-
-def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
-    """The same, with bronze's own columns; of a history, the open windows."""
-    fields, path = schema(table), lake.bronze(name)
-    own = T.DataType.fromDDL(_OWN[table.scd])
-    assert isinstance(own, T.StructType)
-    if not delta.exists(spark, path):
-        return local(spark, T.StructType([*fields, *own]))
-    rows = delta.read(spark, path, version)
-    live = rows.where(windows.is_open()) if table.scd == 2 else rows
-    return _declared(live, table).select(*fields.names, *own.names)
-
-
-def _declared(rows: DataFrame, table: Table) -> DataFrame:
-    """With the columns that were declared since, as null."""
-    there = rows.columns
-    return rows.select("*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in schema(table) if f.name not in there])
 
 
 def refresh(
@@ -156,21 +98,6 @@ def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> N
         add_columns(spark, path, schema(table))
 
 
-def erase(spark: SparkSession, lake: Lake, name: str, person: Person, table: Table) -> int:
-    """Take a person's rows, or windows, out of a bronze that is where the ledger is; returns how many there were.
-
-    The commit names the sequence that bronze was at, and that it is none which applies a change set.
-    """
-    head = delta.head(spark, lake.bronze(name))
-    progress = head.progress() if head else None
-    if progress is None:
-        return 0
-    rows, keys = delta.read(spark, lake.bronze(name)), windows.keys(table)
-    own = person.rows_of(rows).select(*keys)
-    noted = progress | {"forgot": True}
-    return make_equal(spark, lake.bronze(name), rows.limit(0), keys, noted, own, few=True).deleted
-
-
 def is_current(head: Head | None, table: Table, history: History) -> bool:
     """Whether bronze holds what the ledger says, so that there is nothing to apply."""
     pending = [e.sequence or 0 for e in history.accepted if e.changes or e.sequence == 1]
@@ -185,7 +112,7 @@ def is_current(head: Head | None, table: Table, history: History) -> bool:
 
 def _progress(table: Table, sequence: int) -> dict[str, Any]:
     """What a commit of bronze records: the sequence it brings the table to, and how a history is kept."""
-    return {"stage": "bronze", "sequence": sequence} | ({"rule": windows.rule(table)} if table.scd == 2 else {})
+    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.rule(table)} if table.scd == 2 else {})
 
 
 def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
@@ -218,7 +145,7 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     head = delta.head(spark, lake.bronze(name))
     if head is None:
         # bronze may be gone, and the schema another than it had
-        fold_change_sets.refuse_unfit(spark, lake, table, history.change_sets)
+        fold.refuse_unfit(spark, lake, table, history.change_sets)
         at = 0
     else:
         progress = head.progress()
@@ -243,8 +170,8 @@ def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
         return "its rows were written by somebody else"
     if progress["sequence"] > last:
         return "it is ahead of the ledger"
-    if table.scd == 2 and progress.get("rule") != windows.rule(table):
-        return f"it keeps its {progress.get('rule')}, and is to keep its {windows.rule(table)}"
+    if table.scd == 2 and progress.get("rule") != scd2.rule(table):
+        return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.rule(table)}"
     return ""
 
 
@@ -252,7 +179,7 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     if not entry.changes and not first:
         return Written()
     changes, taken = change_sets.counted(spark, lake, table, entry)
-    path, keys, progress = lake.bronze(name), windows.keys(table), _progress(table, entry.sequence or 0)
+    path, keys, progress = lake.bronze(name), scd2.keys(table), _progress(table, entry.sequence or 0)
     large = size >= LARGE_BYTES
     if entry.changes and taken.total() == entry.changes and delta.exists(spark, path):
         delta.record_progress(
@@ -261,7 +188,7 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
         return Written()
     if table.scd == 2:
         changed = _live(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
-        wanted, touched = windows.after(changed, changes, table, schema(table))
+        wanted, touched = scd2.after(changed, changes, table, schema(table))
         return make_equal(spark, path, wanted, keys, progress, touched, entry.changes <= LOCAL_ROWS, large=large)
     rows = changes.drop(CHANGED)
     if not delta.exists(spark, path):
@@ -280,10 +207,10 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
     wanted = {f.name: f.dataType for f in schema(table)}
     found = []
     there = delta.read(spark, lake.bronze(name)).schema
-    if (kept := windows.START in there.names) != (table.scd == 2):
+    if (kept := scd2.START in there.names) != (table.scd == 2):
         found.append(f"scd: {2 if kept else 1} is now {table.scd}")
     for field in there:
-        if field.name in (*CDC_COLUMNS, windows.START, windows.END, *table.pii):
+        if field.name in (*CDC_COLUMNS, scd2.START, scd2.END, *table.pii):
             continue  # of a personal column the change sets tell more than its type
         if field.name not in wanted:
             found.append(f"{field.name} is gone")
@@ -308,7 +235,7 @@ def _heal(
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
     path, last = lake.bronze(name), history.accepted[-1].sequence or 0
-    wanted, keys = fold_change_sets.folded(spark, lake, table, history.change_sets), windows.keys(table)
+    wanted, keys = fold.folded(spark, lake, table, history.change_sets), scd2.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
     written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)

@@ -1,0 +1,1 @@
+"""Bronze: each table's current state or history."""

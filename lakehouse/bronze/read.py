@@ -1,0 +1,77 @@
+"""Reads bronze: current rows, rows as of a time, expected rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse.bronze import fold, scd2
+from lakehouse.config import Table
+from lakehouse.errors import ConfigError
+from lakehouse.lake import delta
+from lakehouse.lake.cdc import CDC_COLUMNS
+from lakehouse.lake.ledger import Entry, History
+from lakehouse.schema.table_schema import schema
+from lakehouse.spark.session import local
+from lakehouse.storage.paths import Lake
+
+_CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+
+
+_OWN = {1: _CDC, 2: f"{_CDC}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # bronze's own columns, by `scd`
+
+
+def current(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
+    """The live rows by the declared schema, now or at a version; a column that bronze has not yet got is null."""
+    return _live(spark, lake, name, table, version).select(*schema(table).names)
+
+
+def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, time: datetime) -> DataFrame:
+    """The rows that were live at `time`, by the declared schema and the `_cdc_*` columns.
+
+    Read from the windows of a history (scd 2), else folded from the change sets.
+
+    Raises:
+        DataRefused: they do not fit the schema that was declared since.
+        ConfigError: the change sets of that time have gone.
+    """
+    if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
+        rows = delta.read(spark, lake.bronze(name)).where(scd2.at(F.lit(time).cast("timestamp")))
+        return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
+    base = history.base
+    if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
+        raise ConfigError(
+            f"{name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
+            expected=f"a time from {base.snapshot_time.isoformat()} on, which `retention` has not reached",
+            where=lake.at(base.path or ""),
+        )
+    until = [e for e in history.change_sets if e.snapshot_time <= time]
+    rows = fold.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
+    return rows.select(*schema(table).names, *CDC_COLUMNS)
+
+
+def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+    """The live rows by the declared schema, from the change sets alone."""
+    rows = fold.folded(spark, lake, table, accepted)
+    return (rows.where(scd2.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
+
+
+def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
+    """The same, with bronze's own columns; of a history, the open windows."""
+    fields, path = schema(table), lake.bronze(name)
+    own = T.DataType.fromDDL(_OWN[table.scd])
+    assert isinstance(own, T.StructType)
+    if not delta.exists(spark, path):
+        return local(spark, T.StructType([*fields, *own]))
+    rows = delta.read(spark, path, version)
+    live = rows.where(scd2.is_open()) if table.scd == 2 else rows
+    return _declared(live, table).select(*fields.names, *own.names)
+
+
+def _declared(rows: DataFrame, table: Table) -> DataFrame:
+    """With the columns that were declared since, as null."""
+    there = rows.columns
+    return rows.select("*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in schema(table) if f.name not in there])
