@@ -93,13 +93,13 @@ class Cube:
 
     def refresh(self, model: str) -> dict[str, Any]:
         """One refresh by the engine: how, seconds and their parts, what Spark read for it."""
-        from lakehouse import models
+        from lakehouse.models import refresh as refresh_module
         from lakehouse.spark import session
 
         spark, before = session.isolated(self.spark, self.size), gauges.read(self.spark)
         with _watched() as parts:
             began = time.monotonic()
-            done = models.refresh(spark, self.lake, self.models[model], small=False)
+            done = refresh_module.refresh(spark, self.lake, self.models[model], small=False)
             spent = time.monotonic() - began
         rows = gauges.read(self.spark) - before
         return {"how": done.how, "seconds": spent, "parts": dict(parts), "records": rows}
@@ -118,11 +118,11 @@ class Cube:
 
     def is_true(self) -> bool:
         """Whether the cube is what its SQL gives over everything."""
-        from lakehouse import models
         from lakehouse.lake import delta
+        from lakehouse.models import refresh as refresh_module
 
         silver = delta.read(self.spark, self.lake.model("silver.vendas"))
-        whole = models.select(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
+        whole = refresh_module.select(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
         kept = delta.read(self.spark, self.lake.model("gold.por_dia"))
         return whole.exceptAll(kept).isEmpty() and kept.count() == whole.count()
 

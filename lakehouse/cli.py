@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lakehouse import command, config, logs, plans, show, signals, stages
+from lakehouse import command, config, logs, show, signals, stages
 from lakehouse.command import Run
 from lakehouse.config import Retention, yaml_source
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, worst
+from lakehouse.models.sql import pipeline_plans
 from lakehouse.storage.paths import snapshot_time, utc
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -333,7 +334,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
-    show.explained(plans.plan_for(pipeline, model), as_json)
+    show.explained(pipeline_plans.plan_for(pipeline, model), as_json)
     return Exit.OK
 
 

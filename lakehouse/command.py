@@ -20,12 +20,13 @@ from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import config, logs, notify, plans, records
+from lakehouse import config, logs, notify, records
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
-from lakehouse.plan import Plan, in_order
+from lakehouse.models.sql import pipeline_plans
+from lakehouse.models.sql.plan import Plan, in_order
 from lakehouse.storage import landing, lock
 from lakehouse.storage.paths import Lake
 
@@ -125,7 +126,7 @@ class Run:
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
-        return plans.plans(self.pipeline)
+        return pipeline_plans.plans(self.pipeline)
 
     def tables(self) -> list[str]:
         """The tables that the command is narrowed to."""

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from lakehouse.config import Retention
 from lakehouse.lake import delta
 from lakehouse.lake.ledger import History
-from lakehouse.plan import Plan
+from lakehouse.models.sql.plan import Plan
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import Lake, write_json

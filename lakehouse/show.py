@@ -16,7 +16,7 @@ from lakehouse.errors import Exit, LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.command import Outcome, Report, Run, Told
-    from lakehouse.plan import Plan
+    from lakehouse.models.sql.plan import Plan
     from lakehouse.verify import Check
 
 _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}

@@ -22,21 +22,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import clean, layout, publishing
+from lakehouse import clean, publishing
 from lakehouse import extract as sources
 from lakehouse.command import Outcome, Report, Run, attended, holding, keep, open_run, side_by_side
 from lakehouse.config import Retention
 from lakehouse.error_mapping import patiently
 from lakehouse.errors import Exit, worst
+from lakehouse.models import file_order
 from lakehouse.publishing import PUBLISH
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.expect import Result
     from lakehouse.expire import Expired
     from lakehouse.lake.ledger import History
-    from lakehouse.models import Model
+    from lakehouse.models.expectations import Result
+    from lakehouse.models.refresh import Model
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
 EXPIRE = "expire"
@@ -184,7 +185,7 @@ def _bronze(run: Run) -> list[Outcome]:
 
 
 def _models(run: Run, layer: str) -> list[Outcome]:
-    from lakehouse.models import refresh
+    from lakehouse.models.refresh import refresh
     from lakehouse.spark.session import SMALL_BYTES, isolated
 
     spark, outcomes = run.spark, list[Outcome]()
@@ -205,13 +206,13 @@ def _models(run: Run, layer: str) -> list[Outcome]:
 
 def _judged(run: Run, results: list[Result]) -> None:
     """Record what came of the expectations of a layer's models, and tell of those that are not met."""
-    from lakehouse import expect
     from lakehouse.lake import ledger
+    from lakehouse.models import expectations
 
     for r in (r for r in results if not r.met and r.on_fail != "fail"):  # which is told as the model's error
         run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.found)
     if results:
-        expect.record(run.spark, run.lake, results, run.id, ledger.newest_accepted(run.spark, run.lake))
+        expectations.record(run.spark, run.lake, results, run.id, ledger.newest_accepted(run.spark, run.lake))
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:
@@ -222,11 +223,11 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
 def models(run: Run) -> dict[str, Model]:
     """The pipeline's models, with the keys of their inputs and the parameters of this run."""
     from lakehouse.lake.ledger import newest_accepted
-    from lakehouse.models import Model
+    from lakehouse.models.refresh import Model
 
     keys = run.keys()
     parameters = {"as_of": newest_accepted(run.spark, run.lake), "business_timezone": run.pipeline.business_timezone}
-    sought = layout.sought(run.plans)
+    sought = file_order.sought(run.plans)
     return {
         name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters, sought.get(name, ()))
         for name, plan in run.plans.items()

@@ -9,13 +9,14 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import expect, logs, publishing, records
+from lakehouse import logs, publishing, records
 from lakehouse.bronze import read
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
 from lakehouse.lake import change_sets, delta, ledger, quarantine
 from lakehouse.lake.ledger import Entry
+from lakehouse.models import expectations
 from lakehouse.storage import landing
 from lakehouse.storage.paths import utc
 
@@ -125,7 +126,7 @@ def _unmet(run: Run) -> list[dict[str, Any]]:
     """What is not as the models are expected to be, by the newest result of each rule that there is."""
     rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
     wanted = {m for layer in ("silver", "gold") for group in run.models(layer) for m in group}
-    rows = expect.newest(run.spark, run.lake).where(F.col("status") == expect.FAILED) if rules else None
+    rows = expectations.newest(run.spark, run.lake).where(F.col("status") == expectations.FAILED) if rules else None
     found = [row.asDict() for row in rows.orderBy("model", "rule").collect()] if rows is not None else []
     found = [r for r in found if r["model"] in wanted and (r["model"], r["rule"]) in rules]
     return [r | {name: _iso(r[name]) if r[name] else None for name in ("as_of", "recorded_at")} for r in found]

@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 
 from lakehouse.inspect.diff_samples import kept, plain_rows
 from lakehouse.lake import delta
-from lakehouse.plan import Plan
+from lakehouse.models.sql.plan import Plan
 from lakehouse.report.shape import Kind, Shape, View, about, shape, time_keys
 from lakehouse.storage.paths import Lake
 

@@ -24,13 +24,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import lakehouse
-from lakehouse import expect, logs, records
+from lakehouse import logs, records
 from lakehouse.command import Run
 from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
 from lakehouse.inspect.diff_samples import plain_rows
 from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import COUNTS, History
+from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.spark.session import isolated
 
@@ -195,7 +196,7 @@ def _expected(each: Expectation) -> str:
 
 def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
     """The newest result of each expectation, as it is stored; no values of rows are in it."""
-    rows = expect.newest(spark, run.lake).where(F.col("model").isin(models))
+    rows = expectations.newest(spark, run.lake).where(F.col("model").isin(models))
     return plain_rows(rows.orderBy("model", "rule"))
 
 

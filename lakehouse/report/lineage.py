@@ -14,9 +14,9 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 
-from lakehouse.blocks.clauses import cut
 from lakehouse.config import Pipeline, Table
-from lakehouse.plan import Plan, in_order
+from lakehouse.models.sql.blocks.clauses import cut
+from lakehouse.models.sql.plan import Plan, in_order
 
 Origin = tuple[str, str]
 """A relation (`silver.clientes`) and a column of it."""

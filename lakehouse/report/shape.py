@@ -14,9 +14,9 @@ from typing import Literal
 import sqlglot
 from sqlglot import exp
 
-from lakehouse.blocks import grouping_expressions, is_grouping_id
-from lakehouse.blocks.group import sets_of
-from lakehouse.plan import Plan
+from lakehouse.models.sql.blocks import grouping_expressions, is_grouping_id
+from lakehouse.models.sql.blocks.group import sets_of
+from lakehouse.models.sql.plan import Plan
 
 Kind = Literal["time", "number", "text", "other"]
 

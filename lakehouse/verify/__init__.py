@@ -29,7 +29,7 @@ from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import History
-from lakehouse.models import Model
+from lakehouse.models.refresh import Model
 from lakehouse.spark.session import isolated
 from lakehouse.storage.delta_log import Head
 from lakehouse.verify.check import Check, Claim, as_json, quoted

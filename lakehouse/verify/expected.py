@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import expect
 from lakehouse.lake import delta, quarantine
-from lakehouse.models import Model, select
+from lakehouse.models import expectations
+from lakehouse.models.refresh import Model, select
 from lakehouse.storage.delta_log import Head
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.check import Check, Claim, compare
@@ -23,12 +23,12 @@ def model_checks(spark: SparkSession, lake: Lake, model: Model, own: Head, input
         return delta.read(spark, lake.model(relation), inputs[relation].version)
 
     rows = select(spark, model, {relation: read(relation) for relation in model.plan.inputs})
-    left = expect.kept(spark, model.plan, model.parameters, rows, read)
+    left = expectations.kept(spark, model.plan, model.parameters, rows, read)
     about = ", ".join(f"{r} at version {h.version}" for r, h in inputs.items())
     same = Claim(invariant, f"{layer} = its SQL", model.name)
     yield compare(same, left, delta.read(spark, lake.model(model.name)), ("the SQL", layer), about)
     if any(rule.on_fail == "quarantine" for rule in model.plan.rules):
         claim = Claim(invariant, "quarantine = what expectations took out", model.name)
-        wanted = expect.refused(spark, model.plan, model.parameters, rows, read).select("row", "rule").distinct()
+        wanted = expectations.refused(spark, model.plan, model.parameters, rows, read).select("row", "rule").distinct()
         found = quarantine.of_model(spark, lake, model.name, own.refreshed).where("NOT resolved")
         yield compare(claim, wanted, found.select("row", "rule"), ("the SQL", "quarantine"), about)

@@ -16,10 +16,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import clean, models
+from lakehouse import clean
 from lakehouse.bronze import apply
 from lakehouse.cli import main
 from lakehouse.lake import change_sets, ledger
+from lakehouse.models import refresh
 from lakehouse.publish import database
 from lakehouse.storage import file_io, landing, lock
 
@@ -46,8 +47,8 @@ def in_gold(when: str) -> Callable[[], None]:
     """Die before or after the MERGE of a cube that takes up what changed."""
 
     def patch() -> None:
-        models.WHOLE_BELOW = 0  # tables as small as these would be computed whole
-        inner = models.make_equal
+        refresh.WHOLE_BELOW = 0  # tables as small as these would be computed whole
+        inner = refresh.make_equal
 
         def wrapped(spark: Any, target: str, *args: Any, **named: Any) -> Any:
             if "/gold/" not in target:
@@ -56,7 +57,7 @@ def in_gold(when: str) -> Callable[[], None]:
             assert written is None or written.committed
             return die()
 
-        models.make_equal = wrapped  # type: ignore[assignment]
+        refresh.make_equal = wrapped  # type: ignore[assignment]
 
     return patch
 
@@ -120,8 +121,8 @@ POINTS: dict[str, Callable[[], None]] = {
     "ledger-appended": lambda: after(ledger, "append", lambda entry: entry.sequence == 3),
     # By the stream, whose checkpoint then never hears of it.
     "bronze-merged": lambda: after(apply, "apply_pending", lambda done: done.commits and done.sequence == 3),
-    "between-two-models": lambda: after(models, "refresh", lambda done: done.model == "silver.items"),
-    "gold-written": lambda: after(models, "refresh", lambda done: done.model == "gold.notes"),
+    "between-two-models": lambda: after(refresh, "refresh", lambda done: done.model == "silver.items"),
+    "gold-written": lambda: after(refresh, "refresh", lambda done: done.model == "gold.notes"),
     "gold-before-its-merge": in_gold("before"),
     "gold-merged": in_gold("after"),
     "before-the-clean-mark": lambda: setattr(clean, "mark", die),

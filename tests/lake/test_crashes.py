@@ -17,9 +17,9 @@ from helpers import Project
 from pyspark.sql import SparkSession
 from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, TABLES, THIRD, content
 
-from lakehouse import models
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets
+from lakehouse.models import refresh
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -79,7 +79,7 @@ def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
     waiting: Project, unbroken: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     if point.startswith("gold"):
-        monkeypatch.setattr(models, "WHOLE_BELOW", 0)  # as in the process that is killed
+        monkeypatch.setattr(refresh, "WHOLE_BELOW", 0)  # as in the process that is killed
     shop = waiting.copy(tmp_path / "shop")
     killed = start(point, shop)
     _, told = killed.communicate(timeout=200)

@@ -11,7 +11,7 @@ import pytest
 from helpers import Project, Result
 from pyspark.sql import SparkSession
 
-from lakehouse import models
+from lakehouse.models import refresh
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -62,7 +62,7 @@ SECOND = "id,qty,note,shop\na,-1,x,s1\nb,2,x,s1\nc,,y,s1\nd,400,y,s1\ne,5,x,s1\n
 def by_changes() -> Iterator[None]:
     """Tables as small as these would be computed whole."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WHOLE_BELOW", 0)
+        patch.setattr(refresh, "WHOLE_BELOW", 0)
         yield
 
 
@@ -219,7 +219,7 @@ def test_a_run_killed_after_quarantine_was_written_shows_what_holds_and_the_next
         def killed(*_: Any, **__: Any) -> None:
             raise RuntimeError("killed")
 
-        patch.setattr(models, "make_equal", killed)
+        patch.setattr(refresh, "make_equal", killed)
         assert to_silver(shop)["status"] == "failed"
     assert (ids(shop), quarantined(shop)) == ("bde", before)
     # The snapshot after it undoes that: the keys are not touched by what changed in all.

@@ -20,7 +20,7 @@ from deltalake import DeltaTable, QueryBuilder
 from helpers import Lake, Result, counts, lakehouse
 from pyspark.sql import SparkSession
 
-from lakehouse import models
+from lakehouse.models import refresh
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -139,7 +139,7 @@ def second(first: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
 def third(second: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
     folder = tmp_path_factory.mktemp("third")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WHOLE_BELOW", 0)  # by what changed, though cubes as small as these are sooner whole
+        patch.setattr(refresh, "WHOLE_BELOW", 0)  # by what changed, though cubes as small as these are sooner whole
         return second.copy(folder).take(derived(SAMPLES / SECOND, folder / "derived" / THIRD))
 
 

@@ -23,14 +23,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse import expect, models
 from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
 from lakehouse.lake import delta, quarantine, small_rows
 from lakehouse.lake.merge import make_equal
-from lakehouse.models import Model, Refreshed
-from lakehouse.plan import plan
-from lakehouse.rules import rules
+from lakehouse.models import expectations
+from lakehouse.models import refresh as refresh_module
+from lakehouse.models.refresh import Model, Refreshed
+from lakehouse.models.sql.plan import plan
+from lakehouse.models.sql.rules import rules
 from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 
@@ -73,7 +74,7 @@ GOLD = ("gold/cities", "gold/three_days")
 def by_changes() -> Iterator[None]:
     """Tables as small as these would be computed whole."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WHOLE_BELOW", 0)
+        patch.setattr(refresh_module, "WHOLE_BELOW", 0)
         yield
 
 
@@ -164,7 +165,7 @@ def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_chan
     monkeypatch.setattr(small_rows, "LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
-    monkeypatch.setattr(models, "WHOLE_BELOW", 1 << 20)
+    monkeypatch.setattr(refresh_module, "WHOLE_BELOW", 1 << 20)
     small = shop("gold").outcome("gold", "gold.cities")
     assert small["status"] == "full"
     assert "its inputs are small" in small["note"]
@@ -230,7 +231,7 @@ def unread(relation: str) -> DataFrame:
 def refresh(spark: SparkSession, lake: Lake, model: Model) -> Refreshed | None:
     """None: refused, since two of its rows have one key."""
     try:
-        return models.refresh(spark, lake, model, small=True)
+        return refresh_module.refresh(spark, lake, model, small=True)
     except DataRefused:
         return None
 
@@ -260,8 +261,8 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
         for model in found:
             note(model.plan.sql)
             done = refresh(own, lake, model)
-            whole = models.select(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
-            rows = expect.kept(own, model.plan, {}, whole, unread)
+            whole = refresh_module.select(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
+            rows = expectations.kept(own, model.plan, {}, whole, unread)
             doubled = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
             assert (done is None) is doubled
             if done is not None:
@@ -270,7 +271,7 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
                 head = delta.head(own, lake.model(model.name))
                 assert head is not None
                 out = quarantine.of_model(own, lake, model.name, head.refreshed).where("NOT resolved").select("row")
-                wanted = expect.refused(own, model.plan, {}, whole, unread).select("row").distinct()
+                wanted = expectations.refused(own, model.plan, {}, whole, unread).select("row").distinct()
                 assert counted(out) == counted(wanted), done
 
 

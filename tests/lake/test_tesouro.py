@@ -15,7 +15,7 @@ from generate_tesouro import GROUPS, Snapshot, generate
 from helpers import Lake, Result, lakehouse
 from pyspark.sql import SparkSession
 
-from lakehouse import models
+from lakehouse.models import refresh
 
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(900)]  # three whole runs before the first test
 
@@ -43,7 +43,7 @@ class Tesouro(Lake):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LAKE_ROOT", str(self.lake.parent))
             patch.setenv("TESOURO_SOURCE", str(self.source))
-            patch.setattr(models, "WHOLE_BELOW", 0)  # by what changed, though models this small are sooner whole
+            patch.setattr(refresh, "WHOLE_BELOW", 0)  # by what changed, though models this small are sooner whole
             return lakehouse(verb, str(PIPELINE), *arguments)
 
     def take(self, snapshot: Snapshot) -> None:

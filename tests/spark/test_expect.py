@@ -10,11 +10,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.expect import Expectation
-from lakehouse.expect import kept
-from lakehouse.expect.whole import Found, Resulting
 from lakehouse.lake.small_rows import Held, hold
-from lakehouse.plan import plan
-from lakehouse.rules import Rule, rules
+from lakehouse.models.expectations import kept
+from lakehouse.models.expectations.table_rules import Found, Resulting
+from lakehouse.models.sql.plan import plan
+from lakehouse.models.sql.rules import Rule, rules
 from lakehouse.spark.session import isolated, local
 
 SQL = "SELECT m.id AS id, m.a AS a, m.s AS s, m.d AS d FROM bronze.m AS m"

@@ -20,10 +20,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse.incremental import Input, Work
 from lakehouse.lake import small_rows
 from lakehouse.lake.small_rows import hold
-from lakehouse.plan import Plan, plan
+from lakehouse.models.incremental import Input, Work
+from lakehouse.models.sql.plan import Plan, plan
 from lakehouse.spark.session import isolated
 
 EXAMPLES = int(os.environ.get("LAKEHOUSE_MODELS", "20"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lakehouse.layout import sought
-from lakehouse.plan import Plan, plan
+from lakehouse.models.file_order import sought
+from lakehouse.models.sql.plan import Plan, plan
 
 KEYS = {"bronze.sales": ("id",), "silver.sales": ("id",), "silver.shops": ("shop",)}
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import config, functions, plans
-from lakehouse.plan import plan
+from lakehouse import config
+from lakehouse.models.sql import functions, pipeline_plans
+from lakehouse.models.sql.plan import plan
 
 REPOSITORY = Path(__file__).parents[2]
 GUIDE = REPOSITORY / "docs" / "guide" / "models.md"
@@ -40,7 +41,7 @@ def test_no_model_of_a_shipped_pipeline_is_computed_whole(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = plans.plans(config.load(pipeline))
+    found = pipeline_plans.plans(config.load(pipeline))
 
     assert {name: plan.reason for name, plan in found.items() if plan.strategy == "full"} == {}
     assert found

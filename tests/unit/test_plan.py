@@ -6,9 +6,9 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from lakehouse.blocks import parts
 from lakehouse.errors import ConfigError
-from lakehouse.plan import Plan, in_order, plan
+from lakehouse.models.sql.blocks import parts
+from lakehouse.models.sql.plan import Plan, in_order, plan
 
 T = "FROM silver.t AS t"
 

@@ -19,8 +19,8 @@ from lakehouse import config, report
 from lakehouse.cli import main
 from lakehouse.command import open_run
 from lakehouse.errors import ConfigError, Exit
-from lakehouse.plan import Plan, plan
-from lakehouse.plans import plans
+from lakehouse.models.sql.pipeline_plans import plans
+from lakehouse.models.sql.plan import Plan, plan
 from lakehouse.report import lineage
 from lakehouse.report.flow import layout
 from lakehouse.report.page import render

@@ -11,7 +11,7 @@ import yaml
 
 from lakehouse.config.expect import KINDS, Expectation
 from lakehouse.errors import ConfigError
-from lakehouse.rules import Rule, digest, rules
+from lakehouse.models.sql.rules import Rule, digest, rules
 
 SQL = "SELECT a.x AS x, a.y, f(z) AS `z z` FROM bronze.a AS a"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse import config, plans
+from lakehouse import config
 from lakehouse.errors import ConfigError
+from lakehouse.models.sql import pipeline_plans
 
 SALES = """SELECT s.id AS id, s.shop AS shop, s.price AS cost, s.exact AS exact, s.price * 2 AS made
     FROM bronze.sales AS s"""
@@ -28,7 +29,7 @@ def planned(folder: Path, cube: str) -> None:
     for layer, name, sql in (("silver", "sales", SALES), ("gold", "cube", cube)):
         (folder / layer).mkdir()
         (folder / layer / f"{name}.sql").write_text(sql)
-    plans.plans(config.load(folder))
+    pipeline_plans.plans(config.load(folder))
 
 
 CUBE = "SELECT s.shop AS shop, {} AS total FROM silver.sales AS s GROUP BY s.shop"

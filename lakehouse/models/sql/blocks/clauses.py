@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from sqlglot.tokens import Token, TokenType
 
-from lakehouse import functions
+from lakehouse.models.sql import functions
 
 _OPEN = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
 _CLOSE = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)

@@ -7,10 +7,10 @@ from itertools import chain
 
 from sqlglot import exp
 
-from lakehouse import functions
-from lakehouse.blocks.block import Whole
-from lakehouse.blocks.clauses import Call
-from lakehouse.blocks.ties import windows
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks.block import Whole
+from lakehouse.models.sql.blocks.clauses import Call
+from lakehouse.models.sql.blocks.ties import windows
 
 # What a SELECT may have, by sqlglot's names, and what to write instead of what it may not.
 _ALLOWED = {"with_", "expressions", "from_", "joins", "where", "group", "having", "distinct", "order"}

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 import sqlglot
 from sqlglot import exp
 
-from lakehouse.blocks import Block
 from lakehouse.errors import ConfigError
-from lakehouse.plan import Plan
+from lakehouse.models.sql.blocks import Block
+from lakehouse.models.sql.plan import Plan
 
 _ARITHMETIC = (exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div)
 _INEXACT = (exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT)

@@ -14,11 +14,20 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token
 
-from lakehouse import functions
-from lakehouse.blocks import TOTALS, Block, Whole, blocks, calls, grouping_expressions, has_totals, is_grouping_id
 from lakehouse.errors import ConfigError
-from lakehouse.rules import Rule, digest
-from lakehouse.stable import parameters_of, refuse_unstable
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks import (
+    TOTALS,
+    Block,
+    Whole,
+    blocks,
+    calls,
+    grouping_expressions,
+    has_totals,
+    is_grouping_id,
+)
+from lakehouse.models.sql.determinism import parameters_of, refuse_unstable
+from lakehouse.models.sql.rules import Rule, digest
 
 LAYERS = ("bronze", "silver", "gold")
 

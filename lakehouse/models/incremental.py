@@ -23,12 +23,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.blocks import Block, Key, Source
-from lakehouse.blocks import parts as apart
-from lakehouse.boxes import Boxes, Kinds, note, spread
 from lakehouse.lake.small_rows import Held, Span, Spans, hold, narrowed
-from lakehouse.plan import Plan
-from lakehouse.sums import inexact_sums
+from lakehouse.models.pushdown import Boxes, Kinds, note, spread
+from lakehouse.models.sql.blocks import Block, Key, Source
+from lakehouse.models.sql.blocks import parts as apart
+from lakehouse.models.sql.float_sums import inexact_sums
+from lakehouse.models.sql.plan import Plan
 
 THEN, NOW = "then", "now"
 _TOUCHED, _KEY, _SIGN = "_cdc_touched", "_cdc_key_", "_cdc_sign"

@@ -9,10 +9,10 @@ from lakehouse import config
 from lakehouse.config import Pipeline, Table
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
-from lakehouse.plan import Plan, in_order
-from lakehouse.plan import plan as plan_of
-from lakehouse.rules import outputs, refuse_stranger, rules
-from lakehouse.sums import declared_inexact, inexact_sums
+from lakehouse.models.sql.float_sums import declared_inexact, inexact_sums
+from lakehouse.models.sql.plan import Plan, in_order
+from lakehouse.models.sql.plan import plan as plan_of
+from lakehouse.models.sql.rules import outputs, refuse_stranger, rules
 
 
 def plan_for(path: str | Path, model: str) -> Plan:

@@ -12,9 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.expect import Result, Task
 from lakehouse.lake import delta
-from lakehouse.plan import Plan
+from lakehouse.models.expectations import Result, Task
+from lakehouse.models.sql.plan import Plan
 from lakehouse.storage.delta_log import Head
 from lakehouse.storage.paths import Lake
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sqlglot import exp
 
-from lakehouse import functions
-from lakehouse.blocks.block import Block, Column, Source, Test, Whole
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks.block import Block, Column, Source, Test, Whole
 
 Known = Mapping[str, frozenset[str]]  # by relation, columns that tell its rows apart
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lakehouse.blocks.block import Block, Key
+from lakehouse.models.sql.blocks.block import Block, Key
 
 
 def parts(block: Block) -> list[tuple[str, tuple[int, ...]]]:

@@ -7,9 +7,9 @@ from itertools import pairwise
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
-from lakehouse import functions
-from lakehouse.blocks import calls
 from lakehouse.errors import ConfigError
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks import calls
 
 PARAMETERS = ("as_of", "business_timezone")
 

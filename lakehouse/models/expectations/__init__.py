@@ -14,12 +14,12 @@ of the keys that it touches. What the others came to is in the state that the mo
 rule that all of them met needs no second look, one that some did not is counted over the whole table.
 """
 
-from lakehouse.expect.judge import judge
-from lakehouse.expect.marks import kept, refused
-from lakehouse.expect.refers import Referred
-from lakehouse.expect.refers import why_whole as why_refers
-from lakehouse.expect.results import FAILED, Result, newest, record
-from lakehouse.expect.task import Task, Unmet, at_rest, has_aged, why_whole
+from lakehouse.models.expectations.context import Task, Unmet, at_rest, has_aged, why_whole
+from lakehouse.models.expectations.references import Referred
+from lakehouse.models.expectations.references import why_whole as why_refers
+from lakehouse.models.expectations.results import FAILED, Result, newest, record
+from lakehouse.models.expectations.row_rules import kept, refused
+from lakehouse.models.expectations.verdict import judge
 
 __all__ = [
     "FAILED",

@@ -20,12 +20,12 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakehouse import functions
-from lakehouse.blocks import calls
 from lakehouse.config.expect import WHOLE, Expectation, RowBand
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
-from lakehouse.stable import parameters_of, refuse_unstable
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks import calls
+from lakehouse.models.sql.determinism import parameters_of, refuse_unstable
 
 TAKES_OUT = ("drop", "quarantine")
 _LAYERS = ("bronze", "silver", "gold")

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.lake.small_rows import Held, narrowed
-from lakehouse.rules import Rule, quoted
+from lakehouse.models.sql.rules import Rule, quoted
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from pyspark.sql import types as T
 
-from lakehouse.blocks import Block, Source, Test
 from lakehouse.lake.small_rows import Span
+from lakehouse.models.sql.blocks import Block, Source, Test
 
 Boxes = dict[str, dict[str, Span]]  # by alias and column, both in lower case
 Kinds = Callable[[str], Mapping[str, T.DataType]]  # a source's columns, by its alias

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from lakehouse.blocks import Block
-from lakehouse.blocks.block import Column
-from lakehouse.plan import Plan
+from lakehouse.models.sql.blocks import Block
+from lakehouse.models.sql.blocks.block import Column
+from lakehouse.models.sql.plan import Plan
 
 
 def sought(plans: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:

@@ -10,12 +10,12 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.errors import DataRefused
-from lakehouse.expect.marks import Read, marked
-from lakehouse.expect.results import Result
-from lakehouse.expect.whole import Resulting
 from lakehouse.lake import delta, quarantine
-from lakehouse.plan import Plan
-from lakehouse.rules import Rule
+from lakehouse.models.expectations.results import Result
+from lakehouse.models.expectations.row_rules import Read, marked
+from lakehouse.models.expectations.table_rules import Resulting
+from lakehouse.models.sql.plan import Plan
+from lakehouse.models.sql.rules import Rule
 from lakehouse.storage.delta_log import Head
 from lakehouse.storage.paths import Lake
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from lakehouse.blocks.block import Column, Test
+from lakehouse.models.sql.blocks.block import Column, Test
 
 _SIGNS: dict[type[exp.Expr], tuple[str, str]] = {
     exp.EQ: ("=", "="),

@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from lakehouse.error_mapping import said
 from lakehouse.errors import ConfigError
 from lakehouse.lake.quarantine import row_text
-from lakehouse.plan import Plan
-from lakehouse.rules import Rule, quoted
+from lakehouse.models.sql.plan import Plan
+from lakehouse.models.sql.rules import Rule, quoted
 
 UNMET = "_cdc_unmet"
 _THERE = "_cdc_there_"

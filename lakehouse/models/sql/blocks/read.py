@@ -8,13 +8,13 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.tokens import Token
 
-from lakehouse import functions
-from lakehouse.blocks.block import Block, Column, Key, Source, Whole
-from lakehouse.blocks.clauses import Clauses, cut
-from lakehouse.blocks.group import grouping_expressions, has_totals, is_grouping_id, sets_of
-from lakehouse.blocks.on import plainly
-from lakehouse.blocks.refuse import refuse_clauses, refuse_functions
-from lakehouse.blocks.ties import Known, partition, refuse_ties, tells_apart, windows
+from lakehouse.models.sql import functions
+from lakehouse.models.sql.blocks.block import Block, Column, Key, Source, Whole
+from lakehouse.models.sql.blocks.clauses import Clauses, cut
+from lakehouse.models.sql.blocks.group import grouping_expressions, has_totals, is_grouping_id, sets_of
+from lakehouse.models.sql.blocks.on import plainly
+from lakehouse.models.sql.blocks.refuse import refuse_clauses, refuse_functions
+from lakehouse.models.sql.blocks.ties import Known, partition, refuse_ties, tells_apart, windows
 
 
 def blocks(

@@ -13,13 +13,13 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.expect.marks import UNMET, for_quarantine, misses, misses_one, not_evaluated
-from lakehouse.expect.results import Result
-from lakehouse.expect.task import Task, as_of, refusal
-from lakehouse.expect.whole import Resulting
 from lakehouse.lake import quarantine
 from lakehouse.lake.small_rows import Held, hold
-from lakehouse.rules import Rule, quoted
+from lakehouse.models.expectations.context import Task, as_of, refusal
+from lakehouse.models.expectations.results import Result
+from lakehouse.models.expectations.row_rules import UNMET, for_quarantine, misses, misses_one, not_evaluated
+from lakehouse.models.expectations.table_rules import Resulting
+from lakehouse.models.sql.rules import Rule, quoted
 from lakehouse.spark.session import SPARK_ERRORS
 
 _EXAMPLES = 3

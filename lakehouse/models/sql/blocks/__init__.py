@@ -7,11 +7,11 @@ Only what is known to be so is let through, by allow-lists of clauses and functi
 The author's text is cut, never written anew: a parser that renames a function would change what is computed.
 """
 
-from lakehouse.blocks.block import Block, Key, Source, Test, Whole
-from lakehouse.blocks.clauses import calls
-from lakehouse.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
-from lakehouse.blocks.parts import parts
-from lakehouse.blocks.read import blocks
+from lakehouse.models.sql.blocks.block import Block, Key, Source, Test, Whole
+from lakehouse.models.sql.blocks.clauses import calls
+from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.models.sql.blocks.parts import parts
+from lakehouse.models.sql.blocks.read import blocks
 
 __all__ = [
     "TOTALS",

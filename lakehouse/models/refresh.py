@@ -16,16 +16,16 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse import expect
 from lakehouse.errors import DataRefused
-from lakehouse.expect import Referred, Result, Unmet
-from lakehouse.incremental import Input, Work, refuse_inexact
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_gone
 from lakehouse.lake.merge import Written, make_equal
 from lakehouse.lake.small_rows import LOCAL_ROWS, Held, hold
+from lakehouse.models import expectations
+from lakehouse.models.expectations import Referred, Result, Unmet
+from lakehouse.models.incremental import Input, Work, refuse_inexact
+from lakehouse.models.model import Model, Step, state_of
 from lakehouse.spark.session import SPARK_ERRORS
-from lakehouse.step import Model, Step, state_of
 from lakehouse.storage.paths import Lake
 
 __all__ = ["Model", "Refreshed", "refresh", "select"]
@@ -88,7 +88,7 @@ def refresh(
 
 def _refreshed(step: Step, small: bool, whole: bool) -> Refreshed:
     model = step.model
-    anew = _why_whole(model, step.head is not None, step.known, step.state) or expect.why_whole(step.task)
+    anew = _why_whole(model, step.head is not None, step.known, step.state) or expectations.why_whole(step.task)
     why_whole = "asked for" if whole else anew
     if not why_whole:
         if not step.moved:
@@ -113,14 +113,14 @@ def _refreshed(step: Step, small: bool, whole: bool) -> Refreshed:
 
 def _at_rest(step: Step) -> Refreshed:
     """Nothing changed; but time has gone by, by which a rule may say that it should have."""
-    if expect.has_aged(step.task):
+    if expectations.has_aged(step.task):
         _record(step)
     return Refreshed(step.model.name, "current")
 
 
 def _record(step: Step) -> None:
     """Progress, where no row has to change."""
-    carried, results = expect.at_rest(step.task)
+    carried, results = expectations.at_rest(step.task)
     delta.record_progress(step.spark, step.lake.model(step.model.name), step.state | carried)
     step.results.extend(results)
 
@@ -162,7 +162,7 @@ def _why_refers(step: Step) -> str:
     for rule in (rule for rule in step.model.plan.rules if rule.relation in step.moved):
         now, then = partial(step.now, rule.relation), partial(step.then, rule.relation)
         failing = step.before.get("failing", {}).get(rule.name, 0)
-        if why := expect.why_refers(step.spark, rule, Referred(now, then, step.changes(rule.relation)), failing):
+        if why := expectations.why_refers(step.spark, rule, Referred(now, then, step.changes(rule.relation)), failing):
             return why
     return ""
 
@@ -259,7 +259,7 @@ def _row_by_row(step: Step, relation: str, images: Held) -> Refreshed:
 def _write(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
     if not step.task.is_asked:
         return _write_checked(step, wanted, touched, few, rebuild)
-    with expect.judge(step.task, wanted, touched, few) as verdict:
+    with expectations.judge(step.task, wanted, touched, few) as verdict:
         _refuse_doubled_keys(step.model, verdict.good)
         told, results = verdict.settle()
         written = _write_rows(step, verdict.good, touched, few, rebuild, told)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.lake.small_rows import hold, narrowed
-from lakehouse.rules import Rule, quoted
+from lakehouse.models.sql.rules import Rule, quoted
 
 
 @dataclass(frozen=True)

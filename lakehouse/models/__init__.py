@@ -1,0 +1,1 @@
+"""Models: silver and gold."""
