@@ -27,6 +27,7 @@ from lakehouse import (
     command,
     forget_bronze,
     forget_change_sets,
+    forget_landing,
     forget_quarantine,
     publishing,
     records,
@@ -37,14 +38,13 @@ from lakehouse.bronze import apply
 from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
+from lakehouse.forget_landing import Person
 from lakehouse.lake import change_sets, forgotten_keys, ledger
 from lakehouse.lake.ledger import History
 from lakehouse.schema import pii
 from lakehouse.schema.cast import convert
 from lakehouse.schema.pii import HIDDEN
 from lakehouse.schema.table_schema import declared
-from lakehouse.snapshot import erase
-from lakehouse.snapshot.erase import Person
 from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import Place
@@ -202,9 +202,9 @@ def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> E
         if landed.expired:
             continue
         try:
-            records = erase.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
+            records = forget_landing.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
         except DataRefused as refused:
-            if not erase.names_nobody(table, landed, person):
+            if not forget_landing.names_nobody(table, landed, person):
                 erased.unread.append(f"{landed.folder}: {refused.found}")
             continue
         erased.rows["landing"] += records

@@ -8,9 +8,9 @@ from collections import Counter
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.forget_landing import Person
+from lakehouse.ingest.readers import parquet_reader
 from lakehouse.lake.change_sets import _TAKEN_OUT, _taken_out_of
-from lakehouse.snapshot import parquet_files
-from lakehouse.snapshot.erase import Person
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import Place, literal
 from lakehouse.storage.paths import Lake
@@ -31,5 +31,5 @@ def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int
     for name, taken in doomed.items():
         with file_io.rewriting(folder / name, lake.here("plain")) as (path, without):
             total = _taken_out_of(path) + Counter(taken.values())
-            parquet_files.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
+            parquet_reader.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
     return sum(map(len, doomed.values()))

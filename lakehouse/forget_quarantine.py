@@ -6,12 +6,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
+from lakehouse.forget_landing import Person
 from lakehouse.lake import delta
 from lakehouse.lake.merge import make_equal
 from lakehouse.lake.quarantine import _OWN, KEYS, _stored
 from lakehouse.schema.cast import convert
 from lakehouse.schema.table_schema import schema
-from lakehouse.snapshot.erase import Person
 from lakehouse.storage.paths import Lake
 
 

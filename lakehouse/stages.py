@@ -96,7 +96,7 @@ def approve(run: Run, table: str, time: datetime) -> Report:
     Raises:
         ConfigError: it is not held, or no longer the newest.
     """
-    from lakehouse import ingest as ingesting
+    from lakehouse.ingest import decide as ingesting
     from lakehouse.spark.session import isolated
 
     report = Report(run.pipeline.name, run.id)
@@ -124,15 +124,15 @@ def _extract(run: Run) -> list[Outcome]:
 
 
 def _ingest(run: Run) -> list[Outcome]:
-    from lakehouse import anew
-    from lakehouse.ingest import ingest
+    from lakehouse.ingest import reset
+    from lakehouse.ingest.decide import ingest
     from lakehouse.lake import ledger
     from lakehouse.spark.session import isolated
 
     spark = run.spark
     ledger.create(spark, run.lake)
     if run.full_refresh and run.wanted == ("ingest",):
-        anew.begin(spark, run.lake, run.tables())
+        reset.begin(spark, run.lake, run.tables())
     histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:

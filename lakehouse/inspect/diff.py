@@ -19,14 +19,16 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import extract, ingest, logs
+from lakehouse import extract, logs
 from lakehouse.bronze import apply, read
 from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
 from lakehouse.extract import Source
-from lakehouse.ingest import Work
+from lakehouse.ingest import decide, guards
+from lakehouse.ingest.compare import change_set, compared, not_yet_delivered
+from lakehouse.ingest.work import Work, fingerprint
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import Entry, History
@@ -171,7 +173,7 @@ def _source(work: Work, source: Source, samples: int) -> Document:
     """The source's newest snapshot against bronze as the ledger says that it must be."""
     landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
     work.spark = isolated(work.spark, landed.size)
-    ingest.refuse_other_columns(work)
+    decide.refuse_other_columns(work)
     waiting = _waiting(work, source, landed.time)
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
     return _look(work, landed, _bronze, samples, (warning, older))
@@ -188,7 +190,7 @@ def _waiting(work: Work, source: Source, until: datetime) -> int:
 def _bronze(work: Work) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
-    head, may_lack = delta.head(spark, lake.bronze(name)), ingest.not_yet_delivered(work)
+    head, may_lack = delta.head(spark, lake.bronze(name)), not_yet_delivered(work)
     if apply.is_current(head, work.table, history):
         version = head.version if head else None
         return Before(read.current(spark, lake, name, work.table, version), may_lack)
@@ -200,8 +202,8 @@ def _bronze(work: Work) -> Before:
 def _between(work: Work, first: Landed, second: Landed, samples: int) -> Document:
     """The second snapshot, as if the first one were all that had been accepted."""
     work.spark = isolated(work.spark, max(first.size, second.size))
-    fingerprint = ingest.fingerprint(work.pipeline, work.name, first)
-    only = Entry(work.name, 1, first.time, fingerprint, "accepted", recorded_at=first.time)
+    print_ = fingerprint(work.pipeline, work.name, first)
+    only = Entry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
     with _accepted(work, first) as before:
         return _look(replace(work, history=History([only])), second, lambda _: before, samples)
 
@@ -213,10 +215,10 @@ def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
         work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
     )
     nothing = local(work.spark, table_schema.schema(work.table))
-    with ingest.compared(then, landed, nothing, ingest.not_yet_delivered(then)) as found:
+    with compared(then, landed, nothing, not_yet_delivered(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
-        with kept(ingest.change_set(then, found, 1).select(*nothing.columns)) as rows:
+        with kept(change_set(then, found, 1).select(*nothing.columns)) as rows:
             yield Before(rows, found.read.lacking, note if lost else "")
 
 
@@ -231,12 +233,12 @@ def _look(
 
     def compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
         start = before(work)
-        with ingest.compared(work, landed, start.rows, start.may_lack) as found:
-            entry = ingest.judged(base, found, guard)
+        with compared(work, landed, start.rows, start.may_lack) as found:
+            entry = guards.judged(base, found, guard)
             seen.update(contents(work, found, entry.counts, samples), note=start.note)
             return entry
 
-    entry = ingest.decide(work, landed, work.table.guard, compare)
+    entry = decide.decide(work, landed, work.table.guard, compare)
     return {
         "table": work.name,
         "from": snapshot_name(last.snapshot_time) if last else None,

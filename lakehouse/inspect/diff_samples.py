@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse import changes, ingest
-from lakehouse.ingest import Compared, Work
+from lakehouse.ingest import compare, diff
+from lakehouse.ingest.work import Compared, Work
 from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, UPDATE
 from lakehouse.schema import table_schema
 
@@ -35,7 +35,7 @@ _IDLE_ZEROS = re.compile(r"\.?0+(?=Z?$)")
 def contents(work: Work, found: Compared, counts: dict[str, int], samples: int) -> dict[str, Any]:
     """What the snapshot would do to the rows before it, and to which of them, for example."""
     before = found.before.count()
-    with kept(ingest.change_set(work, found, 1)) as changed:
+    with kept(compare.change_set(work, found, 1)) as changed:
         return {
             "counts": counts,
             "rows_before": before,
@@ -74,7 +74,7 @@ def _columns(changed: DataFrame) -> dict[str, int]:
 
 def _quarantine(work: Work, found: Compared) -> list[dict[str, Any]]:
     told = ["rule", "column", "reason"]
-    refused = changes.quarantined(found.received, found.verdicts, work.table)
+    refused = diff.quarantined(found.received, found.verdicts, work.table)
     rows = refused.groupBy(*told).agg(F.count("*").alias("rows"))
     return [row.asDict() for row in rows.orderBy(F.desc("rows"), *told).collect()]
 

@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.ingest import fingerprint
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.work import fingerprint
 from lakehouse.lake import delta, forgotten_keys
 from lakehouse.lake.ledger import Entry
 from lakehouse.schema import pii
-from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import local
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed

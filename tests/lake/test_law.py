@@ -26,7 +26,7 @@ from pyarrow import parquet
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from lakehouse import changes
+from lakehouse.ingest import diff
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -558,5 +558,5 @@ def test_nulls_inside_arrays_and_structs_are_values(spark: SparkSession, kind: s
     fields = T.DataType.fromDDL(ddl)
     assert isinstance(fields, T.StructType)
     frame = spark.createDataFrame(list(enumerate(values)), ddl)
-    hashes = {tuple(row) for row in frame.select(changes._hashes(["v"], fields, ["a", "b"])).collect()}
+    hashes = {tuple(row) for row in frame.select(diff._hashes(["v"], fields, ["a", "b"])).collect()}
     assert len(hashes) == len(values)

@@ -21,7 +21,7 @@ from servers import faults, s3
 
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.snapshot.plain import plain
+from lakehouse.ingest.prepare_files import plain
 from lakehouse.storage import file_io, landing, lock, s3_lease
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.s3 import Conflict, S3Path, spark_settings

@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import changes, snapshot
-from lakehouse.changes import Counts
 from lakehouse.config import Table
+from lakehouse.ingest import diff as snapshot_diff
+from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import cdc
 from lakehouse.schema import table_schema
 from lakehouse.spark import session
@@ -56,15 +57,15 @@ class Differ:
         folder.mkdir()
         (folder / "items.csv").write_text(text, encoding="utf-8")
         landed = landing.land(Lake(str(folder / "lake")), "items", TIME, [folder / "items.csv"])
-        return snapshot.read(self.spark, table, landed, "UTC", frozenset()).rows
+        return snapshot_reader.read(self.spark, table, landed, "UTC", frozenset()).rows
 
     def diff(self, table: Table, state: list[Values], rows: DataFrame) -> Diff:
         fields = table_schema.schema(table)
         before = self.spark.createDataFrame(state, table.schema_ddl)
-        judged = changes.verdicts(rows, before, table, fields).persist()
-        counts = Counts(**changes.counted(judged).collect()[0].asDict())
-        changed = changes.change_set(rows, before, judged, counts, table, fields, 7, TIME)
-        return Diff(table, counts, judged, changed, changes.quarantined(rows, judged, table))
+        judged = snapshot_diff.verdicts(rows, before, table, fields).persist()
+        counts = Counts(**snapshot_diff.counted(judged).collect()[0].asDict())
+        changed = snapshot_diff.change_set(rows, before, judged, counts, table, fields, 7, TIME)
+        return Diff(table, counts, judged, changed, snapshot_diff.quarantined(rows, judged, table))
 
 
 @dataclass
@@ -198,8 +199,8 @@ def test_rows_of_one_key_and_different_content_follow_the_policy(differ: Differ,
     lines = [f'"{part}",{line}' for part, (records, _) in DUPLICATES.items() for line in records]
     done = differ.diff(table(policy), [], differ.rows(table(policy), csv([*KEYS, *CONTENT], lines)))
 
-    words = {cdc.INSERT: "I", changes.CONFLICT: "conflict", changes.PROTECTED: "protected"}
-    found = {row.part: words[row[changes.VERDICT]] for row in done.verdicts.collect()}
+    words = {cdc.INSERT: "I", snapshot_diff.CONFLICT: "conflict", snapshot_diff.PROTECTED: "protected"}
+    found = {row.part: words[row[snapshot_diff.VERDICT]] for row in done.verdicts.collect()}
     found |= {row.part: row.s for row in done.change_set.collect() if row.s == "new"}
     assert found == {part: expected[policy] for part, (_, expected) in DUPLICATES.items()}
     assert done.counts.conflicts == Counter(found.values())["conflict"]
@@ -248,7 +249,7 @@ def test_quarantined_rows_say_what_is_wrong_with_them(differ: Differ) -> None:
         done.quarantined, differ.spark.createDataFrame(expected, ddl), ignore_nullable=True, ignore_row_order=True
     )
     assert done.counts.unreadable_keys == 2
-    assert changes.examples(done.verdicts, cdc.INSERT, settings) == "4"
+    assert snapshot_diff.examples(done.verdicts, cdc.INSERT, settings) == "4"
 
 
 def test_keys_are_compared_as_values_are(differ: Differ) -> None:

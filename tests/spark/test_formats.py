@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse import snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED
+from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -28,17 +28,17 @@ class Reader:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self.lakes = session.isolated(spark, size=0), folder, count()
 
-    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot.Read:
+    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.Read:
         table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)
         landed = landing.land(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
-        return snapshot.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
+        return snapshot_reader.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
 
-    def json(self, text: str, **settings: Any) -> snapshot.Read:
+    def json(self, text: str, **settings: Any) -> snapshot_reader.Read:
         file = self.folder / "items.json"
         file.write_text(text, encoding="utf-8")
         return self.read(file, "json", **settings)
 
-    def parquet(self, rows: str, **settings: Any) -> snapshot.Read:
+    def parquet(self, rows: str, **settings: Any) -> snapshot_reader.Read:
         """Items whose columns are these SQL expressions."""
         written = self.folder / "written"
         self.spark.sql(f"SELECT {rows}").coalesce(1).write.parquet(str(written))

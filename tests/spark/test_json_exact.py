@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse import snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import KEY, PROBLEMS
+from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -27,7 +27,7 @@ def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **o
     settings = {"file": "items.json", "format": "json", "schema": schema, "keys": ["id"], "options": options}
     table = Table.model_validate(settings)
     landed = landing.land(Lake(str(folder / "lake")), "items", TIME, [file])
-    return snapshot.read(session.isolated(spark, size=0), table, landed, "UTC", frozenset()).rows.collect()
+    return snapshot_reader.read(session.isolated(spark, size=0), table, landed, "UTC", frozenset()).rows.collect()
 
 
 @pytest.mark.parametrize("behind", ['{"id":"b","price":2,"note":"y"}', ' {"id":"b"}', "]", " text", ","])

@@ -15,11 +15,11 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse import snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, Read
-from lakehouse.snapshot.plain import plain
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED, Read
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -53,7 +53,7 @@ class Source:
     def read(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> Read:
         table, landed = self.table(**settings), self.land(contents)
         files = self.reading.enter_context(plain(self.lake, table, landed))
-        return snapshot.read(self.spark, table, files, "UTC", frozenset(may_lack))
+        return snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
 
     def rows(self, contents: Contents, **settings: Any) -> list[Row]:
         """The declared columns of all rows, which must have no problem and a key that was read."""
@@ -66,7 +66,7 @@ class Source:
     def refused(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> str:
         table, landed = self.table(**settings), self.land(contents)
         with pytest.raises(DataRefused) as refused, plain(self.lake, table, landed) as files:
-            snapshot.read(self.spark, table, files, "UTC", frozenset(may_lack))
+            snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
         return refused.value.block()
 
 
@@ -341,7 +341,7 @@ def test_reader_options_work_over_the_defaults(
 def test_a_file_beyond_a_limit_that_was_set_is_refused(source: Source, options: dict[str, str]) -> None:
     with pytest.raises((DataRefused, *session.SPARK_ERRORS)) as raised:
         source.read("id,v,note\na,1,xyz\n", options=options).rows.collect()
-    assert isinstance(snapshot.refused(raised.value, "items.csv"), DataRefused) or raised.type is DataRefused
+    assert isinstance(snapshot_reader.refused(raised.value, "items.csv"), DataRefused) or raised.type is DataRefused
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,9 @@ def lines(source: Source) -> Callable[..., dict[str, int | None]]:
     def of(contents: Contents, **settings: Any) -> dict[str, int | None]:
         """First field as received -> line, for all rows."""
         table, landed = source.table(**settings), source.land(contents)
-        read = snapshot.read(source.spark, table, landed, "UTC", frozenset())
+        read = snapshot_reader.read(source.spark, table, landed, "UTC", frozenset())
         refused = read.rows.select(read.rows[RECEIVED].alias("row"))
-        found = snapshot.with_lines(source.spark, refused, table, landed).collect()
+        found = snapshot_reader.with_lines(source.spark, refused, table, landed).collect()
         return {next(iter(json.loads(row["row"]).values())): row.line for row in found}
 
     return of
@@ -468,5 +468,5 @@ def test_rows_that_stand_nowhere_have_no_line(source: Source) -> None:
     landed = source.land(HEADER + "a,1,x\n")
     refused = source.spark.createDataFrame([('{"id":"z","v":"1","note":"x"}',)], "row STRING")
 
-    (row,) = snapshot.with_lines(source.spark, refused, source.table(), landed).collect()
+    (row,) = snapshot_reader.with_lines(source.spark, refused, source.table(), landed).collect()
     assert row.line is None

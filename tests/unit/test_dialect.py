@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot.dialect import Dialect, Misread
+from lakehouse.ingest.readers.csv_dialect import Dialect, Misread
 from lakehouse.storage import landing
 
 Write = Callable[[str | bytes], Path]

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.ingest.readers import json_reader, parquet_reader
+from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.lake import change_sets
-from lakehouse.snapshot import json_files, parquet_files
-from lakehouse.snapshot.dialect import Dialect
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 
@@ -61,7 +61,7 @@ def test_json_lines_arrays_and_objects_over_lines_keep_the_others_as_they_are_wr
         ('{\n"id": "b2"\n}\n' + b.replace("{", "{\n"), '{\n"id": "b2"\n}'),
     ):
         source.write_text(text, encoding="utf-8", newline="")
-        json_files.without(source, target, {b, b.replace("{", "{\n")})
+        json_reader.without(source, target, {b, b.replace("{", "{\n")})
         assert target.read_bytes().decode() == left
 
 
@@ -81,7 +81,7 @@ def test_parquet_keeps_types_metadata_row_groups_and_old_timestamps(tmp_path: Pa
         table = pa.Table.from_pylist(rows, schema)
         pq.write_table(table, source, row_group_size=3, compression="gzip", use_deprecated_int96_timestamps=old)
         doomed = set(random.Random(3).sample(range(10), 4)) | {0, 1, 2}  # a whole row group
-        parquet_files.without(source, target, doomed, {"noted": "here"})
+        parquet_reader.without(source, target, doomed, {"noted": "here"})
         written = pq.ParquetFile(target)
         assert [r["n"] for r in written.read().to_pylist()] == [n for n in range(10) if n not in doomed]
         assert written.schema_arrow.types == pq.ParquetFile(source).schema_arrow.types

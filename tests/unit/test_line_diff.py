@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.snapshot import alike, line_diff
-from lakehouse.snapshot.line_diff import Differing, differing, may_hold
+from lakehouse.ingest.fast_path import common_lines, line_diff
+from lakehouse.ingest.fast_path.line_diff import Differing, differing, may_hold
 
 HEADER = "id,text"
 LONG_OR_SHORT = ["", "a", "b", "cc", "dd d", "f" + "e" * 40, "g" + "e" * 40, "e" * 17]
@@ -78,7 +78,7 @@ def test_what_is_new_and_what_is_gone_is_what_counting_finds(
 def look_near(patched: pytest.MonkeyPatch) -> None:
     """A few bytes at once, so that small files have all that large ones have."""
     for name, value in {"_NEAR": 2, "_FAR": 8, "_WINDOWS": (6, 24)}.items():
-        patched.setattr(alike, name, value)
+        patched.setattr(common_lines, name, value)
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,7 +99,7 @@ def test_lines_are_passed_over_in_pairs(
     with pytest.MonkeyPatch.context() as patched:
         if near:
             look_near(patched)
-        left = alike.without_alike(folder / "one", folder / "other", folder)
+        left = common_lines.without_alike(folder / "one", folder / "other", folder)
     if left is None:
         return
     one, other = (Counter(path.read_bytes().splitlines(keepends=True)) for path in left)
@@ -109,17 +109,17 @@ def test_lines_are_passed_over_in_pairs(
     assert other <= now
 
 
-@pytest.mark.parametrize("stretch", [alike._STRETCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
+@pytest.mark.parametrize("stretch", [common_lines._STRETCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
 def test_only_what_stands_between_stretches_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
 ) -> None:
-    monkeypatch.setattr(alike, "_STRETCH", stretch)
+    monkeypatch.setattr(common_lines, "_STRETCH", stretch)
     rows = [f"{n},{'x' * (n % 40)}" for n in range(5_000)]
     now = [f"{row}!" if n % 500 == 7 else row for n, row in enumerate(rows) if n % 700 != 3]
     now.insert(2_000, "new,row")
     for name, text_ in (("before", text(rows)), ("after", text(now))):
         (tmp_path / f"{name}.csv").write_text(text_, encoding="utf-8")
-    left = alike.without_alike(tmp_path / "before.csv", tmp_path / "after.csv", tmp_path)
+    left = common_lines.without_alike(tmp_path / "before.csv", tmp_path / "after.csv", tmp_path)
     assert left is not None
     gone, new = (path.read_text(encoding="utf-8").splitlines() for path in left)
     assert gone == [row for n, row in enumerate(rows) if n % 500 == 7 or n % 700 == 3]
@@ -130,7 +130,7 @@ def test_only_what_stands_between_stretches_is_left(
 def test_files_with_little_alike_are_given_up_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    monkeypatch.setattr(alike, "_WINDOWS", (1 << 10, 1 << 12))
+    monkeypatch.setattr(common_lines, "_WINDOWS", (1 << 10, 1 << 12))
     rows = [f"{n},{'x' * (n % 40)}" for n in range(50_000)]
     now = {
         "order": rows[1:100] + sorted(rows[100:], key=lambda row: row[::-1]),
@@ -140,19 +140,19 @@ def test_files_with_little_alike_are_given_up_early(
     paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
     for path, lines_ in zip(paths, (rows, now[changed]), strict=True):
         path.write_text(text(lines_), encoding="utf-8")
-    assert alike.without_alike(*paths, tmp_path) is None
+    assert common_lines.without_alike(*paths, tmp_path) is None
     assert (tmp_path / "after").stat().st_size < 0.6 * paths[1].stat().st_size
 
 
 @pytest.mark.parametrize("more", ["", "same\n" * 5, "x" * 3_000 + "\n"])
 def test_stretches_may_end_where_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    monkeypatch.setattr(alike, "_STRETCH", mmap.PAGESIZE)
+    monkeypatch.setattr(common_lines, "_STRETCH", mmap.PAGESIZE)
     rows = "".join(f"{n:07}\n" for n in range(2 * mmap.PAGESIZE // 8))
     paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
     for path, text_ in zip(paths, (rows + more, rows + more + "new\n"), strict=True):
         path.write_text(text_, encoding="utf-8")
     for first, second in (paths, paths[::-1]):
-        left = alike.without_alike(first, second, tmp_path)
+        left = common_lines.without_alike(first, second, tmp_path)
         assert left is not None
         gone, new = (Counter(path.read_bytes().splitlines()) for path in left)
         assert (new - gone, gone - new) in ((Counter([b"new"]), Counter()), (Counter(), Counter([b"new"])))

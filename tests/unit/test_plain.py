@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot.plain import plain
+from lakehouse.ingest.prepare_files import plain
 from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import Lake

@@ -24,15 +24,16 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import changes, snapshot
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest import diff
+from lakehouse.ingest.fast_path.csv_layout import Layout
+from lakehouse.ingest.fast_path.line_diff import Differing, differing, may_hold
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.fields import Read
 from lakehouse.lake.ledger import Entry
 from lakehouse.schema import table_schema
-from lakehouse.snapshot.csv_lines import Layout
-from lakehouse.snapshot.fields import Read
-from lakehouse.snapshot.line_diff import Differing, differing, may_hold
-from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import SMALL_BYTES, isolated
 from lakehouse.storage import temp_dirs
 from lakehouse.storage.file_io import literal
@@ -109,7 +110,7 @@ class Lines:
         """Whether bronze has another row for a key whose verdict is that it is new."""
         if unknown.is_sure:
             return False
-        keys = changes.new_keys(verdicts, self.table)
+        keys = diff.new_keys(verdicts, self.table)
         few = keys.limit(_FEW + 1).toArrow()
         if few.num_rows <= _FEW and not may_hold(state.inputFiles(), few):
             return False
@@ -122,7 +123,7 @@ class Lines:
         if layout is None or not _faults(entry):
             return
         texts = unknown.texts if unknown else self.spark.read.text([literal(path) for path in landed.paths]).toDF(_TEXT)
-        lines = self._restless(texts, layout, changes.unsettled(verdicts, self.table))
+        lines = self._restless(texts, layout, diff.unsettled(verdicts, self.table))
         path = self._folder() / "lines"
         lines.limit(_MOST_RESTLESS + 1).coalesce(1).write.parquet(str(path))
         if self.spark.read.parquet(literal(path)).count() <= _MOST_RESTLESS:
@@ -155,10 +156,14 @@ class Lines:
         spark = isolated(self.spark, lines.size * _PACKING)
         parquet = spark.read.schema(f"{_TEXT} STRING").parquet
         texts, lost = (parquet(literal(path)) for path in (lines.new, lines.gone))
-        read = snapshot.read_lines(spark, self.table, landed, self.zone, texts)
+        read = snapshot_reader.read_lines(spark, self.table, landed, self.zone, texts)
         received = read.rows
-        read = replace(read, rows=_kept(received.drop(snapshot.RECEIVED), held))  # parsed once, asked for three times
-        were = snapshot.read_lines(spark, self.table, old, self.zone, lost).rows.select(*state.columns, snapshot.KEY)
+        read = replace(
+            read, rows=_kept(received.drop(snapshot_reader.RECEIVED), held)
+        )  # parsed once, asked for three times
+        were = snapshot_reader.read_lines(spark, self.table, old, self.zone, lost).rows.select(
+            *state.columns, snapshot_reader.KEY
+        )
         were = _kept(were, held)
         if not lines.restless and not self.table.ignore:
             return Unknown(read, received, were.select(*state.columns), same, texts, is_sure=False)
@@ -170,7 +175,7 @@ class Lines:
         return None if doubled else Unknown(read, received, rows, same, texts, is_sure=True)
 
     def _keys(self, rows: DataFrame) -> DataFrame:
-        return rows.where(F.col(snapshot.KEY) == "read").select(*self.table.keys)
+        return rows.where(F.col(snapshot_reader.KEY) == "read").select(*self.table.keys)
 
     def _restless(self, texts: DataFrame, layout: Layout, unsettled: DataFrame) -> DataFrame:
         """The lines that are no row, or not the only one of their key."""

@@ -8,8 +8,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
+from lakehouse.ingest.readers.fields import Field
 from lakehouse.schema.pii import HIDDEN, kept, told
-from lakehouse.snapshot.fields import Field
 
 
 def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Column:

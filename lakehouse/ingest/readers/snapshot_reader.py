@@ -23,10 +23,10 @@ from pyspark.sql import functions as F
 from lakehouse.config import Table
 from lakehouse.error_mapping import is_passing, said
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader, pii_row
+from lakehouse.ingest.readers.fields import Field, Fields, Read
 from lakehouse.schema import pii
 from lakehouse.schema.table_schema import declared
-from lakehouse.snapshot import csv_files, json_files, parquet_files, pii_row
-from lakehouse.snapshot.fields import Field, Fields, Read
 from lakehouse.spark.session import SPARK_ERRORS, local
 from lakehouse.storage.landing import Landed
 
@@ -40,7 +40,7 @@ _PROBLEM = "struct<column: string, value: string, reason: string>"
 # Parts of the conditions by which Spark says that it is the file which cannot be read.
 _UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE", "UNABLE_TO_INFER_SCHEMA", "MALFORMED", "TextParsingException")
 _MOST_LINES = 10_000
-FORMATS = {"csv": csv_files.fields, "json": json_files.fields, "parquet": parquet_files.fields}
+FORMATS = {"csv": csv_reader.fields, "json": json_reader.fields, "parquet": parquet_reader.fields}
 
 
 def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack: frozenset[str]) -> Read:
@@ -92,7 +92,7 @@ def _unnamed(table: Table, names: set[str]) -> tuple[str, ...]:
 
 def read_lines(spark: SparkSession, table: Table, landed: Landed, zone: str, lines: DataFrame) -> Read:
     """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
-    part = csv_files.fields(spark, table, declared(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
+    part = csv_reader.fields(spark, table, declared(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
     return Read(_judged(part, table), None, part.unnamed, part.lacking)
 
 
@@ -171,7 +171,7 @@ def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: La
     if table.format == "parquet":
         return refused.withColumn("line", F.lit(None).cast("bigint")).drop(SOUGHT)
     rows = {row[0] for row in refused.select(by).distinct().limit(_MOST_LINES).collect()}
-    find = csv_files.lines if table.format == "csv" else json_files.lines
+    find = csv_reader.lines if table.format == "csv" else json_reader.lines
     found = find(table, landed.paths, rows)
     lines = local(spark, f"{by} STRING, line BIGINT", [(text, found.get(text)) for text in rows])
     return refused.join(lines, on=by, how="left").drop(SOUGHT)

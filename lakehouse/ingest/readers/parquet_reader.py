@@ -12,8 +12,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.readers.fields import Field, Fields, named
 from lakehouse.schema.cast import convert
-from lakehouse.snapshot.fields import Field, Fields, named
 from lakehouse.storage.file_io import Place, literal
 from lakehouse.storage.landing import LandedFile
 

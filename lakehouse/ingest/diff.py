@@ -20,8 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED, SOUGHT
 from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, SAME, UPDATE
-from lakehouse.snapshot import KEY, PROBLEMS, RECEIVED, SOUGHT
 
 VERDICT = "_cdc_verdict"
 PROTECTED = "protected"  # a row of the key goes to quarantine: bronze keeps what it has

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.snapshot.dialect import Dialect
+from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.storage import archives, file_io
 from lakehouse.storage.file_io import Place, Scratch
 from lakehouse.storage.landing import Landed, LandedFile

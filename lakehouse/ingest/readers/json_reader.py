@@ -13,9 +13,9 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.readers import json_fields
+from lakehouse.ingest.readers.fields import Field, Fields, named
 from lakehouse.schema.cast import convert
-from lakehouse.snapshot import json_texts
-from lakehouse.snapshot.fields import Field, Fields, named
 from lakehouse.storage.file_io import Place, literal
 from lakehouse.storage.landing import LandedFile
 
@@ -40,7 +40,7 @@ def fields(
     if not file.is_utf8:
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
     objects, records = _objects(spark, path)
-    members = _function(json_texts.members, _MEMBERS_TYPE)
+    members = _function(json_fields.members, _MEMBERS_TYPE)
     rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
     names, sought = _names(rows), named(table, declared)
     missing = [name for column, name in sought.items() if name.lower() not in names and column not in may_lack]
@@ -89,7 +89,7 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
     found = None
     if not (is_lines := _are_lines(path)):
         with path.open(encoding="utf-8-sig", newline="") as file:
-            found = json_texts.elements(file.read())
+            found = json_fields.elements(file.read())
         is_lines = found is None and _some_are_lines(path)
     if is_lines:
         return spark.read.text(literal(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
@@ -100,7 +100,7 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
             where=str(path),
             next_step="the file may be cut short",
         )
-    split = _function(json_texts.elements, T.ArrayType(T.StringType()))
+    split = _function(json_fields.elements, T.ArrayType(T.StringType()))
     whole = spark.read.text(literal(path), wholetext=True)
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
@@ -108,7 +108,7 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
 def without(path: Path, target: Path, doomed: set[str]) -> None:
     """Copy a file but for the objects, or the lines that are none, of these texts."""
     text = "" if _are_lines(path) else path.read_bytes().decode("utf-8-sig")
-    objects = json_texts.elements(text) if text else None
+    objects = json_fields.elements(text) if text else None
     if objects is not None:
         kept = [one for one in objects if one not in doomed]
         is_array = text.lstrip().startswith("[")
@@ -126,13 +126,13 @@ def _are_lines(path: Place) -> bool:
     if first.lstrip().startswith("["):
         return False
     # An object that the line begins and does not end is a bad line, if nothing or another object comes after it.
-    return not json_texts.is_unfinished(first) or not second or second.startswith("{")
+    return not json_fields.is_unfinished(first) or not second or second.startswith("{")
 
 
 def _some_are_lines(path: Place) -> bool:
     """Whether any line that is not indented is an object: then the others are bad lines."""
     with path.open(encoding="utf-8-sig") as file:
-        return any(line.startswith("{") and json_texts.members(line) is not None for line in file)
+        return any(line.startswith("{") and json_fields.members(line) is not None for line in file)
 
 
 def _names(rows: DataFrame) -> dict[str, set[str]]:
@@ -162,7 +162,7 @@ def _field(text: Column, is_string: Column, kind: T.DataType, zone: str, options
 def _nested(text: Column, kind: T.ArrayType | T.StructType, zone: str, options: dict[str, str]) -> Field:
     """An array or struct, taken apart into texts; one leaf that does not fit makes all of it malformed."""
     shape = _shape(kind)
-    taken = _function(lambda value: value and json_texts.leaves(value, shape), T.StringType())(text)
+    taken = _function(lambda value: value and json_fields.leaves(value, shape), T.StringType())(text)
     wrapped = F.concat(F.lit('{"value":'), taken, F.lit("}"))
     texts = F.from_json(wrapped, T.StructType([T.StructField("value", _texts(kind))]))["value"]
     value, is_wrong = _leaves(texts, kind, zone, options)
@@ -170,7 +170,7 @@ def _nested(text: Column, kind: T.ArrayType | T.StructType, zone: str, options: 
     return Field(text, F.when(~wrong, value).cast(kind), F.when(wrong, F.lit(f"not a {kind.simpleString()}")))
 
 
-def _shape(kind: T.DataType) -> json_texts.Shape:
+def _shape(kind: T.DataType) -> json_fields.Shape:
     if isinstance(kind, T.ArrayType):
         return [_shape(kind.elementType)]
     return {f.name: _shape(f.dataType) for f in kind.fields} if isinstance(kind, T.StructType) else None

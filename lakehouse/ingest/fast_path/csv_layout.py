@@ -11,10 +11,10 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.readers import csv_reader
+from lakehouse.ingest.readers.csv_dialect import Dialect
+from lakehouse.ingest.readers.fields import named
 from lakehouse.schema.cast import convert
-from lakehouse.snapshot import csv_files
-from lakehouse.snapshot.dialect import Dialect
-from lakehouse.snapshot.fields import named
 from lakehouse.storage.landing import Landed
 
 # Options by which a field is still what stands between two separators.
@@ -49,7 +49,7 @@ class Layout:
         if len(headers) != 1:
             return None
         try:
-            names, at = csv_files.found(dialect, landed.paths[0], named(table, declared))
+            names, at = csv_reader.found(dialect, landed.paths[0], named(table, declared))
         except DataRefused:
             return None  # the ordinary path says why
         return cls(dialect, headers.pop(), len(names), at, declared)

@@ -18,11 +18,12 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.readers import json_reader, parquet_reader
+from lakehouse.ingest.readers.csv_dialect import Dialect
+from lakehouse.ingest.readers.fields import Field
+from lakehouse.ingest.readers.snapshot_reader import FORMATS, refused
 from lakehouse.schema.table_schema import declared
-from lakehouse.snapshot import FORMATS, json_files, parquet_files, refused
-from lakehouse.snapshot.dialect import Dialect
-from lakehouse.snapshot.fields import Field
-from lakehouse.snapshot.plain import plain
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
 from lakehouse.storage.file_io import Place
@@ -142,9 +143,9 @@ class _Doomed:
     def leave_out(self, table: Table, path: Path, target: Path) -> None:
         """Copy a file without them."""
         if table.format == "parquet":
-            parquet_files.without(path, target, set(self.positions))
+            parquet_reader.without(path, target, set(self.positions))
         elif table.format == "json":
-            json_files.without(path, target, set(self.texts))
+            json_reader.without(path, target, set(self.texts))
         else:
             names = [table.name_in_files(name).lower() for name in self.person.texts]
 

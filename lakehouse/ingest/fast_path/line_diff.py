@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import duckdb
 import pyarrow as pa
 
-from lakehouse.snapshot.alike import without_alike
+from lakehouse.ingest.fast_path.common_lines import without_alike
 
 _SEPARATOR = "\x01"  # of a file's one column: must not occur in it
 _STEP = 1 << 20  # bytes read at once

@@ -1,0 +1,1 @@
+"""From landed snapshots to change sets."""
