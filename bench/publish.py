@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake.merge import make_equal
-from lakehouse.publish.keep import Kept, Publication, publish
+from lakehouse.publish.sync import Kept, Publication, publish
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 

@@ -36,7 +36,7 @@ from on_s3 import stages, table  # noqa: E402
 from peers import page  # noqa: E402
 from servers import s3, stream  # noqa: E402
 
-from lakehouse import fold  # noqa: E402
+from lakehouse.publish.kafka_connect import json_lines  # noqa: E402
 from lakehouse.storage import file_io  # noqa: E402
 
 LAST_DAY = date(2026, 10, 30)  # so that the first of 45,000 quotes are not older than the treasury's file
@@ -136,7 +136,7 @@ def connected(environ: dict[str, str], servers: stream.Servers) -> None:
     command = [*COMMAND, "connect", "apply", "conf/tesouro"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     topics = file_io.place(f"s3a://{stream.BUCKET}/topics")
-    while any(fold.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
+    while any(json_lines.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
         time.sleep(1)
 
 

@@ -82,9 +82,9 @@ def _published(pipeline: Pipeline) -> Any:
         return None
     postgres = pipeline.publish.postgres
     try:
-        from lakehouse.publish import database
+        from lakehouse.publish import catalog
 
-        found = database.standing(postgres.url, postgres.tables)
+        found = catalog.standing(postgres.url, postgres.tables)
     except (ImportError, LakehouseError):  # whoever publishes says what is wrong
         return uuid.uuid4().hex
     return {name: vars(at.position) if at.position else None for name, at in found.items()}

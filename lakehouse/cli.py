@@ -317,7 +317,7 @@ def connect(
     as_json: Json = False,
 ) -> int:
     """Register the connectors to Kafka and S3 with Kafka Connect and wait until they run, or see how they are."""
-    from lakehouse import connect as connecting
+    from lakehouse.publish.kafka_connect import connectors as connecting
 
     opened = config.load(pipeline)
     logs.learn(opened)

@@ -19,7 +19,7 @@ from lakehouse.errors import ConfigError, LakehouseError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.publish.database import Position, Standing
+    from lakehouse.publish.catalog import Position, Standing
     from lakehouse.storage.delta_log import Head
 
 PUBLISH = "publish"
@@ -43,9 +43,9 @@ def publish(run: Run) -> list[Outcome]:
     def work(name: str) -> Iterator[Outcome]:
         from lakehouse.spark.session import isolated
 
-        keep = package().keep
-        what = keep.Publication(run.pipeline.name, name, postgres(run).url, tables[name], keys[name])
-        done = keep.publish(what, run.lake, lambda: isolated(spark(), size), run.full_refresh)
+        sync = package().sync
+        what = sync.Publication(run.pipeline.name, name, postgres(run).url, tables[name], keys[name])
+        done = sync.publish(what, run.lake, lambda: isolated(spark(), size), run.full_refresh)
         yield Outcome(PUBLISH, name, done.how, dict(done.counts), note=done.why)
 
     return side_by_side(run, PUBLISH, list(tables), work)
@@ -57,13 +57,13 @@ def standing(run: Run, tables: dict[str, str]) -> dict[str, Standing]:
     Raises:
         LakehouseError: PostgreSQL cannot be asked.
     """
-    found: dict[str, Standing] = package().database.standing(postgres(run).url, tables)
+    found: dict[str, Standing] = package().catalog.standing(postgres(run).url, tables)
     return found
 
 
 def is_behind(run: Run, head: Head, at: Position | None) -> bool:
     """Whether the newest version of the lake's table waits to be published."""
-    return bool(package().keep.is_behind(run.lake, head, at))
+    return bool(package().sync.is_behind(run.lake, head, at))
 
 
 def readers(spark: SparkSession, run: Run, name: str) -> list[str]:
@@ -74,7 +74,7 @@ def readers(spark: SparkSession, run: Run, name: str) -> list[str]:
         at = standing(run, {name: run.published()[name]})[name]
     except LakehouseError:
         return ["PostgreSQL, which does not answer,"]
-    behind = at.position and package().keep.has_to_read(spark, run.lake, at.position)
+    behind = at.position and package().sync.has_to_read(spark, run.lake, at.position)
     return [f"{at.table} in PostgreSQL"] if behind else []
 
 
@@ -91,7 +91,7 @@ def package() -> ModuleType:
         ConfigError: what it needs is not installed.
     """
     try:
-        import lakehouse.publish.keep
+        import lakehouse.publish.sync
     except ImportError:
         raise ConfigError(
             "psycopg is not installed",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from lakehouse.publish.columns import Column
-from lakehouse.publish.database import Place
+from lakehouse.publish.catalog import Place
+from lakehouse.publish.types import Column
 
 Pattern = Sequence[bool]  # for each column of the key, whether it is NULL
 

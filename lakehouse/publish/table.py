@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from psycopg.sql import Composed
 
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.publish import database, statements
+from lakehouse.publish import catalog, statements
 from lakehouse.publish.connection import Connection
 from lakehouse.publish.statements import Target
 
@@ -59,7 +59,7 @@ def make_equal(connection: Connection, target: Target, whole: bool) -> dict[str,
 
 def has_other_key(connection: Connection, target: Target) -> bool:
     """Whether the table's rows are told apart by other columns than those that it should have for it."""
-    found = database.key(connection, target.place, target.key_name)
+    found = catalog.key(connection, target.place, target.key_name)
     return found is None or found[1] != target.keys
 
 
@@ -72,7 +72,7 @@ def refuse_misfits(connection: Connection, target: Target, source: str) -> None:
     want = {column.name: column.type for column in target.columns}
     table = target.identifier.as_string(None)
     found, mend = [], []
-    for name, kind in database.columns(connection, target.place).items():
+    for name, kind in catalog.columns(connection, target.place).items():
         quoted = statements.quoted(name)
         if name not in want:
             found.append(f"{name} is gone")
@@ -102,7 +102,7 @@ def refuse_doubled(connection: Connection, target: Target, source: str) -> None:
 
 def _shape(connection: Connection, target: Target) -> None:
     """The table, with all its columns."""
-    there = database.columns(connection, target.place)
+    there = catalog.columns(connection, target.place)
     if not there:
         _run(connection, *statements.create(target))
     elif added := [column for column in target.columns if column.name not in there]:
@@ -111,7 +111,7 @@ def _shape(connection: Connection, target: Target) -> None:
 
 def _key(connection: Connection, target: Target, has_nulls: bool) -> int:
     """See to the constraint on the key; returns the rows that had to go, where the key is another one."""
-    found, gone = database.key(connection, target.place, target.key_name), 0
+    found, gone = catalog.key(connection, target.place, target.key_name), 0
     is_other = has_other_key(connection, target)
     if found and not is_other and not (has_nulls and found[0] == "p"):
         return 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from lakehouse import fold
 from lakehouse.config import Pipeline
+from lakehouse.publish.kafka_connect import json_lines
 from lakehouse.storage import file_io
 from lakehouse.verify.check import Check, Claim
 
@@ -25,7 +25,7 @@ def objects_check(pipeline: Pipeline, topic: str, patience: float = PATIENCE) ->
     folder = file_io.place(pipeline.connect.objects) / topic
     deadline = time.monotonic() + patience
     while True:
-        rows, found = fold.against(pipeline.publish.postgres.url, table, folder)
+        rows, found = json_lines.against(pipeline.publish.postgres.url, table, folder)
         if not found:
             return claim.holds(f"{rows:,} rows")
         if time.monotonic() > deadline:

@@ -20,9 +20,9 @@ from lakehouse.command import Run
 from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import delta
-from lakehouse.publish import database
+from lakehouse.publish import catalog
+from lakehouse.publish.catalog import Place, Position
 from lakehouse.publish.connection import Connection, connected
-from lakehouse.publish.database import Place, Position
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
@@ -39,17 +39,17 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
         file = scratch.folder / "published.parquet"
         try:
             with connected(postgres.url) as connection:
-                place = database.located(connection, postgres.tables[source])
+                place = catalog.located(connection, postgres.tables[source])
                 with connection.transaction():
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     connection.execute("SET LOCAL TimeZone = 'UTC'")
-                    at = database.position(connection, place)
+                    at = catalog.position(connection, place)
                     if why := _why_not(spark, run, source, at):
                         yield claim.not_checkable(why)
                         return
                     assert at is not None
                     wanted = delta.read(spark, run.lake.model(source), at.version)
-                    there = database.columns(connection, place)
+                    there = catalog.columns(connection, place)
                     if strangers := sorted(set(there) ^ set(wanted.columns)):
                         yield claim.failed(f"columns on one side only: {', '.join(strangers)}")
                         return

@@ -21,7 +21,7 @@ from lakehouse.bronze import apply
 from lakehouse.cli import main
 from lakehouse.lake import change_sets, ledger
 from lakehouse.models import refresh
-from lakehouse.publish import database
+from lakehouse.publish import catalog
 from lakehouse.storage import file_io, landing, lock
 
 
@@ -130,7 +130,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
     "forget-raw": lambda: after(change_sets, "erase"),
-    "published-half": lambda: setattr(database, "record", die),  # rows are written, and not yet what version they are
+    "published-half": lambda: setattr(catalog, "record", die),  # rows are written, and not yet what version they are
     "holding": lambda: setattr(clean, "unmark", hold),
     "racing": race,
 }

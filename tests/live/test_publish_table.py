@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from servers.postgres import Server
 
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.publish import database, statements, table
-from lakehouse.publish.columns import Column
+from lakehouse.publish import catalog, statements, table
 from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.statements import Target
+from lakehouse.publish.types import Column
 
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]  # values by key
 
@@ -44,7 +44,7 @@ def connection(server: Server) -> Iterator[Connection]:
 
 @pytest.fixture
 def target(connection: Connection, request: pytest.FixtureRequest) -> Target:
-    place = database.located(connection, request.node.name.partition("[")[0][:40])
+    place = catalog.located(connection, request.node.name.partition("[")[0][:40])
     connection.execute(f'DROP TABLE IF EXISTS "{place.name}"')  # type: ignore[call-overload]
     return Target(place, COLUMNS, KEYS, "a test's")
 
@@ -109,11 +109,11 @@ def test_a_table_becomes_what_is_staged_and_only_what_differs_is_counted(
 def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, target: Target) -> None:
     rows: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None)}
     whole(connection, target, rows)
-    assert database.key(connection, target.place, target.key_name) == ("p", KEYS)
+    assert catalog.key(connection, target.place, target.key_name) == ("p", KEYS)
 
     changed(connection, target, {("x", None): ("3.00", None)}, [])
 
-    assert database.key(connection, target.place, target.key_name) == ("u", KEYS)
+    assert catalog.key(connection, target.place, target.key_name) == ("u", KEYS)
     assert content(connection, target) == stored(rows | {("x", None): ("3.00", None)})
     with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(statements.sql.SQL("INSERT INTO {} VALUES ('x', NULL)").format(target.identifier))
@@ -136,7 +136,7 @@ def test_by_another_key_the_table_is_filled_anew_within_the_transaction(connecti
     with connection.transaction():
         table.stage(connection, other, [line(("x", 2), ("1.00", None))])
         assert table.make_equal(connection, other, whole=True) == {"inserted": 1, "updated": 0, "deleted": 2}
-    assert database.key(connection, other.place, other.key_name) == ("p", ("a", "v"))
+    assert catalog.key(connection, other.place, other.key_name) == ("p", ("a", "v"))
     assert content(connection, target) == stored({("x", 2): ("1.00", None)})
 
 
@@ -149,7 +149,7 @@ def test_a_new_column_is_added_and_another_type_is_refused_with_what_to_type(
     with connection.transaction():
         table.stage(connection, wider, [line(("x", 1), ("1.00", "2.5", "2025-01-01 00:00:00+00"))])
         assert table.make_equal(connection, wider, whole=False)["updated"] == 1
-    assert list(database.columns(connection, wider.place)) == ["a", "B b", "v", "w", "n"]
+    assert list(catalog.columns(connection, wider.place)) == ["a", "B b", "v", "w", "n"]
 
     other = replace(target, columns=(COLUMNS[0], Column("B b", "bigint"), COLUMNS[2]))
     with pytest.raises(ConfigError) as error:
@@ -203,7 +203,7 @@ def test_a_user_without_rights_is_told_so(server: Server, connection: Connection
         pytest.raises(ConfigError, match="permission denied for schema public") as error,
         connected(url) as own,
     ):
-        database.make_record(own, database.located(own, "x"))
+        catalog.make_record(own, catalog.located(own, "x"))
     assert "deploy/postgres/grants.sql" in error.value.expected
     assert "canary" not in error.value.block()
 

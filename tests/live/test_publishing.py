@@ -26,10 +26,10 @@ from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.expire import versions
 from lakehouse.lake import delta
-from lakehouse.publish import database as databases
-from lakehouse.publish import keep, lines
+from lakehouse.publish import catalog as databases
+from lakehouse.publish import copy_rows, sync
 from lakehouse.publish.connection import connected
-from lakehouse.publish.keep import Kept, Publication
+from lakehouse.publish.sync import Kept, Publication
 from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks
@@ -71,7 +71,7 @@ class Cube:
         self.spark.sql(statement.replace("THIS", delta.name(self.path)))
 
     def publish(self, whole: bool = False) -> Kept:
-        return keep.publish(self.what, self.lake, lambda: isolated(self.spark, 0), whole)
+        return sync.publish(self.what, self.lake, lambda: isolated(self.spark, 0), whole)
 
     def rows(self) -> list[tuple[Any, ...]]:
         return self.server.execute(f'SELECT * FROM "{self.name}" ORDER BY 1 NULLS FIRST, 2 NULLS FIRST')
@@ -296,7 +296,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
     cube.make(ROWS)
     cube.publish()
     cube.write("UPDATE THIS SET qty = 10")
-    inner = lines.blocks
+    inner = copy_rows.blocks
 
     def cut(text: Any) -> Iterator[str]:
         yield from inner(text)
@@ -304,7 +304,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
         cube.server.execute(query)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lines, "blocks", cut)
+        patch.setattr(copy_rows, "blocks", cut)
         assert cube.failing(InfrastructureError).exit_code == 3
     assert cube.rows() == PUBLISHED
 
@@ -314,7 +314,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
     }
     for kind, url in urls.items():
         with pytest.raises(kind) as error:
-            keep.publish(replace(cube.what, url=url), cube.lake, lambda: cube.spark)
+            sync.publish(replace(cube.what, url=url), cube.lake, lambda: cube.spark)
         assert PASSWORD not in error.value.block()
 
     with psycopg.connect(cube.server.url) as other, other.transaction():

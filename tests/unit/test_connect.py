@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import stamina
 
-from lakehouse import connect
 from lakehouse.cli import main
 from lakehouse.config import load
 from lakehouse.errors import ConfigError, Exit
+from lakehouse.publish.kafka_connect import connectors
 
 SINK, SOURCE = "lakehouse.connect.S3JsonSink", "io.debezium.connector.postgresql.PostgresConnector"
 CANARY = "canary-of-the-connectors"
@@ -69,8 +69,8 @@ class Connect:
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """No test here waits for what a server would take its time for."""
-    monkeypatch.setattr(connect, "_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(connect, "_STEADY", 0.05)
+    monkeypatch.setattr(connectors, "_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(connectors, "_STEADY", 0.05)
     state = Connect()
 
     class Handler(BaseHTTPRequestHandler):
@@ -193,18 +193,18 @@ def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_a
 def test_one_that_does_not_come_to_run_is_worth_another_try(rest: Connect, shop: Callable[..., str]) -> None:
     rest.states = {"sink": [("UNASSIGNED", [])]}
     pipeline = load(shop())
-    with pytest.raises(connect.InfrastructureError, match="sink is UNASSIGNED, its tasks none"):
-        connect.apply(pipeline, patience=0.1)
+    with pytest.raises(connectors.InfrastructureError, match="sink is UNASSIGNED, its tasks none"):
+        connectors.apply(pipeline, patience=0.1)
 
 
 def test_one_that_somebody_has_paused_is_left_so(rest: Connect, shop: Callable[..., str]) -> None:
     rest.states = {"sink": [("PAUSED", ["PAUSED"])]}
-    assert connect.apply(load(shop()))["connectors"][1]["state"] == "PAUSED"
+    assert connectors.apply(load(shop()))["connectors"][1]["state"] == "PAUSED"
 
 
 def test_a_rebalance_and_a_fault_of_connects_own_are_waited_out(rest: Connect, shop: Callable[..., str]) -> None:
     rest.instead = [(409, {"message": "rebalance"}), (500, b"not json")]
-    assert connect.apply(load(shop()))["exit_code"] == Exit.OK
+    assert connectors.apply(load(shop()))["exit_code"] == Exit.OK
 
 
 def test_connect_that_is_not_there_or_stays_out_of_order_is_worth_another_try(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import DataRefused, InfrastructureError
-from lakehouse.fold import against, differences, fold, text
+from lakehouse.publish.kafka_connect.json_lines import against, differences, fold, text
 
 KEYS: dict[str, type] = {"day": date, "kind": str}
 

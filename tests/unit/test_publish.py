@@ -13,10 +13,10 @@ from pyspark.sql import types as T
 from lakehouse import clean
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, InfrastructureError
-from lakehouse.publish import database, statements
-from lakehouse.publish.columns import Column, columns, postgres_type
-from lakehouse.publish.database import Place, Position, Standing
+from lakehouse.publish import catalog, statements
+from lakehouse.publish.catalog import Place, Position, Standing
 from lakehouse.publish.statements import Target
+from lakehouse.publish.types import Column, columns, postgres_type
 from lakehouse.storage.paths import Lake
 
 EVIL = 'a"; DROP TABLE x; --'
@@ -153,7 +153,7 @@ class Published:
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     one = Published(tmp_path)
-    monkeypatch.setattr(database, "standing", one.standing)
+    monkeypatch.setattr(catalog, "standing", one.standing)
     return one
 
 

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from lakehouse import logs
 from lakehouse.config import Pipeline
-from lakehouse.connect.rest import Rest
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError
+from lakehouse.publish.kafka_connect.rest import Rest
 
 PATIENCE = 90.0  # seconds for a connector to run; a worker that died is missed after some ten
 _BETWEEN_LOOKS = 0.5

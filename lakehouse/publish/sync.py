@@ -18,9 +18,9 @@ from pyspark.sql import types as T
 
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_gone
-from lakehouse.publish import columns, database, lines, table
+from lakehouse.publish import catalog, copy_rows, table, types
+from lakehouse.publish.catalog import Place, Position
 from lakehouse.publish.connection import Connection, connected
-from lakehouse.publish.database import Place, Position
 from lakehouse.publish.statements import Target
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
@@ -71,7 +71,7 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
     """
     path = lake.model(what.source)
     with connected(what.url) as connection:
-        place = database.located(connection, what.table)
+        place = catalog.located(connection, what.table)
         at = _position(connection, place, what)
         newest = newest_version(_folder(lake, what.source))
         if newest < 0:
@@ -84,8 +84,8 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         if not whole and not is_behind(lake, head, at):
             return Kept("current")
         _in_small_parts(spark, head)
-        database.make_record(connection, place)
-        with database.writing(connection, place):
+        catalog.make_record(connection, place)
+        with catalog.writing(connection, place):
             locked = _position(connection, place, what)
             if locked != at:  # somebody published while the lock was waited for
                 head = delta.head(spark, path) or head
@@ -122,8 +122,8 @@ def _in_small_parts(spark: SparkSession, head: Head) -> None:
 
 
 def _position(connection: Connection, place: Place, what: Publication) -> Position | None:
-    at = database.position(connection, place)
-    database.require_ours(at, what.pipeline, what.source, place)
+    at = catalog.position(connection, place)
+    catalog.require_ours(at, what.pipeline, what.source, place)
     return at
 
 
@@ -157,14 +157,14 @@ class _Step:
     def done(self, whole: bool) -> Kept:
         rows, what = delta.read(self.spark, self.path, self.head.version), self.what
         comment = f"{what.source} of {what.pipeline}, kept by `lakehouse publish`: what others write here is lost"
-        found = columns.columns(rows.schema, what.source, what.keys)
+        found = types.columns(rows.schema, what.source, what.keys)
         target = Target(self.place, found, what.keys, comment)
         table.refuse_misfits(self.connection, target, what.source)
         kept = self._staged(target, rows, whole)
         counts = table.make_equal(self.connection, target, kept.how == "compared")
         commit = commit_id(_folder(self.lake, what.source), self.head.version)
         now = Position(what.pipeline, what.source, self.head.id, self.head.version, commit)
-        database.record(self.connection, self.place, now)
+        catalog.record(self.connection, self.place, now)
         return replace(kept, counts=counts)
 
     def _staged(self, target: Target, rows: DataFrame, whole: bool) -> Kept:
@@ -174,13 +174,13 @@ class _Step:
             assert self.at is not None
             try:
                 with self.connection.transaction():
-                    count = table.stage(self.connection, target, lines.blocks(self._changes(rows.schema)))
+                    count = table.stage(self.connection, target, copy_rows.blocks(self._changes(rows.schema)))
                 return Kept("published", f"{count:,} keys changed since version {self.at.version}")
             except SPARK_ERRORS as error:
                 if not is_gone(error):
                     raise
                 why = f"the changes of {self.what.source} are no longer there"
-        table.stage(self.connection, target, lines.blocks(lines.of_rows(rows)))
+        table.stage(self.connection, target, copy_rows.blocks(copy_rows.of_rows(rows)))
         table.refuse_doubled(self.connection, target, self.what.source)
         return Kept("compared", why)
 
@@ -194,4 +194,4 @@ class _Step:
     def _changes(self, fields: T.StructType) -> DataFrame:
         assert self.at is not None
         images = delta.changes(self.spark, self.path, self.at.version, self.head.version)
-        return lines.of_changes(images, fields, self.what.keys)
+        return copy_rows.of_changes(images, fields, self.what.keys)

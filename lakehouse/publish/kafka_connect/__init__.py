@@ -1,0 +1,1 @@
+"""Connectors of Kafka Connect, and the JSON lines that they write."""
