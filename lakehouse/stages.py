@@ -34,10 +34,10 @@ from lakehouse.publishing import PUBLISH
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.expire import Expired
     from lakehouse.lake.ledger import History
     from lakehouse.models.expectations import Result
     from lakehouse.models.refresh import Model
+    from lakehouse.retention.expire import Expired
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
 EXPIRE = "expire"
@@ -237,13 +237,13 @@ def models(run: Run) -> dict[str, Model]:
 def _expires(run: Run) -> bool:
     if run.pipeline.retention == Retention():
         return False
-    from lakehouse import expire
+    from lakehouse.retention import expire
 
     return expire.is_due(run.pipeline.retention, run.lake, datetime.now(timezone.utc))
 
 
 def _expire(run: Run) -> list[Outcome]:
-    from lakehouse import expire
+    from lakehouse.retention import expire
 
     now = datetime.now(timezone.utc)
     todo = _expiring(run, now)
@@ -260,8 +260,8 @@ def _expire(run: Run) -> list[Outcome]:
 
 def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
     """Landed snapshots by table, change sets by table, then versions by Delta table."""
-    from lakehouse import compact, expire
     from lakehouse.lake import ledger
+    from lakehouse.retention import compact, expire
     from lakehouse.spark.session import isolated
 
     keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run
@@ -289,7 +289,7 @@ def _stored(run: Run) -> list[str]:
 
 
 def _old_versions(run: Run, spark: SparkSession, name: str) -> Expired:
-    from lakehouse import expire
+    from lakehouse.retention import expire
 
     keep, others = run.pipeline.retention.vacuum or timedelta.max, publishing.readers(spark, run, name)
     return expire.versions(spark, run.lake, name, run.plans, keep, run.dry_run, others)

@@ -19,10 +19,10 @@ from helpers import Project, Row
 from pyspark.sql import SparkSession
 
 import lakehouse
-from lakehouse import expire
 from lakehouse.config import Retention
 from lakehouse.errors import ConfigError
 from lakehouse.lake import ledger
+from lakehouse.retention import expire
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import Lake
 

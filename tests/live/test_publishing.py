@@ -24,12 +24,12 @@ from servers.postgres import PASSWORD, Server
 from lakehouse import publishing
 from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.expire import versions
 from lakehouse.lake import delta
 from lakehouse.publish import catalog as databases
 from lakehouse.publish import copy_rows, sync
 from lakehouse.publish.connection import connected
 from lakehouse.publish.sync import Kept, Publication
+from lakehouse.retention.expire import versions
 from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks

@@ -19,10 +19,10 @@ from pyspark.sql import SparkSession
 from lakehouse.bronze import apply, fold
 from lakehouse.config import Table
 from lakehouse.errors import InfrastructureError
-from lakehouse.expire import Expired, status
 from lakehouse.lake import change_sets as published
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import Entry, History
+from lakehouse.retention.expire import Expired, status
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import literal
