@@ -51,13 +51,13 @@ class Cube:
     """The lake of one size, and what is done to it."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        from lakehouse import command, stages
         from lakehouse.lake import ledger
+        from lakehouse.runner import context, stages
         from lakehouse.spark import session
 
         self.rows, self.days, self.turn = rows, rows // A_DAY, 0
         pipeline = _pipeline(folder)
-        run = command.open_run(pipeline)
+        run = context.open_run(pipeline)
         self.lake, self.size = run.lake, rows * ROW_BYTES
         self.spark = session.session(self.lake, "bench", size=self.size)
         self._facts()

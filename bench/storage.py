@@ -40,10 +40,10 @@ Seconds = dict[str, dict[str, list[float]]]
 
 def stored(pipeline: Path) -> Stored:
     """What `lakehouse status` says of the store."""
-    from lakehouse import command
     from lakehouse.inspect import status
+    from lakehouse.runner import context
 
-    found: Stored = status.status(command.open_run(pipeline))["storage"]
+    found: Stored = status.status(context.open_run(pipeline))["storage"]
     return found
 
 

@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     """The functions for notebooks, looked up at first use: importing the package imports nothing else."""
     from importlib import import_module
 
-    homes = {"as_of": "inspect.status", "diff": "inspect.diff", "run": "stages"}
+    homes = {"as_of": "inspect.status", "diff": "inspect.diff", "run": "runner.stages"}
     if name in homes:
         return getattr(import_module(f"lakehouse.{homes[name]}"), name)
     if name == "stages":

@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lakehouse import command, config, logs, show, signals, stages
-from lakehouse.command import Run
+from lakehouse import config, logs, show
 from lakehouse.config import Retention, yaml_source
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, worst
 from lakehouse.models.sql import pipeline_plans
+from lakehouse.runner import context, signals, stages
+from lakehouse.runner.context import Run
 from lakehouse.storage.paths import snapshot_time, utc
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -79,7 +80,7 @@ def _log_form(arguments: list[str]) -> logs.Form:
 
 def _open(pipeline: str, names: Iterable[str] | None, log: logs.Form, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
-    opened = command.open_run(pipeline, names or (), log=logs.logger(log), **options)
+    opened = context.open_run(pipeline, names or (), log=logs.logger(log), **options)
     opened.told = show.logged(opened.log) if log == "json" else show.progress
     return opened
 
@@ -94,7 +95,7 @@ def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
 @app.command()
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without touching anything."""
-    run = command.open_run(pipeline)
+    run = context.open_run(pipeline)
     show.valid(run, as_json)
     return Exit.OK
 
@@ -126,14 +127,14 @@ def _schedule(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    from lakehouse.schedule import scheduled
+    from lakehouse.runner.schedule import scheduled
 
     if as_of or full_refresh:
         raise ConfigError(
             "--schedule together with --as-of or --full-refresh",
             expected="neither: they are for one run, and every round would do the same again",
         )
-    opened = command.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
+    opened = context.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
     flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
     found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
     show.schedule(found, as_json)
@@ -221,7 +222,7 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     """Where every table and model stands, and what waits for somebody."""
     from lakehouse.inspect import status as inspect_status
 
-    opened = command.open_run(pipeline, names or (), verbose=verbose)
+    opened = context.open_run(pipeline, names or (), verbose=verbose)
     show.document(inspect_status.status(opened), as_json)
     return Exit.OK
 
@@ -241,7 +242,7 @@ def report(
     """Show the lake on one HTML page: flow, freshness, changes, quality, quarantine, cubes and lineage."""
     from lakehouse import report as reports
 
-    opened = command.open_run(pipeline, names or (), verbose=verbose)
+    opened = context.open_run(pipeline, names or (), verbose=verbose)
     show.document(reports.report(opened, out, language), as_json)
     return Exit.OK
 
@@ -251,7 +252,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     """Every decision about a table's snapshots, oldest first."""
     from lakehouse.inspect import status as inspect_status
 
-    opened = command.open_run(pipeline, [table], verbose=verbose)
+    opened = context.open_run(pipeline, [table], verbose=verbose)
     show.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
     return Exit.OK
 
@@ -261,7 +262,7 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
     """The rows of a table, or of a model, that wait to be mended."""
     from lakehouse.inspect import status as inspect_status
 
-    opened = command.open_run(pipeline, [table], verbose=verbose)
+    opened = context.open_run(pipeline, [table], verbose=verbose)
     show.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
     return Exit.OK
 
@@ -279,8 +280,8 @@ def forget(
     """Erase all rows of a key from every layer, landing included, and pass over what the source still hands out."""
     from lakehouse import forget as forgetting
 
-    command.open_run(pipeline, [table])  # says so, if there is no such table
-    opened = command.open_run(pipeline, verbose=verbose, told=show.progress)
+    context.open_run(pipeline, [table])  # says so, if there is no such table
+    opened = context.open_run(pipeline, verbose=verbose, told=show.progress)
     found = forgetting.lift(opened, table, key) if lift else forgetting.forget(opened, table, key, vacuum)
     show.document(found, as_json)
     return int(found["exit_code"])
@@ -343,8 +344,8 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     """Check on the lake itself what has to hold always, and print each check with its figures."""
     from lakehouse import verify as checks
 
-    opened = command.open_run(pipeline, names or (), verbose=verbose)
-    with command.holding(opened, "verify"):
+    opened = context.open_run(pipeline, names or (), verbose=verbose)
+    with context.holding(opened, "verify"):
         found = checks.verify(opened)
     show.checks(found, as_json)
     return Exit.REFUSED if any(c.result == "failed" for c in found) else worst(c.code for c in found)

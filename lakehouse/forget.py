@@ -22,25 +22,16 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import (
-    clean,
-    command,
-    forget_bronze,
-    forget_change_sets,
-    forget_landing,
-    forget_quarantine,
-    publishing,
-    records,
-    residue,
-    stages,
-)
+from lakehouse import forget_bronze, forget_change_sets, forget_landing, forget_quarantine, residue
 from lakehouse.bronze import apply
-from lakehouse.command import Outcome, Run
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
 from lakehouse.forget_landing import Person
 from lakehouse.lake import change_sets, forgotten_keys, ledger
 from lakehouse.lake.ledger import History
+from lakehouse.runner import context, publishing, records, stages, up_to_date
+from lakehouse.runner.context import Run
+from lakehouse.runner.outcome import Outcome
 from lakehouse.schema import pii
 from lakehouse.schema.cast import convert
 from lakehouse.schema.pii import HIDDEN
@@ -85,8 +76,8 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
     """
     table = _table(run, name)
     texts = key_texts(table, key)
-    with command.holding(run, f"forget {name}"):
-        clean.unmark(run.lake)
+    with context.holding(run, f"forget {name}"):
+        up_to_date.unmark(run.lake)
         spark = isolated(run.spark, run.size(name))
         person = _person(spark, table, texts)
         ledger.create(spark, run.lake)
@@ -115,8 +106,8 @@ def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     """Let a forgotten key come again: the person is back as a customer, say."""
     table = _table(run, name)
     texts = key_texts(table, key)
-    with command.holding(run, f"forget {name} --lift"):
-        clean.unmark(run.lake)
+    with context.holding(run, f"forget {name} --lift"):
+        up_to_date.unmark(run.lake)
         spark = isolated(run.spark, run.size(name))
         was = forgotten_keys.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
     note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"

@@ -15,8 +15,9 @@ from lakehouse import logs
 from lakehouse.errors import Exit, LakehouseError
 
 if TYPE_CHECKING:
-    from lakehouse.command import Outcome, Report, Run, Told
     from lakehouse.models.sql.plan import Plan
+    from lakehouse.runner.context import Run
+    from lakehouse.runner.outcome import Outcome, Report, Told
     from lakehouse.verify import Check
 
 _COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}

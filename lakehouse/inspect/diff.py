@@ -21,7 +21,6 @@ from pyspark.sql import DataFrame
 
 from lakehouse import extract, logs
 from lakehouse.bronze import apply, read
-from lakehouse.command import Run, open_run
 from lakehouse.config import Guard
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
@@ -32,6 +31,7 @@ from lakehouse.ingest.work import Work, fingerprint
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import Entry, History
+from lakehouse.runner.context import Run, open_run
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import isolated, local
 from lakehouse.storage import landing

@@ -9,14 +9,15 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse import logs, publishing, records
+from lakehouse import logs
 from lakehouse.bronze import read
-from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
 from lakehouse.lake import change_sets, delta, ledger, quarantine
 from lakehouse.lake.ledger import Entry
 from lakehouse.models import expectations
+from lakehouse.runner import publishing, records
+from lakehouse.runner.context import Run, open_run
 from lakehouse.storage import landing
 from lakehouse.storage.paths import utc
 

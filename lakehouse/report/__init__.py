@@ -16,7 +16,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.storage import file_io
 
 if TYPE_CHECKING:
-    from lakehouse.command import Run
+    from lakehouse.runner.context import Run
 
 _NEEDED = ("altair", "babel", "jinja2", "vl_convert")
 

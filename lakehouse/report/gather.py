@@ -24,8 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import lakehouse
-from lakehouse import logs, records
-from lakehouse.command import Run
+from lakehouse import logs
 from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
 from lakehouse.inspect.diff_samples import plain_rows
@@ -33,6 +32,8 @@ from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import COUNTS, History
 from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
+from lakehouse.runner import records
+from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated
 
 Document = dict[str, Any]

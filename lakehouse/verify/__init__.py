@@ -23,13 +23,14 @@ from functools import partial
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import logs, publishing, stages
-from lakehouse.command import Run
+from lakehouse import logs
 from lakehouse.error_mapping import patiently, understood
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import History
 from lakehouse.models.refresh import Model
+from lakehouse.runner import publishing, stages
+from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated
 from lakehouse.storage.delta_log import Head
 from lakehouse.verify.check import Check, Claim, as_json, quoted

@@ -16,13 +16,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse.command import Run
 from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import delta
 from lakehouse.publish import catalog
 from lakehouse.publish.catalog import Place, Position
 from lakehouse.publish.connection import Connection, connected
+from lakehouse.runner.context import Run
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id

@@ -16,12 +16,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from lakehouse import clean
 from lakehouse.bronze import apply
 from lakehouse.cli import main
 from lakehouse.lake import change_sets, ledger
 from lakehouse.models import refresh
 from lakehouse.publish import catalog
+from lakehouse.runner import up_to_date
 from lakehouse.storage import file_io, landing, lock
 
 
@@ -125,13 +125,13 @@ POINTS: dict[str, Callable[[], None]] = {
     "gold-written": lambda: after(refresh, "refresh", lambda done: done.model == "gold.notes"),
     "gold-before-its-merge": in_gold("before"),
     "gold-merged": in_gold("after"),
-    "before-the-clean-mark": lambda: setattr(clean, "mark", die),
+    "before-the-clean-mark": lambda: setattr(up_to_date, "mark", die),
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
     "forget-raw": lambda: after(change_sets, "erase"),
     "published-half": lambda: setattr(catalog, "record", die),  # rows are written, and not yet what version they are
-    "holding": lambda: setattr(clean, "unmark", hold),
+    "holding": lambda: setattr(up_to_date, "unmark", hold),
     "racing": race,
 }
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import cli, stages
+from lakehouse import cli
 from lakehouse.lake import delta
+from lakehouse.runner import stages
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 

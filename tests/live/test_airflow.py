@@ -22,7 +22,7 @@ from shop import FIRST, MODELS, SECOND, SNAPSHOTS
 
 from lakehouse.config import load
 from lakehouse.errors import Exit
-from lakehouse.stages import STAGES
+from lakehouse.runner.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "canary-of-the-task-4711"

@@ -19,11 +19,12 @@ import stamina
 from servers import kaggle as servers
 from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
 
-from lakehouse import clean, command, retry, stages
+from lakehouse import retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
 from lakehouse.extract import extract, opened, peek
 from lakehouse.extract.kaggle import api, client
+from lakehouse.runner import context, stages, up_to_date
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import Lake, snapshot_name
 
@@ -205,22 +206,22 @@ def test_packed_files_in_the_archive_stay_packed(shop: Shop) -> None:
 
 
 def test_the_clean_mark_stands_until_a_version_is_published(shop: Shop) -> None:
-    clean.mark(shop.lake, clean.seen(shop.pipeline, shop.lake), shop.pipeline)
-    assert clean.is_clean(shop.pipeline, shop.lake)
+    up_to_date.mark(shop.lake, up_to_date.seen(shop.pipeline, shop.lake), shop.pipeline)
+    assert up_to_date.is_clean(shop.pipeline, shop.lake)
 
     shop.server.publish(FILES, TIMES[SECOND])  # the same bytes, as another version
 
-    assert not clean.is_clean(shop.pipeline, shop.lake)
+    assert not up_to_date.is_clean(shop.pipeline, shop.lake)
     assert set(shop.server.routes) == {"GetDataset"}
 
 
 def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop: Shop) -> None:
-    before = clean.seen(shop.pipeline, shop.lake)
+    before = up_to_date.seen(shop.pipeline, shop.lake)
     shop.server.faults["GetDataset"] = [Answer(503)] * retry.ATTEMPTS
 
-    clean.mark(shop.lake, before, shop.pipeline)
+    up_to_date.mark(shop.lake, before, shop.pipeline)
 
-    assert not clean.is_clean(shop.pipeline, shop.lake)
+    assert not up_to_date.is_clean(shop.pipeline, shop.lake)
 
 
 def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop) -> None:
@@ -594,7 +595,7 @@ def test_a_hostile_archive_is_refused_whole_and_not_fetched_twice(shop: Shop, ki
 
 def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
     shop.server.publish(hostile("a link"), TIMES[SECOND])
-    opened_run = command.open_run(_written(shop))
+    opened_run = context.open_run(_written(shop))
 
     report = stages.perform(opened_run, ("extract",))
 

@@ -21,8 +21,6 @@ from psycopg.rows import dict_row
 from pyspark.sql import SparkSession
 from servers.postgres import PASSWORD, Server
 
-from lakehouse import publishing
-from lakehouse.command import Run, open_run
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.lake import delta
 from lakehouse.publish import catalog as databases
@@ -30,6 +28,8 @@ from lakehouse.publish import copy_rows, sync
 from lakehouse.publish.connection import connected
 from lakehouse.publish.sync import Kept, Publication
 from lakehouse.retention.expire import versions
+from lakehouse.runner import publishing
+from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.session import isolated
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks

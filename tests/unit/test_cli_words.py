@@ -13,8 +13,8 @@ import typer
 
 from lakehouse import show
 from lakehouse.cli import app, main
-from lakehouse.command import Outcome, Report
 from lakehouse.errors import ConfigError, Exit
+from lakehouse.runner.outcome import Outcome, Report
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 STAGES = ("extract", "ingest", "bronze", "silver", "gold", "publish")

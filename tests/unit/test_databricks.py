@@ -16,7 +16,7 @@ from databricks.bundles.jobs import Job
 
 from lakehouse.cli import app
 from lakehouse.config import load
-from lakehouse.stages import STAGES
+from lakehouse.runner.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "deploy/databricks/databricks.yml"

@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from lakehouse.cli import main
 from lakehouse.config import PII_KEY
 from lakehouse.errors import Exit
-from lakehouse.stages import PUBLISH, STAGES
+from lakehouse.runner.stages import PUBLISH, STAGES
 from lakehouse.storage.paths import Lake
 
 REPOSITORY = Path(__file__).parents[2]

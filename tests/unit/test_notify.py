@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse import logs, notify
+from lakehouse import logs
 from lakehouse.cli import main
 from lakehouse.config import OnFailure, load
 from lakehouse.errors import ConfigError
+from lakehouse.runner import notify
 
 WRITE = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
 

@@ -10,13 +10,13 @@ import pytest
 from psycopg import sql
 from pyspark.sql import types as T
 
-from lakehouse import clean
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.publish import catalog, statements
 from lakehouse.publish.catalog import Place, Position, Standing
 from lakehouse.publish.statements import Target
 from lakehouse.publish.types import Column, columns, postgres_type
+from lakehouse.runner import up_to_date
 from lakehouse.storage.paths import Lake
 
 EVIL = 'a"; DROP TABLE x; --'
@@ -144,10 +144,10 @@ class Published:
 
     @property
     def is_clean(self) -> bool:
-        return clean.is_clean(self.pipeline, self.lake)
+        return up_to_date.is_clean(self.pipeline, self.lake)
 
     def mark(self) -> None:
-        clean.mark(self.lake, clean.seen(self.pipeline, self.lake), self.pipeline)
+        up_to_date.mark(self.lake, up_to_date.seen(self.pipeline, self.lake), self.pipeline)
 
 
 @pytest.fixture

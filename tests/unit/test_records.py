@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import lakehouse
-from lakehouse import command, logs, records, stages
+from lakehouse import logs
 from lakehouse.cli import main
+from lakehouse.runner import context, records, stages
+from lakehouse.runner import outcome as run_outcome
 from lakehouse.storage.paths import Lake
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -71,7 +73,7 @@ def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake
 def test_a_run_that_was_killed_leaves_a_record_without_an_end(
     shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(run: command.Run) -> list[command.Outcome]:
+    def killed(run: context.Run) -> list[run_outcome.Outcome]:
         (found,) = records.newest(lake)
         assert (found["ended"], found["exit_code"]) == (None, None)
         return []

@@ -17,7 +17,6 @@ from report_document import HOSTILE, IMAGE, document, empty
 
 from lakehouse import config, report
 from lakehouse.cli import main
-from lakehouse.command import open_run
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.models.sql.pipeline_plans import plans
 from lakehouse.models.sql.plan import Plan, plan
@@ -27,6 +26,7 @@ from lakehouse.report.page import render
 from lakehouse.report.shape import Kind, Shape, shape, time_keys
 from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
+from lakehouse.runner.context import open_run
 
 PACKAGE = Path(report.__file__).parent
 LOYALTY = Path(__file__).parents[2] / "conf" / "loyalty"

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from lakehouse import clean, logs, schedule, signals
+from lakehouse import logs
 from lakehouse.cli import main
 from lakehouse.config import load
+from lakehouse.runner import schedule, signals, up_to_date
 from lakehouse.storage.paths import Lake
 
 # --- when -------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class Shop:
         (self.source / "items.csv").write_text("id\n1\n")
         self.then = then
         self.configure()
-        clean.mark(self.lake, clean.seen(load(folder), self.lake), load(folder))
+        up_to_date.mark(self.lake, up_to_date.seen(load(folder), self.lake), load(folder))
 
     @property
     def lake(self) -> Lake:

@@ -20,13 +20,15 @@ from pathlib import Path
 from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import config, logs, notify, records
+from lakehouse import config, logs
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import patiently, understood
-from lakehouse.errors import ConfigError, Exit, LakeBusy, LakehouseError, worst
+from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, in_order
+from lakehouse.runner import notify, records
+from lakehouse.runner.outcome import Outcome, Report, Told
 from lakehouse.storage import landing, lock
 from lakehouse.storage.paths import Lake
 
@@ -34,55 +36,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _SIDE_BY_SIDE = 4  # tables at once: the driver plans one while the executors work on another
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a stage did for one table or model.
-
-    Attributes:
-        status: a word: `accepted`, `unchanged`, `held`, `rejected`, `applied`, `current`, `row-wise`, `full`, ...
-        counts: rows, by what was done to them.
-        seconds: wall time.
-        code: the exit code it asks for.
-        note: the reason, the warning or the error, as people read it.
-    """
-
-    stage: str
-    name: str
-    status: str
-    counts: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    code: Exit = Exit.OK
-    note: str = ""
-
-
-Told = Callable[[Outcome], None]
-
-
-@dataclass
-class Report:
-    """A run, or a single stage: what became of everything, and the exit code.
-
-    Attributes:
-        stopped_before: the stage that was not begun, because somebody had asked for an orderly end.
-    """
-
-    pipeline: str
-    run_id: str
-    outcomes: list[Outcome] = field(default_factory=list)
-    nothing_new: bool = False
-    seconds: float = 0.0
-    stopped_before: str | None = None
-
-    @property
-    def code(self) -> int:
-        return worst(o.code for o in self.outcomes)
-
-    def document(self) -> dict[str, Any]:
-        """As plain values, for --json, run records and `on_failure`."""
-        outcomes = [vars(o) | {"code": int(o.code)} for o in self.outcomes]
-        return {**vars(self), "outcomes": outcomes, "exit_code": int(self.code)}
 
 
 @dataclass

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from lakehouse import notify, records, signals
-from lakehouse.command import Run, open_run
 from lakehouse.errors import Exit, InfrastructureError, LakehouseError
 from lakehouse.logs import Log
+from lakehouse.runner import notify, records, signals
+from lakehouse.runner.context import Run, open_run
 
 _LOOK = 0.5  # seconds; how often a wait looks up whether somebody asked for an end
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lakehouse.command import Outcome, Run, side_by_side
 from lakehouse.concurrency import once
 from lakehouse.config import Postgres
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.runner.context import Run, side_by_side
+from lakehouse.runner.outcome import Outcome
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
