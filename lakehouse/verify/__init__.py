@@ -34,12 +34,12 @@ from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated
 from lakehouse.storage.delta_log import Head
 from lakehouse.verify.check import Check, Claim, as_json, quoted
-from lakehouse.verify.expected import model_checks
-from lakehouse.verify.history import history_checks
-from lakehouse.verify.log import bronze_checks, makes_a_commit, nothing_rewritten
-from lakehouse.verify.objects import objects_check
-from lakehouse.verify.raw import count_checks, snapshot_checks
-from lakehouse.verify.read import Subject
+from lakehouse.verify.delta_history import bronze_checks, makes_a_commit, nothing_rewritten
+from lakehouse.verify.landed_rows import count_checks, snapshot_checks
+from lakehouse.verify.model_sql import model_checks
+from lakehouse.verify.s3_objects import objects_check
+from lakehouse.verify.scd2 import history_checks
+from lakehouse.verify.second_reader import Subject
 
 __all__ = ["Check", "verify"]
 

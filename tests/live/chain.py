@@ -20,7 +20,7 @@ from servers import faults, postgres, s3
 
 from lakehouse.config import Pipeline, load
 from lakehouse.storage import file_io
-from lakehouse.verify.objects import objects_check
+from lakehouse.verify.s3_objects import objects_check
 
 IPCA, PRE = "dadostesouroipca_gold", "dadostesouropre_gold"
 BUCKET, CDC_PASSWORD = "chain", "canary-of-the-cdc"

@@ -21,7 +21,7 @@ from helpers import lakehouse
 from pyspark.sql import SparkSession
 from servers import s3
 
-from lakehouse.verify import objects
+from lakehouse.verify import s3_objects
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = "../../deploy/connect/"
@@ -79,7 +79,7 @@ def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
         own.run()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objects, "_BETWEEN_LOOKS", 0.5)
+        patch.setattr(s3_objects, "_BETWEEN_LOOKS", 0.5)
         places = {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(own.source), "S3_BUCKET": BUCKET}
         for name, value in places.items():
             patch.setenv(name, value)

@@ -25,7 +25,7 @@ from lakehouse.storage import landing
 from lakehouse.storage.landing import Landed
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
-from lakehouse.verify.read import UNTAKEN, Subject, from_text, live, struct, typed
+from lakehouse.verify.second_reader import UNTAKEN, Subject, from_text, live, struct, typed
 
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
 _STATE = "rows"

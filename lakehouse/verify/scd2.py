@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.verify.check import Check, Claim, as_json, gone, quoted
-from lakehouse.verify.raw import change_sets
-from lakehouse.verify.read import Subject
+from lakehouse.verify.landed_rows import change_sets
+from lakehouse.verify.second_reader import Subject
 
 
 def history_checks(subject: Subject) -> Iterator[Check]:

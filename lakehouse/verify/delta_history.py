@@ -13,8 +13,8 @@ from lakehouse.lake import delta
 from lakehouse.lake.ledger import Entry
 from lakehouse.storage.delta_log import Commit, Head
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
-from lakehouse.verify.history import expected_writes
-from lakehouse.verify.read import Subject
+from lakehouse.verify.scd2 import expected_writes
+from lakehouse.verify.second_reader import Subject
 
 _CHANGE_TYPES = {"inserted": "insert", "updated": "update_postimage", "deleted": "delete"}
 _OPERATIONS = {"inserted": "I", "updated": "U", "deleted": "D"}
