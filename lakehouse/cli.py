@@ -278,7 +278,7 @@ def forget(
     verbose: Verbose = False,
 ) -> int:
     """Erase all rows of a key from every layer, landing included, and pass over what the source still hands out."""
-    from lakehouse import forget as forgetting
+    from lakehouse.forget import forget as forgetting
 
     context.open_run(pipeline, [table])  # says so, if there is no such table
     opened = context.open_run(pipeline, verbose=verbose, told=show.progress)

@@ -6,7 +6,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.bronze import scd2
 from lakehouse.config import Table
-from lakehouse.forget_landing import Person
+from lakehouse.forget.landing import Person
 from lakehouse.lake import delta
 from lakehouse.lake.merge import make_equal
 from lakehouse.storage.paths import Lake

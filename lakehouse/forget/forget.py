@@ -22,11 +22,15 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse import forget_bronze, forget_change_sets, forget_landing, forget_quarantine, residue
 from lakehouse.bronze import apply
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused, Exit, worst
-from lakehouse.forget_landing import Person
+from lakehouse.forget import bronze as erase_bronze
+from lakehouse.forget import change_sets as erase_change_sets
+from lakehouse.forget import landing as erase_landing
+from lakehouse.forget import quarantine as erase_quarantine
+from lakehouse.forget import remaining_files
+from lakehouse.forget.landing import Person
 from lakehouse.lake import change_sets, forgotten_keys, ledger
 from lakehouse.lake.ledger import History
 from lakehouse.runner import context, publishing, records, stages, up_to_date
@@ -84,10 +88,10 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         forgotten_keys.add(spark, run.lake, name, person.hashed, run.id)
         erased = _erase(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
-        erased.rows["quarantine"] += forget_quarantine.erase_back(spark, run.lake, [*run.plans])
+        erased.rows["quarantine"] += erase_quarantine.erase_back(spark, run.lake, [*run.plans])
         models, published = outcomes, publishing.publish(run) if run.published() else []
         outcomes = [*models, *published]
-        left = residue.left(spark, _tables(run, name), vacuum)
+        left = remaining_files.left(spark, _tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
     code = worst([*(o.code for o in outcomes), *([Exit.REFUSED] if erased.unread else [])])
     return {
@@ -169,10 +173,10 @@ def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     _bring_up(spark, run, name, history)
     erased = _from_landing(spark, run, name, person)
     sets = [folder for folder in change_sets.folders(lake, name) if _is_whole(folder)]
-    erased.rows["raw"] = sum(forget_change_sets.erase(spark, lake, folder, person) for folder in sets)
+    erased.rows["raw"] = sum(erase_change_sets.erase(spark, lake, folder, person) for folder in sets)
     _drop_caches(lake, name)
-    erased.rows["quarantine"] = forget_quarantine.erase(spark, lake, name, table, zone, person)
-    erased.rows["bronze"] = forget_bronze.erase(spark, lake, name, person, table)
+    erased.rows["quarantine"] = erase_quarantine.erase(spark, lake, name, table, zone, person)
+    erased.rows["bronze"] = erase_bronze.erase(spark, lake, name, person, table)
     erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
     records.hide(lake, lambda text: _redacted(text, person))
     return erased
@@ -193,9 +197,9 @@ def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> E
         if landed.expired:
             continue
         try:
-            records = forget_landing.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
+            records = erase_landing.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
         except DataRefused as refused:
-            if not forget_landing.names_nobody(table, landed, person):
+            if not erase_landing.names_nobody(table, landed, person):
                 erased.unread.append(f"{landed.folder}: {refused.found}")
             continue
         erased.rows["landing"] += records

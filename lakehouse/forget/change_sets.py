@@ -8,7 +8,7 @@ from collections import Counter
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.forget_landing import Person
+from lakehouse.forget.landing import Person
 from lakehouse.ingest.readers import parquet_reader
 from lakehouse.lake.change_sets import _TAKEN_OUT, _taken_out_of
 from lakehouse.storage import file_io

@@ -1,0 +1,1 @@
+"""Erases a key from every place of the lake."""
