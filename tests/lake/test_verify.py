@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse import cli
+from lakehouse.cli import app
 from lakehouse.lake import delta
 from lakehouse.runner import stages
 from lakehouse.spark import session
@@ -81,7 +81,7 @@ class Shop:
     def verify(
         self, capsys: pytest.CaptureFixture[str], *names: str
     ) -> tuple[int, dict[tuple[str, str], dict[str, str]]]:
-        code = cli.main(["verify", str(self.folder), *names, "--json"])
+        code = app.main(["verify", str(self.folder), *names, "--json"])
         checks = json.loads(capsys.readouterr().out)["checks"]
         return code, {(check["name"], check["what"]): check for check in checks}
 

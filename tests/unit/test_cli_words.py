@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from lakehouse import show
-from lakehouse.cli import app, main
+from lakehouse.cli import render
+from lakehouse.cli.app import app, main
 from lakehouse.errors import ConfigError, Exit
 from lakehouse.runner.outcome import Outcome, Report
 
@@ -198,9 +198,9 @@ print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delt
 
 @pytest.mark.parametrize("text", ["lake [x]/y", "[red]z", "[/b]", ":smile:", "[link=x]y[/link]"])
 def test_what_stands_in_the_data_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show.document({"name": text, "rows": [{"value": text}]}, as_json=False)
-    show.report(Report("shop", "run-7", [Outcome("ingest", "clientes", "rejected", note=text)]), as_json=False)
-    show.error(ConfigError(text), as_json=False)
+    render.document({"name": text, "rows": [{"value": text}]}, as_json=False)
+    render.report(Report("shop", "run-7", [Outcome("ingest", "clientes", "rejected", note=text)]), as_json=False)
+    render.error(ConfigError(text), as_json=False)
 
     captured = capsys.readouterr()
     assert captured.out.count(text) == 3

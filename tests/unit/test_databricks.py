@@ -14,7 +14,7 @@ import typer
 import yaml
 from databricks.bundles.jobs import Job
 
-from lakehouse.cli import app
+from lakehouse.cli.app import app
 from lakehouse.config import load
 from lakehouse.runner.stages import STAGES
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse import show
+from lakehouse.cli import render
 from lakehouse.errors import ConfigError
 from lakehouse.inspect.diff import pair
 from lakehouse.inspect.diff_samples import percent
@@ -110,7 +110,7 @@ def table(**changed: Any) -> dict[str, Any]:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *tables: dict[str, Any]) -> str:
-    show.differences({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
+    render.differences({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
     return capsys.readouterr().out
 
 

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lakehouse import config, logs, show
+from lakehouse import config, logs
+from lakehouse.cli import render
 from lakehouse.config import Retention, yaml_source
 from lakehouse.error_mapping import understood
 from lakehouse.errors import ConfigError, Exit, worst
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     logs.own_stderr()
     logs.learn()
     if told := yaml_source.open_to_others():
-        show.warning(told)
+        render.warning(told)
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as raised:
         if hasattr(raised, "format_message"):  # a usage error, of click or of the copy of it that typer carries
-            return show.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
-        return show.error(understood(raised, verbose="--verbose" in arguments), as_json, log)
+            return render.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
+        return render.error(understood(raised, verbose="--verbose" in arguments), as_json, log)
 
 
 def _time(text: str | None) -> datetime | None:
@@ -81,14 +82,14 @@ def _log_form(arguments: list[str]) -> logs.Form:
 def _open(pipeline: str, names: Iterable[str] | None, log: logs.Form, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
     opened = context.open_run(pipeline, names or (), log=logs.logger(log), **options)
-    opened.told = show.logged(opened.log) if log == "json" else show.progress
+    opened.told = render.logged(opened.log) if log == "json" else render.progress
     return opened
 
 
 def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
     with signals.heeded() as run.stop:
         report = stages.perform(run, wanted)
-        show.report(report, as_json)
+        render.report(report, as_json)
     return report.code
 
 
@@ -96,7 +97,7 @@ def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without touching anything."""
     run = context.open_run(pipeline)
-    show.valid(run, as_json)
+    render.valid(run, as_json)
     return Exit.OK
 
 
@@ -137,7 +138,7 @@ def _schedule(
     opened = context.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
     flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
     found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
-    show.schedule(found, as_json)
+    render.schedule(found, as_json)
     return int(found["exit_code"])
 
 
@@ -193,7 +194,7 @@ def approve(
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
     opened = _open(pipeline, [table], log, verbose=verbose)
     report = stages.approve(opened, table, time)
-    show.report(report, as_json)
+    render.report(report, as_json)
     return report.code
 
 
@@ -223,7 +224,7 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    show.document(inspect_status.status(opened), as_json)
+    render.document(inspect_status.status(opened), as_json)
     return Exit.OK
 
 
@@ -243,7 +244,7 @@ def report(
     from lakehouse import report as reports
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    show.document(reports.report(opened, out, language), as_json)
+    render.document(reports.report(opened, out, language), as_json)
     return Exit.OK
 
 
@@ -253,7 +254,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    show.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
+    render.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
     return Exit.OK
 
 
@@ -263,7 +264,7 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    show.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
+    render.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
     return Exit.OK
 
 
@@ -281,9 +282,9 @@ def forget(
     from lakehouse.forget import forget as forgetting
 
     context.open_run(pipeline, [table])  # says so, if there is no such table
-    opened = context.open_run(pipeline, verbose=verbose, told=show.progress)
+    opened = context.open_run(pipeline, verbose=verbose, told=render.progress)
     found = forgetting.lift(opened, table, key) if lift else forgetting.forget(opened, table, key, vacuum)
-    show.document(found, as_json)
+    render.document(found, as_json)
     return int(found["exit_code"])
 
 
@@ -307,7 +308,7 @@ def diff(
     from lakehouse.inspect import diff as inspect_diff
 
     found = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
-    show.differences(found, as_json)
+    render.differences(found, as_json)
     return int(found["exit_code"])
 
 
@@ -324,7 +325,7 @@ def connect(
     logs.learn(opened)
     logs.tell_retries(logs.logger())
     found = connecting.apply(opened) if action == "apply" else connecting.status(opened)
-    show.document(logs.redacted(found), as_json)
+    render.document(logs.redacted(found), as_json)
     return int(found["exit_code"])
 
 
@@ -335,7 +336,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
-    show.explained(pipeline_plans.plan_for(pipeline, model), as_json)
+    render.explained(pipeline_plans.plan_for(pipeline, model), as_json)
     return Exit.OK
 
 
@@ -347,5 +348,5 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     with context.holding(opened, "verify"):
         found = checks.verify(opened)
-    show.checks(found, as_json)
+    render.checks(found, as_json)
     return Exit.REFUSED if any(c.result == "failed" for c in found) else worst(c.code for c in found)
