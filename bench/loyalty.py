@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sys.exit(main())"]
 FLOOR = """
 import sys
-from lakehouse.lake import Lake
-from lakehouse.session import session
+from lakehouse.storage.paths import Lake
+from lakehouse.spark.session import session
 lake = Lake(sys.argv[1])
 session(lake, "floor").range(1).write.format("delta").save(lake.at("one"))
 """

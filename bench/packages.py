@@ -20,7 +20,8 @@ from peers import page
 SESSION = """
 import sys
 from pyspark.sql import SparkSession
-from lakehouse import s3, session
+from lakehouse.spark import session
+from lakehouse.storage import s3
 settings = session.defaults() | (s3.spark_settings() if sys.argv[1] == "S3" else {})
 builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
 for name, value in (settings | {"spark.jars.ivy": sys.argv[2]}).items():

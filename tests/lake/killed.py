@@ -18,7 +18,8 @@ from typing import Any
 
 from lakehouse.bronze import apply
 from lakehouse.cli import main
-from lakehouse.lake import change_sets, ledger
+from lakehouse.forget import change_sets as erased_change_sets
+from lakehouse.lake import ledger
 from lakehouse.models import refresh
 from lakehouse.publish import catalog
 from lakehouse.runner import up_to_date
@@ -129,7 +130,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
-    "forget-raw": lambda: after(change_sets, "erase"),
+    "forget-raw": lambda: after(erased_change_sets, "erase"),
     "published-half": lambda: setattr(catalog, "record", die),  # rows are written, and not yet what version they are
     "holding": lambda: setattr(up_to_date, "unmark", hold),
     "racing": race,

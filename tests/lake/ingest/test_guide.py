@@ -1,0 +1,81 @@
+"""docs/guide/change-data-capture.md, example by example: what it shows is what happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from guide import Example, NotUnderstood, Section, sections
+from pyspark.sql import SparkSession
+
+PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-data-capture.md"
+SECTIONS = sections(PAGE.read_text(encoding="utf-8"))
+WITHOUT_EXAMPLE = {
+    "How to read this page",
+    "The ledger, and what becomes of a snapshot",
+    "What is not defined, or not done",
+}
+BEGINNING = "## A\n`20250101_000000/items.csv`\n```csv\nid,qty,note\na,1,x\n```\n"
+RUN = "```sh\nlakehouse run conf/shop items\n```\n"
+BRONZE = "**bronze**\n| id | qty | note |\n|---|---|---|\n"
+
+
+@pytest.mark.parametrize("section", [s for s in SECTIONS if s.is_example], ids=lambda s: s.title)
+def test_what_the_guide_shows_happens(section: Section, tmp_path: Path, spark: SparkSession) -> None:
+    Example(section, tmp_path, spark).check()
+
+
+def test_every_section_is_an_example_or_is_known_to_be_none() -> None:
+    assert {s.title for s in SECTIONS if not s.is_example} == WITHOUT_EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (BEGINNING, "no command takes"),
+        (BEGINNING + RUN, "nothing is expected"),
+        (BEGINNING + RUN + BEGINNING[5:] + RUN + BRONZE + "| a | 1 | x |\n", "nothing is expected"),
+        ("## A\n" + BRONZE + "| a | 1 | x |\n", "nothing is done"),
+        (BEGINNING + RUN + "**brass**\n| id |\n|---|\n| a |\n", "brass"),
+        (BEGINNING + RUN + "| id |\n|---|\n| a |\n", "a table of nothing"),
+        (BEGINNING + RUN + "**bronze**\n\nnothing\n", "has no table"),
+        (BEGINNING + RUN + BRONZE + "| a | 1 |\n", "rows of id, qty, note"),
+        (BEGINNING + "```sh\nrm -r lake\n```\n", "rm -r lake"),
+        (BEGINNING + "```toml\n```\n", "a block of toml"),
+        ("## A\n```csv\nid\n```\n", "a block of csv"),
+    ],
+)
+def test_a_page_that_cannot_be_checked_is_refused(page: str, told: str) -> None:
+    with pytest.raises(NotUnderstood, match=told):
+        sections(page)
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        (BRONZE + "| a | 2 | x |\n", "has not"),
+        (BRONZE + "| a | 1 | ∅ |\n", "has not"),
+        ("**bronze**: no rows\n", "too"),
+        (BRONZE + "| a | 1 | x |\n| b | 1 | x |\n", "has not"),
+        ("**bronze**\n| id | qty |\n|---|---|\n| a | 1 |\n", "shows not"),
+        ("**bronze**: not there\n", "bronze"),
+        ("**ledger**\n| status |\n|---|\n| accepted |\n", "shows not"),
+        ("**change set 2**: no rows\n", "change set 2"),
+        ("```text\nsomething else\n```\n", "something else"),
+    ],
+)
+def test_an_example_that_shows_anything_else_fails(done: Example, expected: str, told: str) -> None:
+    (section,) = sections(BEGINNING + RUN + expected)
+    (part,) = section.parts
+    (what,) = part.steps[0].after
+    with pytest.raises(AssertionError, match=told):
+        done.compare(part, what)
+
+
+@pytest.fixture(scope="module")
+def done(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """One row, as it is, in a ledger and in bronze."""
+    right = BRONZE + "| a | 1 | x |\n"
+    example = Example(sections(BEGINNING + RUN + right)[0], tmp_path_factory.mktemp("guide"), spark)
+    example.check()
+    return example

@@ -1,0 +1,108 @@
+"""The loyalty pipeline of this repository on a lake of the test's own, and what its tables must hold."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import oracle
+import polars as pl
+import pytest
+from helpers import Lake, Result, counts, lakehouse
+
+REPOSITORY = Path(__file__).parents[2]
+PIPELINE = REPOSITORY / "conf" / "loyalty"
+SAMPLES = REPOSITORY / "samples" / "loyalty"
+SECOND, THIRD = "20251004_095645", "20251004_180000"
+TABLES = tuple(oracle.KEYS)
+
+# Silver as DuckDB gives it from the files, in the order of the models' columns.
+SILVER = {
+    "clientes": """idCliente AS id_cliente, flEmail = '1' AS fl_email, flTwitch = '1' AS fl_twitch,
+        flYouTube = '1' AS fl_youtube, flBlueSky = '1' AS fl_bluesky, flInstagram = '1' AS fl_instagram,
+        qtdePontos::BIGINT AS qtde_pontos, DtCriacao::TIMESTAMP AS dt_criacao,
+        DtAtualizacao::TIMESTAMP AS dt_atualizacao""",
+    "produtos": """IdProduto AS id_produto, DescNomeProduto AS desc_produto,
+        DescDescricaoProduto AS desc_descricao_produto, DescCategoriaProduto AS desc_categoria_produto""",
+    "transacoes": """IdTransacao AS id_transacao, IdCliente AS id_cliente, DtCriacao::TIMESTAMP AS dt_criacao,
+        (DtCriacao::TIMESTAMP - INTERVAL 3 HOURS)::DATE AS dt_transacao, QtdePontos::BIGINT AS qtde_pontos,
+        DescSistemaOrigem AS desc_sistema_origem""",
+    "transacao_produto": """idTransacaoProduto AS id_transacao_produto, IdTransacao AS id_transacao,
+        IdProduto AS id_produto, QtdeProduto::INT AS qtde_produto, vlProduto::BIGINT AS vl_produto""",
+}
+
+
+@dataclass
+class Loyalty(Lake):
+    """The pipeline of this repository on a lake and a source of the test's own; `done` is its last run."""
+
+    source: Path
+    done: Result | None = None
+
+    def __call__(self, verb: str, *arguments: str) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return lakehouse(verb, str(PIPELINE), *arguments)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"LAKE_ROOT": str(self.lake.parent), "LOYALTY_SOURCE": str(self.source)}
+
+    def take(self, snapshot: Path) -> Loyalty:
+        """Put a snapshot into the source, and run."""
+        shutil.copytree(snapshot, self.source / snapshot.name)
+        self.done = self("run")
+        assert self.done.code == 0, self.done.stderr
+        return self
+
+    def copy(self, folder: Path) -> Loyalty:
+        shutil.copytree(self.lake, folder / "loyalty")
+        shutil.copytree(self.source, folder / "source")
+        return Loyalty(folder / "loyalty", folder / "source", self.done)
+
+    def gold(self, model: str, columns: tuple[str, ...]) -> list[oracle.Row]:
+        return oracle.in_order(pl.read_delta(str(self.lake / "gold" / model)).select(columns).rows())
+
+    def silver(self, model: str) -> list[oracle.Row]:
+        rows = pl.read_delta(str(self.lake / "silver" / model))
+        times = [name for name, kind in rows.schema.items() if kind == pl.Datetime("us", "UTC")]
+        return oracle.in_order(rows.with_columns(pl.col(times).dt.replace_time_zone(None)).rows())
+
+
+def silver_from(snapshot: Path, model: str) -> list[oracle.Row]:
+    file = f"read_csv('{snapshot}/{model}.csv', delim = ';', header = true, all_varchar = true, quote = '')"
+    return oracle.in_order(duckdb.sql(f"SELECT {SILVER[model]} FROM {file}").fetchall())
+
+
+def assert_gold(loyalty: Loyalty, snapshot: Path) -> None:
+    assert loyalty.gold("resumo_diario", oracle.RESUMO_DIARIO) == oracle.resumo_diario(snapshot)
+    assert loyalty.gold("resumo_28_dias", oracle.RESUMO_28_DIAS) == oracle.resumo_28_dias(snapshot)
+    assert loyalty.gold("churn", oracle.CHURN) == oracle.churn(snapshot)
+    assert loyalty.gold("ciclo_de_vida", oracle.CICLO_DE_VIDA) == oracle.ciclo_de_vida(snapshot)
+    assert loyalty.gold("grupos_de_valor", oracle.GRUPOS_DE_VALOR) == oracle.grupos_de_valor(snapshot)
+
+
+def assert_silver(loyalty: Loyalty, snapshot: Path) -> None:
+    for model in SILVER:
+        assert loyalty.silver(model) == silver_from(snapshot, model), model
+
+
+def assert_changes(loyalty: Loyalty, previous: Path, current: Path) -> None:
+    """Each table's last change set holds the keys that differ, and the ledger counts them."""
+    for table, expected in oracle.changes(previous, current).items():
+        entry = loyalty.ledger(table)[-1]
+        if (previous / f"{table}.csv").read_bytes() == (current / f"{table}.csv").read_bytes():
+            assert (entry["status"], entry["sequence"], counts(entry)) == ("unchanged", None, {})
+            continue
+        found: dict[str, set[str]] = {"I": set(), "U": set(), "D": set()}
+        for row in loyalty.change_set(entry):
+            found[row["_cdc_operation"]].add(row[oracle.KEYS[table]])
+        assert found == {"I": expected.inserted, "U": expected.updated, "D": expected.deleted}, table
+        assert (entry["status"], entry["kind"]) == ("accepted", "cdc")
+        rows = len((current / f"{table}.csv").read_text(encoding="utf-8").splitlines()) - 1
+        numbers = {"rows_read": rows, "unchanged": rows - len(found["I"]) - len(found["U"])}
+        numbers |= {"inserted": len(found["I"]), "updated": len(found["U"]), "deleted": len(found["D"])}
+        assert counts(entry) == {name: number for name, number in numbers.items() if number}, table

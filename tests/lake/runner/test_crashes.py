@@ -1,0 +1,261 @@
+"""Killed anywhere, a run leaves a lake from which the next one ends where an unbroken one would have; and a lake that
+somebody else touched is made right again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Project
+from pyspark.sql import SparkSession
+from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, TABLES, THIRD, content
+
+from lakehouse.errors import InfrastructureError
+from lakehouse.lake import change_sets
+from lakehouse.models import refresh
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+KILLED = Path(__file__).parents[1] / "killed.py"
+FOURTH = "20250104_000000"
+FOURTH_ROWS = "id,qty,note\na,2,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n"
+
+
+@pytest.fixture(scope="module")
+def waiting(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One snapshot is in every layer, two more wait in the source."""
+    project = Project(tmp_path_factory.mktemp("waiting"), models=MODELS)
+    project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+    assert project.run().code == 0
+    project.snapshot(SECOND, items=SNAPSHOTS[SECOND])
+    project.snapshot(THIRD, items=SNAPSHOTS[THIRD])
+    return project
+
+
+@pytest.fixture(scope="module")
+def unbroken(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """What a run that nothing befell makes of it."""
+    project = waiting.copy(tmp_path_factory.mktemp("unbroken"))
+    assert project.run().code == 0
+    assert project.rows("gold/notes") == GOLD
+    return project
+
+
+@pytest.fixture
+def shop(unbroken: Project, tmp_path: Path) -> Project:
+    """All three snapshots in every layer, and nothing to do."""
+    return unbroken.copy(tmp_path / "shop")
+
+
+def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(KILLED), point, "run", str(project.pipeline), *arguments]
+    return subprocess.Popen(command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+# --- killed -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "landing-half-copied",
+        "change-set-written",
+        "ledger-appended",
+        "bronze-merged",
+        "between-two-models",
+        "gold-before-its-merge",
+        "gold-merged",
+        "before-the-clean-mark",
+    ],
+)
+def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
+    waiting: Project, unbroken: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    if point.startswith("gold"):
+        monkeypatch.setattr(refresh, "WHOLE_BELOW", 0)  # as in the process that is killed
+    shop = waiting.copy(tmp_path / "shop")
+    killed = start(point, shop)
+    _, told = killed.communicate(timeout=200)
+    assert killed.returncode == -signal.SIGKILL, told
+
+    assert shop.run().code == 0
+    assert content(shop) == content(unbroken)
+    assert shop.writes() == unbroken.writes()
+    assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
+    assert shop.run().document["nothing_new"]
+
+
+def test_asked_to_end_a_run_finishes_its_stage_and_the_next_one_does_the_rest(
+    waiting: Project, unbroken: Project, tmp_path: Path
+) -> None:
+    """PySpark takes Ctrl-C for itself when a session begins: by then it is the run's again."""
+    shop = waiting.copy(tmp_path / "shop")
+    ended = start("asked-by-SIGINT", shop, "--json")
+    out, told = ended.communicate(timeout=200)
+
+    assert ended.returncode == 0, told
+    document = json.loads(out)
+    assert document["stopped_before"] == "bronze"
+    # Asked when it took the second snapshot, it took the third one too: the stage was finished.
+    assert [(o["stage"], o["status"]) for o in document["outcomes"]] == [
+        ("extract", "landed"),
+        ("ingest", "accepted"),
+        ("ingest", "accepted"),
+    ]
+    assert "stopped, as asked" in told
+    assert not (shop.lake / "_state/clean.json").exists()
+    assert shop.run().code == 0
+    assert content(shop) == content(unbroken)
+
+
+def test_a_second_run_ends_at_once_and_names_the_first(unbroken: Project, tmp_path: Path) -> None:
+    shop = unbroken.copy(tmp_path / "shop")
+    (shop.lake / "_state/clean.json").unlink()
+    first = start("holding", shop)
+    try:
+        assert first.stdout and first.stdout.readline() == "holding\n"
+        before = shop.versions()
+        for verb in (("run",), ("ingest",), ("approve", "items", FOURTH)):
+            refused = shop(*verb)
+            assert refused.code == 6
+            assert f"process {first.pid} (run, " in refused.error["found"]
+        assert shop.versions() == before
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate(timeout=60)
+    assert shop.run().code == 0  # a dead run holds nothing
+
+
+# --- touched by others ------------------------------------------------------------------------------------------
+
+
+def assert_healed(project: Project, unbroken: Project) -> None:
+    """The next run makes every table what it was, and the one after it has nothing to do."""
+    done = project.run()
+    assert done.code == 0, done.document
+    assert content(project) == content(unbroken)
+    assert project.run().document["nothing_new"]
+
+
+def sql(spark: SparkSession, project: Project, statement: str, table: str) -> None:
+    spark.sql(statement.format(f"delta.`{project.lake / table}`"))
+
+
+def test_without_the_state_folder_nothing_is_written_again(shop: Project) -> None:
+    shutil.rmtree(shop.lake / "_state")
+    before = shop.versions()
+    done = shop.run()
+    assert done.code == 0
+    assert shop.versions() == before
+    assert set(done.statuses("silver").values()) == {"current"}
+
+
+def test_a_bronze_restored_to_an_older_version_is_brought_forward_again(
+    spark: SparkSession, shop: Project, unbroken: Project
+) -> None:
+    sql(spark, shop, "RESTORE TABLE {} TO VERSION AS OF 0", "bronze/items")
+    assert_healed(shop, unbroken)
+
+
+def test_a_bronze_that_is_gone_is_built_again_from_its_change_sets(shop: Project, unbroken: Project) -> None:
+    shutil.rmtree(shop.lake / "bronze/items")
+    assert_healed(shop, unbroken)
+
+
+def test_a_bronze_rewritten_with_the_same_rows_does_no_harm(
+    spark: SparkSession, shop: Project, unbroken: Project
+) -> None:
+    path = str(shop.lake / "bronze/items")
+    rows = spark.createDataFrame(spark.read.format("delta").load(path).toArrow())
+    rows.write.format("delta").mode("overwrite").save(path)
+    assert_healed(shop, unbroken)
+
+
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("bronze/items", "UPDATE {} SET qty = 0 WHERE note = 'x'"),
+        ("silver/items", "DELETE FROM {} WHERE note = 'x'"),
+        ("gold/notes", "DELETE FROM {} WHERE note = 'x'"),
+    ],
+)
+def test_a_table_changed_by_hand_is_made_right(
+    spark: SparkSession, shop: Project, unbroken: Project, table: str, statement: str
+) -> None:
+    sql(spark, shop, statement, table)
+    assert_healed(shop, unbroken)
+
+
+def test_optimize_makes_no_model_compute_whole(spark: SparkSession, shop: Project) -> None:
+    for table in TABLES:
+        sql(spark, shop, "OPTIMIZE {}", table)
+    before = shop.versions()
+    done = shop.run()
+    assert done.code == 0
+    assert done.statuses("bronze") == {"items": "current"}
+    assert set((done.statuses("silver") | done.statuses("gold")).values()) == {"current"}
+    assert shop.versions() == before
+
+    shop.snapshot(FOURTH, items=FOURTH_ROWS)
+    for table in TABLES:
+        sql(spark, shop, "OPTIMIZE {}", table)
+    done = shop.run()
+    assert done.statuses("bronze") == {"items": "applied"}
+    assert done.statuses("silver") == {"silver.items": "row-wise", "silver.many": "row-wise"}
+    assert [row["qty"] for row in shop.rows("silver/items")] == [2, 20, 3, 4, 5]
+    assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}
+
+
+def test_a_model_whose_changes_were_vacuumed_away_is_computed_whole(spark: SparkSession, shop: Project) -> None:
+    shop.snapshot(FOURTH, items=FOURTH_ROWS)
+    for stage in ("extract", "ingest", "bronze"):
+        assert shop(stage).code == 0
+    own = spark.newSession()
+    own.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+    own.sql(f"VACUUM delta.`{shop.lake / 'bronze/items'}` RETAIN 0 HOURS")
+    done = shop.run()
+    assert done.code == 0, done.stderr
+    assert done.outcome("silver", "silver.items")["status"] == "full"
+    assert "no longer there" in done.outcome("silver", "silver.items")["note"]
+    assert [row["qty"] for row in shop.rows("silver/items")] == [2, 20, 3, 4, 5]
+
+
+def test_a_change_set_that_lost_rows_is_not_applied(shop: Project) -> None:
+    shop.snapshot(FOURTH, items=FOURTH_ROWS)
+    for stage in ("extract", "ingest"):
+        assert shop(stage).code == 0
+    lost = next((shop.lake / shop.ledger()[-1]["path"]).glob("*.parquet"))
+    kept = lost.rename(shop.folder / "kept.parquet")
+    before = shop.versions()
+    failed = shop.run()
+    assert failed.code == 3
+    note = failed.outcome("bronze", "items")["note"]
+    for text in ("change set 4 of items holds 0 rows", "expected: 1 rows", "restore the change set"):
+        assert text in note
+    assert shop.versions() == before
+    kept.rename(lost)
+    assert shop.run().code == 0
+    assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}
+
+
+def test_a_change_set_that_the_network_kept_back_is_read_again(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stage is told by its stream is what happened, with its cause."""
+    shop.snapshot(FOURTH, items=FOURTH_ROWS)
+    inner, resets = change_sets.counted, [Exception("java.net.SocketException: Connection reset")]
+
+    def counted(*arguments: Any) -> Any:
+        if resets:
+            raise InfrastructureError("change set 4 of items holds 0 rows that can be read") from resets.pop()
+        return inner(*arguments)
+
+    monkeypatch.setattr(change_sets, "counted", counted)
+    assert shop.run().code == 0
+    assert not resets
+    assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}

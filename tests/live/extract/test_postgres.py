@@ -1,0 +1,635 @@
+"""A PostgreSQL as a source: all tables as they were at one instant, every value as it is, or nothing at all. No JVM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+import stamina
+from servers.postgres import PASSWORD, USER, Server
+
+from lakehouse import retry
+from lakehouse.config import Pipeline, load
+from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
+from lakehouse.extract import Extracted, extract, opened, peek
+from lakehouse.extract.postgres import queries, reader
+from lakehouse.extract.postgres.source import libpq
+from lakehouse.storage import landing
+from lakehouse.storage.paths import Lake
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+UTC = timezone.utc
+ITEMS = {"file": "items", "format": "parquet", "schema": "id INT, qty INT, note STRING", "keys": ["id"]}
+ROWS = "INSERT INTO items SELECT i, i % 7, 'note ' || i FROM generate_series(1, 1000) AS i"
+
+
+class Shop:
+    """A pipeline over a database, and the lake it lands in."""
+
+    def __init__(self, folder: Path, database: Server) -> None:
+        self.folder, self.database, self.lake = folder, database, Lake(str(folder / "lake"))
+        self.tables: dict[str, dict[str, Any]] = {"items": dict(ITEMS)}
+        self.source: dict[str, Any] = {"url": database.jdbc_url, "user": USER, "password": PASSWORD}
+
+    @property
+    def pipeline(self) -> Pipeline:
+        file = self.folder / "pipeline.json"
+        source = {"type": "jdbc", **self.source}
+        document = {"name": "shop", "lake": self.lake.root, "source": source, "tables": self.tables}
+        file.write_text(json.dumps(document))
+        return load(file, {})
+
+    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> list[Extracted]:
+        with opened(self.pipeline, self.lake, self.tables) as source:
+            return [extract(source, table, now, as_of) for table in self.tables]
+
+    def landed(self, table: str = "items") -> list[landing.Landed]:
+        return landing.landed(self.lake, table)
+
+    def rows(self, table: str = "items") -> list[dict[str, Any]]:
+        """The newest landed snapshot's rows, in the order of its files and of the rows in them."""
+        return [row for path in self.landed(table)[-1].paths for row in pl.read_parquet(path).to_dicts()]
+
+    def types(self, table: str = "items") -> dict[str, Any]:
+        return dict(pl.read_parquet(self.landed(table)[-1].paths[0]).schema)
+
+    @property
+    def left_behind(self) -> list[Path]:
+        return [path for path in Path(self.lake.root).rglob("*") if path.is_file() and "landing" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: Server) -> Iterator[Server]:
+    """One for all tests here, emptied by each: to make one takes longer than most of them."""
+    own = postgres_server.new_database("jdbc")
+    yield own
+    own.drop()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(tmp_path)
+    database.execute("DROP SCHEMA IF EXISTS out CASCADE", "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    database.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    database.execute("CREATE TABLE items (id int PRIMARY KEY, qty int, note text)", ROWS)
+    return Shop(tmp_path, database)
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=retry.ATTEMPTS):
+        yield
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of a thousand rows are cut into parts too."""
+    monkeypatch.setattr(queries, "SMALLEST_PART", 10)
+
+
+def at_the_first_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Have something happen once the instant is set and parts are about to be read, the first time only."""
+    copied, done = reader._Reading._copied, threading.Event()
+    lock = threading.Lock()
+
+    def copying(self: reader._Reading, *arguments: Any) -> int:
+        with lock:
+            if not done.is_set():
+                done.set()
+                happens()
+        return copied(self, *arguments)
+
+    monkeypatch.setattr(reader._Reading, "_copied", copying)
+
+
+def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
+    """The error of an extraction after which nothing has landed, and which tells no password."""
+    with pytest.raises(kind) as error:
+        shop.extract()
+    assert not [table for table in shop.tables if shop.landed(table)]
+    assert shop.left_behind == []
+    assert PASSWORD not in error.value.block() + repr(error.value) + repr(error.value.__dict__)
+    return error.value
+
+
+# Snapshots
+
+
+def test_a_table_lands_whole_in_the_order_of_its_keys(shop: Shop) -> None:
+    (done,) = shop.extract()
+
+    assert done.landed == (NOW,)
+    assert shop.rows() == [{"id": i, "qty": i % 7, "note": f"note {i}"} for i in range(1, 1001)]
+    assert [file.name for file in shop.landed()[0].files] == ["part-00000.parquet"]
+    assert shop.left_behind == []
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_large_table_is_read_in_parts_by_its_keys(shop: Shop) -> None:
+    shop.source["options"] = {"numPartitions": 3, "fetchsize": 100}
+    shop.extract()
+
+    (landed,) = shop.landed()
+    parts = [pl.read_parquet(path)["id"].to_list() for path in landed.paths]
+    assert parts == [list(range(1, 335)), list(range(335, 669)), list(range(669, 1001))]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_lake_on_s3_takes_the_same_parts_and_none_that_is_no_news(
+    shop: Shop, moto: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
+) -> None:
+    shop.source["options"] = {"numPartitions": 3}
+    shop.extract()
+    (here,) = shop.landed()
+    aws(moto)
+    shop.lake = Lake(f"s3a://{new_bucket(moto)}/shop")
+    shop.extract()
+
+    (there,) = shop.landed()
+    assert [file.name for file in there.files] == [file.name for file in here.files]
+    assert [path.read_bytes() for path in there.paths] == [path.read_bytes() for path in here.paths]
+    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("items")]
+    assert shop.landed() == [there]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_equal_rows_are_nothing_new_however_they_lie_in_the_database(shop: Shop) -> None:
+    shop.extract()
+    shop.database.execute(
+        "CREATE TABLE other AS SELECT * FROM items ORDER BY random()", "TRUNCATE items", "INSERT INTO items TABLE other"
+    )
+
+    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("items")]
+    shop.database.execute("UPDATE items SET qty = qty + 1 WHERE id = 500")
+    assert shop.extract(NOW + timedelta(days=2))[0].landed == (NOW + timedelta(days=2),)
+
+
+def test_the_snapshots_time_is_the_runs_or_as_of(shop: Shop) -> None:
+    assert shop.extract(as_of=datetime(2025, 5, 5, tzinfo=UTC))[0].landed == (datetime(2025, 5, 5, tzinfo=UTC),)
+
+
+def test_a_look_at_it_lands_nothing(shop: Shop) -> None:
+    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+        found, warning = peek(source, "items", NOW)
+        assert pl.read_parquet(found.paths[0]).height == 1000
+    assert (found.time, warning, shop.landed(), shop.left_behind) == (NOW, "", [], [])
+
+
+def test_an_empty_table_is_a_snapshot_without_rows(shop: Shop) -> None:
+    shop.database.execute("TRUNCATE items")
+    shop.extract()
+
+    assert shop.rows() == []
+    assert shop.types() == {"id": pl.Int32, "qty": pl.Int32, "note": pl.String}
+
+
+# One instant
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.database.execute("CREATE TABLE others AS TABLE items")
+    shop.tables["others"] = ITEMS | {"file": "public.others"}
+
+    def write() -> None:
+        shop.database.execute(
+            "DELETE FROM items WHERE id % 2 = 0",
+            "UPDATE items SET note = 'torn'",
+            "INSERT INTO items VALUES (-1, 0, 'torn'), (2000, 0, 'torn')",
+            "UPDATE others SET note = 'torn'",
+        )
+
+    at_the_first_copy(monkeypatch, write)
+    shop.extract()
+
+    for table in ("items", "others"):
+        assert shop.rows(table) == [{"id": i, "qty": i % 7, "note": f"note {i}"} for i in range(1, 1001)]
+    assert shop.database.execute("SELECT count(*) FROM others WHERE note = 'torn'") == [(1000,)]
+
+
+def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRUNCATE does not keep the rows that older snapshots see: it has to wait from before the snapshot is taken."""
+    tried, catalog = [], queries.catalog
+
+    def truncate(*arguments: Any) -> list[Any]:
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            shop.database.execute("SET lock_timeout = '50ms'", "TRUNCATE items")
+        tried.append(arguments)
+        return catalog(*arguments)
+
+    monkeypatch.setattr(queries, "catalog", truncate)
+    shop.extract()
+
+    assert tried
+    assert len(shop.rows()) == 1000
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_that_do_not_come_are_missed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = queries.looked_at
+
+    def miscounted(*arguments: Any) -> tuple[Any, ...]:
+        count, chosen, keyless = looked_at(*arguments)
+        return count + 1, chosen, keyless
+
+    monkeypatch.setattr(queries, "looked_at", miscounted)
+
+    assert "has 1,001 rows, and 1,000 came" in failing(shop, InfrastructureError).found
+
+
+# Lost connections
+
+
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lakehouse'"
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_connection_lost_in_the_middle_begins_anew_with_a_new_instant(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_the_first_copy(monkeypatch, lambda: shop.database.execute("UPDATE items SET qty = 99", KILL))
+
+    shop.extract()
+
+    assert {row["qty"] for row in shop.rows()} == {99}
+    assert "attempt 2 of 6" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.tables["others"] = ITEMS | {"keys": ["qty", "id"]}
+    broken = []
+
+    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
+        yield [row for row, _ in zip(rows, range(100), strict=False)]
+        broken.append(shop.database.execute(KILL))
+        time.sleep(0.05)
+        yield list(rows)
+
+    monkeypatch.setattr(reader._Reading, "_batches", batches)
+
+    error = failing(shop, InfrastructureError)
+
+    assert error.exit_code == Exit.INFRASTRUCTURE
+    assert len(broken) >= retry.ATTEMPTS
+
+
+def test_a_killed_reader_leaves_nothing_that_the_next_one_keeps(shop: Shop) -> None:
+    program = (
+        "import sys, os, signal; from lakehouse.extract import opened, extract;"
+        "from lakehouse.extract.postgres import reader;"
+        "from lakehouse.config import load;"
+        "from lakehouse.storage.paths import Lake; from datetime import datetime, timezone;"
+        "whole = reader._Reading._whole;"
+        "reader._Reading._whole = lambda *a: (whole(*a), os.kill(os.getpid(), signal.SIGKILL));"
+        "p = load(sys.argv[1], {});\n"
+        "with opened(p, Lake(p.lake), ['items']) as s: extract(s, 'items', datetime.now(timezone.utc), None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(shop.pipeline.path)], check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert shop.left_behind
+    assert not shop.landed()
+
+    shop.extract()
+
+    assert len(shop.rows()) == 1000
+    assert shop.left_behind == []
+
+
+def test_a_server_that_is_not_there_is_tried_a_few_times(shop: Shop) -> None:
+    shop.source["url"] = "jdbc:postgresql://127.0.0.1:1/shop"
+
+    assert "the database failed" in failing(shop, InfrastructureError).found
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    "source", [{"password": "wrong"}, {"user": "nobody_there"}, {"url": "jdbc:postgresql://127.0.0.1:{port}/nowhere"}]
+)
+def test_who_is_not_let_in_is_told_at_once(
+    shop: Shop, capsys: pytest.CaptureFixture[str], source: dict[str, str]
+) -> None:
+    shop.source |= {k: v.format(port=shop.database.port) for k, v in source.items()}
+
+    error = failing(shop, ConfigError)
+
+    assert error.exit_code == Exit.USAGE
+    assert "does not let us in" in error.found
+    assert "attempt" not in capsys.readouterr().err
+
+
+def test_a_table_that_is_not_there_is_named_with_the_nearest_and_the_others_land(shop: Shop) -> None:
+    shop.tables["clients"] = ITEMS | {"file": "public.itmes"}
+    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+        assert extract(source, "items", NOW, None).landed
+        with pytest.raises(ConfigError) as error:
+            extract(source, "clients", NOW, None)
+
+    assert 'no table public.itmes; did you mean "public.items"?' in error.value.found
+
+
+def test_a_table_that_may_not_be_read_is_told_with_the_right_that_is_missing(shop: Shop) -> None:
+    shop.database.execute("DROP ROLE IF EXISTS reader", f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'")
+    shop.source["user"] = "reader"
+
+    error = failing(shop, ConfigError)
+
+    assert "permission denied for table items" in error.found
+    assert "GRANT SELECT ON items" in error.next_step
+
+
+@pytest.mark.parametrize("change", ["", "ALTER TABLE items DROP CONSTRAINT items_pkey"])
+def test_the_right_to_the_declared_columns_is_enough(shop: Shop, change: str) -> None:
+    shop.database.execute(
+        change,
+        "DROP ROLE IF EXISTS reader",
+        f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'",
+        "ALTER TABLE items ADD COLUMN secret text DEFAULT 'not to be read'",
+        "GRANT SELECT (id, qty, note) ON items TO reader",
+    )
+    shop.source["user"] = "reader"
+    shop.extract()
+
+    assert list(shop.types()) == ["id", "qty", "note"]
+
+
+def test_a_declared_column_that_is_not_there_is_left_to_the_reading_of_the_snapshot(shop: Shop) -> None:
+    shop.tables["items"] |= {"schema": "ID INT, qty INT, price DECIMAL(10,2)", "keys": ["ID"]}
+    shop.extract()
+
+    assert list(shop.types()) == ["id", "qty"]
+
+
+# Keys
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("text", "E'é''\\\\\\\\' || i"),
+        ("char(12)", "'x' || i"),
+        ("uuid", "md5(i::text)::uuid"),
+        ("numeric", "i / 7.0"),
+        ("float8", "i / 7.0::float8"),
+        ("timestamptz", "timestamptz '2025-03-30 00:00 Europe/Berlin' + i * interval '7 min'"),
+        ("date", "date '2024-02-28' + i"),
+        ("bytea", "decode(lpad(to_hex(i), 8, '0'), 'hex')"),
+        ("inet", "inet '10.0.0.0' + i"),
+        ("boolean", "i % 2 = 0"),
+    ],
+)
+def test_keys_of_every_type_part_a_table_without_loss(shop: Shop, kind: str, value: str) -> None:
+    shop.database.execute(f"CREATE TABLE t AS SELECT ({value})::{kind} AS k, i FROM generate_series(1, 1000) AS i")
+    shop.database.execute("INSERT INTO t VALUES (NULL, 0), (NULL, -1)")
+    declared = {"boolean": "BOOLEAN", "float8": "DOUBLE", "timestamptz": "TIMESTAMP", "date": "DATE", "bytea": "BINARY"}
+    shop.tables = {"t": ITEMS | {"file": "t", "schema": f"k {declared.get(kind, 'STRING')}, i INT", "keys": ["k"]}}
+    shop.extract()
+
+    assert sorted(row["i"] for row in shop.rows("t")) == list(range(-1, 1001))
+    assert [row["i"] for row in shop.rows("t") if row["k"] is None] == [-1, 0]
+    *parts, keyless = [pl.read_parquet(path).height for path in shop.landed("t")[0].paths]
+    assert (sorted(parts), keyless) == ([0, 0, 500, 500] if kind == "boolean" else [250] * 4, 2)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_key_of_several_columns_some_null_some_doubled_loses_no_row_and_gives_equal_files(shop: Shop) -> None:
+    shop.database.execute(
+        'CREATE TABLE t AS SELECT nullif(i % 5, 0) AS a, nullif(i % 13, 0)::text AS "B", i'
+        " FROM generate_series(1, 600) AS i"
+    )
+    shop.tables = {"t": ITEMS | {"file": "t", "schema": "a INT, b STRING, i INT", "keys": ["a", "b"]}}
+    shop.extract()
+    shop.database.execute(
+        "CREATE TABLE u AS SELECT * FROM t ORDER BY random()", "DROP TABLE t", "ALTER TABLE u RENAME TO t"
+    )
+
+    assert sorted(row["i"] for row in shop.rows("t")) == list(range(1, 601))
+    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("t")]
+
+
+def test_keys_without_an_order_are_refused_with_what_to_do(shop: Shop) -> None:
+    shop.database.execute("CREATE TABLE t (k json, i int)")
+    shop.tables = {"t": ITEMS | {"file": "t", "schema": "k STRING, i INT", "keys": ["k"]}}
+
+    assert "have no order" in failing(shop, ConfigError).found
+
+
+@pytest.mark.parametrize("name", ["MixedCase", "order", 'with"quote', "_lakehouse_number", "ação"])
+def test_tables_and_columns_may_have_any_name(shop: Shop, name: str) -> None:
+    quoted = name.replace('"', '""')
+    shop.database.execute(f'CREATE TABLE "{quoted}s" AS SELECT 1 AS "{quoted}", 2 AS b')
+    shop.tables = {"t": ITEMS | {"file": f"{name}s", "schema": f"`{name.upper()}` INT, b INT", "keys": [name.upper()]}}
+    shop.extract()
+
+    assert shop.rows("t") == [{name: 1, "b": 2}]
+
+
+def test_a_view_is_read_as_a_table_is(shop: Shop) -> None:
+    shop.database.execute("CREATE SCHEMA out", "CREATE VIEW out.items AS SELECT id, qty, note FROM items WHERE id < 3")
+    shop.tables["items"]["file"] = "out.items"
+    shop.extract()
+
+    assert [row["id"] for row in shop.rows()] == [1, 2]
+
+
+# Values
+
+VALUES = """
+    CREATE TABLE v (
+        id int PRIMARY KEY, s smallint, l bigint, f real, g double precision, b boolean, n numeric(12, 3), m numeric,
+        d date, t timestamptz, w timestamp, x bytea, c char(4), v varchar(9), u uuid, j jsonb, a int[], e text[][],
+        p numeric(5, 2)[], o text
+    )
+"""
+SCHEMA = """
+    id INT, s SMALLINT, l BIGINT, f FLOAT, g DOUBLE, b BOOLEAN, n DECIMAL(12,3), m DECIMAL(30,15), d DATE, t TIMESTAMP,
+    w TIMESTAMP_NTZ, x BINARY, c STRING, v STRING, u STRING, j STRING, a ARRAY<INT>, e ARRAY<ARRAY<STRING>>,
+    p ARRAY<DECIMAL(5,2)>, o STRING
+"""
+TEXT = "\ufeff'a';\"b\"\\,\t\r\n\\N é 漢 😀 "
+
+
+def values(shop: Shop, *rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows put into the database, as they landed."""
+    shop.database.execute(VALUES)
+    with psycopg.connect(shop.database.url) as connection:
+        for row in rows:
+            marks = ", ".join(["%s"] * len(row))
+            connection.execute(f"INSERT INTO v ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+    shop.tables = {"v": ITEMS | {"file": "v", "schema": SCHEMA}}
+    shop.extract()
+    return shop.rows("v")
+
+
+def test_every_value_lands_as_it_is(shop: Shop) -> None:
+    moment = datetime(2024, 2, 29, 23, 59, 59, 999999)
+    row: dict[str, Any] = {
+        "id": -(2**31),
+        "s": 2**15 - 1,
+        "l": -(2**63),
+        "f": 0.5,
+        "g": 0.1 + 0.2,
+        "b": False,
+        "n": Decimal("-123456789.123"),
+        "m": Decimal("0.000000000000001"),
+        "d": date(1, 1, 1),
+        "t": moment.replace(tzinfo=timezone(timedelta(hours=-3))),
+        "w": moment,
+        "x": bytes(range(256)),
+        "c": "ab",
+        "v": "",
+        "u": "00000000-0000-0000-0000-00000000000a",
+        "j": '{"b": 1.10, "a": [null]}',
+        "a": [1, None, -1],
+        "e": [["a", None], ["", "NULL"]],
+        "p": [Decimal("1.10"), None],
+        "o": TEXT,
+    }
+
+    whole, empty = values(shop, row, {"id": 0})
+
+    assert whole == row | {
+        "m": "0.000000000000001",
+        "t": row["t"].astimezone(UTC),
+        "c": "ab  ",
+        "j": '{"a": [null], "b": 1.10}',
+    }
+    assert whole["t"].utcoffset() == timedelta(0)
+    assert empty == dict.fromkeys(row) | {"id": 0}
+    types = shop.types("v")
+    assert types["n"] == pl.Decimal(12, 3)
+    assert types["t"] == pl.Datetime("us", "UTC")
+    assert types["w"] == pl.Datetime("us")
+    assert types["p"] == pl.List(pl.Decimal(5, 2))
+
+
+def test_values_that_parquet_has_not_land_as_text_and_none_becomes_null(shop: Shop) -> None:
+    odd = {"n": "NaN", "m": "NaN", "d": "infinity", "t": "-infinity", "w": "0044-03-15 12:00 BC"}
+    plain = {"n": "1.5", "m": "1.5", "d": "2024-01-31", "t": "2024-01-31 10:00-03", "w": "9999-12-31 23:59:59.999999"}
+
+    first, second, third = values(shop, odd | {"id": 1}, plain | {"id": 2}, {"id": 3})
+
+    assert {k: first[k] for k in odd} == odd | {"w": "0044-03-15T12:00:00 BC"}
+    assert {k: second[k] for k in plain} == {
+        "n": "1.500",
+        "m": "1.5",
+        "d": "2024-01-31",
+        "t": "2024-01-31T13:00:00+00:00",
+        "w": "9999-12-31T23:59:59.999999",
+    }
+    assert {k: third[k] for k in odd} == dict.fromkeys(odd)
+
+
+@pytest.mark.parametrize("value", [{"d": "10000-01-01"}, {"t": "10000-01-01 00:00:00+00"}, {"w": "0001-12-31 BC"}])
+def test_one_year_beyond_what_a_date_may_have_is_text(shop: Shop, value: dict[str, str]) -> None:
+    (row,) = values(shop, {"id": 1} | value)
+
+    assert row[next(iter(value))] in ("10000-01-01", "10000-01-01T00:00:00+00:00", "0001-12-31T00:00:00 BC")
+
+
+@pytest.mark.parametrize("value", [{"p": ["NaN"]}, {"a": [[1], [2]]}, {"e": ["flat"]}])
+def test_an_array_that_parquet_has_not_is_refused_with_its_column(shop: Shop, value: dict[str, Any]) -> None:
+    with pytest.raises(DataRefused) as error:
+        values(shop, {"id": 1} | value)
+
+    assert f"the column {next(iter(value))} of v" in error.value.found
+    assert error.value.exit_code == Exit.REFUSED
+
+
+def test_a_declared_structure_is_refused_with_what_to_declare(shop: Shop) -> None:
+    shop.database.execute("CREATE TABLE t (id int, j jsonb)")
+    shop.tables = {"t": ITEMS | {"file": "t", "schema": "id INT, j STRUCT<a: INT>"}}
+
+    error = failing(shop, ConfigError)
+
+    assert "column j as jsonb" in error.found
+    assert error.next_step == "declare j STRING"
+
+
+def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
+    shop.database.execute("UPDATE items SET note = repeat(id::text || 'x', 20000) WHERE id <= 400")
+    sizes = []
+
+    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
+        for batch in taken(self, rows):
+            sizes.append(sum(len(row[2]) for row in batch))
+            yield batch
+
+    taken = reader._Reading._batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader._Reading, "_batches", batches)
+        patch.setattr(reader, "_BYTES_AT_ONCE", 1 << 20)
+        shop.extract()
+
+    assert len(shop.rows()) == 1000
+    assert max(sizes) < 1.2 * (1 << 20)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("jdbc:postgresql://h/d", "postgresql://h/d"),
+        ("jdbc:postgresql://h1:1,h2:2/d", "postgresql://h1:1,h2:2/d"),
+        ("jdbc:postgresql:d", "postgresql://localhost/d"),
+        ("jdbc:postgresql://[::1]:5/d?ssl=true", "postgresql://[::1]:5/d?sslmode=verify-full"),
+        ("jdbc:postgresql://h/d?currentSchema=a,b", "postgresql://h/d?options=-csearch_path%3Da%2Cb"),
+        ("jdbc:postgresql://h/d?user=u&password=p%26%2F", "postgresql://h/d?user=u&password=p%26%2F"),
+    ],
+)
+def test_an_address_is_translated(url: str, address: str) -> None:
+    assert libpq(url) == address
+
+
+def test_a_parameter_that_would_be_passed_over_is_refused_without_its_value(shop: Shop) -> None:
+    shop.source["url"] += f"?socketFactory={PASSWORD}"
+
+    assert "socketFactory" in failing(shop, ConfigError).found
+
+
+def test_an_address_that_cannot_be_read_is_not_told(shop: Shop) -> None:
+    shop.source["url"] = f"jdbc:postgresql://a:{PASSWORD}%zz@h:port/d"
+
+    assert "address cannot be read" in failing(shop, ConfigError).found
+
+
+def test_the_schema_in_the_address_is_where_tables_are_looked_for(shop: Shop) -> None:
+    shop.database.execute("CREATE SCHEMA out", "CREATE TABLE out.items AS SELECT 7 AS id, 7 AS qty, 'seven' AS note")
+    shop.source["url"] += "?currentSchema=out"
+    shop.extract()
+
+    assert [row["id"] for row in shop.rows()] == [7]
+
+
+def test_reading_imports_no_spark(shop: Shop) -> None:
+    program = (
+        "import sys; from lakehouse.stages import extract; extract(sys.argv[1]); assert 'pyspark' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(shop.pipeline.path)],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"JAVA_HOME": "/nowhere"},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(shop.rows()) == 1000

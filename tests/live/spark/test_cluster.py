@@ -1,0 +1,177 @@
+"""The loyalty pipeline on a cluster, with its lake on S3: a standalone master with two workers from the pip package,
+jobs/run.py submitted with the package as a zip. Master and workers have ports of their own, and end with the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import oracle
+import polars as pl
+import pyspark
+import pytest
+from remote import copied
+from servers import s3
+
+REPOSITORY = Path(__file__).parents[3]
+SAMPLES = REPOSITORY / "samples" / "loyalty"
+SPARK = Path(pyspark.__file__).parent
+LOCAL = "127.0.0.1"
+VERSION = "0.0.0+zip"
+LIGHT = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m"
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOCAL, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A standalone cluster of two workers, each with a core."""
+
+    folder: Path
+    url: str
+    web: str
+
+    def state(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.web}/json/", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    def worked(self) -> list[str]:
+        """The workers that ran an executor."""
+        return sorted({p.parents[2].name for p in self.folder.glob("worker-*/app-*/*/stderr")})
+
+
+@contextmanager
+def daemon(name: str, folder: Path, *arguments: str) -> Iterator[None]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
+    environment |= {"SPARK_HOME": str(SPARK), "SPARK_DAEMON_MEMORY": "256m", "SPARK_LOCAL_IP": LOCAL, **s3.KEY}
+    command = [str(SPARK / "bin/spark-class"), f"org.apache.spark.deploy.{name}", *arguments]
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    port, web = a_free_port(), a_free_port()
+    found = Cluster(folder, f"spark://{LOCAL}:{port}", f"http://{LOCAL}:{web}")
+    with ExitStack() as running:
+        at = ["--host", LOCAL, "--port", str(port), "--webui-port", str(web)]
+        running.enter_context(daemon("master.Master", folder, *at))
+        _until(lambda: found.state()["status"] == "ALIVE")
+        for name in ("worker-1", "worker-2"):
+            own = ["--host", LOCAL, "--webui-port", "0", "--cores", "1", "--memory", "1g"]
+            work = ["--work-dir", str(folder / name)]
+            running.enter_context(daemon("worker.Worker", folder, *own, *work, found.url))
+        _until(lambda: found.state()["aliveworkers"] == 2)
+        yield found
+
+
+def _until(so: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if so():
+                return
+        except OSError:  # not yet listening
+            pass
+        assert time.monotonic() < deadline, "the cluster did not come up"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The package as a zip, with a version by which it is told from the installed one."""
+    copy = tmp_path / "project" / "lakehouse"
+    shutil.copytree(REPOSITORY / "lakehouse", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    root = copy / "__init__.py"
+    root.write_text(re.sub('__version__ = "[^"]+"', f'__version__ = "{VERSION}"', root.read_text()))
+    return Path(shutil.make_archive(str(tmp_path / "lakehouse"), "zip", copy.parent, "lakehouse"))
+
+
+def test_from_a_zip_the_package_finds_its_settings_and_knows_its_code(package: Path) -> None:
+    told = (
+        "from lakehouse.runner import up_to_date; from lakehouse.spark import session;"
+        "print(session.defaults()['spark.sql.extensions'], up_to_date._code())"
+    )
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    done = subprocess.run(
+        [sys.executable, "-c", told], env=environment, cwd=package.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"io.delta.sql.DeltaSparkSessionExtension [{package!r}]"
+
+
+def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
+    cluster: Cluster, package: Path, s3proxy: str, new_bucket: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The server checks signatures: workers have keys by their own environment; the driver tells them where it is."""
+    settings = {
+        "spark.driver.host": LOCAL,
+        "spark.driver.bindAddress": LOCAL,
+        "spark.driver.memory": "1g",
+        "spark.executor.memory": "1g",
+        "spark.executor.cores": "1",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        "spark.driver.extraJavaOptions": LIGHT,
+        "spark.executor.extraJavaOptions": LIGHT,
+        "spark.ui.enabled": "false",
+    }
+    confs = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
+    job = [str(REPOSITORY / "jobs/run.py"), str(REPOSITORY / "conf/loyalty"), "--json"]
+    with_ours = ["--load-spark-defaults", "--properties-file", str(REPOSITORY / "conf/spark-s3.conf")]
+    with_ours += ["--py-files", str(package)]
+    bucket = new_bucket(s3proxy)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable}
+    environment |= {"SPARK_CONF_DIR": str(REPOSITORY / "conf"), "AWS_ENDPOINT_URL": s3proxy, **s3.KEY}
+    environment |= {"LAKE_ROOT": f"s3a://{bucket}", "LOYALTY_SOURCE": str(SAMPLES)}
+    command = [str(SPARK / "bin/spark-submit"), "--master", cluster.url, *with_ours, *confs, *job]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+
+    document = json.loads(done.stdout)  # though spark-submit sends a job's stderr there
+    assert "extract  clientes" in done.stderr
+    assert {(o["stage"], o["code"]) for o in document["outcomes"]} == {
+        (stage, 0) for stage in ("extract", "ingest", "bronze", "silver", "gold")
+    }
+    lake = tmp_path / "lake"
+    copied(s3proxy, bucket, "loyalty/", lake)
+    newest = SAMPLES / "20251004_095645"
+    for model in ("resumo_diario", "churn"):
+        columns = getattr(oracle, model.upper())
+        found = oracle.in_order(pl.read_delta(str(lake / "gold" / model)).select(columns).rows())
+        assert found == getattr(oracle, model)(newest), model
+    (record,) = (lake / "_state/runs").glob("*.json")
+    assert json.loads(record.read_text())["version"] == VERSION  # the zip's code, not the one installed here
+    assert cluster.worked() == ["worker-1", "worker-2"]

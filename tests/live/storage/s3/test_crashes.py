@@ -1,0 +1,171 @@
+"""On S3 as on a disk: killed in any stage, the next run ends as an unbroken one; and of two drivers one publishes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Project
+from remote import Remote
+from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, THIRD, content
+
+from lakehouse.lake import ledger
+from lakehouse.lake.ledger import Entry
+from lakehouse.storage import file_io, lock
+from lakehouse.storage.paths import Lake
+
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # five JVMs, one after the other
+
+KILLED = Path(__file__).parents[3] / "lake" / "killed.py"
+
+
+class Yesterday(datetime):
+    """The clock of a machine that is a day behind."""
+
+    @classmethod
+    def now(cls, zone: tzinfo | None = None) -> datetime:
+        return datetime.now(zone) - timedelta(days=1)
+
+
+@pytest.fixture
+def shop(
+    moto: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
+) -> Remote:
+    bucket = new_bucket(moto)
+    known_to_spark(bucket, moto)
+    return Remote(tmp_path / "shop", bucket, moto, models=MODELS)
+
+
+def start(point: str, shop: Remote) -> subprocess.Popen[str]:
+    command = [sys.executable, str(KILLED), point, "run", str(shop.pipeline)]
+    pipe, environment = subprocess.PIPE, os.environ | shop.environment
+    return subprocess.Popen(command, cwd=shop.folder, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(shop: Remote, tmp_path: Path) -> None:
+    unbroken = Project(tmp_path / "unbroken", models=MODELS)
+    for project in (unbroken, shop):
+        project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+        assert project.run().code == 0
+        project.snapshot(SECOND, items=SNAPSHOTS[SECOND])
+        project.snapshot(THIRD, items=SNAPSHOTS[THIRD])
+    assert unbroken.run().code == 0
+
+    for point in ("landing-half-copied", "change-set-written", "bronze-merged", "between-two-models", "gold-written"):
+        killed = start(point, shop)
+        _, told = killed.communicate(timeout=200)
+        assert killed.returncode == -signal.SIGKILL, (point, told)
+        held = shop.run()
+        assert held.code == 6
+        assert f"process {killed.pid} on " in held.error["found"]
+        shop.free()  # as its lease does by itself in a minute
+    done = shop.run()
+
+    assert done.code == 0, done.document
+    assert content(shop.look()) == content(unbroken)
+    assert shop.writes() == unbroken.writes()
+    assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
+    assert shop.run().document["nothing_new"]
+
+
+def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
+    shop: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lease, two JVMs: the other one has compared and written its change set, and so has this one."""
+    shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+    assert shop.run().code == 0
+    shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
+    other = start("racing", shop)
+    assert other.stdout and other.stdin
+    try:
+        assert other.stdout.readline() == "about to publish\n"
+        inner = ledger.append
+
+        def append(*args: Any) -> Entry:
+            assert other.stdin
+            other.stdin.write("\n")
+            other.stdin.flush()
+            return inner(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "append", append)
+            patch.setattr(lock, "hold", lambda *_: nullcontext())
+            ours = shop.run()
+        _, told = other.communicate(timeout=200)
+    finally:
+        other.kill()
+    codes = sorted([ours.code, other.returncode])
+    assert codes[0] == 0, (ours.document, told)
+    assert codes[1] in (3, 6), (ours.document, told)
+    assert "change set 2 of items was published by " in ours.stderr + told + str(ours.document)
+
+    shop.snapshot(THIRD, items=SNAPSHOTS[THIRD])
+    assert shop.run().code == 0
+    assert shop.look().rows("gold/notes") == GOLD
+    assert [row["sequence"] for row in shop.ledger()][-1] == 3
+    assert shop("verify").code == 0
+
+
+def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
+    shop: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody publishes between our comparing and our publishing; our clock is a day behind."""
+    shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+    assert shop.run().code == 0
+    shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
+    inner = ledger.append
+
+    def append(spark: Any, lake: Lake, entry: Entry) -> Entry:
+        monkeypatch.setattr(ledger, "append", inner)
+        inner(spark, lake, replace(entry, run_id="theirs", reason="first"))
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "datetime", Yesterday)
+            return inner(spark, lake, entry)
+
+    monkeypatch.setattr(ledger, "append", append)
+    assert shop("extract").code == 0
+    lost = shop("ingest")
+    assert lost.code == 6
+    assert "change set 2 of items was published by run theirs" in lost.outcome("ingest", "items")["note"]
+    assert len(shop.look().ledger()) == 3
+
+    done = shop.run()
+    assert done.code == 0, done.document
+    assert done.outcome("bronze", "items")["counts"] == {"inserted": 1, "updated": 2, "deleted": 1}
+    assert shop("history", "items").document["entries"][1]["run_id"] == "theirs"
+    assert shop.look().rows("bronze/items") == [
+        {"id": "a", "qty": 10, "note": "x"},
+        {"id": "b", "qty": 2, "note": "x"},
+        {"id": "c", "qty": 3, "note": "y"},
+        {"id": "d", "qty": 4, "note": "z"},
+        {"id": "f", "qty": 6, "note": None},
+    ]
+
+
+def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
+    shop: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delta's log store on S3 looks, and then writes: a driver that looked before us can write after us."""
+    shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+    inner = ledger._refuse_second
+
+    def written_over(spark: Any, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
+        log = lake.place("raw", "ledger", "_delta_log")
+        newest = log / [name for name in file_io.names(log) if name.endswith(".json")][-1]
+        file_io.write(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
+        inner(spark, lake, recorded, ours, before)
+
+    monkeypatch.setattr(ledger, "_refuse_second", written_over)
+    assert shop("extract").code == 0
+    lost = shop("ingest")
+    assert lost.code == 6
+    assert "published by another run while this one was at it" in lost.document["outcomes"][0]["note"]

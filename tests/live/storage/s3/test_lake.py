@@ -1,0 +1,106 @@
+"""The loyalty pipeline with its lake on S3, and everything in the way that a network can do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import oracle
+import polars as pl
+import pytest
+from helpers import Lake, Result, counts, lakehouse
+from remote import copied
+from servers import faults, s3
+
+pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # hundreds of requests, most of them twice
+
+REPOSITORY = Path(__file__).parents[4]
+PIPELINE = REPOSITORY / "conf" / "loyalty"
+FIRST, SECOND = (REPOSITORY / "samples" / "loyalty" / name for name in ("20251003_170552", "20251004_095645"))
+EVERY = {faults.SLOW_DOWN: 90, faults.RESET: 120, faults.LOST: 25, faults.CUT: 10, faults.CUT_LIST: 130}
+
+
+@dataclass
+class Loyalty(Lake):
+    """The pipeline of this repository; `lake` is a copy of the bucket's, as of the last look."""
+
+    source: Path
+    bucket: str
+    url: str
+    behind: str
+    faults: faults.Faults
+    runs: list[Result] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"LAKE_ROOT": f"s3a://{self.bucket}", "LOYALTY_SOURCE": str(self.source)}
+        return s3.KEY | own | {"AWS_ENDPOINT_URL": self.url}
+
+    def __call__(self, verb: str, *arguments: str) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return lakehouse(verb, str(PIPELINE), *arguments)
+
+    def take(self, snapshot: Path) -> None:
+        shutil.copytree(snapshot, self.source / snapshot.name)
+        self.runs.append(self("run"))
+        assert self.runs[-1].code == 0, self.runs[-1].document
+
+    def look(self) -> Loyalty:
+        shutil.rmtree(self.lake, ignore_errors=True)
+        copied(self.behind, self.bucket, "loyalty/", self.lake)
+        return self
+
+
+@pytest.fixture(scope="module")
+def loyalty(
+    moto: str,
+    new_bucket: Callable[[str], str],
+    known_to_spark: Callable[[str, str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Loyalty]:
+    """Both snapshots in every layer, each by a run of its own through all faults."""
+    folder, bucket, befall = tmp_path_factory.mktemp("loyalty"), new_bucket(moto), faults.Faults(EVERY)
+    (folder / "source").mkdir()
+    with faults.before(moto, befall) as url:
+        known_to_spark(bucket, url)
+        own = Loyalty(folder / "lake", folder / "source", bucket, url, moto, befall)
+        own.take(FIRST)
+        own.take(SECOND)
+        yield own.look()
+
+
+def test_through_bursts_resets_lost_and_broken_answers_nothing_is_doubled_and_nothing_lost(loyalty: Loyalty) -> None:
+    befallen = loyalty.faults.befallen
+    assert min(befallen[kind] for kind in EVERY) >= 3, befallen
+    for model, columns, expected in (
+        ("resumo_diario", oracle.RESUMO_DIARIO, oracle.resumo_diario(SECOND)),
+        ("churn", oracle.CHURN, oracle.churn(SECOND)),
+    ):
+        rows = pl.read_delta(str(loyalty.lake / "gold" / model)).select(columns).rows()
+        assert oracle.in_order(rows) == expected
+    for table, changes in oracle.changes(FIRST, SECOND).items():
+        first, second = loyalty.ledger(table)
+        assert (first["status"], first["sequence"]) == ("accepted", 1)
+        if second["status"] == "unchanged":
+            assert (FIRST / f"{table}.csv").read_bytes() == (SECOND / f"{table}.csv").read_bytes()
+            continue
+        found: dict[str, set[str]] = {"I": set(), "U": set(), "D": set()}
+        for row in loyalty.change_set(second):
+            found[row["_cdc_operation"]].add(row[oracle.KEYS[table]])
+        assert found == {"I": changes.inserted, "U": changes.updated, "D": changes.deleted}, table
+        assert sum(map(len, found.values())) == sum(
+            counts(second).get(n, 0) for n in ("inserted", "updated", "deleted")
+        )
+
+
+def test_verify_is_green_through_the_same_faults(loyalty: Loyalty) -> None:
+    before = loyalty.faults.befallen.copy()
+    verified = loyalty("verify")
+    assert [check for check in verified.document["checks"] if check["result"] != "holds"] == []
+    assert verified.code == 0
+    befallen = loyalty.faults.befallen - before
+    assert {faults.CUT, faults.CUT_LIST, faults.SLOW_DOWN, faults.RESET} <= set(befallen), befallen

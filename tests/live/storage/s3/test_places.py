@@ -1,0 +1,468 @@
+"""Landing, places and the lease on S3, without Spark: what is written is whole or not there; one run holds a lake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from servers import faults, s3
+
+from lakehouse.config import Table
+from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.storage import file_io, landing, lock, s3_lease
+from lakehouse.storage.paths import Lake
+from lakehouse.storage.s3 import Conflict, S3Path, spark_settings
+
+TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
+LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)
+NUMBERS = "".join(f"{n}\n" for n in range(1_500_000)).encode()  # two parts of an upload
+assert len(NUMBERS) > 10 << 20
+
+HOLDER = """
+import sys
+from lakehouse.storage.paths import Lake
+from lakehouse.storage.lock import hold
+with hold(Lake(sys.argv[1]), "run-7", "ingest") as held:
+    held.note_jvm(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["moto", "s3proxy"])
+def server(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def lake(moto: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]) -> Lake:
+    aws(moto)
+    return Lake(f"s3a://{new_bucket(moto)}/shop")
+
+
+def put(folder: Path, **contents: bytes) -> list[Path]:
+    for name, content in contents.items():
+        (folder / f"{name}.csv").write_bytes(content)
+    return [folder / f"{name}.csv" for name in contents]
+
+
+def objects(url: str, lake: Lake) -> set[str]:
+    listed = s3.client(url).list_objects_v2(Bucket=lake.root.split("/")[2]).get("Contents", [])
+    return {one["Key"].removeprefix("shop/") for one in listed}
+
+
+# --- landing ----------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
+    server: str, new_bucket: Callable[[str], str], aws: Callable[[str], None], tmp_path: Path
+) -> None:
+    befall = faults.Faults({faults.SLOW_DOWN: 17, faults.RESET: 11, faults.LOST: 4, faults.CUT: 3})
+    with faults.before(server, befall) as url:
+        aws(url)
+        lake = Lake(f"s3a://{new_bucket(server)}/shop")
+        landed = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
+
+        assert landing.landed(lake, "items") == [landed]
+        assert landed.files[0] == landing.inspect(tmp_path / "items.csv")
+        names = [f"{landed.folder.name}/{name}" for name in ("_manifest.json", "items.csv", "more.csv")]
+        assert {n: s for n, s in file_io.sizes(lake.landing("items")).items() if n != names[0]} == {
+            names[1]: len(NUMBERS),
+            names[2]: 7,
+        }
+        assert [path.read_bytes() for path in landed.paths] == [NUMBERS, b'id\n"1"\n']
+        with landed.paths[0].open(encoding="utf-8") as lines:
+            assert sum(1 for _ in lines) == 1_500_000
+    assert set(befall.befallen) == {faults.SLOW_DOWN, faults.RESET, faults.LOST, faults.CUT}, befall.befallen
+
+
+def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
+    lake: Lake, moto: str, tmp_path: Path
+) -> None:
+    older = landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    left = lake.landing("items") / "20251005_000000" / "items.csv"
+    file_io.write(left, b"id")
+    bucket, client = lake.root.split("/")[2], s3.client(moto)
+    client.create_multipart_upload(Bucket=bucket, Key="shop/landing/items/20251005_000000/large.csv")
+
+    assert landing.landed(lake, "items") == [older]
+    assert landing.newest(lake, "items") == older
+
+    newer = landing.land(lake, "items", LATER, put(tmp_path, items=b"id\n2\n"))
+    assert landing.landed(lake, "items") == [older, newer]
+    assert not [key for key in objects(moto, lake) if "20251005" in key]
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
+def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: Lake, moto: str) -> None:
+    file = lake.place("landing", "items.csv")
+    file_io.write(file, NUMBERS)
+    befall = faults.Faults({faults.CUT: 1})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises((Conflict, LakehouseError)), file.open("rb") as reading:
+            reading.read(1000)
+            patch.setenv("AWS_ENDPOINT_URL", moto)
+            file_io.write(file, NUMBERS[::-1])
+            reading.read()
+
+
+def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(lake: Lake, moto: str) -> None:
+    file = lake.place("raw", "numbers")
+    file_io.write(file, NUMBERS)
+    befall = faults.Faults({faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        with file.open("rb") as reading:
+            assert (reading.seek(-9, os.SEEK_END), reading.read()) == (len(NUMBERS) - 9, NUMBERS[-9:])
+            assert (reading.seek(7_000_000), reading.read(2_000_000)) == (7_000_000, NUMBERS[7_000_000:9_000_000])
+            assert (reading.seek(0), reading.read()) == (0, NUMBERS)
+    assert befall.befallen[faults.CUT] > 1
+
+
+def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: Lake, moto: str) -> None:
+    """A 404 has a body too: half of it says nothing."""
+    file = lake.place("raw", "nothing")
+    befall = faults.Faults({faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        for _ in range(3):
+            with pytest.raises(FileNotFoundError):
+                file.read_bytes()
+            with pytest.raises(FileNotFoundError):
+                S3Path.of(str(file)).look()
+        assert befall.befallen[faults.CUT] > 1
+        befall.every[faults.CUT] = 1
+        with pytest.raises(InfrastructureError, match="was cut short"):
+            S3Path.of(str(file)).look()
+
+
+def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
+    there = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
+    before, file = objects(moto, lake), there.folder / "items.csv"
+
+    def without_its_first_line(old: Path, new: Path) -> None:
+        new.write_bytes(old.read_bytes().partition(b"\n")[2])
+
+    def fails(old: Path, new: Path) -> None:
+        without_its_first_line(old, new)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        landing.rewrite(lake, there, "items.csv", fails)
+    assert landing.landed(lake, "items") == [there]
+    assert file.read_bytes() == NUMBERS
+
+    befall = faults.Faults({faults.LOST: 3, faults.CUT: 2})
+    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        landing.rewrite(lake, there, "items.csv", without_its_first_line)
+    assert {faults.LOST, faults.CUT} <= set(befall.befallen)
+    (after,) = landing.landed(lake, "items")
+    assert file.read_bytes() == NUMBERS.partition(b"\n")[2]
+    assert after.content == there.content
+    assert [each.as_received for each in after.files] == [False, True]
+    assert objects(moto, lake) == before
+    assert not list(lake.here("plain").iterdir()), "nothing of it stays on this machine"
+
+
+def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_they_are_read(
+    lake: Lake, moto: str, tmp_path: Path
+) -> None:
+    import gzip
+
+    mixed = b'id\n"1"\r\n'
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(mixed))
+    sources = [*put(tmp_path, a=b"id\n1\n", b=mixed, d=b'id\n"1"\n'), tmp_path / "c.csv.gz"]
+    landed = landing.land(lake, "items", TIME, sources)
+    before = objects(moto, lake)
+    table = Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]})
+    with plain(lake, table, landed) as files:
+        assert [f.name for f in files.files] == ["a.csv", "b.csv", "d.csv", "c.csv.gz/c.csv"]
+        content = [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n', b'id\n"1"\n']
+        assert [path.read_bytes() for path in files.paths] == content
+        asked = [str(path) for path in files.paths]
+        assert asked[0] == f"{landed.folder}/a.csv"
+        assert asked[2] == f"{landed.folder}/d.csv"
+        seen = [S3Path.of(path).read_bytes() for path in asked]  # by their names alone, as executors do
+        assert seen == content
+    assert objects(moto, lake) == before
+
+
+def test_what_a_killed_reading_left_is_swept_away_after_a_day(lake: Lake, moto: str) -> None:
+    file_io.write(lake.state("plain", "20200101_000000_killed", "a.csv"), b"id\n")
+    file_io.write(lake.state("plain", "20990101_000000_now", "a.csv"), b"id\n")
+    with file_io.scratch(lake.state("plain"), lake.here("plain")):
+        assert objects(moto, lake) == {"_state/plain/20990101_000000_now/a.csv"}
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_a_403_is_told_with_the_action_the_key_and_the_permission_and_is_not_asked_again(
+    moto: str, lake: Lake, aws: Callable[[str], None], tmp_path: Path
+) -> None:
+    asked = []
+
+    def refuse(method: str, path: str) -> bool:
+        asked.append(method) if method == "PUT" else None
+        return method == "PUT"
+
+    with faults.before(moto, faults.Faults({}, refuse)) as url:
+        aws(url)
+        with pytest.raises(ConfigError) as refused:
+            landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    assert refused.value.exit_code == Exit.USAGE
+    assert f"PutObject of {lake.root}/landing/items/20251003_170552/items.csv" in refused.value.found
+    bucket = lake.root.split("/")[2]
+    key = "shop/landing/items/20251003_170552/items.csv"
+    assert refused.value.expected == f"s3:PutObject on arn:aws:s3:::{bucket}/{key}"
+    assert len(asked) == 1
+
+
+def test_no_credentials_and_no_bucket_are_told_as_such(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as no_bucket, lock.hold(Lake("s3a://nobodys-bucket/x"), "run-1", "run"):
+        pass
+    assert "NoSuchBucket" in no_bucket.value.found
+    assert "s3a://nobodys-bucket/x" in no_bucket.value.found
+
+    for name in s3.KEY:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError) as no_credentials, lock.hold(lake, "run-1", "run"):
+        pass
+    assert "Unable to locate credentials" in no_credentials.value.found
+    assert "AWS_PROFILE" in no_credentials.value.expected
+
+
+def test_keys_that_the_store_does_not_know_are_told_without_the_secret(
+    s3proxy: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws(s3proxy)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(ConfigError) as refused:
+        list(S3Path.of("s3a://any/x").iterdir())
+    assert "SignatureDoesNotMatch" in refused.value.found
+    assert "not-the-secret" not in str(refused.value)
+
+
+# --- the lease --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def holder(lake: Lake, *jvm: int) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lake until its input ends, or it is killed, or it ends itself."""
+    command = [sys.executable, "-c", HOLDER, lake.root, *map(str, jvm)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What it had to say when it ended by itself; its input stays open."""
+    assert process.stderr
+    process.wait(timeout=10)
+    return process.stderr.read()
+
+
+def take(lake: Lake) -> None:
+    with lock.hold(lake, "run-8", "bronze"):
+        pass
+
+
+def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake) -> None:
+    with holder(lake) as process:
+        began = time.monotonic()
+        with pytest.raises(LakeBusy) as refused:
+            take(lake)
+        assert time.monotonic() - began < 3
+        assert refused.value.exit_code == Exit.BUSY
+        for told in (f"process {process.pid}", "ingest", "run-7", lake.root):
+            assert told in refused.value.found
+        process.communicate("")
+        assert process.returncode == 0
+    take(lake)
+    take(lake)
+
+
+def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends_by_itself(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    with holder(lake) as process:
+        time.sleep(5)
+        with pytest.raises(LakeBusy):
+            take(lake)
+        process.kill()
+        process.wait()
+        killed = time.monotonic()
+        with pytest.raises(LakeBusy) as refused:
+            take(lake)
+        assert "its lease ends within" in refused.value.next_step
+        while True:
+            try:
+                take(lake)
+            except LakeBusy:
+                assert time.monotonic() - killed < 8
+                time.sleep(0.2)
+            else:
+                break
+        assert time.monotonic() - killed > 1.5
+
+
+def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_ends(
+    lake: Lake, moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    befall = faults.Faults({})
+    with faults.before(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
+        aws(url)
+        with holder(lake, jvm.pid) as process:
+            aws(moto)
+            befall.down = True
+            told = ended(process)
+            assert process.returncode == Exit.INFRASTRUCTURE, told
+            assert "could not be renewed in time" in told
+            assert jvm.wait(timeout=5) == -signal.SIGKILL
+            with pytest.raises(LakeBusy):  # to others it has not ended yet
+                take(lake)
+
+
+def test_a_driver_whose_lease_was_taken_over_ends_itself(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    with holder(lake) as process:
+        file_io.write(lake.state("lock", "99999999"), b"{}")
+        told = ended(process)
+    assert process.returncode == Exit.BUSY, told
+    assert "was taken over" in told
+
+
+def test_of_many_that_take_an_ended_lease_at_once_one_gets_it(
+    server: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
+) -> None:
+    aws(server)
+    lake = Lake(f"s3a://{new_bucket(server)}/shop")
+    take(lake)
+    for _ in range(5):
+        assert sum(taken_at_once(lake, 6)) == 1
+
+
+def taken_at_once(lake: Lake, many: int) -> list[bool]:
+    """Whether each of so many threads got the lake, none of which lets it go before all have tried."""
+    together, all_tried = threading.Barrier(many), threading.Barrier(many)
+
+    def attempt(_: int) -> bool:
+        together.wait()
+        try:
+            with lock.hold(lake, "run-8", "bronze"):
+                all_tried.wait(30)
+        except LakeBusy:
+            all_tried.wait(30)
+            return False
+        return True
+
+    with ThreadPoolExecutor(many) as pool:
+        return list(pool.map(attempt, range(many)))
+
+
+def test_a_lease_is_taken_though_the_answer_to_its_writing_is_lost(
+    lake: Lake, moto: str, aws: Callable[[str], None]
+) -> None:
+    befall = faults.Faults({faults.LOST: 1})
+    with faults.before(moto, befall) as url:
+        aws(url)
+        with pytest.raises((LakeBusy, InfrastructureError)):  # every answer is lost: it gives up
+            take(lake)
+    lake = Lake(f"{lake.root}/other")
+    befall = faults.Faults({faults.LOST: 2})
+    with faults.before(moto, befall) as url:
+        aws(url)
+        for _ in range(2):
+            take(lake)
+    assert befall.befallen[faults.LOST] >= 2
+
+
+@pytest.mark.parametrize("seconds", ["0", "2", "never", "1e9", "nan"])
+def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    monkeypatch.setenv(s3_lease.SECONDS, seconds)
+    with pytest.raises(ConfigError, match=s3_lease.SECONDS):
+        take(lake)
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b'"text"', b'{"seconds": 0}'])
+def test_what_stands_in_an_old_lease_stops_nobody_once_it_is_old(
+    lake: Lake, left: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_lease, "_DEFAULT", -1.0)  # what a lease that says nothing is taken to last
+    monkeypatch.setenv(s3_lease.SECONDS, "60")
+    file_io.write(lake.state("lock", "00000041"), left)
+    with lock.hold(lake, "run-8", "bronze"):
+        assert file_io.names(lake.state("lock")) == ["00000042"]
+        held = json.loads(lake.state("lock", "00000042").read_text())
+        assert (held["pid"], held["run_id"], held["doing"]) == (os.getpid(), "run-8", "bronze")
+
+
+# --- what Spark is told -----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_encrypted_with_the_key_that_is_named(
+    lake: Lake, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_S3_KMS_KEY", "alias/lake")
+    landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    client, bucket = s3.client(moto), lake.root.split("/")[2]
+    for key in objects(moto, lake):
+        head = client.head_object(Bucket=bucket, Key=f"shop/{key}")
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/lake"), key
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.encryption.algorithm"] == "SSE-KMS"
+    assert told["spark.hadoop.fs.s3a.encryption.key"] == "alias/lake"
+
+
+def test_spark_is_told_where_to_ask_and_no_credential(
+    moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws(moto)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.endpoint"] == moto
+    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert told["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert not [value for value in told.values() if s3.KEY["AWS_SECRET_ACCESS_KEY"] in value]
+
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    told = spark_settings()
+    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert "spark.hadoop.fs.s3a.endpoint" not in told
+
+
+def test_the_packages_are_those_of_a_lake_on_the_disk_and_some() -> None:
+    """spark-submit takes the last of two lists, not both."""
+    words = Path(__file__).parents[4] / "lakehouse" / "spark"
+    lists = [(words / name).read_text(encoding="utf-8") for name in ("spark-defaults.conf", "spark-s3.conf")]
+    for setting in ("packages", "excludes"):
+        disk, on_s3 = (set(re.findall(rf"spark\.jars\.{setting}\s+(\S+)", text)[0].split(",")) for text in lists)
+        assert disk < on_s3

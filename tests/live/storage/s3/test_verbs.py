@@ -1,0 +1,187 @@
+"""Every verb on a lake on S3, on one small table with all that makes a file be read otherwise than as it landed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ITEMS
+from pyspark.sql import SparkSession
+from remote import Remote
+from servers import faults, s3
+from shop import MODELS
+from traces import found, remaining
+
+import lakehouse as product
+from lakehouse.lake import delta, ledger
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+KILLED = Path(__file__).parents[3] / "lake" / "killed.py"
+PERSON, THEIRS, HEADER = "mmperson", "mmtheirs", "id,qty,note\n"  # neither the least nor the greatest of a column
+FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
+TABLE = {**ITEMS, "file": "items*", "guard": {"max_deleted": 0.5}}
+
+
+@pytest.fixture
+def shop(
+    s3proxy: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
+) -> Remote:
+    bucket = new_bucket(s3proxy)
+    known_to_spark(bucket, s3proxy)
+    return Remote(tmp_path / "shop", bucket, s3proxy, tables={"items": dict(TABLE)}, models=MODELS)
+
+
+def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callable[[str], None], s3proxy: str) -> None:
+    folder = shop.snapshot(FIRST)
+    (folder / "items.csv.gz").write_bytes(gzip.compress(b'id,qty,note\n"a",1,"x\n1"\nb,2,x\n'))
+    (folder / "items more.csv").write_bytes(b'id,qty,note\r\nc,3,"y"\nd,4x,z\r\ne,5,z\r\n')  # line ends of two kinds
+    first = shop.run()
+    assert first.code == 0, first.document
+    assert first.outcome("ingest", "items")["counts"]["inserted"] == 4
+    assert [row["line"] for row in shop.quarantine()] == [3]
+    notes = [{"note": "x", "qty": 2}, {"note": "x\n1", "qty": 1}, {"note": "y", "qty": 3}, {"note": "z", "qty": 5}]
+    assert shop.look().rows("gold/notes") == notes
+    assert not list((shop.lake / "_state" / "plain").rglob("*.csv")), "gone after the reading"
+
+    shop.snapshot(SECOND, items="id,qty,note\na,1,x\n")
+    looked = shop("diff")
+    assert (looked.code, looked.document["tables"][0]["verdict"]) == (0, "held")
+    assert shop.run().code == 4
+    told = shop("status").document
+    assert told["tables"][0]["held"] == "2025-01-02T00:00:00Z"
+    assert [(row["place"], row["kept_bytes"] > 0) for row in told["storage"]] == [
+        ("landing", True),
+        ("full-load", True),
+        ("bronze", True),
+    ]
+    assert shop("approve", "items", SECOND).code == 0
+    assert shop.run().code == 0
+    assert shop.look().rows("gold/notes") == [{"note": "x", "qty": 1}]
+    assert shop("diff", "--from", FIRST, "--to", SECOND).document["tables"][0]["counts"]["deleted"] == 3
+    assert [entry["status"] for entry in shop("history", "items").document["entries"]] == [
+        "accepted",
+        "held",
+        "accepted",
+    ]
+    assert shop.run().document["nothing_new"]
+
+    before = shop.look().writes()
+    for stage in ("bronze", "silver", "gold"):
+        assert shop(stage, "--full-refresh").code == 0
+    assert shop.look().writes() == before
+    verified = shop("verify")
+    assert verified.code == 0, verified.document
+    aws(s3proxy)
+    then = product.as_of(shop.pipeline, "items", "2025-01-01T12:00:00Z")
+    assert sorted(row.id for row in then.collect()) == ["a", "b", "c", "e"]
+    assert shop("explain", "gold.notes").document["model"] == "gold.notes"
+    assert shop("report", "--out", str(shop.folder / "report.html")).code == 0
+
+
+def test_what_a_stage_may_not_write_is_told_with_the_permission(
+    moto: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    bucket = new_bucket(moto)
+    befall = faults.Faults({}, lambda method, path: method == "PUT" and "/raw/" in path)
+    with faults.before(moto, befall) as url:
+        known_to_spark(bucket, url)
+        shop = Remote(tmp_path / "shop", bucket, url, moto)
+        shop.snapshot(FIRST, items="id,qty,note\na,1,x\n")
+        refused = shop.run()
+    assert refused.code == 2
+    assert "(403)" in refused.error["found"]
+    assert refused.error["expected"] == "s3:PutObject there"
+    assert "shop/raw/ledger" in refused.error["where"]
+
+
+@pytest.fixture(scope="module")
+def people(
+    moto: str,
+    new_bucket: Callable[[str], str],
+    known_to_spark: Callable[[str, str], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Remote:
+    """A person in every layer: in a packed file, in one with line ends of two kinds, in a row that is refused."""
+    bucket = new_bucket(moto)
+    known_to_spark(bucket, moto)
+    tables = {"items": {**TABLE, "guard": {"max_deleted": 1, "max_quarantined": 1}}}
+    shop = Remote(tmp_path_factory.mktemp("people"), bucket, moto, tables=tables, models=MODELS)
+    packed = gzip.compress(f'{HEADER}aa,1,x\n{PERSON},2,"{THEIRS}"\nzz,3,y\n'.encode())
+    (shop.snapshot(FIRST) / "items.csv.gz").write_bytes(packed)
+    shop.snapshot(SECOND, items=f'{HEADER}aa,1,x\r\n{PERSON},3,"{THEIRS}\n, twice"\nzz,3,y\n')
+    shop.snapshot(THIRD, items=f"{HEADER}aa,2,x\n{PERSON},2x,{THEIRS}\nzz,3,y\n")
+    assert shop.run().code == 0
+    return shop
+
+
+def test_a_table_is_taken_anew_from_what_landed_also_where_that_was_killed(
+    people: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that was made of the table has gone, and the ledger has still to forget it."""
+    before, told = people.look().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
+    assert before
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "strike", lambda *_: 1 / 0)
+        assert people("ingest", "items", "--full-refresh").code == 1
+    assert not (people.look().lake / "bronze/items").exists()
+    assert people("ingest", "items", "--full-refresh").code == 0
+    assert people.run().code == 0
+    assert people.look().rows("gold/notes") == before
+    assert [(e["sequence"], e["status"]) for e in people.ledger()] == told
+    verified = people("verify")
+    assert verified.code == 0, verified.document
+
+
+def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_killed(
+    people: Remote, spark: SparkSession
+) -> None:
+    client, left = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
+    client.put_object(Bucket=people.bucket, Key=left, Body=PERSON.encode())
+    for table in ("bronze/items", "quarantine/items", "silver/items", "gold/notes", "silver/many", "raw/ledger"):
+        where = delta.name(f"{people.root}/{table}")
+        spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
+    assert len(found(people.look().lake, [PERSON])) > 10
+    command = [sys.executable, str(KILLED), "forget-raw", "forget", str(people.pipeline), "items", PERSON]
+    killed = subprocess.run(command, env=os.environ | people.environment, capture_output=True, timeout=250, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    people.free()
+
+    done = people("forget", "items", PERSON, "--vacuum")
+    assert done.code == 0, done.document
+    assert done.document["erased"]["bronze"] == 1
+    assert "versions" in done.document["note"]
+    assert remaining(people.look().lake, [PERSON, THEIRS]) == []
+    left_files: dict[str, Any] = {one["table"]: one["old_files"] for one in done.document["left"]}
+    assert set(left_files.values()) == {0}
+    assert [row["id"] for row in people.rows("silver/items")] == ["aa", "zz"]
+    landed = people.lake / "landing/items"
+    assert gzip.decompress((landed / FIRST / "items.csv.gz").read_bytes()).decode() == f"{HEADER}aa,1,x\nzz,3,y\n"
+    assert (landed / SECOND / "items.csv").read_bytes().decode() == f"{HEADER}aa,1,x\r\nzz,3,y\n"
+    assert "failed" not in {check["result"] for check in people("verify").document["checks"]}
+    versions = people.versions()
+    assert people.run().code == 0
+    assert people.look().versions() == versions
+
+
+def test_what_is_old_goes_and_what_is_left_holds(people: Remote) -> None:
+    rows = people.look().rows("bronze/items")
+    file = people.pipeline / "pipeline.json"
+    retention = {"landing": "1d", "change_sets": "1d", "vacuum": "7d"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"retention": retention}))
+    done = people("expire")
+    assert done.code == 0, done.document
+    assert done.outcome("expire", "items")["counts"]["snapshots"] == 2
+    assert done.outcome("expire", "raw.items")["counts"]["change_sets"] == 2
+    assert people.look().rows("bronze/items") == rows
+    assert [p.name for p in (people.lake / "landing/items" / FIRST).iterdir()] == ["_manifest.json"]
+    assert [p.name for p in (people.lake / "raw/full-load").iterdir()] == [f"items_{SECOND}.parquet"]
+    assert "failed" not in {check["result"] for check in people("verify").document["checks"]}

@@ -1,0 +1,122 @@
+"""The second system whole: messy JSON to the lake, to PostgreSQL, to Kafka, to S3, by conf/tesouro as it is shipped.
+
+Three micro-batches, with new, revised and withdrawn quotes and dirty rows; in one of them the publisher is killed.
+After each, `verify` holds every layer against the one before it, PostgreSQL against gold, and S3 against PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chain import BUCKET, Chain
+from generate_tesouro import Snapshot, generate
+from helpers import lakehouse
+from pyspark.sql import SparkSession
+from servers import s3
+
+from lakehouse.verify import s3_objects
+
+REPOSITORY = Path(__file__).parents[3]
+SHARED = "../../deploy/connect/"
+CHECKS = 8  # of I6: six tables in PostgreSQL, two topics on S3
+PUBLISHED = [f"dadostesouro{group}{layer}" for group in ("ipca", "pre") for layer in ("", "_silver", "_gold")]
+
+
+class System:
+    """The shipped pipeline over servers of the test's own. `waiting`: snapshots that are still to come."""
+
+    def __init__(self, folder: Path, chain: Chain) -> None:
+        self.chain, self.source, self.pipeline = chain, folder / "source", folder / "conf" / "tesouro"
+        self.source.mkdir()
+        shutil.copytree(REPOSITORY / "conf" / "tesouro", self.pipeline)
+        text = (self.pipeline / "pipeline.yml").read_text()
+        assert text.count(SHARED) == 2
+        # The same connectors, but that the sink writes every second: a test does not wait for a minute.
+        (self.pipeline / "pipeline.yml").write_text(text.replace(SHARED, f"{chain.folder}/"))
+        self.waiting: list[Snapshot] = generate(folder / "made", seed=3, days=15, snapshots=3)
+
+    def __call__(self, verb: str, *arguments: str) -> Any:
+        return lakehouse(verb, *arguments, str(self.pipeline))
+
+    def arrives(self) -> None:
+        snapshot = self.waiting.pop(0)
+        snapshot.folder.rename(self.source / snapshot.folder.name)
+
+    def run(self) -> None:
+        done = self("run")
+        assert done.code == 0, done.document
+
+    def verified(self) -> dict[str, int]:
+        """How many checks of each invariant were made; each has to hold."""
+        found = self("verify")
+        failed = [check for check in found.document["checks"] if check["result"] == "failed"]
+        assert failed == [], failed
+        assert found.code == 0, found.document
+        made = [check["invariant"] for check in found.document["checks"] if check["result"] == "holds"]
+        return {invariant: made.count(invariant) for invariant in made}
+
+    def counts(self) -> dict[str, int]:
+        return {table: self.chain.database.execute(f"SELECT count(*) FROM {table}")[0][0] for table in PUBLISHED}
+
+
+@pytest.fixture(scope="module")
+def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    folder = tmp_path_factory.mktemp("system")
+    chain = Chain(folder)
+    chain.connectors()
+    own = System(folder, chain)
+
+    def first() -> None:
+        patch.setenv("PG_URL", chain.database.url)
+        own.arrives()
+        own.run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3_objects, "_BETWEEN_LOOKS", 0.5)
+        places = {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(own.source), "S3_BUCKET": BUCKET}
+        for name, value in places.items():
+            patch.setenv(name, value)
+        try:
+            chain.start(first)
+            for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3, "CONNECT_URL": chain.connect.address}).items():
+                patch.setenv(name, value)
+            yield own
+        finally:
+            chain.stop()
+
+
+def test_the_first_snapshot_is_in_every_layer_in_postgresql_and_on_s3(system: System) -> None:
+    applied = system("connect", "apply")
+    assert applied.code == 0, applied.document
+    assert system.verified()["I6"] == CHECKS
+    counts = system.counts()
+    assert all(counts.values()), counts
+    assert counts["dadostesouroipca_silver"] > counts["dadostesouroipca_gold"]
+
+
+def test_new_revised_and_withdrawn_quotes_arrive_as_changes(system: System) -> None:
+    before = len(system.chain.lines("dadostesouroipca_gold"))
+    system.arrives()
+    system.run()
+    assert system.verified()["I6"] == CHECKS
+    added = len(system.chain.lines("dadostesouroipca_gold")) - before
+    assert 0 < added < before, "what changed, and not all of it again"
+
+
+def test_a_publisher_killed_in_the_middle_is_made_good_by_the_next_run(system: System) -> None:
+    system.arrives()
+    for stage in ("extract", "ingest", "bronze", "silver", "gold"):
+        assert system(stage).code == 0
+    command = [sys.executable, REPOSITORY / "tests/lake/killed.py", "published-half", "publish", system.pipeline]
+    killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    system.run()
+    assert system.verified()["I6"] == CHECKS
+    assert system("run").document["nothing_new"]

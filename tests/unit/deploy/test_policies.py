@@ -1,0 +1,119 @@
+"""What is deployed beside the code: the rights of each stage on S3, and the example of an .env."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from lakehouse.cli import main
+from lakehouse.config import PII_KEY
+from lakehouse.errors import Exit
+from lakehouse.runner.stages import PUBLISH, STAGES
+from lakehouse.storage.paths import Lake
+
+REPOSITORY = Path(__file__).parents[3]
+POLICIES = {p.stem: json.loads(p.read_text()) for p in sorted((REPOSITORY / "deploy/iam").glob("*.json"))}
+BUCKET, PREFIX = "arn:aws:s3:::example-lake", "loyalty"
+ACTIONS = {
+    *("s3:ListBucket", "s3:GetBucketLocation", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+    *("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads"),
+    *("kms:Decrypt", "kms:GenerateDataKey"),
+}
+_LAKE = Lake("root")
+LAYOUT = {
+    Path(place).relative_to("root").parts[0]
+    for place in (
+        *(_LAKE.landing("t"), _LAKE.ledger, _LAKE.bronze("t"), _LAKE.model("silver.m"), _LAKE.model("gold.m")),
+        *(_LAKE.quarantine("t"), _LAKE.quality, _LAKE.forgotten, _LAKE.state("x")),
+    )
+}
+
+
+def statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = policy["Statement"]
+    return found
+
+
+def may(stage: str, action: str) -> set[str]:
+    """The parts of the lake that a stage may do something with."""
+    allowed = [s for s in statements(POLICIES[stage]) if action in s["Action"]]
+    return {r.removeprefix(f"{BUCKET}/{PREFIX}/") for s in allowed for r in s["Resource"] if r.startswith(f"{BUCKET}/")}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_well_formed_and_names_every_action_and_resource(name: str) -> None:
+    policy = POLICIES[name]
+    assert policy.keys() == {"Version", "Statement"}
+    assert policy["Version"] == "2012-10-17"
+    sids = [s["Sid"] for s in statements(policy)]
+    assert len(set(sids)) == len(sids) and all(re.fullmatch("[A-Za-z0-9]+", sid) for sid in sids)
+    for statement in statements(policy):
+        assert statement.keys() - {"Condition"} == {"Sid", "Effect", "Action", "Resource"}
+        assert statement["Effect"] == "Allow"
+        assert statement["Action"] and set(statement["Action"]) <= ACTIONS
+        for resource in statement["Resource"]:
+            assert re.fullmatch(r"arn:aws:(s3:::[a-z0-9.-]+(/.+)?|kms:[a-z0-9-]+:\d{12}:key/[a-f0-9-]+)", resource)
+            assert not resource.startswith(BUCKET + "/") or resource.startswith(f"{BUCKET}/{PREFIX}/")
+        for operator, condition in statement.get("Condition", {}).items():
+            assert operator in ("StringLike", "StringEquals")
+            assert condition.keys() <= {"s3:prefix", "kms:ViaService"}
+    listing = next(s for s in statements(policy) if "s3:ListBucket" in s["Action"])
+    assert listing["Condition"]["StringLike"]["s3:prefix"] == [PREFIX, f"{PREFIX}/*"]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_object_of_a_policy_lies_in_the_lakes_layout(name: str) -> None:
+    places = {place for action in ACTIONS for place in may(name, action)}
+    assert places
+    assert {place.partition("/")[0] for place in places} <= LAYOUT
+    assert all(place.endswith(("/*", "/_manifest.json")) for place in places)
+
+
+def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
+    assert {*STAGES, PUBLISH, "verify", "forget"} == POLICIES.keys()
+    writes = {name: {p.partition("/")[0] for p in may(name, "s3:PutObject")} - {"_state"} for name in POLICIES}
+    assert writes == {
+        "extract": {"landing"},
+        "ingest": {"raw", "bronze", "quarantine"},  # it applies to bronze what it compares with next
+        "bronze": {"bronze"},
+        "silver": {"silver", "quarantine", "quality"},  # what expectations take out, and what came of each
+        "gold": {"gold", "quarantine", "quality"},
+        "publish": set(),
+        "verify": set(),
+        "forget": LAYOUT - {"_state"},
+    }
+    # Extract removes what a killed one had begun to land; nobody else may.
+    assert [name for name in POLICIES if "landing/*" in may(name, "s3:DeleteObject")] == ["extract"]
+    assert may("extract", "s3:GetObject") == {"landing/*", "_state/*"}
+    for name in ("bronze", "silver", "gold", "publish"):  # sizes, by the manifests alone: not what was received
+        assert {p for p in may(name, "s3:GetObject") if p.startswith("landing")} == {"landing/*/_manifest.json"}
+    for name, policy in POLICIES.items():
+        keys = [s for s in statements(policy) if any(a.startswith("kms:") for a in s["Action"])]
+        assert all("kms:ViaService" in s["Condition"]["StringEquals"] for s in keys), name
+        assert keys
+
+
+def test_the_example_names_every_variable_and_holds_no_secret() -> None:
+    text = (REPOSITORY / ".env.example").read_text()
+    named = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
+    asked = {v for f in (REPOSITORY / "conf").rglob("*.yml") for v in re.findall(r"\$\{(\w+)", f.read_text())}
+    assert asked | {PII_KEY} <= named
+    assert all(not value for value in dotenv_values(REPOSITORY / ".env.example").values())
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_an_env_file_that_others_can_read_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: int, warned: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("X=1\n")
+    (tmp_path / ".env").chmod(mode)
+    assert main(["validate", "nothing-there", "--json"]) == Exit.USAGE
+    told = capsys.readouterr()
+    assert ("chmod 600 .env" in told.err) == warned
+    assert json.loads(told.out)["exit_code"] == Exit.USAGE

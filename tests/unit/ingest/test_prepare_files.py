@@ -1,0 +1,104 @@
+"""What is unpacked or mended for reading lies in the lake's state, for as long as it is read."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.ingest.prepare_files import plain
+from lakehouse.storage import landing
+from lakehouse.storage.landing import Landed
+from lakehouse.storage.paths import Lake
+
+TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
+
+
+def table(**settings: Any) -> Table:
+    return Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]} | settings)
+
+
+def land(lake: Lake, folder: Path, **contents: bytes) -> Landed:
+    for name, content in contents.items():
+        (folder / name.replace("__", ".")).write_bytes(content)
+    return landing.land(lake, "items", TIME, [folder / name.replace("__", ".") for name in contents])
+
+
+def left(lake: Lake) -> list[Path]:
+    folder = lake.state("plain")
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> None:
+    landed = land(lake, tmp_path, a__csv=b"id\r\n1\r\n", b__csv=b"id\n1\r\n")  # no quote: lines are lines
+
+    with plain(lake, table(), landed) as files:
+        assert files == landed
+    assert not lake.state().exists(), "nothing is made for them"
+
+
+def test_a_file_with_quotes_and_one_kind_of_line_end_stays_where_it_landed(lake: Lake, tmp_path: Path) -> None:
+    landed = land(lake, tmp_path, a__csv=b'id\r\n"1"\r\n')
+
+    with plain(lake, table(), landed) as files:
+        assert files == landed
+    assert left(lake) == []
+
+
+def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp_path: Path) -> None:
+    mixed = b'id\n"1"\r\n'
+    landed = land(lake, tmp_path, a__csv=b"id\n1\n", b__csv=mixed, c__csv__gz=gzip.compress(mixed))
+
+    with plain(lake, table(), landed) as files:
+        assert [f.name for f in files.files] == ["a.csv", "b.csv", "c.csv.gz/c.csv"]
+        assert files.paths[0] == landed.folder / "a.csv"
+        assert [p.read_bytes() for p in files.paths] == [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n']
+        assert files.folder == landed.folder
+        inside = {p.relative_to(lake.state("plain")).parts[0] for p in files.paths[1:]}
+        assert len(inside) == 1
+    assert left(lake) == []
+    assert landed.paths[1].read_bytes() == mixed
+
+
+def test_what_is_refused_names_the_file_that_was_received(lake: Lake, tmp_path: Path) -> None:
+    landed = land(lake, tmp_path, a__csv__gz=gzip.compress(b'id\r"1\n'))
+
+    with pytest.raises(DataRefused) as error, plain(lake, table(), landed):
+        pass
+    assert error.value.where.startswith(f"{landed.folder}/a.csv.gz/a.csv, ")
+    assert left(lake) == []
+
+
+def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake: Lake, tmp_path: Path) -> None:
+    land(lake, tmp_path, a__csv__gz=gzip.compress(b"id\n1\n"))
+    script = (
+        "import sys; sys.path[:0] = ['tests/unit/ingest']; from pathlib import Path; from test_prepare_files import *\n"
+        f"lake = Lake({lake.root!r})\n"
+        "with plain(lake, table(), landing.newest(lake, 'items')) as files:\n"
+        "    print('ready', flush=True); sys.stdin.read()"
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert reader.stdout and reader.stdin
+    reader.stdout.readline()
+    landed = landing.newest(lake, "items")
+    assert landed
+    with plain(lake, table(), landed):
+        assert len(left(lake)) == 2
+    (theirs,) = left(lake)
+
+    os.kill(reader.pid, signal.SIGKILL)
+    reader.communicate()
+    assert theirs.exists()
+    with plain(lake, table(), landed):
+        assert not theirs.exists()

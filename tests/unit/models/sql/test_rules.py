@@ -1,0 +1,132 @@
+"""What is expected of models, understood without Spark."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lakehouse.config.expect import KINDS, Expectation
+from lakehouse.errors import ConfigError
+from lakehouse.models.sql.rules import Rule, digest, rules
+
+SQL = "SELECT a.x AS x, a.y, f(z) AS `z z` FROM bronze.a AS a"
+
+
+def understood(sql: str = SQL, **spec: Any) -> Rule:
+    (rule,) = rules("silver.m", {"e": Expectation.model_validate(spec)}, sql, "pipeline.yml")
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("spec", "condition"),
+    [
+        ({"check": "x > 0 -- above"}, "(\nx > 0 -- above\n)"),
+        ({"not_null": ["x", "z z"]}, "(`x` IS NOT NULL) AND (`z z` IS NOT NULL)"),
+        (
+            {"values": {"x": ["it's"], "y": [True]}},
+            r"(`x` IS NULL OR `x` IN ('it\'s')) AND (`y` IS NULL OR `y` IN (TRUE))",
+        ),
+        ({"values": {"x": [1, -2.5]}}, "(`x` IS NULL OR `x` IN (1, -2.5))"),
+        ({"values": {"x": []}}, "(`x` IS NULL OR `x` IN (NULL))"),
+        (
+            {"range": {"x": {"min": -1, "max": 2}, "y": {"max": "2025-01-01"}}},
+            "(`x` IS NULL OR `x` >= -1) AND (`x` IS NULL OR `x` <= 2) AND (`y` IS NULL OR `y` <= '2025-01-01')",
+        ),
+    ],
+)
+def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_it(
+    spec: dict[str, Any], condition: str
+) -> None:
+    rule = understood(**spec)
+
+    assert (rule.condition, rule.on_fail, rule.takes_out, rule.is_whole) == (condition, "quarantine", True, False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "about"),
+    [
+        ({"unique": ["x", "y"]}, "x, y unique"),
+        ({"rows": {"min": 1, "max": 5000, "max_change": 0.5}},
+         "rows: at least 1, at most 5,000, at most 50 % more or fewer than before"),
+        ({"freshness": {"column": "y", "within": "2d"}}, "y within 2d of :as_of"),
+    ],
+)  # fmt: skip
+def test_a_rule_about_the_whole_warns_unless_it_is_to_fail(spec: dict[str, Any], about: str) -> None:
+    rule = understood(**spec)
+
+    assert (rule.about, rule.on_fail, rule.is_whole) == (about, "warn", True)
+    assert understood(**spec, on_fail="fail").on_fail == "fail"
+
+
+def test_a_reference_names_a_relation_and_a_column_of_it_for_each_of_its_own() -> None:
+    rule = understood(reference={"x": "silver.p.id", "y": "silver.p.day"})
+
+    assert (rule.columns, rule.relation, rule.others) == (("x", "y"), "silver.p", ("id", "day"))
+
+
+@pytest.mark.parametrize("check", ["X > 0 AND `Z Z` IS NULL", "exists(y, q -> q > x)", "y.field = 1", "x <= :as_of"])
+def test_a_check_may_read_what_the_model_selects(check: str) -> None:
+    assert understood(check=check).about == check
+
+
+def test_what_a_model_selects_is_not_known_of_a_star() -> None:
+    assert understood("SELECT * FROM bronze.a", check="anything > 0").columns == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ({"check": "w > 0"}, "names w, which the model does not have"),
+        ({"not_null": ["zz"]}, 'names zz, which the model does not have; did you mean "z z"?'),
+        ({"check": "exists(y, q -> w > x)"}, "names w, which"),
+        ({"check": "COUNT(x) > 0"}, "uses COUNT, which is not known to be a function of one row"),
+        ({"check": "SUM(x) OVER (PARTITION BY y) > 0"}, "uses SUM, which is not known to be"),
+        ({"check": "x < now()"}, "uses now: the same inputs would not always give the same rows"),
+        ({"check": "x < current_date"}, "uses current_date"),
+        ({"check": "x <= :asof"}, "uses :asof"),
+        ({"check": "x > 0; y > 0"}, "is no condition"),
+        ({"check": "x IN (SELECT 1)"}, "is no condition"),
+        ({"check": "SELECT 1"}, "is no condition"),
+        ({"check": "1 = 1) OR (1 = 1"}, "cannot be parsed"),
+        ({"reference": {"x": "clientes.id"}}, "refers to clientes.id"),
+        ({"reference": {"x": "silver.p.id", "y": "silver.q.id"}}, "refers to silver.p.id, silver.q.id"),
+    ],
+)
+def test_what_is_no_condition_on_a_row_is_refused_with_the_model_and_the_rule(spec: dict[str, Any], found: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        understood(**spec)
+    assert refused.value.found.startswith("silver.m's expectation e ")
+    assert found in refused.value.found
+    assert refused.value.where.startswith("pipeline.yml")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"check": "x > 1"},
+        {"check": "x > 0", "on_fail": "warn"},
+        {"range": {"x": {"min": 0}}},
+    ],
+)
+def test_a_rule_that_changed_has_another_digest(other: dict[str, Any]) -> None:
+    first = understood(check="x > 0")
+
+    assert digest([first]) == digest([understood(check="x > 0", on_fail="quarantine")])
+    assert digest([first]) != digest([understood(**other)])
+
+
+def test_the_guides_examples_are_expectations_and_name_every_kind() -> None:
+    guide = (Path(__file__).parents[4] / "docs/guide/expectations.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    expect = yaml.safe_load(text)["silver"]["clientes"]["expect"]
+
+    specs = {name: Expectation.model_validate(spec) for name, spec in expect.items()}
+    found = rules("silver.clientes", specs, "SELECT * FROM bronze.clientes", "pipeline.yml")
+
+    assert [rule.kind for rule in found] == [kind for kind in KINDS if kind in {rule.kind for rule in found}]
+    assert {rule.kind for rule in found} == set(KINDS)
+    assert {rule.on_fail for rule in found} == {"warn", "drop", "quarantine", "fail"}

@@ -1,0 +1,52 @@
+"""docs/guide/models.md: what its examples say of themselves is what `explain` says of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lakehouse import config
+from lakehouse.models.sql import functions, pipeline_plans
+from lakehouse.models.sql.plan import plan
+
+REPOSITORY = Path(__file__).parents[3]
+GUIDE = REPOSITORY / "docs" / "guide" / "models.md"
+SHIPPED = sorted((REPOSITORY / "conf").glob("*/pipeline.yml"))
+EXAMPLES = re.findall(r"```sql\n-- (.*)\n((?:.|\n)*?)```", GUIDE.read_text(encoding="utf-8"))
+KEYS = {"silver.sales": ("id",), "silver.shops": ("shop",)}
+
+
+@pytest.mark.parametrize(("said", "sql"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_guide_is_planned_as_it_says(said: str, sql: str) -> None:
+    strategy, _, reason = said.partition(": ") if said.startswith("full") else (said.partition(",")[0], "", "")
+    _, _, keys = said.partition("keys: ")
+    found = plan(
+        "gold.m", sql, tuple(filter(None, keys.split(", "))) or ("id",) * ("GROUP BY" not in sql), "m.sql", KEYS
+    )
+
+    assert found.strategy == strategy, found.reason
+    assert reason in found.reason
+
+
+def test_the_guide_has_an_example_of_every_strategy() -> None:
+    assert {said.split(",")[0].split(":")[0] for said, _ in EXAMPLES} == {
+        *("row-wise", "lookup", "grouped", "windowed", "full"),
+    }
+
+
+@pytest.mark.parametrize("pipeline", SHIPPED, ids=lambda path: path.parent.name)
+def test_no_model_of_a_shipped_pipeline_is_computed_whole(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = pipeline_plans.plans(config.load(pipeline))
+
+    assert {name: plan.reason for name, plan in found.items() if plan.strategy == "full"} == {}
+    assert found
+
+
+def test_a_function_is_in_one_list_only() -> None:
+    lists = (functions.SCALAR, functions.AGGREGATES, functions.LISTS, functions.UNSTABLE, functions.GENERATORS)
+    assert [a & b for a in lists for b in lists if a is not b and a & b] == []

@@ -1,0 +1,384 @@
+"""The report without a lake: lineage and shape of a model's SQL, words in two languages, and that data stays data."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import grammar
+import pytest
+import sqlglot
+from hypothesis import given, settings
+from report_document import HOSTILE, IMAGE, document, empty
+
+from lakehouse import config, report
+from lakehouse.cli import main
+from lakehouse.errors import ConfigError, Exit
+from lakehouse.models.sql.pipeline_plans import plans
+from lakehouse.models.sql.plan import Plan, plan
+from lakehouse.report import lineage
+from lakehouse.report.flow import layout
+from lakehouse.report.page import render
+from lakehouse.report.shape import Kind, Shape, shape, time_keys
+from lakehouse.report.texts import TEXTS
+from lakehouse.report.words import Words
+from lakehouse.runner.context import open_run
+
+PACKAGE = Path(report.__file__).parent
+LOYALTY = Path(__file__).parents[3] / "conf" / "loyalty"
+
+
+# --- lineage ----------------------------------------------------------------------------------------------------
+
+
+def columns(
+    tmp_path: Path, models: dict[str, str], pii: dict[str, str] | None = None
+) -> dict[str, dict[str, lineage.Column]]:
+    """The columns of models over bronze.pessoas(id, email, Pontos, dt), by relation and name."""
+    schema = "id STRING, email STRING, Pontos BIGINT, dt DATE"
+    table = {"file": "p.csv", "format": "csv", "schema": schema, "keys": ["id"], "pii": pii or {}}
+    written: dict[str, Any] = {
+        **{"name": "shop", "lake": str(tmp_path / "lake"), "source": {"type": "files", "path": str(tmp_path)}},
+        **{"tables": {"pessoas": table}, "pii_key": "k" * 32},
+    }
+    for name, sql in models.items():
+        layer, _, short = name.partition(".")
+        written.setdefault(layer, {})[short] = {"keys": ["id"]}
+        (tmp_path / layer).mkdir(exist_ok=True)
+        (tmp_path / layer / f"{short}.sql").write_text(sql)
+    (tmp_path / "pipeline.json").write_text(json.dumps(written))
+    pipeline = config.load(tmp_path)
+    found = lineage.columns(pipeline, plans(pipeline))
+    return {relation: {c.name: c for c in each} for relation, each in found.items()}
+
+
+def test_a_column_leads_to_the_columns_its_value_comes_from_through_ctes_and_layers(tmp_path: Path) -> None:
+    found = columns(
+        tmp_path,
+        {
+            "silver.pessoas": "SELECT p.id AS id, p.pontos * 2 AS dobro FROM bronze.pessoas AS p WHERE p.email <> ''",
+            "gold.total": "WITH x AS (SELECT s.id AS id, s.dobro AS d FROM silver.pessoas AS s)"
+            " SELECT x.id AS id, SUM(x.d) + 1 AS total, 7 AS sete FROM x GROUP BY x.id",
+        },
+    )
+
+    assert found["silver.pessoas"]["dobro"].origins == (("bronze.pessoas", "Pontos"),)
+    assert found["silver.pessoas"]["dobro"].text == "p.pontos * 2"
+    assert found["gold.total"]["total"].origins == (("silver.pessoas", "dobro"),)
+    assert found["gold.total"]["total"].text == "SUM(x.d) + 1"
+    assert found["gold.total"]["sete"].origins == ()
+    assert list(found["bronze.pessoas"]) == ["id", "email", "Pontos", "dt"]
+
+
+def test_a_star_leads_to_every_column(tmp_path: Path) -> None:
+    found = columns(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
+
+    assert found["silver.pessoas"]["pontos"].origins == (("bronze.pessoas", "Pontos"),)
+
+
+def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(tmp_path: Path) -> None:
+    found = columns(
+        tmp_path,
+        {
+            "silver.pessoas": "SELECT p.id AS id, lower(p.email) AS mail, p.pontos AS pontos FROM bronze.pessoas AS p",
+            "gold.g": "SELECT s.id AS id, MAX(s.mail) AS algum, COUNT(DISTINCT s.mail) AS quantos,"
+            " SUM(s.pontos) AS soma FROM silver.pessoas AS s GROUP BY s.id",
+        },
+        pii={"email": "hmac", "dt": "drop"},
+    )
+
+    assert "dt" not in found["bronze.pessoas"]
+    personal = {f"{relation}.{c.name}" for relation, each in found.items() for c in each.values() if c.personal}
+    assert personal == {"bronze.pessoas.email", "silver.pessoas.mail", "gold.g.algum"}
+    hidden = lineage.personal({relation: tuple(each.values()) for relation, each in found.items()}, "gold.g")
+    assert [name for name in ("id", "ALGUM", "quantos", "named_by_an_older_sql") if hidden(name)] == [
+        "ALGUM",
+        "named_by_an_older_sql",
+    ]
+
+
+def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
+    pipeline = config.load(LOYALTY)
+    found = lineage.columns(pipeline, plans(pipeline))
+
+    leading_nowhere = [
+        f"{relation}.{c.name}"
+        for relation, each in found.items()
+        for c in each
+        if not c.origins and not relation.startswith("bronze.")
+    ]
+    assert leading_nowhere == ["gold.resumo_28_dias.grouping_id", "gold.resumo_diario.grouping_id"]
+
+
+KNOWN = {
+    relation: tuple(lineage.Column(name, personal=name in ("shop", "name")) for name in each)
+    for relation, each in grammar.COLUMNS.items()
+}
+
+
+@settings(max_examples=30, derandomize=True)
+@given(grammar.models())
+def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_it_leads_to(
+    model: grammar.Model,
+) -> None:
+    columns = lineage.of_model(plan("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
+
+    assert [c.name for c in columns] == sqlglot.parse_one(model.sql, read="spark").named_selects
+    for column in columns:
+        origins = {c.personal for relation, name in column.origins for c in KNOWN[relation] if c.name == name}
+        assert origins or not column.origins  # each is a column that is there
+        assert True in origins or not column.personal
+
+
+# --- the shape of a cube ----------------------------------------------------------------------------------------
+
+
+def cube(sql: str, keys: tuple[str, ...] = ()) -> Plan:
+    return plan("gold.cubo", sql, keys, "gold/cubo.sql")
+
+
+DAILY = """
+    SELECT t.dia AS dia, t.loja AS loja, GROUPING_ID() AS gid, MAX(t.nome) AS nome, SUM(t.v) AS soma,
+        COUNT(DISTINCT t.c) AS clientes FROM silver.t AS t GROUP BY {}"""
+KINDS: dict[str, Kind] = {
+    **{"dia": "time", "loja": "text", "gid": "number"},
+    **{"nome": "text", "soma": "number", "clientes": "number"},
+}
+
+
+@pytest.mark.parametrize(
+    ("group", "levels"),
+    [
+        ("GROUPING SETS ((t.dia, t.loja), (t.dia), ())", {0: {"dia", "loja"}, 1: {"dia"}, 3: set()}),
+        ("ROLLUP (t.dia, t.loja)", {0: {"dia", "loja"}, 1: {"dia"}, 3: set()}),
+        ("CUBE (t.dia, t.loja)", {0: {"dia", "loja"}, 1: {"dia"}, 2: {"loja"}, 3: set()}),
+    ],
+)
+def test_totals_are_told_by_the_grouping_id_that_spark_gives_them(group: str, levels: dict[int, set[str]]) -> None:
+    found = shape(cube(DAILY.format(group)), KINDS)
+
+    assert found.levels == levels
+    assert (found.time, found.dimensions, found.grouping, found.labels) == ("dia", ("loja",), "gid", {"loja": "nome"})
+    assert found.measures == ("soma", "clientes")
+    assert [(v.by, v.level, v.adds) for v in found.views] == [((), 1, False), (("loja",), 0, False)]
+
+
+def of_people(hidden: tuple[str, ...] = ()) -> Shape:
+    sql = """SELECT t.dia AS dia, t.id AS id, SUM(t.v) AS soma, COUNT(DISTINCT t.w) AS dias, AVG(t.v) AS media,
+        CASE WHEN SUM(t.v) > 3 THEN 'A' ELSE 'B' END AS grupo FROM silver.t AS t GROUP BY t.dia, t.id"""
+    kinds: dict[str, Kind] = {
+        **{"dia": "time", "id": "text", "soma": "number"},
+        **{"dias": "number", "media": "number", "grupo": "text"},
+    }
+    return shape(cube(sql), kinds, hidden)
+
+
+def test_only_sums_and_counts_are_added_up_and_classes_sort_the_rows() -> None:
+    found = of_people()
+
+    assert found.additive == {"soma"}
+    added = [(v.by, v.measures) for v in found.views if v.adds]
+    assert added == [((), ("soma",)), (("grupo",), ("soma",))]
+
+
+def test_rows_of_a_hidden_key_are_never_shown_as_if_there_were_one_a_day() -> None:
+    found = of_people(hidden=("id",))
+
+    assert found.dimensions == ()
+    assert all(view.adds for view in found.views)
+
+
+def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together() -> None:
+    sql = """SELECT t.venc AS venc, t.tipo AS tipo, t.dia AS dia, AVG(t.taxa) AS media, COUNT(*) AS quantos
+        FROM silver.t AS t GROUP BY t.venc, t.tipo, t.dia"""
+    kinds: dict[str, Kind] = {"venc": "time", "tipo": "text", "dia": "time", "media": "number", "quantos": "number"}
+    found = shape(cube(sql), kinds, time="dia")
+
+    assert time_keys(cube(sql), kinds) == ["venc", "dia"]
+    assert (found.time, found.dimensions) == ("dia", ("venc", "tipo"))
+    assert [(v.by, v.adds, v.measures) for v in found.views] == [
+        (("venc", "tipo"), False, ("media", "quantos")),
+        ((), True, ("quantos",)),
+        (("venc",), True, ("quantos",)),
+        (("tipo",), True, ("quantos",)),
+    ]
+
+
+def test_a_cube_by_time_alone_shows_each_of_its_numbers_as_it_is() -> None:
+    found = shape(
+        cube("SELECT t.dia AS dia, AVG(t.v) AS media FROM silver.t AS t GROUP BY t.dia"),
+        {"dia": "time", "media": "number"},
+    )
+
+    assert [(v.by, v.adds, v.measures) for v in found.views] == [((), False, ("media",))]
+
+
+# --- the flow ---------------------------------------------------------------------------------------------------
+
+
+def test_every_line_of_the_flow_joins_two_cards_and_no_card_lies_on_another() -> None:
+    flow = document()["flow"]
+    found = layout(flow)
+
+    cards = [card for stage in found["stages"] for card in stage["cards"]]
+    assert len(cards) == 3 * 2 + 3 + 1
+    assert len({(card["left"], card["top"]) for card in cards}) == len(cards)
+    assert len(found["lines"]) == 2 * 2 + 3 + 1
+    assert [stage["name"] for stage in found["stages"]] == ["landing", "raw", "bronze", "silver", "gold", "publish"]
+    assert len(layout(flow | {"published": []})["stages"]) == 5
+    assert max(card["left"] for card in cards) + found["width"] == pytest.approx(1000, abs=0.1)
+    assert max(card["top"] for card in cards) < found["height"]
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+
+def test_both_languages_say_everything_with_the_same_values() -> None:
+    def fields(text: str) -> set[str]:
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+    assert [key for key, (english, portuguese) in TEXTS.items() if fields(english) != fields(portuguese)] == []
+    written = " ".join(path.read_text() for path in PACKAGE.rglob("*") if path.is_file() and path.name != "texts.py")
+    assert [key for key in TEXTS if f"'{key}'" not in written and f'"{key}"' not in written] == []
+
+
+def test_numbers_and_times_are_written_as_each_language_writes_them() -> None:
+    english, portuguese = Words("en"), Words("pt")
+
+    assert (english.number("1234567.50"), portuguese.number("1234567.50")) == ("1,234,567.50", "1.234.567,50")
+    assert (english.number(-12), portuguese.number("NaN")) == ("-12", "NaN")
+    assert portuguese.number("12345678901234567890.123456") == "12.345.678.901.234.567.890,123456"
+    assert portuguese.moment("2025-10-03") == "03/10/2025"
+    assert english.moment("2025-10-03T17:05:52.123456Z") == "2025-10-03 17:05 UTC"
+    assert portuguese.moment("+12025-10-03") == "+12025-10-03"
+    assert (english.age(7400), portuguese.age(3 * 86400)) == ("2 hours", "3 dias")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+class Elements(html.parser.HTMLParser):
+    """A page's elements and the texts between them, as a browser takes them apart."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_data_is_text_in_the_page_and_neither_elements_nor_scripts(language: Any) -> None:
+    page = Elements(render(document(), language))
+
+    assert set(HOSTILE) <= set(page.texts)
+    assert not {"img", "iframe", "object", "b1"} & set(page.names)
+    assert page.names.count("script") == 1 + 2 + 7  # settings, Vega and the page's own, the charts' specifications
+    assert [name for name, _ in page.attributes if name.startswith("on")] == []
+    addresses = [value for name, value in page.attributes if name in ("src", "href")]
+    assert all(value and value.startswith(("#", "data:")) for value in addresses)
+
+
+def test_a_specification_keeps_its_data_and_cannot_end_its_script() -> None:
+    page = render(document(), "en")
+
+    specifications = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert len(specifications) == 7
+    values = {row.get("d") for text in specifications for rows in json.loads(text)["datasets"].values() for row in rows}
+    assert set(HOSTILE) <= values
+
+
+def test_a_name_that_vega_would_take_for_an_expression_is_only_a_title() -> None:
+    shown = document()
+    shown["cubes"][0]["charts"][0]["measures"][0]["name"] = "a['b'].c"
+    page = render(shown, "en")
+
+    texts = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    fields = set(re.findall(r'"field": "([^"]*)"', " ".join(texts)))
+    assert fields == {"t", "d", "v", "m0", "m1", "k", "n", "when"}
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_texts_and_drawings_stand_out_from_the_paper_in_both_themes(scheme: int) -> None:
+    css = (PACKAGE / "page" / "page.css").read_text(encoding="utf-8")
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+    light = {name: _luminance(colours[scheme]) for name, *colours in pairs}
+
+    least = dict.fromkeys(("ink", "muted", "accent", "inserted", "updated", "deleted"), 4.5)
+    least |= {f"series-{n}": 3.0 for n in range(1, 13)}
+    papers = ("paper", "raised")
+    contrast = {(n, p): _contrast(light[n], light[p]) for n in least for p in papers}
+    assert {each: round(found, 2) for each, found in contrast.items() if found < least[each[0]]} == {}
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance by WCAG 2."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def test_two_pages_of_the_same_are_the_same() -> None:
+    assert render(document(), "pt") == render(document(), "pt")
+
+
+def test_a_lake_that_holds_nothing_has_a_page_that_says_so_and_no_charts() -> None:
+    page = render(empty(), "en")
+
+    assert TEXTS["empty"][0] in page
+    assert "lakehouse run conf/shop" in page
+    assert len(page) < 60_000
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def test_without_its_packages_it_says_which_and_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_NEEDED", ("altair", "a_package_that_is_not_there"))
+
+    with pytest.raises(ConfigError, match="a_package_that_is_not_there") as error:
+        report.report(open_run(LOYALTY))
+    assert error.value.next_step == "pip install 'lakehouse[report]'"
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+
+    for out in (tmp_path, tmp_path / "taken" / "report.html"):
+        assert main(["report", str(LOYALTY), "--out", str(out)]) == Exit.USAGE
+        assert str(out) in capsys.readouterr().err
+
+
+def test_a_language_that_it_does_not_speak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(LOYALTY), "--lang", "de"]) == Exit.USAGE
+
+    assert "'en', 'pt'" in capsys.readouterr().err
+
+
+def test_what_a_cube_is_comes_from_the_comment_that_its_sql_begins_with() -> None:
+    from lakehouse.report.shape import about
+
+    assert about("-- One row\n-- a day.\n\n-- Not this.\nSELECT 1") == "One row a day."
+    assert (
+        about("-- Kinds:\n--\n--   A  the first\n--   B  the second\nSELECT 1")
+        == "Kinds:\n\n  A  the first\n  B  the second"
+    )
+    assert about(f"SELECT 1 -- {IMAGE}") == ""
