@@ -43,6 +43,7 @@ from lakehouse.config.fields import (
     Zone,
 )
 from lakehouse.config.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
+from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
 
 _FILE_NAMES = ("pipeline.yml", "pipeline.yaml", "pipeline.json")
@@ -293,6 +294,7 @@ class Pipeline(StrictModel):
     connect: Connect | None = Field(None, description="Who takes what is published on, to Kafka and S3.")
     on_failure: OnFailure | None = Field(None, description="Who is told when a run fails.")
     retention: Retention = Field(default_factory=Retention, description="How long old files are kept.")
+    tuning: Tuning = Field(default_factory=Tuning, description="Thresholds of how the work is done; never of results.")
 
     _path: Path = PrivateAttr(default=Path(_FILE_NAMES[0]))
 

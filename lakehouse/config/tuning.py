@@ -1,0 +1,36 @@
+"""Defines the thresholds of a run, which `tuning:` in pipeline.yml sets.
+
+They decide how the work is done and never what comes out. The defaults were measured on a laptop (docs/bench.md).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lakehouse.config.fields import Count, Share
+from lakehouse.config.strict_model import StrictModel
+
+
+class Tuning(StrictModel):
+    """Thresholds that choose between ways of doing the same work."""
+
+    local_rows: Count = Field(
+        5_000,
+        description="Up to this many changed rows are collected by the driver, so that queries name their values and"
+        " skip files.",
+    )
+    full_refresh_below_bytes: Count = Field(
+        4 << 20, description="A model that joins or groups is computed in full while its inputs are smaller."
+    )
+    full_refresh_share: Share = Field(
+        0.2, description="A model is computed in full when a greater share of an input's rows changed."
+    )
+    large_table_bytes: Count = Field(
+        64 << 20, description="From this size on, a model's files are ordered by day and use deletion vectors."
+    )
+    large_snapshot_bytes: Count = Field(
+        128 << 20, description="From this snapshot size on, bronze uses deletion vectors instead of rewriting files."
+    )
+    fast_path_from_bytes: Count = Field(
+        32 << 20, description="From this size on, a CSV snapshot is compared line by line with the one before it."
+    )

@@ -1,0 +1,46 @@
+"""Defines `TableRef`: one table of a pipeline, with the session and the lake that it is worked on with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from lakehouse.config import Table
+from lakehouse.config.tuning import Tuning
+from lakehouse.schema.table_schema import schema
+from lakehouse.storage.paths import Lake
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """One table of a pipeline, and what working on it needs.
+
+    Attributes:
+        spark: The session to work in; inside `foreachBatch`, the batch's own.
+        lake: Where the lake's files and tables are.
+        name: The table's name in pipeline.yml.
+        config: The table's part of pipeline.yml.
+        tuning: The thresholds of the run.
+    """
+
+    spark: SparkSession
+    lake: Lake
+    name: str
+    config: Table
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def bronze(self) -> str:
+        """The address of the bronze table."""
+        return self.lake.bronze(self.name)
+
+    @property
+    def schema(self) -> T.StructType:
+        """The table's schema as the lake holds it."""
+        return schema(self.config)
+
+    def with_spark(self, spark: SparkSession) -> TableRef:
+        """Return the same table in another session."""
+        return replace(self, spark=spark)
