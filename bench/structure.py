@@ -59,7 +59,7 @@ MODELS = {
     "silver/items": "SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i",
     "gold/notes": "SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note",
 }
-# The function of runner/stages.py that does a stage, by today's names and by earlier ones. What comes before it, reading
+# The function of runner/stages.py that does a stage, by its names over time. What comes before it, reading
 # the pipeline and its SQL, is the same for all verbs.
 ENTRIES = {
     "extract": frozenset({"_extract"}),
