@@ -71,7 +71,7 @@ class Cube:
         day = f"date_add(DATE'2015-01-01', CAST({self._day()} AS INT)) AS dia"
         money = "CAST(pmod(xxhash64(id, 3), 1000000) / 100 AS DECIMAL(12,2)) AS valor"
         facts = self.spark.range(self.rows).selectExpr("id", day, *drawn, money)
-        facts.write.format("delta").options(**delta.properties(True)).save(self.lake.model("bronze.vendas"))
+        facts.write.format("delta").options(**delta.properties(True)).save(self.lake.table("bronze.vendas"))
 
     def _day(self) -> str:
         """Which day a row is of, from its number."""
@@ -87,7 +87,7 @@ class Cube:
         product = f"CAST(pmod(xxhash64(id, {200 + self.turn}), 40) AS INT) AS produto"
         new = rows.selectExpr("id", product, f"CAST({self.turn} AS DECIMAL(12,2)) AS valor")
         new = self.spark.createDataFrame(new.toArrow(), new.schema)
-        facts = DeltaTable.forPath(self.spark, self.lake.model("bronze.vendas")).alias("t")
+        facts = DeltaTable.forPath(self.spark, self.lake.table("bronze.vendas")).alias("t")
         merge = facts.merge(new.alias("s"), "t.id = s.id")
         merge.whenMatchedUpdate(set={"produto": "s.produto", "valor": "s.valor"}).execute()
 
@@ -108,7 +108,7 @@ class Cube:
         """Seconds of the whole cube in DuckDB, from silver's Parquet files to one of its own."""
         import duckdb
 
-        files = self.spark.read.format("delta").load(self.lake.model("silver.vendas")).inputFiles()
+        files = self.spark.read.format("delta").load(self.lake.table("silver.vendas")).inputFiles()
         paths = [file.removeprefix("file://") for file in files]
         began = time.monotonic()
         with duckdb.connect() as duck:
@@ -121,16 +121,16 @@ class Cube:
         from lakehouse.lake import delta
         from lakehouse.models import refresh as refresh_module
 
-        silver = delta.read(self.spark, self.lake.model("silver.vendas"))
+        silver = delta.read(self.spark, self.lake.table("silver.vendas"))
         whole = refresh_module.select(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
-        kept = delta.read(self.spark, self.lake.model("gold.por_dia"))
+        kept = delta.read(self.spark, self.lake.table("gold.por_dia"))
         return whole.exceptAll(kept).isEmpty() and kept.count() == whole.count()
 
     def files(self) -> list[tuple[int, int]]:
         """Of silver: the files that may hold one of the last days, and all; how many, and their bytes."""
         from pyspark.sql import functions as F
 
-        silver = self.spark.read.format("delta").load(self.lake.model("silver.vendas"))
+        silver = self.spark.read.format("delta").load(self.lake.table("silver.vendas"))
         last = silver.agg(F.max("dia")).collect()[0][0]
         near = silver.where(F.col("dia") > F.date_sub(F.lit(last), LAST))
         paths = [[Path(file.removeprefix("file://")) for file in rows.inputFiles()] for rows in (near, silver)]

@@ -68,7 +68,7 @@ def main() -> None:
         def published() -> Kept:
             return publish(what, lake, lambda: session.isolated(spark, rows * 100))
 
-        path, seconds = lake.model("gold.quotes"), {}
+        path, seconds = lake.table("gold.quotes"), {}
         own = session.isolated(spark, 0)
         make_equal(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
         seconds[f"first load of {rows:,} rows"] = [timed(published, rows)]

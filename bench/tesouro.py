@@ -135,7 +135,7 @@ def connected(environ: dict[str, str], servers: stream.Servers) -> None:
     stream.follow(servers.database)
     command = [*COMMAND, "connect", "apply", "conf/tesouro"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    topics = file_io.place(f"s3a://{stream.BUCKET}/topics")
+    topics = file_io.store_path(f"s3a://{stream.BUCKET}/topics")
     while any(json_lines.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
         time.sleep(1)
 

@@ -17,7 +17,7 @@ from textwrap import indent
 from typing import ClassVar
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes of the command line and of every job."""
 
     OK = 0
@@ -30,17 +30,17 @@ class Exit(IntEnum):
 
 
 _WORST_FIRST = (
-    Exit.BUG,
-    Exit.USAGE,
-    Exit.BUSY,
-    Exit.INFRASTRUCTURE,
-    Exit.REFUSED,
-    Exit.HELD,
-    Exit.OK,
+    ExitCode.BUG,
+    ExitCode.USAGE,
+    ExitCode.BUSY,
+    ExitCode.INFRASTRUCTURE,
+    ExitCode.REFUSED,
+    ExitCode.HELD,
+    ExitCode.OK,
 )
 
 
-def worst(codes: Iterable[int]) -> int:
+def worst_exit_code(codes: Iterable[int]) -> int:
     """The code that a run over several tables ends with.
 
     Not the greatest number: what needs a person's hand soonest wins. No code at all is success; a code
@@ -51,9 +51,9 @@ def worst(codes: Iterable[int]) -> int:
     >>> int(worst([5, 3]))
     3
     """
-    defined = set(Exit)
-    seen = {code if code in defined else Exit.BUG for code in codes}
-    return next((code for code in _WORST_FIRST if code in seen), Exit.OK)
+    defined = set(ExitCode)
+    seen = {code if code in defined else ExitCode.BUG for code in codes}
+    return next((code for code in _WORST_FIRST if code in seen), ExitCode.OK)
 
 
 class LakehouseError(Exception):
@@ -66,7 +66,7 @@ class LakehouseError(Exception):
         next_step: The next command to type, or what to change.
     """
 
-    exit_code: ClassVar[Exit] = Exit.BUG
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
     def __init__(self, found: str, *, expected: str = "", where: str = "", next_step: str = "") -> None:
         super().__init__(found)
@@ -75,7 +75,7 @@ class LakehouseError(Exception):
         self.where = where
         self.next_step = next_step
 
-    def block(self) -> str:
+    def to_text(self) -> str:
         """The error as people read it: one labelled line per thing known, longer texts indented."""
         parts = {
             "found": self.found,
@@ -83,35 +83,35 @@ class LakehouseError(Exception):
             "where": self.where,
             "next": self.next_step,
         }
-        return "\n".join(f"{label + ':':<10}{_hang(text, 10)}" for label, text in parts.items() if text)
+        return "\n".join(f"{label + ':':<10}{_indent_after_label(text, 10)}" for label, text in parts.items() if text)
 
     def __str__(self) -> str:
-        return self.block()
+        return self.to_text()
 
 
 class ConfigError(LakehouseError):
     """The command line or the configuration cannot be used as they are."""
 
-    exit_code = Exit.USAGE
+    exit_code = ExitCode.USAGE
 
 
 class InfrastructureError(LakehouseError):
     """Storage, network or a server failed; the same command may succeed later."""
 
-    exit_code = Exit.INFRASTRUCTURE
+    exit_code = ExitCode.INFRASTRUCTURE
 
 
 class DataRefused(LakehouseError):
     """A snapshot was rejected, or a check on data failed."""
 
-    exit_code = Exit.REFUSED
+    exit_code = ExitCode.REFUSED
 
 
 class LakeBusy(LakehouseError):
     """Another run holds the lake."""
 
-    exit_code = Exit.BUSY
+    exit_code = ExitCode.BUSY
 
 
-def _hang(text: str, width: int) -> str:
+def _indent_after_label(text: str, width: int) -> str:
     return indent(text.strip(), " " * width).lstrip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-DEFAULTS = {
+CONNECTION_DEFAULTS = {
     **{"application_name": "lakehouse", "client_encoding": "UTF8", "connect_timeout": "30"},
     # A connection that has died without a word is given up within minutes.
     **{"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"},
@@ -12,7 +12,7 @@ DEFAULTS = {
 
 
 # What a server says before it lets anybody in comes without a code.
-NOT_LET_IN = re.compile(
+LOGIN_FAILURE = re.compile(
     "authentication failed|no password supplied|no pg_hba.conf entry|does not exist|not permitted to log in|"
     "permission denied for database|certificate"
 )

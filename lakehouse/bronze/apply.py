@@ -24,7 +24,7 @@ from lakehouse.lake.small_rows import LOCAL_ROWS
 from lakehouse.schema.table_schema import schema
 from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io
-from lakehouse.storage.delta_log import Head
+from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
 LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
@@ -65,7 +65,7 @@ def refresh(
     if whole and history.accepted:
         return _heal(spark, lake, name, table, history, size, "asked for", rebuild=True)
     _add_declared(spark, lake, name, table)
-    if is_current(delta.head(spark, lake.bronze(name)), table, history):
+    if is_current(delta.head(spark, lake.bronze_table(name)), table, history):
         return Applied()
     results: list[Applied] = []
     failures: list[Exception] = []
@@ -85,7 +85,7 @@ def refresh(
             # The error itself, not the stream's report of it; its cause tells whether another attempt may help.
             raise failures[0] from failures[0].__cause__
         # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
-        file_io.remove(lake.here("bronze", name))
+        file_io.remove(lake.local_path("bronze", name))
         _stream(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
     return results[-1] if results else apply_pending(spark, lake, name, table, history, size)
@@ -93,17 +93,17 @@ def refresh(
 
 def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
     """Give bronze the columns that were added to the schema: models may name them before a snapshot has them."""
-    path = lake.bronze(name)
+    path = lake.bronze_table(name)
     if delta.exists(spark, path):
         add_columns(spark, path, schema(table))
 
 
-def is_current(head: Head | None, table: Table, history: History) -> bool:
+def is_current(head: TableVersion | None, table: Table, history: History) -> bool:
     """Whether bronze holds what the ledger says, so that there is nothing to apply."""
     pending = [e.sequence or 0 for e in history.accepted if e.changes or e.sequence == 1]
     if not pending:
         return True
-    progress = head.progress() if head else None
+    progress = head.recorded_progress() if head else None
     # A set without changes makes no commit; healing records the last sequence, whatever it holds.
     if progress is None or _why_heal(table, progress, history.accepted[-1].sequence or 0):
         return False
@@ -118,10 +118,10 @@ def _progress(table: Table, sequence: int) -> dict[str, Any]:
 def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
     accepted = (F.col("table") == name) & (F.col("status") == "accepted")
     query = (
-        delta.stream(spark, lake.ledger)
+        delta.stream(spark, lake.ledger_table)
         .where(accepted)
         .writeStream.foreachBatch(on_batch)
-        .option("checkpointLocation", lake.checkpoint(name))
+        .option("checkpointLocation", lake.checkpoint_path(name))
         .trigger(availableNow=True)
         .start()
     )
@@ -142,13 +142,13 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     if not accepted:
         return Applied()
     last = accepted[-1].sequence or 0
-    head = delta.head(spark, lake.bronze(name))
+    head = delta.head(spark, lake.bronze_table(name))
     if head is None:
         # bronze may be gone, and the schema another than it had
         fold.refuse_unfit(spark, lake, table, history.change_sets)
         at = 0
     else:
-        progress = head.progress()
+        progress = head.recorded_progress()
         if reason := _why_heal(table, progress, last):
             return _heal(spark, lake, name, table, history, size, reason)
         at = progress["sequence"] if progress else 0
@@ -179,7 +179,7 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
     if not entry.changes and not first:
         return Written()
     changes, taken = change_sets.counted(spark, lake, table, entry)
-    path, keys, progress = lake.bronze(name), scd2.keys(table), _progress(table, entry.sequence or 0)
+    path, keys, progress = lake.bronze_table(name), scd2.keys(table), _progress(table, entry.sequence or 0)
     large = size >= LARGE_BYTES
     if entry.changes and taken.total() == entry.changes and delta.exists(spark, path):
         delta.record_progress(
@@ -202,11 +202,11 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
 
 def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
     """What of bronze's columns the declared schema renames, removes or types otherwise."""
-    if not delta.exists(spark, lake.bronze(name)):
+    if not delta.exists(spark, lake.bronze_table(name)):
         return []
     wanted = {f.name: f.dataType for f in schema(table)}
     found = []
-    there = delta.read(spark, lake.bronze(name)).schema
+    there = delta.read(spark, lake.bronze_table(name)).schema
     if (kept := scd2.START in there.names) != (table.scd == 2):
         found.append(f"scd: {2 if kept else 1} is now {table.scd}")
     for field in there:
@@ -234,7 +234,7 @@ def _heal(
     Raises:
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
-    path, last = lake.bronze(name), history.accepted[-1].sequence or 0
+    path, last = lake.bronze_table(name), history.accepted[-1].sequence or 0
     wanted, keys = fold.folded(spark, lake, table, history.change_sets), scd2.keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
     healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES

@@ -48,7 +48,7 @@ def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
         raise ConfigError(
             f"no history of {base.table} can be built: its change sets up to {base.sequence} were dropped",
             expected="`scd: 1`, where `retention: {change_sets: ...}` was at work",
-            where=lake.at(base.path or ""),
+            where=lake.spark_path(base.path or ""),
             next_step=f"if all that landed is still there: lakehouse ingest PIPELINE {base.table} --full-refresh",
         )
 
@@ -81,7 +81,7 @@ def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[E
         raise DataRefused(
             f"{unfit.count()} rows do not fit the schema: {'; '.join(row.text for row in wrong)}",
             expected="values of the declared types in every row that bronze is to hold",
-            where=f"{lake.at('raw')}, change sets of {entries[0].table}",
+            where=f"{lake.spark_path('raw')}, change sets of {entries[0].table}",
             next_step="keep the column's type and cast it in silver, or take a mended snapshot with the old type first",
         )
 

@@ -38,15 +38,15 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
         DataRefused: they do not fit the schema that was declared since.
         ConfigError: the change sets of that time have gone.
     """
-    if table.scd == 2 and delta.exists(spark, lake.bronze(name)):
-        rows = delta.read(spark, lake.bronze(name)).where(scd2.at(F.lit(time).cast("timestamp")))
+    if table.scd == 2 and delta.exists(spark, lake.bronze_table(name)):
+        rows = delta.read(spark, lake.bronze_table(name)).where(scd2.at(F.lit(time).cast("timestamp")))
         return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
     base = history.base
     if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
         raise ConfigError(
             f"{name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
             expected=f"a time from {base.snapshot_time.isoformat()} on, which `retention` has not reached",
-            where=lake.at(base.path or ""),
+            where=lake.spark_path(base.path or ""),
         )
     until = [e for e in history.change_sets if e.snapshot_time <= time]
     rows = fold.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
@@ -61,7 +61,7 @@ def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry
 
 def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
     """The same, with bronze's own columns; of a history, the open windows."""
-    fields, path = schema(table), lake.bronze(name)
+    fields, path = schema(table), lake.bronze_table(name)
     own = T.DataType.fromDDL(_OWN[table.scd])
     assert isinstance(own, T.StructType)
     if not delta.exists(spark, path):

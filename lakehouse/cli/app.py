@@ -18,12 +18,12 @@ import typer
 from lakehouse import config, logs
 from lakehouse.cli import render
 from lakehouse.config import Retention, yaml_source
-from lakehouse.error_mapping import understood
-from lakehouse.errors import ConfigError, Exit, worst
+from lakehouse.error_mapping import to_lakehouse_error
+from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import context, signals, stages
 from lakehouse.runner.context import Run
-from lakehouse.storage.paths import snapshot_time, utc
+from lakehouse.storage.paths import snapshot_time, to_utc
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -40,7 +40,7 @@ AsOf = Annotated[
 ]
 Full = Annotated[bool, typer.Option("--full-refresh", help="Rebuild what is named from the layer before it.")]
 Log = Annotated[
-    logs.Form,
+    logs.LogFormat,
     typer.Option("--log", envvar="LAKEHOUSE_LOG", help="What stderr gets: text for people, or json, an object a line."),
 ]
 TableOrModel = Annotated[str, typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).")]
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line; returns the exit code of the contract."""
     arguments = sys.argv[1:] if argv is None else argv
     as_json, log = "--json" in arguments, _log_form(arguments)
-    logs.own_stderr()
-    logs.learn()
+    logs.restore_stderr()
+    logs.register_secrets()
     if told := yaml_source.open_to_others():
         render.warning(told)
     try:
@@ -65,23 +65,23 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as raised:
         if hasattr(raised, "format_message"):  # a usage error, of click or of the copy of it that typer carries
             return render.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
-        return render.error(understood(raised, verbose="--verbose" in arguments), as_json, log)
+        return render.error(to_lakehouse_error(raised, verbose="--verbose" in arguments), as_json, log)
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if text is None else utc(text)
+    return None if text is None else to_utc(text)
 
 
-def _log_form(arguments: list[str]) -> logs.Form:
+def _log_form(arguments: list[str]) -> logs.LogFormat:
     """What `--log` says, also where the rest of the command line cannot be understood."""
     given = [after for word, after in pairwise(arguments) if word == "--log"]
     given += [word.partition("=")[2] for word in arguments if word.startswith("--log=")]
     return "json" if [*given, os.environ.get("LAKEHOUSE_LOG", "")][0] == "json" else "text"
 
 
-def _open(pipeline: str, names: Iterable[str] | None, log: logs.Form, **options: Any) -> Run:
+def _open(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
-    opened = context.open_run(pipeline, names or (), log=logs.logger(log), **options)
+    opened = context.open_run(pipeline, names or (), log=logs.create_logger(log), **options)
     opened.told = render.logged(opened.log) if log == "json" else render.progress
     return opened
 
@@ -98,7 +98,7 @@ def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without touching anything."""
     run = context.open_run(pipeline)
     render.valid(run, as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -124,7 +124,7 @@ def _schedule(
     names: list[str],
     as_of: str | None,
     full_refresh: bool,
-    log: logs.Form,
+    log: logs.LogFormat,
     as_json: bool,
     verbose: bool,
 ) -> int:
@@ -135,7 +135,7 @@ def _schedule(
             "--schedule together with --as-of or --full-refresh",
             expected="neither: they are for one run, and every round would do the same again",
         )
-    opened = context.open_run(pipeline, names, log=logs.logger(log, logging.INFO))
+    opened = context.open_run(pipeline, names, log=logs.create_logger(log, logging.INFO))
     flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
     found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
     render.schedule(found, as_json)
@@ -225,7 +225,7 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     render.document(inspect_status.status(opened), as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -245,7 +245,7 @@ def report(
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     render.document(reports.report(opened, out, language), as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -255,7 +255,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
     render.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -265,7 +265,7 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
     render.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -322,10 +322,10 @@ def connect(
     from lakehouse.publish.kafka_connect import connectors as connecting
 
     opened = config.load(pipeline)
-    logs.learn(opened)
-    logs.tell_retries(logs.logger())
+    logs.register_secrets(opened)
+    logs.log_retries(logs.create_logger())
     found = connecting.apply(opened) if action == "apply" else connecting.status(opened)
-    render.document(logs.redacted(found), as_json)
+    render.document(logs.redact_document(found), as_json)
     return int(found["exit_code"])
 
 
@@ -337,7 +337,7 @@ def explain(
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
     render.explained(pipeline_plans.plan_for(pipeline, model), as_json)
-    return Exit.OK
+    return ExitCode.OK
 
 
 @app.command()
@@ -349,4 +349,4 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     with context.holding(opened, "verify"):
         found = checks.verify(opened)
     render.checks(found, as_json)
-    return Exit.REFUSED if any(c.result == "failed" for c in found) else worst(c.code for c in found)
+    return ExitCode.REFUSED if any(c.result == "failed" for c in found) else worst_exit_code(c.code for c in found)

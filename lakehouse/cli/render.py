@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lakehouse import logs
-from lakehouse.errors import Exit, LakehouseError
+from lakehouse.errors import ExitCode, LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse.models.sql.plan import Plan
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lakehouse.runner.outcome import Outcome, Report, Told
     from lakehouse.verify import Check
 
-_COLOURS = {Exit.OK: "", Exit.HELD: "yellow"}
+_COLOURS = {ExitCode.OK: "", ExitCode.HELD: "yellow"}
 _VERDICTS = {"held": "yellow", "rejected": "red", "failed": "red"}
 _MOST_REASONS = 10
 
@@ -39,16 +39,16 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, ensure_ascii=False, indent=1, default=str))
 
 
-def error(raised: LakehouseError, as_json: bool, log: logs.Form = "text") -> int:
+def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -> int:
     """Print an error's block; returns its exit code."""
     parts = {k: logs.redact(getattr(raised, k)) for k in ("found", "expected", "where", "next_step")}
     code = int(raised.exit_code)
     if as_json:
         _print_json({"error": parts, "exit_code": code})
     if log == "json":
-        logs.logger("json").error("failed", exit_code=code, **parts)
+        logs.create_logger("json").error("failed", exit_code=code, **parts)
     else:
-        _err().print(Text(logs.redact(raised.block()), style="red"), soft_wrap=True)
+        _err().print(Text(logs.redact(raised.to_text()), style="red"), soft_wrap=True)
     return code
 
 
@@ -69,7 +69,7 @@ def logged(log: logs.Log) -> Told:
     """The same as an event of a log: an error if somebody has to look after it, a warning if a snapshot waits."""
 
     def told(o: Outcome) -> None:
-        tell = log.info if o.code == Exit.OK else log.warning if o.code == Exit.HELD else log.error
+        tell = log.info if o.code == ExitCode.OK else log.warning if o.code == ExitCode.HELD else log.error
         about = {"table": o.name} if "." not in o.name else {"model": o.name}
         more: dict[str, Any] = {"note": o.note} if o.note else {}
         tell("done", stage=o.stage, **about, status=o.status, **o.counts, seconds=o.seconds, code=int(o.code), **more)

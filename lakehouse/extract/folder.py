@@ -35,7 +35,7 @@ def signature(pipeline: Pipeline) -> dict[str, str]:
     dated = [folder for _, folder in _snapshots(root)]
     files = (f for folder in dated or [root] for table in pipeline.tables.values() for f in matching(folder, table))
     return {f"{folder.name}/": "" for folder in dated} | {
-        file.relative_to(root).as_posix(): landing.signature(file) for file in files
+        file.relative_to(root).as_posix(): landing.file_signature(file) for file in files
     }
 
 

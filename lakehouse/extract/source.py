@@ -75,10 +75,10 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
         warnings.append("--as-of is ignored: the source names the time of each snapshot")
     for offer in source.offers:
         assert offer.time
-        there = landing.at(source.lake, table, offer.time)
+        there = landing.find_snapshot(source.lake, table, offer.time)
         if there is None:
             folder, files = offer.files(table)
-            landing.land(source.lake, table, offer.time, files, folder)
+            landing.land_snapshot(source.lake, table, offer.time, files, folder)
             new.append(offer.time)
         elif not offer.lasting:
             warnings += _changed_since(there, offer.files(table))
@@ -88,14 +88,14 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
 def _extract_current(source: Source, table: str, now: datetime, as_of: datetime | None) -> Extracted:
     (offer,) = source.offers
     folder, files = offer.files(table)
-    last = landing.newest(source.lake, table)
+    last = landing.newest_snapshot(source.lake, table)
     if last and not _changed(last, folder, files):
         return Extracted(table)
     warnings = []
     time = as_of.replace(microsecond=0) if as_of else _time_of_current(now, last)
     if time > now and not as_of:
         warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
-    if there := landing.at(source.lake, table, time):
+    if there := landing.find_snapshot(source.lake, table, time):
         if not _changed(there, folder, files):
             return Extracted(table)
         raise ConfigError(
@@ -104,25 +104,25 @@ def _extract_current(source: Source, table: str, now: datetime, as_of: datetime 
             where=str(there.folder),
             next_step="give --as-of a time of its own",
         )
-    landing.land(source.lake, table, time, files, folder)
+    landing.land_snapshot(source.lake, table, time, files, folder)
     return Extracted(table, (time,), tuple(warnings))
 
 
-def _time_of_current(now: datetime, last: landing.Landed | None) -> datetime:
+def _time_of_current(now: datetime, last: landing.LandedSnapshot | None) -> datetime:
     """Of a snapshot without a time. Order comes from the landing zone, not from a clock that may have been set back."""
     time = now.replace(microsecond=0)
     return max(time, last.time + timedelta(seconds=1)) if last else time
 
 
-def peek(source: Source, table: str, now: datetime) -> tuple[landing.Landed, str]:
+def peek(source: Source, table: str, now: datetime) -> tuple[landing.LandedSnapshot, str]:
     """The source's newest snapshot as `extract` would land it, and a warning or "". Nothing lands.
 
     What has landed already is taken from landing; else `folder` is where the source's files lie while it is open.
     """
     offer = source.offers[-1]
-    last, time = landing.newest(source.lake, table), offer.time
+    last, time = landing.newest_snapshot(source.lake, table), offer.time
     if time:
-        last = landing.at(source.lake, table, time)
+        last = landing.find_snapshot(source.lake, table, time)
         if last and offer.lasting:
             return last, ""
     folder, files = offer.files(table)
@@ -130,11 +130,11 @@ def peek(source: Source, table: str, now: datetime) -> tuple[landing.Landed, str
         return last, "".join(_changed_since(last, (folder, files)))
     if last and not _changed(last, folder, files):
         return last, ""
-    read = tuple(landing.inspect(f, name=f.relative_to(folder).as_posix()) for f in files)
-    return landing.Landed(table, time or _time_of_current(now, last), folder, read), ""
+    read = tuple(landing.inspect_file(f, name=f.relative_to(folder).as_posix()) for f in files)
+    return landing.LandedSnapshot(table, time or _time_of_current(now, last), folder, read), ""
 
 
-def _changed_since(last: landing.Landed, now: Files) -> list[str]:
+def _changed_since(last: landing.LandedSnapshot, now: Files) -> list[str]:
     folder, files = now
     if not _changed(last, folder, files):
         return []
@@ -144,11 +144,11 @@ def _changed_since(last: landing.Landed, now: Files) -> list[str]:
     ]
 
 
-def _changed(last: landing.Landed, folder: Path, files: list[Path]) -> bool:
+def _changed(last: landing.LandedSnapshot, folder: Path, files: list[Path]) -> bool:
     """Whether the source's files differ from what landed; reads them only if their metadata does."""
     names = [f.relative_to(folder).as_posix() for f in files]
     if [f.name for f in last.files] != names:
         return True
-    if all(f.signature == landing.signature(p) for f, p in zip(last.files, files, strict=True)):
+    if all(f.signature == landing.file_signature(p) for f, p in zip(last.files, files, strict=True)):
         return False
-    return last.content != tuple((n, landing.inspect(p).sha256) for n, p in zip(names, files, strict=True))
+    return last.file_hashes != tuple((n, landing.inspect_file(p).sha256) for n, p in zip(names, files, strict=True))

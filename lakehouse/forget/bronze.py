@@ -17,11 +17,11 @@ def erase(spark: SparkSession, lake: Lake, name: str, person: Person, table: Tab
 
     The commit names the sequence that bronze was at, and that it is none which applies a change set.
     """
-    head = delta.head(spark, lake.bronze(name))
-    progress = head.progress() if head else None
+    head = delta.head(spark, lake.bronze_table(name))
+    progress = head.recorded_progress() if head else None
     if progress is None:
         return 0
-    rows, keys = delta.read(spark, lake.bronze(name)), scd2.keys(table)
+    rows, keys = delta.read(spark, lake.bronze_table(name)), scd2.keys(table)
     own = person.rows_of(rows).select(*keys)
     noted = progress | {"forgot": True}
-    return make_equal(spark, lake.bronze(name), rows.limit(0), keys, noted, own, few=True).deleted
+    return make_equal(spark, lake.bronze_table(name), rows.limit(0), keys, noted, own, few=True).deleted

@@ -12,24 +12,24 @@ from lakehouse.forget.landing import Person
 from lakehouse.ingest.readers import parquet_reader
 from lakehouse.lake.change_sets import _TAKEN_OUT, _taken_out_of
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 
 
-def erase(spark: SparkSession, lake: Lake, folder: Place, person: Person) -> int:
+def erase(spark: SparkSession, lake: Lake, folder: StorePath, person: Person) -> int:
     """Take a person's rows out of a change set; returns how many there were.
 
     Each file is put in its own place whole, and says in its metadata what was taken out of it: the ledger goes on
     telling what the change set held when it was published.
     """
     where = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_at")]
-    rows = spark.read.parquet(literal(folder))
+    rows = spark.read.parquet(escape_glob(folder))
     there = rows.select(*person.texts, "_cdc_operation", *where)
     doomed: dict[str, dict[int, str]] = {}
     for row in person.rows_of(there).collect():
         doomed.setdefault(row["_cdc_file"], {})[row["_cdc_at"]] = row["_cdc_operation"]
     for name, taken in doomed.items():
-        with file_io.rewriting(folder / name, lake.here("plain")) as (path, without):
+        with file_io.atomic_rewrite(folder / name, lake.local_path("plain")) as (path, without):
             total = _taken_out_of(path) + Counter(taken.values())
             parquet_reader.without(path, without, set(taken), {_TAKEN_OUT: json.dumps(total)})
     return sum(map(len, doomed.values()))

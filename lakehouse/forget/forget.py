@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.bronze import apply
 from lakehouse.config import Table
-from lakehouse.errors import ConfigError, DataRefused, Exit, worst
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, worst_exit_code
 from lakehouse.forget import bronze as erase_bronze
 from lakehouse.forget import change_sets as erase_change_sets
 from lakehouse.forget import landing as erase_landing
@@ -42,7 +42,7 @@ from lakehouse.schema.pii import HIDDEN
 from lakehouse.schema.table_schema import declared
 from lakehouse.spark.session import isolated
 from lakehouse.storage import file_io, landing
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
 
 _LAYERS = ("silver", "gold")
@@ -93,7 +93,7 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         outcomes = [*models, *published]
         left = remaining_files.left(spark, _tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
-    code = worst([*(o.code for o in outcomes), *([Exit.REFUSED] if erased.unread else [])])
+    code = worst_exit_code([*(o.code for o in outcomes), *([ExitCode.REFUSED] if erased.unread else [])])
     return {
         "pipeline": run.pipeline.name,
         "table": name,
@@ -192,7 +192,7 @@ def _bring_up(spark: SparkSession, run: Run, name: str, history: History) -> Non
 
 def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
     erased, table = Erased({"landing": 0}), run.pipeline.tables[name]
-    for landed in landing.landed(run.lake, name):
+    for landed in landing.list_snapshots(run.lake, name):
         erased.still_handed_out = False
         if landed.expired:
             continue
@@ -207,9 +207,9 @@ def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> E
     return erased
 
 
-def _is_whole(folder: Place) -> bool:
+def _is_whole(folder: StorePath) -> bool:
     """Whether a change set is there; what a killed run left of one is taken away."""
-    if any(name.endswith(".parquet") for name in file_io.names(folder)):
+    if any(name.endswith(".parquet") for name in file_io.list_names(folder)):
         return True
     file_io.remove(folder)
     return False
@@ -217,10 +217,10 @@ def _is_whole(folder: Place) -> bool:
 
 def _drop_caches(lake: Lake, name: str) -> None:
     """What is kept of the source's bytes for a while, or was left by a killed run: on this machine, and on S3."""
-    here = [lake.here(kind) for kind in _PASSING]
-    for folder in dict.fromkeys([lake.here("lines", name), *here, lake.state("plain")]):
+    here = [lake.local_path(kind) for kind in _PASSING]
+    for folder in dict.fromkeys([lake.local_path("lines", name), *here, lake.state_path("plain")]):
         file_io.remove(folder)
-    logs = lake.here("logs")
+    logs = lake.local_path("logs")
     for log in logs.iterdir() if logs.is_dir() else ():
         log.write_bytes(b"")  # a running JVM has it open, and goes on writing at its end
 
@@ -240,8 +240,8 @@ def _tables(run: Run, name: str) -> dict[str, str]:
     """The addresses of the Delta tables that had the person's rows, or may have had."""
     lake, models = run.lake, [m for layer in _LAYERS for group in run.models(layer) for m in group]
     kept = dict.fromkeys([name, *(m.partition(".")[2] for m in models)])
-    tables = {f"bronze/{name}": lake.bronze(name)} | {f"quarantine/{k}": lake.quarantine(k) for k in kept}
-    return tables | {m.replace(".", "/", 1): lake.model(m) for m in models} | {"raw/ledger": lake.ledger}
+    tables = {f"bronze/{name}": lake.bronze_table(name)} | {f"quarantine/{k}": lake.quarantine_table(k) for k in kept}
+    return tables | {m.replace(".", "/", 1): lake.table(m) for m in models} | {"raw/ledger": lake.ledger_table}
 
 
 def _notes(run: Run, name: str, erased: Erased) -> list[str]:
@@ -251,7 +251,7 @@ def _notes(run: Run, name: str, erased: Erased) -> list[str]:
             "the source's newest snapshot still had the person: have them erased there. What it hands out again lands"
             " again and goes no further; the same command takes it out of landing"
         )
-    if run.lake.is_shared:
+    if run.lake.is_on_s3:
         notes.append(
             "a bucket that keeps versions has those of what was written anew, until a lifecycle rule ends them"
         )

@@ -26,8 +26,8 @@ from lakehouse.ingest.readers.snapshot_reader import FORMATS, refused
 from lakehouse.schema.table_schema import declared
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
-from lakehouse.storage.file_io import Place
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 _POSITION = "_cdc_position"
@@ -59,7 +59,9 @@ class Person:
         return rows.join(key, on=list(self.texts), how="left_semi")
 
 
-def from_landing(spark: SparkSession, lake: Lake, table: Table, landed: Landed, zone: str, person: Person) -> int:
+def from_landing(
+    spark: SparkSession, lake: Lake, table: Table, landed: LandedSnapshot, zone: str, person: Person
+) -> int:
     """Take a person's records out of a landed snapshot; returns how many there were.
 
     Raises:
@@ -80,7 +82,7 @@ def from_landing(spark: SparkSession, lake: Lake, table: Table, landed: Landed, 
     return records
 
 
-def names_nobody(table: Table, landed: Landed, person: Person) -> bool:
+def names_nobody(table: Table, landed: LandedSnapshot, person: Person) -> bool:
     """Whether a snapshot that cannot be read surely has none of a person's records: where a key can be written in one
     way only, plain text that does not have it is enough to know."""
     kinds = {f.name: f.dataType for f in declared(table)}
@@ -109,7 +111,7 @@ class _Doomed:
 
     @classmethod
     def of(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Place, zone: str, person: Person
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: StorePath, zone: str, person: Person
     ) -> _Doomed:
         try:
             return cls._found(spark, table, file, path, zone, person)
@@ -118,7 +120,7 @@ class _Doomed:
 
     @classmethod
     def _found(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: Place, zone: str, person: Person
+        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: StorePath, zone: str, person: Person
     ) -> _Doomed:
         fields, keys = declared(table), list(person.texts)
         part = FORMATS[table.format](spark, table, fields, file, path, zone, frozenset(fields.names))
@@ -164,7 +166,7 @@ def _values(key: Mapping[str, Field]) -> list[Column]:
     return [field.value.alias(name) for name, field in key.items()]
 
 
-def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mapping[str, _Doomed]) -> None:
+def _rewrite(lake: Lake, table: Table, landed: LandedSnapshot, name: str, doomed: Mapping[str, _Doomed]) -> None:
     """Put a landed file without the doomed records in its place, packed as it was."""
 
     def write(path: Path, target: Path) -> None:
@@ -172,7 +174,7 @@ def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mappin
             doomed[name].leave_out(table, path, target)
             return
         file = next(f for f in landed.files if f.name == name)
-        with temp_dirs.folder(lake.here("plain")) as folder:
+        with temp_dirs.temp_dir(lake.local_path("plain")) as folder:
             parts = {part.name: inner for part, inner in archives.unpack(path, file, folder)}
             for part, inner in parts.items():
                 copy = inner.with_name(f"{inner.name}.without")
@@ -180,7 +182,7 @@ def _rewrite(lake: Lake, table: Table, landed: Landed, name: str, doomed: Mappin
                 copy.replace(inner)
             _pack({part.removeprefix(f"{name}/"): inner for part, inner in parts.items()}, path, target)
 
-    landing.rewrite(lake, landed, name, write)
+    landing.rewrite_file(lake, landed, name, write)
 
 
 def _pack(parts: Mapping[str, Path], packed: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from lakehouse.storage.paths import Lake
 
 def erase(spark: SparkSession, lake: Lake, name: str, table: Table, zone: str, person: Person) -> int:
     """Take out the rows that have a person's key, or that are no rows and name it; returns how many there were."""
-    path = lake.quarantine(name)
+    path = lake.quarantine_table(name)
     if not delta.exists(spark, path):
         return 0
     rows = delta.read(spark, path).where(F.col("stage") == "ingest")
@@ -39,7 +39,7 @@ def erase_back(spark: SparkSession, lake: Lake, models: list[str]) -> int:
     """Take out the rows of models that are no longer out: whose they were, nobody can tell. Returns how many."""
     erased = 0
     for stage, _, name in (model.partition(".") for model in models):
-        if delta.exists(spark, path := lake.quarantine(name)):
+        if delta.exists(spark, path := lake.quarantine_table(name)):
             doomed = _stored(spark, lake, name, stage).where("resolved").select(*KEYS)
             rows = delta.read(spark, path)
             erased += make_equal(spark, path, rows.limit(0), KEYS, {"stage": "forget"}, doomed, few=True).deleted

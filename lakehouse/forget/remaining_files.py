@@ -56,7 +56,9 @@ def _old_files(in_use: Iterable[str], location: str) -> list[int] | None:
         return None
     root = _path(location)
     used = {_path(name).removeprefix(f"{root}/") for name in in_use}
-    there = {name: size for name, size in file_io.sizes(file_io.place(root)).items() if name.endswith(".parquet")}
+    there = {
+        name: size for name, size in file_io.file_sizes(file_io.store_path(root)).items() if name.endswith(".parquet")
+    }
     return [size for name, size in there.items() if name not in used and not name.startswith("_delta_log/")]
 
 

@@ -22,13 +22,13 @@ from lakehouse.lake.ledger import Entry
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 
 
 @contextmanager
 def compared(
-    work: Work, landed: Landed, before: DataFrame, may_lack: frozenset[str], known: Lines | None = None
+    work: Work, landed: LandedSnapshot, before: DataFrame, may_lack: frozenset[str], known: Lines | None = None
 ) -> Iterator[Compared]:
     """Read a snapshot and compare it with the rows before it; with `known` lines, no more of either than can differ.
 
@@ -54,7 +54,12 @@ def compared(
 
 
 def _held_against(
-    work: Work, files: Landed, before: DataFrame, may_lack: frozenset[str], unknown: Unknown | None, held: ExitStack
+    work: Work,
+    files: LandedSnapshot,
+    before: DataFrame,
+    may_lack: frozenset[str],
+    unknown: Unknown | None,
+    held: ExitStack,
 ) -> Compared:
     """The verdicts of a snapshot's rows, or of those that are `unknown`, and their counts."""
     table = work.table
@@ -71,9 +76,9 @@ def _held_against(
     return Compared(files, before, read, state, verdicts, counts, unknown)
 
 
-def _as_landed(work: Work, entry: Entry | None) -> Landed | None:
+def _as_landed(work: Work, entry: Entry | None) -> LandedSnapshot | None:
     """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
-    landed = landing.at(work.lake, work.name, entry.snapshot_time) if entry else None
+    landed = landing.find_snapshot(work.lake, work.name, entry.snapshot_time) if entry else None
     if entry is None or landed is None or landed.expired:
         return None
     return landed if fingerprint(work.pipeline, work.name, landed) == entry.fingerprint else None
@@ -106,7 +111,7 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     return frozenset(name for name in table_schema.schema(work.table).names if name not in delivered)
 
 
-def _counts(verdicts: DataFrame, landed: Landed) -> Counts:
+def _counts(verdicts: DataFrame, landed: LandedSnapshot) -> Counts:
     try:
         return Counts(**diff.counted(verdicts).collect()[0].asDict())
     except SPARK_ERRORS as error:

@@ -33,7 +33,7 @@ from lakehouse.lake import change_sets, ledger, quarantine
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.schema import pii
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, snapshot_name
 
 
@@ -89,19 +89,19 @@ def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time
             f"the snapshot {stamp} of {name} was superseded: {snapshot_name(last.snapshot_time)} is accepted",
             expected="a held snapshot that is newer than the last accepted one",
         )
-    landed = landing.load(lake.landing(name) / stamp, name, time)
+    landed = landing.load_snapshot(lake.landing_path(name) / stamp, name, time)
     accepted = decide(work, landed, None, _compare_and_write)
     return Ingested(name, (ledger.append(spark, lake, accepted),), None)
 
 
-def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iterator[Landed]:
+def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iterator[LandedSnapshot]:
     """The landed snapshots to decide about.
 
     Those never decided; a held one while it is the newest, since its guard may have been changed; and, where the
     table's configuration changed since, rejected ones that are still newer than the last accepted one, and the
     newest of all, whatever was decided: that is how quarantined rows come back.
     """
-    snapshots = landing.landed(lake, name)
+    snapshots = landing.list_snapshots(lake, name)
     last = history.last_accepted
     for landed in snapshots:
         entry, is_newest = history.at(landed.time), landed is snapshots[-1]
@@ -120,7 +120,7 @@ def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iter
             yield landed
 
 
-def decide(work: Work, landed: Landed, guard: Guard | None, compare: Compare) -> Entry:
+def decide(work: Work, landed: LandedSnapshot, guard: Guard | None, compare: Compare) -> Entry:
     """The ledger's row for a snapshot; `compare` is asked only where the snapshot has to be read."""
     last, print_ = work.history.last_accepted, fingerprint(work.pipeline, work.name, landed)
     base = Entry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
@@ -133,10 +133,10 @@ def decide(work: Work, landed: Landed, guard: Guard | None, compare: Compare) ->
     try:
         return compare(work, landed, base, guard)
     except DataRefused as refused:
-        return replace(base, reason=refused.block())
+        return replace(base, reason=refused.to_text())
 
 
-def _compare_and_write(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
+def _compare_and_write(work: Work, landed: LandedSnapshot, base: Entry, guard: Guard | None) -> Entry:
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
     apply.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
     state = read.current(work.spark, work.lake, work.name, work.table)
@@ -166,7 +166,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
             refused = snapshot_reader.with_lines(spark, rows, table, landed)
         quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
-    path = lake.change_set(work.name, sequence, landed.time, taken)
+    path = lake.change_set_path(work.name, sequence, landed.time, taken)
     delivered = pii.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
-    change_sets.write(delivered, lake.at(path), found.counts.changes)
+    change_sets.write(delivered, lake.spark_path(path), found.counts.changes)
     return path

@@ -15,13 +15,13 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.storage import archives, file_io
-from lakehouse.storage.file_io import Place, Scratch
-from lakehouse.storage.landing import Landed, LandedFile
+from lakehouse.storage.file_io import SharedTempDir, StorePath
+from lakehouse.storage.landing import LandedFile, LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
 @contextmanager
-def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
+def plain(lake: Lake, table: Table, landed: LandedSnapshot) -> Iterator[LandedSnapshot]:
     """A landed snapshot whose every file Spark reads as it is; rows read from it are good inside the block only.
 
     Raises:
@@ -32,21 +32,21 @@ def plain(lake: Lake, table: Table, landed: Landed) -> Iterator[Landed]:
         yield landed
         return
     received = dict(zip(landed.files, landed.paths, strict=True))
-    with file_io.scratch(lake.state("plain"), lake.here("plain")) as scratch:
+    with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")) as scratch:
         try:
             each = [_mended(one, table, scratch) for one in _unpacked(received, scratch)]
             elsewhere = {file.name: path for file, path in each if path is not received.get(file)}
             yield replace(landed, files=tuple(file for file, _ in each), elsewhere=elsewhere)
         except DataRefused as refused:
-            refused.found = scratch.renamed(refused.found, str(landed.folder))
-            refused.where = scratch.renamed(refused.where, str(landed.folder))
+            refused.found = scratch.with_received_names(refused.found, str(landed.folder))
+            refused.where = scratch.with_received_names(refused.where, str(landed.folder))
             raise
 
 
-def _unpacked(received: dict[LandedFile, Place], scratch: Scratch) -> Iterator[tuple[LandedFile, Place]]:
+def _unpacked(received: dict[LandedFile, StorePath], scratch: SharedTempDir) -> Iterator[tuple[LandedFile, StorePath]]:
     for file, path in received.items():
         if archives.is_packed(file.name):
-            yield from archives.unpack(scratch.here(path, file.name), file, scratch.folder)
+            yield from archives.unpack(scratch.local_copy(path, file.name), file, scratch.local)
         else:
             yield file, path
 
@@ -55,16 +55,16 @@ def _may_need_mending(table: Table, file: LandedFile) -> bool:
     return table.format == "csv" and Dialect.of(table.options).may_be_misread(file)
 
 
-def _mended(one: tuple[LandedFile, Place], table: Table, scratch: Scratch) -> tuple[LandedFile, Place]:
+def _mended(one: tuple[LandedFile, StorePath], table: Table, scratch: SharedTempDir) -> tuple[LandedFile, StorePath]:
     """A file as executors can read it and, if it is CSV, as Spark's parser reads it right."""
     file, path = one
     dialect = Dialect.of(table.options)
     if _may_need_mending(table, file):
-        path = scratch.near(path, file.name)  # it is read several times from here on
+        path = scratch.with_local_copy(path, file.name)  # it is read several times from here on
         if any(misread := dialect.look(path)):
-            path = _rewritten(scratch.folder / file.name, lambda target: dialect.mend(path, target, misread))
+            path = _rewritten(scratch.local / file.name, lambda target: dialect.mend(path, target, misread))
             file = replace(file, is_utf8=file.is_utf8 and not misread.has_nul)
-    return file, scratch.shown(path) if isinstance(path, Path) and path.is_relative_to(scratch.folder) else path
+    return file, scratch.executor_path(path) if isinstance(path, Path) and path.is_relative_to(scratch.local) else path
 
 
 def _rewritten(file: Path, write: Callable[[Path], None]) -> Path:

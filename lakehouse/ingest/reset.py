@@ -23,15 +23,15 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     Raises:
         ConfigError: nothing of a table has landed, so that nothing would come back.
     """
-    if bare := [name for name in names if not landing.landed(lake, name)]:
+    if bare := [name for name in names if not landing.list_snapshots(lake, name)]:
         raise ConfigError(
             f"nothing of {', '.join(bare)} has landed",
             expected="at least one snapshot, to begin anew from",
-            where=str(lake.landing(bare[0])),
+            where=str(lake.landing_path(bare[0])),
         )
     for name in names:
-        for table in (lake.bronze(name), lake.quarantine(name)):
+        for table in (lake.bronze_table(name), lake.quarantine_table(name)):
             delta.drop(spark, table)
-        for folder in (*folders(lake, name), lake.here("lines", name), lake.here("bronze", name)):
+        for folder in (*folders(lake, name), lake.local_path("lines", name), lake.local_path("bronze", name)):
             file_io.remove(folder)
     ledger.strike(spark, lake, names)

@@ -17,7 +17,7 @@ from lakehouse.ingest.fast_path.known_lines import Unknown
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import forgotten_keys
 from lakehouse.lake.ledger import Entry, History
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
@@ -57,7 +57,7 @@ class Work:
 class Compared:
     """A snapshot that can be taken, held against the rows before it: what is to happen to each key, and how often."""
 
-    landed: Landed  # as it was read: unpacked, where it came packed
+    landed: LandedSnapshot  # as it was read: unpacked, where it came packed
     before: DataFrame
     read: snapshot_reader.Read
     state: DataFrame  # all of `before`, or what of it can differ
@@ -72,10 +72,10 @@ class Compared:
 
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
-Compare = Callable[[Work, Landed, Entry, Guard | None], Entry]
+Compare = Callable[[Work, LandedSnapshot, Entry, Guard | None], Entry]
 
 
-def fingerprint(pipeline: Pipeline, name: str, landed: Landed) -> str:
+def fingerprint(pipeline: Pipeline, name: str, landed: LandedSnapshot) -> str:
     """Of the files' names and bytes, and of the configuration that bears on reading and comparing them."""
     config = fingerprint_config(pipeline.tables[name], pipeline.timezone)
-    return hashlib.sha256(json.dumps([landed.content, config]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([landed.file_hashes, config]).encode()).hexdigest()

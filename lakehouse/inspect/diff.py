@@ -22,8 +22,8 @@ from pyspark.sql import DataFrame
 from lakehouse import extract, logs
 from lakehouse.bronze import apply, read
 from lakehouse.config import Guard
-from lakehouse.error_mapping import understood
-from lakehouse.errors import ConfigError, Exit, LakehouseError, worst
+from lakehouse.error_mapping import to_lakehouse_error
+from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import change_set, compared, not_yet_delivered
@@ -35,7 +35,7 @@ from lakehouse.runner.context import Run, open_run
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import isolated, local
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 
 Document = dict[str, Any]
@@ -87,18 +87,18 @@ def diff(
     with _sides(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         spark, histories = run.spark, ledger.read(run.spark, run.lake, run.tables())
 
-        def attempt(name: str) -> tuple[Document, Exit]:
+        def attempt(name: str) -> tuple[Document, ExitCode]:
             try:
-                return compare(Work(spark, run.lake, run.pipeline, name, run.id, histories[name])), Exit.OK
+                return compare(Work(spark, run.lake, run.pipeline, name, run.id, histories[name])), ExitCode.OK
             except Exception as error:
-                known = understood(error, verbose=verbose)
+                known = to_lakehouse_error(error, verbose=verbose)
                 return _failed(name, known), known.exit_code
 
         found = list(pool.map(attempt, run.tables()))
     return {
         "pipeline": run.pipeline.name,
         "tables": [t for t, _ in found],
-        "exit_code": int(worst(c for _, c in found)),
+        "exit_code": int(worst_exit_code(c for _, c in found)),
     }
 
 
@@ -108,7 +108,7 @@ def _failed(name: str, error: LakehouseError) -> Document:
         "from": None,
         "to": None,
         "verdict": "failed",
-        "reason": logs.redact(error.block()),
+        "reason": logs.redact(error.to_text()),
         **_not_compared(),
     }
 
@@ -136,11 +136,13 @@ def _sides(run: Run, first: str | None, second: str | None, samples: int) -> Ite
         with extract.opened(run.pipeline, run.lake, run.tables()) as source:
             yield lambda work: _source(work, source, samples)
     else:
-        pairs = {name: pair(name, landing.landed(run.lake, name), first, second) for name in run.tables()}
+        pairs = {name: pair(name, landing.list_snapshots(run.lake, name), first, second) for name in run.tables()}
         yield lambda work: _between(work, *pairs[work.name], samples)
 
 
-def pair(table: str, landed: list[Landed], first: str | None, second: str | None) -> tuple[Landed, Landed]:
+def pair(
+    table: str, landed: list[LandedSnapshot], first: str | None, second: str | None
+) -> tuple[LandedSnapshot, LandedSnapshot]:
     """The snapshots to compare, the older one first.
 
     Raises:
@@ -181,7 +183,7 @@ def _source(work: Work, source: Source, samples: int) -> Document:
 
 def _waiting(work: Work, source: Source, until: datetime) -> int:
     """How many snapshots a run would compare before the one of `until`."""
-    times = source.times | {landed.time for landed in landing.landed(work.lake, work.name)}
+    times = source.times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
     last = work.history.last_accepted
     newer = {time for time in times if last is None or time > last.snapshot_time}
     return sum(time < until and work.history.at(time) is None for time in newer)
@@ -190,7 +192,7 @@ def _waiting(work: Work, source: Source, until: datetime) -> int:
 def _bronze(work: Work) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
-    head, may_lack = delta.head(spark, lake.bronze(name)), not_yet_delivered(work)
+    head, may_lack = delta.head(spark, lake.bronze_table(name)), not_yet_delivered(work)
     if apply.is_current(head, work.table, history):
         version = head.version if head else None
         return Before(read.current(spark, lake, name, work.table, version), may_lack)
@@ -199,7 +201,7 @@ def _bronze(work: Work) -> Before:
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
 
-def _between(work: Work, first: Landed, second: Landed, samples: int) -> Document:
+def _between(work: Work, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
     """The second snapshot, as if the first one were all that had been accepted."""
     work.spark = isolated(work.spark, max(first.size, second.size))
     print_ = fingerprint(work.pipeline, work.name, first)
@@ -209,7 +211,7 @@ def _between(work: Work, first: Landed, second: Landed, samples: int) -> Documen
 
 
 @contextmanager
-def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
+def _accepted(work: Work, landed: LandedSnapshot) -> Iterator[Before]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
     then = replace(
         work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
@@ -226,12 +228,12 @@ def _accepted(work: Work, landed: Landed) -> Iterator[Before]:
 
 
 def _look(
-    work: Work, landed: Landed, before: Callable[[Work], Before], samples: int, notes: tuple[str, ...] = ()
+    work: Work, landed: LandedSnapshot, before: Callable[[Work], Before], samples: int, notes: tuple[str, ...] = ()
 ) -> Document:
     """What `ingest` would say of the snapshot, and what it would do."""
     seen, last = _not_compared(), work.history.last_accepted
 
-    def compare(work: Work, landed: Landed, base: Entry, guard: Guard | None) -> Entry:
+    def compare(work: Work, landed: LandedSnapshot, base: Entry, guard: Guard | None) -> Entry:
         start = before(work)
         with compared(work, landed, start.rows, start.may_lack) as found:
             entry = guards.judged(base, found, guard)

@@ -16,12 +16,12 @@ from typing import Any
 
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.storage import file_io
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
 def of_table(
-    lake: Lake, name: str, history: History, landed: list[Landed], raw: dict[str, int], live: int
+    lake: Lake, name: str, history: History, landed: list[LandedSnapshot], raw: dict[str, int], live: int
 ) -> list[dict[str, Any]]:
     """A row for each place that has something of a table.
 
@@ -33,7 +33,7 @@ def of_table(
     first, rest = history.change_sets[:1], history.change_sets[1:]
     here = sum(each.size for each in landed if not each.expired)
     # A catalog does not tell what it keeps of older versions.
-    bronze = live if lake.catalog else sum(file_io.sizes(lake.place("bronze", name)).values())
+    bronze = live if lake.catalog else sum(file_io.file_sizes(lake.path("bronze", name)).values())
     rows = [
         _row(name, "landing", here, here, sum(received.values())),
         _row(name, "full-load", *_written(first, raw), _received(first, received)),

@@ -19,7 +19,7 @@ from lakehouse.models import expectations
 from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
 from lakehouse.storage import landing
-from lakehouse.storage.paths import utc
+from lakehouse.storage.paths import to_utc
 
 _RUNS_SHOWN = 5
 
@@ -31,8 +31,8 @@ def status(run: Run) -> dict[str, Any]:
     tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.of_raw(lake)
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_decided
-        head, good = delta.head(spark, lake.bronze(name)), records.last_good(runs, name)
-        landed = landing.landed(lake, name)
+        head, good = delta.head(spark, lake.bronze_table(name)), records.last_good(runs, name)
+        landed = landing.list_snapshots(lake, name)
         stored += disk_usage.of_table(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
             {
@@ -46,7 +46,7 @@ def status(run: Run) -> dict[str, Any]:
                 "last_success": good["ended"] if good else None,
                 "overdue_seconds": records.overdue(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
-                "bronze_sequence": ((head.progress() or {}).get("sequence") if head else None),
+                "bronze_sequence": ((head.recorded_progress() or {}).get("sequence") if head else None),
                 "note": _note(last, newest),
             }
         )
@@ -80,11 +80,11 @@ def _note(last: Entry | None, newest: Entry | None) -> str | None:
 def _models(run: Run) -> list[dict[str, Any]]:
     found = []
     for name in (m for layer in ("silver", "gold") for group in run.models(layer) for m in group):
-        head = delta.head(run.spark, run.lake.model(name))
-        progress = (head.progress() if head else None) or {}
+        head = delta.head(run.spark, run.lake.table(name))
+        progress = (head.recorded_progress() if head else None) or {}
         inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
-        heads = {relation: delta.head(run.spark, run.lake.model(relation)) for relation in inputs}
-        waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.changed_since(inputs[r])]
+        heads = {relation: delta.head(run.spark, run.lake.table(relation)) for relation in inputs}
+        waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.has_changed_since(inputs[r])]
         as_it_is = progress.get("sql") == run.plans[name].sql_hash
         found.append(
             {
@@ -108,7 +108,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
         told = logs.redact(error.found)
     rows = []
     for source, table in tables.items():
-        at, head = found.get(source), delta.head(run.spark, run.lake.model(source))
+        at, head = found.get(source), delta.head(run.spark, run.lake.table(source))
         rows.append(
             {
                 "table": at.table if at else table,
@@ -154,8 +154,8 @@ def quarantined(run: Run, table: str) -> dict[str, Any]:
 
 def _refused(run: Run, name: str) -> DataFrame:
     if name in run.plans:
-        head = delta.head(run.spark, run.lake.model(name))
-        return quarantine.of_model(run.spark, run.lake, name, head.refreshed if head else -1)
+        head = delta.head(run.spark, run.lake.table(name))
+        return quarantine.of_model(run.spark, run.lake, name, head.last_refresh_version if head else -1)
     history = ledger.read(run.spark, run.lake, [name])[name]
     last = history.last_accepted.sequence if history.last_accepted else 0
     return quarantine.current(run.spark, run.lake, name, last or 0)
@@ -180,7 +180,7 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
         raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
     spark, lake = opened.spark, opened.lake
     history = ledger.read(spark, lake, [table])[table]
-    return read.as_of(spark, lake, table, opened.pipeline.tables[table], history, utc(time))
+    return read.as_of(spark, lake, table, opened.pipeline.tables[table], history, to_utc(time))
 
 
 def one_table(run: Run, or_model: bool = False) -> str:

@@ -22,7 +22,7 @@ from lakehouse.schema.cast import convert
 from lakehouse.schema.table_schema import schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 
 _UNFIT = "_cdc_unfit"
@@ -62,13 +62,13 @@ def change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[Ent
     return _typed(spark, lake, table, entries).drop(_UNFIT)
 
 
-def taken_out(folder: Place) -> Counter[str]:
+def taken_out(folder: StorePath) -> Counter[str]:
     """How many rows of each operation were taken out of a change set since it was published."""
-    files = [folder / name for name in file_io.names(folder) if name.endswith(".parquet")]
-    return sum(file_io.of_each(_taken_out_of, files), Counter[str]())
+    files = [folder / name for name in file_io.list_names(folder) if name.endswith(".parquet")]
+    return sum(file_io.map_paths(_taken_out_of, files), Counter[str]())
 
 
-def _taken_out_of(path: Place) -> Counter[str]:
+def _taken_out_of(path: StorePath) -> Counter[str]:
     with path.open("rb") as file:
         noted = (pq.read_metadata(file).metadata or {}).get(_TAKEN_OUT.encode(), b"{}")
     return Counter(json.loads(noted))
@@ -82,7 +82,7 @@ def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> tupl
     """
     changes = change_sets(spark, lake, table, [entry])
     found = changes.count()
-    taken = taken_out(lake.place(entry.path or "")) if found != entry.changes else Counter[str]()
+    taken = taken_out(lake.path(entry.path or "")) if found != entry.changes else Counter[str]()
     if found + taken.total() != entry.changes:
         raise _lost(lake, entry, found)
     return changes, taken
@@ -95,7 +95,7 @@ def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.Struc
         raise ConfigError(
             f"pii of {entry.table} changed: {'; '.join(others)}",
             expected=f"what change set {entry.sequence} was written with",
-            where=lake.at(entry.path or ""),
+            where=lake.spark_path(entry.path or ""),
             next_step=f"to take all that landed again: lakehouse ingest PIPELINE {entry.table} --full-refresh",
         )
 
@@ -134,7 +134,7 @@ def _as(kind: T.DataType, value: Column, was: T.DataType, table: Table) -> Colum
 def _published(spark: SparkSession, lake: Lake, entry: Entry) -> DataFrame:
     """A change set as it was written."""
     try:
-        return spark.read.parquet(literal(lake.at(entry.path or "")))
+        return spark.read.parquet(escape_glob(lake.spark_path(entry.path or "")))
     except SPARK_ERRORS as error:
         raise _lost(lake, entry, 0) from error
 
@@ -143,17 +143,17 @@ def _lost(lake: Lake, entry: Entry, found: int) -> InfrastructureError:
     return InfrastructureError(
         f"change set {entry.sequence} of {entry.table} holds {found} rows that can be read",
         expected=f"{entry.changes} rows, as the ledger says",
-        where=lake.at(entry.path or ""),
+        where=lake.spark_path(entry.path or ""),
         next_step="restore the change set, or rebuild the table from what landed",
     )
 
 
-def folders(lake: Lake, name: str) -> list[Place]:
+def folders(lake: Lake, name: str) -> list[StorePath]:
     """The folders of a table's change sets, those among them that were never published."""
     of_table = re.compile(rf"{re.escape(name)}_\d{{8}}_\d{{6}}(_\d+)?\.parquet")
-    folders = [lake.place("raw", kind) for kind in ("full-load", "cdc")]
-    others = [folder / there for folder in folders for there in file_io.names(folder) if of_table.fullmatch(there)]
-    return [lake.place("raw", "full-load", f"{name}.parquet"), *others]
+    folders = [lake.path("raw", kind) for kind in ("full-load", "cdc")]
+    others = [folder / there for folder in folders for there in file_io.list_names(folder) if of_table.fullmatch(there)]
+    return [lake.path("raw", "full-load", f"{name}.parquet"), *others]
 
 
 _RAW = ("raw/full-load", "raw/cdc")
@@ -163,7 +163,7 @@ def of_raw(lake: Lake) -> dict[str, int]:
     """Bytes of every change set, by its path relative to the lake."""
     found: dict[str, int] = {}
     for folder in _RAW:
-        for path, size in file_io.sizes(lake.place(*folder.split("/"))).items():
+        for path, size in file_io.file_sizes(lake.path(*folder.split("/"))).items():
             name = f"{folder}/{path.partition('/')[0]}"
             found[name] = found.get(name, 0) + size
     return found

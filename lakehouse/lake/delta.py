@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.spark.session import isolated
 from lakehouse.storage import delta_log, file_io
-from lakehouse.storage.delta_log import Commit, Head
+from lakehouse.storage.delta_log import Commit, TableVersion
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _PROGRESS = "lakehouse.progress"
@@ -80,24 +80,24 @@ def drop(spark: SparkSession, address: str) -> None:
     if is_named(address):
         spark.sql(f"DROP TABLE IF EXISTS {name(address)}")
     else:
-        file_io.remove(file_io.place(address))
+        file_io.remove(file_io.store_path(address))
 
 
-def head(spark: SparkSession, address: str, limit: int = 200) -> Head | None:
+def head(spark: SparkSession, address: str, limit: int = 200) -> TableVersion | None:
     """The table's head, or None if there is no table at `address`.
 
     Args:
         limit: of commits, where Spark has to be asked for them.
     """
-    if not is_named(address) and (told := delta_log.head(file_io.place(address))):
+    if not is_named(address) and (told := delta_log.read_current_version(file_io.store_path(address))):
         return told
     if not exists(spark, address):
         return None
     there = table(isolated(spark, 0), address)  # a few rows, whatever the table holds
     rows = there.history(limit).select("version", "operation", "userMetadata").collect()
-    commits = tuple(Commit.told(r.version, r.operation, r.userMetadata) for r in rows)
+    commits = tuple(Commit.from_log(r.version, r.operation, r.userMetadata) for r in rows)
     detail = there.detail().select("id", "sizeInBytes").collect()[0]
-    return Head(detail.id, commits[0].version, detail.sizeInBytes, commits)
+    return TableVersion(detail.id, commits[0].version, detail.sizeInBytes, commits)
 
 
 @contextmanager

@@ -22,9 +22,11 @@ SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"
 
 def hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
     """The forgotten keys of a table."""
-    if not delta.exists(spark, lake.forgotten):
+    if not delta.exists(spark, lake.forgotten_keys_table):
         return frozenset()
-    return frozenset(row.key_hash for row in delta.read(spark, lake.forgotten).where(F.col("table") == name).collect())
+    return frozenset(
+        row.key_hash for row in delta.read(spark, lake.forgotten_keys_table).where(F.col("table") == name).collect()
+    )
 
 
 def add(spark: SparkSession, lake: Lake, name: str, key_hash: str, run_id: str) -> None:
@@ -32,17 +34,17 @@ def add(spark: SparkSession, lake: Lake, name: str, key_hash: str, run_id: str) 
     if key_hash in hashes(spark, lake, name):
         return
     row = spark.createDataFrame([(name, key_hash, datetime.now(timezone.utc), run_id)], SCHEMA).coalesce(1)
-    if delta.exists(spark, lake.forgotten):
-        delta.append(lake.forgotten, row)
+    if delta.exists(spark, lake.forgotten_keys_table):
+        delta.append(lake.forgotten_keys_table, row)
     else:
-        delta.create(spark, lake.forgotten, row, {})
+        delta.create(spark, lake.forgotten_keys_table, row, {})
 
 
 def lift(spark: SparkSession, lake: Lake, name: str, key_hash: str) -> bool:
     """Take a key off the list; whether it was on it."""
     if key_hash not in hashes(spark, lake, name):
         return False
-    delta.table(spark, lake.forgotten).delete((F.col("table") == name) & (F.col("key_hash") == key_hash))
+    delta.table(spark, lake.forgotten_keys_table).delete((F.col("table") == name) & (F.col("key_hash") == key_hash))
     return True
 
 

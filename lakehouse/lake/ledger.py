@@ -77,8 +77,8 @@ class Entry:
 
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
-    if not delta.exists(spark, lake.ledger):
-        delta.create(spark, lake.ledger, local(spark, SCHEMA), {"delta.enableRowTracking": "true"}, "append")
+    if not delta.exists(spark, lake.ledger_table):
+        delta.create(spark, lake.ledger_table, local(spark, SCHEMA), {"delta.enableRowTracking": "true"}, "append")
 
 
 def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
@@ -88,10 +88,10 @@ def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
         LakeBusy: another run has published that sequence of the table first.
     """
     recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
-    before = newest_version(lake.place("raw", "ledger")) if lake.is_shared else 0
+    before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
     row, ours = local(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
-    delta.append(lake.ledger, row.coalesce(1), userMetadata=json.dumps({"lakehouse": {"row": ours}}))
-    if lake.is_shared and recorded.sequence is not None:
+    delta.append(lake.ledger_table, row.coalesce(1), userMetadata=json.dumps({"lakehouse": {"row": ours}}))
+    if lake.is_on_s3 and recorded.sequence is not None:
         _refuse_second(spark, lake, recorded, ours, before)
     return recorded
 
@@ -106,9 +106,9 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
     history = read(spark, lake, [recorded.table])[recorded.table]
     first = next(e for e in history.entries if e.sequence == recorded.sequence and e.is_state == recorded.is_state)
     # Spark trusts what it has committed itself; another driver may have written over that very commit.
-    log = lake.place("raw", "ledger", "_delta_log")
-    commits = range(before + 1, newest_version(lake.place("raw", "ledger")) + 1)
-    there = file_io.contents(log / f"{version:020d}.json" for version in commits)
+    log = lake.path("raw", "ledger", "_delta_log")
+    commits = range(before + 1, newest_version(lake.path("raw", "ledger")) + 1)
+    there = file_io.read_files(log / f"{version:020d}.json" for version in commits)
     lost = not any(ours.encode() in commit for commit in there if commit)
     if not lost and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
         return
@@ -116,14 +116,14 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
     raise LakeBusy(
         f"change set {recorded.sequence} of {recorded.table} was published by {by} while this one was at it",
         expected="one run per lake at a time",
-        where=lake.ledger,
+        where=lake.ledger_table,
         next_step=f"nothing of this run's counts for {recorded.table}; run again when the other has ended",
     )
 
 
 def strike(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
     """Take out all that was decided about these tables: they begin anew. Their streams find that out and do, too."""
-    delta.table(spark, lake.ledger).delete(F.col("table").isin(tables))
+    delta.table(spark, lake.ledger_table).delete(F.col("table").isin(tables))
 
 
 def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str], str]) -> int:
@@ -135,16 +135,16 @@ def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str]
         mended = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
         same = [F.col(f"l.{c}") == F.col(f"m.{c}") for c in ("snapshot_time", "recorded_at")]
         same_row = (F.col("l.table") == table) & same[0] & same[1]
-        ledger = delta.table(spark, lake.ledger).alias("l").merge(mended.alias("m"), same_row)
+        ledger = delta.table(spark, lake.ledger_table).alias("l").merge(mended.alias("m"), same_row)
         ledger.whenMatchedUpdate(set={"reason": "m.reason"}).execute()
     return len(changed)
 
 
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:
     """The ledger as a DataFrame, empty where there is none yet."""
-    if not delta.exists(spark, lake.ledger):
+    if not delta.exists(spark, lake.ledger_table):
         return local(spark, SCHEMA)
-    return delta.read(spark, lake.ledger)
+    return delta.read(spark, lake.ledger_table)
 
 
 def newest_accepted(spark: SparkSession, lake: Lake) -> datetime | None:

@@ -35,7 +35,7 @@ def write(spark: SparkSession, lake: Lake, table: str, rows: DataFrame | None, s
     Args:
         rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: there are none.
     """
-    path = lake.quarantine(table)
+    path = lake.quarantine_table(table)
     known = delta.read(spark, path).where(F.col("stage") == stage) if delta.exists(spark, path) else None
     if rows is None and (known is None or known.where(~F.col("resolved")).isEmpty()):
         return
@@ -93,7 +93,7 @@ def current(spark: SparkSession, lake: Lake, table: str, last_sequence: int) -> 
 
 
 def _stored(spark: SparkSession, lake: Lake, name: str, stage: str) -> DataFrame:
-    path = lake.quarantine(name)
+    path = lake.quarantine_table(name)
     rows = delta.read(spark, path) if delta.exists(spark, path) else _empty(spark)
     return rows.where(F.col("stage") == stage)
 
@@ -121,7 +121,7 @@ def row_text(columns: list[str]) -> Column:
 def standing(spark: SparkSession, lake: Lake, model: str, version: int) -> Standing:
     """How a model's quarantine stands beside `version`, the newest of the model's table that is a refresh's."""
     stage, _, name = model.partition(".")
-    if not delta.exists(spark, lake.quarantine(name)):
+    if not delta.exists(spark, lake.quarantine_table(name)):
         return Standing(0, {}, True)
     counts = _stored(spark, lake, name, stage).groupBy("rule", "resolved")
     found = counts.agg(F.count("*").alias("rows"), F.count_if(_is_ahead(version)).alias("ahead")).collect()
@@ -178,7 +178,7 @@ def write_of_model(
         )
     )
     keys = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct()
-    path = lake.quarantine(name)
+    path = lake.quarantine_table(name)
     return make_equal(spark, path, wanted, KEYS, {"stage": stage, "model": model}, keys, few=True).committed
 
 

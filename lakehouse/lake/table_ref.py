@@ -34,7 +34,7 @@ class TableRef:
     @property
     def bronze(self) -> str:
         """The address of the bronze table."""
-        return self.lake.bronze(self.name)
+        return self.lake.bronze_table(self.name)
 
     @property
     def schema(self) -> T.StructType:

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from lakehouse.lake import delta
 from lakehouse.models.expectations import Result, Task
 from lakehouse.models.sql.plan import Plan
-from lakehouse.storage.delta_log import Head
+from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
 _WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
@@ -49,8 +49,8 @@ class Step:
     spark: SparkSession
     lake: Lake
     model: Model
-    inputs: Mapping[str, Head]
-    head: Head | None
+    inputs: Mapping[str, TableVersion]
+    head: TableVersion | None
     state: dict[str, Any]
     results: list[Result] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Step:
     @cached_property
     def known(self) -> dict[str, Any] | None:
         """The state that the target is at; None: its rows are somebody else's."""
-        return self.head.progress() if self.head else None
+        return self.head.recorded_progress() if self.head else None
 
     @property
     def before(self) -> Mapping[str, Any]:
@@ -67,7 +67,7 @@ class Step:
     @cached_property
     def task(self) -> Task:
         ours = self.head.commits if self.head else ()
-        last = next((c.ours for c in ours if "inputs" in c.ours), {})
+        last = next((c.metadata for c in ours if "inputs" in c.metadata), {})
         plan, given = self.model.plan, self.model.parameters
         return Task(self.spark, self.lake, plan, given, self.head, last, self.now)
 
@@ -77,11 +77,11 @@ class Step:
         return [r for r, head in self.inputs.items() if _moved(head, self.before["inputs"][r])]
 
     def now(self, relation: str) -> DataFrame:
-        return delta.read(self.spark, self.lake.model(relation), self.inputs[relation].version)
+        return delta.read(self.spark, self.lake.table(relation), self.inputs[relation].version)
 
     def then(self, relation: str) -> DataFrame:
         """An input as it was, with the columns that it has now."""
-        was = delta.read(self.spark, self.lake.model(relation), self.before["inputs"][relation]["version"])
+        was = delta.read(self.spark, self.lake.table(relation), self.before["inputs"][relation]["version"])
         fields = self.now(relation).schema.fields
         columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
         return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
@@ -99,10 +99,10 @@ class Step:
 
     def changes(self, relation: str) -> DataFrame:
         after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
-        return delta.changes(self.spark, self.lake.model(relation), after, until)
+        return delta.changes(self.spark, self.lake.table(relation), after, until)
 
 
-def state_of(model: Model, inputs: Mapping[str, Head]) -> dict[str, Any]:
+def state_of(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]:
     """What a commit of the model records: with the same state there is nothing to do."""
     arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
     versions = {relation: {"id": head.id, "version": head.version} for relation, head in inputs.items()}
@@ -114,5 +114,5 @@ def state_of(model: Model, inputs: Mapping[str, Head]) -> dict[str, Any]:
     }
 
 
-def _moved(head: Head, recorded: Mapping[str, Any]) -> bool:
-    return head.version != recorded["version"] and head.changed_since(recorded["version"])
+def _moved(head: TableVersion, recorded: Mapping[str, Any]) -> bool:
+    return head.version != recorded["version"] and head.has_changed_since(recorded["version"])

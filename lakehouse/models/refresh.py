@@ -72,11 +72,11 @@ def refresh(
     Raises:
         DataRefused: two rows with one key, or an expectation that says `fail`.
     """
-    heads = {relation: delta.head(spark, lake.model(relation)) for relation in model.plan.reads}
+    heads = {relation: delta.head(spark, lake.table(relation)) for relation in model.plan.reads}
     if missing := [relation for relation, head in heads.items() if head is None]:
         return Refreshed(model.name, "waiting", f"{', '.join(missing)} is not there yet")
     inputs = {relation: head for relation, head in heads.items() if head is not None}
-    step = Step(spark, lake, model, inputs, delta.head(spark, lake.model(model.name)), state_of(model, inputs))
+    step = Step(spark, lake, model, inputs, delta.head(spark, lake.table(model.name)), state_of(model, inputs))
     try:
         done = _refreshed(step, small, whole)
     except Unmet as unmet:
@@ -121,7 +121,7 @@ def _at_rest(step: Step) -> Refreshed:
 def _record(step: Step) -> None:
     """Progress, where no row has to change."""
     carried, results = expectations.at_rest(step.task)
-    delta.record_progress(step.spark, step.lake.model(step.model.name), step.state | carried)
+    delta.record_progress(step.spark, step.lake.table(step.model.name), step.state | carried)
     step.results.extend(results)
 
 
@@ -284,7 +284,7 @@ def _write_checked(step: Step, wanted: DataFrame, touched: Held | None, few: boo
 def _write_rows(
     step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool, told: Mapping[str, Any]
 ) -> Written:
-    target, keys, state = step.lake.model(step.model.name), list(step.model.plan.keys), {**step.state, **told}
+    target, keys, state = step.lake.table(step.model.name), list(step.model.plan.keys), {**step.state, **told}
     order = step.order(wanted) if step.size >= WHOLE_BELOW else None
     large = step.head is not None and step.head.size >= LARGE_BYTES
     written = make_equal(step.spark, target, wanted, keys, state, touched, few, rebuild, large, order)

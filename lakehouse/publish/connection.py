@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
-from lakehouse.postgres import DEFAULTS, NOT_LET_IN
+from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 
 Connection = psycopg.Connection[Any]
 
@@ -29,7 +29,7 @@ def connected(url: str) -> Iterator[Connection]:
     """
     with _understood():
         given = conninfo_to_dict(url)
-        ours = DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
+        ours = CONNECTION_DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
         conninfo = make_conninfo(url, **{k: v for k, v in ours.items() if k not in given})
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
             yield connection
@@ -53,7 +53,7 @@ def _told(error: psycopg.Error) -> LakehouseError:
             expected="postgresql://user:password@host:port/database?parameter=value, parts of it percent-encoded",
             where=f"{WHERE}.url",
         )
-    if code is None and NOT_LET_IN.search(said):
+    if code is None and LOGIN_FAILURE.search(said):
         return ConfigError(
             f"PostgreSQL does not let us in: {said}",
             expected="a user that may connect, and make tables",

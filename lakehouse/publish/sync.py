@@ -24,7 +24,7 @@ from lakehouse.publish.connection import Connection, connected
 from lakehouse.publish.statements import Target
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
-from lakehouse.storage.delta_log import Head, commit_id, newest_version
+from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
 from lakehouse.storage.paths import Lake
 
 # Of the lake's files, in one partition: the driver holds the text of two of them.
@@ -69,7 +69,7 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         InfrastructureError: PostgreSQL cannot be reached. The table is as it was.
         LakeBusy: somebody else publishes to it.
     """
-    path = lake.model(what.source)
+    path = lake.table(what.source)
     with connected(what.url) as connection:
         place = catalog.located(connection, what.table)
         at = _position(connection, place, what)
@@ -100,20 +100,20 @@ def is_newest(lake: Lake, at: Position) -> bool:
 
 def has_to_read(spark: SparkSession, lake: Lake, at: Position) -> bool:
     """Whether changes of the lake's table have still to be read; those of one that will be compared whole do not."""
-    head = delta.head(spark, lake.model(at.source))
-    return head is not None and not _why_whole(lake, at, head) and head.changed_since(at.version)
+    head = delta.head(spark, lake.table(at.source))
+    return head is not None and not _why_whole(lake, at, head) and head.has_changed_since(at.version)
 
 
-def is_behind(lake: Lake, head: Head, at: Position | None) -> bool:
+def is_behind(lake: Lake, head: TableVersion, at: Position | None) -> bool:
     """Whether the lake's table may have rows that PostgreSQL has not, or the other way round."""
-    return at is None or bool(_why_whole(lake, at, head)) or head.changed_since(at.version)
+    return at is None or bool(_why_whole(lake, at, head)) or head.has_changed_since(at.version)
 
 
-def _folder(lake: Lake, source: str) -> file_io.Place:
-    return lake.place(*source.split("."))
+def _folder(lake: Lake, source: str) -> file_io.StorePath:
+    return lake.path(*source.split("."))
 
 
-def _in_small_parts(spark: SparkSession, head: Head) -> None:
+def _in_small_parts(spark: SparkSession, head: TableVersion) -> None:
     """Have the session make partitions of which the driver can hold two; few rows are put together again."""
     spark.conf.set("spark.sql.files.maxPartitionBytes", str(_PARTITION_BYTES))
     if spark.conf.get("spark.sql.adaptive.enabled") == "true":
@@ -127,7 +127,7 @@ def _position(connection: Connection, place: Place, what: Publication) -> Positi
     return at
 
 
-def _why_whole(lake: Lake, at: Position, head: Head) -> str:
+def _why_whole(lake: Lake, at: Position, head: TableVersion) -> str:
     """Why what changed since `at` cannot be told; empty if it can."""
     if at.lake_table_id != head.id or at.version > head.version:
         return f"{at.source} was replaced"
@@ -147,12 +147,12 @@ class _Step:
     lake: Lake
     what: Publication
     place: Place
-    head: Head
+    head: TableVersion
     at: Position | None
 
     @property
     def path(self) -> str:
-        return self.lake.model(self.what.source)
+        return self.lake.table(self.what.source)
 
     def done(self, whole: bool) -> Kept:
         rows, what = delta.read(self.spark, self.path, self.head.version), self.what

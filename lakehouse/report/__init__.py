@@ -47,7 +47,7 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
 
     found = gather(run)
     page = render(found, language).encode()
-    file_io.write(file, page)
+    file_io.write_atomically(file, page)
     return {
         "pipeline": run.pipeline.name,
         "file": str(file),

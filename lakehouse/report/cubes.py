@@ -35,7 +35,7 @@ def read(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable[[str
         spark: a session of the caller's own.
         is_personal: tells of a column whether it must not be read.
     """
-    path = lake.model(plan.model)
+    path = lake.table(plan.model)
     if not delta.exists(spark, path):
         return None
     table = delta.read(spark, path)

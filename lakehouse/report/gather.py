@@ -50,7 +50,7 @@ def gather(run: Run) -> Document:
         read = [pool.submit(_cube, run, columns, model) for group in run.models("gold") for model in group]
         found = _state(run, columns)
         found["cubes"] = [cube for each in read if (cube := each.result())]
-    hidden: Document = logs.redacted(found)
+    hidden: Document = logs.redact_document(found)
     return hidden
 
 
@@ -145,7 +145,7 @@ def _outcomes(record: records.Record) -> dict[tuple[str, str], Document]:
 
 def _rows(run: Run, spark: SparkSession, relations: list[str]) -> dict[str, int | None]:
     """How many rows each has now, in one query; None where there is no table."""
-    paths = {relation: run.lake.model(relation) for relation in relations}
+    paths = {relation: run.lake.table(relation) for relation in relations}
     there = [relation for relation, path in paths.items() if delta.exists(spark, path)]
     counts = [delta.read(spark, paths[r]).agg(F.count("*").alias("n")).select(F.lit(r).alias("r"), "n") for r in there]
     counted = {row["r"]: row["n"] for row in reduce(DataFrame.unionAll, counts).collect()} if counts else {}
@@ -210,10 +210,10 @@ def _refused(run: Run, spark: SparkSession, table: str, history: History) -> lis
 
 def _taken_out(run: Run, spark: SparkSession, model: str) -> list[Document]:
     """The same of what expectations took out of a model, since a version of its table that has no sequence."""
-    head = delta.head(spark, run.lake.model(model))
+    head = delta.head(spark, run.lake.table(model))
     if head is None or not any(rule.on_fail == "quarantine" for rule in run.plans[model].rules):
         return []
-    told = _by_rule(model, quarantine.of_model(spark, run.lake, model, head.refreshed))
+    told = _by_rule(model, quarantine.of_model(spark, run.lake, model, head.last_refresh_version))
     return [row | {"since": None} for row in told]
 
 

@@ -25,7 +25,7 @@ from lakehouse.lake.ledger import Entry, History
 from lakehouse.retention.expire import Expired, status
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import literal
+from lakehouse.storage.file_io import escape_glob
 from lakehouse.storage.paths import Lake, snapshot_name
 
 _NOTHING = {"change_sets": 0, "bytes": 0}
@@ -59,7 +59,7 @@ def change_sets(
     if until and not dry:
         ledger.append(spark, lake, _written(spark, lake, table, history, until, run_id))
     for path in () if dry else doomed:
-        file_io.remove(lake.place(*path.split("/")))
+        file_io.remove(lake.path(*path.split("/")))
     return Expired(status("dropped", len(doomed), dry), {"change_sets": len(doomed), "bytes": sum(doomed.values())})
 
 
@@ -69,7 +69,7 @@ def _why_kept(spark: SparkSession, lake: Lake, name: str, table: Table, history:
         return "a history (scd 2) is built from all of them"
     if not history.accepted:
         return "there is none yet"
-    if not apply.is_current(delta.head(spark, lake.bronze(name)), table, history):
+    if not apply.is_current(delta.head(spark, lake.bronze_table(name)), table, history):
         return "bronze has still to read some"
     if other := apply.misfits(spark, lake, name, table):
         return f"the schema changed ({'; '.join(other)}), and bronze has to be built from them"
@@ -97,17 +97,17 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
     """Write the state as of `until`; returns the row that publishes it."""
     sets = [e for e in history.change_sets if (e.sequence or 0) <= (until.sequence or 0)]
     taken = frozenset(e.path for e in history.entries if e.path)
-    path = lake.state_set(until.table, until.sequence or 0, until.snapshot_time, taken)
+    path = lake.compacted_path(until.table, until.sequence or 0, until.snapshot_time, taken)
     delivered = published.delivered(spark, lake, table, sets[-1])
     state = fold.state(spark, lake, table, sets)
     lacking = [column for column in state.columns if column not in delivered]
     rows, told = pii.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
-    published.write(rows, lake.at(path), told)
-    if (found := spark.read.parquet(literal(lake.at(path))).count()) != told:
+    published.write(rows, lake.spark_path(path), told)
+    if (found := spark.read.parquet(escape_glob(lake.spark_path(path))).count()) != told:
         raise InfrastructureError(
             f"the change sets of {until.table} up to {until.sequence} come to {found} rows",
             expected=f"{told} rows, as the ledger says; nothing is dropped",
-            where=lake.at(sets[0].path or ""),
+            where=lake.spark_path(sets[0].path or ""),
             next_step=f"lakehouse verify PIPELINE {until.table}",
         )
     reason = f"the state of {snapshot_name(until.snapshot_time)}; `retention` drops the change sets that it stands for"
@@ -117,7 +117,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
 
 def _live(lake: Lake, entry: Entry) -> int:
     """How many rows more there are after a change set than before it, those apart that were forgotten since."""
-    taken = published.taken_out(lake.place(entry.path or ""))
+    taken = published.taken_out(lake.path(entry.path or ""))
     if entry.is_state:
         return (entry.inserted or 0) - taken.total()
     return (entry.inserted or 0) - (entry.deleted or 0) - taken["I"] + taken["D"]

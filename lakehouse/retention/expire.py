@@ -20,7 +20,7 @@ from lakehouse.lake import delta
 from lakehouse.lake.ledger import History
 from lakehouse.models.sql.plan import Plan
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, write_json
 
 _EVERY = timedelta(days=1)  # how often runs look for something to expire: to list a table's files takes seconds
@@ -41,7 +41,7 @@ def is_due(retention: Retention, lake: Lake, now: datetime) -> bool:
     if retention == Retention():
         return False
     try:
-        done = json.loads(lake.state(_DONE).read_text(encoding="utf-8"))
+        done = json.loads(lake.state_path(_DONE).read_text(encoding="utf-8"))
         return bool(done["retention"] != _told(retention) or now - datetime.fromisoformat(done["at"]) >= _EVERY)
     except (OSError, ValueError, KeyError, TypeError):  # never done, or nobody can tell
         return True
@@ -49,7 +49,7 @@ def is_due(retention: Retention, lake: Lake, now: datetime) -> bool:
 
 def done(retention: Retention, lake: Lake, now: datetime) -> None:
     """Note that everything was looked at."""
-    write_json(lake.state(_DONE), {"at": now.isoformat(timespec="seconds"), "retention": _told(retention)})
+    write_json(lake.state_path(_DONE), {"at": now.isoformat(timespec="seconds"), "retention": _told(retention)})
 
 
 def _told(retention: Retention) -> str:
@@ -62,12 +62,14 @@ def landed(lake: Lake, table: str, history: History, now: datetime, keep: timede
     Args:
         dry: only count them.
     """
-    old = snapshots(landing.landed(lake, table), history, now, keep)
-    size = sum(each.size if dry else landing.expire(each, now) for each in old)
+    old = snapshots(landing.list_snapshots(lake, table), history, now, keep)
+    size = sum(each.size if dry else landing.expire_snapshot(each, now) for each in old)
     return Expired(status("expired", len(old), dry), {"snapshots": len(old), "bytes": size})
 
 
-def snapshots(there: Iterable[Landed], history: History, now: datetime, keep: timedelta) -> list[Landed]:
+def snapshots(
+    there: Iterable[LandedSnapshot], history: History, now: datetime, keep: timedelta
+) -> list[LandedSnapshot]:
     """The landed snapshots of a table older than `keep`, whose files nobody will read again.
 
     One that expired is among them until none of its files is left.
@@ -80,19 +82,19 @@ def snapshots(there: Iterable[Landed], history: History, now: datetime, keep: ti
     for each in all_of_them:
         entry = history.at(each.time)
         superseded = entry is not None and (each.time < last.snapshot_time or entry.status == "unchanged")
-        if superseded and now - each.time > keep and each.time != newest and landing.left(each):
+        if superseded and now - each.time > keep and each.time != newest and landing.remaining_names(each):
             found.append(each)
     return found
 
 
 def unread(spark: SparkSession, lake: Lake, relation: str, plans: dict[str, Plan]) -> list[str]:
     """The models that have still to read changes of a table."""
-    head = delta.head(spark, lake.model(relation))
+    head = delta.head(spark, lake.table(relation))
     waiting = []
     for model in (m for m, plan in plans.items() if relation in plan.reads):
-        own = delta.head(spark, lake.model(model))
-        at = ((own.progress() if own else None) or {}).get("inputs", {}).get(relation)
-        if head and at and at["id"] == head.id and head.changed_since(at["version"]):
+        own = delta.head(spark, lake.table(model))
+        at = ((own.recorded_progress() if own else None) or {}).get("inputs", {}).get(relation)
+        if head and at and at["id"] == head.id and head.has_changed_since(at["version"]):
             waiting.append(model)
     return waiting
 
@@ -113,7 +115,7 @@ def versions(
         dry: only count them.
         others: who else has still to read its changes, as far as the caller knows.
     """
-    path, kept = lake.model(relation), ""
+    path, kept = lake.table(relation), ""
     if not delta.exists(spark, path):
         kept = "there is no table yet"
     elif waiting := [*unread(spark, lake, relation, plans), *(others or [])]:

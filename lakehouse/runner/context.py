@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import config, logs
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
-from lakehouse.error_mapping import patiently, understood
+from lakehouse.error_mapping import to_lakehouse_error, with_retries
 from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, in_order
@@ -56,16 +56,16 @@ class Run:
     dry_run: bool = False
     told: Told = lambda outcome: None
     stop: Callable[[], bool] = lambda: False
-    log: logs.Log = field(default_factory=logs.logger)
+    log: logs.Log = field(default_factory=logs.create_logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
-    held: lock.Held | None = None
+    held: lock.LakeLock | None = None
     wanted: tuple[str, ...] = ()  # the stages that the command asks for
 
     @cached_property
     def lake(self) -> Lake:
         where = self.pipeline.lake
         if isinstance(where, str):
-            return Lake.of(where)
+            return Lake.from_root(where)
         return Lake.in_catalog(where.catalog, where.volume, self.pipeline.name, self.pipeline.tables)
 
     @cached_property
@@ -74,7 +74,7 @@ class Run:
 
         spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables))
         if self.held:
-            self.held.note_jvm(jvm_pid(spark))
+            self.held.record_jvm(jvm_pid(spark))
         return spark
 
     @cached_property
@@ -100,7 +100,7 @@ class Run:
 
     def size(self, *tables: str) -> int:
         """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
-        found = [landing.newest(self.lake, table) for table in tables]
+        found = [landing.newest_snapshot(self.lake, table) for table in tables]
         return sum(landed.size for landed in found if landed)
 
     def models(self, layer: str) -> list[list[str]]:
@@ -117,12 +117,12 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
         ConfigError: with all that stands in the way.
     """
     pipeline = config.load(path)
-    logs.learn(pipeline)
+    logs.register_secrets(pipeline)
     if missing := config.not_yet(pipeline):
         raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
     run = Run(pipeline, tuple(names), **options)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
-    logs.tell_retries(run.log)
+    logs.log_retries(run.log)
     known = [*pipeline.tables, *run.plans]
     if unknown := [n for n in run.names if n not in known]:
         near = "".join(did_you_mean(n, known) for n in unknown[:1])
@@ -143,7 +143,7 @@ def attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
     try:
         yield record
     except Exception as raised:
-        error = understood(raised, verbose=run.verbose)
+        error = to_lakehouse_error(raised, verbose=run.verbose)
         raise
     finally:
         report.seconds = round(time_now() - began, 2)
@@ -154,7 +154,7 @@ def attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
 def _concluded(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
     """The end of a command in its record, in the log, and with whom `on_failure` names."""
     code = error.exit_code if error else report.code
-    told = {"error": error.block() if error else None}
+    told = {"error": error.to_text() if error else None}
     record = records.ended(record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told)
     if not isinstance(error, LakeBusy):  # who was turned away did nothing there
         keep(run, record)
@@ -176,7 +176,7 @@ def keep(run: Run, record: records.Record) -> None:
 @contextmanager
 def holding(run: Run, doing: str) -> Iterator[None]:
     """Hold the run's lake, and have the session say which JVM works on it."""
-    with lock.hold(run.lake, run.id, doing) as held:
+    with lock.lock_lake(run.lake, run.id, doing) as held:
         run.held = held
         yield
 
@@ -187,10 +187,10 @@ def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], I
     def attempt(name: str) -> list[Outcome]:
         began = time_now()
         try:
-            outcomes = patiently(lambda: list(work(name)))
+            outcomes = with_retries(lambda: list(work(name)))
         except Exception as error:
-            known = understood(error, verbose=run.verbose)
-            outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.block())]
+            known = to_lakehouse_error(error, verbose=run.verbose)
+            outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.to_text())]
         spent = (time_now() - began) / max(len(outcomes), 1)
         timed = [replace(o, seconds=round(spent, 2), note=logs.redact(o.note)) for o in outcomes]
         for outcome in timed:

@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 import stamina
 
 from lakehouse.config import OnFailure
-from lakehouse.logs import Log, redacted
+from lakehouse.logs import Log, redact_document
 
 SECONDS = 30.0
 _ATTEMPTS = 3
@@ -30,7 +30,7 @@ _MOST_TOLD = 500  # characters of what a failing command said
 
 def tell(on_failure: OnFailure, document: dict[str, Any], log: Log, seconds: float = SECONDS) -> None:
     """Hand `document`, without secrets, to whom `on_failure` names. Never raises, and ends after `seconds` each."""
-    body = json.dumps(redacted(document), ensure_ascii=False, default=str).encode()
+    body = json.dumps(redact_document(document), ensure_ascii=False, default=str).encode()
     if on_failure.command:
         _reported("command", lambda: _run(on_failure.command or [], body, seconds), log)
     if on_failure.webhook:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse.errors import Exit, worst
+from lakehouse.errors import ExitCode, worst_exit_code
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Outcome:
     status: str
     counts: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    code: Exit = Exit.OK
+    code: ExitCode = ExitCode.OK
     note: str = ""
 
 
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def code(self) -> int:
-        return worst(o.code for o in self.outcomes)
+        return worst_exit_code(o.code for o in self.outcomes)
 
     def document(self) -> dict[str, Any]:
         """As plain values, for --json, run records and `on_failure`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.publish.catalog import Position, Standing
-    from lakehouse.storage.delta_log import Head
+    from lakehouse.storage.delta_log import TableVersion
 
 PUBLISH = "publish"
 
@@ -62,7 +62,7 @@ def standing(run: Run, tables: dict[str, str]) -> dict[str, Standing]:
     return found
 
 
-def is_behind(run: Run, head: Head, at: Position | None) -> bool:
+def is_behind(run: Run, head: TableVersion, at: Position | None) -> bool:
     """Whether the newest version of the lake's table waits to be published."""
     return bool(package().sync.is_behind(run.lake, head, at))
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import lakehouse
-from lakehouse.logs import redacted
+from lakehouse.logs import redact_document
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake, write_json
 
@@ -42,9 +42,9 @@ def ended(record: Record, exit_code: int, **more: Any) -> Record:
 
 def write(lake: Lake, record: Record) -> None:
     """Keep a record, without secrets; an older one of the same run is replaced, the oldest of all go."""
-    write_json(lake.state(_RUNS, f"{record['run_id']}.json"), redacted(record))
-    for old in file_io.names(lake.state(_RUNS))[:-KEPT]:
-        file_io.remove(lake.state(_RUNS, old))
+    write_json(lake.state_path(_RUNS, f"{record['run_id']}.json"), redact_document(record))
+    for old in file_io.list_names(lake.state_path(_RUNS))[:-KEPT]:
+        file_io.remove(lake.state_path(_RUNS, old))
 
 
 def hide(lake: Lake, hidden: Callable[[str], str]) -> None:
@@ -65,8 +65,12 @@ def _hidden(value: Any, hidden: Callable[[str], str]) -> Any:
 def newest(lake: Lake, most: int = KEPT) -> list[Record]:
     """The newest records, the newest first; one that cannot be read is passed over."""
     found = []
-    names = [name for name in file_io.names(lake.state(_RUNS)) if name.endswith(".json") and not name.startswith(".")]
-    for content in file_io.contents(lake.state(_RUNS, name) for name in names[::-1][:most]):
+    names = [
+        name
+        for name in file_io.list_names(lake.state_path(_RUNS))
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+    for content in file_io.read_files(lake.state_path(_RUNS, name) for name in names[::-1][:most]):
         try:
             found.append(json.loads(content or b""))
         except ValueError:

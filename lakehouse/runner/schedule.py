@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from lakehouse.errors import Exit, InfrastructureError, LakehouseError
+from lakehouse.errors import ExitCode, InfrastructureError, LakehouseError
 from lakehouse.logs import Log
 from lakehouse.runner import notify, records, signals
 from lakehouse.runner.context import Run, open_run
@@ -50,7 +50,7 @@ def scheduled(opened: Run, path: str, arguments: Sequence[str], as_json: bool, m
     Returns:
         `pipeline`, `rounds`, `exit_code` and the document of the `last` round; the code is that round's.
     """
-    submitted, last, rounds = "PYSPARK_GATEWAY_PORT" in os.environ, Round(Exit.OK), 0
+    submitted, last, rounds = "PYSPARK_GATEWAY_PORT" in os.environ, Round(ExitCode.OK), 0
     log = opened.log.unbind("run_id")  # each round has its own
     with signals.heeded() as stop:
 
@@ -68,7 +68,7 @@ def scheduled(opened: Run, path: str, arguments: Sequence[str], as_json: bool, m
                     last = Round(_recorded(opened, began), last.document)
                 if last.code < 0:
                     _failed(opened, _killed(-last.code), log)
-                    last = Round(Exit.INFRASTRUCTURE)
+                    last = Round(ExitCode.INFRASTRUCTURE)
             log.info("round ended", round=rounds, exit_code=int(last.code))
             return opened.pipeline.schedule.every
 
@@ -139,7 +139,7 @@ def _document(said: bytes | None) -> Any:
 def _recorded(opened: Run, began: datetime) -> int:
     """What the round's own record says that it ended with."""
     ours = [r for r in records.newest(opened.lake, 1) if r["started"] >= records.told(began) and r["ended"]]
-    return int(ours[0]["exit_code"]) if ours else Exit.OK
+    return int(ours[0]["exit_code"]) if ours else ExitCode.OK
 
 
 def _killed(signum: int) -> LakehouseError:
@@ -152,9 +152,9 @@ def _killed(signum: int) -> LakehouseError:
 
 def _failed(opened: Run, error: LakehouseError, log: Log) -> None:
     """A round that could not tell of itself."""
-    log.error("round failed", exit_code=int(error.exit_code), error=error.block())
+    log.error("round failed", exit_code=int(error.exit_code), error=error.to_text())
     if opened.pipeline.on_failure:
         record = records.begun(opened.pipeline.name, opened.id, "run", opened.names)
-        record = records.ended(record, error.exit_code, outcomes=[], error=error.block())
+        record = records.ended(record, error.exit_code, outcomes=[], error=error.to_text())
         document = record | {"lake": opened.lake.root, "repeats": records.repeats(opened.lake, record)}
         notify.tell(opened.pipeline.on_failure, document, log)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import extract as sources
 from lakehouse.config import Retention
-from lakehouse.error_mapping import patiently
-from lakehouse.errors import Exit, worst
+from lakehouse.error_mapping import with_retries
+from lakehouse.errors import ExitCode, worst_exit_code
 from lakehouse.models import file_order
 from lakehouse.runner import publishing, up_to_date
 from lakehouse.runner.context import Run, attended, holding, keep, open_run, side_by_side
@@ -65,7 +65,7 @@ def perform(run: Run, stages: Iterable[str]) -> Report:
             keep(run, record)
             up_to_date.unmark(run.lake)
             _in_order(run, report, (*wanted, EXPIRE) if whole and _expires(run) else wanted, settled)
-            if (whole or is_clean) and report.code == Exit.OK and not report.stopped_before:
+            if (whole or is_clean) and report.code == ExitCode.OK and not report.stopped_before:
                 up_to_date.mark(run.lake, before, run.pipeline)
     return report
 
@@ -82,8 +82,8 @@ def _in_order(run: Run, report: Report, wanted: tuple[str, ...], settled: bool) 
             run.log.warning("stopped, as asked", before=stage)
             return
         run.log.info("stage begun", stage=stage)
-        report.outcomes += patiently(partial(_STAGES[stage], run))
-        if any(outcome.code == Exit.BUSY for outcome in report.outcomes):
+        report.outcomes += with_retries(partial(_STAGES[stage], run))
+        if any(outcome.code == ExitCode.BUSY for outcome in report.outcomes):
             return  # another run works on this lake: not a stage more
         if settled and all(o.status == "nothing new" for o in report.outcomes):
             report.nothing_new = True
@@ -153,14 +153,14 @@ def _history(run: Run, read: dict[str, History], name: str) -> History:
 def _ingested(done: Any) -> Iterator[Outcome]:
     """One outcome a decision; a snapshot that waits for approval is told again on every run."""
     for entry in done.entries:
-        code, note = Exit.OK, entry.reason or ""
+        code, note = ExitCode.OK, entry.reason or ""
         if entry.status == "held":
-            code = Exit.HELD
+            code = ExitCode.HELD
         elif entry.status == "rejected" and entry not in done.late:
-            code = Exit.REFUSED
+            code = ExitCode.REFUSED
         yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note)
     if done.held and done.held not in done.entries:
-        yield Outcome("ingest", done.table, "held", done.held.counts, code=Exit.HELD, note=done.held.reason or "")
+        yield Outcome("ingest", done.table, "held", done.held.counts, code=ExitCode.HELD, note=done.held.reason or "")
     if not done.entries and not done.held:
         yield Outcome("ingest", done.table, "nothing new")
 
@@ -254,7 +254,7 @@ def _expire(run: Run) -> list[Outcome]:
         yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
 
     outcomes = side_by_side(run, EXPIRE, list(todo), work)
-    if not run.names and not run.dry_run and worst(o.code for o in outcomes) == Exit.OK:
+    if not run.names and not run.dry_run and worst_exit_code(o.code for o in outcomes) == ExitCode.OK:
         expire.done(run.pipeline.retention, run.lake, now)
     return outcomes
 

@@ -17,7 +17,7 @@ from lakehouse.errors import InfrastructureError, LakehouseError
 from lakehouse.extract import must_be_read, source_signature
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import LAYERS, Lake, write_json
 
 
@@ -98,8 +98,8 @@ def _code() -> list[Path]:
 
 def _versions(lake: Lake) -> dict[str, int]:
     """The newest version of every Delta table of the lake."""
-    tables = [(layer, name) for layer in LAYERS for name in file_io.names(lake.place(layer))]
-    versions = {f"{layer}/{name}": newest_version(lake.place(layer, name)) for layer, name in tables}
+    tables = [(layer, name) for layer in LAYERS for name in file_io.list_names(lake.path(layer))]
+    versions = {f"{layer}/{name}": newest_version(lake.path(layer, name)) for layer, name in tables}
     return {table: version for table, version in versions.items() if version >= 0}
 
 
@@ -112,5 +112,5 @@ def _digest(files: list[Path], *more: str) -> str:
     return digest.hexdigest()
 
 
-def _mark(lake: Lake) -> Place:
-    return lake.state("clean.json")
+def _mark(lake: Lake) -> StorePath:
+    return lake.state_path("clean.json")

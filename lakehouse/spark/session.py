@@ -155,11 +155,11 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
     given = _submitted_settings() if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
     java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
-    settings = defaults() | file_io.spark_settings(lake.place()) | (LOCAL | java if is_local else {}) | given
+    settings = defaults() | file_io.spark_settings(lake.path()) | (LOCAL | java if is_local else {}) | given
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)
-    log = lake.here("logs", "spark.log")
+    log = lake.local_path("logs", "spark.log")
     try:
         with _jvm_output_to(log, unless=verbose or submitted), _sigint_kept():
             spark = builder.getOrCreate()
@@ -196,7 +196,7 @@ def _submitted_settings() -> dict[str, str]:
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:
     try:
-        DeltaTable.isDeltaTable(spark, str(lake.here("no-table")))
+        DeltaTable.isDeltaTable(spark, str(lake.local_path("no-table")))
         extensions = spark.conf.get("spark.sql.extensions", "") or ""
     except Exception as error:  # what is raised for a class that is not there depends on how Spark is reached
         extensions, reason = "", f": {_first_line(error)}"

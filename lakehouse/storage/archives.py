@@ -17,28 +17,28 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lakehouse.errors import DataRefused
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Bytes, LandedFile
+from lakehouse.storage.landing import ByteSource, LandedFile
 
 # CSV and JSON shrink to a twentieth, the dullest to a hundredth; deflate can grow a byte to a thousand.
-MOST_FOR_ONE = 200
+MAX_EXPANSION = 200
 # Up to this size a file may grow as it likes: it does no harm.
-NEVER_TOO_MUCH = 100 << 20
-MOST_MEMBERS = 10_000
-_LONGEST_NAME = 200  # bytes, of one part of a path
+ALWAYS_ALLOWED_BYTES = 100 << 20
+MAX_MEMBERS = 10_000
+_MAX_NAME_BYTES = 200  # bytes, of one part of a path
 
-_OTHERS = (".bz2", ".xz", ".zst", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz")
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".lz4", ".snappy", ".deflate", ".7z", ".rar", ".tar", ".tgz")
+_SUPPORTED_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # What the two libraries raise at damage; a zip's own list can be damaged so that it asks for anything.
-_DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, ValueError)
+_DAMAGE_ERRORS = (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, ValueError)
 
 
 def is_packed(name: str) -> bool:
     """Whether a file is packed, or seems to be."""
-    return name.lower().endswith((".gz", ".zip", *_OTHERS))
+    return name.lower().endswith((".gz", ".zip", *_UNSUPPORTED_SUFFIXES))
 
 
 def unpack(
-    packed: Path, file: LandedFile, folder: Path, may_hold_packed: bool = False
+    packed: Path, file: LandedFile, folder: Path, may_contain_archives: bool = False
 ) -> Iterator[tuple[LandedFile, Path]]:
     """The files in a packed one, written below `folder`, each as if it had landed by itself.
 
@@ -50,45 +50,47 @@ def unpack(
             names that lead out of the folder.
     """
     try:
-        if file.name.lower().endswith((".tar.gz", *_OTHERS)):
-            raise _refused(file.name, packed, "is packed in a way that is not read here")
+        if file.name.lower().endswith((".tar.gz", *_UNSUPPORTED_SUFFIXES)):
+            raise _archive_error(file.name, packed, "is packed in a way that is not read here")
         if file.name.lower().endswith(".zip"):
-            yield from _from_zip(packed, file, folder, may_hold_packed)
+            yield from _unpack_zip(packed, file, folder, may_contain_archives)
         else:
-            yield from _from_gzip(packed, file, folder)
-    except (*_DAMAGED, OSError) as error:
+            yield from _unpack_gzip(packed, file, folder)
+    except (*_DAMAGE_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # a full disk is no fault of the file; a place before its beginning is
-        raise _refused(file.name, packed, f"is cut short or damaged: {str(error) or type(error).__name__}") from error
+        raise _archive_error(
+            file.name, packed, f"is cut short or damaged: {str(error) or type(error).__name__}"
+        ) from error
 
 
 @dataclass
-class _Budget:
+class _SizeBudget:
     """How much may still come out of a packed file; shared by its members."""
 
     packed: Path
-    left: int
+    remaining: int
 
     @classmethod
-    def of(cls, packed: Path) -> _Budget:
-        return cls(packed, max(NEVER_TOO_MUCH, MOST_FOR_ONE * packed.stat().st_size))
+    def for_archive(cls, packed: Path) -> _SizeBudget:
+        return cls(packed, max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * packed.stat().st_size))
 
     def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise _refused(
+        self.remaining -= size
+        if self.remaining < 0:
+            raise _archive_error(
                 self.packed.name,
                 self.packed,
-                f"unpacks to more than {NEVER_TOO_MUCH >> 20} MiB and {MOST_FOR_ONE} times its size",
+                f"unpacks to more than {ALWAYS_ALLOWED_BYTES >> 20} MiB and {MAX_EXPANSION} times its size",
             )
 
 
 @dataclass
-class _Counted:
+class _BudgetedReader:
     """Bytes that are paid for out of a budget as they are read."""
 
-    source: Bytes
-    budget: _Budget
+    source: ByteSource
+    budget: _SizeBudget
 
     def read(self, size: int, /) -> bytes:
         chunk = self.source.read(size)
@@ -96,62 +98,64 @@ class _Counted:
         return chunk
 
 
-def _from_gzip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
+def _unpack_gzip(packed: Path, file: LandedFile, folder: Path) -> Iterator[tuple[LandedFile, Path]]:
     inner = PurePosixPath(file.name).name[: -len(".gz")] or "file"
     if is_packed(inner):
-        raise _refused(file.name, packed, "is packed twice")
+        raise _archive_error(file.name, packed, "is packed twice")
     with gzip.open(packed) as source:
-        yield _written(_Counted(source, _Budget.of(packed)), file, folder, inner)
+        yield _write_member(_BudgetedReader(source, _SizeBudget.for_archive(packed)), file, folder, inner)
 
 
-def _from_zip(packed: Path, file: LandedFile, folder: Path, may_hold_packed: bool) -> Iterator[tuple[LandedFile, Path]]:
+def _unpack_zip(
+    packed: Path, file: LandedFile, folder: Path, may_contain_archives: bool
+) -> Iterator[tuple[LandedFile, Path]]:
     with zipfile.ZipFile(packed) as archive:
         # All of it is looked at before a byte is written.
         members = [one for one in archive.infolist() if not (one.is_dir() or _is_hidden(one.filename))]
-        _look_at(members, packed, may_hold_packed)
-        budget = _Budget.of(packed)
+        _check_members(members, packed, may_contain_archives)
+        budget = _SizeBudget.for_archive(packed)
         for member in members:
             with archive.open(member) as source:
-                yield _written(_Counted(source, budget), file, folder, member.filename)
+                yield _write_member(_BudgetedReader(source, budget), file, folder, member.filename)
 
 
-def _written(source: Bytes, file: LandedFile, folder: Path, inner: str) -> tuple[LandedFile, Path]:
+def _write_member(source: ByteSource, file: LandedFile, folder: Path, inner: str) -> tuple[LandedFile, Path]:
     name = f"{file.name}/{inner}"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    return landing.inspected(source, path, name, file.signature), path
+    return landing.copy_and_inspect(source, path, name, file.signature), path
 
 
-def _look_at(members: list[zipfile.ZipInfo], packed: Path, may_hold_packed: bool) -> None:
+def _check_members(members: list[zipfile.ZipInfo], packed: Path, may_contain_archives: bool) -> None:
     """Raises: DataRefused, for what the archive's own list says of its members."""
     paths = [PurePosixPath(member.filename.lower()) for member in members]
     faults = {
         "holds no file": not members,
-        f"holds more than {MOST_MEMBERS:,} files": len(members) > MOST_MEMBERS,
+        f"holds more than {MAX_MEMBERS:,} files": len(members) > MAX_MEMBERS,
         "holds several files of one name": len(set(paths)) < len(paths),
         "holds a file and a folder of one name": not {up for path in paths for up in path.parents}.isdisjoint(paths),
     }
     for member in members:
         name = member.filename
         faults |= {
-            f"holds {name!r}, which is no name below its folder": not _is_below(name),
+            f"holds {name!r}, which is no name below its folder": not _is_safe_name(name),
             f"holds {name!r}, a link": stat.S_ISLNK(member.external_attr >> 16),
             f"holds {name!r}, which is encrypted": bool(member.flag_bits & 1),
-            f"holds {name!r}, which is packed itself": is_packed(name) and not may_hold_packed,
-            f"holds {name!r}, packed by method {member.compress_type}": member.compress_type not in _METHODS,
+            f"holds {name!r}, which is packed itself": is_packed(name) and not may_contain_archives,
+            f"holds {name!r}, packed by method {member.compress_type}": member.compress_type not in _SUPPORTED_METHODS,
         }
     for found, is_so in faults.items():
         if is_so:
-            raise _refused(packed.name, packed, found)
-    _Budget.of(packed).spend(sum(member.file_size for member in members))
+            raise _archive_error(packed.name, packed, found)
+    _SizeBudget.for_archive(packed).spend(sum(member.file_size for member in members))
 
 
-def _is_below(name: str) -> bool:
+def _is_safe_name(name: str) -> bool:
     """Whether a name stays in its folder, by the rules of any system: elsewhere `\\` separates and `C:` is a drive."""
     either = (PurePosixPath(name), PureWindowsPath(name))
     if "\\" in name or any(path.anchor or ".." in path.parts for path in either):
         return False
-    return all(len(part.encode(errors="replace")) <= _LONGEST_NAME for part in either[0].parts)
+    return all(len(part.encode(errors="replace")) <= _MAX_NAME_BYTES for part in either[0].parts)
 
 
 def _is_hidden(name: str) -> bool:
@@ -160,7 +164,7 @@ def _is_hidden(name: str) -> bool:
     return "__MACOSX" in parts or any(part.startswith(".") and not part.startswith("..") for part in parts)
 
 
-def _refused(name: str, packed: Path, found: str) -> DataRefused:
+def _archive_error(name: str, packed: Path, found: str) -> DataRefused:
     return DataRefused(
         f"{name} {found}",
         expected="a whole gzip or zip file (stored or deflated, no password) of plain files",

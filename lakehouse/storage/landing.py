@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
 
 MANIFEST = "_manifest.json"
@@ -50,7 +50,7 @@ class LandedFile:
 
 
 @dataclass(frozen=True)
-class Landed:
+class LandedSnapshot:
     """One landed snapshot of one table. No files: the source's snapshot lacked the table's file.
 
     Attributes:
@@ -60,13 +60,13 @@ class Landed:
 
     table: str
     time: datetime
-    folder: Place
+    folder: StorePath
     files: tuple[LandedFile, ...]
     expired: bool = False
-    elsewhere: Mapping[str, Place] = field(default_factory=dict)
+    elsewhere: Mapping[str, StorePath] = field(default_factory=dict)
 
     @property
-    def content(self) -> tuple[tuple[str, str], ...]:
+    def file_hashes(self) -> tuple[tuple[str, str], ...]:
         """Names and hashes: equal content means equal bytes."""
         return tuple((f.name, f.sha256) for f in self.files)
 
@@ -76,26 +76,26 @@ class Landed:
         return sum(f.size for f in self.files)
 
     @property
-    def paths(self) -> list[Place]:
+    def paths(self) -> list[StorePath]:
         return [self.elsewhere.get(f.name, self.folder / f.name) for f in self.files]
 
 
-def signature(path: Path) -> str:
+def file_signature(path: Path) -> str:
     """What tells, without reading it, whether a file may have changed."""
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
-class Bytes(Protocol):
+class ByteSource(Protocol):
     """Whatever bytes are read from."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-class Looked:
+class HashingReader:
     """Bytes that are hashed, and seen for what the CSV reader has to know, while somebody else reads them."""
 
-    def __init__(self, source: Bytes) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source, self._digest = source, hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._size, self._has_quote, self._is_utf8 = 0, False, True
@@ -105,16 +105,16 @@ class Looked:
         self._size += len(chunk)
         self._digest.update(chunk)
         self._has_quote = self._has_quote or b'"' in chunk
-        self._is_utf8 = self._is_utf8 and _decodes(self._decoder, chunk)
+        self._is_utf8 = self._is_utf8 and _is_decodable(self._decoder, chunk)
         return chunk
 
-    def file(self, name: str, signature: str) -> LandedFile:
+    def to_landed_file(self, name: str, signature: str) -> LandedFile:
         """What has been read, to its end, as a landed file."""
-        is_utf8 = self._is_utf8 and _decodes(self._decoder, b"", final=True)
+        is_utf8 = self._is_utf8 and _is_decodable(self._decoder, b"", final=True)
         return LandedFile(name, self._size, self._digest.hexdigest(), signature, self._has_quote, is_utf8)
 
 
-def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:
+def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:
     try:
         decoder.decode(chunk, final)
     except UnicodeDecodeError:
@@ -122,63 +122,65 @@ def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = Fal
     return True
 
 
-def inspect(path: Path, name: str = "") -> LandedFile:
+def inspect_file(path: Path, name: str = "") -> LandedFile:
     """What a file would be, if it landed now."""
-    before = signature(path)
+    before = file_signature(path)
     with path.open("rb") as source:
-        looked = Looked(source)
+        looked = HashingReader(source)
         while looked.read():
             pass
-    return looked.file(name or path.name, before)
+    return looked.to_landed_file(name or path.name, before)
 
 
-def inspected(source: Bytes, copy_to: Path, name: str, signature: str) -> LandedFile:
+def copy_and_inspect(source: ByteSource, copy_to: Path, name: str, signature: str) -> LandedFile:
     """The same of bytes from anywhere, such as an archive, copied to a file."""
-    looked = Looked(source)
+    looked = HashingReader(source)
     with copy_to.open("wb") as target:
         shutil.copyfileobj(cast(IO[bytes], looked), target, _CHUNK)
-    return looked.file(name, signature)
+    return looked.to_landed_file(name, signature)
 
 
-def land(lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None) -> Landed:
+def land_snapshot(
+    lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None
+) -> LandedSnapshot:
     """Copy `sources` into the landing zone as the snapshot of `table` at `time`, under their paths below `root`."""
-    folder = lake.landing(table) / snapshot_name(time)
-    if lake.is_shared:
-        _sweep(lake, table)
+    folder = lake.landing_path(table) / snapshot_name(time)
+    if lake.is_on_s3:
+        _remove_unfinished(lake, table)
     files = []
-    with file_io.filling(folder) as filling:
+    with file_io.atomic_folder(folder) as filling:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
-            files.append(_copied(source, filling / name, name))
+            files.append(_copy_file(source, filling / name, name))
         write_json(filling / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
-    return Landed(table, time, folder, tuple(files))
+    return LandedSnapshot(table, time, folder, tuple(files))
 
 
-def _sweep(lake: Lake, table: str) -> None:
+def _remove_unfinished(lake: Lake, table: str) -> None:
     """Remove folders without a manifest that are newer than any with one: what a killed run put where it was to lie."""
-    zone = lake.landing(table)
-    for name in sorted(filter(snapshot_time, file_io.names(zone)), reverse=True):
+    zone = lake.landing_path(table)
+    for name in sorted(filter(snapshot_time, file_io.list_names(zone)), reverse=True):
         if (zone / name / MANIFEST).exists():
             return
         file_io.remove(zone / name)
 
 
-def _copied(source: Path, target: Place, name: str) -> LandedFile:
+def _copy_file(source: Path, target: StorePath, name: str) -> LandedFile:
     """Read a file once: copy it, and say what it was."""
-    looked = list[Looked]()
-    before = signature(source)
+    looked = list[HashingReader]()
+    before = file_signature(source)
 
     @contextmanager
     def opened() -> Iterator[IO[bytes]]:
         with source.open("rb") as file:
-            looked.append(Looked(file))
+            looked.append(HashingReader(file))
             yield cast(IO[bytes], looked[-1])
 
-    file_io.put(target, opened)
-    return looked[-1].file(name, before)
+    file_io.copy_stream(target, opened)
+    return looked[-1].to_landed_file(name, before)
 
 
-def rewrite(lake: Lake, there: Landed, name: str, write: Callable[[Path, Path], None]) -> None:
+def rewrite_file(lake: Lake, snapshot: LandedSnapshot, name: str, write: Callable[[Path, Path], None]) -> None:
     """Put another content in the place of a landed file, whole or not at all.
 
     The manifest says so before it is so: what kills this in between leaves a file that only seems to lack records.
@@ -186,48 +188,50 @@ def rewrite(lake: Lake, there: Landed, name: str, write: Callable[[Path, Path], 
     Args:
         write: from the file as it is to a new one.
     """
-    with file_io.rewriting(there.folder / name, lake.here("plain")) as (file, new):
+    with file_io.atomic_rewrite(snapshot.folder / name, lake.local_path("plain")) as (file, new):
         write(file, new)
-        manifest = json.loads((there.folder / MANIFEST).read_bytes())
+        manifest = json.loads((snapshot.folder / MANIFEST).read_bytes())
         for told in manifest["files"]:
             told["as_received"] = told.get("as_received", True) and told["name"] != name
-        write_json(there.folder / MANIFEST, manifest)
+        write_json(snapshot.folder / MANIFEST, manifest)
 
 
-def landed(lake: Lake, table: str) -> list[Landed]:
+def list_snapshots(lake: Lake, table: str) -> list[LandedSnapshot]:
     """The landed snapshots of a table, oldest first."""
-    zone = lake.landing(table)
-    times = {name: time for name in file_io.names(zone) if (time := snapshot_time(name))}
-    manifests = file_io.contents(zone / name / MANIFEST for name in times)
+    zone = lake.landing_path(table)
+    times = {name: time for name in file_io.list_names(zone) if (time := snapshot_time(name))}
+    manifests = file_io.read_files(zone / name / MANIFEST for name in times)
     each = zip(times.items(), manifests, strict=True)
-    return [_loaded(zone / name, table, time, manifest) for (name, time), manifest in each if manifest is not None]
+    return [
+        _parse_manifest(zone / name, table, time, manifest) for (name, time), manifest in each if manifest is not None
+    ]
 
 
-def newest(lake: Lake, table: str) -> Landed | None:
+def newest_snapshot(lake: Lake, table: str) -> LandedSnapshot | None:
     """The newest landed snapshot of a table, without reading the manifests of the others."""
-    times = [time for name in file_io.names(lake.landing(table)) if (time := snapshot_time(name))]
-    return next((found for time in sorted(times, reverse=True) if (found := at(lake, table, time))), None)
+    times = [time for name in file_io.list_names(lake.landing_path(table)) if (time := snapshot_time(name))]
+    return next((found for time in sorted(times, reverse=True) if (found := find_snapshot(lake, table, time))), None)
 
 
-def at(lake: Lake, table: str, time: datetime) -> Landed | None:
+def find_snapshot(lake: Lake, table: str, time: datetime) -> LandedSnapshot | None:
     """The snapshot of a table that landed as of `time`."""
-    folder = lake.landing(table) / snapshot_name(time)
-    (manifest,) = file_io.contents([folder / MANIFEST])
-    return None if manifest is None else _loaded(folder, table, time, manifest)
+    folder = lake.landing_path(table) / snapshot_name(time)
+    (manifest,) = file_io.read_files([folder / MANIFEST])
+    return None if manifest is None else _parse_manifest(folder, table, time, manifest)
 
 
-def load(folder: Place, table: str, time: datetime) -> Landed:
+def load_snapshot(folder: StorePath, table: str, time: datetime) -> LandedSnapshot:
     """A snapshot that has landed."""
-    return _loaded(folder, table, time, (folder / MANIFEST).read_bytes())
+    return _parse_manifest(folder, table, time, (folder / MANIFEST).read_bytes())
 
 
-def _loaded(folder: Place, table: str, time: datetime, manifest: bytes) -> Landed:
+def _parse_manifest(folder: StorePath, table: str, time: datetime, manifest: bytes) -> LandedSnapshot:
     document = json.loads(manifest)
     files = tuple(LandedFile(**f) for f in document["files"])
-    return Landed(table, time, folder, files, bool(document.get("expired")))
+    return LandedSnapshot(table, time, folder, files, bool(document.get("expired")))
 
 
-def expire(landed: Landed, now: datetime) -> int:
+def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:
     """Take a snapshot's files away and keep its manifest, so that its source need not hand it out again.
 
     The manifest says so first: killed in the middle, the rest of the files go the next time.
@@ -235,15 +239,15 @@ def expire(landed: Landed, now: datetime) -> int:
     Returns:
         Bytes that were there.
     """
-    manifest = landed.folder / MANIFEST
-    if not landed.expired:
+    manifest = snapshot.folder / MANIFEST
+    if not snapshot.expired:
         document = json.loads(manifest.read_bytes())
         write_json(manifest, document | {"expired": now.isoformat(timespec="seconds")})
-    for name in left(landed):
-        file_io.remove(landed.folder / name)
-    return landed.size
+    for name in remaining_names(snapshot):
+        file_io.remove(snapshot.folder / name)
+    return snapshot.size
 
 
-def left(landed: Landed) -> list[str]:
+def remaining_names(snapshot: LandedSnapshot) -> list[str]:
     """What of a snapshot's files and folders is there."""
-    return [name for name in file_io.names(landed.folder) if name != MANIFEST]
+    return [name for name in file_io.list_names(snapshot.folder) if name != MANIFEST]

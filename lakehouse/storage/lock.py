@@ -22,24 +22,24 @@ from lakehouse.storage import s3_lease
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.s3 import S3Path
 
-_JVM_GRACE = 60.0  # seconds; a JVM whose driver died ends in about two
+_JVM_GRACE_SECONDS = 60.0  # seconds; a JVM whose driver died ends in about two
 
 
-class Held(Protocol):
+class LakeLock(Protocol):
     """A held lake. `note_jvm` is called once the session is there."""
 
-    def note_jvm(self, pid: int | None) -> None: ...
+    def record_jvm(self, pid: int | None) -> None: ...
 
 
-class Lock:
+class DiskLock:
     """The held lock of a lake on a disk."""
 
     def __init__(self, file: IO[str], holder: dict[str, object]) -> None:
         self._file, self._holder = file, holder
         self._write()
 
-    def note_jvm(self, pid: int | None) -> None:
-        self._holder["jvm"] = _identity(pid) if pid else None
+    def record_jvm(self, pid: int | None) -> None:
+        self._holder["jvm"] = _process_identity(pid) if pid else None
         self._write()
 
     def _write(self) -> None:
@@ -50,15 +50,15 @@ class Lock:
 
 
 @contextmanager
-def hold(lake: Lake, run_id: str, doing: str) -> Iterator[Held]:
+def lock_lake(lake: Lake, run_id: str, activity: str) -> Iterator[LakeLock]:
     """Hold the lake for the length of a `with` block.
 
     Raises:
         LakeBusy: another run holds it, or the JVM of a killed run does not end.
     """
-    path = lake.state("lock")
+    path = lake.state_path("lock")
     if isinstance(path, S3Path):
-        with s3_lease.hold(path, lake.root, run_id, doing) as held:
+        with s3_lease.lock_lake(path, lake.root, run_id, activity) as held:
             yield held
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,20 +67,22 @@ def hold(lake: Lake, run_id: str, doing: str) -> Iterator[Held]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LakeBusy(
-                f"another run holds the lake {lake.root}: {_describe(_read(file))}",
+                f"another run holds the lake {lake.root}: {_describe(_read_holder(file))}",
                 expected="one run per lake at a time",
                 where=str(path),
                 next_step="wait for it to end; the lock goes with the process that holds it",
             ) from None
-        _wait_for_jvm(_read(file).get("jvm"), path)
+        _wait_for_jvm(_read_holder(file).get("jvm"), path)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         try:
-            yield Lock(file, {"pid": os.getpid(), "run_id": run_id, "doing": doing, "started": started, "jvm": None})
+            yield DiskLock(
+                file, {"pid": os.getpid(), "run_id": run_id, "doing": activity, "started": started, "jvm": None}
+            )
         finally:
             file.truncate(0)  # an orderly end leaves no JVM to wait for
 
 
-def _read(file: IO[str]) -> dict[str, object]:
+def _read_holder(file: IO[str]) -> dict[str, object]:
     file.seek(0)
     try:
         holder = json.load(file)
@@ -95,12 +97,12 @@ def _describe(holder: dict[str, object]) -> str:
     return "process {pid} ({doing}, run {run_id}, since {started})".format_map(holder)
 
 
-def _identity(pid: int) -> dict[str, object]:
+def _process_identity(pid: int) -> dict[str, object]:
     """A process id alone may be given out again; with its start time it names one process."""
-    return {"pid": pid, "started": _start_time(pid)}
+    return {"pid": pid, "started": _process_start_time(pid)}
 
 
-def _start_time(pid: int) -> str | None:
+def _process_start_time(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -115,8 +117,8 @@ def _wait_for_jvm(jvm: object, path: Path) -> None:
     pid = int(jvm["pid"])
     if pid == os.getpid():
         return
-    deadline = time.monotonic() + _JVM_GRACE
-    while _start_time(pid) == jvm["started"]:
+    deadline = time.monotonic() + _JVM_GRACE_SECONDS
+    while _process_start_time(pid) == jvm["started"]:
         if time.monotonic() > deadline:
             raise LakeBusy(
                 f"the JVM of an earlier run (process {pid}) is still there and could still write",

@@ -30,11 +30,11 @@ from typing import Any
 
 from lakehouse.errors import ConfigError
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.s3 import S3Path
 
 LAYERS = ("raw", "bronze", "silver", "gold", "quarantine")  # the folders of Delta tables
-SNAPSHOT_TIME = "%Y%m%d_%H%M%S"
+SNAPSHOT_TIME_FORMAT = "%Y%m%d_%H%M%S"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 _SNAPSHOT_NAME = re.compile(r"\d{8}_\d{6}")
 
@@ -45,7 +45,7 @@ def snapshot_name(time: datetime) -> str:
     >>> snapshot_name(datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc))
     '20251003_170552'
     """
-    return time.astimezone(timezone.utc).strftime(SNAPSHOT_TIME)
+    return time.astimezone(timezone.utc).strftime(SNAPSHOT_TIME_FORMAT)
 
 
 def snapshot_time(name: str) -> datetime | None:
@@ -59,12 +59,12 @@ def snapshot_time(name: str) -> datetime | None:
     if not _SNAPSHOT_NAME.fullmatch(name):
         return None
     try:
-        return datetime.strptime(name, SNAPSHOT_TIME).replace(tzinfo=timezone.utc)
+        return datetime.strptime(name, SNAPSHOT_TIME_FORMAT).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
 
 
-def utc(time: datetime | str) -> datetime:
+def to_utc(time: datetime | str) -> datetime:
     """A time as this project counts it.
 
     >>> utc("2025-10-03T14:05:52-03:00").isoformat()
@@ -95,9 +95,9 @@ class Lake:
     catalog: str = ""
 
     @classmethod
-    def of(cls, root: str) -> Lake:
+    def from_root(cls, root: str) -> Lake:
         """The lake that a pipeline names, whatever becomes of the working directory."""
-        place = file_io.place(root)
+        place = file_io.store_path(root)
         return cls(str(place.absolute() if isinstance(place, Path) else place).rstrip("/"))
 
     @classmethod
@@ -112,31 +112,33 @@ class Lake:
                 raise ConfigError(f"{what}: {name!r}", expected="letters, digits and _: schemas are called by it")
         if own := [name for name in tables if name.startswith("_")]:
             raise ConfigError(f"a table called {own[0]}", expected="no name that begins with _, in a catalog")
-        return cls(Lake.of(volume).root, f"{catalog}.{pipeline}")
+        return cls(Lake.from_root(volume).root, f"{catalog}.{pipeline}")
 
     @property
-    def is_shared(self) -> bool:
+    def is_on_s3(self) -> bool:
         """Whether other machines write to it too, whom no lock of this one's kernel stops."""
-        return isinstance(file_io.place(self.root), S3Path)
+        return isinstance(file_io.store_path(self.root), S3Path)
 
     @property
-    def ledger(self) -> str:
-        return self._own("_ledger", "raw/ledger")
+    def ledger_table(self) -> str:
+        return self._internal_table("_ledger", "raw/ledger")
 
-    def _own(self, name: str, path: str) -> str:
+    def _internal_table(self, name: str, path: str) -> str:
         """A table that is in none of the three layers."""
         return f"{self.catalog}_bronze.{name}" if self.catalog else f"{self.root}/{path}"
 
-    def place(self, *parts: str) -> Place:
-        place = file_io.place(self.root)
+    def path(self, *parts: str) -> StorePath:
+        place = file_io.store_path(self.root)
         for part in parts:
             place = place / part
         return place
 
-    def landing(self, table: str) -> Place:
-        return self.place("landing", table)
+    def landing_path(self, table: str) -> StorePath:
+        return self.path("landing", table)
 
-    def change_set(self, table: str, sequence: int, time: datetime, taken: frozenset[str] = frozenset()) -> str:
+    def change_set_path(
+        self, table: str, sequence: int, time: datetime, used_paths: frozenset[str] = frozenset()
+    ) -> str:
         """The path, relative to the lake, of a change set that is about to be written.
 
         `taken` are the paths that the ledger already names for this table: a second change set of the
@@ -145,53 +147,53 @@ class Lake:
         if sequence == 1:
             return f"raw/full-load/{table}.parquet"
         path = f"raw/cdc/{table}_{snapshot_name(time)}.parquet"
-        return path if path not in taken else f"raw/cdc/{table}_{snapshot_name(time)}_{sequence}.parquet"
+        return path if path not in used_paths else f"raw/cdc/{table}_{snapshot_name(time)}_{sequence}.parquet"
 
-    def state_set(self, table: str, sequence: int, time: datetime, taken: frozenset[str]) -> str:
+    def compacted_path(self, table: str, sequence: int, time: datetime, used_paths: frozenset[str]) -> str:
         """The same of the state as of a sequence, which takes the place of the change sets up to there."""
         path = f"raw/full-load/{table}_{snapshot_name(time)}"
-        return f"{path}.parquet" if f"{path}.parquet" not in taken else f"{path}_{sequence}.parquet"
+        return f"{path}.parquet" if f"{path}.parquet" not in used_paths else f"{path}_{sequence}.parquet"
 
-    def at(self, path: str) -> str:
+    def spark_path(self, path: str) -> str:
         """A path relative to the lake, as Spark is to read it."""
         return f"{self.root}/{path}"
 
-    def bronze(self, table: str) -> str:
-        return self.model(f"bronze.{table}")
+    def bronze_table(self, table: str) -> str:
+        return self.table(f"bronze.{table}")
 
-    def model(self, name: str) -> str:
+    def table(self, name: str) -> str:
         """`silver.clientes` -> `<root>/silver/clientes`, or its name in a catalog; so for `bronze.` and `gold.`"""
         layer, _, short = name.partition(".")
         return f"{self.catalog}_{layer}.{short}" if self.catalog else f"{self.root}/{layer}/{short}"
 
-    def quarantine(self, table: str) -> str:
-        return self._own(f"_quarantine_{table}", f"quarantine/{table}")
+    def quarantine_table(self, table: str) -> str:
+        return self._internal_table(f"_quarantine_{table}", f"quarantine/{table}")
 
     @property
-    def quality(self) -> str:
-        return self._own("_quality", "quality/results")
+    def expectation_results_table(self) -> str:
+        return self._internal_table("_quality", "quality/results")
 
     @property
-    def forgotten(self) -> str:
-        return self._own("_forgotten", "forgotten")
+    def forgotten_keys_table(self) -> str:
+        return self._internal_table("_forgotten", "forgotten")
 
-    def state(self, *parts: str) -> Place:
-        return self.place("_state", *parts)
+    def state_path(self, *parts: str) -> StorePath:
+        return self.path("_state", *parts)
 
-    def checkpoint(self, table: str) -> str:
+    def checkpoint_path(self, table: str) -> str:
         """Of the stream over the ledger: a trigger, which S3 would take a hundred requests for."""
-        path = self.here("bronze", table, "checkpoint")
-        return f"file://{path}" if self.is_shared else str(path)
+        path = self.local_path("bronze", table, "checkpoint")
+        return f"file://{path}" if self.is_on_s3 else str(path)
 
-    def here(self, *parts: str) -> Path:
+    def local_path(self, *parts: str) -> Path:
         """A place on this machine, for what may be lost: below `_state` of a lake on its disk."""
-        state = self.state(*parts)
+        state = self.state_path(*parts)
         if isinstance(state, Path):
             return state
         own = Path(tempfile.gettempdir(), f"lakehouse-{os.getuid()}")
         return own.joinpath(hashlib.sha256(self.root.encode()).hexdigest()[:12], *parts)
 
 
-def write_json(file: Place, document: Any) -> None:
+def write_json(file: StorePath, document: Any) -> None:
     """Put `document` at `file` so that a reader sees the old file or the whole new one, never a part."""
-    file_io.write(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    file_io.write_atomically(file, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode())

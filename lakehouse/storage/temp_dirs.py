@@ -15,13 +15,13 @@ from pathlib import Path
 
 
 @contextmanager
-def folder(root: Path) -> Iterator[Path]:
+def temp_dir(root: Path) -> Iterator[Path]:
     """A new folder below `root`, which the kernel knows to be in use for as long as this process lives."""
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root):  # nobody sweeps between making a folder and locking it
-        _sweep(root)
+    with lock_folder(root):  # nobody sweeps between making a folder and locking it
+        _remove_unused(root)
         own = Path(tempfile.mkdtemp(dir=root))
-        held = _lock(own)
+        held = _flock(own)
     try:
         yield own
     finally:
@@ -29,11 +29,11 @@ def folder(root: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _sweep(root: Path) -> None:
+def _remove_unused(root: Path) -> None:
     """Remove what nobody uses any more."""
     for left in root.iterdir():
         try:
-            held = _lock(left, fcntl.LOCK_NB)
+            held = _flock(left, fcntl.LOCK_NB)
         except OSError:  # in use, or gone meanwhile
             continue
         shutil.rmtree(left, ignore_errors=True)
@@ -41,20 +41,20 @@ def _sweep(root: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder's lock for the length of a `with` block; whoever wants it meanwhile waits."""
-    held = _lock(folder)
+    held = _flock(folder)
     try:
         yield
     finally:
         os.close(held)
 
 
-def _lock(folder: Path, how: int = 0) -> int:
+def _flock(folder: Path, flags: int = 0) -> int:
     """A descriptor that holds the lock of a folder until it is closed; killing its holder closes it."""
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | how)
+        fcntl.flock(held, fcntl.LOCK_EX | flags)
     except OSError:
         os.close(held)
         raise

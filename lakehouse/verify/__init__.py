@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import logs
-from lakehouse.error_mapping import patiently, understood
+from lakehouse.error_mapping import to_lakehouse_error, with_retries
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import History
@@ -32,7 +32,7 @@ from lakehouse.models.refresh import Model
 from lakehouse.runner import publishing, stages
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated
-from lakehouse.storage.delta_log import Head
+from lakehouse.storage.delta_log import TableVersion
 from lakehouse.verify.check import Check, Claim, as_json, quoted
 from lakehouse.verify.delta_history import bronze_checks, makes_a_commit, nothing_rewritten
 from lakehouse.verify.landed_rows import count_checks, snapshot_checks
@@ -43,7 +43,7 @@ from lakehouse.verify.second_reader import Subject
 
 __all__ = ["Check", "verify"]
 
-Heads = dict[str, Future[Head | None]]  # asked for once, though a table is an input of several models
+Heads = dict[str, Future[TableVersion | None]]  # asked for once, though a table is an input of several models
 Work = Callable[[SparkSession], Iterator[Check]]
 
 _LAYERS = ("silver", "gold")
@@ -56,13 +56,18 @@ _NOTHING_YET = "no snapshot was accepted yet"
 def verify(run: Run) -> list[Check]:
     """Make every check of the tables and models that `run` is narrowed to. Writes nothing."""
     spark, tables = run.spark, run.tables()
-    histories, prepared = patiently(lambda: ledger.read(spark, run.lake, tables)), patiently(lambda: stages.models(run))
+    histories, prepared = (
+        with_retries(lambda: ledger.read(spark, run.lake, tables)),
+        with_retries(lambda: stages.models(run)),
+    )
     models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
     relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.reads))]
     size = run.size(*run.pipeline.tables)
 
-    def head(relation: str) -> Head | None:  # patiently by itself: who waits for it again gets the same error again
-        return patiently(lambda: delta.head(isolated(spark, size), run.lake.model(relation), _WHOLE_LOG))
+    def head(
+        relation: str,
+    ) -> TableVersion | None:  # patiently by itself: who waits for it again gets the same error again
+        return with_retries(lambda: delta.head(isolated(spark, size), run.lake.table(relation), _WHOLE_LOG))
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
@@ -94,10 +99,10 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
             checks.append(check)
 
     try:
-        patiently(made)
+        with_retries(made)
     except Exception as error:
-        told, claim = understood(error), Claim("I0", "what is there can be read", name)
-        why = logs.redact(told.block())
+        told, claim = to_lakehouse_error(error), Claim("I0", "what is there can be read", name)
+        why = logs.redact(told.to_text())
         # Nobody's data are wrong where a store does not answer, or forbids it.
         is_the_stores = isinstance(told, InfrastructureError | ConfigError)
         checks.append(claim.not_checkable(why, told.exit_code) if is_the_stores else claim.failed(why))
@@ -140,9 +145,9 @@ def _like_its_log(run: Run, name: str, history: History, heads: Heads, spark: Sp
         yield Claim(invariant, "bronze", name).not_checkable(_waiting(head, history))
 
 
-def _waiting(head: Head | None, history: History) -> str:
+def _waiting(head: TableVersion | None, history: History) -> str:
     """Which accepted change sets bronze has not got yet, by its own newest word; empty if it has all."""
-    newest = next((c.ours for c in head.commits if "sequence" in c.ours), None) if head else {"sequence": 0}
+    newest = next((c.metadata for c in head.commits if "sequence" in c.metadata), None) if head else {"sequence": 0}
     if newest is None:
         return ""  # somebody else's table throughout: it is compared as it is
     waiting = [e.sequence for e in history.accepted if (e.sequence or 0) > newest["sequence"] and makes_a_commit(e)]
@@ -168,20 +173,20 @@ def _like_its_sql(run: Run, model: Model, heads: Heads, spark: SparkSession) -> 
 
 
 def _each_once(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
-    own, path = heads[model.name].result(), run.lake.model(model.name)
+    own, path = heads[model.name].result(), run.lake.table(model.name)
     if own is None or any(heads[r].result() is None for r in model.plan.reads):
         return
     yield _unique(Claim(_INVARIANT[model.name.partition(".")[0]], "keys are unique", model.name), spark, run, model)
-    ours = {c.version for c in own.commits if c.ours and c.changes_rows}
+    ours = {c.version for c in own.commits if c.metadata and c.changes_rows}
     yield nothing_rewritten(spark, path, model.name, own, ours, delta.read(spark, path).columns)
 
 
-def _behind(model: Model, own: Head | None, inputs: dict[str, Head]) -> str:
+def _behind(model: Model, own: TableVersion | None, inputs: dict[str, TableVersion]) -> str:
     """Why the model may differ from its SQL over what its inputs hold now; empty if it may not.
 
     What its newest commit of ours names counts, also where somebody else has written since: that is to be found.
     """
-    at = next((c.ours for c in own.commits if "inputs" in c.ours), None) if own else None
+    at = next((c.metadata for c in own.commits if "inputs" in c.metadata), None) if own else None
     if at is None:
         return "no commit in its log says what it was computed from" if own else "it waits to be computed"
     arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
@@ -189,14 +194,14 @@ def _behind(model: Model, own: Head | None, inputs: dict[str, Head]) -> str:
         return "its SQL, a parameter or what is expected of it changed, and it waits to be computed again"
     for relation, head in inputs.items():
         named = at["inputs"].get(relation, {})
-        if named.get("id") != head.id or head.changed_since(named["version"]):
+        if named.get("id") != head.id or head.has_changed_since(named["version"]):
             return f"changes wait: {relation} is at version {head.version}, read at {named.get('version')}"
     return ""
 
 
 def _unique(claim: Claim, spark: SparkSession, run: Run, model: Model) -> Check:
     keys = list(model.plan.keys)
-    grouped = delta.read(spark, run.lake.model(model.name)).groupBy(*map(quoted, keys)).count()
+    grouped = delta.read(spark, run.lake.table(model.name)).groupBy(*map(quoted, keys)).count()
     doubled = F.count_if(F.col("count") > 1)
     total, wrong = grouped.agg(F.count("*"), doubled).collect()[0]
     if not wrong:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.errors import Exit
+from lakehouse.errors import ExitCode
 
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
 _EXAMPLES = 3
@@ -40,7 +40,7 @@ class Check:
     name: str
     result: str
     figures: str
-    code: int = Exit.OK
+    code: int = ExitCode.OK
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Claim:
         return self._check(HOLDS, figures)
 
     def failed(self, figures: str) -> Check:
-        return self._check(FAILED, figures, Exit.REFUSED)
+        return self._check(FAILED, figures, ExitCode.REFUSED)
 
-    def not_checkable(self, reason: str, code: int = Exit.OK) -> Check:
+    def not_checkable(self, reason: str, code: int = ExitCode.OK) -> Check:
         return self._check(NOT_CHECKABLE, f"because {reason}", code)
 
-    def _check(self, result: str, figures: str, code: int = Exit.OK) -> Check:
+    def _check(self, result: str, figures: str, code: int = ExitCode.OK) -> Check:
         return Check(self.invariant, self.what, self.name, result, figures, int(code))
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.lake.ledger import Entry
-from lakehouse.storage.delta_log import Commit, Head
+from lakehouse.storage.delta_log import Commit, TableVersion
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
 from lakehouse.verify.scd2 import expected_writes
 from lakehouse.verify.second_reader import Subject
@@ -53,7 +53,7 @@ class Story:
         return " and ".join([*foreign, *healed])
 
 
-def story(head: Head) -> Story:
+def story(head: TableVersion) -> Story:
     """Read the log from its oldest commit on.
 
     A commit of ours that says so has healed the table; one that is no MERGE has replaced it.
@@ -61,22 +61,22 @@ def story(head: Head) -> Story:
     applied: dict[int, list[Commit]] = {}
     healed, foreign = list[Commit](), list[Commit]()
     for commit in reversed(head.commits):
-        if "sequence" not in commit.ours:
+        if "sequence" not in commit.metadata:
             foreign += [commit] if commit.changes_rows else []
-        elif "forgot" in commit.ours:
+        elif "forgot" in commit.metadata:
             continue  # rows were erased on request: no change set says so
-        elif commit.changes_rows and ("healed" in commit.ours or (commit.version and commit.operation != "MERGE")):
+        elif commit.changes_rows and ("healed" in commit.metadata or (commit.version and commit.operation != "MERGE")):
             healed.append(commit)
         elif commit.changes_rows:
-            applied.setdefault(commit.ours["sequence"], []).append(commit)
-    named = [c.ours["sequence"] for c in head.commits if "sequence" in c.ours]
-    rule = next((c.ours.get("rule") for c in head.commits if "sequence" in c.ours), None)
+            applied.setdefault(commit.metadata["sequence"], []).append(commit)
+    named = [c.metadata["sequence"] for c in head.commits if "sequence" in c.metadata]
+    rule = next((c.metadata.get("rule") for c in head.commits if "sequence" in c.metadata), None)
     return Story(named, applied, tuple(healed), tuple(foreign), rule)
 
 
-def bronze_checks(subject: Subject, head: Head) -> Iterator[Check]:
+def bronze_checks(subject: Subject, head: TableVersion) -> Iterator[Check]:
     """I2, then what the commits say of the ledger and of one another."""
-    told, path = story(head), subject.lake.bronze(subject.name)
+    told, path = story(head), subject.lake.bronze_table(subject.name)
     yield _replayed(Claim("I2", "bronze = its Change Data Feed, replayed", subject.name), subject, head)
     yield _like_the_ledger(Claim("I5", "Change Data Feed = the ledger", subject.name), subject, head, told)
     yield _once_each(Claim("I7", "one commit for each sequence", subject.name), subject, head, told)
@@ -84,8 +84,8 @@ def bronze_checks(subject: Subject, head: Head) -> Iterator[Check]:
     yield nothing_rewritten(subject.spark, path, subject.name, head, set(told.versions), columns)
 
 
-def _replayed(claim: Claim, subject: Subject, head: Head) -> Check:
-    spark, path, until = subject.spark, subject.lake.bronze(subject.name), head.version
+def _replayed(claim: Claim, subject: Subject, head: TableVersion) -> Check:
+    spark, path, until = subject.spark, subject.lake.bronze_table(subject.name), head.version
     if _last_write(head) == 0:
         return claim.holds("nothing was written since version 0")
     bronze = delta.read(spark, path, until)
@@ -103,8 +103,8 @@ def _replayed(claim: Claim, subject: Subject, head: Head) -> Check:
     return earliest(head, _last_write(head), attempt) or claim.not_checkable(_taken(_last_write(head)))
 
 
-def _like_the_ledger(claim: Claim, subject: Subject, head: Head, told: Story) -> Check:
-    spark, path = subject.spark, subject.lake.bronze(subject.name)
+def _like_the_ledger(claim: Claim, subject: Subject, head: TableVersion, told: Story) -> Check:
+    spark, path = subject.spark, subject.lake.bronze_table(subject.name)
 
     def attempt(start: int) -> tuple[int, dict[tuple[int, str], int]]:
         counted = _images(spark, path, start, head).groupBy("_commit_version", "_change_type").count()
@@ -162,7 +162,7 @@ def _wanted(subject: Subject, told: Story) -> dict[int, dict[str, int]]:
     """What each sequence has to have written at most, by the rule of its commit; what was written by another rule than
     the newest (`history_for` was changed) is left out."""
     as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in subject.accepted}
-    rules = {sequence: commits[-1].ours.get("rule") for sequence, commits in told.applied.items()}
+    rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in told.applied.items()}
     if subject.table.scd == 1 or not any(rules.values()):
         return as_rows
     as_windows, forgotten = expected_writes(subject), _forgotten(subject)
@@ -176,7 +176,7 @@ def _wanted(subject: Subject, told: Story) -> dict[int, dict[str, int]]:
 # --- I7 ---------------------------------------------------------------------------------------------------------
 
 
-def _once_each(claim: Claim, subject: Subject, head: Head, told: Story) -> Check:
+def _once_each(claim: Claim, subject: Subject, head: TableVersion, told: Story) -> Check:
     if not told.named:
         return claim.not_checkable(told.by_others or _taken(_last_write(head)))
     first = min(told.named) if head.commits[-1].version else 0  # before it, the log no longer tells
@@ -196,7 +196,7 @@ def _once_each(claim: Claim, subject: Subject, head: Head, told: Story) -> Check
 
 
 def nothing_rewritten(
-    spark: SparkSession, path: str, name: str, head: Head, versions: set[int], columns: list[str]
+    spark: SparkSession, path: str, name: str, head: TableVersion, versions: set[int], columns: list[str]
 ) -> Check:
     """No commit took a row out and put an equal one in, as an update or as a delete and an insert.
 
@@ -228,7 +228,7 @@ def nothing_rewritten(
 # --- how far back ------------------------------------------------------------------------------------------------
 
 
-def earliest(head: Head, newest: int, attempt: Callable[[int], R]) -> R | None:
+def earliest(head: TableVersion, newest: int, attempt: Callable[[int], R]) -> R | None:
     """What `attempt` gives from the earliest version that can still be read, if that is before the version `newest`.
 
     Retention takes from the oldest end, so that version is found by halving.
@@ -259,12 +259,12 @@ def _unless_gone(attempt: Callable[[int], R], start: int) -> R | None:
         raise
 
 
-def _images(spark: SparkSession, path: str, start: int, head: Head) -> DataFrame:
+def _images(spark: SparkSession, path: str, start: int, head: TableVersion) -> DataFrame:
     """The Change Data Feed from the content of version `start` on; the first version came from nothing."""
     return delta.changes(spark, path, start or -1, head.version)
 
 
-def _last_write(head: Head) -> int:
+def _last_write(head: TableVersion) -> int:
     return max((c.version for c in head.commits if c.changes_rows), default=head.version)
 
 

@@ -22,7 +22,7 @@ from lakehouse.lake.ledger import Entry
 from lakehouse.schema import pii
 from lakehouse.spark.session import local
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.verify.check import Check, Claim, compare, gone, numbers, quoted
 from lakehouse.verify.second_reader import UNTAKEN, Subject, from_text, live, struct, typed
@@ -54,12 +54,12 @@ def snapshot_checks(subject: Subject) -> Iterator[Check]:
         refused.unpersist()
 
 
-def _last_landed(subject: Subject) -> tuple[Landed | None, str]:
+def _last_landed(subject: Subject) -> tuple[LandedSnapshot | None, str]:
     """The last accepted snapshot, or why bronze cannot be held against it."""
     if subject.table.format != "csv":
         return None, f"there is no second reader of {subject.table.format}"
     time = subject.last.snapshot_time
-    landed = landing.at(subject.lake, subject.name, time)
+    landed = landing.find_snapshot(subject.lake, subject.name, time)
     if landed is None:
         return None, f"the snapshot {snapshot_name(time)} is no longer in landing"
     if fingerprint(subject.pipeline, subject.name, landed) != subject.last.fingerprint:
@@ -67,7 +67,9 @@ def _last_landed(subject: Subject) -> tuple[Landed | None, str]:
     return landed, ""
 
 
-def _like_the_snapshot(claim: Claim, subject: Subject, landed: Landed, bronze: DataFrame, refused: DataFrame) -> Check:
+def _like_the_snapshot(
+    claim: Claim, subject: Subject, landed: LandedSnapshot, bronze: DataFrame, refused: DataFrame
+) -> Check:
     table, stamp = subject.table, snapshot_name(landed.time)
     read = [typed(subject, path) for path in landed.paths]
     rows = reduce(DataFrame.unionByName, read).where(_all_there(table.keys))
@@ -117,7 +119,7 @@ def _completed(rows: DataFrame, bronze: DataFrame, subject: Subject) -> DataFram
 
 def _refused_keys(subject: Subject) -> DataFrame:
     """The keys of the rows that the last accepted snapshot left in quarantine, and whether the key was read."""
-    spark, path, keys = subject.spark, subject.lake.quarantine(subject.name), subject.table.keys
+    spark, path, keys = subject.spark, subject.lake.quarantine_table(subject.name), subject.table.keys
     if not delta.exists(spark, path):
         nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_cdc_read", T.BooleanType())
         return local(spark, nothing)
@@ -135,7 +137,7 @@ def _refused_keys(subject: Subject) -> DataFrame:
 
 def _hidden(subject: Subject) -> int:
     """Records that the last accepted snapshot left in quarantine and that nothing is shown of: personal columns."""
-    path = subject.lake.quarantine(subject.name)
+    path = subject.lake.quarantine_table(subject.name)
     if not subject.table.pii or not delta.exists(subject.spark, path):
         return 0
     rows = _last_refused(subject).where(F.col("row") == pii.HIDDEN)
@@ -144,7 +146,7 @@ def _hidden(subject: Subject) -> int:
 
 def _last_refused(subject: Subject) -> DataFrame:
     last = F.lit(subject.last.sequence)
-    rows = delta.read(subject.spark, subject.lake.quarantine(subject.name)).where(F.col("stage") == "ingest")
+    rows = delta.read(subject.spark, subject.lake.quarantine_table(subject.name)).where(F.col("stage") == "ingest")
     return rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
 
 
@@ -175,7 +177,7 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
 
 def change_sets(subject: Subject) -> DataFrame:
     """All published change sets that are there, by the declared schema."""
-    paths = [subject.lake.at(entry.path) for entry in subject.history.change_sets if entry.path]
+    paths = [subject.lake.spark_path(entry.path) for entry in subject.history.change_sets if entry.path]
     fields = T.StructType([*subject.fields, *struct(_CDC)])
     return subject.spark.read.schema(fields).parquet(*paths)
 

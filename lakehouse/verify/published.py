@@ -26,7 +26,7 @@ from lakehouse.runner.context import Run
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
-from lakehouse.storage.file_io import literal
+from lakehouse.storage.file_io import escape_glob
 from lakehouse.verify.check import Check, Claim, compare, gone
 
 _ROWS_AT_ONCE = 20_000
@@ -35,8 +35,8 @@ _ROWS_AT_ONCE = 20_000
 def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Iterator[Check]:
     """The one check of a table that is published."""
     claim = Claim("I6", "PostgreSQL = the lake at the version it names", source)
-    with file_io.scratch(run.lake.state("verify"), run.lake.here("verify")) as scratch:
-        file = scratch.folder / "published.parquet"
+    with file_io.shared_temp_dir(run.lake.state_path("verify"), run.lake.local_path("verify")) as scratch:
+        file = scratch.local / "published.parquet"
         try:
             with connected(postgres.url) as connection:
                 place = catalog.located(connection, postgres.tables[source])
@@ -48,7 +48,7 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
                         yield claim.not_checkable(why)
                         return
                     assert at is not None
-                    wanted = delta.read(spark, run.lake.model(source), at.version)
+                    wanted = delta.read(spark, run.lake.table(source), at.version)
                     there = catalog.columns(connection, place)
                     if strangers := sorted(set(there) ^ set(wanted.columns)):
                         yield claim.failed(f"columns on one side only: {', '.join(strangers)}")
@@ -62,15 +62,15 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
                 raise
             yield claim.not_checkable("that version can no longer be read")
             return
-        found = spark.read.schema(wanted.schema).parquet(literal(scratch.shown(file)))
+        found = spark.read.schema(wanted.schema).parquet(escape_glob(scratch.executor_path(file)))
         yield compare(claim, wanted, found, ("the lake", "PostgreSQL"), f"{place} at version {at.version}")
 
 
 def _why_not(spark: SparkSession, run: Run, source: str, at: Position | None) -> str:
     if at is None:
         return "it was never published"
-    head = delta.head(spark, run.lake.model(source))
-    commit = commit_id(run.lake.place(*source.split(".")), at.version)
+    head = delta.head(spark, run.lake.table(source))
+    commit = commit_id(run.lake.path(*source.split(".")), at.version)
     if head is None or head.id != at.lake_table_id or head.version < at.version or commit not in (None, at.commit_id):
         return "the table in the lake is another one by now, and waits to be published"
     return ""

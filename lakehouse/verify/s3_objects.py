@@ -22,7 +22,7 @@ def objects_check(pipeline: Pipeline, topic: str, patience: float = PATIENCE) ->
     assert pipeline.connect and pipeline.connect.objects and pipeline.publish and pipeline.publish.postgres
     table = pipeline.connect.topics[topic]
     claim = Claim("I6", "S3, folded by key, = PostgreSQL", table)
-    folder = file_io.place(pipeline.connect.objects) / topic
+    folder = file_io.store_path(pipeline.connect.objects) / topic
     deadline = time.monotonic() + patience
     while True:
         rows, found = json_lines.against(pipeline.publish.postgres.url, table, folder)

@@ -19,7 +19,7 @@ from lakehouse.verify.second_reader import Subject
 
 def history_checks(subject: Subject) -> Iterator[Check]:
     """That the windows of a key follow one another, and that they show what every change set said at its time."""
-    history = delta.read(subject.spark, subject.lake.bronze(subject.name))
+    history = delta.read(subject.spark, subject.lake.bronze_table(subject.name))
     yield _follow(Claim("I1", "windows neither overlap nor are empty", subject.name), subject, history)
     claim = Claim("I1", "history = the change sets, each at its time", subject.name)
     try:

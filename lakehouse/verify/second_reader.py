@@ -19,7 +19,7 @@ from lakehouse.lake.change_sets import taken_out
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.check import quoted
 
@@ -55,7 +55,7 @@ class Subject:
     def taken(self) -> dict[str, Counter[str]]:
         """How many rows of each operation were forgotten of a change set, by its path."""
         paths = sorted({e.path for e in (*self.accepted, *self.history.change_sets) if e.path})
-        return dict(zip(paths, file_io.of_each(taken_out, map(self.lake.place, paths)), strict=True))
+        return dict(zip(paths, file_io.map_paths(taken_out, map(self.lake.path, paths)), strict=True))
 
     @property
     def table(self) -> Table:
@@ -78,11 +78,11 @@ class Subject:
 
 def live(subject: Subject) -> DataFrame:
     """Bronze's rows as of now: of a history, its open windows."""
-    bronze = delta.read(subject.spark, subject.lake.bronze(subject.name))
+    bronze = delta.read(subject.spark, subject.lake.bronze_table(subject.name))
     return bronze.where("__END_AT IS NULL").drop("__START_AT", "__END_AT") if subject.table.scd == 2 else bronze
 
 
-def typed(subject: Subject, path: Place) -> DataFrame:
+def typed(subject: Subject, path: StorePath) -> DataFrame:
     """A landed file by the declared schema, read by Spark's own typed reader; `UNTAKEN` where it cannot.
 
     Of personal columns it holds what the lake may.
@@ -98,7 +98,7 @@ def typed(subject: Subject, path: Place) -> DataFrame:
     reading |= {name: value for name, value in given.items() if name not in _OURS}
     reading |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": UNTAKEN, "enforceschema": "true"}
     schema = T.StructType([*columns, T.StructField(UNTAKEN, T.StringType())])
-    rows = subject.spark.read.options(**reading).schema(schema).csv(literal(path))
+    rows = subject.spark.read.options(**reading).schema(schema).csv(escape_glob(path))
     texts = [_not_taken(subject, f) for f in subject.declared if f.name.lower() in there and _is_text(subject, f)]
     untaken = F.coalesce(UNTAKEN, *texts).alias(UNTAKEN)
     values = {f.name: _value(subject, f, f.name.lower() in there) for f in subject.declared}
@@ -143,7 +143,7 @@ def _not_taken(subject: Subject, field: T.StructField) -> Column:
     return F.when(_value(subject, field, True).isNull(), quoted(field.name))
 
 
-def _header(path: Place, given: dict[str, str]) -> list[str]:
+def _header(path: StorePath, given: dict[str, str]) -> list[str]:
     with _opened(path, given, newline="") as file:
         rows = csv.reader(
             file,
@@ -154,7 +154,7 @@ def _header(path: Place, given: dict[str, str]) -> list[str]:
         return next(row for row in rows if row)
 
 
-def _line_ends(path: Place, given: dict[str, str]) -> dict[str, str]:
+def _line_ends(path: StorePath, given: dict[str, str]) -> dict[str, str]:
     """Options for the line ends of a file: records may span lines, except where no quote can hold them together.
 
     A multi-line reader settles for one kind of line end, and unless it is told of a CR it takes it out of quotes.
@@ -169,7 +169,7 @@ def _line_ends(path: Place, given: dict[str, str]) -> dict[str, str]:
     return {"multiline": "true"} | ({"linesep": line_end} if line_end.startswith("\r") else {})
 
 
-def _opened(path: Place, given: dict[str, str], newline: str | None = None) -> TextIO:
+def _opened(path: StorePath, given: dict[str, str], newline: str | None = None) -> TextIO:
     is_utf8 = given["encoding"].lower().replace("-", "") == "utf8"
     return path.open(encoding="utf-8-sig" if is_utf8 else given["encoding"], errors="replace", newline=newline)
 

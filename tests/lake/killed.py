@@ -64,13 +64,13 @@ def in_gold(when: str) -> Callable[[], None]:
 
 
 def half_a_copy() -> None:
-    def put(file: file_io.Place, opened: Callable[[], Any]) -> None:
+    def put(file: file_io.StorePath, opened: Callable[[], Any]) -> None:
         with opened() as source:
             content = source.read()
-        file_io.write(file, content[: len(content) // 2])
+        file_io.write_atomically(file, content[: len(content) // 2])
         die()
 
-    file_io.put = put
+    file_io.copy_stream = put
 
 
 def hold(*_: Any) -> None:
@@ -112,7 +112,7 @@ def race() -> None:
         return inner(*args)
 
     ledger.append = append
-    lock.hold = lambda *_: nullcontext()
+    lock.lock_lake = lambda *_: nullcontext()
 
 
 POINTS: dict[str, Callable[[], None]] = {

@@ -129,11 +129,11 @@ class Chain:
 
     def objects(self, table: str = "") -> list[str]:
         """The keys of a topic's objects, or of all, below the prefix."""
-        return [str(path).partition("/topics/")[2] for path in file_io.below(self._folder(table))]
+        return [str(path).partition("/topics/")[2] for path in file_io.list_files(self._folder(table))]
 
     def lines(self, table: str) -> list[str]:
         """All lines of a topic's objects, each once: what the topic holds, in its order."""
-        contents = file_io.contents(file_io.below(self._folder(table)))
+        contents = file_io.read_files(file_io.list_files(self._folder(table)))
         lines = {line for content in contents for line in (content or b"").decode().split("\n") if line}
         return sorted(lines, key=lambda line: json.loads(line)["__offset"])
 
@@ -142,8 +142,8 @@ class Chain:
         rows = map(json.loads, self.lines(table))
         return Counter((row["data_base"], row["tipo"], row["__op"]) for row in rows)
 
-    def _folder(self, table: str) -> file_io.Place:
-        root = file_io.place(f"s3a://{BUCKET}/topics")
+    def _folder(self, table: str) -> file_io.StorePath:
+        root = file_io.store_path(f"s3a://{BUCKET}/topics")
         return root / f"postgres-{table}" if table else root
 
 

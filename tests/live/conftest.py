@@ -18,7 +18,7 @@ _NUMBERS = itertools.count(1)
 def patient_leases() -> Iterator[None]:
     """A run that cannot renew its lease ends its process, here the tests' own: not for a minute of a busy machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(s3_lease.SECONDS, "600")
+        patch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "600")
         yield
 
 

@@ -8,8 +8,8 @@ import re
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
-from lakehouse.error_mapping import is_passing, patiently, understood
-from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.error_mapping import is_transient, to_lakehouse_error, with_retries
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakeBusy, LakehouseError
 
 JAVA = re.compile(r"^\s*(at [\w.$/]+\(|Caused by:|\.\.\. \d+ more)|JVM stacktrace|Traceback", re.MULTILINE)
 
@@ -35,7 +35,7 @@ org.apache.spark.sql.AnalysisException
     "error", [ConfigError("a"), InfrastructureError("b"), DataRefused("c"), LakeBusy("d"), LakehouseError("e")]
 )
 def test_our_own_errors_pass_through(error: LakehouseError) -> None:
-    assert understood(error) is error
+    assert to_lakehouse_error(error) is error
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_our_own_errors_pass_through(error: LakehouseError) -> None:
     ids=lambda error: f"{type(error).__name__} {str(error)[-40:]!r}"[:60],
 )
 def test_what_the_surroundings_lack_is_worth_retrying(error: Exception) -> None:
-    told = understood(error)
+    told = to_lakehouse_error(error)
 
     assert isinstance(told, InfrastructureError)
-    assert told.exit_code == Exit.INFRASTRUCTURE
+    assert told.exit_code == ExitCode.INFRASTRUCTURE
     assert told.found
     assert told.next_step
 
@@ -72,9 +72,9 @@ def test_what_the_surroundings_lack_is_worth_retrying(error: Exception) -> None:
     ids=repr,
 )
 def test_anything_else_is_a_bug_and_is_told_with_its_type(error: Exception) -> None:
-    told = understood(error)
+    told = to_lakehouse_error(error)
 
-    assert told.exit_code == Exit.BUG
+    assert told.exit_code == ExitCode.BUG
     assert type(error).__name__ in told.found
     assert "--verbose" in told.next_step
 
@@ -89,7 +89,7 @@ def test_anything_else_is_a_bug_and_is_told_with_its_type(error: Exception) -> N
     ],
 )
 def test_the_block_says_what_went_wrong_without_a_java_stack(error: Exception, told: str) -> None:
-    block = understood(error).block()
+    block = to_lakehouse_error(error).to_text()
 
     assert told in block
     assert not JAVA.search(block)
@@ -97,15 +97,15 @@ def test_the_block_says_what_went_wrong_without_a_java_stack(error: Exception, t
 
 
 def test_an_endless_message_is_cut() -> None:
-    assert len(understood(ValueError("x" * 100_000)).block()) < 1000
+    assert len(to_lakehouse_error(ValueError("x" * 100_000)).to_text()) < 1000
 
 
 def test_verbose_shows_the_whole_trace() -> None:
     try:
         int("x")
     except ValueError as error:
-        assert 'int("x")' in understood(error, verbose=True).where
-        assert 'int("x")' not in understood(error).where
+        assert 'int("x")' in to_lakehouse_error(error, verbose=True).where
+        assert 'int("x")' not in to_lakehouse_error(error).where
 
 
 FORBIDDEN = (
@@ -124,18 +124,20 @@ FORBIDDEN = (
 )
 def test_what_s3_forbids_spark_is_told_with_the_object_and_the_permission(doing: str, permission: str) -> None:
     error = Exception(FROM_PY4J.format(cause=FORBIDDEN.format(doing=doing)))
-    told = understood(error)
+    told = to_lakehouse_error(error)
 
-    assert told.exit_code == Exit.USAGE
+    assert told.exit_code == ExitCode.USAGE
     assert (told.expected, told.where) == (f"{permission} there", "s3a://lake/shop/raw/ledger/part-0.parquet")
-    assert not JAVA.search(told.block())
-    assert not is_passing(error), "asking again would not help"
+    assert not JAVA.search(told.to_text())
+    assert not is_transient(error), "asking again would not help"
 
 
 def test_a_session_without_the_packages_for_s3_is_told_how_to_get_them() -> None:
-    told = understood(Exception(FROM_PY4J.format(cause="Class org.apache.hadoop.fs.s3a.S3AFileSystem not found")))
+    told = to_lakehouse_error(
+        Exception(FROM_PY4J.format(cause="Class org.apache.hadoop.fs.s3a.S3AFileSystem not found"))
+    )
 
-    assert told.exit_code == Exit.USAGE
+    assert told.exit_code == ExitCode.USAGE
     assert "conf/spark-s3.conf" in told.next_step
 
 
@@ -155,7 +157,7 @@ def test_what_the_network_did_is_begun_again_twice_and_nothing_else_is(monkeypat
 
         if raises:
             with pytest.raises(type(failures[0])):
-                patiently(work)
+                with_retries(work)
         else:
-            assert patiently(work) == "done"
+            assert with_retries(work) == "done"
         assert len(called) == calls

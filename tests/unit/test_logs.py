@@ -32,9 +32,9 @@ NO_SECRETS = (
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_known", set())
+    monkeypatch.setattr(logs, "_known_secrets", set())
     yield
-    logs._pattern.cache_clear()
+    logs._secrets_pattern.cache_clear()
 
 
 def pipeline(folder: Path, **parts: object) -> Path:
@@ -60,7 +60,7 @@ def pipeline(folder: Path, **parts: object) -> Path:
     ids=["plain", "in a URL", "base64", "base64 for URLs"],
 )
 def test_a_secret_is_hidden_in_every_spelling(told: str) -> None:
-    logs.learn(env={"SHOP_PASSWORD": CANARY})
+    logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
 
     assert logs.redact(f"login {told} refused") == "login *** refused"
 
@@ -80,7 +80,7 @@ def test_a_secret_is_hidden_in_every_spelling(told: str) -> None:
     ],
 )
 def test_a_variable_is_a_secret_by_its_name(name: str) -> None:
-    logs.learn(env={name: CANARY})
+    logs.register_secrets(env={name: CANARY})
 
     assert CANARY not in logs.redact(f"found {CANARY}")
 
@@ -90,13 +90,13 @@ def test_a_variable_is_a_secret_by_its_name(name: str) -> None:
     NO_SECRETS,
 )
 def test_a_folder_a_file_and_an_ordinary_variable_are_none(name: str) -> None:
-    logs.learn(env={name: "/home/shop/lake"})
+    logs.register_secrets(env={name: "/home/shop/lake"})
 
     assert logs.redact("wrote /home/shop/lake") == "wrote /home/shop/lake"
 
 
 def test_a_short_value_of_the_environment_blots_out_no_ordinary_word() -> None:
-    logs.learn(env={"HAS_TOKEN": "false"})
+    logs.register_secrets(env={"HAS_TOKEN": "false"})
 
     assert logs.redact("nothing_new=false") == "nothing_new=false"
 
@@ -108,7 +108,7 @@ def test_the_configurations_own_secrets_are_hidden(tmp_path: Path) -> None:
     options = {"fetchsize": 1000}
     on_failure = {"webhook": webhook}
     folder = pipeline(tmp_path, source=source | {"options": options}, tables={"items": items}, on_failure=on_failure)
-    logs.learn(load(folder), env={})
+    logs.register_secrets(load(folder), env={})
 
     told = logs.redact(f"ana in-the-url geheim1 1000 {webhook}")
 
@@ -124,9 +124,9 @@ def test_a_login_in_a_url_is_hidden_though_nobody_knew_it() -> None:
 
 
 def test_a_log_in_json_is_an_object_a_line_without_secrets() -> None:
-    logs.learn(env={"KAGGLE_KEY": CANARY})
+    logs.register_secrets(env={"KAGGLE_KEY": CANARY})
     to = io.StringIO()
-    log = logs.logger("json", to=to).bind(run_id="run-7")
+    log = logs.create_logger("json", stream=to).bind(run_id="run-7")
 
     log.info("done", table="itens-ção", inserted=3, note=[f"key {CANARY}"], **{CANARY: None})
     log.warning("again")
@@ -147,7 +147,7 @@ def test_a_log_in_json_is_an_object_a_line_without_secrets() -> None:
 
 def test_for_people_warnings_alone_are_told_in_a_line() -> None:
     to = io.StringIO()
-    log = logs.logger("text", to=to)
+    log = logs.create_logger("text", stream=to)
 
     log.info("run begun")
     log.warning("stopped, as asked", before="silver", error="one\ntwo")
@@ -159,8 +159,8 @@ def test_for_people_warnings_alone_are_told_in_a_line() -> None:
 
 def test_what_is_tried_again_is_told_on_stderr_and_never_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     to = io.StringIO()
-    logs.tell_retries(logs.logger("json", to=to))
-    logs.learn(env={"KAGGLE_KEY": CANARY})
+    logs.log_retries(logs.create_logger("json", stream=to))
+    logs.register_secrets(env={"KAGGLE_KEY": CANARY})
     for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_jitter=0):
         with attempt:
             if attempt.num == 1:

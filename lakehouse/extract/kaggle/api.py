@@ -14,8 +14,8 @@ from zipfile import is_zipfile
 from lakehouse.extract.kaggle.client import TIMEOUT, understood, where
 from lakehouse.extract.kaggle.client import client as signed_in
 from lakehouse.extract.kaggle.progress import Bar
-from lakehouse.retry import Again, patiently
-from lakehouse.storage.paths import utc
+from lakehouse.retry import TransientError, with_retries
+from lakehouse.storage.paths import to_utc
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient
@@ -53,9 +53,9 @@ def newest(dataset: str) -> Version:
                 time = created.get(number) or found.last_updated
                 if time is None:
                     raise ValueError("no time of the newest version in it")
-                return Version(number, utc(time).replace(microsecond=0))
+                return Version(number, to_utc(time).replace(microsecond=0))
 
-        return patiently(ask)
+        return with_retries(ask)
 
 
 def download(dataset: str, version: Version, folder: Path) -> Path:
@@ -65,7 +65,7 @@ def download(dataset: str, version: Version, folder: Path) -> Path:
         ConfigError, InfrastructureError: as `newest` does.
     """
     with signed_in(dataset) as client, Bar(f"{dataset}, version {version.number}") as bar:
-        return patiently(lambda: _attempt(client, dataset, version, folder, bar))
+        return with_retries(lambda: _attempt(client, dataset, version, folder, bar))
 
 
 # --- an archive -------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _check(path: Path, archive: _Archive, dataset: str) -> None:
     if wrong:
         if archive.size is None or found >= archive.size:
             path.unlink()
-        raise Again(f"the archive {wrong}", where=where(dataset))
+        raise TransientError(f"the archive {wrong}", where=where(dataset))
 
 
 def _md5(path: Path) -> str:

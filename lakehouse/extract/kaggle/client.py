@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lakehouse
 from lakehouse.config.yaml_source import environment
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.retry import Again
+from lakehouse.retry import TransientError
 
 if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient
@@ -129,12 +129,12 @@ def understood(dataset: str) -> Iterator[None]:
         yield
     except broken.HTTPError as error:
         if error.response is None:
-            raise Again("the connection to Kaggle failed", where=where(dataset)) from None
+            raise TransientError("the connection to Kaggle failed", where=where(dataset)) from None
         raise _answered(error.response, dataset) from None
     except ValueError as error:
-        raise Again(f"Kaggle's answer cannot be read: {type(error).__name__}", where=where(dataset)) from None
+        raise TransientError(f"Kaggle's answer cannot be read: {type(error).__name__}", where=where(dataset)) from None
     except (broken.RequestException, ConnectionError) as error:
-        raise Again(f"the connection to Kaggle failed: {type(error).__name__}", where=where(dataset)) from None
+        raise TransientError(f"the connection to Kaggle failed: {type(error).__name__}", where=where(dataset)) from None
 
 
 def _answered(answer: Response, dataset: str) -> LakehouseError:
@@ -142,7 +142,7 @@ def _answered(answer: Response, dataset: str) -> LakehouseError:
     status, said = _status(answer)
     found = f"Kaggle answers {status}{f': {said}' if said else ''}"
     if status in (408, 425, 429) or status >= 500:
-        return Again(found, after=_asked_to_wait(answer), where=where(dataset))
+        return TransientError(found, retry_after=_asked_to_wait(answer), where=where(dataset))
     steps = {
         401: f"make a new token at {_SETTINGS}, and put it where the old one is",
         403: "accept its terms in the browser, or have its owner share it; look for a slip in source.dataset",

@@ -31,8 +31,8 @@ def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
     """
     dataset = _dataset(pipeline)
     version = api.newest(dataset)
-    with file_io.scratch(lake.state("extract"), lake.here("extract")) as work:
-        fetched = once(lambda: _fetch(dataset, version, lake, work.folder))
+    with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as work:
+        fetched = once(lambda: _fetch(dataset, version, lake, work.local))
         yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
 
 
@@ -53,13 +53,13 @@ def _files(pipeline: Pipeline, fetched: Callable[[], Path]) -> Callable[[str], s
 
 def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
     """The version's files, below `folder`. The archive stays in `_state/kaggle` only until it is unpacked."""
-    keep = lake.here("kaggle")
+    keep = lake.local_path("kaggle")
     keep.mkdir(parents=True, exist_ok=True)
-    with temp_dirs.locked(keep):  # `diff` may want the same archive while a run fetches it
+    with temp_dirs.lock_folder(keep):  # `diff` may want the same archive while a run fetches it
         archive = api.download(dataset, version, keep)
         try:
             # The files are looked at and hashed as they land, so that nothing need be known of the archive here.
-            for _ in archives.unpack(archive, landing.inspect(archive), folder, may_hold_packed=True):
+            for _ in archives.unpack(archive, landing.inspect_file(archive), folder, may_contain_archives=True):
                 pass
         except DataRefused as refused:
             refused.found = refused.found.replace(archive.name, f"the archive of version {version.number}")

@@ -31,8 +31,8 @@ from lakehouse.extract.postgres import queries as table_queries
 from lakehouse.extract.postgres import types
 from lakehouse.extract.postgres.queries import Connection
 from lakehouse.extract.postgres.types import Column
-from lakehouse.postgres import DEFAULTS, NOT_LET_IN
-from lakehouse.retry import Again, patiently
+from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
+from lakehouse.retry import TransientError, with_retries
 
 Read = dict[str, Path | LakehouseError]
 
@@ -67,7 +67,7 @@ def read(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path) -> Re
             shutil.rmtree(below, ignore_errors=True)
             raise
 
-    return patiently(attempt)
+    return with_retries(attempt)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Reading:
         self._connections = options.get("numPartitions", CONNECTIONS)
         self._rows_at_once = options.get("fetchsize", ROWS_AT_ONCE)
         self._statement_timeout = options.get("queryTimeout", 0)
-        self._failed: Again | None = None  # by which the other parts end too
+        self._failed: TransientError | None = None  # by which the other parts end too
 
     def read(self, wanted: dict[str, Table]) -> Read:
         found: Read = {}
@@ -107,7 +107,7 @@ class _Reading:
                 for name, rows in parts.items():
                     found[name] = self._whole(name, rows, counts[name], wanted[name])
             finally:  # nobody waits for parts that are still read
-                self._failed = self._failed or Again("the reading was given up")
+                self._failed = self._failed or TransientError("the reading was given up")
                 pool.shutdown(cancel_futures=True)
         return found
 
@@ -118,7 +118,7 @@ class _Reading:
         except (ConfigError, DataRefused) as error:
             return error
         if rows != count:
-            raise Again(f"{table.file} has {count:,} rows, and {rows:,} came", where=f"the table {name}")
+            raise TransientError(f"{table.file} has {count:,} rows, and {rows:,} came", where=f"the table {name}")
         return self._folder / name
 
     # --- one instant ------------------------------------------------------------------------------------------
@@ -133,7 +133,9 @@ class _Reading:
 
     def _conninfo(self) -> str:
         given = conninfo_to_dict(self._address)
-        return make_conninfo(self._address, **{k: v for k, v in DEFAULTS.items() if k not in given}, **self._login)
+        return make_conninfo(
+            self._address, **{k: v for k, v in CONNECTION_DEFAULTS.items() if k not in given}, **self._login
+        )
 
     def _snapshot(self, leader: Connection, wanted: dict[str, Table]) -> str:
         """Lock, and export what is seen from then on; no query may come before, for the first one sets the instant."""
@@ -192,7 +194,7 @@ class _Reading:
         """Write one part; returns its rows."""
         try:
             return self._copied(snapshot, part, table)
-        except Again as error:
+        except TransientError as error:
             self._failed = self._failed or error
             raise
 
@@ -257,7 +259,7 @@ def _told(error: psycopg.Error) -> LakehouseError:
             expected="jdbc:postgresql://host:port/database?parameter=value",
             where="source.url",
         )
-    if error.sqlstate is None and NOT_LET_IN.search(said):
+    if error.sqlstate is None and LOGIN_FAILURE.search(said):
         return ConfigError(
             f"the database does not let us in: {said}",
             expected="a user that may connect and SELECT",
@@ -265,7 +267,7 @@ def _told(error: psycopg.Error) -> LakehouseError:
             next_step="correct them",
         )
     if isinstance(error, _PASSING):
-        return Again(f"the database failed: {said}", where="the database")
+        return TransientError(f"the database failed: {said}", where="the database")
     if isinstance(error, psycopg.DataError):
         return DataRefused(
             f"the database has a value that cannot be taken: {said}",

@@ -36,8 +36,8 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
     assert isinstance(jdbc, Jdbc)
     postgres, address = _reader(), libpq(jdbc.url)
     wanted = {name: pipeline.tables[name] for name in tables}
-    with file_io.scratch(lake.state("extract"), lake.here("extract")) as scratch:
-        read = once(lambda: postgres.read(jdbc, address, wanted, scratch.folder))
+    with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as scratch:
+        read = once(lambda: postgres.read(jdbc, address, wanted, scratch.local))
 
         def files(table: str) -> source.Files:
             found = read()[table]

@@ -15,7 +15,7 @@ from lakehouse.ingest.readers import csv_reader
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.ingest.readers.fields import named
 from lakehouse.schema.cast import convert
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 
 # Options by which a field is still what stands between two separators.
 _PLAIN = frozenset({"header", "sep", "encoding", "quote", "escape", "nullvalue", "locale"})
@@ -39,7 +39,7 @@ class Layout:
     types: T.StructType
 
     @classmethod
-    def of(cls, table: Table, declared: T.StructType, landed: Landed) -> Layout | None:
+    def of(cls, table: Table, declared: T.StructType, landed: LandedSnapshot) -> Layout | None:
         """The layout that all files have; None where a line is not a record, or the files differ."""
         dialect = Dialect.of(table.options)
         spanning = any(dialect.may_span_lines(file) or not file.is_utf8 for file in landed.files)

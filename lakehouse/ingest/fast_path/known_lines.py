@@ -36,8 +36,8 @@ from lakehouse.lake.ledger import Entry
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import SMALL_BYTES, isolated
 from lakehouse.storage import temp_dirs
-from lakehouse.storage.file_io import literal
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.file_io import escape_glob
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, write_json
 
 LEAST_BYTES = SMALL_BYTES  # below, everything is read anew: it takes no longer
@@ -80,7 +80,7 @@ class Lines:
 
     @contextmanager
     def unknown(
-        self, before: Landed | None, last: Entry | None, landed: Landed, state: DataFrame
+        self, before: LandedSnapshot | None, last: Entry | None, landed: LandedSnapshot, state: DataFrame
     ) -> Iterator[Unknown | None]:
         """What of a snapshot has to be compared with bronze's `state`; None: all of it, there is no fast path.
 
@@ -92,7 +92,7 @@ class Lines:
             yield self._unknown(before, last, landed, state, held) if before and last else None
 
     def _unknown(
-        self, before: Landed, last: Entry, landed: Landed, state: DataFrame, held: ExitStack
+        self, before: LandedSnapshot, last: Entry, landed: LandedSnapshot, state: DataFrame, held: ExitStack
     ) -> Unknown | None:
         layout = self._layout(landed)
         if layout is None or not _intact(before):
@@ -102,7 +102,7 @@ class Lines:
         except DataRefused:
             return None  # damaged since
         found = self._differing(
-            old, last, landed, layout, held.enter_context(temp_dirs.folder(self.lake.here("plain")))
+            old, last, landed, layout, held.enter_context(temp_dirs.temp_dir(self.lake.local_path("plain")))
         )
         return self._left(*found, old, landed, state, held) if found else None
 
@@ -116,27 +116,29 @@ class Lines:
             return False
         return not state.join(F.broadcast(keys), on=self.table.keys, how="left_semi").isEmpty()
 
-    def remember(self, landed: Landed, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
+    def remember(self, landed: LandedSnapshot, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
         """Keep the restless lines of a snapshot that is about to be accepted as `entry`."""
         shutil.rmtree(self._folder(), ignore_errors=True)
         layout = self._layout(landed)
         if layout is None or not _faults(entry):
             return
-        texts = unknown.texts if unknown else self.spark.read.text([literal(path) for path in landed.paths]).toDF(_TEXT)
+        texts = (
+            unknown.texts if unknown else self.spark.read.text([escape_glob(path) for path in landed.paths]).toDF(_TEXT)
+        )
         lines = self._restless(texts, layout, diff.unsettled(verdicts, self.table))
         path = self._folder() / "lines"
         lines.limit(_MOST_RESTLESS + 1).coalesce(1).write.parquet(str(path))
-        if self.spark.read.parquet(literal(path)).count() <= _MOST_RESTLESS:
+        if self.spark.read.parquet(escape_glob(path)).count() <= _MOST_RESTLESS:
             write_json(self._folder() / "of.json", _of(entry))
 
-    def _layout(self, landed: Landed) -> Layout | None:
+    def _layout(self, landed: LandedSnapshot) -> Layout | None:
         """How the files' lines become fields; None where that takes more than the line itself, or is not worth it."""
-        if self.table.format != "csv" or landed.size < LEAST_BYTES or self.lake.is_shared:
+        if self.table.format != "csv" or landed.size < LEAST_BYTES or self.lake.is_on_s3:
             return None
         return Layout.of(self.table, table_schema.schema(self.table), landed)
 
     def _differing(
-        self, old: Landed, last: Entry, landed: Landed, layout: Layout, folder: Path
+        self, old: LandedSnapshot, last: Entry, landed: LandedSnapshot, layout: Layout, folder: Path
     ) -> tuple[Differing, int] | None:
         """The lines that differ, and how many rows are in both files; None where lines do not tell."""
         then, restless = self._layout(old), self._noted(last)
@@ -150,12 +152,18 @@ class Lines:
         return (lines, same) if is_whole and lines.removed <= same else None
 
     def _left(
-        self, lines: Differing, same: int, old: Landed, landed: Landed, state: DataFrame, held: ExitStack
+        self,
+        lines: Differing,
+        same: int,
+        old: LandedSnapshot,
+        landed: LandedSnapshot,
+        state: DataFrame,
+        held: ExitStack,
     ) -> Unknown | None:
         """The rows of both sides; None where a new line is seen already to have the key of one that both files have."""
         spark = isolated(self.spark, lines.size * _PACKING)
         parquet = spark.read.schema(f"{_TEXT} STRING").parquet
-        texts, lost = (parquet(literal(path)) for path in (lines.new, lines.gone))
+        texts, lost = (parquet(escape_glob(path)) for path in (lines.new, lines.gone))
         read = snapshot_reader.read_lines(spark, self.table, landed, self.zone, texts)
         received = read.rows
         read = replace(
@@ -198,7 +206,7 @@ class Lines:
         return next((self._folder() / "lines").glob("*.parquet"), None)
 
     def _folder(self) -> Path:
-        return self.lake.here("lines", self.name)
+        return self.lake.local_path("lines", self.name)
 
 
 def _kept(rows: DataFrame, held: ExitStack) -> DataFrame:
@@ -211,12 +219,12 @@ def _faults(entry: Entry) -> int:
     return (entry.quarantined or 0) + (entry.duplicates or 0)
 
 
-def _on_disk(landed: Landed) -> list[Path]:
+def _on_disk(landed: LandedSnapshot) -> list[Path]:
     """The files on this machine's disk: of a lake on S3 none, and there is no fast path."""
     return [path for path in landed.paths if isinstance(path, Path)]
 
 
-def _intact(landed: Landed) -> bool:
+def _intact(landed: LandedSnapshot) -> bool:
     """Whether the files are there as they landed."""
     sizes = [path.stat().st_size if path.is_file() else None for path in _on_disk(landed)]
     return sizes == [file.size for file in landed.files] and all(file.as_received for file in landed.files)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lakehouse.config.options import ALIASES, GRANTED, charset
 from lakehouse.errors import DataRefused
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Dialect:
         is_blank = self.options["sep"].isspace()
         return file.has_quote or self.options["quote"] != '"' or not self.is_utf8 or is_blank
 
-    def first_line(self, path: Place) -> str:
+    def first_line(self, path: StorePath) -> str:
         """The first line of a file, without its end."""
         with self._open(path) as file:
             return file.readline().rstrip("\r\n")
@@ -78,13 +78,13 @@ class Dialect:
         """Whether `look` has to be asked."""
         return self.may_span_lines(file) or not self.options["quote"]
 
-    def line_end(self, path: Place) -> str:
+    def line_end(self, path: StorePath) -> str:
         """How lines end, judged by the first one; LF where there is but one line."""
         with self._open(path) as file:
             first = file.readline()
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
-    def look(self, path: Place) -> Misread:
+    def look(self, path: StorePath) -> Misread:
         """What there is in a file that Spark's parser would read wrong in silence."""
         with path.open("rb") as raw:
             if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK), b"")):
@@ -95,7 +95,7 @@ class Dialect:
                 has_nul = has_nul or "\0" in chunk
             return Misread(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
 
-    def mend(self, path: Place, target: Path, misread: Misread) -> None:
+    def mend(self, path: StorePath, target: Path, misread: Misread) -> None:
         """Copy a file so that Spark reads it right: every record ends in LF, and NUL is U+FFFD, which is told apart.
 
         Line ends inside quotes stay as they are.
@@ -143,7 +143,7 @@ class Dialect:
                 if not (record and is_doomed(by_name, "".join(lines))):
                     out.writelines(lines)
 
-    def _records(self, file: TextIO, path: Place) -> Iterator[tuple[list[str], list[str]]]:
+    def _records(self, file: TextIO, path: StorePath) -> Iterator[tuple[list[str], list[str]]]:
         """The lines of each record, as they stand, and its fields."""
         held: list[str] = []
 
@@ -160,7 +160,7 @@ class Dialect:
         except csv.Error as error:
             raise self._refused(path, reader.line_num, error) from error
 
-    def header(self, path: Place) -> list[str] | None:
+    def header(self, path: StorePath) -> list[str] | None:
         """The first record, or None if there is none.
 
         Raises:
@@ -173,7 +173,7 @@ class Dialect:
             except csv.Error as error:
                 raise self._refused(path, reader.line_num, error) from error
 
-    def count(self, path: Place) -> int | None:
+    def count(self, path: StorePath) -> int | None:
         """The number of data records; None where quotes are escaped by a sign of their own.
 
         Outside quotes that sign is a character to Spark and an escape to Python: there is no second opinion then.
@@ -193,7 +193,7 @@ class Dialect:
                 raise self._refused(path, reader.line_num, error) from error
         return records - self.has_header
 
-    def lines(self, path: Place, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
+    def lines(self, path: StorePath, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
         """The line on which each of these records first begins; records are padded or cut to `width` fields."""
         found: dict[tuple[str, ...], int] = {}
         as_wanted = {tuple(map(self._folded, fields)): fields for fields in wanted}
@@ -216,7 +216,7 @@ class Dialect:
     def _is_on(self, option: str) -> bool:
         return self.options.get(option, "false").lower() == "true"
 
-    def _open(self, path: Place) -> TextIO:
+    def _open(self, path: StorePath) -> TextIO:
         encoding = "utf-8-sig" if self.is_utf8 else self.options["encoding"]
         return path.open(encoding=encoding, errors="replace", newline="")
 
@@ -236,7 +236,7 @@ class Dialect:
         )
 
     @staticmethod
-    def _refused(path: Place, line: int, error: Exception) -> DataRefused:
+    def _refused(path: StorePath, line: int, error: Exception) -> DataRefused:
         return DataRefused(
             f"{path.name} is not well-formed CSV: {error}",
             expected="every quote closed, and a separator or a line end right after a closing quote",

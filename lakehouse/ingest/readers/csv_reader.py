@@ -14,7 +14,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.ingest.readers.fields import Field, Fields, named
 from lakehouse.schema.cast import convert
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 _RAGGED = "_ragged"
@@ -28,7 +28,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Place,
+    path: StorePath,
     zone: str,
     may_lack: frozenset[str],
     lines: DataFrame | None = None,
@@ -67,7 +67,7 @@ def fields(
     )
 
 
-def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
+def lines(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
     """Where these rows (the JSON of their fields) first stand."""
     dialect = Dialect.of(table.options)
     texts = {row: tuple(value or "" for value in json.loads(row).values()) for row in rows}
@@ -80,7 +80,7 @@ def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
 
 def found(
     dialect: Dialect,
-    path: Place,
+    path: StorePath,
     declared: Mapping[str, str],
     may_lack: frozenset[str] = frozenset(),
     hide: bool = False,
@@ -98,7 +98,7 @@ def found(
     return header, _positions(header, declared, path, may_lack, hide)
 
 
-def _header(dialect: Dialect, path: Place, declared: Mapping[str, str]) -> list[str]:
+def _header(dialect: Dialect, path: StorePath, declared: Mapping[str, str]) -> list[str]:
     if not dialect.has_header:
         return list(declared)
     header = dialect.header(path)
@@ -112,7 +112,7 @@ def _header(dialect: Dialect, path: Place, declared: Mapping[str, str]) -> list[
 
 
 def _positions(
-    header: list[str], declared: Mapping[str, str], path: Place, may_lack: frozenset[str], hide: bool
+    header: list[str], declared: Mapping[str, str], path: StorePath, may_lack: frozenset[str], hide: bool
 ) -> dict[str, int]:
     """Where each declared column stands in the file: found by its name, whatever the case and the order."""
     folded = [name.lower() for name in header]
@@ -134,7 +134,7 @@ def _positions(
 
 
 def _texts(
-    spark: SparkSession, dialect: Dialect, file: LandedFile, path: Place, width: int, lines: DataFrame | None
+    spark: SparkSession, dialect: Dialect, file: LandedFile, path: StorePath, width: int, lines: DataFrame | None
 ) -> DataFrame:
     """Every field as text, named by its position, and the whole record where it has another number of fields."""
     by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
@@ -151,4 +151,4 @@ def _texts(
     if lines is not None:
         ddl = ", ".join(f"`{name}` STRING" for name in texts.names)
         return lines.select(F.from_csv(lines.columns[0], ddl, options).alias("_")).select("_.*")
-    return spark.read.options(**options).schema(texts).csv(literal(path))
+    return spark.read.options(**options).schema(texts).csv(escape_glob(path))

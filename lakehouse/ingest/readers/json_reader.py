@@ -16,7 +16,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
 from lakehouse.ingest.readers.fields import Field, Fields, named
 from lakehouse.schema.cast import convert
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 _TEXT, _MEMBERS = "_text", "_members"
@@ -28,7 +28,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Place,
+    path: StorePath,
     zone: str,
     may_lack: frozenset[str],
 ) -> Fields:
@@ -73,7 +73,7 @@ def fields(
     )
 
 
-def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
+def lines(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
     """Where these rows first stand; objects of an array, or that span lines, have no lines of their own."""
     found: dict[str, int] = {}
     for path in paths:
@@ -84,7 +84,7 @@ def lines(table: Table, paths: list[Place], rows: set[str]) -> dict[str, int]:
     return found
 
 
-def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
+def _objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
     """The texts of the objects and, where they are not one a line, how many Python's parser finds."""
     found = None
     if not (is_lines := _are_lines(path)):
@@ -92,7 +92,7 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
             found = json_fields.elements(file.read())
         is_lines = found is None and _some_are_lines(path)
     if is_lines:
-        return spark.read.text(literal(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
+        return spark.read.text(escape_glob(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
     if found is None:
         raise DataRefused(
             f"{path.name} is not a whole JSON array, nor whole objects",
@@ -101,7 +101,7 @@ def _objects(spark: SparkSession, path: Place) -> tuple[DataFrame, int | None]:
             next_step="the file may be cut short",
         )
     split = _function(json_fields.elements, T.ArrayType(T.StringType()))
-    whole = spark.read.text(literal(path), wholetext=True)
+    whole = spark.read.text(escape_glob(path), wholetext=True)
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
 
@@ -118,7 +118,7 @@ def without(path: Path, target: Path, doomed: set[str]) -> None:
         out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in doomed)
 
 
-def _are_lines(path: Place) -> bool:
+def _are_lines(path: StorePath) -> bool:
     """Whether a file has one object a line, by its first two; else it is to be looked at as a whole."""
     with path.open(encoding="utf-8-sig") as file:
         written = (line for line in file if line.strip())
@@ -129,7 +129,7 @@ def _are_lines(path: Place) -> bool:
     return not json_fields.is_unfinished(first) or not second or second.startswith("{")
 
 
-def _some_are_lines(path: Place) -> bool:
+def _some_are_lines(path: StorePath) -> bool:
     """Whether any line that is not indented is an object: then the others are bad lines."""
     with path.open(encoding="utf-8-sig") as file:
         return any(line.startswith("{") and json_fields.members(line) is not None for line in file)

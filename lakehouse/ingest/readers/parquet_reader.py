@@ -14,7 +14,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.fields import Field, Fields, named
 from lakehouse.schema.cast import convert
-from lakehouse.storage.file_io import Place, literal
+from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 
@@ -23,7 +23,7 @@ def fields(
     table: Table,
     declared: T.StructType,
     file: LandedFile,
-    path: Place,
+    path: StorePath,
     zone: str,
     may_lack: frozenset[str],
 ) -> Fields:
@@ -32,7 +32,7 @@ def fields(
     Raises:
         DataRefused: a column missing, doubled, or of a type that cannot become the declared one.
     """
-    rows = spark.read.options(**table.options).parquet(literal(path))
+    rows = spark.read.options(**table.options).parquet(escape_glob(path))
     there, sought = {name.lower(): name for name in rows.columns}, named(table, declared)
     missing = [name for column, name in sought.items() if name.lower() not in there and column not in may_lack]
     if missing or len(there) < len(rows.columns):

@@ -21,14 +21,14 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
-from lakehouse.error_mapping import is_passing, said
+from lakehouse.error_mapping import first_line, is_transient
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader, pii_row
 from lakehouse.ingest.readers.fields import Field, Fields, Read
 from lakehouse.schema import pii
 from lakehouse.schema.table_schema import declared
 from lakehouse.spark.session import SPARK_ERRORS, local
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 
 # What a row carries beside the declared columns.
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
@@ -43,7 +43,7 @@ _MOST_LINES = 10_000
 FORMATS = {"csv": csv_reader.fields, "json": json_reader.fields, "parquet": parquet_reader.fields}
 
 
-def read(spark: SparkSession, table: Table, landed: Landed, zone: str, may_lack: frozenset[str]) -> Read:
+def read(spark: SparkSession, table: Table, landed: LandedSnapshot, zone: str, may_lack: frozenset[str]) -> Read:
     """Read a landed snapshot.
 
     Args:
@@ -90,7 +90,7 @@ def _unnamed(table: Table, names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def read_lines(spark: SparkSession, table: Table, landed: Landed, zone: str, lines: DataFrame) -> Read:
+def read_lines(spark: SparkSession, table: Table, landed: LandedSnapshot, zone: str, lines: DataFrame) -> Read:
     """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
     part = csv_reader.fields(spark, table, declared(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
     return Read(_judged(part, table), None, part.unnamed, part.lacking)
@@ -101,8 +101,8 @@ def refused(error: Exception, where: str) -> Exception:
 
     A full disk or a lost worker must not have a snapshot rejected for good.
     """
-    if any(sign in str(error) for sign in _UNREADABLE) and not is_passing(error):
-        return DataRefused(f"the file cannot be read: {said(error)}", where=where)
+    if any(sign in str(error) for sign in _UNREADABLE) and not is_transient(error):
+        return DataRefused(f"the file cannot be read: {first_line(error)}", where=where)
     return error
 
 
@@ -161,7 +161,7 @@ def _problem(column: str | None, text: Column, reason: Column) -> Column:
     return parts.cast(_PROBLEM)
 
 
-def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: Landed) -> DataFrame:
+def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: LandedSnapshot) -> DataFrame:
     """Add `line` to refused rows: where each first stands, found by SOUGHT or else `row`, the JSON of its fields.
 
     Spark's parsers do not tell lines, so the files are read once more, for the first 10,000 rows; other formats than

@@ -16,7 +16,7 @@ from lakehouse.models.expectations.row_rules import Read, marked
 from lakehouse.models.expectations.table_rules import Resulting
 from lakehouse.models.sql.plan import Plan
 from lakehouse.models.sql.rules import Rule
-from lakehouse.storage.delta_log import Head
+from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
 
@@ -42,7 +42,7 @@ class Task:
     lake: Lake
     plan: Plan
     arguments: Mapping[str, Any]
-    head: Head | None
+    head: TableVersion | None
     before: Mapping[str, Any]
     read: Read
 
@@ -53,7 +53,7 @@ class Task:
 
     @property
     def refreshed(self) -> int:
-        return self.head.refreshed if self.head else -1
+        return self.head.last_refresh_version if self.head else -1
 
     @cached_property
     def standing(self) -> quarantine.Standing:
@@ -61,7 +61,7 @@ class Task:
         return quarantine.standing(self.spark, self.lake, self.plan.model, self.refreshed)
 
     def table(self) -> DataFrame | None:
-        return delta.read(self.spark, self.lake.model(self.plan.model)) if self.head else None
+        return delta.read(self.spark, self.lake.table(self.plan.model)) if self.head else None
 
     def marked(self, rows: DataFrame, rules: list[Rule]) -> DataFrame:
         return marked(self.spark, self.plan, self.arguments, rows, self.read, rules)
@@ -112,7 +112,7 @@ def refusal(task: Task, results: list[Result], found: list[str]) -> Unmet:
     error = Unmet(
         "\n".join(found),
         expected=f"that it is met, or nothing is written: {stays}, and what reads it is not fed with this",
-        where=task.lake.model(model),
+        where=task.lake.table(model),
         next_step="mend the rows at their source, or the rule; then `lakehouse run PIPELINE` judges them again",
     )
     error.results = tuple(results)

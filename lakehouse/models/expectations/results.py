@@ -49,18 +49,18 @@ def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: s
     rows = [(run_id, *_told(result), as_of, now) for result in results]
     if rows:
         told = local(spark, SCHEMA, rows).coalesce(1)
-        if delta.exists(spark, lake.quality):
-            delta.append(lake.quality, told)
+        if delta.exists(spark, lake.expectation_results_table):
+            delta.append(lake.expectation_results_table, told)
         else:
-            delta.create(spark, lake.quality, told, {})
+            delta.create(spark, lake.expectation_results_table, told, {})
 
 
 def newest(spark: SparkSession, lake: Lake) -> DataFrame:
     """The newest result of each rule."""
-    if not delta.exists(spark, lake.quality):
+    if not delta.exists(spark, lake.expectation_results_table):
         return local(spark, SCHEMA)
     order = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
-    rows = delta.read(spark, lake.quality).withColumn("_cdc_nth", F.row_number().over(order))
+    rows = delta.read(spark, lake.expectation_results_table).withColumn("_cdc_nth", F.row_number().over(order))
     return rows.where("_cdc_nth = 1").drop("_cdc_nth")
 
 

@@ -10,7 +10,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.error_mapping import said
+from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError
 from lakehouse.lake.quarantine import row_text
 from lakehouse.models.sql.plan import Plan
@@ -83,7 +83,7 @@ def _first_not_evaluated(
 def not_evaluated(model: str, rule: Rule, error: Exception) -> ConfigError:
     """The error for a rule that Spark does not take, or not with the values that rows have."""
     return ConfigError(
-        f"{model}'s expectation {rule.name} cannot be evaluated: {said(error)}",
+        f"{model}'s expectation {rule.name} cannot be evaluated: {first_line(error)}",
         expected=f"a condition on the model's columns, their types and values: {rule.about}",
         next_step="mend it in pipeline.yml, with try_cast or try_divide where values do not fit; the table stays",
     )

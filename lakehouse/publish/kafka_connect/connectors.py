@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from lakehouse import logs
 from lakehouse.config import Pipeline
-from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError
 from lakehouse.publish.kafka_connect.rest import Rest
 
 PATIENCE = 90.0  # seconds for a connector to run; a worker that died is missed after some ten
@@ -67,7 +67,7 @@ def apply(pipeline: Pipeline, patience: float = PATIENCE) -> dict[str, Any]:
             where=rest.shown,
             next_step=f"lakehouse connect status {pipeline.path}",
         )
-    return {"connect": rest.shown, "connectors": found, "exit_code": int(Exit.OK)}
+    return {"connect": rest.shown, "connectors": found, "exit_code": int(ExitCode.OK)}
 
 
 def status(pipeline: Pipeline) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def status(pipeline: Pipeline) -> dict[str, Any]:
     rest, connectors = _opened(pipeline)
     found = _look(rest, connectors)
     bad = any(_failed(seen) or seen["state"] == "not registered" for seen in found)
-    return {"connect": rest.shown, "connectors": found, "exit_code": int(Exit.REFUSED if bad else Exit.OK)}
+    return {"connect": rest.shown, "connectors": found, "exit_code": int(ExitCode.REFUSED if bad else ExitCode.OK)}
 
 
 def _opened(pipeline: Pipeline) -> tuple[Rest, list[Connector]]:
@@ -129,7 +129,7 @@ def _read(file: Path) -> Connector:
 
 def _is_secret(key: str) -> bool:
     """`s3.secret.access.key`, but not `transforms.keyDay.field`."""
-    named = logs.names_secret(key.replace(".", "_")) or key.endswith("sasl.jaas.config")
+    named = logs.is_secret_name(key.replace(".", "_")) or key.endswith("sasl.jaas.config")
     return named and not key.startswith(("transforms.", "predicates."))
 
 

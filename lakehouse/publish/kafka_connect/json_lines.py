@@ -16,7 +16,7 @@ from typing import Any
 
 from lakehouse.errors import DataRefused, InfrastructureError
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import Place
+from lakehouse.storage.file_io import StorePath
 
 OFFSET, DELETED = "__offset", "__deleted"
 Key = tuple[str | None, ...]
@@ -33,7 +33,7 @@ _PRIMARY_KEY = """
 _EXAMPLES = 3
 
 
-def fold(folder: Place, keys: Mapping[str, type]) -> dict[Key, Row]:
+def fold(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
     """What the lines of all objects below `folder` leave, by key. Memory: the rows, and a few objects at a time.
 
     Args:
@@ -59,12 +59,12 @@ def fold(folder: Place, keys: Mapping[str, type]) -> dict[Key, Row]:
     return {key: row for key, (_, _, row) in newest.items() if row is not None}
 
 
-def _lines(folder: Place) -> Iterator[tuple[str, str, str]]:
+def _lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
     """Each line with its object and its partition."""
-    files = file_io.below(folder)
+    files = file_io.list_files(folder)
     for start in range(0, len(files), _AT_ONCE):
         some = files[start : start + _AT_ONCE]
-        for file, content in zip(some, file_io.contents(some), strict=True):
+        for file, content in zip(some, file_io.read_files(some), strict=True):
             found = _OBJECT.search(file.name)
             if found is None:
                 raise DataRefused(
@@ -122,7 +122,7 @@ def _plain(number: str) -> str:
     return "0" if number == "-0" else number
 
 
-def against(url: str, table: str, folder: Place) -> tuple[int, list[str]]:
+def against(url: str, table: str, folder: StorePath) -> tuple[int, list[str]]:
     """A table of PostgreSQL, and what tells the folded lines of `folder` from it.
 
     Args:

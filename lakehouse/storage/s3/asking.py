@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError
 
-_RETRY = "run the same command again"
+_NEXT_STEP = "run the same command again"
 
 # The store does not know the keys, or not any more.
-_KEYS = frozenset(
+_CREDENTIAL_ERROR_CODES = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
 )
 # What a request needs, where that is not `s3:` and its own name.
@@ -37,19 +37,19 @@ _PERMISSIONS = {
 T = TypeVar("T")
 
 
-class Conflict(Exception):
+class WriteConflict(Exception):
     """A conditional write met another object than it expected."""
 
 
-class BrokenOff(InfrastructureError):
+class TruncatedResponse(InfrastructureError):
     """An answer that ended before its end."""
 
 
-class UploadGone(InfrastructureError):
+class UploadNotFound(InfrastructureError):
     """An upload in parts that is no longer known: completed, as it seems, by a request whose answer was lost."""
 
 
-def again(work: Callable[[], T], on: type[Exception], attempts: int) -> T:
+def with_retries(work: Callable[[], T], on: type[Exception], attempts: int) -> T:
     """Do `work`, up to so many times, with growing pauses of chance length."""
     for attempt in range(1, attempts):
         try:
@@ -60,7 +60,7 @@ def again(work: Callable[[], T], on: type[Exception], attempts: int) -> T:
 
 
 @contextmanager
-def asking(action: str, path: object) -> Iterator[None]:
+def s3_request(action: str, path: object) -> Iterator[None]:
     """A request, or the first of them for which a client is made.
 
     Raises:
@@ -83,7 +83,9 @@ def asking(action: str, path: object) -> Iterator[None]:
     except raised.ClientError as error:
         told = error.response.get("Error", {})
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        raise refused(error.operation_name, path, str(told.get("Code")), status, str(told.get("Message"))) from error
+        raise response_error(
+            error.operation_name, path, str(told.get("Code")), status, str(told.get("Message"))
+        ) from error
     except (
         raised.IncompleteReadError,
         raised.ResponseStreamingError,
@@ -92,8 +94,8 @@ def asking(action: str, path: object) -> Iterator[None]:
         below.ProtocolError,
         below.ReadTimeoutError,
     ) as error:
-        raise BrokenOff(f"{action} of {path} was cut short: {error}", next_step=_RETRY) from error
-    except (raised.NoRegionError, *_unsigned(raised)) as error:
+        raise TruncatedResponse(f"{action} of {path} was cut short: {error}", next_step=_NEXT_STEP) from error
+    except (raised.NoRegionError, *_credential_errors(raised)) as error:
         raise ConfigError(
             f"{action} of {path} could not be signed: {error}",
             expected="credentials and a region by the AWS tools' rules: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
@@ -102,11 +104,11 @@ def asking(action: str, path: object) -> Iterator[None]:
         ) from error
     except raised.BotoCoreError as error:
         raise InfrastructureError(
-            f"{action} of {path} failed: {error}", expected="a store that answers", next_step=_RETRY
+            f"{action} of {path} failed: {error}", expected="a store that answers", next_step=_NEXT_STEP
         ) from error
 
 
-def _unsigned(raised: Any) -> tuple[type[Exception], ...]:
+def _credential_errors(raised: Any) -> tuple[type[Exception], ...]:
     return (
         raised.NoCredentialsError,
         raised.PartialCredentialsError,
@@ -117,15 +119,15 @@ def _unsigned(raised: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def refused(action: str, path: object, code: str, status: int, told: str) -> Exception:
+def response_error(action: str, path: object, code: str, status: int, message: str) -> Exception:
     """What an answer of the store means."""
-    said = f"{action} of {path} was answered {code or status}: {told}"
+    said = f"{action} of {path} was answered {code or status}: {message}"
     if code in ("NoSuchKey", "404"):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
-        return Conflict(said)
+        return WriteConflict(said)
     if code == "NoSuchUpload":
-        return UploadGone(said, next_step=_RETRY)
+        return UploadNotFound(said, next_step=_NEXT_STEP)
     bucket, _, key = str(path).removeprefix("s3a://").partition("/")
     if code == "NoSuchBucket":
         return ConfigError(
@@ -135,14 +137,14 @@ def refused(action: str, path: object, code: str, status: int, told: str) -> Exc
         )
     if status in (301, 307, 400) and ("Redirect" in code or "Region" in code or "AuthorizationHeader" in code):
         return ConfigError(said, expected=f"the region of the bucket {bucket}", next_step="set AWS_REGION to it")
-    if status in (401, 403) or code in _KEYS:
+    if status in (401, 403) or code in _CREDENTIAL_ERROR_CODES:
         permission = _PERMISSIONS.get(action, f"s3:{action}")
         on = bucket if permission.startswith("s3:List") else f"{bucket}/{key}"
         wanted = f"{permission} on arn:aws:s3:::{on}"
-        if code in _KEYS:
+        if code in _CREDENTIAL_ERROR_CODES:
             wanted = "keys that the store knows, and a clock that is right"
         elif permission == "s3:GetObject":
             wanted += ", and s3:ListBucket: without it what is not there is forbidden, too"
-        wanted += "; kms:GenerateDataKey and kms:Decrypt on the key" if "kms" in told.lower() else ""
+        wanted += "; kms:GenerateDataKey and kms:Decrypt on the key" if "kms" in message.lower() else ""
         return ConfigError(said, expected=wanted, next_step="have the permission granted, or use other credentials")
-    return InfrastructureError(said, expected="a store that takes the request", next_step=_RETRY)
+    return InfrastructureError(said, expected="a store that takes the request", next_step=_NEXT_STEP)

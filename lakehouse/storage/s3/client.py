@@ -8,37 +8,42 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from lakehouse.storage.s3.asking import asking
+from lakehouse.storage.s3.asking import s3_request
 
 SCHEME = "s3a://"
-KMS_KEY = "LAKEHOUSE_S3_KMS_KEY"  # encrypt what is written with this key (SSE-KMS)
-_ENDPOINT = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-_ENVIRONMENT = (*_ENDPOINT, *_KEY, "AWS_REGION", "AWS_DEFAULT_REGION")  # another value, another client
+KMS_KEY_VARIABLE = "LAKEHOUSE_S3_KMS_KEY"  # encrypt what is written with this key (SSE-KMS)
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+_CLIENT_VARIABLES = (
+    *_ENDPOINT_VARIABLES,
+    *_CREDENTIAL_VARIABLES,
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)  # another value, another client
 _ATTEMPTS = 8  # of one request: about half a minute of pauses
 
 
 def client() -> Any:
     """The S3 client for the environment as it is now."""
-    with asking("the first request", "S3"):
-        return _client(*(os.environ.get(name) for name in _ENVIRONMENT))
+    with s3_request("the first request", "S3"):
+        return _create_client(*(os.environ.get(name) for name in _CLIENT_VARIABLES))
 
 
 @lru_cache(maxsize=4)
-def _client(*environment: str | None) -> Any:
+def _create_client(*environment: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
     own = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
-    path_style = {"addressing_style": "path"} if any(os.environ.get(name) for name in _ENDPOINT) else {}
+    path_style = {"addressing_style": "path"} if any(os.environ.get(name) for name in _ENDPOINT_VARIABLES) else {}
     retries = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
     wanted = Config(retries=retries, s3=path_style, connect_timeout=10, read_timeout=60, max_pool_connections=32)
     return own.client("s3", config=wanted)
 
 
-def encryption() -> dict[str, str]:
+def encryption_arguments() -> dict[str, str]:
     """What a write says of encryption; nothing, and the bucket's own rule holds."""
-    key = os.environ.get(KMS_KEY)
+    key = os.environ.get(KMS_KEY_VARIABLE)
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
 
 
@@ -52,6 +57,6 @@ def spark_settings() -> dict[str, str]:
     if not (urlsplit(meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
         settings |= {f"{s3a}.endpoint": meta.endpoint_url, f"{s3a}.path.style.access": "true"}
         settings |= {f"{s3a}.connection.ssl.enabled": str(meta.endpoint_url.startswith("https")).lower()}
-    if key := os.environ.get(KMS_KEY):
+    if key := os.environ.get(KMS_KEY_VARIABLE):
         settings |= {f"{s3a}.encryption.algorithm": "SSE-KMS", f"{s3a}.encryption.key": key}
     return settings

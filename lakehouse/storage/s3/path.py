@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from lakehouse.errors import InfrastructureError
-from lakehouse.storage.s3.asking import BrokenOff, UploadGone, again, asking, refused
-from lakehouse.storage.s3.client import SCHEME, client, encryption
+from lakehouse.storage.s3.asking import TruncatedResponse, UploadNotFound, response_error, s3_request, with_retries
+from lakehouse.storage.s3.client import SCHEME, client, encryption_arguments
 
-_RESUMED = 6  # times that a read is tried whose answer breaks off
-_DELETED = 1000  # objects, the most of one request
+_READ_ATTEMPTS = 6  # times that a read is tried whose answer breaks off
+_MAX_DELETES_PER_REQUEST = 1000  # objects, the most of one request
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class S3Path:
     copy: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, url: str) -> S3Path:
+    def from_url(cls, url: str) -> S3Path:
         bucket, _, key = url.removeprefix(SCHEME).partition("/")
         return cls(bucket, key.strip("/"))
 
@@ -49,7 +49,7 @@ class S3Path:
     def parent(self) -> S3Path:
         return S3Path(self.bucket, self.key.rpartition("/")[0])
 
-    def with_copy(self, copy: Path) -> S3Path:
+    def with_local_copy(self, copy: Path) -> S3Path:
         return replace(self, copy=copy)
 
     @overload
@@ -73,7 +73,7 @@ class S3Path:
         """
         if self.copy:
             return self.copy.open(mode, encoding=encoding, errors=errors, newline=newline)
-        raw = io.BufferedReader(_Body(self), 1 << 20)
+        raw = io.BufferedReader(_ObjectReader(self), 1 << 20)
         return raw if "b" in mode else io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=newline)
 
     def read_bytes(self) -> bytes:
@@ -86,7 +86,7 @@ class S3Path:
     def exists(self) -> bool:
         """Whether there is such an object."""
         try:
-            with asking("HeadObject", self):
+            with s3_request("HeadObject", self):
                 client().head_object(Bucket=self.bucket, Key=self.key)
         except FileNotFoundError:
             return False
@@ -95,26 +95,26 @@ class S3Path:
     def iterdir(self) -> Iterator[S3Path]:
         """What lies right below this folder, in order; nothing where there is no such folder."""
         names = set()
-        for page in self._pages("ListObjectsV2", Delimiter="/"):
+        for page in self._list_pages("ListObjectsV2", Delimiter="/"):
             names |= {one["Prefix"].rstrip("/") for one in page.get("CommonPrefixes", [])}
             names |= {one["Key"] for one in page.get("Contents", []) if not one["Key"].endswith("/")}
         return iter([S3Path(self.bucket, key) for key in sorted(names)])
 
-    def below(self) -> Iterator[S3Path]:
+    def list_files(self) -> Iterator[S3Path]:
         """All objects below this folder, in order."""
-        for page in self._pages("ListObjectsV2"):
+        for page in self._list_pages("ListObjectsV2"):
             yield from (S3Path(self.bucket, one["Key"]) for one in page.get("Contents", []))
 
-    def sizes(self) -> dict[str, int]:
+    def file_sizes(self) -> dict[str, int]:
         """Bytes of every object below this folder, by its key from there. Objects are listed, not read."""
-        pages = self._pages("ListObjectsV2")
+        pages = self._list_pages("ListObjectsV2")
         found = {
             one["Key"].removeprefix(f"{self.key}/"): one["Size"] for page in pages for one in page.get("Contents", [])
         }
         return {name: size for name, size in found.items() if not name.endswith("/")}
 
     def unlink(self, missing_ok: bool = True) -> None:
-        with asking("DeleteObject", self):
+        with s3_request("DeleteObject", self):
             client().delete_object(Bucket=self.bucket, Key=self.key)
 
     def put(self, content: bytes, **condition: str) -> str:
@@ -126,78 +126,82 @@ class S3Path:
         Raises:
             Conflict: the condition is not met; or it was, by this very write, whose first answer was lost.
         """
-        with asking("PutObject", self):
-            done = client().put_object(Bucket=self.bucket, Key=self.key, Body=content, **encryption(), **condition)
+        with s3_request("PutObject", self):
+            done = client().put_object(
+                Bucket=self.bucket, Key=self.key, Body=content, **encryption_arguments(), **condition
+            )
         return str(done["ETag"])
 
-    def look(self) -> Seen:
+    def read_object(self) -> S3Object:
         """The object, with what a condition needs of it.
 
         Raises:
             FileNotFoundError: there is none.
         """
 
-        def asked() -> Seen:
-            with asking("GetObject", self):
+        def asked() -> S3Object:
+            with s3_request("GetObject", self):
                 got = client().get_object(Bucket=self.bucket, Key=self.key)
                 now = parsedate_to_datetime(got["ResponseMetadata"]["HTTPHeaders"]["date"])
-                return Seen(got["Body"].read(), got["ETag"], (now - got["LastModified"]).total_seconds())
+                return S3Object(got["Body"].read(), got["ETag"], (now - got["LastModified"]).total_seconds())
 
-        return again(asked, InfrastructureError, 3)
+        return with_retries(asked, InfrastructureError, 3)
 
-    def upload(self, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
+    def upload(self, open_stream: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         """Write the object from a stream, in parts where it is large, each with its SHA-256.
 
         Args:
             opened: gives the stream anew each time: an upload whose last answer was lost begins again.
         """
-        extra = {"ChecksumAlgorithm": "SHA256", **encryption()}
+        extra = {"ChecksumAlgorithm": "SHA256", **encryption_arguments()}
 
         def attempt() -> None:
-            with asking("PutObject", self), opened() as source:
+            with s3_request("PutObject", self), open_stream() as source:
                 client().upload_fileobj(source, self.bucket, self.key, ExtraArgs=extra)
 
-        again(attempt, UploadGone, 3)
+        with_retries(attempt, UploadNotFound, 3)
 
     def remove(self) -> None:
         """Delete the object, or all objects of the folder and what was begun to be uploaded into it."""
-        for page in self._pages("ListMultipartUploads"):
+        for page in self._list_pages("ListMultipartUploads"):
             for one in page.get("Uploads", []):
-                with asking("AbortMultipartUpload", self):
+                with s3_request("AbortMultipartUpload", self):
                     client().abort_multipart_upload(Bucket=self.bucket, Key=one["Key"], UploadId=one["UploadId"])
-        keys = [one["Key"] for page in self._pages("ListObjectsV2") for one in page.get("Contents", [])] or [self.key]
-        for start in range(0, len(keys), _DELETED):
-            objects = [{"Key": key} for key in keys[start : start + _DELETED]]
-            with asking("DeleteObjects", self):
+        keys = [one["Key"] for page in self._list_pages("ListObjectsV2") for one in page.get("Contents", [])] or [
+            self.key
+        ]
+        for start in range(0, len(keys), _MAX_DELETES_PER_REQUEST):
+            objects = [{"Key": key} for key in keys[start : start + _MAX_DELETES_PER_REQUEST]]
+            with s3_request("DeleteObjects", self):
                 done = client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
             for error in done.get("Errors", []):
-                raise refused("DeleteObjects", self, error.get("Code", ""), 0, error.get("Message", ""))
+                raise response_error("DeleteObjects", self, error.get("Code", ""), 0, error.get("Message", ""))
 
-    def _pages(self, action: str, **more: str) -> Iterator[dict[str, Any]]:
+    def _list_pages(self, action: str, **more: str) -> Iterator[dict[str, Any]]:
         """All pages of a list of what lies below this folder."""
         request = {"ListObjectsV2": "list_objects_v2", "ListMultipartUploads": "list_multipart_uploads"}[action]
-        with asking(action, self):
+        with s3_request(action, self):
             pages = client().get_paginator(request)
             yield from pages.paginate(Bucket=self.bucket, Prefix=f"{self.key}/".lstrip("/"), **more)
 
 
 @dataclass(frozen=True)
-class Seen:
+class S3Object:
     """An object as it was found; `age` is how long ago it was written, in seconds by the store's own clock."""
 
     content: bytes
     etag: str
-    age: float
+    age_seconds: float
 
 
-class _Body(io.RawIOBase):
+class _ObjectReader(io.RawIOBase):
     """The bytes of an object. Where an answer breaks off, the rest is asked for, of the same version of the object."""
 
     def __init__(self, path: S3Path) -> None:
-        self._path, self._at = path, 0
-        self._same: dict[str, str] = {}
+        self._path, self._position = path, 0
+        self._condition: dict[str, str] = {}
         self._body: Any = None
-        self._size = again(self._ask, BrokenOff, _RESUMED)
+        self._size = with_retries(self._request_body, TruncatedResponse, _READ_ATTEMPTS)
 
     def readable(self) -> bool:
         return True
@@ -206,46 +210,46 @@ class _Body(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if at != self._at:
-            self._drop()
-        self._at = at
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if at != self._position:
+            self._close_body()
+        self._position = at
         return at
 
     def readinto(self, buffer: Any, /) -> int:
-        content = again(lambda: self._read(len(buffer)), BrokenOff, _RESUMED)
+        content = with_retries(lambda: self._read(len(buffer)), TruncatedResponse, _READ_ATTEMPTS)
         buffer[: len(content)] = content
-        self._at += len(content)
+        self._position += len(content)
         return len(content)
 
     def _read(self, size: int) -> bytes:
-        if self._at >= self._size:
+        if self._position >= self._size:
             return b""
         if self._body is None:
-            self._ask()
+            self._request_body()
         try:
-            with asking("GetObject", self._path):
+            with s3_request("GetObject", self._path):
                 return bytes(self._body.read(size))
-        except BrokenOff:
+        except TruncatedResponse:
             self._body = None
             raise
 
-    def _ask(self) -> int:
+    def _request_body(self) -> int:
         """Have the bytes sent from here on; returns how many there are."""
-        begin = {"Range": f"bytes={self._at}-"} if self._at else {}
-        with asking("GetObject", self._path):
-            got = client().get_object(Bucket=self._path.bucket, Key=self._path.key, **begin, **self._same)
-        self._body, self._same = got["Body"], {"IfMatch": got["ETag"]}
+        begin = {"Range": f"bytes={self._position}-"} if self._position else {}
+        with s3_request("GetObject", self._path):
+            got = client().get_object(Bucket=self._path.bucket, Key=self._path.key, **begin, **self._condition)
+        self._body, self._condition = got["Body"], {"IfMatch": got["ETag"]}
         return int(got["ContentLength"])
 
-    def _drop(self) -> None:
+    def _close_body(self) -> None:
         if self._body is not None:
             self._body.close()
         self._body = None
 
     def close(self) -> None:
-        self._drop()
+        self._close_body()
         super().close()

@@ -257,7 +257,7 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
         assert now is not None
         for relation in grammar.DDL:
             if before is None or before[relation] != now[relation]:
-                make_equal(own, lake.model(relation), frame(own, relation, now), ["id"], {"stage": "silver"}, few=True)
+                make_equal(own, lake.table(relation), frame(own, relation, now), ["id"], {"stage": "silver"}, few=True)
         for model in found:
             note(model.plan.sql)
             done = refresh(own, lake, model)
@@ -266,11 +266,15 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
             doubled = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
             assert (done is None) is doubled
             if done is not None:
-                assert counted(delta.read(own, lake.model(model.name)).select(rows.columns)) == counted(rows), done
+                assert counted(delta.read(own, lake.table(model.name)).select(rows.columns)) == counted(rows), done
             if done is not None and model.plan.rules and model.plan.rules[0].on_fail == "quarantine":
-                head = delta.head(own, lake.model(model.name))
+                head = delta.head(own, lake.table(model.name))
                 assert head is not None
-                out = quarantine.of_model(own, lake, model.name, head.refreshed).where("NOT resolved").select("row")
+                out = (
+                    quarantine.of_model(own, lake, model.name, head.last_refresh_version)
+                    .where("NOT resolved")
+                    .select("row")
+                )
                 wanted = expectations.refused(own, model.plan, {}, whole, unread).select("row").distinct()
                 assert counted(out) == counted(wanted), done
 
@@ -291,7 +295,7 @@ def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSe
     for state in states:
         for relation in state:
             rows = frame(own, relation, state)
-            make_equal(own, lake.model(relation), rows, ["id"], {"stage": "silver"}, few=True)
+            make_equal(own, lake.table(relation), rows, ["id"], {"stage": "silver"}, few=True)
         assert refresh(own, lake, model) is not None
-        kept = [tuple(row) for row in delta.read(own, lake.model("gold.m")).collect()]
+        kept = [tuple(row) for row in delta.read(own, lake.table("gold.m")).collect()]
         assert kept == [(1, state["silver.sales"][0]["qty"])]

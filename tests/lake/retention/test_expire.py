@@ -148,7 +148,7 @@ def test_killed_in_the_middle_the_next_one_takes_the_rest(shop: Project) -> None
     killed = subprocess.run(command, cwd=shop.folder, text=True, capture_output=True, timeout=200, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert files(shop, FIRST) == ["_manifest.json", "items.csv"]
-    landed = landing.landed(Lake(str(shop.lake)), "items")
+    landed = landing.list_snapshots(Lake(str(shop.lake)), "items")
     assert [each.expired for each in landed] == [True, False, False, False]
 
     assert shop("expire").code == 0
@@ -357,5 +357,5 @@ def test_a_run_looks_once_a_day_and_at_once_where_the_retention_changed(tmp_path
     assert not expire.is_due(kept, lake, noon + timedelta(hours=23))
     assert expire.is_due(kept, lake, noon + timedelta(hours=24))
     assert expire.is_due(other, lake, noon)
-    lake.state("expired.json").write_text("{")
+    lake.state_path("expired.json").write_text("{")
     assert expire.is_due(kept, lake, noon)

@@ -176,7 +176,9 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
     for statement in statements:
         progress = {"stage": "bronze", "sequence": 2} if statement.startswith("MERGE") else {}
         with delta.committing(own, progress):
-            own.sql(re.sub(r"\b(raw|bronze|silver|gold)/\w+", lambda m: delta.name(shop.lake.at(m[0])), statement))
+            own.sql(
+                re.sub(r"\b(raw|bronze|silver|gold)/\w+", lambda m: delta.name(shop.lake.spark_path(m[0])), statement)
+            )
     code, checks = shop.verify(capsys)
     assert (code, with_result(checks, "failed")) == (5, failed), checks
 
@@ -184,12 +186,12 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
 def test_what_waits_or_is_gone_is_not_checkable(
     spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bronze = delta.name(shop.lake.bronze("orders"))
+    bronze = delta.name(shop.lake.bronze_table("orders"))
     spark.sql(f"UPDATE {bronze} SET paid = NOT paid WHERE id = 1")
     own = session.isolated(spark, size=1)
     own.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
     own.sql(f"VACUUM {bronze} RETAIN 0 HOURS")
-    shutil.rmtree(shop.lake.at("raw/full-load/orders.parquet"))
+    shutil.rmtree(shop.lake.spark_path("raw/full-load/orders.parquet"))
     _, checks = shop.verify(capsys, "orders", "silver.orders")
     assert with_result(checks, "failed") == {("orders", SAME)}
     gone = {("orders", what) for what in (KEPT, SETS, REPLAY, FEED, ONCE, EQUAL)}

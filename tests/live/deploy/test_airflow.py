@@ -21,7 +21,7 @@ from servers import airflow
 from shop import FIRST, MODELS, SECOND, SNAPSHOTS
 
 from lakehouse.config import load
-from lakehouse.errors import Exit
+from lakehouse.errors import ExitCode
 from lakehouse.runner.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -253,6 +253,6 @@ def test_the_repositorys_dags_are_found_need_no_spark_and_keep_airflows_secrets_
         every = load(file, {"PG_URL": "postgresql://host/tesouro"}).schedule.every
         assert found["every"][file.parent.name] == every.total_seconds()
     assert found["patience"][0] == [3, 2, 3600]
-    assert set(found["ended"]) == {str(int(code)) for code in Exit if code}
+    assert set(found["ended"]) == {str(int(code)) for code in ExitCode if code}
     assert "SHOP_PASSWORD" in found["environment"] and not [n for n in found["environment"] if "AIRFLOW" in n]
     assert SECRET not in "".join(log.read_text(errors="replace") for log in own.folder.glob("*.log"))

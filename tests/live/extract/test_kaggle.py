@@ -21,7 +21,7 @@ from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle,
 
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
-from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakehouseError
 from lakehouse.extract import extract, opened, peek
 from lakehouse.extract.kaggle import api, client
 from lakehouse.runner import context, stages, up_to_date
@@ -67,7 +67,7 @@ class Shop:
     @property
     def landed(self) -> dict[str, dict[str, bytes]]:
         """Table/snapshot -> file -> bytes."""
-        found = [s for table in self.tables for s in landing.landed(self.lake, table)]
+        found = [s for table in self.tables for s in landing.list_snapshots(self.lake, table)]
         return {
             f"{s.table}/{s.folder.name}": {f.name: p.read_bytes() for f, p in zip(s.files, s.paths, strict=True)}
             for s in found
@@ -122,7 +122,7 @@ def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
     with pytest.raises(kind) as error:
         shop.extract()
     assert shop.landed == {}
-    text = repr(error.value) + error.value.block() + repr(error.value.__dict__)
+    text = repr(error.value) + error.value.to_text() + repr(error.value.__dict__)
     assert not [secret for secret in SECRETS if secret in text]
     return error.value
 
@@ -164,8 +164,8 @@ def test_a_version_lands_once_in_a_lake_on_s3_too(
     shop.server.asked.clear()
     assert shop.extract() == {"clientes": [], "produtos": []}
     assert shop.server.routes == ["GetDataset"]
-    assert {name.partition("/")[0] for name in file_io.sizes(shop.lake.place())} == {"landing"}
-    here = [path for kind in ("extract", "kaggle") for path in shop.lake.here(kind).iterdir()]
+    assert {name.partition("/")[0] for name in file_io.file_sizes(shop.lake.path())} == {"landing"}
+    here = [path for kind in ("extract", "kaggle") for path in shop.lake.local_path(kind).iterdir()]
     assert here == [], "nothing of it stays on this machine"
 
 
@@ -233,7 +233,7 @@ def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop)
     shop.extract()
     shop.server.asked.clear()
     with opened(shop.pipeline, shop.lake, shop.tables) as source:
-        assert peek(source, "clientes", NOW)[0].folder == shop.lake.landing("clientes") / FIRST
+        assert peek(source, "clientes", NOW)[0].folder == shop.lake.landing_path("clientes") / FIRST
     assert shop.server.routes == ["GetDataset"]
 
 
@@ -264,7 +264,7 @@ def test_a_refusal_is_told_at_once_and_not_tried_again(shop: Shop, route: str, s
 
     error = failing(shop, ConfigError)
 
-    assert error.exit_code == Exit.USAGE
+    assert error.exit_code == ExitCode.USAGE
     assert str(status) in error.found
     assert DATASET in error.where
     assert words in error.next_step
@@ -395,7 +395,7 @@ def test_a_wait_of_hours_is_not_sat_out(shop: Shop) -> None:
 
     error = failing(shop, InfrastructureError)
 
-    assert error.exit_code == Exit.INFRASTRUCTURE
+    assert error.exit_code == ExitCode.INFRASTRUCTURE
     assert shop.server.routes == ["GetDataset"]
 
 
@@ -413,7 +413,7 @@ def test_a_server_that_keeps_failing_is_left_after_a_few_attempts(shop: Shop) ->
 
     error = failing(shop, InfrastructureError)
 
-    assert error.exit_code == Exit.INFRASTRUCTURE
+    assert error.exit_code == ExitCode.INFRASTRUCTURE
     assert "502" in error.found
     assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
@@ -584,7 +584,7 @@ def test_a_hostile_archive_is_refused_whole_and_not_fetched_twice(shop: Shop, ki
 
     error = failing(shop, DataRefused)
 
-    assert error.exit_code == Exit.REFUSED
+    assert error.exit_code == ExitCode.REFUSED
     assert "version 2" in error.found
     assert DATASET in error.where
     assert shop.left_behind == []
@@ -599,7 +599,7 @@ def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
 
     report = stages.perform(opened_run, ("extract",))
 
-    assert report.code == Exit.REFUSED
+    assert report.code == ExitCode.REFUSED
     assert {(o.name, o.status) for o in report.outcomes} == {("clientes", "failed"), ("produtos", "failed")}
 
 

@@ -22,7 +22,7 @@ from servers.postgres import PASSWORD, USER, Server
 
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
-from lakehouse.errors import ConfigError, DataRefused, Exit, InfrastructureError, LakehouseError
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakehouseError
 from lakehouse.extract import Extracted, extract, opened, peek
 from lakehouse.extract.postgres import queries, reader
 from lakehouse.extract.postgres.source import libpq
@@ -55,8 +55,8 @@ class Shop:
         with opened(self.pipeline, self.lake, self.tables) as source:
             return [extract(source, table, now, as_of) for table in self.tables]
 
-    def landed(self, table: str = "items") -> list[landing.Landed]:
-        return landing.landed(self.lake, table)
+    def landed(self, table: str = "items") -> list[landing.LandedSnapshot]:
+        return landing.list_snapshots(self.lake, table)
 
     def rows(self, table: str = "items") -> list[dict[str, Any]]:
         """The newest landed snapshot's rows, in the order of its files and of the rows in them."""
@@ -120,7 +120,7 @@ def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
         shop.extract()
     assert not [table for table in shop.tables if shop.landed(table)]
     assert shop.left_behind == []
-    assert PASSWORD not in error.value.block() + repr(error.value) + repr(error.value.__dict__)
+    assert PASSWORD not in error.value.to_text() + repr(error.value) + repr(error.value.__dict__)
     return error.value
 
 
@@ -284,7 +284,7 @@ def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: p
 
     error = failing(shop, InfrastructureError)
 
-    assert error.exit_code == Exit.INFRASTRUCTURE
+    assert error.exit_code == ExitCode.INFRASTRUCTURE
     assert len(broken) >= retry.ATTEMPTS
 
 
@@ -329,7 +329,7 @@ def test_who_is_not_let_in_is_told_at_once(
 
     error = failing(shop, ConfigError)
 
-    assert error.exit_code == Exit.USAGE
+    assert error.exit_code == ExitCode.USAGE
     assert "does not let us in" in error.found
     assert "attempt" not in capsys.readouterr().err
 
@@ -550,7 +550,7 @@ def test_an_array_that_parquet_has_not_is_refused_with_its_column(shop: Shop, va
         values(shop, {"id": 1} | value)
 
     assert f"the column {next(iter(value))} of v" in error.value.found
-    assert error.value.exit_code == Exit.REFUSED
+    assert error.value.exit_code == ExitCode.REFUSED
 
 
 def test_a_declared_structure_is_refused_with_what_to_declare(shop: Shop) -> None:

@@ -58,7 +58,7 @@ class Cube:
 
     @property
     def path(self) -> str:
-        return self.lake.model(f"gold.{self.name}")
+        return self.lake.table(f"gold.{self.name}")
 
     def make(self, rows: str, columns: str = "city STRING, kind STRING, qty INT, price DECIMAL(12,2)") -> None:
         table = delta.name(self.path)
@@ -85,7 +85,7 @@ class Cube:
         before = self.server.execute("SELECT to_regclass('lakehouse_publish')::text")[0][0] and self.record()
         with pytest.raises(kind) as error:
             self.publish()
-        assert PASSWORD not in error.value.block() + repr(error.value) + repr(error.value.__dict__) + repr(self.what)
+        assert PASSWORD not in error.value.to_text() + repr(error.value) + repr(error.value.__dict__) + repr(self.what)
         assert not before or self.record() == before
         return error.value
 

@@ -205,7 +205,7 @@ def test_a_user_without_rights_is_told_so(server: Server, connection: Connection
     ):
         catalog.make_record(own, catalog.located(own, "x"))
     assert "deploy/postgres/grants.sql" in error.value.expected
-    assert "canary" not in error.value.block()
+    assert "canary" not in error.value.to_text()
 
 
 def test_a_value_that_postgres_does_not_have_is_refused_with_its_column(server: Server, target: Target) -> None:

@@ -56,7 +56,7 @@ class Differ:
         folder = self.folder / str(next(self._lakes))
         folder.mkdir()
         (folder / "items.csv").write_text(text, encoding="utf-8")
-        landed = landing.land(Lake(str(folder / "lake")), "items", TIME, [folder / "items.csv"])
+        landed = landing.land_snapshot(Lake(str(folder / "lake")), "items", TIME, [folder / "items.csv"])
         return snapshot_reader.read(self.spark, table, landed, "UTC", frozenset()).rows
 
     def diff(self, table: Table, state: list[Values], rows: DataFrame) -> Diff:

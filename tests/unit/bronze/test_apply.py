@@ -9,7 +9,7 @@ import pytest
 from lakehouse.bronze.apply import is_current
 from lakehouse.config import Table
 from lakehouse.lake.ledger import Entry, History
-from lakehouse.storage.delta_log import Commit, Head
+from lakehouse.storage.delta_log import Commit, TableVersion
 
 TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -22,11 +22,11 @@ def history(*changes: int) -> History:
     return History([Entry("items", n, t, "", "accepted", inserted=rows, recorded_at=t) for n, t, rows in entries])
 
 
-def head(*sequences: int | None) -> Head:
+def head(*sequences: int | None) -> TableVersion:
     """A table with a commit for each of these sequences; None: by somebody else."""
     ours = [{"stage": "bronze", "sequence": s} if s else {} for s in sequences]
     commits = [Commit(version, "MERGE", own) for version, own in enumerate(ours)]
-    return Head("an id", len(commits) - 1, 0, tuple(reversed(commits)))
+    return TableVersion("an id", len(commits) - 1, 0, tuple(reversed(commits)))
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,7 @@ def head(*sequences: int | None) -> Head:
         (history(2), head(1, None), False),
     ],
 )
-def test_bronze_is_current_where_its_last_commit_says_so(accepted: History, at: Head | None, current: bool) -> None:
+def test_bronze_is_current_where_its_last_commit_says_so(
+    accepted: History, at: TableVersion | None, current: bool
+) -> None:
     assert is_current(at, TABLE, accepted) is current

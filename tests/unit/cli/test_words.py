@@ -13,7 +13,7 @@ import typer
 
 from lakehouse.cli import render
 from lakehouse.cli.app import app, main
-from lakehouse.errors import ConfigError, Exit
+from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.runner.outcome import Outcome, Report
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ def test_the_stages_are_verbs() -> None:
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == Exit.OK
+    assert main(["--help"]) == ExitCode.OK
 
     out = capsys.readouterr().out
     assert [verb for verb in COMMANDS if f"  {verb} " not in out] == []
@@ -62,7 +62,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_and_every_option_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == Exit.OK
+    assert main([verb, "--help"]) == ExitCode.OK
 
     captured = capsys.readouterr()
     assert COMMANDS[verb].help
@@ -101,7 +101,7 @@ WRONG = {
 def test_what_cannot_be_understood_ends_with_2(
     words: list[str], shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([word.format(shop=shop) for word in words]) == Exit.USAGE
+    assert main([word.format(shop=shop) for word in words]) == ExitCode.USAGE
 
     captured = capsys.readouterr()
     assert "bug" not in captured.err
@@ -115,7 +115,7 @@ def test_with_json_a_usage_error_is_one_document_on_stdout(
     main([*(word.format(shop=shop) for word in words), "--json"])
 
     document = json.loads(capsys.readouterr().out)
-    assert document["exit_code"] == Exit.USAGE
+    assert document["exit_code"] == ExitCode.USAGE
     assert document["error"].keys() == {"found", "expected", "where", "next_step"}
     assert document["error"]["found"]
 
@@ -138,7 +138,7 @@ def test_without_json_an_error_leaves_stdout_empty(shop: Path, capsys: pytest.Ca
 
 
 def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["validate", str(shop), "--json"]) == Exit.OK
+    assert main(["validate", str(shop), "--json"]) == ExitCode.OK
 
     assert json.loads(capsys.readouterr().out) == {
         "pipeline": "shop",
@@ -151,20 +151,20 @@ def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("name", ["silver.clientes", "clientes"])
 def test_explain_says_how_a_model_is_kept_up_to_date(name: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", str(shop), name, "--json"]) == Exit.OK
+    assert main(["explain", str(shop), name, "--json"]) == ExitCode.OK
 
     document = json.loads(capsys.readouterr().out)
     assert list(document)[:3] == ["model", "strategy", "reason"]
     assert (document["model"], document["strategy"]) == ("silver.clientes", "row-wise")
     assert document["inputs"] == ["bronze.clientes"]
-    assert main(["explain", str(shop), name]) == Exit.OK
+    assert main(["explain", str(shop), name]) == ExitCode.OK
     assert document["reason"] in capsys.readouterr().out
     assert not (shop / "lake").exists()
 
 
 def test_explain_names_the_clause_that_stands_in_the_way(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shop / "silver" / "clientes.sql").write_text("SELECT c.id AS id FROM bronze.clientes AS c ORDER BY c.v LIMIT 3")
-    assert main(["explain", str(shop), "silver.clientes"]) == Exit.OK
+    assert main(["explain", str(shop), "silver.clientes"]) == ExitCode.OK
 
     assert "full" in (out := capsys.readouterr().out)
     assert "LIMIT: " in out

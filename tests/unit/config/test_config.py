@@ -650,7 +650,7 @@ def test_the_error_names_the_file_and_the_next_command() -> None:
     with pytest.raises(ConfigError) as error:
         load("shop", {})
 
-    assert error.value.block() == (
+    assert error.value.to_text() == (
         "found:    shop/pipeline.yml:1 name: missing, and required\nnext:     lakehouse validate shop"
     )
 
@@ -829,7 +829,7 @@ def test_a_password_that_breaks_the_yaml_is_not_shown(password: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(write(f"name: x\npassword: {password}\nlake: x\n"), {})
 
-    assert "hunter2" not in error.value.block()
+    assert "hunter2" not in error.value.to_text()
 
 
 def test_an_error_carries_no_values_along_in_its_causes() -> None:

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from lakehouse.cli import main
 from lakehouse.config import PII_KEY
-from lakehouse.errors import Exit
+from lakehouse.errors import ExitCode
 from lakehouse.runner.stages import PUBLISH, STAGES
 from lakehouse.storage.paths import Lake
 
@@ -28,8 +28,19 @@ _LAKE = Lake("root")
 LAYOUT = {
     Path(place).relative_to("root").parts[0]
     for place in (
-        *(_LAKE.landing("t"), _LAKE.ledger, _LAKE.bronze("t"), _LAKE.model("silver.m"), _LAKE.model("gold.m")),
-        *(_LAKE.quarantine("t"), _LAKE.quality, _LAKE.forgotten, _LAKE.state("x")),
+        *(
+            _LAKE.landing_path("t"),
+            _LAKE.ledger_table,
+            _LAKE.bronze_table("t"),
+            _LAKE.table("silver.m"),
+            _LAKE.table("gold.m"),
+        ),
+        *(
+            _LAKE.quarantine_table("t"),
+            _LAKE.expectation_results_table,
+            _LAKE.forgotten_keys_table,
+            _LAKE.state_path("x"),
+        ),
     )
 }
 
@@ -113,7 +124,7 @@ def test_an_env_file_that_others_can_read_is_warned_of(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("X=1\n")
     (tmp_path / ".env").chmod(mode)
-    assert main(["validate", "nothing-there", "--json"]) == Exit.USAGE
+    assert main(["validate", "nothing-there", "--json"]) == ExitCode.USAGE
     told = capsys.readouterr()
     assert ("chmod 600 .env" in told.err) == warned
-    assert json.loads(told.out)["exit_code"] == Exit.USAGE
+    assert json.loads(told.out)["exit_code"] == ExitCode.USAGE

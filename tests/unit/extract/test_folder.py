@@ -48,7 +48,7 @@ class Source:
     @property
     def landed(self) -> dict[str, dict[str, bytes]]:
         """Snapshot -> file -> bytes."""
-        found = landing.landed(self.lake, "clientes")
+        found = landing.list_snapshots(self.lake, "clientes")
         return {s.folder.name: {path.name: path.read_bytes() for path in s.paths} for s in found}
 
 
@@ -226,7 +226,7 @@ def test_files_of_one_name_in_two_folders_both_land(source: Source) -> None:
     source.put(f"{FIRST}/south/part.csv", b"id\n2\n")
     source.extract()
 
-    (snapshot,) = landing.landed(source.lake, "clientes")
+    (snapshot,) = landing.list_snapshots(source.lake, "clientes")
     assert sorted(path.read_bytes() for path in snapshot.paths) == [b"id\n1\n", b"id\n2\n"]
 
 
@@ -305,7 +305,7 @@ def test_the_newest_folder_is_looked_at_where_it_lies_and_once_landed_in_landing
     assert look(source) == (SECOND, newest, ["clientes.csv"], "")
 
     source.extract()
-    there = source.lake.landing("clientes") / SECOND
+    there = source.lake.landing_path("clientes") / SECOND
     assert look(source) == (SECOND, there, ["clientes.csv"], "")
 
     source.put(f"{SECOND}/clientes.csv", b"id\n2\n")
@@ -322,7 +322,7 @@ def test_files_without_a_time_are_looked_at_as_of_now_unless_they_have_landed(so
     assert look(source) == ("20251003_170552", source.root, names, "")
 
     source.extract()
-    assert look(source) == ("20251003_170552", source.lake.landing("clientes") / "20251003_170552", names, "")
+    assert look(source) == ("20251003_170552", source.lake.landing_path("clientes") / "20251003_170552", names, "")
 
     source.put("clientes.csv", b"id\n2\n")  # within the same second
     assert look(source) == ("20251003_170553", source.root, names, "")

@@ -95,11 +95,13 @@ def test_a_rewritten_file_is_known_by_what_was_received(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     (tmp_path / "a.csv").write_text("id\na\nb\n")
     (tmp_path / "c.csv").write_text("id\nc\n")
-    before = landing.land(lake, "t", TIME, [tmp_path / "a.csv", tmp_path / "c.csv"])
-    landing.rewrite(lake, before, "a.csv", lambda old, new: new.write_text(old.read_text().replace("b\n", "")) and None)
-    (after,) = landing.landed(lake, "t")
+    before = landing.land_snapshot(lake, "t", TIME, [tmp_path / "a.csv", tmp_path / "c.csv"])
+    landing.rewrite_file(
+        lake, before, "a.csv", lambda old, new: new.write_text(old.read_text().replace("b\n", "")) and None
+    )
+    (after,) = landing.list_snapshots(lake, "t")
     assert (after.folder / "a.csv").read_text() == "id\na\n"
-    assert (after.content, after.size) == (before.content, before.size)
+    assert (after.file_hashes, after.size) == (before.file_hashes, before.size)
     assert [f.as_received for f in after.files] == [False, True]
     assert sorted(p.name for p in after.folder.iterdir()) == ["_manifest.json", "a.csv", "c.csv"]
 
@@ -107,14 +109,14 @@ def test_a_rewritten_file_is_known_by_what_was_received(tmp_path: Path) -> None:
 def test_a_rewriting_that_fails_leaves_what_there_was(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     (tmp_path / "a.csv").write_text("id\na\n")
-    there = landing.land(lake, "t", TIME, [tmp_path / "a.csv"])
+    there = landing.land_snapshot(lake, "t", TIME, [tmp_path / "a.csv"])
 
     def fails(old: Path, new: Path) -> None:
         new.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        landing.rewrite(lake, there, "a.csv", fails)
+        landing.rewrite_file(lake, there, "a.csv", fails)
     assert sorted(p.name for p in there.folder.iterdir()) == ["_manifest.json", "a.csv"]
     assert (there.folder / "a.csv").read_text() == "id\na\n"
     assert json.loads((there.folder / "_manifest.json").read_text())["files"][0]["as_received"]

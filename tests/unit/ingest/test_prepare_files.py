@@ -17,7 +17,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.prepare_files import plain
 from lakehouse.storage import landing
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -27,14 +27,14 @@ def table(**settings: Any) -> Table:
     return Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]} | settings)
 
 
-def land(lake: Lake, folder: Path, **contents: bytes) -> Landed:
+def land(lake: Lake, folder: Path, **contents: bytes) -> LandedSnapshot:
     for name, content in contents.items():
         (folder / name.replace("__", ".")).write_bytes(content)
-    return landing.land(lake, "items", TIME, [folder / name.replace("__", ".") for name in contents])
+    return landing.land_snapshot(lake, "items", TIME, [folder / name.replace("__", ".") for name in contents])
 
 
 def left(lake: Lake) -> list[Path]:
-    folder = lake.state("plain")
+    folder = lake.state_path("plain")
     return list(folder.iterdir()) if folder.exists() else []
 
 
@@ -43,7 +43,7 @@ def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> N
 
     with plain(lake, table(), landed) as files:
         assert files == landed
-    assert not lake.state().exists(), "nothing is made for them"
+    assert not lake.state_path().exists(), "nothing is made for them"
 
 
 def test_a_file_with_quotes_and_one_kind_of_line_end_stays_where_it_landed(lake: Lake, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp
         assert files.paths[0] == landed.folder / "a.csv"
         assert [p.read_bytes() for p in files.paths] == [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n']
         assert files.folder == landed.folder
-        inside = {p.relative_to(lake.state("plain")).parts[0] for p in files.paths[1:]}
+        inside = {p.relative_to(lake.state_path("plain")).parts[0] for p in files.paths[1:]}
         assert len(inside) == 1
     assert left(lake) == []
     assert landed.paths[1].read_bytes() == mixed
@@ -91,7 +91,7 @@ def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake:
     )
     assert reader.stdout and reader.stdin
     reader.stdout.readline()
-    landed = landing.newest(lake, "items")
+    landed = landing.newest_snapshot(lake, "items")
     assert landed
     with plain(lake, table(), landed):
         assert len(left(lake)) == 2

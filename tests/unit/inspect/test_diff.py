@@ -11,15 +11,15 @@ from lakehouse.cli import render
 from lakehouse.errors import ConfigError
 from lakehouse.inspect.diff import pair
 from lakehouse.inspect.diff_samples import percent
-from lakehouse.storage.landing import Landed
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name, snapshot_time
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
 
-def landed(*stamps: str) -> list[Landed]:
+def landed(*stamps: str) -> list[LandedSnapshot]:
     times = [time for stamp in stamps if (time := snapshot_time(stamp))]
-    return [Landed("items", time, Path("landing"), ()) for time in times]
+    return [LandedSnapshot("items", time, Path("landing"), ()) for time in times]
 
 
 @pytest.mark.parametrize(

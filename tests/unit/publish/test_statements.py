@@ -186,4 +186,4 @@ def test_postgres_is_asked_last(published: Published, tmp_path: Path) -> None:
 
 def test_the_mark_holds_no_secret(published: Published) -> None:
     published.mark()
-    assert "hunter2" not in published.lake.state("clean.json").read_text()
+    assert "hunter2" not in published.lake.state_path("clean.json").read_text()

@@ -17,7 +17,7 @@ from report_document import HOSTILE, IMAGE, document, empty
 
 from lakehouse import config, report
 from lakehouse.cli import main
-from lakehouse.errors import ConfigError, Exit
+from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models.sql.pipeline_plans import plans
 from lakehouse.models.sql.plan import Plan, plan
 from lakehouse.report import lineage
@@ -363,12 +363,12 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(
     (tmp_path / "taken").write_text("")
 
     for out in (tmp_path, tmp_path / "taken" / "report.html"):
-        assert main(["report", str(LOYALTY), "--out", str(out)]) == Exit.USAGE
+        assert main(["report", str(LOYALTY), "--out", str(out)]) == ExitCode.USAGE
         assert str(out) in capsys.readouterr().err
 
 
 def test_a_language_that_it_does_not_speak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(LOYALTY), "--lang", "de"]) == Exit.USAGE
+    assert main(["report", str(LOYALTY), "--lang", "de"]) == ExitCode.USAGE
 
     assert "'en', 'pt'" in capsys.readouterr().err
 

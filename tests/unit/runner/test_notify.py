@@ -60,7 +60,7 @@ def hook() -> Iterator[Hook]:
 def told(on_failure: OnFailure, document: dict[str, Any], seconds: float = 20) -> list[dict[str, Any]]:
     """The log's events of telling it."""
     to = io.StringIO()
-    notify.tell(on_failure, document, logs.logger("json", to=to), seconds)
+    notify.tell(on_failure, document, logs.create_logger("json", stream=to), seconds)
     return [json.loads(line) for line in to.getvalue().splitlines()]
 
 
@@ -135,7 +135,7 @@ def test_a_webhook_that_does_not_answer_is_left(hook: Hook) -> None:
 
 
 def test_neither_the_document_nor_the_log_has_a_secret(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_known", {"c4nary", hook.url})
+    monkeypatch.setattr(logs, "_known_secrets", {"c4nary", hook.url})
     hook.codes = [500]
     events = told(OnFailure(webhook=hook.url), {"error": "login c4nary refused"}, seconds=20)
 

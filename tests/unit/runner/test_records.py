@@ -84,10 +84,10 @@ def test_a_run_that_was_killed_leaves_a_record_without_an_end(
 
 
 def test_no_secret_gets_into_a_record(shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_known", {"c4nary"})
+    monkeypatch.setattr(logs, "_known_secrets", {"c4nary"})
     records.write(lake, record("1", outcome("ingest", "items"), error="login c4nary refused"))
 
-    assert "c4nary" not in lake.state("runs", "1.json").read_text()
+    assert "c4nary" not in lake.state_path("runs", "1.json").read_text()
 
 
 def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,8 @@ def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
     records.write(lake, record("1"))
-    lake.state("runs", "2.json").write_text('{"run_id": ')
-    lake.state("runs", "3.json").write_text("[]")
+    lake.state_path("runs", "2.json").write_text('{"run_id": ')
+    lake.state_path("runs", "3.json").write_text("[]")
 
     assert [r["run_id"] for r in records.newest(lake)] == ["1"]
 
@@ -110,8 +110,8 @@ def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
 def test_a_record_that_cannot_be_written_changes_nothing(
     shop: Path, lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake.state().mkdir(parents=True)
-    lake.state("runs").write_text("a file stands here")
+    lake.state_path().mkdir(parents=True)
+    lake.state_path("runs").write_text("a file stands here")
 
     assert main(["extract", str(shop)]) == 0
     assert "the run record could not be written" in capsys.readouterr().err

@@ -48,7 +48,7 @@ class Clock:
             self.now += taking[len(self.begun) - 1]
             return timedelta(seconds=every)
 
-        log = logs.logger("text")
+        log = logs.create_logger("text")
         schedule.loop(one_round, lambda: len(self.begun) == len(taking), log, self, self.sleep)
         return [round(begun - self.begun[0], 6) for begun in self.begun]
 
@@ -68,7 +68,7 @@ def test_a_wait_ends_when_somebody_asks() -> None:
         clock.begun.append(clock.now)
         return timedelta(hours=6)
 
-    schedule.loop(one_round, lambda: clock.now >= 1060, logs.logger("text"), clock, clock.sleep)
+    schedule.loop(one_round, lambda: clock.now >= 1060, logs.create_logger("text"), clock, clock.sleep)
 
     assert (clock.begun, clock.now) == ([1000], 1060)
 
@@ -107,7 +107,7 @@ class Shop:
     @property
     def runs(self) -> list[dict[str, Any]]:
         """The records of rounds that have ended, the oldest first."""
-        files = sorted(self.lake.state("runs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        files = sorted(self.lake.state_path("runs").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         return [json.loads(file.read_text()) for file in files]
 
     @contextmanager

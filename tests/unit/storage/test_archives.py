@@ -48,10 +48,10 @@ def unpack(tmp_path: Path) -> Unpack:
         packed, folder = tmp_path / name, tmp_path / "out" / "here"
         packed.write_bytes(content)
         folder.mkdir(parents=True)
-        found = list(archives.unpack(packed, landing.inspect(packed), folder))
+        found = list(archives.unpack(packed, landing.inspect_file(packed), folder))
         for file, path in found:
             assert path == folder / file.name
-            as_landed = landing.inspect(path)
+            as_landed = landing.inspect_file(path)
             assert (file.size, file.sha256) == (as_landed.size, as_landed.sha256)
             assert (file.has_quote, file.is_utf8) == (as_landed.has_quote, as_landed.is_utf8)
         return {file.name: path.read_bytes() for file, path in found}
@@ -144,7 +144,7 @@ def test_what_is_packed_twice_is_refused(unpack: Unpack, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["bomb.gz", "bomb.zip", "liar.zip"])
 def test_a_bomb_is_refused(unpack: Unpack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(archives, "NEVER_TOO_MUCH", 2 << 20)
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 2 << 20)
     zeros = bytes(8 << 20)
     bomb = gzip.compress(zeros) if name.endswith(".gz") else zipped(("a.csv", zeros))
     if name.startswith("liar"):  # its list says that it is small

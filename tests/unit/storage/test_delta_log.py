@@ -31,35 +31,37 @@ def logged(table: Path, *commits: tuple[str, dict[str, Any] | str | None], check
 
 
 def test_a_head_is_the_newest_commit_with_those_before_it(tmp_path: Path) -> None:
-    head = delta_log.head(logged(tmp_path, ("WRITE", OURS), ("OPTIMIZE", None), ("MERGE", "another's words")))
+    head = delta_log.read_current_version(
+        logged(tmp_path, ("WRITE", OURS), ("OPTIMIZE", None), ("MERGE", "another's words"))
+    )
     assert head is not None
     assert (head.id, head.version, head.size) == ("an id", 2, 7)
     assert list(head.commits) == [Commit(2, "MERGE", {}), Commit(1, "OPTIMIZE", {}), Commit(0, "WRITE", OURS)]
-    assert head.progress() is None  # somebody has merged since
-    assert head.refreshed == 0
-    assert [head.changed_since(version) for version in (2, 1, 0)] == [False, True, True]
+    assert head.recorded_progress() is None  # somebody has merged since
+    assert head.last_refresh_version == 0
+    assert [head.has_changed_since(version) for version in (2, 1, 0)] == [False, True, True]
 
 
 def test_commits_are_read_as_far_back_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = [("MERGE", {"sequence": n}) for n in range(40)] + [("VACUUM END", None)] * 3
-    head = delta_log.head(logged(tmp_path, *commits))
+    head = delta_log.read_current_version(logged(tmp_path, *commits))
     assert head is not None
     read: list[int] = []
-    contents = delta_log.file_io.contents
+    contents = delta_log.file_io.read_files
     monkeypatch.setattr(delta_log.file_io, "contents", lambda files: contents([f for f in files if not read.append(1)]))
-    assert head.progress() == {"sequence": 39}
+    assert head.recorded_progress() == {"sequence": 39}
     assert len(read) == 16
-    assert not head.changed_since(39)
-    assert head.changed_since(20)
+    assert not head.has_changed_since(39)
+    assert head.has_changed_since(20)
     assert len(read) == 32
     assert [c.version for c in reversed(head.commits)] == list(range(43))
     assert (len(read), len(head.commits), head.commits[-1].version) == (43, 43, 0)
 
 
 def test_who_asks_at_the_same_time_reads_no_commit_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    head = delta_log.head(logged(tmp_path, *[("MERGE", {"sequence": n}) for n in range(40)]))
+    head = delta_log.read_current_version(logged(tmp_path, *[("MERGE", {"sequence": n}) for n in range(40)]))
     assert head is not None
-    contents = delta_log.file_io.contents
+    contents = delta_log.file_io.read_files
 
     def slow(files: Any) -> list[bytes | None]:
         time.sleep(0.02)
@@ -75,11 +77,11 @@ def test_of_a_log_that_was_cleaned_up_only_the_rest_is_told(tmp_path: Path) -> N
     table = logged(tmp_path, *[("OPTIMIZE", None)] * 6)
     for version in range(3):
         (table / "_delta_log" / f"{version:020}.json").unlink()
-    head = delta_log.head(table)
+    head = delta_log.read_current_version(table)
     assert head is not None
     assert [c.version for c in head.commits] == [5, 4, 3]
-    assert not head.changed_since(2)
-    assert head.changed_since(1)  # nobody knows
+    assert not head.has_changed_since(2)
+    assert head.has_changed_since(1)  # nobody knows
 
 
 @pytest.mark.parametrize(
@@ -87,20 +89,20 @@ def test_of_a_log_that_was_cleaned_up_only_the_rest_is_told(tmp_path: Path) -> N
 )
 def test_without_the_newest_checksum_nothing_is_told(tmp_path: Path, checksum: object) -> None:
     table = logged(tmp_path / "table", ("WRITE", OURS), checksum=checksum)
-    assert delta_log.head(table) is None
+    assert delta_log.read_current_version(table) is None
     (table / "_delta_log" / f"{0:020}.crc").unlink()
-    assert delta_log.head(table) is None
-    assert delta_log.head(tmp_path / "nothing") is None
+    assert delta_log.read_current_version(table) is None
+    assert delta_log.read_current_version(tmp_path / "nothing") is None
 
 
 @pytest.mark.parametrize("content", ["", "{broken", '{"add": {"path": "commitInfo"}}', '{"commitInfo": 3}', "[1]"])
 def test_a_commit_that_says_nothing_of_itself_is_taken_for_somebody_elses(tmp_path: Path, content: str) -> None:
     table = logged(tmp_path, ("WRITE", OURS), ("OPTIMIZE", None))
     (table / "_delta_log" / f"{1:020}.json").write_text(content)
-    head = delta_log.head(table)
+    head = delta_log.read_current_version(table)
     assert head is not None
-    assert head.progress() is None
-    assert head.changed_since(0)
+    assert head.recorded_progress() is None
+    assert head.has_changed_since(0)
 
 
 def test_the_newest_version_comes_from_the_logs_file_names(tmp_path: Path) -> None:

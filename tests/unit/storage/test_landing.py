@@ -35,24 +35,24 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     ids=["empty", "not text", "BOM", "more than a chunk"],
 )
 def test_the_bytes_land_as_they_are_with_their_hash(lake: Lake, source: Path, content: bytes) -> None:
-    landed = landing.land(lake, "clientes", TIME, [put(source, "clientes.csv", content)])
+    landed = landing.land_snapshot(lake, "clientes", TIME, [put(source, "clientes.csv", content)])
 
     (path,), (file,) = landed.paths, landed.files
     assert path.read_bytes() == content
-    assert path == lake.landing("clientes") / "20251003_170552" / "clientes.csv"
+    assert path == lake.landing_path("clientes") / "20251003_170552" / "clientes.csv"
     assert (file.name, file.size) == ("clientes.csv", len(content))
     assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_the_manifest_beside_the_files_gives_the_snapshot_back(lake: Lake, source: Path) -> None:
     files = [put(source, "a.csv", b"id\n1\n"), put(source, "b.csv", b'id\n"2"\n')]
-    landed = landing.land(lake, "clientes", TIME, files)
+    landed = landing.land_snapshot(lake, "clientes", TIME, files)
 
     manifest = json.loads((landed.folder / landing.MANIFEST).read_text(encoding="utf-8"))
     assert manifest["table"] == "clientes"
     assert [file["name"] for file in manifest["files"]] == ["a.csv", "b.csv"]
-    assert landing.load(landed.folder, "clientes", TIME) == landed
-    assert landed.content == tuple((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files)
+    assert landing.load_snapshot(landed.folder, "clientes", TIME) == landed
+    assert landed.file_hashes == tuple((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files)
 
 
 @pytest.mark.parametrize(
@@ -77,45 +77,45 @@ def test_the_manifest_beside_the_files_gives_the_snapshot_back(lake: Lake, sourc
 def test_quotes_and_encoding_are_seen_wherever_they_stand(
     source: Path, content: bytes, has_quote: bool, is_utf8: bool
 ) -> None:
-    file = landing.inspect(put(source, "f.csv", content))
+    file = landing.inspect_file(put(source, "f.csv", content))
 
     assert (file.has_quote, file.is_utf8) == (has_quote, is_utf8)
 
 
 def test_what_a_killed_run_left_is_no_snapshot_and_gives_way(lake: Lake, source: Path) -> None:
-    left = lake.landing("clientes") / ".20251003_170552.partial"
+    left = lake.landing_path("clientes") / ".20251003_170552.partial"
     left.mkdir(parents=True)
     put(left, "clientes.csv", b"id\n1")
     put(left, "from another glob.csv", b"id\n")
 
-    assert landing.landed(lake, "clientes") == []
-    assert landing.newest(lake, "clientes") is None
+    assert landing.list_snapshots(lake, "clientes") == []
+    assert landing.newest_snapshot(lake, "clientes") is None
 
-    landed = landing.land(lake, "clientes", TIME, [put(source, "clientes.csv", b"id\n1\n2\n")])
+    landed = landing.land_snapshot(lake, "clientes", TIME, [put(source, "clientes.csv", b"id\n1\n2\n")])
 
     assert sorted(path.name for path in landed.folder.iterdir()) == [landing.MANIFEST, "clientes.csv"]
     assert landed.paths[0].read_bytes() == b"id\n1\n2\n"
-    assert [path.name for path in lake.landing("clientes").iterdir()] == ["20251003_170552"]
+    assert [path.name for path in lake.landing_path("clientes").iterdir()] == ["20251003_170552"]
 
 
 def test_a_copy_that_fails_half_way_shows_nothing(lake: Lake, source: Path) -> None:
     files = [put(source, "a.csv", b"id\n1\n"), source / "vanished.csv"]
 
     with pytest.raises(FileNotFoundError):
-        landing.land(lake, "clientes", TIME, files)
+        landing.land_snapshot(lake, "clientes", TIME, files)
 
-    assert landing.landed(lake, "clientes") == []
+    assert landing.list_snapshots(lake, "clientes") == []
 
 
 def test_snapshots_come_oldest_first_table_by_table(lake: Lake, source: Path) -> None:
     file = put(source, "clientes.csv", b"id\n1\n")
-    newer = landing.land(lake, "clientes", LATER, [file])
-    older = landing.land(lake, "clientes", TIME, [])
-    landing.land(lake, "produtos", TIME, [file])
-    (lake.landing("clientes") / "notes").mkdir()
+    newer = landing.land_snapshot(lake, "clientes", LATER, [file])
+    older = landing.land_snapshot(lake, "clientes", TIME, [])
+    landing.land_snapshot(lake, "produtos", TIME, [file])
+    (lake.landing_path("clientes") / "notes").mkdir()
 
-    assert landing.landed(lake, "clientes") == [older, newer]
-    assert landing.newest(lake, "clientes") == newer
-    assert landing.landed(lake, "nobody") == []
-    assert landing.newest(lake, "nobody") is None
+    assert landing.list_snapshots(lake, "clientes") == [older, newer]
+    assert landing.newest_snapshot(lake, "clientes") == newer
+    assert landing.list_snapshots(lake, "nobody") == []
+    assert landing.newest_snapshot(lake, "nobody") is None
     assert older.files == ()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.errors import Exit, LakeBusy
+from lakehouse.errors import ExitCode, LakeBusy
 from lakehouse.storage import lock
 from lakehouse.storage.paths import Lake
 
@@ -64,15 +64,15 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def assert_free(lake: Lake) -> None:
-    with at_most(SOON), lock.hold(lake, "run-8", "bronze"):
+    with at_most(SOON), lock.lock_lake(lake, "run-8", "bronze"):
         pass
 
 
 def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake) -> None:
     with holder(lake) as process:
-        with at_most(SOON), pytest.raises(LakeBusy) as refused, lock.hold(lake, "run-8", "bronze"):
+        with at_most(SOON), pytest.raises(LakeBusy) as refused, lock.lock_lake(lake, "run-8", "bronze"):
             pass
-        assert refused.value.exit_code == Exit.BUSY
+        assert refused.value.exit_code == ExitCode.BUSY
         for told in (str(process.pid), "ingest", "run-7", lake.root):
             assert told in refused.value.found
 
@@ -82,7 +82,11 @@ def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake)
 
 
 def test_a_run_is_refused_in_the_same_process_too(lake: Lake) -> None:
-    with lock.hold(lake, "run-7", "ingest"), pytest.raises(LakeBusy) as refused, lock.hold(lake, "run-8", "bronze"):
+    with (
+        lock.lock_lake(lake, "run-7", "ingest"),
+        pytest.raises(LakeBusy) as refused,
+        lock.lock_lake(lake, "run-8", "bronze"),
+    ):
         pass
 
     assert str(os.getpid()) in refused.value.found
@@ -95,11 +99,11 @@ def test_two_lakes_are_held_side_by_side(lake: Lake, tmp_path: Path) -> None:
 
 
 def test_a_holder_that_has_not_written_its_name_yet_holds_all_the_same(lake: Lake) -> None:
-    path = lake.state("lock")
+    path = lake.state_path("lock")
     path.parent.mkdir(parents=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(LakeBusy), lock.hold(lake, "run-8", "bronze"):
+        with pytest.raises(LakeBusy), lock.lock_lake(lake, "run-8", "bronze"):
             pass
 
 
@@ -118,7 +122,7 @@ def test_the_jvm_of_a_killed_holder_is_waited_for(lake: Lake, jvm: subprocess.Po
     end = threading.Timer(0.7, jvm.kill)
     end.start()
 
-    with at_most(SOON), lock.hold(lake, "run-8", "bronze"):
+    with at_most(SOON), lock.lock_lake(lake, "run-8", "bronze"):
         assert jvm.wait(timeout=SOON) is not None
         assert not end.is_alive()
     end.join()
@@ -127,13 +131,13 @@ def test_the_jvm_of_a_killed_holder_is_waited_for(lake: Lake, jvm: subprocess.Po
 def test_a_jvm_that_does_not_end_is_named(
     lake: Lake, jvm: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_JVM_GRACE", 0.3)
+    monkeypatch.setattr(lock, "_JVM_GRACE_SECONDS", 0.3)
     with holder(lake, jvm.pid) as process:
         process.kill()
         process.wait()
 
     for _ in range(2):  # having waited in vain is no way past it
-        with pytest.raises(LakeBusy) as refused, lock.hold(lake, "run-8", "bronze"):
+        with pytest.raises(LakeBusy) as refused, lock.lock_lake(lake, "run-8", "bronze"):
             pass
         assert str(jvm.pid) in refused.value.found
 
@@ -141,8 +145,8 @@ def test_a_jvm_that_does_not_end_is_named(
 @pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
 def test_an_orderly_end_leaves_no_jvm_to_wait_for(lake: Lake, jvm: subprocess.Popen[bytes], fails: bool) -> None:
     try:
-        with lock.hold(lake, "run-7", "ingest") as held:
-            held.note_jvm(jvm.pid)
+        with lock.lock_lake(lake, "run-7", "ingest") as held:
+            held.record_jvm(jvm.pid)
             if fails:
                 raise InterruptedError
     except InterruptedError:
@@ -155,7 +159,7 @@ def test_an_orderly_end_leaves_no_jvm_to_wait_for(lake: Lake, jvm: subprocess.Po
 @pytest.mark.parametrize("left", ["", "{", '"text"', '{"jvm": null}', '{"jvm": {"pid": %d, "started": "1"}}'])
 def test_what_a_dead_holder_left_in_the_file_stops_nobody(lake: Lake, jvm: subprocess.Popen[bytes], left: str) -> None:
     """The last one: a process id that was given out again, to a process that started at another time."""
-    path = lake.state("lock")
+    path = lake.state_path("lock")
     path.parent.mkdir(parents=True)
     path.write_text(left % jvm.pid if "%" in left else left)
 
@@ -166,10 +170,10 @@ def test_what_a_dead_holder_left_in_the_file_stops_nobody(lake: Lake, jvm: subpr
 def test_the_file_says_what_the_holder_does_and_which_jvm_works_for_it(
     lake: Lake, jvm: subprocess.Popen[bytes]
 ) -> None:
-    with lock.hold(lake, "run-7", "ingest") as held:
-        held.note_jvm(jvm.pid)
-        said = json.loads(lake.state("lock").read_text())
+    with lock.lock_lake(lake, "run-7", "ingest") as held:
+        held.record_jvm(jvm.pid)
+        said = json.loads(lake.state_path("lock").read_text())
 
     assert (said["pid"], said["run_id"], said["doing"]) == (os.getpid(), "run-7", "ingest")
     assert said["jvm"]["pid"] == jvm.pid
-    assert lake.state("lock").read_text() == ""
+    assert lake.state_path("lock").read_text() == ""

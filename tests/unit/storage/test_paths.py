@@ -82,17 +82,17 @@ def test_other_names_are_no_snapshots(name: str) -> None:
 
 
 def test_every_part_has_the_place_of_the_contract() -> None:
-    assert LAKE.landing("clientes") == Path("lakes/shop/landing/clientes")
-    assert LAKE.ledger == "lakes/shop/raw/ledger"
-    assert LAKE.bronze("clientes") == "lakes/shop/bronze/clientes"
-    assert [LAKE.model(f"{layer}.x") for layer in ("bronze", "silver", "gold")] == [
+    assert LAKE.landing_path("clientes") == Path("lakes/shop/landing/clientes")
+    assert LAKE.ledger_table == "lakes/shop/raw/ledger"
+    assert LAKE.bronze_table("clientes") == "lakes/shop/bronze/clientes"
+    assert [LAKE.table(f"{layer}.x") for layer in ("bronze", "silver", "gold")] == [
         "lakes/shop/bronze/x",
         "lakes/shop/silver/x",
         "lakes/shop/gold/x",
     ]
-    assert LAKE.quarantine("clientes") == "lakes/shop/quarantine/clientes"
-    assert LAKE.state("clean.json") == Path("lakes/shop/_state/clean.json")
-    assert LAKE.at("raw/full-load/clientes.parquet") == "lakes/shop/raw/full-load/clientes.parquet"
+    assert LAKE.quarantine_table("clientes") == "lakes/shop/quarantine/clientes"
+    assert LAKE.state_path("clean.json") == Path("lakes/shop/_state/clean.json")
+    assert LAKE.spark_path("raw/full-load/clientes.parquet") == "lakes/shop/raw/full-load/clientes.parquet"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_every_part_has_the_place_of_the_contract() -> None:
 def test_a_second_change_set_of_one_second_gets_its_sequence_appended(
     sequence: int, taken: set[str], path: str
 ) -> None:
-    assert LAKE.change_set("clientes", sequence, TIME, frozenset(taken)) == path
+    assert LAKE.change_set_path("clientes", sequence, TIME, frozenset(taken)) == path
 
 
 # Documents
@@ -129,23 +129,25 @@ def test_a_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_lake_on_s3_keeps_its_names_and_what_may_be_lost_on_this_machine() -> None:
-    lake = Lake.of("s3a://bucket/some/prefix/")
+    lake = Lake.from_root("s3a://bucket/some/prefix/")
 
     assert lake == Lake("s3a://bucket/some/prefix")
-    assert lake.is_shared
-    assert lake.bronze("items") == "s3a://bucket/some/prefix/bronze/items"
-    assert str(lake.landing("items") / "20251003_170552") == "s3a://bucket/some/prefix/landing/items/20251003_170552"
-    assert str(Lake.of("s3a://bucket").state("lock")) == "s3a://bucket/_state/lock"
-    assert lake.here("logs").is_absolute()
-    assert lake.here("logs") != Lake("s3a://bucket/other").here("logs")
-    assert lake.checkpoint("items").startswith("file:///")
+    assert lake.is_on_s3
+    assert lake.bronze_table("items") == "s3a://bucket/some/prefix/bronze/items"
+    assert (
+        str(lake.landing_path("items") / "20251003_170552") == "s3a://bucket/some/prefix/landing/items/20251003_170552"
+    )
+    assert str(Lake.from_root("s3a://bucket").state_path("lock")) == "s3a://bucket/_state/lock"
+    assert lake.local_path("logs").is_absolute()
+    assert lake.local_path("logs") != Lake("s3a://bucket/other").local_path("logs")
+    assert lake.checkpoint_path("items").startswith("file:///")
 
 
 def test_a_lake_on_the_disk_is_this_machines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lake = Lake.of("lake")
+    lake = Lake.from_root("lake")
 
     assert lake == Lake(str(tmp_path / "lake"))
-    assert not lake.is_shared
-    assert lake.here("logs") == lake.state("logs") == tmp_path / "lake" / "_state" / "logs"
-    assert lake.checkpoint("items") == str(tmp_path / "lake" / "_state" / "bronze" / "items" / "checkpoint")
+    assert not lake.is_on_s3
+    assert lake.local_path("logs") == lake.state_path("logs") == tmp_path / "lake" / "_state" / "logs"
+    assert lake.checkpoint_path("items") == str(tmp_path / "lake" / "_state" / "bronze" / "items" / "checkpoint")

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse import verify
-from lakehouse.errors import ConfigError, Exit, InfrastructureError
+from lakehouse.errors import ConfigError, ExitCode, InfrastructureError
 from lakehouse.verify.check import Check, Claim
 
 NOBODY = cast(SparkSession, None)
@@ -19,20 +19,20 @@ HOLDS = Claim("I5", "the ledger's counts add up", "items").holds("3 rows")
 @pytest.mark.parametrize(
     ("error", "result", "code"),
     [
-        (ValueError("corrupt footer"), "failed", Exit.REFUSED),
-        (InfrastructureError("the store does not answer"), "not checkable", Exit.INFRASTRUCTURE),
-        (ConfigError("the store forbids it"), "not checkable", Exit.USAGE),
+        (ValueError("corrupt footer"), "failed", ExitCode.REFUSED),
+        (InfrastructureError("the store does not answer"), "not checkable", ExitCode.INFRASTRUCTURE),
+        (ConfigError("the store forbids it"), "not checkable", ExitCode.USAGE),
     ],
 )
 def test_what_cannot_be_read_has_failed_but_where_the_store_is_to_blame(
-    error: Exception, result: str, code: Exit
+    error: Exception, result: str, code: ExitCode
 ) -> None:
     def work(_: SparkSession) -> Iterator[Check]:
         yield HOLDS
         raise error
 
     held, unread = verify._attempted(NOBODY, "items", work)
-    assert (held, held.code) == (HOLDS, Exit.OK)
+    assert (held, held.code) == (HOLDS, ExitCode.OK)
     assert (unread.invariant, unread.result, unread.code) == ("I0", result, code)
     assert str(error) in unread.figures
 

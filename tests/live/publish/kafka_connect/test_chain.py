@@ -26,7 +26,7 @@ from chain import IPCA, PRE, Chain, eventually, publish
 from servers import postgres, s3
 
 from lakehouse.cli import main
-from lakehouse.errors import Exit
+from lakehouse.errors import ExitCode
 from lakehouse.verify import s3_objects
 
 FIRST = date(2024, 1, 30)
@@ -43,7 +43,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3}).items():
                 patch.setenv(name, value)
             chain.pipeline()
-            assert main(["connect", "apply", str(chain.folder)]) == Exit.OK
+            assert main(["connect", "apply", str(chain.folder)]) == ExitCode.OK
             yield chain
         finally:
             chain.stop()
@@ -98,7 +98,7 @@ def test_applied_again_nothing_changes_and_status_shows_what_runs(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = command(chain, capsys, "apply")
-    assert (code, [each["change"] for each in found["connectors"]]) == (Exit.OK, ["unchanged", "unchanged"])
+    assert (code, [each["change"] for each in found["connectors"]]) == (ExitCode.OK, ["unchanged", "unchanged"])
     code, found = command(chain, capsys, "status")
     shown = [(each["name"], each["state"], each["tasks"], each["error"]) for each in found["connectors"]]
     assert shown == [("postgres-gold", "RUNNING", ["RUNNING"], ""), ("s3-gold", "RUNNING", ["RUNNING"], "")]
@@ -109,22 +109,22 @@ def test_what_connect_refuses_exits_2_and_what_fails_exits_5_until_it_is_mended(
 ) -> None:
     chain.pipeline(**{"flush.size": "0"})
     code, told = command(chain, capsys, "apply")
-    assert code == Exit.USAGE
+    assert code == ExitCode.USAGE
     assert "flush.size: Invalid value 0" in told["error"]["found"]
     chain.pipeline(**{"value.converter": "org.apache.kafka.connect.json.JsonConverter"})
     code, told = command(chain, capsys, "apply")
-    assert (code, "value.converter has to be" in told["error"]["found"]) == (Exit.USAGE, True)
+    assert (code, "value.converter has to be" in told["error"]["found"]) == (ExitCode.USAGE, True)
 
     chain.pipeline(**{"s3.bucket": "not-there"})
-    assert command(chain, capsys, "apply")[0] == Exit.OK
+    assert command(chain, capsys, "apply")[0] == ExitCode.OK
     publish(chain.database.url, PRE, [quote(FIRST, "LATE")])
-    eventually(lambda: command(chain, capsys, "status")[0] == Exit.REFUSED)
+    eventually(lambda: command(chain, capsys, "status")[0] == ExitCode.REFUSED)
     code, found = command(chain, capsys, "status")
     assert "s3:PutObject of not-there/topics/postgres-dadostesouropre_gold/year=2024" in found["connectors"][1]["error"]
     assert "was answered 404" in found["connectors"][1]["error"]
 
     chain.pipeline()
-    assert command(chain, capsys, "apply")[0] == Exit.OK
+    assert command(chain, capsys, "apply")[0] == ExitCode.OK
     assert chain.differing() == []
 
 
@@ -210,7 +210,7 @@ def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
 ) -> None:
     chain.faults.every = {}  # how long it takes is of interest here
     chain.pipeline(**{"rotate.interval.ms": "10000"})
-    assert command(chain, capsys, "apply")[0] == Exit.OK
+    assert command(chain, capsys, "apply")[0] == ExitCode.OK
     before, began = set(chain.objects()), time.monotonic()
     for table in (IPCA, PRE):
         chain.database.execute(

@@ -98,7 +98,7 @@ def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
 
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "append", append)
-            patch.setattr(lock, "hold", lambda *_: nullcontext())
+            patch.setattr(lock, "lock_lake", lambda *_: nullcontext())
             ours = shop.run()
         _, told = other.communicate(timeout=200)
     finally:
@@ -159,9 +159,9 @@ def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
     inner = ledger._refuse_second
 
     def written_over(spark: Any, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
-        log = lake.place("raw", "ledger", "_delta_log")
-        newest = log / [name for name in file_io.names(log) if name.endswith(".json")][-1]
-        file_io.write(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
+        log = lake.path("raw", "ledger", "_delta_log")
+        newest = log / [name for name in file_io.list_names(log) if name.endswith(".json")][-1]
+        file_io.write_atomically(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
         inner(spark, lake, recorded, ours, before)
 
     monkeypatch.setattr(ledger, "_refuse_second", written_over)

@@ -20,11 +20,11 @@ import pytest
 from servers import faults, s3
 
 from lakehouse.config import Table
-from lakehouse.errors import ConfigError, Exit, InfrastructureError, LakeBusy, LakehouseError
+from lakehouse.errors import ConfigError, ExitCode, InfrastructureError, LakeBusy, LakehouseError
 from lakehouse.ingest.prepare_files import plain
 from lakehouse.storage import file_io, landing, lock, s3_lease
 from lakehouse.storage.paths import Lake
-from lakehouse.storage.s3 import Conflict, S3Path, spark_settings
+from lakehouse.storage.s3 import S3Path, WriteConflict, spark_settings
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)
@@ -75,12 +75,12 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
     with faults.before(server, befall) as url:
         aws(url)
         lake = Lake(f"s3a://{new_bucket(server)}/shop")
-        landed = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
+        landed = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
 
-        assert landing.landed(lake, "items") == [landed]
-        assert landed.files[0] == landing.inspect(tmp_path / "items.csv")
+        assert landing.list_snapshots(lake, "items") == [landed]
+        assert landed.files[0] == landing.inspect_file(tmp_path / "items.csv")
         names = [f"{landed.folder.name}/{name}" for name in ("_manifest.json", "items.csv", "more.csv")]
-        assert {n: s for n, s in file_io.sizes(lake.landing("items")).items() if n != names[0]} == {
+        assert {n: s for n, s in file_io.file_sizes(lake.landing_path("items")).items() if n != names[0]} == {
             names[1]: len(NUMBERS),
             names[2]: 7,
         }
@@ -93,37 +93,37 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
 def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
     lake: Lake, moto: str, tmp_path: Path
 ) -> None:
-    older = landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
-    left = lake.landing("items") / "20251005_000000" / "items.csv"
-    file_io.write(left, b"id")
+    older = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    left = lake.landing_path("items") / "20251005_000000" / "items.csv"
+    file_io.write_atomically(left, b"id")
     bucket, client = lake.root.split("/")[2], s3.client(moto)
     client.create_multipart_upload(Bucket=bucket, Key="shop/landing/items/20251005_000000/large.csv")
 
-    assert landing.landed(lake, "items") == [older]
-    assert landing.newest(lake, "items") == older
+    assert landing.list_snapshots(lake, "items") == [older]
+    assert landing.newest_snapshot(lake, "items") == older
 
-    newer = landing.land(lake, "items", LATER, put(tmp_path, items=b"id\n2\n"))
-    assert landing.landed(lake, "items") == [older, newer]
+    newer = landing.land_snapshot(lake, "items", LATER, put(tmp_path, items=b"id\n2\n"))
+    assert landing.list_snapshots(lake, "items") == [older, newer]
     assert not [key for key in objects(moto, lake) if "20251005" in key]
     assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
 def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: Lake, moto: str) -> None:
-    file = lake.place("landing", "items.csv")
-    file_io.write(file, NUMBERS)
+    file = lake.path("landing", "items.csv")
+    file_io.write_atomically(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 1})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises((Conflict, LakehouseError)), file.open("rb") as reading:
+        with pytest.raises((WriteConflict, LakehouseError)), file.open("rb") as reading:
             reading.read(1000)
             patch.setenv("AWS_ENDPOINT_URL", moto)
-            file_io.write(file, NUMBERS[::-1])
+            file_io.write_atomically(file, NUMBERS[::-1])
             reading.read()
 
 
 def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(lake: Lake, moto: str) -> None:
-    file = lake.place("raw", "numbers")
-    file_io.write(file, NUMBERS)
+    file = lake.path("raw", "numbers")
+    file_io.write_atomically(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 2})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
@@ -136,7 +136,7 @@ def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(l
 
 def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: Lake, moto: str) -> None:
     """A 404 has a body too: half of it says nothing."""
-    file = lake.place("raw", "nothing")
+    file = lake.path("raw", "nothing")
     befall = faults.Faults({faults.CUT: 2})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
@@ -144,15 +144,15 @@ def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: L
             with pytest.raises(FileNotFoundError):
                 file.read_bytes()
             with pytest.raises(FileNotFoundError):
-                S3Path.of(str(file)).look()
+                S3Path.from_url(str(file)).read_object()
         assert befall.befallen[faults.CUT] > 1
         befall.every[faults.CUT] = 1
         with pytest.raises(InfrastructureError, match="was cut short"):
-            S3Path.of(str(file)).look()
+            S3Path.from_url(str(file)).read_object()
 
 
 def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
-    there = landing.land(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
+    there = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
     before, file = objects(moto, lake), there.folder / "items.csv"
 
     def without_its_first_line(old: Path, new: Path) -> None:
@@ -163,21 +163,21 @@ def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        landing.rewrite(lake, there, "items.csv", fails)
-    assert landing.landed(lake, "items") == [there]
+        landing.rewrite_file(lake, there, "items.csv", fails)
+    assert landing.list_snapshots(lake, "items") == [there]
     assert file.read_bytes() == NUMBERS
 
     befall = faults.Faults({faults.LOST: 3, faults.CUT: 2})
     with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
-        landing.rewrite(lake, there, "items.csv", without_its_first_line)
+        landing.rewrite_file(lake, there, "items.csv", without_its_first_line)
     assert {faults.LOST, faults.CUT} <= set(befall.befallen)
-    (after,) = landing.landed(lake, "items")
+    (after,) = landing.list_snapshots(lake, "items")
     assert file.read_bytes() == NUMBERS.partition(b"\n")[2]
-    assert after.content == there.content
+    assert after.file_hashes == there.file_hashes
     assert [each.as_received for each in after.files] == [False, True]
     assert objects(moto, lake) == before
-    assert not list(lake.here("plain").iterdir()), "nothing of it stays on this machine"
+    assert not list(lake.local_path("plain").iterdir()), "nothing of it stays on this machine"
 
 
 def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_they_are_read(
@@ -188,7 +188,7 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
     mixed = b'id\n"1"\r\n'
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(mixed))
     sources = [*put(tmp_path, a=b"id\n1\n", b=mixed, d=b'id\n"1"\n'), tmp_path / "c.csv.gz"]
-    landed = landing.land(lake, "items", TIME, sources)
+    landed = landing.land_snapshot(lake, "items", TIME, sources)
     before = objects(moto, lake)
     table = Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]})
     with plain(lake, table, landed) as files:
@@ -198,15 +198,15 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
         asked = [str(path) for path in files.paths]
         assert asked[0] == f"{landed.folder}/a.csv"
         assert asked[2] == f"{landed.folder}/d.csv"
-        seen = [S3Path.of(path).read_bytes() for path in asked]  # by their names alone, as executors do
+        seen = [S3Path.from_url(path).read_bytes() for path in asked]  # by their names alone, as executors do
         assert seen == content
     assert objects(moto, lake) == before
 
 
 def test_what_a_killed_reading_left_is_swept_away_after_a_day(lake: Lake, moto: str) -> None:
-    file_io.write(lake.state("plain", "20200101_000000_killed", "a.csv"), b"id\n")
-    file_io.write(lake.state("plain", "20990101_000000_now", "a.csv"), b"id\n")
-    with file_io.scratch(lake.state("plain"), lake.here("plain")):
+    file_io.write_atomically(lake.state_path("plain", "20200101_000000_killed", "a.csv"), b"id\n")
+    file_io.write_atomically(lake.state_path("plain", "20990101_000000_now", "a.csv"), b"id\n")
+    with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")):
         assert objects(moto, lake) == {"_state/plain/20990101_000000_now/a.csv"}
 
 
@@ -225,8 +225,8 @@ def test_a_403_is_told_with_the_action_the_key_and_the_permission_and_is_not_ask
     with faults.before(moto, faults.Faults({}, refuse)) as url:
         aws(url)
         with pytest.raises(ConfigError) as refused:
-            landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
-    assert refused.value.exit_code == Exit.USAGE
+            landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    assert refused.value.exit_code == ExitCode.USAGE
     assert f"PutObject of {lake.root}/landing/items/20251003_170552/items.csv" in refused.value.found
     bucket = lake.root.split("/")[2]
     key = "shop/landing/items/20251003_170552/items.csv"
@@ -237,7 +237,7 @@ def test_a_403_is_told_with_the_action_the_key_and_the_permission_and_is_not_ask
 def test_no_credentials_and_no_bucket_are_told_as_such(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError) as no_bucket, lock.hold(Lake("s3a://nobodys-bucket/x"), "run-1", "run"):
+    with pytest.raises(ConfigError) as no_bucket, lock.lock_lake(Lake("s3a://nobodys-bucket/x"), "run-1", "run"):
         pass
     assert "NoSuchBucket" in no_bucket.value.found
     assert "s3a://nobodys-bucket/x" in no_bucket.value.found
@@ -247,7 +247,7 @@ def test_no_credentials_and_no_bucket_are_told_as_such(
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    with pytest.raises(ConfigError) as no_credentials, lock.hold(lake, "run-1", "run"):
+    with pytest.raises(ConfigError) as no_credentials, lock.lock_lake(lake, "run-1", "run"):
         pass
     assert "Unable to locate credentials" in no_credentials.value.found
     assert "AWS_PROFILE" in no_credentials.value.expected
@@ -259,7 +259,7 @@ def test_keys_that_the_store_does_not_know_are_told_without_the_secret(
     aws(s3proxy)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     with pytest.raises(ConfigError) as refused:
-        list(S3Path.of("s3a://any/x").iterdir())
+        list(S3Path.from_url("s3a://any/x").iterdir())
     assert "SignatureDoesNotMatch" in refused.value.found
     assert "not-the-secret" not in str(refused.value)
 
@@ -289,7 +289,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 def take(lake: Lake) -> None:
-    with lock.hold(lake, "run-8", "bronze"):
+    with lock.lock_lake(lake, "run-8", "bronze"):
         pass
 
 
@@ -299,7 +299,7 @@ def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake)
         with pytest.raises(LakeBusy) as refused:
             take(lake)
         assert time.monotonic() - began < 3
-        assert refused.value.exit_code == Exit.BUSY
+        assert refused.value.exit_code == ExitCode.BUSY
         for told in (f"process {process.pid}", "ingest", "run-7", lake.root):
             assert told in refused.value.found
         process.communicate("")
@@ -311,7 +311,7 @@ def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake)
 def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends_by_itself(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
     with holder(lake) as process:
         time.sleep(5)
         with pytest.raises(LakeBusy):
@@ -336,7 +336,7 @@ def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends
 def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_ends(
     lake: Lake, moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
     befall = faults.Faults({})
     with faults.before(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
         aws(url)
@@ -344,7 +344,7 @@ def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_end
             aws(moto)
             befall.down = True
             told = ended(process)
-            assert process.returncode == Exit.INFRASTRUCTURE, told
+            assert process.returncode == ExitCode.INFRASTRUCTURE, told
             assert "could not be renewed in time" in told
             assert jvm.wait(timeout=5) == -signal.SIGKILL
             with pytest.raises(LakeBusy):  # to others it has not ended yet
@@ -352,11 +352,11 @@ def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_end
 
 
 def test_a_driver_whose_lease_was_taken_over_ends_itself(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(s3_lease.SECONDS, "3")
+    monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
     with holder(lake) as process:
-        file_io.write(lake.state("lock", "99999999"), b"{}")
+        file_io.write_atomically(lake.state_path("lock", "99999999"), b"{}")
         told = ended(process)
-    assert process.returncode == Exit.BUSY, told
+    assert process.returncode == ExitCode.BUSY, told
     assert "was taken over" in told
 
 
@@ -377,7 +377,7 @@ def taken_at_once(lake: Lake, many: int) -> list[bool]:
     def attempt(_: int) -> bool:
         together.wait()
         try:
-            with lock.hold(lake, "run-8", "bronze"):
+            with lock.lock_lake(lake, "run-8", "bronze"):
                 all_tried.wait(30)
         except LakeBusy:
             all_tried.wait(30)
@@ -407,8 +407,8 @@ def test_a_lease_is_taken_though_the_answer_to_its_writing_is_lost(
 
 @pytest.mark.parametrize("seconds", ["0", "2", "never", "1e9", "nan"])
 def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
-    monkeypatch.setenv(s3_lease.SECONDS, seconds)
-    with pytest.raises(ConfigError, match=s3_lease.SECONDS):
+    monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, seconds)
+    with pytest.raises(ConfigError, match=s3_lease.LEASE_SECONDS_VARIABLE):
         take(lake)
 
 
@@ -416,12 +416,12 @@ def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatc
 def test_what_stands_in_an_old_lease_stops_nobody_once_it_is_old(
     lake: Lake, left: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_lease, "_DEFAULT", -1.0)  # what a lease that says nothing is taken to last
-    monkeypatch.setenv(s3_lease.SECONDS, "60")
-    file_io.write(lake.state("lock", "00000041"), left)
-    with lock.hold(lake, "run-8", "bronze"):
-        assert file_io.names(lake.state("lock")) == ["00000042"]
-        held = json.loads(lake.state("lock", "00000042").read_text())
+    monkeypatch.setattr(s3_lease, "_DEFAULT_SECONDS", -1.0)  # what a lease that says nothing is taken to last
+    monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "60")
+    file_io.write_atomically(lake.state_path("lock", "00000041"), left)
+    with lock.lock_lake(lake, "run-8", "bronze"):
+        assert file_io.list_names(lake.state_path("lock")) == ["00000042"]
+        held = json.loads(lake.state_path("lock", "00000042").read_text())
         assert (held["pid"], held["run_id"], held["doing"]) == (os.getpid(), "run-8", "bronze")
 
 
@@ -432,7 +432,7 @@ def test_what_is_written_is_encrypted_with_the_key_that_is_named(
     lake: Lake, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_S3_KMS_KEY", "alias/lake")
-    landing.land(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
     client, bucket = s3.client(moto), lake.root.split("/")[2]
     for key in objects(moto, lake):
         head = client.head_object(Bucket=bucket, Key=f"shop/{key}")

@@ -40,12 +40,12 @@ class Source:
         self.reading = ExitStack()
         self.settings: dict[str, Any] = {"file": "*", "format": "csv", "schema": SCHEMA, "keys": ["id"]}
 
-    def land(self, contents: Contents) -> landing.Landed:
+    def land(self, contents: Contents) -> landing.LandedSnapshot:
         files = contents if isinstance(contents, dict) else {"items.csv": contents}
         for name, content in files.items():
             (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         self.lake = Lake(str(self.folder / f"lake {next(self._lakes)}"))
-        return landing.land(self.lake, "items", TIME, [self.folder / name for name in files])
+        return landing.land_snapshot(self.lake, "items", TIME, [self.folder / name for name in files])
 
     def table(self, **settings: Any) -> Table:
         return Table.model_validate(self.settings | settings)
@@ -67,7 +67,7 @@ class Source:
         table, landed = self.table(**settings), self.land(contents)
         with pytest.raises(DataRefused) as refused, plain(self.lake, table, landed) as files:
             snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
-        return refused.value.block()
+        return refused.value.to_text()
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_what_is_wrong_inside_a_packed_file_is_told_of_the_file_as_received(sour
     told = source.refused({"a.csv.gz": gzip.compress(b"id,v\n")})
 
     assert "a.csv has no column note" in told
-    assert f"{source.lake.landing('items')}/20250101_000000/a.csv.gz/a.csv, line 1" in told
+    assert f"{source.lake.landing_path('items')}/20250101_000000/a.csv.gz/a.csv, line 1" in told
 
 
 def test_a_file_with_nothing_but_its_header_has_no_rows(source: Source) -> None:

@@ -30,7 +30,7 @@ class Reader:
 
     def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.Read:
         table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)
-        landed = landing.land(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
+        landed = landing.land_snapshot(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
         return snapshot_reader.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
 
     def json(self, text: str, **settings: Any) -> snapshot_reader.Read:

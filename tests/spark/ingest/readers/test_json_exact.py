@@ -26,7 +26,7 @@ def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **o
     file.write_text(text, encoding="utf-8", newline="")
     settings = {"file": "items.json", "format": "json", "schema": schema, "keys": ["id"], "options": options}
     table = Table.model_validate(settings)
-    landed = landing.land(Lake(str(folder / "lake")), "items", TIME, [file])
+    landed = landing.land_snapshot(Lake(str(folder / "lake")), "items", TIME, [file])
     return snapshot_reader.read(session.isolated(spark, size=0), table, landed, "UTC", frozenset()).rows.collect()
 
 

@@ -139,7 +139,7 @@ def test_a_tab_may_be_written_as_a_backslash_and_a_t(write: Write) -> None:
 def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
     write: Write, options: dict[str, str], content: str | bytes, spans: bool
 ) -> None:
-    assert Dialect.of(options).may_span_lines(landing.inspect(write(content))) is spans
+    assert Dialect.of(options).may_span_lines(landing.inspect_file(write(content))) is spans
 
 
 # Line ends

@@ -15,7 +15,7 @@ import stamina
 
 from lakehouse.cli import main
 from lakehouse.config import load
-from lakehouse.errors import ConfigError, Exit
+from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.publish.kafka_connect import connectors
 
 SINK, SOURCE = "lakehouse.connect.S3JsonSink", "io.debezium.connector.postgresql.PostgresConnector"
@@ -136,7 +136,7 @@ def test_connectors_are_registered_once_and_again_only_where_they_differ(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, first = documents(capsys, "apply", shop())
-    assert code == Exit.OK
+    assert code == ExitCode.OK
     assert [(c["name"], c["state"], c["tasks"], c["change"]) for c in first["connectors"]] == [
         ("source", "RUNNING", ["RUNNING"], "created"),
         ("sink", "RUNNING", ["RUNNING"], "created"),
@@ -157,7 +157,7 @@ def test_what_connect_refuses_is_told_in_its_words_and_nothing_is_changed(
 ) -> None:
     rest.errors = {"flush.size": ["Invalid value 0 for configuration flush.size: Value must be at least 1"]}
     code, told = documents(capsys, "apply", shop())
-    assert code == Exit.USAGE
+    assert code == ExitCode.USAGE
     assert "sink.json: flush.size: Invalid value 0 for configuration flush.size" in told["error"]["found"]
     assert rest.writes == []
 
@@ -166,7 +166,7 @@ def test_a_plugin_that_the_worker_has_not_is_named_with_those_that_it_has(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, told = documents(capsys, "apply", shop(**{"connector.class": "com.example.Sink"}))
-    assert code == Exit.USAGE
+    assert code == ExitCode.USAGE
     assert "com.example.Sink" in told["error"]["found"] and SINK in told["error"]["found"]
     assert rest.writes == []
 
@@ -180,13 +180,13 @@ def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_a
     running, failed = ("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])
     rest.states = {"source": [("RUNNING", []), running, running, failed]}  # it ran, until it was to connect
     code, told = documents(capsys, "apply", shop())
-    assert code == Exit.REFUSED
+    assert code == ExitCode.REFUSED
     assert told["error"]["found"].startswith("source failed: org.apache.Exc: task failed\nCaused by: no publication")
     assert "C.java" not in told["error"]["found"]
 
     rest.states = {"source": [failed, running]}
     code, found = documents(capsys, "apply", shop())
-    assert (code, [c["change"] for c in found["connectors"]]) == (Exit.OK, ["restarted", "unchanged"])
+    assert (code, [c["change"] for c in found["connectors"]]) == (ExitCode.OK, ["restarted", "unchanged"])
     assert "/connectors/source/restart?includeTasks=true&onlyFailed=true" in rest.writes
 
 
@@ -204,18 +204,18 @@ def test_one_that_somebody_has_paused_is_left_so(rest: Connect, shop: Callable[.
 
 def test_a_rebalance_and_a_fault_of_connects_own_are_waited_out(rest: Connect, shop: Callable[..., str]) -> None:
     rest.instead = [(409, {"message": "rebalance"}), (500, b"not json")]
-    assert connectors.apply(load(shop()))["exit_code"] == Exit.OK
+    assert connectors.apply(load(shop()))["exit_code"] == ExitCode.OK
 
 
 def test_connect_that_is_not_there_or_stays_out_of_order_is_worth_another_try(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, told = documents(capsys, "status", shop(url="http://127.0.0.1:1/"))
-    assert code == Exit.INFRASTRUCTURE
+    assert code == ExitCode.INFRASTRUCTURE
     assert told["error"]["where"] == "http://127.0.0.1:1"
     rest.instead = [(503, {"message": "starting"})] * 3
     code, told = documents(capsys, "status", shop())
-    assert (code, "503: starting" in told["error"]["found"]) == (Exit.INFRASTRUCTURE, True)
+    assert (code, "503: starting" in told["error"]["found"]) == (ExitCode.INFRASTRUCTURE, True)
 
 
 # Looking
@@ -225,14 +225,14 @@ def test_status_shows_each_connector_with_its_tasks_and_errors(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = documents(capsys, "status", shop())
-    assert code == Exit.REFUSED
+    assert code == ExitCode.REFUSED
     assert [c["state"] for c in found["connectors"]] == ["not registered", "not registered"]
     documents(capsys, "apply", shop())
-    assert documents(capsys, "status", shop())[0] == Exit.OK
+    assert documents(capsys, "status", shop())[0] == ExitCode.OK
 
     rest.trace, rest.states = "a.b.C: the bucket is not there", {"sink": [("RUNNING", ["RUNNING", "FAILED"])]}
     code, found = documents(capsys, "status", shop())
-    assert (code, found["exit_code"]) == (Exit.REFUSED, Exit.REFUSED)
+    assert (code, found["exit_code"]) == (ExitCode.REFUSED, ExitCode.REFUSED)
     wanted = {"name": "sink", "state": "RUNNING", "tasks": ["RUNNING", "FAILED"], "error": rest.trace}
     assert found["connectors"][1] == wanted
 
@@ -244,7 +244,7 @@ def test_status_shows_each_connector_with_its_tasks_and_errors(
 def test_a_secret_in_a_file_is_refused_and_not_repeated(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    assert main(["connect", "apply", shop(**{name: CANARY})]) == Exit.USAGE
+    assert main(["connect", "apply", shop(**{name: CANARY})]) == ExitCode.USAGE
     captured = capsys.readouterr()
     assert name in captured.err and "${env:" in captured.err
     assert CANARY not in captured.err + captured.out
@@ -257,7 +257,7 @@ def test_the_login_of_connect_goes_by_header_and_is_never_shown(
     url = rest.url.replace("http://", f"http://ana:{CANARY}@")
     rest.trace, rest.states = f"cannot log in as {CANARY}", {"sink": [("FAILED", [])]}
     documents(capsys, "apply", shop(url=url))
-    assert main(["connect", "status", shop(url=url)]) == Exit.REFUSED
+    assert main(["connect", "status", shop(url=url)]) == ExitCode.REFUSED
     captured = capsys.readouterr()
     assert {headers.get("Authorization", "")[:6] for headers in rest.headers} == {"Basic "}
     assert CANARY not in captured.out + captured.err
@@ -298,7 +298,7 @@ def test_a_pipeline_without_connectors_says_how_to_name_them(
     file = tmp_path / "pipeline.json"
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "connect"}))
     code, told = documents(capsys, "status", str(tmp_path))
-    assert (code, told["error"]["found"]) == (Exit.USAGE, "the pipeline names no connectors")
+    assert (code, told["error"]["found"]) == (ExitCode.USAGE, "the pipeline names no connectors")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "n"}', '{"name": "n", "config": {"a": 1}}', '{"config": {}}'])
@@ -308,5 +308,5 @@ def test_a_connectors_file_of_another_form_is_refused(
     path = shop()
     (tmp_path / "sink.json").write_text(content)
     code, told = documents(capsys, "apply", path)
-    assert code == Exit.USAGE
+    assert code == ExitCode.USAGE
     assert told["error"]["where"] == str(tmp_path / "sink.json")
