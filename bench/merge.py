@@ -25,7 +25,7 @@ CASES: dict[str, tuple[bool, int | None]] = {
 
 
 def measure(lake: Lake, name: str, vectors: bool, size: int | None, times: int) -> list[float]:
-    spark = session.isolated(session.session(lake, "bench"), size)
+    spark = session.isolated_session(session.get_session(lake, "bench"), size)
     path = lake.spark_path(name.replace(" ", "-").replace(",", ""))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
     make_equal(spark, path, rows, ["id"], {"sequence": 0}, large=vectors)

@@ -59,7 +59,7 @@ class Cube:
         pipeline = _pipeline(folder)
         run = context.open_run(pipeline)
         self.lake, self.size = run.lake, rows * ROW_BYTES
-        self.spark = session.session(self.lake, "bench", size=self.size)
+        self.spark = session.get_session(self.lake, "bench", data_bytes=self.size)
         self._facts()
         ledger.create(self.spark, self.lake)
         self.models = stages.models(run)
@@ -96,7 +96,7 @@ class Cube:
         from lakehouse.models import refresh as refresh_module
         from lakehouse.spark import session
 
-        spark, before = session.isolated(self.spark, self.size), gauges.read(self.spark)
+        spark, before = session.isolated_session(self.spark, self.size), gauges.read(self.spark)
         with _watched() as parts:
             began = time.monotonic()
             done = refresh_module.refresh(spark, self.lake, self.models[model], small=False)

@@ -62,14 +62,14 @@ def main() -> None:
     rows, batch = options.rows, options.batch
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
         lake = Lake(folder)
-        spark = session.session(lake, "bench", size=rows * 100)
+        spark = session.get_session(lake, "bench", data_bytes=rows * 100)
         what = Publication("bench", "gold.quotes", server.url, "quotes", KEYS)
 
         def published() -> Kept:
-            return publish(what, lake, lambda: session.isolated(spark, rows * 100))
+            return publish(what, lake, lambda: session.isolated_session(spark, rows * 100))
 
         path, seconds = lake.table("gold.quotes"), {}
-        own = session.isolated(spark, 0)
+        own = session.isolated_session(spark, 0)
         make_equal(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
         seconds[f"first load of {rows:,} rows"] = [timed(published, rows)]
         seconds[f"{batch:,} new rows"] = []

@@ -110,11 +110,13 @@ def reading(sizes: dict[str, int], seconds: Seconds) -> list[str]:
 
 
 def of_generated(options: argparse.Namespace, work: Path) -> list[str]:
-    from lakehouse.spark.session import session
+    from lakehouse.spark.session import get_session
     from lakehouse.storage.paths import Lake
 
     csv, _ = data.state(options.data or work, options.rows)
-    spark = session(Lake(str(work / "session")), "bench", size=csv.stat().st_size)  # the JVM that a run would start
+    spark = get_session(
+        Lake(str(work / "session")), "bench", data_bytes=csv.stat().st_size
+    )  # the JVM that a run would start
     pipeline = generated(csv, options, work)
     written = pipeline / "lake/raw/full-load" / f"{ours.TABLE}.parquet"
     places = {"as it is written": written}

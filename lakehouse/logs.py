@@ -53,7 +53,7 @@ def register_secrets(pipeline: Pipeline | None = None, env: Mapping[str, str] | 
     """
     if env is None:
         try:
-            env = yaml_source.environment()
+            env = yaml_source.load_environment()
         except ConfigError:  # an .env that cannot be read is told by whoever needs it
             env = os.environ
     found = {s for name, value in env.items() for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH_IN_ENVIRONMENT}

@@ -34,7 +34,7 @@ def spark() -> Iterator[SparkSession]:
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # As for much data: this JVM works for half an hour, and is worth compiling well.
-        own = session.session(Lake("s3a://tests/lake"), "tests", size=session.SMALL_BYTES)
+        own = session.get_session(Lake("s3a://tests/lake"), "tests", data_bytes=session.SMALL_DATA_BYTES)
     yield own
     own.stop()
 

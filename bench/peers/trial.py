@@ -103,10 +103,10 @@ def trial(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
 
 
 def started(folder: Path) -> Any:
-    from lakehouse.spark.session import session
+    from lakehouse.spark.session import get_session
     from lakehouse.storage.paths import Lake
 
-    return session(Lake(str(folder / "session")), "bench")
+    return get_session(Lake(str(folder / "session")), "bench")
 
 
 def prepare(what: str, source: Path, folder: Path) -> None:

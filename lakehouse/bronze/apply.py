@@ -21,8 +21,8 @@ from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.lake.merge import Written, add_columns, make_equal
 from lakehouse.lake.small_rows import LOCAL_ROWS
-from lakehouse.schema.table_schema import schema
-from lakehouse.spark.session import isolated
+from lakehouse.schema.table_schema import stored_schema
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
@@ -72,7 +72,7 @@ def refresh(
 
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
-            own = isolated(batch.sparkSession, size)
+            own = isolated_session(batch.sparkSession, size)
             results.append(apply_pending(own, lake, name, table, history, size))
         except Exception as error:
             failures.append(error)
@@ -95,7 +95,7 @@ def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> N
     """Give bronze the columns that were added to the schema: models may name them before a snapshot has them."""
     path = lake.bronze_table(name)
     if delta.exists(spark, path):
-        add_columns(spark, path, schema(table))
+        add_columns(spark, path, stored_schema(table))
 
 
 def is_current(head: TableVersion | None, table: Table, history: History) -> bool:
@@ -188,7 +188,7 @@ def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entr
         return Written()
     if table.scd == 2:
         changed = _live(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
-        wanted, touched = scd2.after(changed, changes, table, schema(table))
+        wanted, touched = scd2.after(changed, changes, table, stored_schema(table))
         return make_equal(spark, path, wanted, keys, progress, touched, entry.changes <= LOCAL_ROWS, large=large)
     rows = changes.drop(CHANGED)
     if not delta.exists(spark, path):
@@ -204,7 +204,7 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
     """What of bronze's columns the declared schema renames, removes or types otherwise."""
     if not delta.exists(spark, lake.bronze_table(name)):
         return []
-    wanted = {f.name: f.dataType for f in schema(table)}
+    wanted = {f.name: f.dataType for f in stored_schema(table)}
     found = []
     there = delta.read(spark, lake.bronze_table(name)).schema
     if (kept := scd2.START in there.names) != (table.scd == 2):

@@ -11,7 +11,7 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED, DELETE
 from lakehouse.lake.change_sets import _UNFIT, _published, _refuse_other_pii, _typed, change_sets
 from lakehouse.lake.ledger import Entry
-from lakehouse.schema.table_schema import schema
+from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.paths import Lake
 
 
@@ -26,7 +26,7 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
         _refuse_lost_history(lake, accepted)
         refuse_unfit(spark, lake, table, accepted)
         changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-        return scd2.folded(changes, table, schema(table))
+        return scd2.folded(changes, table, stored_schema(table))
     return state(spark, lake, table, accepted).drop(CHANGED)
 
 
@@ -40,7 +40,7 @@ def state(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) 
     """
     refuse_unfit(spark, lake, table, accepted)
     changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-    return _last(changes, table).select(*schema(table).names, *CDC_COLUMNS, CHANGED)
+    return _last(changes, table).select(*stored_schema(table).names, *CDC_COLUMNS, CHANGED)
 
 
 def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
@@ -60,7 +60,7 @@ def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[E
         DataRefused: values that are not of the type; to cast them would make them null in silence.
         ConfigError: `pii` asks for something else than they hold.
     """
-    kinds = {f.name: f.dataType for f in schema(table)}
+    kinds = {f.name: f.dataType for f in stored_schema(table)}
     entries = [e for e in accepted if e.path]
     published = [_published(spark, lake, e).schema for e in entries]
     for entry, there in zip(entries, published, strict=True):

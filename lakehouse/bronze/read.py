@@ -14,8 +14,8 @@ from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
 from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import Entry, History
-from lakehouse.schema.table_schema import schema
-from lakehouse.spark.session import local
+from lakehouse.schema.table_schema import stored_schema
+from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
 
 _CDC = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
@@ -26,7 +26,7 @@ _OWN = {1: _CDC, 2: f"{_CDC}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # bron
 
 def current(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
     """The live rows by the declared schema, now or at a version; a column that bronze has not yet got is null."""
-    return _live(spark, lake, name, table, version).select(*schema(table).names)
+    return _live(spark, lake, name, table, version).select(*stored_schema(table).names)
 
 
 def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, time: datetime) -> DataFrame:
@@ -40,7 +40,7 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
     """
     if table.scd == 2 and delta.exists(spark, lake.bronze_table(name)):
         rows = delta.read(spark, lake.bronze_table(name)).where(scd2.at(F.lit(time).cast("timestamp")))
-        return _declared(rows, table).select(*schema(table).names, *CDC_COLUMNS)
+        return _declared(rows, table).select(*stored_schema(table).names, *CDC_COLUMNS)
     base = history.base
     if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
         raise ConfigError(
@@ -50,22 +50,22 @@ def as_of(spark: SparkSession, lake: Lake, name: str, table: Table, history: His
         )
     until = [e for e in history.change_sets if e.snapshot_time <= time]
     rows = fold.folded(spark, lake, table, until) if until else _live(spark, lake, name, table).limit(0)
-    return rows.select(*schema(table).names, *CDC_COLUMNS)
+    return rows.select(*stored_schema(table).names, *CDC_COLUMNS)
 
 
 def expected(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
     """The live rows by the declared schema, from the change sets alone."""
     rows = fold.folded(spark, lake, table, accepted)
-    return (rows.where(scd2.is_open()) if table.scd == 2 else rows).select(*schema(table).names)
+    return (rows.where(scd2.is_open()) if table.scd == 2 else rows).select(*stored_schema(table).names)
 
 
 def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
     """The same, with bronze's own columns; of a history, the open windows."""
-    fields, path = schema(table), lake.bronze_table(name)
+    fields, path = stored_schema(table), lake.bronze_table(name)
     own = T.DataType.fromDDL(_OWN[table.scd])
     assert isinstance(own, T.StructType)
     if not delta.exists(spark, path):
-        return local(spark, T.StructType([*fields, *own]))
+        return local_frame(spark, T.StructType([*fields, *own]))
     rows = delta.read(spark, path, version)
     live = rows.where(scd2.is_open()) if table.scd == 2 else rows
     return _declared(live, table).select(*fields.names, *own.names)
@@ -74,4 +74,6 @@ def _live(spark: SparkSession, lake: Lake, name: str, table: Table, version: int
 def _declared(rows: DataFrame, table: Table) -> DataFrame:
     """With the columns that were declared since, as null."""
     there = rows.columns
-    return rows.select("*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in schema(table) if f.name not in there])
+    return rows.select(
+        "*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name not in there]
+    )

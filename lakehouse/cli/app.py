@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     as_json, log = "--json" in arguments, _log_form(arguments)
     logs.restore_stderr()
     logs.register_secrets()
-    if told := yaml_source.open_to_others():
+    if told := yaml_source.env_file_warning():
         render.warning(told)
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)

@@ -25,13 +25,13 @@ from lakehouse.config.expect import Expectation
 from lakehouse.config.fields import (
     Count,
     Duration,
+    EmptyIfNull,
     FileName,
     JdbcUrl,
     KaggleName,
     LakeRoot,
-    MayBeEmpty,
-    MayHaveNoUrl,
     Name,
+    NoneIfUrlIsEmpty,
     Option,
     PiiKey,
     PostgresTable,
@@ -39,8 +39,8 @@ from lakehouse.config.fields import (
     Scd,
     Share,
     Text,
+    TimeZone,
     WeekOrMore,
-    Zone,
 )
 from lakehouse.config.strict_model import VALUE, Discrepancy, StrictModel, did_you_mean
 from lakehouse.config.tuning import Tuning
@@ -119,9 +119,9 @@ class Table(StrictModel):
     @property
     def pii_labels(self) -> dict[str, str]:
         """What has been done to each of the `pii` columns that stay, as a change set records it."""
-        return {name: f"hmac {self._key_id()}" if how == "hmac" else how for name, how in self.pii.items()}
+        return {name: f"hmac {self._key_fingerprint()}" if how == "hmac" else how for name, how in self.pii.items()}
 
-    def _key_id(self) -> str:
+    def _key_fingerprint(self) -> str:
         """Tells two keys apart, and tells nothing of either."""
         return hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
 
@@ -141,7 +141,7 @@ class Table(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from checks.of_table(data)
+        yield from checks.check_table(data)
 
 
 class Model(StrictModel):
@@ -181,7 +181,7 @@ class Jdbc(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from checks.of_jdbc(data)
+        yield from checks.check_jdbc(data)
 
 
 class Volume(StrictModel):
@@ -207,7 +207,7 @@ class OnFailure(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from checks.of_on_failure(data)
+        yield from checks.check_on_failure(data)
 
 
 class Retention(StrictModel):
@@ -239,7 +239,7 @@ class Postgres(StrictModel):
 class Publish(StrictModel):
     """Where tables of the lake go from here."""
 
-    postgres: MayHaveNoUrl[Postgres] = Field(
+    postgres: NoneIfUrlIsEmpty[Postgres] = Field(
         None,
         description="Upserts and deletes in PostgreSQL; with an empty url, such as `${PG_URL:-}`, none.",
     )
@@ -260,7 +260,7 @@ class Connect(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from checks.of_connect(data, folder)
+        yield from checks.check_connect(data, folder)
 
 
 Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
@@ -277,8 +277,8 @@ class Pipeline(StrictModel):
     lake: Lake = Field(
         description="Path relative to the working directory, s3a://bucket/prefix, or catalog and volume."
     )
-    timezone: Zone = Field("UTC", description="Zone of the source's timestamps that name none.")
-    business_timezone: Zone = Field(
+    timezone: TimeZone = Field("UTC", description="Zone of the source's timestamps that name none.")
+    business_timezone: TimeZone = Field(
         default_factory=lambda fields: fields["timezone"],
         description="Where a day begins, for models (:business_timezone). Same as timezone unless given.",
     )
@@ -288,8 +288,8 @@ class Pipeline(StrictModel):
         None, repr=False, description=f"Key of `pii: hmac`, best as ${{VARIABLE}}; {PII_KEY} unless given."
     )
     tables: dict[Name, Table] = Field(min_length=1, description="The source's tables, by name.")
-    silver: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over bronze, by name.")
-    gold: MayBeEmpty[dict[Name, MayBeEmpty[Model]]] = Field({}, description="Models over silver, by name.")
+    silver: EmptyIfNull[dict[Name, EmptyIfNull[Model]]] = Field({}, description="Models over bronze, by name.")
+    gold: EmptyIfNull[dict[Name, EmptyIfNull[Model]]] = Field({}, description="Models over silver, by name.")
     publish: Publish | None = Field(None, description="Where tables of the lake go from here.")
     connect: Connect | None = Field(None, description="Who takes what is published on, to Kafka and S3.")
     on_failure: OnFailure | None = Field(None, description="Who is told when a run fails.")
@@ -314,7 +314,7 @@ class Pipeline(StrictModel):
         """Where that file lies, and the models' SQL beside it."""
         return self._path.parent
 
-    def sql(self, layer: str, model: str) -> str:
+    def read_sql(self, layer: str, model: str) -> str:
         """The text of a model's SELECT.
 
         Raises:
@@ -333,7 +333,7 @@ class Pipeline(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from checks.of_pipeline(data, folder)
+        yield from checks.check_pipeline(data, folder)
 
 
 def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
@@ -347,25 +347,25 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
     Raises:
         ConfigError: with everything that is wrong, one line each.
     """
-    file = _find(Path(path))
-    variables = yaml_source.environment(env)
-    source = yaml_source.read(file, variables)
-    source.give("pii_key", PII_KEY, variables)
+    file = _find_file(Path(path))
+    variables = yaml_source.load_environment(env)
+    source = yaml_source.read_yaml(file, variables)
+    source.add_from_environment("pii_key", PII_KEY, variables)
     faults: list[Any] = []
     try:
         pipeline = Pipeline.model_validate(source.data, context={"path": file, "folder": file.parent})
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-    problems = _all_problems(source, faults)
+    problems = _collect_problems(source, faults)
     if not problems:
         return pipeline
     raise ConfigError(
-        "\n".join(source.render(problem) for problem in problems),
+        "\n".join(source.format_problem(problem) for problem in problems),
         next_step=f"lakehouse validate {path}",
     )
 
 
-def not_yet(pipeline: Pipeline) -> list[str]:
+def unavailable_features(pipeline: Pipeline) -> list[str]:
     """What the configuration asks for and this version does not run yet, one line each."""
     wanted = []
     for name, table in pipeline.tables.items():
@@ -404,7 +404,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pipeline.yml"}
 
 
-def _find(path: Path) -> Path:
+def _find_file(path: Path) -> Path:
     found = [path / name for name in _FILE_NAMES if (path / name).is_file()] if path.is_dir() else [path]
     if len(found) > 1:
         raise ConfigError(f"{' and '.join(file.name for file in found)}", expected="one of them", where=str(path))
@@ -417,18 +417,18 @@ def _find(path: Path) -> Path:
     return found[0]
 
 
-def _all_problems(source: yaml_source.YamlSource, faults: list[Any]) -> list[yaml_source.Problem]:
+def _collect_problems(source: yaml_source.YamlSource, errors: list[Any]) -> list[yaml_source.Problem]:
     """What is wrong with the file's form and with its meaning, by line."""
     meaning = []
-    for fault in faults:
-        loc = _in_the_file(fault["loc"])
-        shown = source.shown(loc) if fault["type"] == VALUE else ""
-        if loc not in source.unread:
-            meaning.append(source.problem(loc, f"found {shown}, {fault['msg']}" if shown else fault["msg"]))
+    for fault in errors:
+        loc = _strip_pydantic_parts(fault["loc"])
+        shown = source.value_for_message(loc) if fault["type"] == VALUE else ""
+        if loc not in source.unreadable:
+            meaning.append(source.problem_at(loc, f"found {shown}, {fault['msg']}" if shown else fault["msg"]))
     return sorted(source.problems + meaning, key=lambda problem: problem.line)
 
 
-def _in_the_file(loc: yaml_source.Loc) -> yaml_source.Loc:
+def _strip_pydantic_parts(loc: yaml_source.Loc) -> yaml_source.Loc:
     """Takes out what pydantic adds to a location and no file has: a union's form, a mark for keys."""
     if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
         loc = (loc[0], *loc[2:])

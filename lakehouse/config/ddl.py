@@ -19,7 +19,7 @@ from sqlglot import tokenize
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-_SIMPLE = {
+_SIMPLE_TYPES = {
     "STRING": "STRING",
     "BOOLEAN": "BOOLEAN",
     "BYTE": "TINYINT",
@@ -39,17 +39,17 @@ _SIMPLE = {
     "TIMESTAMP_NTZ": "TIMESTAMP_NTZ",
     "BINARY": "BINARY",
 }
-_DECIMAL = ("DECIMAL", "DEC", "NUMERIC")
+_DECIMAL_NAMES = ("DECIMAL", "DEC", "NUMERIC")
 # Types that Spark knows and that still cannot be used here: say why, instead of "unknown".
-_UNUSABLE = {
+_UNSUPPORTED_TYPES = {
     "MAP": "a MAP cannot be compared, so no update could be seen; use an ARRAY<STRUCT<key: ..., value: ...>>",
     "VARIANT": "a VARIANT cannot be compared, so no update could be seen; use STRING",
     "CHAR": "Spark's readers take no CHAR; use STRING",
     "CHARACTER": "Spark's readers take no CHARACTER; use STRING",
     "VARCHAR": "Spark's readers take no VARCHAR; use STRING",
 }
-_TYPES = {*_SIMPLE, *_DECIMAL, *_UNUSABLE, "ARRAY", "STRUCT"}
-_EXPECTED = f"{', '.join(dict.fromkeys(_SIMPLE.values()))}, DECIMAL(p,s), ARRAY<...> or STRUCT<...>"
+_TYPE_NAMES = {*_SIMPLE_TYPES, *_DECIMAL_NAMES, *_UNSUPPORTED_TYPES, "ARRAY", "STRUCT"}
+_EXPECTED_TYPE = f"{', '.join(dict.fromkeys(_SIMPLE_TYPES.values()))}, DECIMAL(p,s), ARRAY<...> or STRUCT<...>"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -71,7 +71,7 @@ class Column:
         return canonical_type(self.type)
 
     @property
-    def nested(self) -> bool:
+    def is_nested(self) -> bool:
         """Whether the column is an array or a struct."""
         return self.canonical_type.startswith(("ARRAY<", "STRUCT<"))
 
@@ -94,7 +94,7 @@ def parse_columns(ddl: str) -> tuple[Column, ...]:
     Raises:
         DdlError: with all that is wrong in it.
     """
-    return _Parser(ddl).columns()
+    return _Parser(ddl).parse_columns()
 
 
 @lru_cache(maxsize=256)
@@ -107,144 +107,148 @@ def canonical_type(text: str) -> str:
     Raises:
         DdlError: it is no type that can be used here.
     """
-    return _Parser(text).type()
+    return _Parser(text).parse_type()
 
 
 class _Parser:
     def __init__(self, ddl: str) -> None:
         self._ddl = ddl
-        self._at = 0
+        self._position = 0
         try:
             self._tokens = tokenize(ddl, read="spark")
         except SqlglotError:
             raise DdlError(["a quote or backtick is left open"]) from None
 
-    def columns(self) -> tuple[Column, ...]:
+    def parse_columns(self) -> tuple[Column, ...]:
         """The columns; after a faulty one it goes on behind the next comma, to report all of them."""
         columns: list[Column] = []
         problems: list[str] = []
         while True:
             try:
-                columns.append(self._column())
-                if self._peek() and self._word() != ",":
-                    raise DdlError([f'column "{columns[-1].name}": unexpected {self._here()} after its type'])
+                columns.append(self._parse_column())
+                if self._peek() and self._next_keyword() != ",":
+                    raise DdlError(
+                        [f'column "{columns[-1].name}": unexpected {self._next_for_message()} after its type']
+                    )
             except DdlError as error:
                 problems += error.problems
                 self._skip_to_comma()
-            if not self._take(","):
+            if not self._accept(","):
                 break
         if problems:
             raise DdlError(problems)
         return tuple(columns)
 
-    def _column(self, *, in_struct: bool = False) -> Column:
-        name = self._name()
+    def _parse_column(self, *, in_struct: bool = False) -> Column:
+        name = self._parse_name()
         try:
             if in_struct:
-                self._take(":")
-            first = self._at
-            self.type()
-            text = self._ddl[self._tokens[first].start : self._tokens[self._at - 1].end + 1]
-            if self._take("NOT"):
+                self._accept(":")
+            first = self._position
+            self.parse_type()
+            text = self._ddl[self._tokens[first].start : self._tokens[self._position - 1].end + 1]
+            if self._accept("NOT"):
                 self._expect("NULL")
-            if self._take("COMMENT"):
-                self._comment()
+            if self._accept("COMMENT"):
+                self._skip_comment()
         except DdlError as error:
             raise DdlError([f'column "{name}": {problem}' for problem in error.problems]) from None
         return Column(name, text)
 
-    def _name(self) -> str:
+    def _parse_name(self) -> str:
         token = self._peek()
         quoted = token is not None and token.token_type is TokenType.IDENTIFIER
         if token is None or not token.text or token.token_type in (TokenType.NUMBER, TokenType.STRING):
-            raise DdlError([f"expected a column name, found {self._here()}"])
+            raise DdlError([f"expected a column name, found {self._next_for_message()}"])
         if not quoted and not _NAME.fullmatch(token.text):
-            raise DdlError([f"expected a column name, found {self._here()}; put an unusual one in backticks"])
-        self._at += 1
+            raise DdlError(
+                [f"expected a column name, found {self._next_for_message()}; put an unusual one in backticks"]
+            )
+        self._position += 1
         return token.text
 
-    def type(self) -> str:
+    def parse_type(self) -> str:
         """The canonical spelling of the type that comes next."""
-        word = self._word()
-        if word not in _TYPES:
-            raise DdlError([f"expected {_EXPECTED}, found {self._here()}{self._backtick_hint()}"])
-        if word in _UNUSABLE:
-            raise DdlError([_UNUSABLE[word]])
-        self._at += 1
-        if word in _DECIMAL:
-            return self._decimal()
+        word = self._next_keyword()
+        if word not in _TYPE_NAMES:
+            raise DdlError([f"expected {_EXPECTED_TYPE}, found {self._next_for_message()}{self._backtick_hint()}"])
+        if word in _UNSUPPORTED_TYPES:
+            raise DdlError([_UNSUPPORTED_TYPES[word]])
+        self._position += 1
+        if word in _DECIMAL_NAMES:
+            return self._parse_decimal()
         if word == "ARRAY":
             self._expect("<")
-            element = self.type()
+            element = self.parse_type()
             self._expect(">")
             return f"ARRAY<{element}>"
         if word == "STRUCT":
-            return self._struct()
-        return _SIMPLE[word]
+            return self._parse_struct()
+        return _SIMPLE_TYPES[word]
 
-    def _decimal(self) -> str:
+    def _parse_decimal(self) -> str:
         precision, scale = 10, 0
-        if self._take("("):
-            precision = self._number()
-            scale = self._number() if self._take(",") else 0
+        if self._accept("("):
+            precision = self._parse_number()
+            scale = self._parse_number() if self._accept(",") else 0
             self._expect(")")
         if not (1 <= precision <= 38 and scale <= precision):
             raise DdlError([f"DECIMAL({precision},{scale}): precision goes from 1 to 38, scale up to it"])
         return f"DECIMAL({precision},{scale})"
 
-    def _struct(self) -> str:
+    def _parse_struct(self) -> str:
         self._expect("<")
-        fields = [self._column(in_struct=True)]
-        while self._take(","):
-            fields.append(self._column(in_struct=True))
+        fields = [self._parse_column(in_struct=True)]
+        while self._accept(","):
+            fields.append(self._parse_column(in_struct=True))
         self._expect(">")
         return f"STRUCT<{', '.join(f'{field.name}: {field.canonical_type}' for field in fields)}>"
 
-    def _comment(self) -> None:
-        start = self._at
+    def _skip_comment(self) -> None:
+        start = self._position
         # 'it''s' comes as two tokens.
         while (token := self._peek()) and token.token_type is TokenType.STRING:
-            self._at += 1
-        if self._at == start:
-            raise DdlError([f"expected a quoted text after COMMENT, found {self._here()}"])
+            self._position += 1
+        if self._position == start:
+            raise DdlError([f"expected a quoted text after COMMENT, found {self._next_for_message()}"])
 
-    def _number(self) -> int:
+    def _parse_number(self) -> int:
         token = self._peek()
         if token is None or not token.text.isdecimal():
-            raise DdlError([f"expected a number, found {self._here()}"])
-        self._at += 1
+            raise DdlError([f"expected a number, found {self._next_for_message()}"])
+        self._position += 1
         return int(token.text)
 
     def _peek(self) -> Token | None:
-        return self._tokens[self._at] if self._at < len(self._tokens) else None
+        return self._tokens[self._position] if self._position < len(self._tokens) else None
 
-    def _here(self) -> str:
+    def _next_for_message(self) -> str:
         token = self._peek()
         return f'"{token.text}"' if token else "the end"
 
     def _backtick_hint(self) -> str:
         """For ``Tipo Titulo STRING`` and ``a-b INT``, where the rest of a name stands in the type's place."""
-        ahead = self._tokens[self._at : self._at + 2]
-        in_a_name = len(ahead) == 2 and (ahead[1].text.upper() in _TYPES or not _NAME.fullmatch(ahead[0].text))
+        ahead = self._tokens[self._position : self._position + 2]
+        in_a_name = len(ahead) == 2 and (ahead[1].text.upper() in _TYPE_NAMES or not _NAME.fullmatch(ahead[0].text))
         return "; a name with spaces or signs goes in backticks" if in_a_name else ""
 
-    def _word(self) -> str:
+    def _next_keyword(self) -> str:
         token = self._peek()
         if token is None or token.token_type in (TokenType.IDENTIFIER, TokenType.STRING):
             return ""
         return token.text.upper()
 
-    def _take(self, text: str) -> bool:
-        if taken := self._word() == text:
-            self._at += 1
+    def _accept(self, text: str) -> bool:
+        if taken := self._next_keyword() == text:
+            self._position += 1
         return taken
 
     def _expect(self, text: str) -> None:
-        if not self._take(text):
-            raise DdlError([f"expected {text}, found {self._here()}"])
+        if not self._accept(text):
+            raise DdlError([f"expected {text}, found {self._next_for_message()}"])
 
     def _skip_to_comma(self) -> None:
         depth = 0
-        while (token := self._peek()) and (depth > 0 or self._word() != ","):
+        while (token := self._peek()) and (depth > 0 or self._next_keyword() != ","):
             depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(token.text, 0)
-            self._at += 1
+            self._position += 1

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lakehouse.config.fields import Count, Duration, Scalar, Share, Text
-from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, StrictModel, one_of
+from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, StrictModel, join_with_or
 
 OnFail = Literal["warn", "drop", "quarantine", "fail"]
 
@@ -22,7 +22,7 @@ class Bounds(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from _nothing_said(data, ("min", "max"))
+        yield from _require_one(data, ("min", "max"))
 
 
 class RowBand(StrictModel):
@@ -34,7 +34,7 @@ class RowBand(StrictModel):
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        yield from _nothing_said(data, ("min", "max", "max_change"))
+        yield from _require_one(data, ("min", "max", "max_change"))
 
 
 class Freshness(StrictModel):
@@ -77,7 +77,7 @@ class Expectation(StrictModel):
     @property
     def policy(self) -> OnFail:
         """`on_fail`, or what stands for it."""
-        return self.on_fail or ("warn" if self.kind in WHOLE else "quarantine")
+        return self.on_fail or ("warn" if self.kind in TABLE_RULES else "quarantine")
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
@@ -85,26 +85,26 @@ class Expectation(StrictModel):
         if len(given) > 1:
             yield Discrepancy((), STRUCTURE, f"says {' and '.join(given)}; give each a name of its own")
         elif not given and not set(data) - {*KINDS, "on_fail"}:  # an unknown key is told as such
-            yield Discrepancy((), STRUCTURE, f"expects nothing; give one of {one_of(KINDS)}")
-        elif given and given[0] in WHOLE and data.get("on_fail") in ("drop", "quarantine"):
+            yield Discrepancy((), STRUCTURE, f"expects nothing; give one of {join_with_or(KINDS)}")
+        elif given and given[0] in TABLE_RULES and data.get("on_fail") in ("drop", "quarantine"):
             message = f"expected warn or fail: {given[0]} is about the model as a whole, and no row of it is to blame"
             yield Discrepancy(("on_fail",), VALUE, message)
         values = data.get("values")
         for column, listed in values.items() if isinstance(values, Mapping) else ():
-            if isinstance(listed, list) and len({_kind(value) for value in listed}) > 1:
+            if isinstance(listed, list) and len({_value_type(value) for value in listed}) > 1:
                 message = "text, numbers and true or false mixed; put quotes around what is text, such as NO"
                 yield Discrepancy(("values", column), STRUCTURE, message)
 
 
 KINDS = ("check", "not_null", "values", "range", "reference", "unique", "rows", "freshness")
-WHOLE = ("unique", "rows", "freshness")
+TABLE_RULES = ("unique", "rows", "freshness")
 """Those about a model as a whole."""
 
 
-def _kind(value: Any) -> type:
+def _value_type(value: Any) -> type:
     return float if isinstance(value, int) and not isinstance(value, bool) else type(value)
 
 
-def _nothing_said(data: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Discrepancy]:
+def _require_one(data: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[Discrepancy]:
     if all(data.get(name) is None for name in names) and not set(data) - set(names):
-        yield Discrepancy((), STRUCTURE, f"says nothing; give {one_of(names)}")
+        yield Discrepancy((), STRUCTURE, f"says nothing; give {join_with_or(names)}")

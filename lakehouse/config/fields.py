@@ -12,151 +12,161 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
-from lakehouse.config.strict_model import STRUCTURE, did_you_mean, refused
+from lakehouse.config.strict_model import STRUCTURE, did_you_mean, validation_error
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = "^[1-9][0-9]{0,5}[smhd]$"
-_NAME = "^[A-Za-z_][A-Za-z0-9_]*$"
-_KAGGLE_NAME = r"^[^/\s]+/[^/\s]+$"
-SHORTEST_KEY = 32
-LONGEST_POSTGRES_NAME = 63  # bytes; it cuts off the rest
+_DURATION_PATTERN = "^[1-9][0-9]{0,5}[smhd]$"
+_NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
+_KAGGLE_NAME_PATTERN = r"^[^/\s]+/[^/\s]+$"
+MIN_PII_KEY_LENGTH = 32
+MAX_POSTGRES_NAME_BYTES = 63  # bytes; it cuts off the rest
 
 
-def _name(value: str) -> str:
-    if not re.fullmatch(_NAME, value):
-        raise refused("a name has letters a-z, digits and _ only, and no digit first: it becomes a folder", STRUCTURE)
+def _check_name(value: str) -> str:
+    if not re.fullmatch(_NAME_PATTERN, value):
+        raise validation_error(
+            "a name has letters a-z, digits and _ only, and no digit first: it becomes a folder", STRUCTURE
+        )
     return value
 
 
-def _duration(value: Any) -> timedelta:
+def _parse_duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    if not (isinstance(value, str) and re.fullmatch(_DURATION, value)):
-        raise refused("expected a number and a unit, such as 10m, 6h or 1d")
+    if not (isinstance(value, str) and re.fullmatch(_DURATION_PATTERN, value)):
+        raise validation_error("expected a number and a unit, such as 10m, 6h or 1d")
     return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
 
 
-def _week_or_more(value: timedelta) -> timedelta:
+def _check_week_or_more(value: timedelta) -> timedelta:
     if value < timedelta(days=7):
-        raise refused("expected at least 7d: whoever reads an older version would lose its files")
+        raise validation_error("expected at least 7d: whoever reads an older version would lose its files")
     return value
 
 
-def _zone(value: str) -> str:
+def _check_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
         near = did_you_mean(value, available_timezones())
-        raise refused(f"expected an IANA time zone, such as America/Sao_Paulo{near}") from None
+        raise validation_error(f"expected an IANA time zone, such as America/Sao_Paulo{near}") from None
     return value
 
 
-def _file_name(value: str) -> str:
+def _check_file_name(value: str) -> str:
     either = (PurePosixPath(value), PureWindowsPath(value))
     if any(path.anchor or ".." in path.parts for path in either):
-        raise refused("expected a name or glob inside the snapshot: no absolute path, no ..")
+        raise validation_error("expected a name or glob inside the snapshot: no absolute path, no ..")
     return value
 
 
-def _lake_root(value: str) -> str:
+def _check_lake_root(value: str) -> str:
     if "://" in value and not value.startswith("s3a://"):
-        raise refused("expected a local path, s3a://bucket/prefix or {catalog: ..., volume: ...}")
+        raise validation_error("expected a local path, s3a://bucket/prefix or {catalog: ..., volume: ...}")
     return value
 
 
-def _kaggle_name(value: str) -> str:
-    if not re.fullmatch(_KAGGLE_NAME, value):
-        raise refused("expected owner/name, as in the dataset's address")
+def _check_kaggle_name(value: str) -> str:
+    if not re.fullmatch(_KAGGLE_NAME_PATTERN, value):
+        raise validation_error("expected owner/name, as in the dataset's address")
     return value
 
 
-def _jdbc_url(value: str) -> str:
+def _check_jdbc_url(value: str) -> str:
     if not value.startswith("jdbc:postgresql:"):
         other = re.match("jdbc:([a-z0-9]{1,20}):", value)
         known = "; of databases, only PostgreSQL is read here"
-        raise refused(f"expected jdbc:postgresql://host/database{known if other else ''}")
+        raise validation_error(f"expected jdbc:postgresql://host/database{known if other else ''}")
     return value
 
 
-def _postgres_url(value: str) -> str:
+def _check_postgres_url(value: str) -> str:
     # Nothing of it is told: its words hold the password. Of libpq's two forms only this one, in which `logs` finds it.
     if not re.match("postgres(ql)?://", value):
-        raise refused("expected postgresql://user:password@host/database", STRUCTURE)
+        raise validation_error("expected postgresql://user:password@host/database", STRUCTURE)
     return value
 
 
-def _none_without_url(value: Any) -> Any:
+def _none_if_url_is_empty(value: Any) -> Any:
     """A place is not there where its address, such as `${PG_URL:-}`, is empty."""
     return None if isinstance(value, Mapping) and value.get("url") == "" else value
 
 
-def _postgres_table(value: str) -> str:
+def _check_postgres_table(value: str) -> str:
     parts = value.split(".")
     if len(parts) > 2 or not all(re.fullmatch(r"[^\s\"]+", part) for part in parts):
-        raise refused("expected a table's name, or schema.name", STRUCTURE)
-    if any(len(part.encode()) > LONGEST_POSTGRES_NAME for part in parts):
-        raise refused(f"a name longer than the {LONGEST_POSTGRES_NAME} bytes that PostgreSQL keeps", STRUCTURE)
+        raise validation_error("expected a table's name, or schema.name", STRUCTURE)
+    if any(len(part.encode()) > MAX_POSTGRES_NAME_BYTES for part in parts):
+        raise validation_error(
+            f"a name longer than the {MAX_POSTGRES_NAME_BYTES} bytes that PostgreSQL keeps", STRUCTURE
+        )
     return value
 
 
-def _long_enough(value: SecretStr) -> SecretStr:
+def _check_key_length(value: SecretStr) -> SecretStr:
     # A key that can be guessed gives every value away: whoever has the hashes tries keys until names come out.
-    if len(value.get_secret_value()) < SHORTEST_KEY:
-        raise refused(f"expected at least {SHORTEST_KEY} characters, such as `openssl rand -hex 32` prints", STRUCTURE)
+    if len(value.get_secret_value()) < MIN_PII_KEY_LENGTH:
+        raise validation_error(
+            f"expected at least {MIN_PII_KEY_LENGTH} characters, such as `openssl rand -hex 32` prints", STRUCTURE
+        )
     return value
 
 
-def _no_truth_value(value: Any) -> Any:
+def _reject_boolean(value: Any) -> Any:
     # To pydantic, yes is 1: `max_deleted: yes` would switch the guard off.
     if isinstance(value, bool):
-        raise refused("expected a number")
+        raise validation_error("expected a number")
     return value
 
 
-def as_spark_writes_it(value: Any) -> Any:
+def to_option_text(value: Any) -> Any:
     """A value of YAML as the text of a reader option."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
 
 
-def _scalar(value: Any) -> Any:
+def _check_scalar(value: Any) -> Any:
     if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and not math.isfinite(value)):
-        raise refused("expected text, a number, true or false")
+        raise validation_error("expected text, a number, true or false")
     return value
 
 
-def _empty(value: Any) -> Any:
+def _empty_if_null(value: Any) -> Any:
     return {} if value is None else value
 
 
 T = TypeVar("T")
-_Number = BeforeValidator(_no_truth_value)
+_Number = BeforeValidator(_reject_boolean)
 
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
-FileName = Annotated[Text, AfterValidator(_file_name)]
-LakeRoot = Annotated[Text, AfterValidator(_lake_root)]
-KaggleName = Annotated[str, AfterValidator(_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME})]
-JdbcUrl = Annotated[str, AfterValidator(_jdbc_url)]
-PostgresUrl = Annotated[str, AfterValidator(_postgres_url)]
-PostgresTable = Annotated[str, AfterValidator(_postgres_table)]
-Zone = Annotated[str, AfterValidator(_zone)]
-Duration = Annotated[timedelta, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": _DURATION})]
+Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": _NAME_PATTERN})]
+FileName = Annotated[Text, AfterValidator(_check_file_name)]
+LakeRoot = Annotated[Text, AfterValidator(_check_lake_root)]
+KaggleName = Annotated[
+    str, AfterValidator(_check_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME_PATTERN})
+]
+JdbcUrl = Annotated[str, AfterValidator(_check_jdbc_url)]
+PostgresUrl = Annotated[str, AfterValidator(_check_postgres_url)]
+PostgresTable = Annotated[str, AfterValidator(_check_postgres_table)]
+TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
+Duration = Annotated[
+    timedelta, BeforeValidator(_parse_duration), WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN})
+]
 
-WeekOrMore = Annotated[Duration, AfterValidator(_week_or_more)]
-PiiKey = Annotated[SecretStr, AfterValidator(_long_enough), WithJsonSchema({"type": "string"})]
+WeekOrMore = Annotated[Duration, AfterValidator(_check_week_or_more)]
+PiiKey = Annotated[SecretStr, AfterValidator(_check_key_length), WithJsonSchema({"type": "string"})]
 
 Count = Annotated[int, Field(ge=0), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
 
-Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Scalar = Annotated[Any, AfterValidator(_check_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 """A value that SQL can write as a literal; dates are text."""
 
-Option = Annotated[str, BeforeValidator(as_spark_writes_it), WithJsonSchema({"type": ["string", "boolean", "number"]})]
+Option = Annotated[str, BeforeValidator(to_option_text), WithJsonSchema({"type": ["string", "boolean", "number"]})]
 """A reader option: Spark takes text, YAML has ``true`` and ``10``."""
 
-MayBeEmpty = Annotated[T, BeforeValidator(_empty)]
-MayHaveNoUrl = Annotated[T | None, BeforeValidator(_none_without_url)]
+EmptyIfNull = Annotated[T, BeforeValidator(_empty_if_null)]
+NoneIfUrlIsEmpty = Annotated[T | None, BeforeValidator(_none_if_url_is_empty)]
 """``gold:`` with every model commented out, and ``churn:`` with nothing to say, are empty mappings."""

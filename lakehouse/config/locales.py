@@ -25,10 +25,10 @@ _BY_SEPARATORS = {
     Separators(".", _APOSTROPHES): "de-CH de-LI it-CH",
 }
 LOCALES = {tag: separators for separators, tags in _BY_SEPARATORS.items() for tag in tags.split()}
-_FOLDED = {tag.lower(): separators for tag, separators in LOCALES.items()}
+_BY_LOWER_CASE_TAG = {tag.lower(): separators for tag, separators in LOCALES.items()}
 
 
-def separators(tag: str) -> Separators | None:
+def find_separators(tag: str) -> Separators | None:
     """The separators of a language tag (BCP 47), whatever its case; None if it is not known here.
 
     >>> separators("pt-br")
@@ -36,4 +36,4 @@ def separators(tag: str) -> Separators | None:
     >>> separators("pt_BR") is None
     True
     """
-    return _FOLDED.get(tag.lower())
+    return _BY_LOWER_CASE_TAG.get(tag.lower())

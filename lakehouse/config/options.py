@@ -12,18 +12,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lakehouse.config import locales, patterns
-from lakehouse.config.fields import as_spark_writes_it
+from lakehouse.config.fields import to_option_text
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 
 ALIASES = {"delimiter": "sep", "charset": "encoding"}
 
-_ANY = ["locale", "dateFormat", "timestampFormat", "timestampNTZFormat"]
-_CSV = ["sep", "delimiter", "encoding", "charset", "quote", "escape", "header", "nullValue", "emptyValue"]
-_CSV += ["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace", "maxColumns", "maxCharsPerColumn"]
-_PARQUET = ["datetimeRebaseMode", "int96RebaseMode"]
-_BY_FORMAT = {"csv": [*_CSV, *_ANY], "json": _ANY, "parquet": [*_PARQUET, *_ANY]}
+_COMMON_OPTIONS = ["locale", "dateFormat", "timestampFormat", "timestampNTZFormat"]
+_CSV_OPTIONS = ["sep", "delimiter", "encoding", "charset", "quote", "escape", "header", "nullValue", "emptyValue"]
+_CSV_OPTIONS += ["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace", "maxColumns", "maxCharsPerColumn"]
+_PARQUET_OPTIONS = ["datetimeRebaseMode", "int96RebaseMode"]
+_OPTIONS_BY_FORMAT = {
+    "csv": [*_CSV_OPTIONS, *_COMMON_OPTIONS],
+    "json": _COMMON_OPTIONS,
+    "parquet": [*_PARQUET_OPTIONS, *_COMMON_OPTIONS],
+}
 
-_REASONS = {
+_REJECTION_REASONS = {
     "`malformed` says what becomes of rows that cannot be read": "mode columnNameOfCorruptRecord",
     "`schema` says what is read, nothing is inferred": (
         "inferSchema samplingRatio preferDate primitivesAsString prefersDecimal dropFieldIfAllNull mergeSchema"
@@ -45,14 +49,14 @@ _REASONS = {
     ),
 }
 # Values of theirs that ask for what is done anyway: people bring them along from their own readers.
-GRANTED = {
+REDUNDANT_OPTIONS = {
     **{"multiline": "true", "mode": "permissive", "inferschema": "false", "mergeschema": "false"},
     **{"enforceschema": "false", "primitivesasstring": "false", "ignorecorruptfiles": "false"},
     **{"ignoremissingfiles": "false", "dropfieldifallnull": "false", "preferdate": "false"},
 }
-_REFUSED = {name.lower(): reason for reason, names in _REASONS.items() for name in names.split()}
+_REJECTED_OPTIONS = {name.lower(): reason for reason, names in _REJECTION_REASONS.items() for name in names.split()}
 
-_FORMS = {
+_VALUE_PATTERNS = {
     **dict.fromkeys(
         ["header", "ignoreleadingwhitespace", "ignoretrailingwhitespace"], ("(?i)true|false", "expected true or false")
     ),
@@ -75,7 +79,7 @@ _CHARSETS = {
 }
 
 
-def charset(name: str) -> str | None:
+def canonical_charset(name: str) -> str | None:
     """The name by which both Python and Java know an encoding; None if there is none.
 
     >>> charset("latin-1"), charset("Windows-1252"), charset("hex")
@@ -89,34 +93,34 @@ def charset(name: str) -> str | None:
 
 def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
     """What is wrong with a table's options, as written."""
-    known = _BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
-    spelled = {name.lower(): name for name in known or [*_CSV, *_PARQUET, *_ANY]}
+    known = _OPTIONS_BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
+    spelled = {name.lower(): name for name in known or [*_CSV_OPTIONS, *_PARQUET_OPTIONS, *_COMMON_OPTIONS]}
     for name, value in options.items():
-        low, loc, written = str(name).lower(), ("options", name), as_spark_writes_it(value)
-        if low in GRANTED and str(written).lower() == GRANTED[low]:
+        low, loc, written = str(name).lower(), ("options", name), to_option_text(value)
+        if low in REDUNDANT_OPTIONS and str(written).lower() == REDUNDANT_OPTIONS[low]:
             continue
-        if low in _REFUSED:
-            yield Discrepancy(loc, STRUCTURE, f"no option here: {_REFUSED[low]}")
+        if low in _REJECTED_OPTIONS:
+            yield Discrepancy(loc, STRUCTURE, f"no option here: {_REJECTED_OPTIONS[low]}")
         elif low not in spelled:
             near = did_you_mean(str(name), spelled.values()) or f"; there are {', '.join(spelled.values())}"
             yield Discrepancy(loc, STRUCTURE, f"no option of {file_format} files{near}")
-        elif isinstance(written, str) and (expected := _expected(low, written)):
+        elif isinstance(written, str) and (expected := _expected_value(low, written)):
             yield Discrepancy(loc, VALUE, expected)
     signs = {ALIASES.get(str(name).lower(), str(name).lower()): value for name, value in options.items()}
     if signs.get("sep", ",") == signs.get("quote", '"'):
         yield Discrepancy(("options",), STRUCTURE, "sep and quote are the same sign")
 
 
-def _expected(name: str, value: str) -> str | None:
+def _expected_value(name: str, value: str) -> str | None:
     """What an option should have said, or None if it says that."""
-    if name in _FORMS:
-        form, expected = _FORMS[name]
+    if name in _VALUE_PATTERNS:
+        form, expected = _VALUE_PATTERNS[name]
         return None if re.fullmatch(form, value, re.DOTALL) else expected
-    if name in ("encoding", "charset") and charset(value) is None:
+    if name in ("encoding", "charset") and canonical_charset(value) is None:
         return "expected an encoding such as UTF-8, UTF-16, ISO-8859-1 or windows-1252"
-    if name == "locale" and locales.separators(value) is None:
+    if name == "locale" and locales.find_separators(value) is None:
         near = did_you_mean(value, locales.LOCALES)
         return f"expected a language tag, one of {', '.join(sorted(locales.LOCALES))}{near}"
-    if name.endswith("format") and value not in patterns.EPOCH and (fault := patterns.fault(value)):
+    if name.endswith("format") and value not in patterns.EPOCH_UNITS and (fault := patterns.find_fault(value)):
         return f"expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: {fault}"
     return None

@@ -33,7 +33,7 @@ STRUCTURE = "structure"
 """Kind of a discrepancy that says it all by itself: ``unknown key``."""
 
 _MISSING = "missing, and required"
-_PHRASES = {
+_MESSAGES = {
     "int_parsing": "expected a whole number",
     "int_from_float": "expected a whole number",
     "float_parsing": "expected a number",
@@ -70,7 +70,7 @@ class StrictModel(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _say_it_all(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+    def _report_all_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         found: list[Discrepancy] = []
         model = None
         try:
@@ -78,11 +78,11 @@ class StrictModel(BaseModel):
         except ValidationError as error:
             lines = error.errors(include_url=False)
             # A default that waits for another field is no fault of its own.
-            found = [_reworded(cls, line) for line in lines if line["type"] != "default_factory_not_called"]
+            found = [_to_discrepancy(cls, line) for line in lines if line["type"] != "default_factory_not_called"]
         if isinstance(data, Mapping):
             found += cls.discrepancies(data, (info.context or {}).get("folder"))
         if model is None or found:
-            raise ValidationError.from_exception_data(cls.__name__, [_line(one) for one in found])
+            raise ValidationError.from_exception_data(cls.__name__, [_to_error_details(one) for one in found])
         return model
 
 
@@ -97,18 +97,18 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     return f'; did you mean "{spelled[near[0]]}"?' if near else ""
 
 
-def one_of(names: Iterable[str]) -> str:
+def join_with_or(names: Iterable[str]) -> str:
     """``csv, json or parquet``."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def refused(message: str, kind: str = VALUE) -> PydanticCustomError:
+def validation_error(message: str, kind: str = VALUE) -> PydanticCustomError:
     """The error for a validator to raise."""
     return PydanticCustomError(kind, message)
 
 
-def _reworded(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
+def _to_discrepancy(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
     kind, loc, ctx, value = line["type"], line["loc"], line.get("ctx", {}), line["input"]
     match kind:
         case "value" | "structure":
@@ -123,9 +123,9 @@ def _reworded(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
             return Discrepancy((*loc, ctx["discriminator"].strip("'")), STRUCTURE, _MISSING)
         case "union_tag_invalid":
             loc = (*loc, ctx["discriminator"].strip("'"))
-            message = _expected(ctx["expected_tags"], ctx["tag"])
+            message = _expected_one_of(ctx["expected_tags"], ctx["tag"])
         case "literal_error":
-            message = _expected(ctx["expected"], value)
+            message = _expected_one_of(ctx["expected"], value)
         case "string_type":
             unquoted = isinstance(value, bool | int | float)
             message = "expected text; put it in quotes" if unquoted else "expected text"
@@ -134,14 +134,14 @@ def _reworded(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
         case "less_than_equal":
             message = f"expected at most {ctx['le']:g}"
         case _:
-            message = _PHRASES.get(kind) or line["msg"].replace("Input should be", "expected")
+            message = _MESSAGES.get(kind) or line["msg"].replace("Input should be", "expected")
     return Discrepancy(loc, VALUE, message)
 
 
-def _expected(quoted: str, found: object) -> str:
+def _expected_one_of(quoted: str, found: object) -> str:
     allowed = re.findall(r"'([^']*)'", quoted)
-    return f"expected {one_of(allowed)}{did_you_mean(str(found), allowed)}"
+    return f"expected {join_with_or(allowed)}{did_you_mean(str(found), allowed)}"
 
 
-def _line(one: Discrepancy) -> InitErrorDetails:
-    return InitErrorDetails(type=refused(one.message, one.kind), loc=one.loc, input=None)
+def _to_error_details(one: Discrepancy) -> InitErrorDetails:
+    return InitErrorDetails(type=validation_error(one.message, one.kind), loc=one.loc, input=None)

@@ -22,12 +22,12 @@ from lakehouse.errors import ConfigError
 Loc = tuple[str | int, ...]
 """Where a value stands: ``("tables", "clientes", "keys", 0)``."""
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
-_SECRET_KEY = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
-_LOGIN_IN_URL = re.compile(r"://\S*@")
+_VARIABLE_PATTERN = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
+_SECRET_KEY_PATTERN = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
+_LOGIN_PATTERN = re.compile(r"://\S*@")
 # Shorter values are no secrets, and replacing them would blot out ordinary words of a message.
-_SHORTEST_MASKED = 4
-_LONGEST_SHOWN = 60
+_MIN_MASKED_LENGTH = 4
+_MAX_SHOWN_LENGTH = 60
 
 
 class Problem(NamedTuple):
@@ -55,53 +55,53 @@ class YamlSource:
     path: Path
     data: Any = field(default=None, repr=False)
     problems: list[Problem] = field(default_factory=list)
-    unread: set[Loc] = field(default_factory=set)
+    unreadable: set[Loc] = field(default_factory=set)
     lines: dict[Loc, int] = field(default_factory=dict, repr=False)
-    written: dict[Loc, str] = field(default_factory=dict, repr=False)
-    filled_in: dict[str, str] = field(default_factory=dict, repr=False)
+    raw_texts: dict[Loc, str] = field(default_factory=dict, repr=False)
+    used_variables: dict[str, str] = field(default_factory=dict, repr=False)
 
-    def give(self, key: str, variable: str, env: Mapping[str, str]) -> None:
+    def add_from_environment(self, key: str, variable: str, env: Mapping[str, str]) -> None:
         """Put a variable's value under a top-level key that the file leaves out, if the variable is set."""
         if isinstance(self.data, dict) and key not in self.data and env.get(variable):
-            self.data[key] = self.filled_in[variable] = env[variable]
+            self.data[key] = self.used_variables[variable] = env[variable]
 
-    def problem(self, loc: Loc, message: str) -> Problem:
+    def problem_at(self, loc: Loc, message: str) -> Problem:
         """A discrepancy at `loc`, on its line or on that of the nearest key above it."""
         nearest = (loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in self.lines)
         return Problem(self.lines.get(next(nearest, ()), 1), loc, message)
 
-    def shown(self, loc: Loc) -> str:
+    def value_for_message(self, loc: Loc) -> str:
         """What the file says at `loc`, fit for a message; empty for mappings and lists."""
-        if loc not in self.written:
+        if loc not in self.raw_texts:
             return ""
-        if _looks_secret(loc):
+        if _is_secret(loc):
             return "a value not shown here"
-        text = _LOGIN_IN_URL.sub("://***@", " ".join(self.written[loc].split()))
+        text = _LOGIN_PATTERN.sub("://***@", " ".join(self.raw_texts[loc].split()))
         if not text:
             return "nothing"
-        return f'"{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."}"'
+        return f'"{text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "..."}"'
 
-    def render(self, problem: Problem) -> str:
+    def format_problem(self, problem: Problem) -> str:
         """The discrepancy as one line: ``conf/x/pipeline.yml:14 tables.clientes.kyes: unknown key``."""
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc)[1:]
         label = f"{where}: " if where else ""
-        return f"{self.path}:{problem.line} {label}{self._masked(problem.message)}"
+        return f"{self.path}:{problem.line} {label}{self._mask_variables(problem.message)}"
 
-    def _masked(self, text: str) -> str:
-        for name, value in sorted(self.filled_in.items(), key=lambda item: -len(item[1])):
-            if len(value) >= _SHORTEST_MASKED:
+    def _mask_variables(self, text: str) -> str:
+        for name, value in sorted(self.used_variables.items(), key=lambda item: -len(item[1])):
+            if len(value) >= _MIN_MASKED_LENGTH:
                 text = text.replace(value, f"${{{name}}}")
         return text
 
 
-def open_to_others() -> str:
+def env_file_warning() -> str:
     """What to say of a `.env` that others than its owner can read; empty where there is none."""
     file = Path.cwd() / ".env"
     mode = file.stat().st_mode & 0o777 if file.is_file() and os.name == "posix" else 0
     return f"others can read {file} (mode {mode:04o}), where secrets are: chmod 600 .env" if mode & 0o077 else ""
 
 
-def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+def load_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables a configuration may use: `env` (the real environment unless given) over ``.env``."""
     try:
         written = dotenv_values(Path.cwd() / ".env")
@@ -110,7 +110,7 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     return {k: v for k, v in written.items() if v is not None} | dict(os.environ if env is None else env)
 
 
-def read(path: Path, env: Mapping[str, str]) -> YamlSource:
+def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
     """Reads a file and fills in its variables; what is wrong with single values is kept in `problems`.
 
     Raises:
@@ -128,7 +128,7 @@ def read(path: Path, env: Mapping[str, str]) -> YamlSource:
     try:
         return _Builder(path, text, env).source
     except yaml.YAMLError as error:
-        raise _not_yaml(path, error) from None
+        raise _yaml_error(path, error) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -147,28 +147,28 @@ class _Builder:
         self.source = YamlSource(path)
         self._env = env
         self._loader = _Loader(text)
-        self._open: list[yaml.Node] = []
-        self._looked_at: set[int] = set()
+        self._ancestors: list[yaml.Node] = []
+        self._checked_nodes: set[int] = set()
         root = self._loader.get_single_node()
         self.source.data = self._build(root, ()) if root else None
 
     def _build(self, node: yaml.Node, loc: Loc) -> Any:
         self.source.lines.setdefault(loc, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, loc)
-        if any(node is above for above in self._open):
+            return self._build_scalar(node, loc)
+        if any(node is above for above in self._ancestors):
             self._report(loc, "an alias that contains itself")
             return None
-        self._open.append(node)
+        self._ancestors.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
-                return self._mapping(node, loc)
+                return self._build_mapping(node, loc)
             return [self._build(item, (*loc, n)) for n, item in enumerate(node.value)]
         finally:
-            self._open.pop()
+            self._ancestors.pop()
 
-    def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
-        self._find_repeated_keys(node, loc)
+    def _build_mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
+        self._report_repeated_keys(node, loc)
         # What `<<: *base` brings goes in front, so that the mapping's own keys win.
         self._loader.flatten_mapping(node)
         data = {}
@@ -182,10 +182,10 @@ class _Builder:
             data[key.value] = self._build(value, at)
         return data
 
-    def _find_repeated_keys(self, node: yaml.MappingNode, loc: Loc) -> None:
-        if id(node) in self._looked_at:  # through an alias; flattened by now, so overrides would look repeated
+    def _report_repeated_keys(self, node: yaml.MappingNode, loc: Loc) -> None:
+        if id(node) in self._checked_nodes:  # through an alias; flattened by now, so overrides would look repeated
             return
-        self._looked_at.add(id(node))
+        self._checked_nodes.add(id(node))
         first: dict[str, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
@@ -195,20 +195,20 @@ class _Builder:
             elif isinstance(key, yaml.ScalarNode):
                 first[key.value] = line
 
-    def _scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
-        self.source.written[loc] = node.value
+    def _build_scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
+        self.source.raw_texts[loc] = node.value
         try:
             value = self._loader.construct_object(node)
         except ValueError:
             self._report(loc, "not a value that YAML can read; put it in quotes")
             return node.value
         if value is None:
-            self.source.written[loc] = ""  # and not "null" or "~"
+            self.source.raw_texts[loc] = ""  # and not "null" or "~"
         if isinstance(value, str):
-            return _VARIABLE.sub(lambda match: self._variable(match, loc), value)
+            return _VARIABLE_PATTERN.sub(lambda match: self._resolve_variable(match, loc), value)
         return value
 
-    def _variable(self, match: re.Match[str], loc: Loc) -> str:
+    def _resolve_variable(self, match: re.Match[str], loc: Loc) -> str:
         if match[0] == "$${":
             return "${"
         name, default = match["name"], match["default"]
@@ -219,21 +219,21 @@ class _Builder:
         elif name not in self._env:
             self._report(loc, f"${{{name}}} is not set, neither in the environment nor in .env")
         else:
-            self.source.filled_in[name] = self._env[name]
+            self.source.used_variables[name] = self._env[name]
             return self._env[name]
         return match[0]
 
     def _report(self, loc: Loc, message: str) -> None:
-        self.source.unread.add(loc)
-        self.source.problems.append(self.source.problem(loc, message))
+        self.source.unreadable.add(loc)
+        self.source.problems.append(self.source.problem_at(loc, message))
 
 
-def _looks_secret(loc: Loc) -> bool:
+def _is_secret(loc: Loc) -> bool:
     name = next((part for part in reversed(loc) if isinstance(part, str)), "")
-    return bool(_SECRET_KEY.match(name))
+    return bool(_SECRET_KEY_PATTERN.match(name))
 
 
-def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
+def _yaml_error(path: Path, error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     # Names in quotes come from the file: an unquoted password such as *pa55 is "an undefined alias".
     problem = re.sub(r"'(?!<)[^']{2,}'", "...", str(getattr(error, "problem", None) or "unreadable characters"))

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
 from lakehouse.extract import folder
-from lakehouse.extract.source import Extracted, Source, extract, peek
+from lakehouse.extract.source import ExtractResult, Source, extract_table, peek
 from lakehouse.storage.paths import Lake
 
-__all__ = ["Extracted", "Source", "extract", "must_be_read", "opened", "peek", "source_signature"]
+__all__ = ["ExtractResult", "Source", "extract_table", "is_read_every_run", "open_source", "peek", "source_signature"]
 
 
 @contextmanager
-def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[Source]:
+def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[Source]:
     """The pipeline's source, open for the length of a `with` block.
 
     Args:
@@ -36,21 +36,21 @@ def opened(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[So
     """
     match pipeline.source:
         case Files():
-            yield Source(pipeline, lake, folder.offers(pipeline))
+            yield Source(pipeline, lake, folder.list_snapshots(pipeline))
         case Kaggle():
             # Here, for with what it needs it takes a third of the time in which any command starts.
             from lakehouse.extract.kaggle import source as kaggle
 
-            with kaggle.offers(pipeline, lake) as offers:
+            with kaggle.open_snapshots(pipeline, lake) as offers:
                 yield Source(pipeline, lake, offers)
         case Jdbc():
             from lakehouse.extract.postgres import source as postgres
 
-            with postgres.offers(pipeline, lake, tuple(tables)) as offers:
+            with postgres.open_snapshots(pipeline, lake, tuple(tables)) as offers:
                 yield Source(pipeline, lake, offers)
 
 
-def must_be_read(pipeline: Pipeline) -> bool:
+def is_read_every_run(pipeline: Pipeline) -> bool:
     """Whether only reading the source tells if it has something new: a database says of no table when it changed."""
     return isinstance(pipeline.source, Jdbc)
 

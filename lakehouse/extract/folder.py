@@ -9,21 +9,21 @@ from pathlib import Path
 from lakehouse.config import Files, Pipeline, Table
 from lakehouse.errors import ConfigError
 from lakehouse.extract import source
-from lakehouse.extract.source import Offer
+from lakehouse.extract.source import SourceSnapshot
 from lakehouse.storage import landing
 from lakehouse.storage.paths import snapshot_time
 
 
-def offers(pipeline: Pipeline) -> tuple[Offer, ...]:
+def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
     """The folders that name their time, oldest first; without one the source's folder itself is the snapshot.
 
     Raises:
         ConfigError: the source's folder is not there.
     """
-    root = _root(pipeline)
-    files = partial(_files, pipeline.tables)
-    dated = tuple(Offer(time, partial(files, folder)) for time, folder in _snapshots(root))
-    return dated or (Offer(None, partial(files, root)),)
+    root = _source_folder(pipeline)
+    files = partial(_table_files, pipeline.tables)
+    dated = tuple(SourceSnapshot(time, partial(files, folder)) for time, folder in _snapshot_folders(root))
+    return dated or (SourceSnapshot(None, partial(files, root)),)
 
 
 def signature(pipeline: Pipeline) -> dict[str, str]:
@@ -31,31 +31,33 @@ def signature(pipeline: Pipeline) -> dict[str, str]:
 
     A snapshot's folder counts by itself: without any file it is a snapshot that lacks every table's.
     """
-    root = _root(pipeline)
-    dated = [folder for _, folder in _snapshots(root)]
-    files = (f for folder in dated or [root] for table in pipeline.tables.values() for f in matching(folder, table))
+    root = _source_folder(pipeline)
+    dated = [folder for _, folder in _snapshot_folders(root)]
+    files = (
+        f for folder in dated or [root] for table in pipeline.tables.values() for f in matching_files(folder, table)
+    )
     return {f"{folder.name}/": "" for folder in dated} | {
         file.relative_to(root).as_posix(): landing.file_signature(file) for file in files
     }
 
 
-def matching(folder: Path, table: Table) -> list[Path]:
+def matching_files(folder: Path, table: Table) -> list[Path]:
     """The files of `table` in one snapshot's folder, by name or glob; never one from outside it."""
     inside = folder.resolve()
     return sorted(p for p in folder.glob(table.file) if p.is_file() and p.resolve().is_relative_to(inside))
 
 
-def _files(tables: dict[str, Table], folder: Path, name: str) -> source.Files:
-    return folder, matching(folder, tables[name])
+def _table_files(tables: dict[str, Table], folder: Path, name: str) -> source.TableFiles:
+    return folder, matching_files(folder, tables[name])
 
 
-def _snapshots(root: Path) -> list[tuple[datetime, Path]]:
+def _snapshot_folders(root: Path) -> list[tuple[datetime, Path]]:
     """The snapshot folders of a source, oldest first; empty if `root` holds the files themselves."""
     found = [(time, p) for p in root.iterdir() if p.is_dir() and (time := snapshot_time(p.name))]
     return sorted(found)
 
 
-def _root(pipeline: Pipeline) -> Path:
+def _source_folder(pipeline: Pipeline) -> Path:
     assert isinstance(pipeline.source, Files)
     root = Path(pipeline.source.path)
     if not root.is_dir():

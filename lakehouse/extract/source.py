@@ -12,12 +12,12 @@ from lakehouse.errors import ConfigError
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake, snapshot_name
 
-Files = tuple[Path, list[Path]]
+TableFiles = tuple[Path, list[Path]]
 """A folder, and the files below it that are a table's; they land under their paths from there."""
 
 
 @dataclass(frozen=True)
-class Offer:
+class SourceSnapshot:
     """One snapshot that a source hands out.
 
     Attributes:
@@ -27,8 +27,8 @@ class Offer:
     """
 
     time: datetime | None
-    files: Callable[[str], Files]
-    lasting: bool = False
+    fetch_files: Callable[[str], TableFiles]
+    immutable: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,23 @@ class Source:
 
     pipeline: Pipeline
     lake: Lake
-    offers: tuple[Offer, ...]
+    snapshots: tuple[SourceSnapshot, ...]
 
     @property
-    def times(self) -> set[datetime]:
-        return {offer.time for offer in self.offers if offer.time}
+    def snapshot_times(self) -> set[datetime]:
+        return {offer.time for offer in self.snapshots if offer.time}
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractResult:
     """What `extract` did for one table: the snapshots landed now, and what a reader should know."""
 
     table: str
-    landed: tuple[datetime, ...] = ()
+    landed_times: tuple[datetime, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def extract(source: Source, table: str, now: datetime, as_of: datetime | None) -> Extracted:
+def extract_table(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
     """Land what the source has and the lake has not, for one table.
 
     Args:
@@ -64,40 +64,40 @@ def extract(source: Source, table: str, now: datetime, as_of: datetime | None) -
         ConfigError: `as_of` names a snapshot that has landed with other bytes.
         LakehouseError: the source cannot be read; nothing has landed.
     """
-    if source.times:
+    if source.snapshot_times:
         return _extract_dated(source, table, as_of)
-    return _extract_current(source, table, now, as_of)
+    return _extract_undated(source, table, now, as_of)
 
 
-def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extracted:
+def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:
     new, warnings = [], []
     if as_of:
         warnings.append("--as-of is ignored: the source names the time of each snapshot")
-    for offer in source.offers:
+    for offer in source.snapshots:
         assert offer.time
         there = landing.find_snapshot(source.lake, table, offer.time)
         if there is None:
-            folder, files = offer.files(table)
+            folder, files = offer.fetch_files(table)
             landing.land_snapshot(source.lake, table, offer.time, files, folder)
             new.append(offer.time)
-        elif not offer.lasting:
-            warnings += _changed_since(there, offer.files(table))
-    return Extracted(table, tuple(new), tuple(warnings))
+        elif not offer.immutable:
+            warnings += _change_warnings(there, offer.fetch_files(table))
+    return ExtractResult(table, tuple(new), tuple(warnings))
 
 
-def _extract_current(source: Source, table: str, now: datetime, as_of: datetime | None) -> Extracted:
-    (offer,) = source.offers
-    folder, files = offer.files(table)
+def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
+    (offer,) = source.snapshots
+    folder, files = offer.fetch_files(table)
     last = landing.newest_snapshot(source.lake, table)
-    if last and not _changed(last, folder, files):
-        return Extracted(table)
+    if last and not _has_changed(last, folder, files):
+        return ExtractResult(table)
     warnings = []
-    time = as_of.replace(microsecond=0) if as_of else _time_of_current(now, last)
+    time = as_of.replace(microsecond=0) if as_of else _time_of_undated(now, last)
     if time > now and not as_of:
         warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
     if there := landing.find_snapshot(source.lake, table, time):
-        if not _changed(there, folder, files):
-            return Extracted(table)
+        if not _has_changed(there, folder, files):
+            return ExtractResult(table)
         raise ConfigError(
             f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
             expected="one snapshot per table and time",
@@ -105,13 +105,13 @@ def _extract_current(source: Source, table: str, now: datetime, as_of: datetime 
             next_step="give --as-of a time of its own",
         )
     landing.land_snapshot(source.lake, table, time, files, folder)
-    return Extracted(table, (time,), tuple(warnings))
+    return ExtractResult(table, (time,), tuple(warnings))
 
 
-def _time_of_current(now: datetime, last: landing.LandedSnapshot | None) -> datetime:
+def _time_of_undated(now: datetime, landed: landing.LandedSnapshot | None) -> datetime:
     """Of a snapshot without a time. Order comes from the landing zone, not from a clock that may have been set back."""
     time = now.replace(microsecond=0)
-    return max(time, last.time + timedelta(seconds=1)) if last else time
+    return max(time, landed.time + timedelta(seconds=1)) if landed else time
 
 
 def peek(source: Source, table: str, now: datetime) -> tuple[landing.LandedSnapshot, str]:
@@ -119,24 +119,24 @@ def peek(source: Source, table: str, now: datetime) -> tuple[landing.LandedSnaps
 
     What has landed already is taken from landing; else `folder` is where the source's files lie while it is open.
     """
-    offer = source.offers[-1]
+    offer = source.snapshots[-1]
     last, time = landing.newest_snapshot(source.lake, table), offer.time
     if time:
         last = landing.find_snapshot(source.lake, table, time)
-        if last and offer.lasting:
+        if last and offer.immutable:
             return last, ""
-    folder, files = offer.files(table)
+    folder, files = offer.fetch_files(table)
     if last and time:
-        return last, "".join(_changed_since(last, (folder, files)))
-    if last and not _changed(last, folder, files):
+        return last, "".join(_change_warnings(last, (folder, files)))
+    if last and not _has_changed(last, folder, files):
         return last, ""
     read = tuple(landing.inspect_file(f, name=f.relative_to(folder).as_posix()) for f in files)
-    return landing.LandedSnapshot(table, time or _time_of_current(now, last), folder, read), ""
+    return landing.LandedSnapshot(table, time or _time_of_undated(now, last), folder, read), ""
 
 
-def _changed_since(last: landing.LandedSnapshot, now: Files) -> list[str]:
+def _change_warnings(landed: landing.LandedSnapshot, now: TableFiles) -> list[str]:
     folder, files = now
-    if not _changed(last, folder, files):
+    if not _has_changed(landed, folder, files):
         return []
     return [
         f"{folder} changed after it was taken; the landed copy stands. "
@@ -144,11 +144,11 @@ def _changed_since(last: landing.LandedSnapshot, now: Files) -> list[str]:
     ]
 
 
-def _changed(last: landing.LandedSnapshot, folder: Path, files: list[Path]) -> bool:
+def _has_changed(landed: landing.LandedSnapshot, folder: Path, files: list[Path]) -> bool:
     """Whether the source's files differ from what landed; reads them only if their metadata does."""
     names = [f.relative_to(folder).as_posix() for f in files]
-    if [f.name for f in last.files] != names:
+    if [f.name for f in landed.files] != names:
         return True
-    if all(f.signature == landing.file_signature(p) for f, p in zip(last.files, files, strict=True)):
+    if all(f.signature == landing.file_signature(p) for f, p in zip(landed.files, files, strict=True)):
         return False
-    return last.file_hashes != tuple((n, landing.inspect_file(p).sha256) for n, p in zip(names, files, strict=True))
+    return landed.file_hashes != tuple((n, landing.inspect_file(p).sha256) for n, p in zip(names, files, strict=True))

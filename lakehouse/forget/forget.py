@@ -37,10 +37,10 @@ from lakehouse.runner import context, publishing, records, stages, up_to_date
 from lakehouse.runner.context import Run
 from lakehouse.runner.outcome import Outcome
 from lakehouse.schema import pii
-from lakehouse.schema.cast import convert
-from lakehouse.schema.pii import HIDDEN
-from lakehouse.schema.table_schema import declared
-from lakehouse.spark.session import isolated
+from lakehouse.schema.cast import cast_text
+from lakehouse.schema.pii import MASK
+from lakehouse.schema.table_schema import declared_schema
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
@@ -82,7 +82,7 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
     texts = key_texts(table, key)
     with context.holding(run, f"forget {name}"):
         up_to_date.unmark(run.lake)
-        spark = isolated(run.spark, run.size(name))
+        spark = isolated_session(run.spark, run.size(name))
         person = _person(spark, table, texts)
         ledger.create(spark, run.lake)
         forgotten_keys.add(spark, run.lake, name, person.hashed, run.id)
@@ -112,7 +112,7 @@ def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     texts = key_texts(table, key)
     with context.holding(run, f"forget {name} --lift"):
         up_to_date.unmark(run.lake)
-        spark = isolated(run.spark, run.size(name))
+        spark = isolated_session(run.spark, run.size(name))
         was = forgotten_keys.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
     note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was, "note": note, "exit_code": 0}
@@ -146,9 +146,9 @@ def _table(run: Run, name: str) -> Table:
 
 def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Person:
     """Raises: ConfigError, where a text is no value of the key's type."""
-    kinds = {f.name: f.dataType for f in declared(table)}
+    kinds = {f.name: f.dataType for f in declared_schema(table)}
     given = spark.createDataFrame([tuple(texts.values())], ", ".join(f"`{k}` STRING" for k in texts))
-    plain = given.select(*[convert(F.col(f"`{k}`"), kinds[k], "UTC", {})[0].alias(k) for k in texts])
+    plain = given.select(*[cast_text(F.col(f"`{k}`"), kinds[k], "UTC", {})[0].alias(k) for k in texts])
     if None in (row := plain.collect()[0]):
         wrong = [f"{k} as {kinds[k].simpleString().upper()}" for k in texts if row[k] is None]
         raise ConfigError(
@@ -159,7 +159,7 @@ def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Pers
 
 
 def _stored(key: str, table: Table) -> Any:
-    value = pii.kept(key, F.col(f"`{key}`"), table)
+    value = pii.protected_value(key, F.col(f"`{key}`"), table)
     assert value is not None  # a key is not dropped
     return value.alias(key)
 
@@ -229,7 +229,7 @@ def _redacted(text: str, person: Person) -> str:
     if not person.is_named_in(text):
         return text
     for part in person.texts.values():
-        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", HIDDEN, text)
+        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", MASK, text)
     return text
 
 

@@ -23,7 +23,7 @@ from lakehouse.ingest.readers import json_reader, parquet_reader
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.ingest.readers.fields import Field
 from lakehouse.ingest.readers.snapshot_reader import FORMATS, refused
-from lakehouse.schema.table_schema import declared
+from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
 from lakehouse.storage.file_io import StorePath
@@ -85,7 +85,7 @@ def from_landing(
 def names_nobody(table: Table, landed: LandedSnapshot, person: Person) -> bool:
     """Whether a snapshot that cannot be read surely has none of a person's records: where a key can be written in one
     way only, plain text that does not have it is enough to know."""
-    kinds = {f.name: f.dataType for f in declared(table)}
+    kinds = {f.name: f.dataType for f in declared_schema(table)}
     if all(file.size == 0 for file in landed.files):
         return True
     packed = any(archives.is_packed(file.name) for file in landed.files)
@@ -122,7 +122,7 @@ class _Doomed:
     def _found(
         cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: StorePath, zone: str, person: Person
     ) -> _Doomed:
-        fields, keys = declared(table), list(person.texts)
+        fields, keys = declared_schema(table), list(person.texts)
         part = FORMATS[table.format](spark, table, fields, file, path, zone, frozenset(fields.names))
         key = {name: part.columns[name] for name in keys}
         if table.format == "parquet":
@@ -157,7 +157,7 @@ class _Doomed:
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
             try:
-                Dialect.of(table.options).without(path, target, declared(table).names, is_doomed)
+                Dialect.of(table.options).without(path, target, declared_schema(table).names, is_doomed)
             except UnicodeError as error:
                 raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
 

@@ -10,8 +10,8 @@ from lakehouse.forget.landing import Person
 from lakehouse.lake import delta
 from lakehouse.lake.merge import make_equal
 from lakehouse.lake.quarantine import _OWN, KEYS, _stored
-from lakehouse.schema.cast import convert
-from lakehouse.schema.table_schema import schema
+from lakehouse.schema.cast import cast_text
+from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.paths import Lake
 
 
@@ -22,10 +22,10 @@ def erase(spark: SparkSession, lake: Lake, name: str, table: Table, zone: str, p
         return 0
     rows = delta.read(spark, path).where(F.col("stage") == "ingest")
     texts = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda told, _: F.lower(told))
-    kinds = {f.name: f.dataType for f in schema(table)}
+    kinds = {f.name: f.dataType for f in stored_schema(table)}
     # By the files' name of a column or, of rows from before there were `names`, by its own.
     told = {k: [F.try_element_at(texts, F.lit(n.lower())) for n in (table.name_in_files(k), k)] for k in person.texts}
-    key = {k: convert(F.coalesce(*each), kinds[k], zone, table.options)[0] for k, each in told.items()}
+    key = {k: cast_text(F.coalesce(*each), kinds[k], zone, table.options)[0] for k, each in told.items()}
     keyed = rows.select(*KEYS, *[value.alias(f"{_OWN}{n}") for n, value in enumerate(key.values())])
     wanted = person.stored.toDF(*[f"{_OWN}{n}" for n in range(len(key))])
     own = keyed.join(F.broadcast(wanted), on=wanted.columns, how="left_semi").select(*KEYS)

@@ -70,7 +70,7 @@ def _held_against(
     read = _without_the_forgotten(work, read)
     if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
         held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-    verdicts = diff.verdicts(read.rows, state, table, table_schema.schema(table))
+    verdicts = diff.verdicts(read.rows, state, table, table_schema.stored_schema(table))
     held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
     counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
     return Compared(files, before, read, state, verdicts, counts, unknown)
@@ -108,7 +108,7 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
         return frozenset()
     there = work.history.base if work.history.base and work.history.is_dropped(last) else last
     delivered = change_sets.delivered(work.spark, work.lake, work.table, there)
-    return frozenset(name for name in table_schema.schema(work.table).names if name not in delivered)
+    return frozenset(name for name in table_schema.stored_schema(work.table).names if name not in delivered)
 
 
 def _counts(verdicts: DataFrame, landed: LandedSnapshot) -> Counts:
@@ -121,6 +121,6 @@ def _counts(verdicts: DataFrame, landed: LandedSnapshot) -> Counts:
 def change_set(work: Work, found: Compared, sequence: int) -> DataFrame:
     """The rows that a snapshot inserts, updates and deletes, as they are to be published."""
     table = work.table
-    fields = table_schema.schema(table)
+    fields = table_schema.stored_schema(table)
     rows, verdicts, counts = found.read.rows, found.verdicts, found.counts
     return diff.change_set(rows, found.state, verdicts, counts, table, fields, sequence, found.landed.time)

@@ -167,6 +167,6 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
         quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set_path(work.name, sequence, landed.time, taken)
-    delivered = pii.labelled(change_set(work, found, sequence).drop(*found.read.lacking), table)
+    delivered = pii.with_labels(change_set(work, found, sequence).drop(*found.read.lacking), table)
     change_sets.write(delivered, lake.spark_path(path), found.counts.changes)
     return path

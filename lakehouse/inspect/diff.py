@@ -33,7 +33,7 @@ from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import Entry, History
 from lakehouse.runner.context import Run, open_run
 from lakehouse.schema import table_schema
-from lakehouse.spark.session import isolated, local
+from lakehouse.spark.session import isolated_session, local_frame
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
@@ -133,7 +133,7 @@ def _not_compared() -> Document:
 def _sides(run: Run, first: str | None, second: str | None, samples: int) -> Iterator[Callable[[Work], Document]]:
     """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
     if first is None and second is None:
-        with extract.opened(run.pipeline, run.lake, run.tables()) as source:
+        with extract.open_source(run.pipeline, run.lake, run.tables()) as source:
             yield lambda work: _source(work, source, samples)
     else:
         pairs = {name: pair(name, landing.list_snapshots(run.lake, name), first, second) for name in run.tables()}
@@ -174,7 +174,7 @@ def _listed(stamps: list[str]) -> str:
 def _source(work: Work, source: Source, samples: int) -> Document:
     """The source's newest snapshot against bronze as the ledger says that it must be."""
     landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
-    work.spark = isolated(work.spark, landed.size)
+    work.spark = isolated_session(work.spark, landed.size)
     decide.refuse_other_columns(work)
     waiting = _waiting(work, source, landed.time)
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
@@ -183,7 +183,7 @@ def _source(work: Work, source: Source, samples: int) -> Document:
 
 def _waiting(work: Work, source: Source, until: datetime) -> int:
     """How many snapshots a run would compare before the one of `until`."""
-    times = source.times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
+    times = source.snapshot_times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
     last = work.history.last_accepted
     newer = {time for time in times if last is None or time > last.snapshot_time}
     return sum(time < until and work.history.at(time) is None for time in newer)
@@ -203,7 +203,7 @@ def _bronze(work: Work) -> Before:
 
 def _between(work: Work, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
     """The second snapshot, as if the first one were all that had been accepted."""
-    work.spark = isolated(work.spark, max(first.size, second.size))
+    work.spark = isolated_session(work.spark, max(first.size, second.size))
     print_ = fingerprint(work.pipeline, work.name, first)
     only = Entry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
     with _accepted(work, first) as before:
@@ -216,7 +216,7 @@ def _accepted(work: Work, landed: LandedSnapshot) -> Iterator[Before]:
     then = replace(
         work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
     )
-    nothing = local(work.spark, table_schema.schema(work.table))
+    nothing = local_frame(work.spark, table_schema.stored_schema(work.table))
     with compared(then, landed, nothing, not_yet_delivered(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"

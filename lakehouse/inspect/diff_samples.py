@@ -81,7 +81,7 @@ def _quarantine(work: Work, found: Compared) -> list[dict[str, Any]]:
 
 def _samples(work: Work, found: Compared, changed: DataFrame, most: int) -> dict[str, list[dict[str, Any]]]:
     """The first rows of each kind by key, so that the same comparison shows the same rows."""
-    names, counts = table_schema.schema(work.table).names, found.counts
+    names, counts = table_schema.stored_schema(work.table).names, found.counts
 
     def first(operation: str, count: int) -> DataFrame | None:
         rows = changed.where(F.col(_OPERATION) == operation)

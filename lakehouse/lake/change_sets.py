@@ -18,8 +18,8 @@ from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
 from lakehouse.lake.ledger import Entry
 from lakehouse.lake.small_rows import LOCAL_ROWS
 from lakehouse.schema import pii
-from lakehouse.schema.cast import convert
-from lakehouse.schema.table_schema import schema
+from lakehouse.schema.cast import cast_text
+from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath, escape_glob
@@ -91,7 +91,7 @@ def counted(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> tupl
 def _refuse_other_pii(table: Table, lake: Lake, entry: Entry, published: T.StructType) -> None:
     """Plain values and hashes, or hashes by two keys, cannot be told apart later; and what was written plain stays so
     until it is written anew."""
-    if others := pii.other_labels(published, table):
+    if others := pii.label_mismatches(published, table):
         raise ConfigError(
             f"pii of {entry.table} changed: {'; '.join(others)}",
             expected=f"what change set {entry.sequence} was written with",
@@ -106,7 +106,7 @@ def _typed(spark: SparkSession, lake: Lake, table: Table, entries: list[Entry]) 
 
 def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> DataFrame:
     """A change set by the declared schema, and which of its values are not of the declared type."""
-    rows, declared = _published(spark, lake, entry), schema(table)
+    rows, declared = _published(spark, lake, entry), stored_schema(table)
     there = {f.name: f.dataType for f in rows.schema}
     values: dict[str, Column] = {f.name: F.lit(None).cast(f.dataType) for f in declared}
     values |= {f.name: F.col(f.name) for f in declared if there.get(f.name) == f.dataType}
@@ -126,7 +126,7 @@ def _change_set(spark: SparkSession, lake: Lake, table: Table, entry: Entry) -> 
 def _as(kind: T.DataType, value: Column, was: T.DataType, table: Table) -> Column:
     """A value as another type, null where it would not stay the same."""
     if isinstance(was, T.StringType):
-        return convert(value, kind, "UTC", table.options)[0]
+        return cast_text(value, kind, "UTC", table.options)[0]
     now = value.try_cast(kind)
     return F.when(now.try_cast(was).eqNullSafe(value), now)
 

@@ -17,7 +17,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage import delta_log, file_io
 from lakehouse.storage.delta_log import Commit, TableVersion
 
@@ -93,7 +93,7 @@ def head(spark: SparkSession, address: str, limit: int = 200) -> TableVersion | 
         return told
     if not exists(spark, address):
         return None
-    there = table(isolated(spark, 0), address)  # a few rows, whatever the table holds
+    there = table(isolated_session(spark, 0), address)  # a few rows, whatever the table holds
     rows = there.history(limit).select("version", "operation", "userMetadata").collect()
     commits = tuple(Commit.from_log(r.version, r.operation, r.userMetadata) for r in rows)
     detail = there.detail().select("id", "sizeInBytes").collect()[0]

@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import LakeBusy
 from lakehouse.lake import delta
-from lakehouse.spark.session import local
+from lakehouse.spark.session import local_frame
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.paths import Lake
@@ -78,7 +78,9 @@ class Entry:
 def create(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
     if not delta.exists(spark, lake.ledger_table):
-        delta.create(spark, lake.ledger_table, local(spark, SCHEMA), {"delta.enableRowTracking": "true"}, "append")
+        delta.create(
+            spark, lake.ledger_table, local_frame(spark, SCHEMA), {"delta.enableRowTracking": "true"}, "append"
+        )
 
 
 def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
@@ -89,7 +91,7 @@ def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
     """
     recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
     before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
-    row, ours = local(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
+    row, ours = local_frame(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
     delta.append(lake.ledger_table, row.coalesce(1), userMetadata=json.dumps({"lakehouse": {"row": ours}}))
     if lake.is_on_s3 and recorded.sequence is not None:
         _refuse_second(spark, lake, recorded, ours, before)
@@ -143,7 +145,7 @@ def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str]
 def rows(spark: SparkSession, lake: Lake) -> DataFrame:
     """The ledger as a DataFrame, empty where there is none yet."""
     if not delta.exists(spark, lake.ledger_table):
-        return local(spark, SCHEMA)
+        return local_frame(spark, SCHEMA)
     return delta.read(spark, lake.ledger_table)
 
 

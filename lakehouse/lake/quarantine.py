@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.lake.merge import make_equal
-from lakehouse.spark.session import local
+from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
 
 KEYS = ["stage", "row_hash", "rule"]
@@ -80,7 +80,7 @@ def _keyed(rows: DataFrame, stage: str, sequence: int) -> DataFrame:
 
 
 def _empty(spark: SparkSession) -> DataFrame:
-    return local(
+    return local_frame(
         spark,
         "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT,"
         " reason STRING, occurrences BIGINT, first_sequence BIGINT, last_sequence BIGINT, resolved BOOLEAN",
@@ -162,7 +162,7 @@ def write_of_model(
     if rows is None:
         if known.where(~F.col("resolved") | _is_ahead(at)).isEmpty():
             return False
-        rows = local(spark, "row STRING, column STRING, value STRING, line BIGINT, reason STRING, rule STRING")
+        rows = local_frame(spark, "row STRING, column STRING, value STRING, line BIGINT, reason STRING, rule STRING")
     old, new = known.where(F.col("first_sequence") <= at), _keyed(rows, stage, to)
     here, was_back = F.col("n.stage").isNotNull(), _is_back(at, "o.")
     is_new = F.col("o.stage").isNull() | was_back

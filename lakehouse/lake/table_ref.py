@@ -9,7 +9,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.tuning import Tuning
-from lakehouse.schema.table_schema import schema
+from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.paths import Lake
 
 
@@ -39,7 +39,7 @@ class TableRef:
     @property
     def schema(self) -> T.StructType:
         """The table's schema as the lake holds it."""
-        return schema(self.config)
+        return stored_schema(self.config)
 
     def with_spark(self, spark: SparkSession) -> TableRef:
         """Return the same table in another session."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from lakehouse.config.checks import PUBLISH_RECORD
+from lakehouse.config.checks import PUBLISH_POSITION_TABLE
 from lakehouse.errors import ConfigError, LakeBusy
 from lakehouse.publish.connection import WHERE, Connection, connected
 
@@ -97,7 +97,7 @@ def located(connection: Connection, table: str) -> Place:
             where=WHERE,
             next_step="GRANT USAGE, CREATE ON SCHEMA public TO the user that publishes",
         )
-    return Place(schema or home, name, sql.Identifier(home, PUBLISH_RECORD))
+    return Place(schema or home, name, sql.Identifier(home, PUBLISH_POSITION_TABLE))
 
 
 # --- how far it is ----------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def position(connection: Connection, place: Place) -> Position | None:
         return None
     if found is None:
         raise ConfigError(
-            f"the table {place} is there, and was not made by publishing: {PUBLISH_RECORD} has no row for it",
+            f"the table {place} is there, and was not made by publishing: {PUBLISH_POSITION_TABLE} has no row for it",
             expected="a table that is ours alone to write",
             where=WHERE,
             next_step="publish under another name; or rename or drop that table, if nobody needs it",
@@ -145,7 +145,7 @@ def require_ours(at: Position | None, pipeline: str, source: str, place: Place) 
             f"the table {place} follows {at.source} of the pipeline {at.pipeline}",
             expected=f"{source} of {pipeline}, or no such table",
             where=WHERE,
-            next_step=f"publish under another name; or drop that table and its row in {PUBLISH_RECORD}",
+            next_step=f"publish under another name; or drop that table and its row in {PUBLISH_POSITION_TABLE}",
         )
 
 
@@ -175,7 +175,7 @@ def make_record(connection: Connection, place: Place) -> None:
     if _there(connection, place.record):
         return
     with connection.transaction():
-        _lock(connection, PUBLISH_RECORD)
+        _lock(connection, PUBLISH_POSITION_TABLE)
         connection.execute(sql.SQL(_RECORD).format(place.record))
 
 
@@ -233,7 +233,9 @@ def _one(connection: Connection, query: str, *values: object) -> tuple[Any, ...]
 
 def _lock(connection: Connection, name: str) -> None:
     """A lock on a name, until the transaction's end; also of what is not there yet."""
-    number = int.from_bytes(hashlib.sha256(f"{PUBLISH_RECORD} {name}".encode()).digest()[:8], "big", signed=True)
+    number = int.from_bytes(
+        hashlib.sha256(f"{PUBLISH_POSITION_TABLE} {name}".encode()).digest()[:8], "big", signed=True
+    )
     try:
         with connection.transaction():
             connection.execute(_LOCK_TIMEOUT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import types as T
 
-from lakehouse.config.fields import LONGEST_POSTGRES_NAME
+from lakehouse.config.fields import MAX_POSTGRES_NAME_BYTES
 from lakehouse.errors import ConfigError
 
 # As PostgreSQL itself spells them (format_type), so that what is there can be compared with what should be.
@@ -59,8 +59,8 @@ def postgres_type(kind: T.DataType) -> str | None:
 
 
 def _misfit(field: T.StructField) -> str:
-    if len(field.name.encode()) > LONGEST_POSTGRES_NAME:
-        return f"the name {field.name} has more than {LONGEST_POSTGRES_NAME} bytes"
+    if len(field.name.encode()) > MAX_POSTGRES_NAME_BYTES:
+        return f"the name {field.name} has more than {MAX_POSTGRES_NAME_BYTES} bytes"
     return "" if postgres_type(field.dataType) else f"{field.name} is {field.dataType.simpleString().upper()}"
 
 

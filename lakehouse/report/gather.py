@@ -34,7 +34,7 @@ from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.runner import records
 from lakehouse.runner.context import Run
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 
 Document = dict[str, Any]
 Columns = dict[str, tuple[lineage.Column, ...]]
@@ -56,7 +56,7 @@ def gather(run: Run) -> Document:
 
 def _state(run: Run, columns: Columns) -> Document:
     """All but the cubes."""
-    spark = isolated(run.spark, run.size(*run.pipeline.tables))
+    spark = isolated_session(run.spark, run.size(*run.pipeline.tables))
     histories, newest = ledger.read(spark, run.lake, run.tables()), records.newest(run.lake)
     models = [m for layer in ("silver", "gold") for group in run.models(layer) for m in group]
     return {
@@ -81,7 +81,7 @@ def _state(run: Run, columns: Columns) -> Document:
 
 
 def _cube(run: Run, columns: Columns, model: str) -> Document | None:
-    own = isolated(run.spark, run.size(*run.pipeline.tables))
+    own = isolated_session(run.spark, run.size(*run.pipeline.tables))
     return cubes.read(own, run.lake, run.plans[model], lineage.personal(columns, model))
 
 

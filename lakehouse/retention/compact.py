@@ -101,7 +101,7 @@ def _written(spark: SparkSession, lake: Lake, table: Table, history: History, un
     delivered = published.delivered(spark, lake, table, sets[-1])
     state = fold.state(spark, lake, table, sets)
     lacking = [column for column in state.columns if column not in delivered]
-    rows, told = pii.labelled(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
+    rows, told = pii.with_labels(state.drop(*lacking), table), sum(_live(lake, entry) for entry in sets)
     published.write(rows, lake.spark_path(path), told)
     if (found := spark.read.parquet(escape_glob(lake.spark_path(path))).count()) != told:
         raise InfrastructureError(

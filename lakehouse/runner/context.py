@@ -70,9 +70,11 @@ class Run:
 
     @cached_property
     def spark(self) -> SparkSession:
-        from lakehouse.spark.session import jvm_pid, session
+        from lakehouse.spark.session import get_session, jvm_pid
 
-        spark = session(self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables))
+        spark = get_session(
+            self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables)
+        )
         if self.held:
             self.held.record_jvm(jvm_pid(spark))
         return spark
@@ -118,7 +120,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     """
     pipeline = config.load(path)
     logs.register_secrets(pipeline)
-    if missing := config.not_yet(pipeline):
+    if missing := config.unavailable_features(pipeline):
         raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
     run = Run(pipeline, tuple(names), **options)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)

@@ -42,11 +42,11 @@ def publish(run: Run) -> list[Outcome]:
     spark, keys, size = once(lambda: run.spark), run.keys(), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
-        from lakehouse.spark.session import isolated
+        from lakehouse.spark.session import isolated_session
 
         sync = package().sync
         what = sync.Publication(run.pipeline.name, name, postgres(run).url, tables[name], keys[name])
-        done = sync.publish(what, run.lake, lambda: isolated(spark(), size), run.full_refresh)
+        done = sync.publish(what, run.lake, lambda: isolated_session(spark(), size), run.full_refresh)
         yield Outcome(PUBLISH, name, done.how, dict(done.counts), note=done.why)
 
     return side_by_side(run, PUBLISH, list(tables), work)

@@ -98,13 +98,13 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         ConfigError: it is not held, or no longer the newest.
     """
     from lakehouse.ingest import decide as ingesting
-    from lakehouse.spark.session import isolated
+    from lakehouse.spark.session import isolated_session
 
     report = Report(run.pipeline.name, run.id)
     with attended(run, report, f"approve {table}") as record, holding(run, f"approve {table}"):
         keep(run, record)
         up_to_date.unmark(run.lake)
-        done = ingesting.approve(isolated(run.spark), run.pipeline, run.lake, table, time, run.id)
+        done = ingesting.approve(isolated_session(run.spark), run.pipeline, run.lake, table, time, run.id)
         report.outcomes += _ingested(done)
     return report
 
@@ -116,11 +116,11 @@ def _extract(run: Run) -> list[Outcome]:
     now = datetime.now(timezone.utc)
 
     def work(name: str) -> Iterator[Outcome]:
-        done = sources.extract(source, name, now, run.as_of)
-        status = "landed" if done.landed else "nothing new"
-        yield Outcome("extract", name, status, {"snapshots": len(done.landed)}, note="\n".join(done.warnings))
+        done = sources.extract_table(source, name, now, run.as_of)
+        status = "landed" if done.landed_times else "nothing new"
+        yield Outcome("extract", name, status, {"snapshots": len(done.landed_times)}, note="\n".join(done.warnings))
 
-    with sources.opened(run.pipeline, run.lake, run.tables()) as source:
+    with sources.open_source(run.pipeline, run.lake, run.tables()) as source:
         return side_by_side(run, "extract", run.tables(), work)
 
 
@@ -128,7 +128,7 @@ def _ingest(run: Run) -> list[Outcome]:
     from lakehouse.ingest import reset
     from lakehouse.ingest.decide import ingest
     from lakehouse.lake import ledger
-    from lakehouse.spark.session import isolated
+    from lakehouse.spark.session import isolated_session
 
     spark = run.spark
     ledger.create(spark, run.lake)
@@ -137,7 +137,7 @@ def _ingest(run: Run) -> list[Outcome]:
     histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
-        own = isolated(spark, run.size(name))
+        own = isolated_session(spark, run.size(name))
         return _ingested(ingest(own, run.pipeline, run.lake, name, run.id, _history(run, histories, name)))
 
     return side_by_side(run, "ingest", run.tables(), work)
@@ -168,14 +168,14 @@ def _ingested(done: Any) -> Iterator[Outcome]:
 def _bronze(run: Run) -> list[Outcome]:
     from lakehouse.bronze import apply
     from lakehouse.lake import ledger
-    from lakehouse.spark.session import isolated
+    from lakehouse.spark.session import isolated_session
 
     spark = run.spark
     histories = ledger.read(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
         size, table = run.size(name), run.pipeline.tables[name]
-        own = isolated(spark, size)
+        own = isolated_session(spark, size)
         history = _history(run, histories, name)
         done = apply.refresh(own, run.lake, name, table, history, size, run.full_refresh)
         counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
@@ -187,15 +187,15 @@ def _bronze(run: Run) -> list[Outcome]:
 
 def _models(run: Run, layer: str) -> list[Outcome]:
     from lakehouse.models.refresh import refresh
-    from lakehouse.spark.session import SMALL_BYTES, isolated
+    from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 
     spark, outcomes = run.spark, list[Outcome]()
     results: list[Result] = []
     prepared, size = models(run), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
-        own = isolated(spark, size)
-        done = refresh(own, run.lake, prepared[name], size < SMALL_BYTES, run.full_refresh, results.extend)
+        own = isolated_session(spark, size)
+        done = refresh(own, run.lake, prepared[name], size < SMALL_DATA_BYTES, run.full_refresh, results.extend)
         counts = {k: getattr(done.written, k) for k in ("inserted", "updated", "deleted")}
         yield Outcome(layer, name, done.how, counts | dict(done.taken), note=done.why)
 
@@ -263,7 +263,7 @@ def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
     """Landed snapshots by table, change sets by table, then versions by Delta table."""
     from lakehouse.lake import ledger
     from lakehouse.retention import compact, expire
-    from lakehouse.spark.session import isolated
+    from lakehouse.spark.session import isolated_session
 
     keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run
     size = run.size(*run.pipeline.tables)
@@ -273,11 +273,11 @@ def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
         todo |= {n: partial(expire.landed, lake, n, h, now, keep.landing, dry) for n, h in histories.items()}
     if keep.change_sets:
         for name in run.tables():
-            own, table = isolated(run.spark, run.size(name)), run.pipeline.tables[name]
+            own, table = isolated_session(run.spark, run.size(name)), run.pipeline.tables[name]
             fold = partial(compact.change_sets, own, lake, name, table, now, keep.change_sets, run.id, dry)
             todo[f"raw.{name}"] = fold
     if keep.vacuum:
-        todo |= {name: partial(_old_versions, run, isolated(run.spark, size), name) for name in _stored(run)}
+        todo |= {name: partial(_old_versions, run, isolated_session(run.spark, size), name) for name in _stored(run)}
     return todo
 
 

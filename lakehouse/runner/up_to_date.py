@@ -14,7 +14,7 @@ from typing import Any
 import lakehouse
 from lakehouse.config import Pipeline, fingerprint_config
 from lakehouse.errors import InfrastructureError, LakehouseError
-from lakehouse.extract import must_be_read, source_signature
+from lakehouse.extract import is_read_every_run, source_signature
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.file_io import StorePath
@@ -23,12 +23,12 @@ from lakehouse.storage.paths import LAYERS, Lake, write_json
 
 def is_clean(pipeline: Pipeline, lake: Lake) -> bool:
     """Whether nothing that a run depends on has changed since the mark was written."""
-    return not must_be_read(pipeline) and _is_as_marked(pipeline, lake)
+    return not is_read_every_run(pipeline) and _is_as_marked(pipeline, lake)
 
 
 def is_clean_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
     """The same but for the source, where only reading it tells whether it has something new."""
-    return must_be_read(pipeline) and _is_as_marked(pipeline, lake)
+    return is_read_every_run(pipeline) and _is_as_marked(pipeline, lake)
 
 
 def _is_as_marked(pipeline: Pipeline, lake: Lake) -> bool:
@@ -69,7 +69,7 @@ def seen(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     # A dump hides keys: what tells that one was changed is in the fingerprints.
     configuration = [pipeline.model_dump_json(), *(fingerprint_config(t, "") for t in pipeline.tables.values())]
     return {
-        "source": None if must_be_read(pipeline) else source_signature(pipeline),
+        "source": None if is_read_every_run(pipeline) else source_signature(pipeline),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], *configuration),
         "code": _digest(_code()),
         "versions": _versions(lake),

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.schema import dates
-from lakehouse.schema.numbers import decimal, with_a_point
+from lakehouse.schema.numbers import normalize_separators, parse_decimal
 
 # \z and not $, which also matches before a line end.
 _INTEGER = r"^[+-]?\d+\z"
@@ -20,7 +20,7 @@ _FLOAT = r"(?i)^([+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)|nan)\z"
 _BOOLEAN = r"(?i)^(true|false|t|f|yes|no|y|n|1|0)\z"
 
 
-def convert(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> tuple[Column, Column]:
+def cast_text(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> tuple[Column, Column]:
     """A column of text as `kind`.
 
     Args:
@@ -31,32 +31,32 @@ def convert(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) 
         The value, null where the text is null or not of the type, and the problem: null, or what was expected.
     """
     given = {k.lower(): v for k, v in options.items()}
-    locale = given.get("locale") if isinstance(kind, T.NumericType) else None
-    value = _value(with_a_point(text, locale) if locale else text, kind, zone, given)
-    return value, F.when(text.isNotNull() & value.isNull(), F.lit(f"not {_described(kind, locale)}"))
+    locale = given.get("locale") if isinstance(data_type, T.NumericType) else None
+    value = _cast_value(normalize_separators(text, locale) if locale else text, data_type, time_zone, given)
+    return value, F.when(text.isNotNull() & value.isNull(), F.lit(f"not {_type_phrase(data_type, locale)}"))
 
 
-def _value(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Column:
-    match kind:
+def _cast_value(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
+    match data_type:
         case T.StringType():
             return text
         case T.ByteType() | T.ShortType() | T.IntegerType() | T.LongType():
-            return F.when(text.rlike(_INTEGER), text.try_cast(kind))
+            return F.when(text.rlike(_INTEGER), text.try_cast(data_type))
         case T.FloatType() | T.DoubleType():
-            number = text.try_cast(kind)
-            overflow = F.abs(number).eqNullSafe(F.lit("Infinity").cast(kind)) & ~F.lower(text).contains("inf")
+            number = text.try_cast(data_type)
+            overflow = F.abs(number).eqNullSafe(F.lit("Infinity").cast(data_type)) & ~F.lower(text).contains("inf")
             return F.when(text.rlike(_FLOAT) & ~overflow, number)
         case T.DecimalType():
-            return decimal(text, kind)
+            return parse_decimal(text, data_type)
         case T.BooleanType():
-            return F.when(text.rlike(_BOOLEAN), text.try_cast(kind))
+            return F.when(text.rlike(_BOOLEAN), text.try_cast(data_type))
         case T.DateType() | T.TimestampType() | T.TimestampNTZType():
-            return dates.read(text, kind, zone, options)
+            return dates.parse(text, data_type, time_zone, options)
         case T.BinaryType():
-            return text.cast(kind)
-    raise TypeError(f"no rule for {kind.simpleString()}")
+            return text.cast(data_type)
+    raise TypeError(f"no rule for {data_type.simpleString()}")
 
 
-def _described(kind: T.DataType, locale: str | None) -> str:
-    name = kind.simpleString().upper()
+def _type_phrase(data_type: T.DataType, locale: str | None) -> str:
+    name = data_type.simpleString().upper()
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}{f' as {locale} writes it' if locale else ''}"

@@ -13,11 +13,11 @@ from pyspark.sql import types as T
 from lakehouse.config import patterns
 
 _DATE = r"^\d{4}-\d{1,2}-\d{1,2}\z"
-_MINUTE = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
-_CLOCK = r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,6}0*)?)?)?"
+_DATE_AND_MINUTE = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
+_DATE_AND_TIME = r"\d{4}-\d{1,2}-\d{1,2}([ T]\d{1,2}:\d{1,2}(:\d{1,2}(\.\d{1,6}0*)?)?)?"
 _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{1,2}(:?\d{2})?|[A-Za-z]+(/[A-Za-z0-9_+-]+)+)"
 _MILLISECONDS = r"^-?\d{13}\z"
-_OPTIONS: dict[type[T.DataType], str] = {
+_PATTERN_OPTIONS: dict[type[T.DataType], str] = {
     T.DateType: "dateformat",
     T.TimestampType: "timestampformat",
     T.TimestampNTZType: "timestampntzformat",
@@ -25,69 +25,77 @@ _OPTIONS: dict[type[T.DataType], str] = {
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999
 
 
-def read(text: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Column:
+def parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
     """A column of text as DATE, TIMESTAMP or TIMESTAMP_NTZ; null where it is none.
 
     Args:
         zone: of timestamps that name none.
         options: by name in lower case.
     """
-    pattern, locale = options.get(_OPTIONS[type(kind)]), options.get("locale")
-    if pattern in patterns.EPOCH:
-        return _from_instant(_instant(text, r"^[+-]?\d+\z", patterns.EPOCH[pattern]), kind, zone)
-    written = _by_pattern(text, kind, zone, pattern, locale) if pattern else _by_iso(text, kind, zone)
-    if pattern and patterns.may_read_digits(pattern, 13):
+    pattern, locale = options.get(_PATTERN_OPTIONS[type(data_type)]), options.get("locale")
+    if pattern in patterns.EPOCH_UNITS:
+        return _cast_instant(_parse_epoch(text, r"^[+-]?\d+\z", patterns.EPOCH_UNITS[pattern]), data_type, time_zone)
+    written = (
+        _parse_by_pattern(text, data_type, time_zone, pattern, locale)
+        if pattern
+        else _parse_iso(text, data_type, time_zone)
+    )
+    if pattern and patterns.can_match_digits(pattern, 13):
         return written
     # Thirteen digits always count to an instant between 1653 and 2286.
-    counted = _from_instant(F.timestamp_millis(text.try_cast("bigint")), kind, zone)
+    counted = _cast_instant(F.timestamp_millis(text.try_cast("bigint")), data_type, time_zone)
     return F.when(text.rlike(_MILLISECONDS), counted).otherwise(written)
 
 
-def _by_iso(text: Column, kind: T.DataType, zone: str) -> Column:
-    if isinstance(kind, T.DateType):
-        return F.when(text.rlike(_DATE), text.try_cast(kind))
-    without_zone = rf"^{_CLOCK}\z"
-    if isinstance(kind, T.TimestampNTZType):
-        return F.when(text.rlike(without_zone), text.try_cast(kind))
+def _parse_iso(text: Column, data_type: T.DataType, time_zone: str) -> Column:
+    if isinstance(data_type, T.DateType):
+        return F.when(text.rlike(_DATE), text.try_cast(data_type))
+    without_zone = rf"^{_DATE_AND_TIME}\z"
+    if isinstance(data_type, T.TimestampNTZType):
+        return F.when(text.rlike(without_zone), text.try_cast(data_type))
     # The session's zone is UTC, so a text without a zone comes out as if it were UTC, and is moved from there.
-    local = F.to_utc_timestamp(text.try_cast(kind), zone)
+    local = F.to_utc_timestamp(text.try_cast(data_type), time_zone)
     # Spark wants seconds before a zone.
-    to_the_second = F.regexp_replace(text, rf"^({_MINUTE})(?={_ZONE}\z)", "$1:00")
+    to_the_second = F.regexp_replace(text, rf"^({_DATE_AND_MINUTE})(?={_ZONE}\z)", "$1:00")
     return F.when(text.rlike(without_zone), local).when(
-        text.rlike(rf"^{_CLOCK}{_ZONE}\z"), to_the_second.try_cast(kind)
+        text.rlike(rf"^{_DATE_AND_TIME}{_ZONE}\z"), to_the_second.try_cast(data_type)
     )
 
 
-def _by_pattern(text: Column, kind: T.DataType, zone: str, pattern: str, locale: str | None) -> Column:
+def _parse_by_pattern(text: Column, data_type: T.DataType, time_zone: str, pattern: str, locale: str | None) -> Column:
     if locale and patterns.has_words(pattern):
-        return _by_words(text, kind, zone, pattern, locale)
-    if isinstance(kind, T.DateType):
+        return _parse_localized(text, data_type, time_zone, pattern, locale)
+    if isinstance(data_type, T.DateType):
         return F.try_to_date(text, pattern)
     instant = F.try_to_timestamp(text, F.lit(pattern))
-    if isinstance(kind, T.TimestampNTZType):
-        return instant.cast(kind)
-    return instant if patterns.names_zone(pattern) else F.to_utc_timestamp(instant, zone)
+    if isinstance(data_type, T.TimestampNTZType):
+        return instant.cast(data_type)
+    return instant if patterns.has_zone(pattern) else F.to_utc_timestamp(instant, time_zone)
 
 
-def _by_words(text: Column, kind: T.DataType, zone: str, pattern: str, locale: str) -> Column:
+def _parse_localized(text: Column, data_type: T.DataType, time_zone: str, pattern: str, locale: str) -> Column:
     """Only Spark's readers take a locale, for the names of months and the like."""
     cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
     formats = dict.fromkeys(["dateFormat", "timestampFormat", "timestampNTZFormat"], pattern)
-    options = formats | {"locale": locale, "timeZone": zone, "escape": '"', "mode": "PERMISSIVE"}
-    return F.from_csv(cell, f"value {kind.simpleString()}", options)["value"]
+    options = formats | {"locale": locale, "timeZone": time_zone, "escape": '"', "mode": "PERMISSIVE"}
+    return F.from_csv(cell, f"value {data_type.simpleString()}", options)["value"]
 
 
-def _instant(text: Column, form: str, a_second: int) -> Column:
+def _parse_epoch(text: Column, digits_pattern: str, units_per_second: int) -> Column:
     """The instant that an integer counts to, in units of which `a_second` make one."""
-    number = F.when(text.rlike(form), text.try_cast("bigint"))
-    count = F.when(number.between(_FIRST_SECOND * a_second, (_LAST_SECOND + 1) * a_second - 1), number)
-    return F.timestamp_millis(count) if a_second == patterns.EPOCH["epoch_ms"] else F.timestamp_seconds(count)
+    number = F.when(text.rlike(digits_pattern), text.try_cast("bigint"))
+    count = F.when(number.between(_FIRST_SECOND * units_per_second, (_LAST_SECOND + 1) * units_per_second - 1), number)
+    return (
+        F.timestamp_millis(count)
+        if units_per_second == patterns.EPOCH_UNITS["epoch_ms"]
+        else F.timestamp_seconds(count)
+    )
 
 
-def _from_instant(instant: Column, kind: T.DataType, zone: str) -> Column:
+def _cast_instant(instant: Column, data_type: T.DataType, time_zone: str) -> Column:
     """An instant is a date only where a day begins at it, in UTC or in the pipeline's zone: no time gets lost."""
-    if not isinstance(kind, T.DateType):
-        return instant.cast(kind)
-    day, local_day = instant.cast("date"), F.from_utc_timestamp(instant, zone).cast("date")
-    begins = F.to_utc_timestamp(local_day.cast("timestamp"), zone)
+    if not isinstance(data_type, T.DateType):
+        return instant.cast(data_type)
+    day, local_day = instant.cast("date"), F.from_utc_timestamp(instant, time_zone).cast("date")
+    begins = F.to_utc_timestamp(local_day.cast("timestamp"), time_zone)
     return F.when(instant == day.cast("timestamp"), day).when(instant == begins, local_day)

@@ -8,12 +8,12 @@ from lakehouse.config import Table
 from lakehouse.schema import pii
 
 
-def schema(table: Table) -> T.StructType:
+def stored_schema(table: Table) -> T.StructType:
     """The table's schema as the lake holds it: as declared, but for what `pii` makes of a column."""
-    return pii.stored(declared(table), table)
+    return pii.protected_schema(declared_schema(table), table)
 
 
-def declared(table: Table) -> T.StructType:
+def declared_schema(table: Table) -> T.StructType:
     """The table's declared schema, every column nullable: what a source hands out can lack anything."""
     written = T.DataType.fromDDL(table.schema_ddl)
     assert isinstance(written, T.StructType)

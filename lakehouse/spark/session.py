@@ -30,7 +30,7 @@ from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 
 # What the code relies on, whatever session it meets: set on a session of our own, never on the user's.
-REQUIRED = {
+REQUIRED_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "false",
@@ -45,22 +45,22 @@ REQUIRED = {
 }
 
 # How Parquet is written, by every stage: what it takes on disk and what reading it costs is in docs/bench.md.
-WRITTEN = {
+PARQUET_SETTINGS = {
     "spark.sql.parquet.compression.codec": "zstd",
     "parquet.writer.version": "v2",  # differences of numbers and times, lengths of texts apart from their letters
 }
 
 # For work on little data: compiling code and planning anew by what a stage produced cost more than they save.
-SMALL = {
+SMALL_DATA_SETTINGS = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
-SMALL_BYTES = 32 << 20
+SMALL_DATA_BYTES = 32 << 20
 
 # A laptop's session: measured in docs/decisions/0004-local-session.md.
 _CORES = str(min(os.cpu_count() or 2, 8))
-LOCAL = {
+LOCAL_SETTINGS = {
     "spark.master": f"local[{_CORES}]",
     "spark.sql.shuffle.partitions": _CORES,
     "spark.default.parallelism": _CORES,
@@ -77,22 +77,22 @@ LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.sql.streaming.stopTimeout": "60s",
 }
-_JAVA = "-Xss4m -Duser.timezone=UTC -XX:ReservedCodeCacheSize=256m"
+_JAVA_OPTIONS = "-Xss4m -Duser.timezone=UTC -XX:ReservedCodeCacheSize=256m"
 # C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a minute and
 # stops compilation; hence the explicit size.
-_JAVA_SMALL = f"{_JAVA} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-_JAVA_LARGE = f"{_JAVA} -XX:+UseParallelGC"
-_PARTITION_BYTES = 128 << 20  # of the source's files, in one partition of a shuffle
+_JAVA_OPTIONS_SMALL = f"{_JAVA_OPTIONS} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_JAVA_OPTIONS_LARGE = f"{_JAVA_OPTIONS} -XX:+UseParallelGC"
+_BYTES_PER_PARTITION = 128 << 20  # of the source's files, in one partition of a shuffle
 
 
-def defaults() -> dict[str, str]:
+def default_settings() -> dict[str, str]:
     """`spark-defaults.conf` of the package: Delta's packages, extension and catalog, for any master."""
     text = (resources.files("lakehouse") / "spark" / "spark-defaults.conf").read_text(encoding="utf-8")
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {key: value.strip() for key, value in pairs}
 
 
-def session(lake: Lake, app: str, verbose: bool = False, size: int = 0) -> SparkSession:
+def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: int = 0) -> SparkSession:
     """The session to work in.
 
     Args:
@@ -104,12 +104,12 @@ def session(lake: Lake, app: str, verbose: bool = False, size: int = 0) -> Spark
     """
     spark = SparkSession.getActiveSession()
     if spark is None:
-        spark = _start(lake, app, verbose, size)
+        spark = _start_session(lake, app_name, verbose, data_bytes)
     _require_delta(spark, lake)
-    return isolated(spark)
+    return isolated_session(spark)
 
 
-def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
+def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> SparkSession:
     """A session of its own on the same cluster: its settings and temporary views are seen by nobody else.
 
     Args:
@@ -117,17 +117,17 @@ def isolated(spark: SparkSession, size: int | None = None) -> SparkSession:
     """
     own = spark.newSession()
     by_size = {}
-    if size is not None and size < SMALL_BYTES:
-        by_size = SMALL
-    elif size is not None:
-        parts = max(int(own.conf.get("spark.sql.shuffle.partitions") or 1), -(-size // _PARTITION_BYTES))
+    if data_bytes is not None and data_bytes < SMALL_DATA_BYTES:
+        by_size = SMALL_DATA_SETTINGS
+    elif data_bytes is not None:
+        parts = max(int(own.conf.get("spark.sql.shuffle.partitions") or 1), -(-data_bytes // _BYTES_PER_PARTITION))
         by_size = {"spark.sql.shuffle.partitions": str(parts)}
-    for key, value in (REQUIRED | WRITTEN | by_size).items():
+    for key, value in (REQUIRED_SETTINGS | PARQUET_SETTINGS | by_size).items():
         own.conf.set(key, value)
     return own
 
 
-def local(spark: SparkSession, schema: str | T.StructType, rows: Iterable[tuple[Any, ...]] = ()) -> DataFrame:
+def local_frame(spark: SparkSession, schema: str | T.StructType, rows: Iterable[tuple[Any, ...]] = ()) -> DataFrame:
     """Rows that the driver has, as a DataFrame. By way of Arrow: as such they would pass through a Python worker.
 
     Args:
@@ -149,19 +149,23 @@ def jvm_pid(spark: SparkSession) -> int | None:
         return None
 
 
-def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
+def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit: its JVM is up, and its settings stand
     given = _submitted_settings() if submitted else {}
     is_local = given.get("spark.master", "local").startswith("local")
-    java = {"spark.driver.extraJavaOptions": _JAVA_SMALL if size < SMALL_BYTES else _JAVA_LARGE}
-    settings = defaults() | file_io.spark_settings(lake.path()) | (LOCAL | java if is_local else {}) | given
-    builder = SparkSession.builder.appName(app)
+    java = {
+        "spark.driver.extraJavaOptions": _JAVA_OPTIONS_SMALL if data_bytes < SMALL_DATA_BYTES else _JAVA_OPTIONS_LARGE
+    }
+    settings = (
+        default_settings() | file_io.spark_settings(lake.path()) | (LOCAL_SETTINGS | java if is_local else {}) | given
+    )
+    builder = SparkSession.builder.appName(app_name)
     for key, value in settings.items():
         builder = builder.config(key, value)
     log = lake.local_path("logs", "spark.log")
     try:
-        with _jvm_output_to(log, unless=verbose or submitted), _sigint_kept():
+        with _redirect_jvm_stderr(log, disabled=verbose or submitted), _keep_sigint_handler():
             spark = builder.getOrCreate()
     except Exception as error:
         raise InfrastructureError(
@@ -178,7 +182,7 @@ def _start(lake: Lake, app: str, verbose: bool, size: int) -> SparkSession:
 
 
 @contextmanager
-def _sigint_kept() -> Iterator[None]:
+def _keep_sigint_handler() -> Iterator[None]:
     """PySpark takes SIGINT for itself; whoever has taken it before, for an orderly end, keeps it."""
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -217,20 +221,20 @@ def _first_line(error: Exception) -> str:
 # What a failing Spark action raises: PySpark wraps some of what Py4J reports, not all.
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
-_LOG_BYTES = 10 << 20
-_redirect = threading.Lock()
+_MAX_LOG_BYTES = 10 << 20
+_stderr_lock = threading.Lock()
 
 
 @contextmanager
-def _jvm_output_to(log: Path, unless: bool) -> Iterator[None]:
+def _redirect_jvm_stderr(log: Path, disabled: bool) -> Iterator[None]:
     """Let the JVM that is started inside inherit a log file as its stderr: nobody reads Ivy's resolution report."""
-    if unless:
+    if disabled:
         yield
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_BYTES:
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    with _redirect, log.open("ab") as file:
+    with _stderr_lock, log.open("ab") as file:
         sys.stderr.flush()
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)

@@ -31,7 +31,7 @@ from lakehouse.lake.ledger import History
 from lakehouse.models.refresh import Model
 from lakehouse.runner import publishing, stages
 from lakehouse.runner.context import Run
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.verify.check import Check, Claim, as_json, quoted
 from lakehouse.verify.delta_history import bronze_checks, makes_a_commit, nothing_rewritten
@@ -67,7 +67,7 @@ def verify(run: Run) -> list[Check]:
     def head(
         relation: str,
     ) -> TableVersion | None:  # patiently by itself: who waits for it again gets the same error again
-        return with_retries(lambda: delta.head(isolated(spark, size), run.lake.table(relation), _WHOLE_LOG))
+        return with_retries(lambda: delta.head(isolated_session(spark, size), run.lake.table(relation), _WHOLE_LOG))
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
@@ -77,7 +77,7 @@ def verify(run: Run) -> list[Check]:
         work += [(m.name, partial(part, run, m, heads)) for m in models for part in (_like_its_sql, _each_once)]
         work += [(source, partial(_published, run, source)) for source in run.published()]
         work += [(table, partial(_objects, run, topic)) for topic, table in _followed(run)]
-        found = pool.map(lambda each: _attempted(isolated(spark, size), *each), work)
+        found = pool.map(lambda each: _attempted(isolated_session(spark, size), *each), work)
         each = dict.fromkeys(check for checks in found for check in checks)  # what cannot be read is met more than once
         return sorted(each, key=lambda check: check.invariant)
 

@@ -20,7 +20,7 @@ from lakehouse.ingest.work import fingerprint
 from lakehouse.lake import delta, forgotten_keys
 from lakehouse.lake.ledger import Entry
 from lakehouse.schema import pii
-from lakehouse.spark.session import local
+from lakehouse.spark.session import local_frame
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
@@ -122,7 +122,7 @@ def _refused_keys(subject: Subject) -> DataFrame:
     spark, path, keys = subject.spark, subject.lake.quarantine_table(subject.name), subject.table.keys
     if not delta.exists(spark, path):
         nothing = T.StructType([f for f in subject.fields if f.name in keys]).add("_cdc_read", T.BooleanType())
-        return local(spark, nothing)
+        return local_frame(spark, nothing)
     rows = _last_refused(subject)
     received = F.from_json("row", F.lit("map<string, string>"))
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
@@ -140,7 +140,7 @@ def _hidden(subject: Subject) -> int:
     path = subject.lake.quarantine_table(subject.name)
     if not subject.table.pii or not delta.exists(subject.spark, path):
         return 0
-    rows = _last_refused(subject).where(F.col("row") == pii.HIDDEN)
+    rows = _last_refused(subject).where(F.col("row") == pii.MASK)
     return int(rows.agg(F.coalesce(F.sum("occurrences"), F.lit(0))).collect()[0][0])
 
 

@@ -69,7 +69,7 @@ class Subject:
     @property
     def fields(self) -> T.StructType:
         """What the lake holds."""
-        return pii.stored(self.declared, self.table)
+        return pii.protected_schema(self.declared, self.table)
 
     @property
     def last(self) -> Entry:
@@ -102,14 +102,14 @@ def typed(subject: Subject, path: StorePath) -> DataFrame:
     texts = [_not_taken(subject, f) for f in subject.declared if f.name.lower() in there and _is_text(subject, f)]
     untaken = F.coalesce(UNTAKEN, *texts).alias(UNTAKEN)
     values = {f.name: _value(subject, f, f.name.lower() in there) for f in subject.declared}
-    kept = {name: pii.kept(name, value, subject.table) for name, value in values.items()}
+    kept = {name: pii.protected_value(name, value, subject.table) for name, value in values.items()}
     return rows.select(*[value.alias(name) for name, value in kept.items() if value is not None], untaken)
 
 
 def _options(table: Table) -> dict[str, str]:
     """A table's options by Spark's names in lower case, over the contract's defaults."""
     given = _DEFAULTS | {options.ALIASES.get(k.lower(), k.lower()): v for k, v in table.options.items()}
-    return given | {"encoding": options.charset(given["encoding"]) or given["encoding"]}
+    return given | {"encoding": options.canonical_charset(given["encoding"]) or given["encoding"]}
 
 
 def _is_text(subject: Subject, field: T.StructField) -> bool:
@@ -183,10 +183,10 @@ def from_text(subject: Subject, field: T.StructField, text: Column) -> Column:
         word = F.lower(text)
         return F.when(word.isin(_TRUE), True).when(word.isin(_FALSE), False).alias(field.name)
     if isinstance(kind, T.NumericType):
-        found = locales.separators(given.get("locale", "en-US")) or locales.Separators(".", ",")
+        found = locales.find_separators(given.get("locale", "en-US")) or locales.Separators(".", ",")
         bare = F.translate(text, found.decimal + found.groups, ".") if "locale" in given else text
         return _parsed(bare, kind, {}).alias(field.name)
-    formats = {k: v for k, v in given.items() if k in _OURS and v not in patterns.EPOCH}
+    formats = {k: v for k, v in given.items() if k in _OURS and v not in patterns.EPOCH_UNITS}
     parsed = _parsed(text, kind, formats | {"timezone": subject.pipeline.timezone})
     return F.coalesce(parsed, _counted(text, kind, given, subject.pipeline.timezone)).alias(field.name)
 
@@ -201,7 +201,7 @@ def _counted(text: Column, kind: T.DataType, given: dict[str, str], zone: str) -
     """An integer as an instant: of 13 digits in milliseconds, of any other number where the table says the unit."""
     declared = {"DATE": "dateformat", "TIMESTAMP": "timestampformat"}
     name = declared.get(kind.simpleString().upper(), "timestampntzformat")
-    a_second = patterns.EPOCH.get(given.get(name, ""))
+    a_second = patterns.EPOCH_UNITS.get(given.get(name, ""))
     form = "^[+-]?[0-9]+$" if a_second else "^-?[0-9]{13}$"
     number = F.when(text.rlike(form), text.try_cast("bigint"))
     instant = F.timestamp_micros(F.try_multiply(number, F.lit(1_000_000 // (a_second or 1_000))))

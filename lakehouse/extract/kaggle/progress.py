@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 
-class Bar:
+class DownloadBar:
     """The bar of one download, for the length of a `with` block."""
 
     def __init__(self, what: str) -> None:
@@ -20,7 +20,7 @@ class Bar:
         )
         self._task = self._progress.add_task(what, total=None)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> DownloadBar:
         self._progress.start()
         return self
 
@@ -29,6 +29,6 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def at(self, done: int, total: int | None) -> None:
+    def show(self, done: int, total: int | None) -> None:
         """Say how many bytes are there, of how many."""
         self._progress.update(self._task, completed=done, total=total)

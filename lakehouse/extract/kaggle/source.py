@@ -14,44 +14,44 @@ from lakehouse.concurrency import once
 from lakehouse.config import Kaggle, Pipeline
 from lakehouse.errors import DataRefused
 from lakehouse.extract import source
-from lakehouse.extract.folder import matching
+from lakehouse.extract.folder import matching_files
 from lakehouse.extract.kaggle import api
 from lakehouse.extract.kaggle.api import Version
-from lakehouse.extract.source import Offer
+from lakehouse.extract.source import SourceSnapshot
 from lakehouse.storage import archives, file_io, landing, temp_dirs
 from lakehouse.storage.paths import Lake, snapshot_name
 
 
 @contextmanager
-def offers(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[Offer, ...]]:
+def open_snapshots(pipeline: Pipeline, lake: Lake) -> Iterator[tuple[SourceSnapshot, ...]]:
     """The newest version, whose files are there inside the block.
 
     Raises:
         ConfigError, InfrastructureError: the version cannot be told.
     """
     dataset = _dataset(pipeline)
-    version = api.newest(dataset)
+    version = api.newest_version(dataset)
     with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as work:
-        fetched = once(lambda: _fetch(dataset, version, lake, work.local))
-        yield (Offer(version.time, _files(pipeline, fetched), lasting=True),)
+        fetched = once(lambda: _download_files(dataset, version, lake, work.local))
+        yield (SourceSnapshot(version.time, _file_fetcher(pipeline, fetched), immutable=True),)
 
 
 def signature(pipeline: Pipeline) -> dict[str, str]:
     """The newest version: equal means nothing new to land."""
     dataset = _dataset(pipeline)
-    version = api.newest(dataset)
+    version = api.newest_version(dataset)
     return {dataset: f"version {version.number} of {snapshot_name(version.time)}"}
 
 
-def _files(pipeline: Pipeline, fetched: Callable[[], Path]) -> Callable[[str], source.Files]:
-    def files(table: str) -> source.Files:
+def _file_fetcher(pipeline: Pipeline, fetched: Callable[[], Path]) -> Callable[[str], source.TableFiles]:
+    def files(table: str) -> source.TableFiles:
         folder = fetched()
-        return folder, matching(folder, pipeline.tables[table])
+        return folder, matching_files(folder, pipeline.tables[table])
 
     return files
 
 
-def _fetch(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
+def _download_files(dataset: str, version: Version, lake: Lake, folder: Path) -> Path:
     """The version's files, below `folder`. The archive stays in `_state/kaggle` only until it is unpacked."""
     keep = lake.local_path("kaggle")
     keep.mkdir(parents=True, exist_ok=True)

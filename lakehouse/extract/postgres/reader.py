@@ -30,27 +30,27 @@ from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, Lake
 from lakehouse.extract.postgres import queries as table_queries
 from lakehouse.extract.postgres import types
 from lakehouse.extract.postgres.queries import Connection
-from lakehouse.extract.postgres.types import Column
+from lakehouse.extract.postgres.types import ReadColumn
 from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 from lakehouse.retry import TransientError, with_retries
 
-Read = dict[str, Path | LakehouseError]
+TableResults = dict[str, Path | LakehouseError]
 
-CONNECTIONS, ROWS_AT_ONCE = 4, 50_000  # unless the source's options say otherwise
-_BYTES_AT_ONCE = 32 << 20  # of text and binary values; then a batch ends early
-_LOCK_TIMEOUT = 60  # seconds
-_NO_LOCK = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType, errors.InsufficientPrivilege)
-_SESSION = (
+DEFAULT_CONNECTIONS, DEFAULT_FETCH_ROWS = 4, 50_000  # unless the source's options say otherwise
+_MAX_BATCH_BYTES = 32 << 20  # of text and binary values; then a batch ends early
+_LOCK_TIMEOUT_SECONDS = 60  # seconds
+_LOCK_ERRORS = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType, errors.InsufficientPrivilege)
+_SESSION_SETTINGS = (
     "SET LOCAL TimeZone = 'UTC'",
     "SET LOCAL DateStyle = 'ISO'",
     "SET LOCAL extra_float_digits = 1",
     "SET LOCAL idle_in_transaction_session_timeout = 0",
-    f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'",
+    f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_SECONDS}s'",
 )
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError, errors.QueryCanceled, errors.UndefinedObject)
+_TRANSIENT_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, errors.QueryCanceled, errors.UndefinedObject)
 
 
-def read(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path) -> Read:
+def read_tables(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path) -> TableResults:
     """Each table's folder of Parquet files, below `folder`, or what is wrong with that table.
 
     Raises:
@@ -58,11 +58,11 @@ def read(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path) -> Re
         InfrastructureError: it cannot be reached, or the connection kept breaking. Nothing is left in the folder.
     """
 
-    def attempt() -> Read:
+    def attempt() -> TableResults:
         below = folder / "database"
         shutil.rmtree(below, ignore_errors=True)
         try:
-            return _Reading(jdbc, address, below).read(wanted)
+            return _ReadAttempt(jdbc, address, below).read(wanted)
         except BaseException:
             shutil.rmtree(below, ignore_errors=True)
             raise
@@ -76,42 +76,42 @@ class _Part:
 
     path: Path
     query: sql.Composed
-    columns: list[Column]
+    columns: list[ReadColumn]
 
 
-class _Reading:
+class _ReadAttempt:
     """One attempt at all tables."""
 
     def __init__(self, jdbc: Jdbc, address: str, folder: Path) -> None:
         options = {name: int(value) for name, value in jdbc.options.items()}
         self._login = {k: v for k, v in {"user": jdbc.user, "password": jdbc.password}.items() if v is not None}
         self._address, self._folder = address, folder
-        self._connections = options.get("numPartitions", CONNECTIONS)
-        self._rows_at_once = options.get("fetchsize", ROWS_AT_ONCE)
+        self._connections = options.get("numPartitions", DEFAULT_CONNECTIONS)
+        self._fetch_rows = options.get("fetchsize", DEFAULT_FETCH_ROWS)
         self._statement_timeout = options.get("queryTimeout", 0)
-        self._failed: TransientError | None = None  # by which the other parts end too
+        self._failure: TransientError | None = None  # by which the other parts end too
 
-    def read(self, wanted: dict[str, Table]) -> Read:
-        found: Read = {}
+    def read(self, wanted: dict[str, Table]) -> TableResults:
+        found: TableResults = {}
         parts: dict[str, list[Future[int]]] = {}
-        with self._connected() as leader, ThreadPoolExecutor(self._connections) as pool:
+        with self._connect() as leader, ThreadPoolExecutor(self._connections) as pool:
             try:
-                snapshot = self._snapshot(leader, wanted)
+                snapshot = self._export_snapshot(leader, wanted)
                 counts: dict[str, int] = {}
                 for name, table in wanted.items():
                     try:
-                        counts[name], planned = self._plan(leader, name, table)
-                        parts[name] = [pool.submit(self._copy, snapshot, part, table.file) for part in planned]
+                        counts[name], planned = self._plan_parts(leader, name, table)
+                        parts[name] = [pool.submit(self._copy_part, snapshot, part, table.file) for part in planned]
                     except (ConfigError, DataRefused) as error:
                         found[name] = error
                 for name, rows in parts.items():
-                    found[name] = self._whole(name, rows, counts[name], wanted[name])
+                    found[name] = self._complete_folder(name, rows, counts[name], wanted[name])
             finally:  # nobody waits for parts that are still read
-                self._failed = self._failed or TransientError("the reading was given up")
+                self._failure = self._failure or TransientError("the reading was given up")
                 pool.shutdown(cancel_futures=True)
         return found
 
-    def _whole(self, name: str, parts: list[Future[int]], count: int, table: Table) -> Path | LakehouseError:
+    def _complete_folder(self, name: str, parts: list[Future[int]], count: int, table: Table) -> Path | LakehouseError:
         """The table's folder, if all of its rows came."""
         try:
             rows = sum(part.result() for part in parts)
@@ -124,9 +124,9 @@ class _Reading:
     # --- one instant ------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connect(self) -> Iterator[Connection]:
         """A connection in a transaction that sees one instant and writes nothing."""
-        with _understood(), psycopg.connect(self._conninfo()) as connection:
+        with _postgres_errors(), psycopg.connect(self._conninfo()) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             yield connection
@@ -137,41 +137,41 @@ class _Reading:
             self._address, **{k: v for k, v in CONNECTION_DEFAULTS.items() if k not in given}, **self._login
         )
 
-    def _snapshot(self, leader: Connection, wanted: dict[str, Table]) -> str:
+    def _export_snapshot(self, connection: Connection, wanted: dict[str, Table]) -> str:
         """Lock, and export what is seen from then on; no query may come before, for the first one sets the instant."""
-        self._prepare(leader)
+        self._configure(connection)
         for table in wanted.values():
             try:
-                with leader.transaction():
-                    leader.execute(
-                        sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table_queries.identifier(table.file))
+                with connection.transaction():
+                    connection.execute(
+                        sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table_queries.table_identifier(table.file))
                     )
-            except _NO_LOCK:
+            except _LOCK_ERRORS:
                 pass  # what is wrong with it, if anything, is told when it is looked at
-        (snapshot,) = table_queries.one(leader, sql.SQL("SELECT pg_export_snapshot()").format())
+        (snapshot,) = table_queries.fetch_one(connection, sql.SQL("SELECT pg_export_snapshot()").format())
         return str(snapshot)
 
-    def _prepare(self, connection: Connection, snapshot: str = "") -> None:
+    def _configure(self, connection: Connection, snapshot: str = "") -> None:
         if snapshot:
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-        for setting in (*_SESSION, f"SET LOCAL statement_timeout = '{self._statement_timeout}s'"):
+        for setting in (*_SESSION_SETTINGS, f"SET LOCAL statement_timeout = '{self._statement_timeout}s'"):
             connection.execute(setting)
 
     # --- a table ----------------------------------------------------------------------------------------------
 
-    def _plan(self, leader: Connection, name: str, table: Table) -> tuple[int, list[_Part]]:
+    def _plan_parts(self, connection: Connection, name: str, table: Table) -> tuple[int, list[_Part]]:
         """How many rows the table has, and the parts to read it in.
 
         Raises:
             ConfigError: it is not there, or may not be read.
         """
         try:
-            with leader.transaction():
-                found = table_queries.catalog(leader, table.file)
-                chosen = types.chosen(table.columns_in_files, found, table.file)
-                count, chosen, keyless = table_queries.looked_at(leader, table, chosen)
-                queries = table_queries.queries(leader, table, chosen, count, keyless, self._connections)
-                leader.execute(sql.SQL("EXPLAIN {}").format(queries[0]))  # whether it can be asked at all
+            with connection.transaction():
+                found = table_queries.read_columns(connection, table.file)
+                chosen = types.plan_columns(table.columns_in_files, found, table.file)
+                count, chosen, keyless = table_queries.scan_table(connection, table, chosen)
+                queries = table_queries.part_queries(connection, table, chosen, count, keyless, self._connections)
+                connection.execute(sql.SQL("EXPLAIN {}").format(queries[0]))  # whether it can be asked at all
         except errors.UndefinedFunction as error:
             raise ConfigError(
                 f"the keys of {table.file} have no order: {error.diag.message_primary}",
@@ -190,31 +190,31 @@ class _Reading:
         folder.mkdir(parents=True)
         return count, [_Part(folder / f"part-{n:05}.parquet", query, chosen) for n, query in enumerate(queries)]
 
-    def _copy(self, snapshot: str, part: _Part, table: str) -> int:
+    def _copy_part(self, snapshot: str, part: _Part, table: str) -> int:
         """Write one part; returns its rows."""
         try:
-            return self._copied(snapshot, part, table)
+            return self._write_part(snapshot, part, table)
         except TransientError as error:
-            self._failed = self._failed or error
+            self._failure = self._failure or error
             raise
 
-    def _copied(self, snapshot: str, part: _Part, table: str) -> int:
-        schema = pa.schema([(column.name, column.arrow) for column in part.columns])
+    def _write_part(self, snapshot: str, part: _Part, table: str) -> int:
+        schema = pa.schema([(column.name, column.arrow_type) for column in part.columns])
         rows = 0
-        with self._connected() as connection, connection.cursor() as cursor:
-            self._prepare(connection, snapshot)
+        with self._connect() as connection, connection.cursor() as cursor:
+            self._configure(connection, snapshot)
             with (
                 parquet.ParquetWriter(part.path, schema, compression="zstd", store_schema=False) as writer,
                 cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(part.query)) as copy,
             ):
-                copy.set_types([column.wire for column in part.columns])
+                copy.set_types([column.postgres_type for column in part.columns])
                 for batch in self._batches(copy.rows()):
-                    if self._failed:
-                        raise self._failed
-                    writer.write_batch(types.batch(batch, schema, table))
+                    if self._failure:
+                        raise self._failure
+                    writer.write_batch(types.to_record_batch(batch, schema, table))
                     rows += len(batch)
                 if not rows:
-                    writer.write_batch(types.batch([], schema, table))
+                    writer.write_batch(types.to_record_batch([], schema, table))
         return rows
 
     def _batches(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -224,7 +224,7 @@ class _Reading:
         for row in rows:
             batch.append(row)
             size += sum(len(value) for value in row if isinstance(value, str | bytes | list))
-            if len(batch) >= self._rows_at_once or size >= _BYTES_AT_ONCE:
+            if len(batch) >= self._fetch_rows or size >= _MAX_BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
         if batch:
@@ -235,12 +235,12 @@ class _Reading:
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
+def _postgres_errors() -> Iterator[None]:
     """What psycopg raises, as one of ours. Of the server's words its first sentence is told: no statement, no row."""
     try:
         yield
     except psycopg.Error as error:
-        raise _told(error) from None
+        raise _to_lakehouse_error(error) from None
     except UnicodeDecodeError:
         raise DataRefused(
             "the database holds text that is not in its encoding",
@@ -250,7 +250,7 @@ def _understood() -> Iterator[None]:
         ) from None
 
 
-def _told(error: psycopg.Error) -> LakehouseError:
+def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     said = error.diag.message_primary or " ".join(str(error).split())
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
         # libpq could not read the address, and its words repeat parts of it.
@@ -266,7 +266,7 @@ def _told(error: psycopg.Error) -> LakehouseError:
             where="source.url, source.user, source.password",
             next_step="correct them",
         )
-    if isinstance(error, _PASSING):
+    if isinstance(error, _TRANSIENT_ERRORS):
         return TransientError(f"the database failed: {said}", where="the database")
     if isinstance(error, psycopg.DataError):
         return DataRefused(

@@ -16,17 +16,30 @@ from lakehouse.concurrency import once
 from lakehouse.config import Jdbc, Pipeline
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.extract import source
-from lakehouse.extract.source import Offer
+from lakehouse.extract.source import SourceSnapshot
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 
 # The driver's parameters, and what they are called here; the others of libpq have the same names in both.
-_RENAMED = {"ApplicationName": "application_name", "connectTimeout": "connect_timeout", "currentSchema": "options"}
-_SAME = ("user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "connect_timeout")
+_RENAMED_PARAMETERS = {
+    "ApplicationName": "application_name",
+    "connectTimeout": "connect_timeout",
+    "currentSchema": "options",
+}
+_SAME_PARAMETERS = (
+    "user",
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "connect_timeout",
+)
 
 
 @contextmanager
-def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[tuple[Offer, ...]]:
+def open_snapshots(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[tuple[SourceSnapshot, ...]]:
     """The database as it is when the first table is asked for; the others are read along with it.
 
     Raises:
@@ -34,21 +47,21 @@ def offers(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[
     """
     jdbc = pipeline.source
     assert isinstance(jdbc, Jdbc)
-    postgres, address = _reader(), libpq(jdbc.url)
+    postgres, address = _import_reader(), to_libpq_url(jdbc.url)
     wanted = {name: pipeline.tables[name] for name in tables}
     with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as scratch:
         read = once(lambda: postgres.read(jdbc, address, wanted, scratch.local))
 
-        def files(table: str) -> source.Files:
+        def files(table: str) -> source.TableFiles:
             found = read()[table]
             if isinstance(found, LakehouseError):
                 raise found
             return found, sorted(found.iterdir())
 
-        yield (Offer(None, files),)
+        yield (SourceSnapshot(None, files),)
 
 
-def _reader() -> ModuleType:
+def _import_reader() -> ModuleType:
     try:
         from lakehouse.extract.postgres import reader
     except ImportError:
@@ -61,7 +74,7 @@ def _reader() -> ModuleType:
     return reader
 
 
-def libpq(url: str) -> str:
+def to_libpq_url(url: str) -> str:
     """A JDBC URL as libpq writes it.
 
     >>> libpq("jdbc:postgresql://db.example:5433/shop?ssl=true&currentSchema=sales")
@@ -74,18 +87,18 @@ def libpq(url: str) -> str:
     """
     address, _, query = url.removeprefix("jdbc:postgresql:").partition("?")
     host, _, database = address.removeprefix("//").rpartition("/") if "/" in address else ("", "", address)
-    parameters = [_parameter(*pair) for pair in parse_qsl(query, keep_blank_values=True)]
+    parameters = [_to_libpq_parameter(*pair) for pair in parse_qsl(query, keep_blank_values=True)]
     return f"postgresql://{host or 'localhost'}/{database}" + (f"?{urlencode(parameters)}" if parameters else "")
 
 
-def _parameter(name: str, value: str) -> tuple[str, str]:
+def _to_libpq_parameter(name: str, value: str) -> tuple[str, str]:
     if name == "ssl":
         return "sslmode", "verify-full" if value in ("", "true") else "prefer"
     if name == "currentSchema" and not re.search(r"[\s\\]", value):
         return "options", f"-csearch_path={value}"
-    if name in _SAME or name in _RENAMED:
-        return _RENAMED.get(name, name), value
-    known = ", ".join((*_SAME, *_RENAMED, "ssl"))
+    if name in _SAME_PARAMETERS or name in _RENAMED_PARAMETERS:
+        return _RENAMED_PARAMETERS.get(name, name), value
+    known = ", ".join((*_SAME_PARAMETERS, *_RENAMED_PARAMETERS, "ssl"))
     raise ConfigError(
         f"the parameter {name} of the database's address is not known here",
         expected=f"among {known}",

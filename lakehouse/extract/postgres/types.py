@@ -18,20 +18,20 @@ from psycopg import sql
 from lakehouse.config.ddl import Column as Declared
 from lakehouse.errors import ConfigError, DataRefused
 
-_SAME = {
+_ARROW_TYPES = {
     **{"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64(), "float4": pa.float32(), "float8": pa.float64()},
     **{"bool": pa.bool_(), "bytea": pa.binary(), "date": pa.date32(), "timestamp": pa.timestamp("us")},
     **{"timestamptz": pa.timestamp("us", "UTC"), "text": pa.string(), "varchar": pa.string(), "bpchar": pa.string()},
 }
-_TEXTS = ("text", "varchar", "bpchar")
-_ODD = {
+_TEXT_TYPES = ("text", "varchar", "bpchar")
+_UNSUPPORTED_VALUES = {
     **dict.fromkeys(("date", "timestamp", "timestamptz"), "({0} < '0001-01-01' OR {0} >= '10000-01-01')"),
     "numeric": "{0} = 'NaN'",
 }
-_MOST_DIGITS = 38
+_MAX_PRECISION = 38
 
 
-class Found(NamedTuple):
+class CatalogColumn(NamedTuple):
     """A column as the catalog has it: its type's name and modifier, those of an array's elements where it is one."""
 
     name: str
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Column:
+class ReadColumn:
     """How a column is read.
 
     Attributes:
@@ -54,28 +54,32 @@ class Column:
 
     name: str
     expression: sql.Composed | sql.Identifier
-    wire: str
-    arrow: pa.DataType
-    odd: sql.Composed | None = None
+    postgres_type: str
+    arrow_type: pa.DataType
+    unsupported_condition: sql.Composed | None = None
 
-    def as_text(self) -> Column:
+    def as_text(self) -> ReadColumn:
         """The same column as text; times as ISO 8601 writes them."""
-        text = sql.SQL("to_json({}) #>> '{{}}'" if self.wire in _ODD and self.wire != "numeric" else "{}::text")
-        return Column(self.name, text.format(sql.Identifier(self.name)), "text", pa.string())
+        text = sql.SQL(
+            "to_json({}) #>> '{{}}'"
+            if self.postgres_type in _UNSUPPORTED_VALUES and self.postgres_type != "numeric"
+            else "{}::text"
+        )
+        return ReadColumn(self.name, text.format(sql.Identifier(self.name)), "text", pa.string())
 
 
-def chosen(declared: Iterable[Declared], found: Iterable[Found], table: str) -> list[Column]:
+def plan_columns(declared: Iterable[Declared], catalog: Iterable[CatalogColumn], table: str) -> list[ReadColumn]:
     """The declared columns that are there, by name without case; one that is not is missed when the snapshot is read.
 
     Raises:
         ConfigError: a declared type that no column of this database comes to, or none of the columns is there.
     """
-    by_name: dict[str, Found] = {}
-    for one in found:
+    by_name: dict[str, CatalogColumn] = {}
+    for one in catalog:
         by_name.setdefault(one.name.lower(), one)
         by_name[one.name] = one
     there = [(column, by_name.get(column.name) or by_name.get(column.name.lower())) for column in declared]
-    columns = [_column(one, column, table) for column, one in there if one]
+    columns = [_plan_column(one, column, table) for column, one in there if one]
     if not columns:
         raise ConfigError(
             f"{table} has none of the declared columns",
@@ -86,48 +90,48 @@ def chosen(declared: Iterable[Declared], found: Iterable[Found], table: str) -> 
     return columns
 
 
-def _column(found: Found, declared: Declared, table: str) -> Column:
-    name, wanted = sql.Identifier(found.name), declared.canonical_type
+def _plan_column(column: CatalogColumn, declared_column: Declared, table: str) -> ReadColumn:
+    name, wanted = sql.Identifier(column.name), declared_column.canonical_type
     depth = len(re.match(r"(ARRAY<)*", wanted)[0]) // len("ARRAY<")  # type: ignore[index]
-    if "STRUCT<" in wanted or (depth and not found.is_array):
+    if "STRUCT<" in wanted or (depth and not column.is_array):
         raise ConfigError(
-            f"{table} has the column {found.name} as {found.type}, and it is declared as {wanted}",
+            f"{table} has the column {column.name} as {column.type}, and it is declared as {wanted}",
             expected="STRING for what is neither a number, a time, a truth value, bytes nor an array of them",
             where=f"the schema of {table}",
-            next_step=f"declare {found.name} STRING",
+            next_step=f"declare {column.name} STRING",
         )
     if depth:
-        return _array(found, wanted, depth)
-    arrow = None if found.is_array else _exactly(found)
+        return _plan_array(column, wanted, depth)
+    arrow = None if column.is_array else _exact_arrow_type(column)
     if arrow is None:
-        return Column(found.name, sql.SQL("{}::text").format(name), "text", pa.string())
-    odd = sql.SQL(_ODD[found.type]).format(name) if found.type in _ODD else None
-    return Column(found.name, name, "text" if found.type in _TEXTS else found.type, arrow, odd)
+        return ReadColumn(column.name, sql.SQL("{}::text").format(name), "text", pa.string())
+    odd = sql.SQL(_UNSUPPORTED_VALUES[column.type]).format(name) if column.type in _UNSUPPORTED_VALUES else None
+    return ReadColumn(column.name, name, "text" if column.type in _TEXT_TYPES else column.type, arrow, odd)
 
 
-def _array(found: Found, wanted: str, depth: int) -> Column:
-    name = sql.Identifier(found.name)
-    element, expression, wire = _exactly(found), sql.Composed([name]), f"{found.type}[]"
-    decimal = re.search(r"DECIMAL\((\d+),(\d+)\)", wanted)
-    if element is None and found.type == "numeric" and decimal:
+def _plan_array(column: CatalogColumn, declared_type: str, depth: int) -> ReadColumn:
+    name = sql.Identifier(column.name)
+    element, expression, wire = _exact_arrow_type(column), sql.Composed([name]), f"{column.type}[]"
+    decimal = re.search(r"DECIMAL\((\d+),(\d+)\)", declared_type)
+    if element is None and column.type == "numeric" and decimal:
         element = pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if element is None or found.type in _TEXTS:
+    if element is None or column.type in _TEXT_TYPES:
         element, expression, wire = pa.string(), sql.SQL("{}::text[]").format(name), "text[]"
     arrow = element
     for _ in range(depth):
         arrow = pa.list_(arrow)
-    return Column(found.name, expression, wire, arrow)
+    return ReadColumn(column.name, expression, wire, arrow)
 
 
-def _exactly(found: Found) -> pa.DataType | None:
+def _exact_arrow_type(column: CatalogColumn) -> pa.DataType | None:
     """The Arrow type that has the same values; None: there is none."""
-    if found.type == "numeric" and found.modifier >= 0:
-        precision, scale = (found.modifier - 4) >> 16 & 0xFFFF, (found.modifier - 4) & 0x7FF
-        return pa.decimal128(precision, scale) if scale <= precision <= _MOST_DIGITS else None
-    return _SAME.get(found.type)
+    if column.type == "numeric" and column.modifier >= 0:
+        precision, scale = (column.modifier - 4) >> 16 & 0xFFFF, (column.modifier - 4) & 0x7FF
+        return pa.decimal128(precision, scale) if scale <= precision <= _MAX_PRECISION else None
+    return _ARROW_TYPES.get(column.type)
 
 
-def batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.RecordBatch:
+def to_record_batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.RecordBatch:
     """Rows as they came, as Arrow has them.
 
     Raises:
@@ -137,7 +141,7 @@ def batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.Reco
     arrays = []
     for field, column in zip(schema, values, strict=True):
         try:
-            if pa.types.is_list(field.type) and not all(_is_as_deep(value, field.type) for value in column):
+            if pa.types.is_list(field.type) and not all(_has_depth_of(value, field.type) for value in column):
                 raise pa.ArrowInvalid("another depth")
             arrays.append(pa.array(column, field.type))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -150,8 +154,8 @@ def batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.Reco
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _is_as_deep(value: Any, kind: pa.DataType) -> bool:
+def _has_depth_of(value: Any, arrow_type: pa.DataType) -> bool:
     """Whether a value has as many dimensions as its type: to Arrow a text, too, is a list."""
-    if value is None or not pa.types.is_list(kind):
+    if value is None or not pa.types.is_list(arrow_type):
         return not isinstance(value, list)
-    return isinstance(value, list) and all(_is_as_deep(element, kind.value_type) for element in value)
+    return isinstance(value, list) and all(_has_depth_of(element, arrow_type.value_type) for element in value)

@@ -14,7 +14,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.ingest.readers.fields import named
-from lakehouse.schema.cast import convert
+from lakehouse.schema.cast import cast_text
 from lakehouse.storage.landing import LandedSnapshot
 
 # Options by which a field is still what stands between two separators.
@@ -72,7 +72,7 @@ class Layout:
         for name in columns:
             text = F.get(self._parts(line), F.lit(self.at[name]))
             null = text.isin("", self.dialect.options.get("nullvalue", ""))
-            found[name], _ = convert(F.when(~null, text), self.types[name].dataType, zone, dict(self.dialect.options))
+            found[name], _ = cast_text(F.when(~null, text), self.types[name].dataType, zone, dict(self.dialect.options))
         return found
 
     def _parts(self, line: Column) -> Column:

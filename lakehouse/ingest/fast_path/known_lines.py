@@ -34,13 +34,13 @@ from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.fields import Read
 from lakehouse.lake.ledger import Entry
 from lakehouse.schema import table_schema
-from lakehouse.spark.session import SMALL_BYTES, isolated
+from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 from lakehouse.storage import temp_dirs
 from lakehouse.storage.file_io import escape_glob
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, write_json
 
-LEAST_BYTES = SMALL_BYTES  # below, everything is read anew: it takes no longer
+LEAST_BYTES = SMALL_DATA_BYTES  # below, everything is read anew: it takes no longer
 _TEXT = "line"
 _PACKING = 4  # by which Parquet makes lines smaller, at least
 _MOST_RESTLESS = 100_000
@@ -135,7 +135,7 @@ class Lines:
         """How the files' lines become fields; None where that takes more than the line itself, or is not worth it."""
         if self.table.format != "csv" or landed.size < LEAST_BYTES or self.lake.is_on_s3:
             return None
-        return Layout.of(self.table, table_schema.schema(self.table), landed)
+        return Layout.of(self.table, table_schema.stored_schema(self.table), landed)
 
     def _differing(
         self, old: LandedSnapshot, last: Entry, landed: LandedSnapshot, layout: Layout, folder: Path
@@ -161,7 +161,7 @@ class Lines:
         held: ExitStack,
     ) -> Unknown | None:
         """The rows of both sides; None where a new line is seen already to have the key of one that both files have."""
-        spark = isolated(self.spark, lines.size * _PACKING)
+        spark = isolated_session(self.spark, lines.size * _PACKING)
         parquet = spark.read.schema(f"{_TEXT} STRING").parquet
         texts, lost = (parquet(escape_glob(path)) for path in (lines.new, lines.gone))
         read = snapshot_reader.read_lines(spark, self.table, landed, self.zone, texts)

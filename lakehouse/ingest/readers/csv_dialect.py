@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from lakehouse.config.options import ALIASES, GRANTED, charset
+from lakehouse.config.options import ALIASES, REDUNDANT_OPTIONS, canonical_charset
 from lakehouse.errors import DataRefused
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
@@ -47,10 +47,10 @@ class Dialect:
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Dialect:
         """The dialect that a table's options describe; `validate` has seen that they can be followed."""
-        asked = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in GRANTED}
+        asked = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in REDUNDANT_OPTIONS}
         chosen = _DEFAULTS | asked
         chosen["sep"] = "\t" if chosen["sep"] == r"\t" else chosen["sep"]
-        chosen["encoding"] = charset(chosen["encoding"]) or chosen["encoding"]
+        chosen["encoding"] = canonical_charset(chosen["encoding"]) or chosen["encoding"]
         return cls({"escape": chosen["quote"]} | chosen)  # a quote inside is doubled, whichever the quote is
 
     @property

@@ -13,7 +13,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.ingest.readers.fields import Field, Fields, named
-from lakehouse.schema.cast import convert
+from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
@@ -46,7 +46,7 @@ def fields(
     columns = {}
     for field in declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
-        value, reason = convert(text, field.dataType, zone, table.options)
+        value, reason = cast_text(text, field.dataType, zone, table.options)
         if not (dialect.is_utf8 and file.is_utf8):
             broken = text.contains(_REPLACEMENT)
             reason = F.coalesce(

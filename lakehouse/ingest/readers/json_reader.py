@@ -15,7 +15,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
 from lakehouse.ingest.readers.fields import Field, Fields, named
-from lakehouse.schema.cast import convert
+from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
@@ -151,9 +151,9 @@ def _field(text: Column, is_string: Column, kind: T.DataType, zone: str, options
     own = {name: value for name, value in options.items() if name.lower() != "locale" or not may_be_bare}
     if isinstance(kind, T.ArrayType | T.StructType):
         return _nested(text, kind, zone, own)
-    value, reason = convert(text, kind, zone, own)
+    value, reason = cast_text(text, kind, zone, own)
     if len(own) < len(options):
-        by_locale, locale_reason = convert(text, kind, zone, options)
+        by_locale, locale_reason = cast_text(text, kind, zone, options)
         value = F.when(is_string, by_locale).otherwise(value)
         reason = F.when(is_string, locale_reason).otherwise(reason)
     return Field(text, value, reason)
@@ -196,7 +196,7 @@ def _leaves(texts: Column, kind: T.DataType, zone: str, options: dict[str, str])
         value = F.struct(*[part.alias(name) for name, (part, _) in parts.items()])
         is_wrong = reduce(Column.__or__, [wrong for _, wrong in parts.values()])
         return F.when(texts.isNotNull(), value), F.coalesce(is_wrong, F.lit(False))
-    value, reason = convert(texts, kind, zone, options)
+    value, reason = cast_text(texts, kind, zone, options)
     return value, reason.isNotNull()
 
 

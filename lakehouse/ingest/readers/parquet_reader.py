@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.fields import Field, Fields, named
-from lakehouse.schema.cast import convert
+from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
@@ -63,7 +63,7 @@ def _taken(
     if found == wanted or _same_but_nulls(found, wanted):
         return Field(text, column, nothing)
     if isinstance(found, T.StringType):
-        return Field(column, *convert(column, wanted, zone, options))
+        return Field(column, *cast_text(column, wanted, zone, options))
     if isinstance(found, T.TimestampNTZType) and isinstance(wanted, T.TimestampType):
         return Field(text, F.to_utc_timestamp(column.cast("timestamp"), zone), nothing)
     if isinstance(found, T.NumericType) and isinstance(wanted, T.NumericType):

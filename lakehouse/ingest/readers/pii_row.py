@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.config import Table
 from lakehouse.ingest.readers.fields import Field
-from lakehouse.schema.pii import HIDDEN, kept, told
+from lakehouse.schema.pii import MASK, masked_text, protected_value
 
 
 def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Column:
@@ -20,9 +20,9 @@ def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Colu
     """
     parts = {}
     for name, field in columns.items():
-        hidden = told(name, field.text, table)
-        if (value := kept(name, field.value, table)) is not None:
+        hidden = masked_text(name, field.text, table)
+        if (value := protected_value(name, field.value, table)) is not None:
             told_as = table.name_in_files(name)
             parts[told_as] = F.coalesce(value, hidden) if table.pii.get(name) == "hmac" else hidden
     row = F.to_json(F.struct(*[part.alias(name) for name, part in parts.items()]), {"ignoreNullFields": "false"})
-    return F.when(broken.isNotNull(), HIDDEN).otherwise(row)
+    return F.when(broken.isNotNull(), MASK).otherwise(row)

@@ -26,8 +26,8 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader, pii_row
 from lakehouse.ingest.readers.fields import Field, Fields, Read
 from lakehouse.schema import pii
-from lakehouse.schema.table_schema import declared
-from lakehouse.spark.session import SPARK_ERRORS, local
+from lakehouse.schema.table_schema import declared_schema
+from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
 
 # What a row carries beside the declared columns.
@@ -68,7 +68,7 @@ def read(spark: SparkSession, table: Table, landed: LandedSnapshot, zone: str, m
             where=str(landed.folder),
             next_step="rename them at the source, or have `file` match others only",
         )
-    fields, parts = declared(table), []
+    fields, parts = declared_schema(table), []
     for file, path in zip(landed.files, landed.paths, strict=True):
         try:
             parts.append(FORMATS[table.format](spark, table, fields, file, path, zone, may_lack))
@@ -92,7 +92,9 @@ def _unnamed(table: Table, names: set[str]) -> tuple[str, ...]:
 
 def read_lines(spark: SparkSession, table: Table, landed: LandedSnapshot, zone: str, lines: DataFrame) -> Read:
     """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
-    part = csv_reader.fields(spark, table, declared(table), landed.files[0], landed.paths[0], zone, frozenset(), lines)
+    part = csv_reader.fields(
+        spark, table, declared_schema(table), landed.files[0], landed.paths[0], zone, frozenset(), lines
+    )
     return Read(_judged(part, table), None, part.unnamed, part.lacking)
 
 
@@ -111,19 +113,19 @@ def _judged(part: Fields, table: Table) -> DataFrame:
     part = _named(part)
     reasons = {name: _reason(field, name in table.keys) for name, field in part.columns.items()}
     problems = {
-        name: F.when(reasons[name].isNotNull(), _problem(name, pii.told(name, field.text, table), reasons[name]))
+        name: F.when(reasons[name].isNotNull(), _problem(name, pii.masked_text(name, field.text, table), reasons[name]))
         for name, field in part.columns.items()
     }
     broken = part.broken
     assert broken is not None
-    as_it_stands = F.lit(pii.HIDDEN) if table.pii else part.whole
+    as_it_stands = F.lit(pii.MASK) if table.pii else part.whole
     whole = F.when(broken.isNotNull(), F.array(_problem(None, as_it_stands, broken)))
     listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
     key = [part.columns[k] for k in table.keys]
     key_blank = reduce(Column.__or__, [field.text.isNull() for field in key])
     key_wrong = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
     state = F.when(broken.isNotNull(), "unreadable").when(key_blank, "null").when(key_wrong, "unreadable")
-    kept = {name: pii.kept(name, field.value, table) for name, field in part.columns.items()}
+    kept = {name: pii.protected_value(name, field.value, table) for name, field in part.columns.items()}
     told = pii_row.received(part.columns, broken, table) if table.pii else part.received
     return part.rows.select(
         *[value.alias(name) for name, value in kept.items() if value is not None],
@@ -173,7 +175,7 @@ def with_lines(spark: SparkSession, refused: DataFrame, table: Table, landed: La
     rows = {row[0] for row in refused.select(by).distinct().limit(_MOST_LINES).collect()}
     find = csv_reader.lines if table.format == "csv" else json_reader.lines
     found = find(table, landed.paths, rows)
-    lines = local(spark, f"{by} STRING, line BIGINT", [(text, found.get(text)) for text in rows])
+    lines = local_frame(spark, f"{by} STRING, line BIGINT", [(text, found.get(text)) for text in rows])
     return refused.join(lines, on=by, how="left").drop(SOUGHT)
 
 

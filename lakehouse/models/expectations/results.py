@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.spark.session import local
+from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
@@ -48,7 +48,7 @@ def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: s
     now = datetime.now(timezone.utc)
     rows = [(run_id, *_told(result), as_of, now) for result in results]
     if rows:
-        told = local(spark, SCHEMA, rows).coalesce(1)
+        told = local_frame(spark, SCHEMA, rows).coalesce(1)
         if delta.exists(spark, lake.expectation_results_table):
             delta.append(lake.expectation_results_table, told)
         else:
@@ -58,7 +58,7 @@ def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: s
 def newest(spark: SparkSession, lake: Lake) -> DataFrame:
     """The newest result of each rule."""
     if not delta.exists(spark, lake.expectation_results_table):
-        return local(spark, SCHEMA)
+        return local_frame(spark, SCHEMA)
     order = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
     rows = delta.read(spark, lake.expectation_results_table).withColumn("_cdc_nth", F.row_number().over(order))
     return rows.where("_cdc_nth = 1").drop("_cdc_nth")

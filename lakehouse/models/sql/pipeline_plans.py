@@ -89,7 +89,7 @@ def _planned(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, 
     for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
         for short, model in models.items():
             file = str(pipeline.folder / layer / f"{short}.sql")
-            sql, name = pipeline.sql(layer, short), f"{layer}.{short}"
+            sql, name = pipeline.read_sql(layer, short), f"{layer}.{short}"
             plan = plan_of(name, sql, tuple(model.keys), file, keys)
             expected = rules(name, model.expect, sql, str(pipeline.path))
             used = plan.parameters.union(*(rule.parameters for rule in expected))

@@ -20,7 +20,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakehouse.config.expect import WHOLE, Expectation, RowBand
+from lakehouse.config.expect import TABLE_RULES, Expectation, RowBand
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
@@ -64,7 +64,7 @@ class Rule:
     @property
     def is_whole(self) -> bool:
         """Whether it is about the model as a whole."""
-        return self.kind in WHOLE
+        return self.kind in TABLE_RULES
 
     @property
     def judges(self) -> str:

@@ -32,7 +32,7 @@ from lakehouse.models import refresh as refresh_module
 from lakehouse.models.refresh import Model, Refreshed
 from lakehouse.models.sql.plan import plan
 from lakehouse.models.sql.rules import rules
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -246,7 +246,7 @@ def refresh(spark: SparkSession, lake: Lake, model: Model) -> Refreshed | None:
 def test_any_model_on_delta_equals_its_whole_after_any_changes(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, drawn: list[grammar.Model], states: list[Tables]
 ) -> None:
-    own, lake = isolated(spark, 0), Lake(str(tmp_path_factory.mktemp("random")))
+    own, lake = isolated_session(spark, 0), Lake(str(tmp_path_factory.mktemp("random")))
     found = []
     for at, each in enumerate(drawn):
         understood = plan(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
@@ -281,7 +281,7 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
 
 def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSession, tmp_path: Path) -> None:
     """Found at random: the row-wise way looked for its changes where the model's own input was the one that changed."""
-    own, lake = isolated(spark, 0), Lake(str(tmp_path))
+    own, lake = isolated_session(spark, 0), Lake(str(tmp_path))
     nobody = "WITH nobody AS (SELECT i.id AS id FROM silver.items AS i)"
     sql = f"{nobody} SELECT s.id AS x0, s.qty AS x1 FROM silver.sales AS s"
     model = Model(plan("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS), grammar.KEYS, {"as_of": None})

@@ -172,7 +172,7 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
     statements: list[str],
     failed: set[tuple[str, str]],
 ) -> None:
-    own = session.isolated(spark, size=1)
+    own = session.isolated_session(spark, data_bytes=1)
     for statement in statements:
         progress = {"stage": "bronze", "sequence": 2} if statement.startswith("MERGE") else {}
         with delta.committing(own, progress):
@@ -188,7 +188,7 @@ def test_what_waits_or_is_gone_is_not_checkable(
 ) -> None:
     bronze = delta.name(shop.lake.bronze_table("orders"))
     spark.sql(f"UPDATE {bronze} SET paid = NOT paid WHERE id = 1")
-    own = session.isolated(spark, size=1)
+    own = session.isolated_session(spark, data_bytes=1)
     own.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
     own.sql(f"VACUUM {bronze} RETAIN 0 HOURS")
     shutil.rmtree(shop.lake.spark_path("raw/full-load/orders.parquet"))

@@ -22,7 +22,7 @@ from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle,
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakehouseError
-from lakehouse.extract import extract, opened, peek
+from lakehouse.extract import extract_table, open_source, peek
 from lakehouse.extract.kaggle import api, client
 from lakehouse.runner import context, stages, up_to_date
 from lakehouse.storage import file_io, landing
@@ -60,9 +60,9 @@ class Shop:
 
     def extract(self) -> dict[str, list[str]]:
         """The snapshots landed now, by table."""
-        with opened(self.pipeline, self.lake, self.tables) as source:
-            done = [extract(source, table, NOW, None) for table in self.tables]
-        return {one.table: [snapshot_name(time) for time in one.landed] for one in done}
+        with open_source(self.pipeline, self.lake, self.tables) as source:
+            done = [extract_table(source, table, NOW, None) for table in self.tables]
+        return {one.table: [snapshot_name(time) for time in one.landed_times] for one in done}
 
     @property
     def landed(self) -> dict[str, dict[str, bytes]]:
@@ -225,14 +225,14 @@ def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop:
 
 
 def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop) -> None:
-    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+    with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         found, warning = peek(source, "clientes", NOW)
         assert [path.read_bytes() for path in found.paths] == [FILES["clientes.csv"]]
     assert (snapshot_name(found.time), warning, shop.landed, shop.left_behind) == (FIRST, "", {}, [])
 
     shop.extract()
     shop.server.asked.clear()
-    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+    with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         assert peek(source, "clientes", NOW)[0].folder == shop.lake.landing_path("clientes") / FIRST
     assert shop.server.routes == ["GetDataset"]
 
@@ -420,10 +420,10 @@ def test_a_server_that_keeps_failing_is_left_after_a_few_attempts(shop: Shop) ->
 
 def test_a_failed_download_is_not_tried_anew_for_every_table(shop: Shop) -> None:
     shop.server.faults["archive"] = [Answer(500)] * 100
-    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+    with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         for table in shop.tables:
             with pytest.raises(InfrastructureError):
-                extract(source, table, NOW, None)
+                extract_table(source, table, NOW, None)
 
     assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
@@ -453,7 +453,7 @@ def test_kaggle_out_of_reach_is_worth_retrying(shop: Shop, monkeypatch: pytest.M
 
 
 def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(client, "TIMEOUTS", (0.2, 0.2))
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     shop.server.stalls = threading.Event()
     try:
@@ -549,7 +549,7 @@ def test_a_bar_with_bytes_is_shown_on_a_terminal_and_nowhere_else(shop: Shop, mo
     monkeypatch.setenv("COLUMNS", "160")
     for screen in (Terminal(), io.StringIO()):
         monkeypatch.setattr("sys.stderr", screen)
-        api.download(DATASET, api.newest(DATASET), shop.folder / "home")
+        api.download(DATASET, api.newest_version(DATASET), shop.folder / "home")
         shown = screen.getvalue()
         assert ("524.9/524.9 kB" in shown) == screen.isatty(), shown
         assert (f"{DATASET}, version 2" in shown) == screen.isatty()

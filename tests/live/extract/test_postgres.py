@@ -23,9 +23,9 @@ from servers.postgres import PASSWORD, USER, Server
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakehouseError
-from lakehouse.extract import Extracted, extract, opened, peek
+from lakehouse.extract import ExtractResult, extract_table, open_source, peek
 from lakehouse.extract.postgres import queries, reader
-from lakehouse.extract.postgres.source import libpq
+from lakehouse.extract.postgres.source import to_libpq_url
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 
@@ -51,9 +51,9 @@ class Shop:
         file.write_text(json.dumps(document))
         return load(file, {})
 
-    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> list[Extracted]:
-        with opened(self.pipeline, self.lake, self.tables) as source:
-            return [extract(source, table, now, as_of) for table in self.tables]
+    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> list[ExtractResult]:
+        with open_source(self.pipeline, self.lake, self.tables) as source:
+            return [extract_table(source, table, now, as_of) for table in self.tables]
 
     def landed(self, table: str = "items") -> list[landing.LandedSnapshot]:
         return landing.list_snapshots(self.lake, table)
@@ -96,22 +96,22 @@ def nobody_waits() -> Iterator[None]:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of a thousand rows are cut into parts too."""
-    monkeypatch.setattr(queries, "SMALLEST_PART", 10)
+    monkeypatch.setattr(queries, "MIN_PART_ROWS", 10)
 
 
 def at_the_first_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Have something happen once the instant is set and parts are about to be read, the first time only."""
-    copied, done = reader._Reading._copied, threading.Event()
+    copied, done = reader._ReadAttempt._write_part, threading.Event()
     lock = threading.Lock()
 
-    def copying(self: reader._Reading, *arguments: Any) -> int:
+    def copying(self: reader._ReadAttempt, *arguments: Any) -> int:
         with lock:
             if not done.is_set():
                 done.set()
                 happens()
         return copied(self, *arguments)
 
-    monkeypatch.setattr(reader._Reading, "_copied", copying)
+    monkeypatch.setattr(reader._ReadAttempt, "_copied", copying)
 
 
 def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
@@ -130,7 +130,7 @@ def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
 def test_a_table_lands_whole_in_the_order_of_its_keys(shop: Shop) -> None:
     (done,) = shop.extract()
 
-    assert done.landed == (NOW,)
+    assert done.landed_times == (NOW,)
     assert shop.rows() == [{"id": i, "qty": i % 7, "note": f"note {i}"} for i in range(1, 1001)]
     assert [file.name for file in shop.landed()[0].files] == ["part-00000.parquet"]
     assert shop.left_behind == []
@@ -160,7 +160,7 @@ def test_a_lake_on_s3_takes_the_same_parts_and_none_that_is_no_news(
     (there,) = shop.landed()
     assert [file.name for file in there.files] == [file.name for file in here.files]
     assert [path.read_bytes() for path in there.paths] == [path.read_bytes() for path in here.paths]
-    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("items")]
+    assert shop.extract(NOW + timedelta(days=1)) == [ExtractResult("items")]
     assert shop.landed() == [there]
 
 
@@ -171,17 +171,17 @@ def test_equal_rows_are_nothing_new_however_they_lie_in_the_database(shop: Shop)
         "CREATE TABLE other AS SELECT * FROM items ORDER BY random()", "TRUNCATE items", "INSERT INTO items TABLE other"
     )
 
-    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("items")]
+    assert shop.extract(NOW + timedelta(days=1)) == [ExtractResult("items")]
     shop.database.execute("UPDATE items SET qty = qty + 1 WHERE id = 500")
-    assert shop.extract(NOW + timedelta(days=2))[0].landed == (NOW + timedelta(days=2),)
+    assert shop.extract(NOW + timedelta(days=2))[0].landed_times == (NOW + timedelta(days=2),)
 
 
 def test_the_snapshots_time_is_the_runs_or_as_of(shop: Shop) -> None:
-    assert shop.extract(as_of=datetime(2025, 5, 5, tzinfo=UTC))[0].landed == (datetime(2025, 5, 5, tzinfo=UTC),)
+    assert shop.extract(as_of=datetime(2025, 5, 5, tzinfo=UTC))[0].landed_times == (datetime(2025, 5, 5, tzinfo=UTC),)
 
 
 def test_a_look_at_it_lands_nothing(shop: Shop) -> None:
-    with opened(shop.pipeline, shop.lake, shop.tables) as source:
+    with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         found, warning = peek(source, "items", NOW)
         assert pl.read_parquet(found.paths[0]).height == 1000
     assert (found.time, warning, shop.landed(), shop.left_behind) == (NOW, "", [], [])
@@ -223,7 +223,7 @@ def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
 
 def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """TRUNCATE does not keep the rows that older snapshots see: it has to wait from before the snapshot is taken."""
-    tried, catalog = [], queries.catalog
+    tried, catalog = [], queries.read_columns
 
     def truncate(*arguments: Any) -> list[Any]:
         with pytest.raises(psycopg.errors.LockNotAvailable):
@@ -231,7 +231,7 @@ def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytes
         tried.append(arguments)
         return catalog(*arguments)
 
-    monkeypatch.setattr(queries, "catalog", truncate)
+    monkeypatch.setattr(queries, "read_columns", truncate)
     shop.extract()
 
     assert tried
@@ -240,13 +240,13 @@ def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytes
 
 @pytest.mark.usefixtures("small_parts")
 def test_rows_that_do_not_come_are_missed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = queries.looked_at
+    looked_at = queries.scan_table
 
     def miscounted(*arguments: Any) -> tuple[Any, ...]:
         count, chosen, keyless = looked_at(*arguments)
         return count + 1, chosen, keyless
 
-    monkeypatch.setattr(queries, "looked_at", miscounted)
+    monkeypatch.setattr(queries, "scan_table", miscounted)
 
     assert "has 1,001 rows, and 1,000 came" in failing(shop, InfrastructureError).found
 
@@ -274,13 +274,13 @@ def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: p
     shop.tables["others"] = ITEMS | {"keys": ["qty", "id"]}
     broken = []
 
-    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
+    def batches(self: reader._ReadAttempt, rows: Any) -> Iterator[list[Any]]:
         yield [row for row, _ in zip(rows, range(100), strict=False)]
         broken.append(shop.database.execute(KILL))
         time.sleep(0.05)
         yield list(rows)
 
-    monkeypatch.setattr(reader._Reading, "_batches", batches)
+    monkeypatch.setattr(reader._ReadAttempt, "_batches", batches)
 
     error = failing(shop, InfrastructureError)
 
@@ -336,10 +336,10 @@ def test_who_is_not_let_in_is_told_at_once(
 
 def test_a_table_that_is_not_there_is_named_with_the_nearest_and_the_others_land(shop: Shop) -> None:
     shop.tables["clients"] = ITEMS | {"file": "public.itmes"}
-    with opened(shop.pipeline, shop.lake, shop.tables) as source:
-        assert extract(source, "items", NOW, None).landed
+    with open_source(shop.pipeline, shop.lake, shop.tables) as source:
+        assert extract_table(source, "items", NOW, None).landed_times
         with pytest.raises(ConfigError) as error:
-            extract(source, "clients", NOW, None)
+            extract_table(source, "clients", NOW, None)
 
     assert 'no table public.itmes; did you mean "public.items"?' in error.value.found
 
@@ -421,7 +421,7 @@ def test_a_key_of_several_columns_some_null_some_doubled_loses_no_row_and_gives_
     )
 
     assert sorted(row["i"] for row in shop.rows("t")) == list(range(1, 601))
-    assert shop.extract(NOW + timedelta(days=1)) == [Extracted("t")]
+    assert shop.extract(NOW + timedelta(days=1)) == [ExtractResult("t")]
 
 
 def test_keys_without_an_order_are_refused_with_what_to_do(shop: Shop) -> None:
@@ -567,15 +567,15 @@ def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
     shop.database.execute("UPDATE items SET note = repeat(id::text || 'x', 20000) WHERE id <= 400")
     sizes = []
 
-    def batches(self: reader._Reading, rows: Any) -> Iterator[list[Any]]:
+    def batches(self: reader._ReadAttempt, rows: Any) -> Iterator[list[Any]]:
         for batch in taken(self, rows):
             sizes.append(sum(len(row[2]) for row in batch))
             yield batch
 
-    taken = reader._Reading._batches
+    taken = reader._ReadAttempt._batches
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader._Reading, "_batches", batches)
-        patch.setattr(reader, "_BYTES_AT_ONCE", 1 << 20)
+        patch.setattr(reader._ReadAttempt, "_batches", batches)
+        patch.setattr(reader, "_MAX_BATCH_BYTES", 1 << 20)
         shop.extract()
 
     assert len(shop.rows()) == 1000
@@ -597,7 +597,7 @@ def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
     ],
 )
 def test_an_address_is_translated(url: str, address: str) -> None:
-    assert libpq(url) == address
+    assert to_libpq_url(url) == address
 
 
 def test_a_parameter_that_would_be_passed_over_is_refused_without_its_value(shop: Shop) -> None:

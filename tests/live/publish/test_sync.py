@@ -30,7 +30,7 @@ from lakehouse.publish.sync import Kept, Publication
 from lakehouse.retention.expire import versions
 from lakehouse.runner import publishing
 from lakehouse.runner.context import Run, open_run
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
 from lakehouse.verify.published import published_checks
 
@@ -71,7 +71,7 @@ class Cube:
         self.spark.sql(statement.replace("THIS", delta.name(self.path)))
 
     def publish(self, whole: bool = False) -> Kept:
-        return sync.publish(self.what, self.lake, lambda: isolated(self.spark, 0), whole)
+        return sync.publish(self.what, self.lake, lambda: isolated_session(self.spark, 0), whole)
 
     def rows(self) -> list[tuple[Any, ...]]:
         return self.server.execute(f'SELECT * FROM "{self.name}" ORDER BY 1 NULLS FIRST, 2 NULLS FIRST')
@@ -100,7 +100,7 @@ def server(postgres_server: Server) -> Iterator[Server]:
 @pytest.fixture
 def cube(spark: SparkSession, server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Cube:
     name = request.node.name.removeprefix("test_")[:40]
-    return Cube(isolated(spark, 0), Lake(str(tmp_path / "lake")), server, name)
+    return Cube(isolated_session(spark, 0), Lake(str(tmp_path / "lake")), server, name)
 
 
 ROWS = "('Recife', 'a', 1, 1.10), ('Recife', 'b', 2, 2.20), ('Natal', NULL, 3, 3.30), (NULL, NULL, 6, 6.60)"
@@ -391,7 +391,7 @@ class Shop(Project):
     def i6(self) -> dict[str, str]:
         """The one check of `verify` that is about PostgreSQL, by table."""
         run = open_run(self.pipeline)
-        postgres, spark = publishing.postgres(run), isolated(run.spark, 0)
+        postgres, spark = publishing.postgres(run), isolated_session(run.spark, 0)
         return {check.name: check.result for s in TABLES for check in published_checks(spark, run, postgres, s)}
 
 

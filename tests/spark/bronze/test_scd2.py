@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.bronze import scd2
 from lakehouse.config import Table
-from lakehouse.schema.table_schema import schema
-from lakehouse.spark.session import isolated, local
+from lakehouse.schema.table_schema import stored_schema
+from lakehouse.spark.session import isolated_session, local_frame
 
 LIVES, SETS = 400, 7
 NOON = datetime(2025, 10, 3, 12, tzinfo=timezone.utc)
@@ -120,17 +120,17 @@ def test_both_ways_to_the_windows_are_the_models(spark: SparkSession, settings: 
     )
     every = list(lives(seed=len(kept)))
     wanted = sorted((span.row for life in every for span in spans(life, kept)), key=str)
-    own = isolated(spark, 0)  # as ingest has it
-    changes = local(own, CHANGES, [change.row for life in every for change in life]).cache()
+    own = isolated_session(spark, 0)  # as ingest has it
+    changes = local_frame(own, CHANGES, [change.row for life in every for change in life]).cache()
 
-    assert _rows(scd2.folded(changes, table, schema(table))) == wanted
+    assert _rows(scd2.folded(changes, table, stored_schema(table))) == wanted
 
     history: list[tuple[Any, ...]] = []
     for sequence in range(1, SETS + 1):
-        there = local(own, HISTORY, history)
+        there = local_frame(own, HISTORY, history)
         new = changes.where(F.col("_cdc_sequence") == sequence)
         opened = there.where(scd2.is_open()).join(new, on=table.keys, how="left_semi").select(there.columns)
-        after, touched = scd2.after(opened, new, table, schema(table))
+        after, touched = scd2.after(opened, new, table, stored_schema(table))
         replaced = {tuple(row) for row in _rows(touched)}
         assert len(replaced) == touched.count(), "a window is touched once"
         kept_rows = [row for row in history if (row[0], row[1], row[-2]) not in replaced]

@@ -60,7 +60,7 @@ class Differ:
         return snapshot_reader.read(self.spark, table, landed, "UTC", frozenset()).rows
 
     def diff(self, table: Table, state: list[Values], rows: DataFrame) -> Diff:
-        fields = table_schema.schema(table)
+        fields = table_schema.stored_schema(table)
         before = self.spark.createDataFrame(state, table.schema_ddl)
         judged = snapshot_diff.verdicts(rows, before, table, fields).persist()
         counts = Counts(**snapshot_diff.counted(judged).collect()[0].asDict())
@@ -87,7 +87,7 @@ class Diff:
 
 @pytest.fixture
 def differ(spark: SparkSession, tmp_path: Path) -> Differ:
-    return Differ(session.isolated(spark, size=0), tmp_path)
+    return Differ(session.isolated_session(spark, data_bytes=0), tmp_path)
 
 
 def table(policy: str = "fail", **changed: Any) -> Table:
@@ -428,7 +428,7 @@ def test_applying_the_difference_gives_the_snapshot_and_twice_changes_nothing(
     differ: Differ, policy: str, size: int | None
 ) -> None:
     """Once on the settings for much data, where Spark compiles the code that it otherwise interprets."""
-    differ.spark = session.isolated(differ.spark, size)
+    differ.spark = session.isolated_session(differ.spark, size)
     settings_of_table = table(policy)
 
     @settings(

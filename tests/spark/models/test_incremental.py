@@ -24,14 +24,14 @@ from lakehouse.lake import small_rows
 from lakehouse.lake.small_rows import hold
 from lakehouse.models.incremental import Input, Work
 from lakehouse.models.sql.plan import Plan, plan
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 
 EXAMPLES = int(os.environ.get("LAKEHOUSE_MODELS", "20"))
 
 
 @pytest.fixture(scope="module")
 def small(spark: SparkSession) -> SparkSession:
-    return isolated(spark, 0)
+    return isolated_session(spark, 0)
 
 
 def frame(spark: SparkSession, relation: str, rows: list[Row]) -> DataFrame:

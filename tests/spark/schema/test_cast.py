@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.schema.cast import convert
+from lakehouse.schema.cast import cast_text
 
 DAY = "2024-01-01"
 
@@ -17,7 +17,7 @@ def converted(
 ) -> dict[str | None, tuple[str | None, str | None]]:
     """What becomes of each text, and of null: the value as Spark writes it, and the reason."""
     declared = T.DataType.fromDDL(kind)
-    value, reason = convert(F.col("text"), declared, zone, options)
+    value, reason = cast_text(F.col("text"), declared, zone, options)
     rows = spark.createDataFrame([(text,) for text in [*texts, None]], "text STRING")
     found = rows.select("text", value.alias("value"), reason.alias("reason"))
     assert found.schema["value"].dataType == declared

@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.schema import pii as pii_columns
-from lakehouse.spark.session import isolated
+from lakehouse.spark.session import isolated_session
 
 KEYS = ["k" * 32, "a key of letters, ção and 漢字, of more than one block of SHA-256: " + "x" * 40]
 LONG = "two blocks " * 20
@@ -51,7 +51,7 @@ def test_hmac_is_that_of_the_rfc_for_any_text_and_null_stays_null(spark: SparkSe
     ]
     rows = spark.createDataFrame([(text,) for text in [*texts, None]], "text STRING")
     for key in KEYS:
-        value = pii_columns.kept("text", F.col("text"), table(key))
+        value = pii_columns.protected_value("text", F.col("text"), table(key))
         assert value is not None
         found = {row[0]: row[1] for row in rows.select("text", value).collect()}
         assert found == {text: by_the_book(key, text) for text in texts} | {None: None}
@@ -59,7 +59,7 @@ def test_hmac_is_that_of_the_rfc_for_any_text_and_null_stays_null(spark: SparkSe
 
 def test_what_is_hashed_is_the_value_and_not_how_it_was_written(spark: SparkSession) -> None:
     """So that 007 and 7 are one key where the column is a number, and both apart where it is text."""
-    own = isolated(spark)
+    own = isolated_session(spark)
     at = datetime(2025, 10, 3, 17, 5, 29, 758000, tzinfo=timezone.utc)
     values = {
         "INT": (7, "7"),
@@ -69,7 +69,7 @@ def test_what_is_hashed_is_the_value_and_not_how_it_was_written(spark: SparkSess
         "BOOLEAN": (True, "true"),
     }
     for kind, (value, text) in values.items():
-        hashed = pii_columns.kept("text", F.col("text"), table(KEYS[0], f"text {kind}"))
+        hashed = pii_columns.protected_value("text", F.col("text"), table(KEYS[0], f"text {kind}"))
         assert hashed is not None
         row = own.createDataFrame([(value,)], f"text {kind}").select(hashed).collect()[0]
         assert row[0] == by_the_book(KEYS[0], text), kind
@@ -79,11 +79,13 @@ def test_the_stored_columns_are_text_where_they_are_hashed_or_masked_and_gone_wh
     made = table(KEYS[0], "text STRING, points INT, seen DATE, name STRING", text="hmac", points="mask", seen="drop")
     declared = T.DataType.fromDDL(made.schema_ddl)
     assert isinstance(declared, T.StructType)
-    assert pii_columns.stored(declared, made).simpleString() == "struct<text:string,points:string,name:string>"
+    assert (
+        pii_columns.protected_schema(declared, made).simpleString() == "struct<text:string,points:string,name:string>"
+    )
 
 
 def test_no_plan_shows_the_key(spark: SparkSession) -> None:
-    value = pii_columns.kept("text", F.col("text"), table(KEYS[0]))
+    value = pii_columns.protected_value("text", F.col("text"), table(KEYS[0]))
     assert value is not None
     shown = io.StringIO()
     with redirect_stdout(shown):

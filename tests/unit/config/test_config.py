@@ -24,8 +24,8 @@ from lakehouse.config import (
     fingerprint_config,
     json_schema,
     load,
-    not_yet,
     patterns,
+    unavailable_features,
 )
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.errors import ConfigError
@@ -203,7 +203,7 @@ def test_options_that_are_followed_are_taken(options: dict[str, Any]) -> None:
     ["", "'T'", "---", "dd/MM/yyyyyyy", "ddd", "EEE", "Q", "YYYY", "u", "n", "[yyyy", "yyyy]", "{yyyy}", "dd#MM", "V"],
 )
 def test_a_pattern_that_spark_cannot_read_by_has_a_fault(pattern: str) -> None:
-    assert patterns.fault(pattern)
+    assert patterns.find_fault(pattern)
 
 
 def test_a_section_or_a_model_with_nothing_in_it_is_empty() -> None:
@@ -267,7 +267,7 @@ def test_what_is_to_come_parses_already() -> None:
     assert pipeline.lake == Volume(catalog="main", volume="/Volumes/main/x/y")
     assert pipeline.tables["events"].feed is not None
     assert pipeline.tables["events"].feed.tombstones == timedelta(days=7)
-    assert not_yet(pipeline) == ["tables.events.feed: a change feed is not available yet"]
+    assert unavailable_features(pipeline) == ["tables.events.feed: a change feed is not available yet"]
 
 
 JDBC = {"type": "jdbc", "url": "jdbc:postgresql://db/x", "user": "u", "password": "p"}
@@ -277,7 +277,7 @@ IN_A_DATABASE = {TABLE + "file": "sales.clients", TABLE + "format": "parquet", T
 def test_tables_of_a_database_are_named_as_it_names_them() -> None:
     pipeline = load_changed(source=JDBC | {"options": {"numPartitions": 2, "fetchsize": "100"}}, **IN_A_DATABASE)
 
-    assert not_yet(pipeline) == []
+    assert unavailable_features(pipeline) == []
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_publishing_and_a_lake_on_s3_ask_for_nothing_that_is_not_there() -> None
         publish=postgres({"gold.cube": "cube", "bronze.clients": "raw.clients"}),
     )
 
-    assert not_yet(pipeline) == []
+    assert unavailable_features(pipeline) == []
     assert pipeline.publish is not None
     assert pipeline.publish.tables == {"gold.cube": "cube", "bronze.clients": "raw.clients"}
     assert "h/d" not in repr(pipeline)
@@ -330,7 +330,7 @@ def test_a_pipeline_of_files_on_disk_asks_for_nothing_that_is_not_there() -> Non
     pipeline = load_changed()
 
     assert isinstance(pipeline.source, Files)
-    assert not_yet(pipeline) == []
+    assert unavailable_features(pipeline) == []
 
 
 def test_the_models_cannot_be_changed_afterwards() -> None:
@@ -861,7 +861,7 @@ def test_a_models_sql_is_read_from_beside_the_pipeline() -> None:
     Path("shop/silver").mkdir(parents=True)
     Path("shop/silver/clients.sql").write_text("\ufeffSELECT 'ção'", encoding="utf-8")
 
-    assert load_changed(silver={"clients": {"keys": ["id"]}}).sql("silver", "clients") == "SELECT 'ção'"
+    assert load_changed(silver={"clients": {"keys": ["id"]}}).read_sql("silver", "clients") == "SELECT 'ção'"
 
 
 def test_asking_for_a_model_that_is_not_there_names_the_nearest() -> None:
@@ -871,7 +871,7 @@ def test_asking_for_a_model_that_is_not_there_names_the_nearest() -> None:
 
     for layer, model in (("silver", "client"), ("sliver", "clients"), ("gold", "clients")):
         with pytest.raises(ConfigError, match=r'did you mean "silver\.clients"'):
-            pipeline.sql(layer, model)
+            pipeline.read_sql(layer, model)
 
 
 # The fingerprint

@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
-from lakehouse.extract import Extracted, extract, opened, peek, source_signature
+from lakehouse.extract import ExtractResult, extract_table, open_source, peek, source_signature
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake, snapshot_name
 
@@ -41,9 +41,9 @@ class Source:
         file.write_bytes(content)
         return file
 
-    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> Extracted:
-        with opened(self.pipeline, self.lake, ["clientes"]) as source:
-            return extract(source, "clientes", now, as_of)
+    def extract(self, now: datetime = NOW, as_of: datetime | None = None) -> ExtractResult:
+        with open_source(self.pipeline, self.lake, ["clientes"]) as source:
+            return extract_table(source, "clientes", now, as_of)
 
     @property
     def landed(self) -> dict[str, dict[str, bytes]]:
@@ -71,11 +71,11 @@ def test_dated_folders_land_in_order_each_once(source: Source) -> None:
     source.put("latest/clientes.csv")
     source.put("clientes.csv")
 
-    assert source.extract() == Extracted("clientes", tuple(map(at, stamps)))
-    assert source.extract() == Extracted("clientes")
+    assert source.extract() == ExtractResult("clientes", tuple(map(at, stamps)))
+    assert source.extract() == ExtractResult("clientes")
 
     source.put("20250110_000000/clientes.csv", b"20250110_000000")
-    assert source.extract() == Extracted("clientes", (at("20250110_000000"),))
+    assert source.extract() == ExtractResult("clientes", (at("20250110_000000"),))
     assert source.landed == {stamp: {"clientes.csv": stamp.encode()} for stamp in (*stamps, "20250110_000000")}
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_lies_before_those_taken_is_taken_too(source: Source) -> N
     source.extract()
     source.put(f"{FIRST}/clientes.csv")
 
-    assert source.extract().landed == (at(FIRST),)
+    assert source.extract().landed_times == (at(FIRST),)
 
 
 def test_a_folder_changed_after_it_was_taken_is_told_and_not_taken_again(source: Source) -> None:
@@ -94,7 +94,7 @@ def test_a_folder_changed_after_it_was_taken_is_told_and_not_taken_again(source:
 
     done = source.extract()
 
-    assert done.landed == ()
+    assert done.landed_times == ()
     (warning,) = done.warnings
     assert FIRST in warning
     assert source.landed == {FIRST: {"clientes.csv": b"id\n1\n"}}
@@ -105,15 +105,15 @@ def test_as_of_is_told_to_have_no_use_for_dated_folders(source: Source) -> None:
 
     done = source.extract(as_of=NOW)
 
-    assert done.landed == (at(FIRST),)
+    assert done.landed_times == (at(FIRST),)
     assert "--as-of" in done.warnings[0]
 
 
 def test_a_dated_folder_without_the_file_lands_as_a_snapshot_without_files_once(source: Source) -> None:
     source.put(f"{FIRST}/produtos.csv")
 
-    assert source.extract().landed == (at(FIRST),)
-    assert source.extract() == Extracted("clientes")
+    assert source.extract().landed_times == (at(FIRST),)
+    assert source.extract() == ExtractResult("clientes")
     assert source.landed == {FIRST: {}}
 
 
@@ -122,13 +122,13 @@ def test_a_dated_folder_without_the_file_lands_as_a_snapshot_without_files_once(
 
 def test_the_same_bytes_are_nothing_new_whatever_the_files_dates(source: Source) -> None:
     file = source.put("clientes.csv")
-    assert source.extract().landed == (NOW,)
+    assert source.extract().landed_times == (NOW,)
 
-    assert source.extract(NOW + timedelta(hours=6)) == Extracted("clientes")
+    assert source.extract(NOW + timedelta(hours=6)) == ExtractResult("clientes")
     os.utime(file, (1, 1))
-    assert source.extract(NOW + timedelta(hours=12)) == Extracted("clientes")
+    assert source.extract(NOW + timedelta(hours=12)) == ExtractResult("clientes")
     source.put("clientes.csv")
-    assert source.extract(NOW + timedelta(hours=18), as_of=at(FIRST)) == Extracted("clientes")
+    assert source.extract(NOW + timedelta(hours=18), as_of=at(FIRST)) == ExtractResult("clientes")
 
 
 def test_changed_bytes_land_under_the_time_of_the_run(source: Source) -> None:
@@ -136,7 +136,7 @@ def test_changed_bytes_land_under_the_time_of_the_run(source: Source) -> None:
     source.extract(NOW)
     source.put("clientes.csv", b"id\n1\n2\n")
 
-    assert source.extract(NOW + timedelta(hours=6, microseconds=7)).landed == (NOW + timedelta(hours=6),)
+    assert source.extract(NOW + timedelta(hours=6, microseconds=7)).landed_times == (NOW + timedelta(hours=6),)
     assert list(source.landed.values()) == [{"clientes.csv": b"id\n1\n"}, {"clientes.csv": b"id\n1\n2\n"}]
 
 
@@ -147,7 +147,7 @@ def test_bytes_changed_under_the_same_size_and_date_are_seen(source: Source) -> 
     source.put("clientes.csv", b"id\n2\n")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    assert len(source.extract(NOW + timedelta(hours=6)).landed) == 1
+    assert len(source.extract(NOW + timedelta(hours=6)).landed_times) == 1
 
 
 def test_going_back_to_earlier_bytes_is_a_snapshot_of_its_own(source: Source) -> None:
@@ -161,7 +161,7 @@ def test_going_back_to_earlier_bytes_is_a_snapshot_of_its_own(source: Source) ->
 def test_as_of_gives_the_time(source: Source) -> None:
     source.put("clientes.csv")
 
-    assert source.extract(as_of=at(FIRST)).landed == (at(FIRST),)
+    assert source.extract(as_of=at(FIRST)).landed_times == (at(FIRST),)
     assert list(source.landed) == [FIRST]
 
 
@@ -176,7 +176,7 @@ def test_one_time_cannot_have_two_contents(source: Source) -> None:
             source.extract(as_of=at(stamp))
         assert stamp in error.value.found
     source.put("clientes.csv", b"A")
-    assert source.extract(as_of=at(FIRST)).landed == ()
+    assert source.extract(as_of=at(FIRST)).landed_times == ()
     assert source.landed == {FIRST: {"clientes.csv": b"A"}, SECOND: {"clientes.csv": b"B"}}
 
 
@@ -189,7 +189,7 @@ def test_a_clock_set_back_does_not_put_a_snapshot_before_the_last(source: Source
 
         done = source.extract(NOW - back)
 
-        assert done.landed == (NOW + timedelta(seconds=n),)
+        assert done.landed_times == (NOW + timedelta(seconds=n),)
         assert "clock" in done.warnings[0]
 
 
@@ -198,10 +198,10 @@ def test_a_file_that_vanished_lands_as_a_snapshot_without_files_once(source: Sou
     source.extract(NOW)
     file.unlink()
 
-    assert source.extract(NOW + timedelta(hours=1)).landed == (NOW + timedelta(hours=1),)
-    assert source.extract(NOW + timedelta(hours=2)) == Extracted("clientes")
+    assert source.extract(NOW + timedelta(hours=1)).landed_times == (NOW + timedelta(hours=1),)
+    assert source.extract(NOW + timedelta(hours=2)) == ExtractResult("clientes")
     source.put("clientes.csv")
-    assert source.extract(NOW + timedelta(hours=3)).landed == (NOW + timedelta(hours=3),)
+    assert source.extract(NOW + timedelta(hours=3)).landed_times == (NOW + timedelta(hours=3),)
     assert [len(files) for files in source.landed.values()] == [1, 0, 1]
 
 
@@ -236,7 +236,7 @@ def test_a_file_added_to_a_glob_is_a_change(source: Source) -> None:
     source.extract(NOW)
     source.put("b.csv")
 
-    assert len(source.extract(NOW + timedelta(hours=1)).landed) == 1
+    assert len(source.extract(NOW + timedelta(hours=1)).landed_times) == 1
 
 
 def test_a_link_that_leads_out_of_the_snapshot_is_not_followed(source: Source, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
 def look(source: Source) -> tuple[str, Path, list[str], str]:
     """The newest snapshot's time, where its files lie, their names, and the warning; the lake stays as it is."""
     before = sorted(Path(source.lake.root).rglob("*"))
-    with opened(source.pipeline, source.lake, ["clientes"]) as opened_source:
+    with open_source(source.pipeline, source.lake, ["clientes"]) as opened_source:
         found, warning = peek(opened_source, "clientes", NOW)
     assert sorted(Path(source.lake.root).rglob("*")) == before
     assert all(path.is_file() for path in found.paths)

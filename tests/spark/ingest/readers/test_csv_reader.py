@@ -36,7 +36,7 @@ class Source:
     """Files, landed as one snapshot and read by a table's settings."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self.spark, self.folder, self._lakes = session.isolated(spark, size=0), folder, count()
+        self.spark, self.folder, self._lakes = session.isolated_session(spark, data_bytes=0), folder, count()
         self.reading = ExitStack()
         self.settings: dict[str, Any] = {"file": "*", "format": "csv", "schema": SCHEMA, "keys": ["id"]}
 

@@ -26,7 +26,7 @@ SCHEMA = "id STRING, n INT, price DECIMAL(10,2), day DATE, tags ARRAY<INT>, at S
 
 class Reader:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
-        self.spark, self.folder, self.lakes = session.isolated(spark, size=0), folder, count()
+        self.spark, self.folder, self.lakes = session.isolated_session(spark, data_bytes=0), folder, count()
 
     def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.Read:
         table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)

@@ -27,7 +27,9 @@ def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **o
     settings = {"file": "items.json", "format": "json", "schema": schema, "keys": ["id"], "options": options}
     table = Table.model_validate(settings)
     landed = landing.land_snapshot(Lake(str(folder / "lake")), "items", TIME, [file])
-    return snapshot_reader.read(session.isolated(spark, size=0), table, landed, "UTC", frozenset()).rows.collect()
+    return snapshot_reader.read(
+        session.isolated_session(spark, data_bytes=0), table, landed, "UTC", frozenset()
+    ).rows.collect()
 
 
 @pytest.mark.parametrize("behind", ['{"id":"b","price":2,"note":"y"}', ' {"id":"b"}', "]", " text", ","])

@@ -15,7 +15,7 @@ from lakehouse.models.expectations import kept
 from lakehouse.models.expectations.table_rules import Found, Resulting
 from lakehouse.models.sql.plan import plan
 from lakehouse.models.sql.rules import Rule, rules
-from lakehouse.spark.session import isolated, local
+from lakehouse.spark.session import isolated_session, local_frame
 
 SQL = "SELECT m.id AS id, m.a AS a, m.s AS s, m.d AS d FROM bronze.m AS m"
 DDL = "id INT, a INT, s STRING, d DATE"
@@ -29,13 +29,13 @@ def understood(**spec: Any) -> Rule:
 
 @pytest.fixture(scope="module")
 def small(spark: SparkSession) -> SparkSession:
-    return isolated(spark, 0)
+    return isolated_session(spark, 0)
 
 
 def rows(spark: SparkSession, *values: tuple[Any, ...]) -> DataFrame:
     """Rows of (id, a, s, d), as far as their first values are given; a day is text."""
     whole = [(*row, *[None] * (4 - len(row))) for row in values]
-    return local(spark, DDL, [(i, a, s, date.fromisoformat(d) if d else None) for i, a, s, d in whole])
+    return local_frame(spark, DDL, [(i, a, s, date.fromisoformat(d) if d else None) for i, a, s, d in whole])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def rows(spark: SparkSession, *values: tuple[Any, ...]) -> DataFrame:
 )
 def test_a_row_is_left_where_it_meets_the_condition(small: SparkSession, spec: dict[str, Any], left: list[int]) -> None:
     frame = rows(small, (1, 1, "it's", "2025-01-01"), (2, 0, "x", None), (3, None, None, None))
-    other = local(small, "x INT", [(1,), (1,), (7,)])
+    other = local_frame(small, "x INT", [(1,), (1,), (7,)])
     expected = replace(plan("silver.m", SQL, ("id",), "m.sql"), rules=(understood(**spec),))
 
     found = kept(small, expected, {"as_of": AS_OF}, frame, lambda _: other)
@@ -64,7 +64,7 @@ def test_a_row_is_left_where_it_meets_the_condition(small: SparkSession, spec: d
 
 
 def resulting(spark: SparkSession, table: DataFrame | None, good: DataFrame, touched: list[int] | None) -> Resulting:
-    keys = None if touched is None else hold(spark, local(spark, "id INT", [(key,) for key in touched]))
+    keys = None if touched is None else hold(spark, local_frame(spark, "id INT", [(key,) for key in touched]))
     held: Held = hold(spark, good)
     return Resulting(table, held.rows, good.count(), keys, held.local, AS_OF)
 
