@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakehouse.lake.merge import make_equal
+from lakehouse.lake.merge import merge_to_match
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
@@ -28,12 +28,14 @@ def measure(lake: Lake, name: str, vectors: bool, size: int | None, times: int) 
     spark = session.isolated_session(session.get_session(lake, "bench"), size)
     path = lake.spark_path(name.replace(" ", "-").replace(",", ""))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
-    make_equal(spark, path, rows, ["id"], {"sequence": 0}, large=vectors)
+    merge_to_match(spark, path, rows, ["id"], {"sequence": 0}, large=vectors)
     seconds = []
     for n in range(times):
         changed = rows.where(F.col("value").between(20 * n, 20 * n + 19)).withColumn("value", F.col("value") + 5_000)
         began = time.monotonic()
-        written = make_equal(spark, path, changed, ["id"], {"sequence": n + 1}, changed.select("id"), few=True)
+        written = merge_to_match(
+            spark, path, changed, ["id"], {"sequence": n + 1}, changed.select("id"), expect_few=True
+        )
         seconds.append(time.monotonic() - began)
         assert written.updated == 20, written
     return seconds

@@ -61,7 +61,7 @@ class Cube:
         self.lake, self.size = run.lake, rows * ROW_BYTES
         self.spark = session.get_session(self.lake, "bench", data_bytes=self.size)
         self._facts()
-        ledger.create(self.spark, self.lake)
+        ledger.create_if_missing(self.spark, self.lake)
         self.models = stages.models(run)
 
     def _facts(self) -> None:
@@ -71,7 +71,7 @@ class Cube:
         day = f"date_add(DATE'2015-01-01', CAST({self._day()} AS INT)) AS dia"
         money = "CAST(pmod(xxhash64(id, 3), 1000000) / 100 AS DECIMAL(12,2)) AS valor"
         facts = self.spark.range(self.rows).selectExpr("id", day, *drawn, money)
-        facts.write.format("delta").options(**delta.properties(True)).save(self.lake.table("bronze.vendas"))
+        facts.write.format("delta").options(**delta.table_properties(True)).save(self.lake.table("bronze.vendas"))
 
     def _day(self) -> str:
         """Which day a row is of, from its number."""

@@ -20,7 +20,7 @@ from peers import page
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.lake.merge import make_equal
+from lakehouse.lake.merge import merge_to_match
 from lakehouse.publish.sync import Kept, Publication, publish
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
@@ -70,12 +70,12 @@ def main() -> None:
 
         path, seconds = lake.table("gold.quotes"), {}
         own = session.isolated_session(spark, 0)
-        make_equal(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
+        merge_to_match(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
         seconds[f"first load of {rows:,} rows"] = [timed(published, rows)]
         seconds[f"{batch:,} new rows"] = []
         for n in range(options.batches):
             new = quotes(own, rows + n * batch, batch)
-            make_equal(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), few=True)
+            merge_to_match(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), expect_few=True)
             seconds[f"{batch:,} new rows"].append(timed(published, batch))
         seconds["nothing new"] = [timed(published, 0) for _ in range(options.batches)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

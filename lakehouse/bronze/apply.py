@@ -14,24 +14,24 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.bronze import fold, scd2
-from lakehouse.bronze.read import _live
+from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, merge
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED
-from lakehouse.lake.ledger import Entry, History
-from lakehouse.lake.merge import Written, add_columns, make_equal
-from lakehouse.lake.small_rows import LOCAL_ROWS
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.merge import WriteResult, add_new_columns, merge_to_match
+from lakehouse.lake.small_rows import MAX_LOCAL_ROWS
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
-LARGE_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
+LARGE_SNAPSHOT_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 
 
 @dataclass(frozen=True)
-class Applied:
+class BronzeResult:
     """What bronze did: rows written, the sequence it is at now, and why it had to be compared whole, if it had to."""
 
     sequence: int = 0
@@ -39,22 +39,28 @@ class Applied:
     updated: int = 0
     deleted: int = 0
     commits: int = 0
-    healed: str = ""
+    repair_reason: str = ""
 
-    def then(self, written: Written, sequence: int, healed: str = "") -> Applied:
-        return Applied(
+    def plus(self, written: WriteResult, sequence: int, repair_reason: str = "") -> BronzeResult:
+        return BronzeResult(
             sequence,
             self.inserted + written.inserted,
             self.updated + written.updated,
             self.deleted + written.deleted,
             self.commits + written.committed,
-            self.healed or healed,
+            self.repair_reason or repair_reason,
         )
 
 
 def refresh(
-    spark: SparkSession, lake: Lake, name: str, table: Table, history: History, size: int, whole: bool = False
-) -> Applied:
+    spark: SparkSession,
+    lake: Lake,
+    name: str,
+    table: Table,
+    history: LedgerHistory,
+    snapshot_bytes: int,
+    full_refresh: bool = False,
+) -> BronzeResult:
     """Bring a table to the ledger's last accepted sequence: the stage's entry point.
 
     Args:
@@ -62,63 +68,63 @@ def refresh(
         size: of its newest snapshot, in bytes.
         whole: compare it with the fold of all change sets, whatever its position says.
     """
-    if whole and history.accepted:
-        return _heal(spark, lake, name, table, history, size, "asked for", rebuild=True)
-    _add_declared(spark, lake, name, table)
-    if is_current(delta.head(spark, lake.bronze_table(name)), table, history):
-        return Applied()
-    results: list[Applied] = []
+    if full_refresh and history.accepted:
+        return _repair(spark, lake, name, table, history, snapshot_bytes, "asked for", rebuild=True)
+    _add_declared_columns(spark, lake, name, table)
+    if is_current(delta.current_version(spark, lake.bronze_table(name)), table, history):
+        return BronzeResult()
+    results: list[BronzeResult] = []
     failures: list[Exception] = []
 
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
-            own = isolated_session(batch.sparkSession, size)
-            results.append(apply_pending(own, lake, name, table, history, size))
+            own = isolated_session(batch.sparkSession, snapshot_bytes)
+            results.append(apply_pending(own, lake, name, table, history, snapshot_bytes))
         except Exception as error:
             failures.append(error)
             raise
 
     try:
-        _stream(spark, lake, name, on_batch)
+        _stream_ledger(spark, lake, name, on_batch)
     except Exception:
         if failures:
             # The error itself, not the stream's report of it; its cause tells whether another attempt may help.
             raise failures[0] from failures[0].__cause__
         # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
         file_io.remove(lake.local_path("bronze", name))
-        _stream(spark, lake, name, on_batch)
+        _stream_ledger(spark, lake, name, on_batch)
     # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
-    return results[-1] if results else apply_pending(spark, lake, name, table, history, size)
+    return results[-1] if results else apply_pending(spark, lake, name, table, history, snapshot_bytes)
 
 
-def _add_declared(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
+def _add_declared_columns(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
     """Give bronze the columns that were added to the schema: models may name them before a snapshot has them."""
     path = lake.bronze_table(name)
     if delta.exists(spark, path):
-        add_columns(spark, path, stored_schema(table))
+        add_new_columns(spark, path, stored_schema(table))
 
 
-def is_current(head: TableVersion | None, table: Table, history: History) -> bool:
+def is_current(version: TableVersion | None, table: Table, history: LedgerHistory) -> bool:
     """Whether bronze holds what the ledger says, so that there is nothing to apply."""
-    pending = [e.sequence or 0 for e in history.accepted if e.changes or e.sequence == 1]
+    pending = [e.sequence or 0 for e in history.accepted if e.changed_rows or e.sequence == 1]
     if not pending:
         return True
-    progress = head.recorded_progress() if head else None
+    progress = version.recorded_progress() if version else None
     # A set without changes makes no commit; healing records the last sequence, whatever it holds.
-    if progress is None or _why_heal(table, progress, history.accepted[-1].sequence or 0):
+    if progress is None or _repair_reason(table, progress, history.accepted[-1].sequence or 0):
         return False
     return bool(pending[-1] <= progress["sequence"])
 
 
-def _progress(table: Table, sequence: int) -> dict[str, Any]:
+def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
     """What a commit of bronze records: the sequence it brings the table to, and how a history is kept."""
-    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.rule(table)} if table.scd == 2 else {})
+    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
 
 
-def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
+def _stream_ledger(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
     accepted = (F.col("table") == name) & (F.col("status") == "accepted")
     query = (
-        delta.stream(spark, lake.ledger_table)
+        delta.read_stream(spark, lake.ledger_table)
         .where(accepted)
         .writeStream.foreachBatch(on_batch)
         .option("checkpointLocation", lake.checkpoint_path(name))
@@ -128,7 +134,9 @@ def _stream(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[Data
     query.awaitTermination()
 
 
-def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, history: History, size: int) -> Applied:
+def apply_pending(
+    spark: SparkSession, lake: Lake, name: str, table: Table, history: LedgerHistory, snapshot_bytes: int
+) -> BronzeResult:
     """Apply the accepted change sets that bronze has not got yet, in sequence.
 
     Args:
@@ -140,67 +148,73 @@ def apply_pending(spark: SparkSession, lake: Lake, name: str, table: Table, hist
     """
     accepted = history.accepted
     if not accepted:
-        return Applied()
+        return BronzeResult()
     last = accepted[-1].sequence or 0
-    head = delta.head(spark, lake.bronze_table(name))
+    head = delta.current_version(spark, lake.bronze_table(name))
     if head is None:
         # bronze may be gone, and the schema another than it had
-        fold.refuse_unfit(spark, lake, table, history.change_sets)
+        fold.require_values_fit(spark, lake, table, history.entries_to_fold)
         at = 0
     else:
         progress = head.recorded_progress()
-        if reason := _why_heal(table, progress, last):
-            return _heal(spark, lake, name, table, history, size, reason)
+        if reason := _repair_reason(table, progress, last):
+            return _repair(spark, lake, name, table, history, snapshot_bytes, reason)
         at = progress["sequence"] if progress else 0
     lost = [e for e in accepted if (e.sequence or 0) > at and history.is_dropped(e)]
-    if lost and (at == 0 or any(e.changes for e in lost)):
+    if lost and (at == 0 or any(e.changed_rows for e in lost)):
         reason = f"change sets up to {lost[-1].sequence} were dropped, and it was at {at}"
-        return _heal(spark, lake, name, table, history, size, reason)
-    done = Applied(at)
+        return _repair(spark, lake, name, table, history, snapshot_bytes, reason)
+    done = BronzeResult(at)
     for entry in accepted:
         if (entry.sequence or 0) > at:
-            done = done.then(_apply(spark, lake, name, table, entry, size, first=at == 0), entry.sequence or 0)
+            done = done.plus(
+                _apply_change_set(spark, lake, name, table, entry, snapshot_bytes, first=at == 0), entry.sequence or 0
+            )
             at = entry.sequence or 0
     return done
 
 
-def _why_heal(table: Table, progress: dict[str, Any] | None, last: int) -> str:
+def _repair_reason(table: Table, progress: dict[str, Any] | None, last: int) -> str:
     """Why bronze cannot be brought forward by the change sets it lacks; empty if it can."""
     if progress is None:
         return "its rows were written by somebody else"
     if progress["sequence"] > last:
         return "it is ahead of the ledger"
-    if table.scd == 2 and progress.get("rule") != scd2.rule(table):
-        return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.rule(table)}"
+    if table.scd == 2 and progress.get("rule") != scd2.history_rule(table):
+        return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.history_rule(table)}"
     return ""
 
 
-def _apply(spark: SparkSession, lake: Lake, name: str, table: Table, entry: Entry, size: int, first: bool) -> Written:
-    if not entry.changes and not first:
-        return Written()
-    changes, taken = change_sets.counted(spark, lake, table, entry)
-    path, keys, progress = lake.bronze_table(name), scd2.keys(table), _progress(table, entry.sequence or 0)
-    large = size >= LARGE_BYTES
-    if entry.changes and taken.total() == entry.changes and delta.exists(spark, path):
+def _apply_change_set(
+    spark: SparkSession, lake: Lake, name: str, table: Table, entry: LedgerEntry, snapshot_bytes: int, first: bool
+) -> WriteResult:
+    if not entry.changed_rows and not first:
+        return WriteResult()
+    changes, taken = change_sets.read_complete(spark, lake, table, entry)
+    path, keys, progress = lake.bronze_table(name), scd2.row_keys(table), _commit_progress(table, entry.sequence or 0)
+    large = snapshot_bytes >= LARGE_SNAPSHOT_BYTES
+    if entry.changed_rows and taken.total() == entry.changed_rows and delta.exists(spark, path):
         delta.record_progress(
             spark, path, progress
         )  # every row of it was forgotten: no commit would say it was applied
-        return Written()
+        return WriteResult()
     if table.scd == 2:
-        changed = _live(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
-        wanted, touched = scd2.after(changed, changes, table, stored_schema(table))
-        return make_equal(spark, path, wanted, keys, progress, touched, entry.changes <= LOCAL_ROWS, large=large)
-    rows = changes.drop(CHANGED)
+        changed = live_rows(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
+        wanted, touched = scd2.apply_changes(changed, changes, table, stored_schema(table))
+        return merge_to_match(
+            spark, path, wanted, keys, progress, touched, entry.changed_rows <= MAX_LOCAL_ROWS, large=large
+        )
+    rows = changes.drop(CHANGED_COLUMNS)
     if not delta.exists(spark, path):
-        return make_equal(spark, path, rows, keys, progress, large=large)
+        return merge_to_match(spark, path, rows, keys, progress, large=large)
     # Bronze is where the set began, and so the set is the difference.
     actions = rows.withColumn(merge.ACTION, F.col("_cdc_operation"))
     told = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
     counts = {operation: rows - taken[operation] for operation, rows in told.items()}
-    return merge.apply(spark, path, actions, counts, keys, progress, large)
+    return merge.merge_changes(spark, path, actions, counts, keys, progress, large)
 
 
-def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
+def schema_mismatches(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
     """What of bronze's columns the declared schema renames, removes or types otherwise."""
     if not delta.exists(spark, lake.bronze_table(name)):
         return []
@@ -219,26 +233,26 @@ def misfits(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[st
     return found
 
 
-def _heal(
+def _repair(
     spark: SparkSession,
     lake: Lake,
     name: str,
     table: Table,
-    history: History,
-    size: int,
+    history: LedgerHistory,
+    snapshot_bytes: int,
     reason: str,
     rebuild: bool = False,
-) -> Applied:
+) -> BronzeResult:
     """Compare bronze with the fold of its change sets and write what differs.
 
     Raises:
         DataRefused: a value of a change set does not fit the schema that was declared since.
     """
     path, last = lake.bronze_table(name), history.accepted[-1].sequence or 0
-    wanted, keys = fold.folded(spark, lake, table, history.change_sets), scd2.keys(table)
+    wanted, keys = fold.fold_change_sets(spark, lake, table, history.entries_to_fold), scd2.row_keys(table)
     # The commit is told from one that applies a change set; what it brings the table to is the same.
-    healed, large = _progress(table, last) | {"healed": reason}, size >= LARGE_BYTES
-    written = make_equal(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)
+    healed, large = _commit_progress(table, last) | {"healed": reason}, snapshot_bytes >= LARGE_SNAPSHOT_BYTES
+    written = merge_to_match(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)
     if not written.committed:
-        delta.record_progress(spark, path, _progress(table, last))
-    return Applied().then(written, last, healed=reason)
+        delta.record_progress(spark, path, _commit_progress(table, last))
+    return BronzeResult().plus(written, last, repair_reason=reason)

@@ -8,14 +8,20 @@ from pyspark.sql import functions as F
 from lakehouse.bronze import scd2
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED, DELETE
-from lakehouse.lake.change_sets import _UNFIT, _published, _refuse_other_pii, _typed, change_sets
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE
+from lakehouse.lake.change_sets import (
+    CAST_ERRORS,
+    read_as_written,
+    read_change_sets,
+    read_with_cast_errors,
+    require_same_pii,
+)
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.paths import Lake
 
 
-def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+def fold_change_sets(spark: SparkSession, lake: Lake, table: Table, entries: list[LedgerEntry]) -> DataFrame:
     """What bronze has to hold, from the change sets alone: the last one of each key, unless it is a delete.
 
     Raises:
@@ -23,14 +29,14 @@ def folded(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry])
         ConfigError: a history is asked for, and change sets that it needs have gone.
     """
     if table.scd == 2:
-        _refuse_lost_history(lake, accepted)
-        refuse_unfit(spark, lake, table, accepted)
-        changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-        return scd2.folded(changes, table, stored_schema(table))
-    return state(spark, lake, table, accepted).drop(CHANGED)
+        _require_complete_history(lake, entries)
+        require_values_fit(spark, lake, table, entries)
+        changes = read_change_sets(spark, lake, table, [e for e in entries if e.path])
+        return scd2.build_history(changes, table, stored_schema(table))
+    return fold_to_live_rows(spark, lake, table, entries).drop(CHANGED_COLUMNS)
 
 
-def state(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> DataFrame:
+def fold_to_live_rows(spark: SparkSession, lake: Lake, table: Table, entries: list[LedgerEntry]) -> DataFrame:
     """The live rows that change sets come to, each as the last of them has it, with its own `_cdc_*` columns.
 
     To be folded again with those that follow it is as good as they were themselves.
@@ -38,13 +44,13 @@ def state(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) 
     Raises:
         DataRefused: a value of it does not fit the schema that was declared since.
     """
-    refuse_unfit(spark, lake, table, accepted)
-    changes = change_sets(spark, lake, table, [e for e in accepted if e.path])
-    return _last(changes, table).select(*stored_schema(table).names, *CDC_COLUMNS, CHANGED)
+    require_values_fit(spark, lake, table, entries)
+    changes = read_change_sets(spark, lake, table, [e for e in entries if e.path])
+    return _last_changes(changes, table).select(*stored_schema(table).names, *CDC_COLUMNS, CHANGED_COLUMNS)
 
 
-def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
-    if base := next((e for e in accepted if e.is_state), None):
+def _require_complete_history(lake: Lake, entries: list[LedgerEntry]) -> None:
+    if base := next((e for e in entries if e.is_base_state), None):
         raise ConfigError(
             f"no history of {base.table} can be built: its change sets up to {base.sequence} were dropped",
             expected="`scd: 1`, where `retention: {change_sets: ...}` was at work",
@@ -53,7 +59,7 @@ def _refuse_lost_history(lake: Lake, accepted: list[Entry]) -> None:
         )
 
 
-def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[Entry]) -> None:
+def require_values_fit(spark: SparkSession, lake: Lake, table: Table, entries: list[LedgerEntry]) -> None:
     """See that what bronze has to hold fits the declared types, where change sets were written with others.
 
     Raises:
@@ -61,17 +67,17 @@ def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[E
         ConfigError: `pii` asks for something else than they hold.
     """
     kinds = {f.name: f.dataType for f in stored_schema(table)}
-    entries = [e for e in accepted if e.path]
-    published = [_published(spark, lake, e).schema for e in entries]
+    entries = [e for e in entries if e.path]
+    published = [read_as_written(spark, lake, e).schema for e in entries]
     for entry, there in zip(entries, published, strict=True):
-        _refuse_other_pii(table, lake, entry, there)
+        require_same_pii(table, lake, entry, there)
     if all(f.dataType == kinds[f.name] for there in published for f in there if f.name in kinds):
         return
-    changes = _typed(spark, lake, table, entries)
-    rows = _last(changes, table) if table.scd == 1 else changes.where(F.col("_cdc_operation") != DELETE)
-    unfit = rows.where(F.size(_UNFIT) > 0)
+    changes = read_with_cast_errors(spark, lake, table, entries)
+    rows = _last_changes(changes, table) if table.scd == 1 else changes.where(F.col("_cdc_operation") != DELETE)
+    unfit = rows.where(F.size(CAST_ERRORS) > 0)
     if (
-        wrong := unfit.select(F.explode(_UNFIT).alias("text"))
+        wrong := unfit.select(F.explode(CAST_ERRORS).alias("text"))
         .groupBy("text")
         .count()
         .orderBy("text")
@@ -86,7 +92,7 @@ def refuse_unfit(spark: SparkSession, lake: Lake, table: Table, accepted: list[E
         )
 
 
-def _last(changes: DataFrame, table: Table) -> DataFrame:
+def _last_changes(changes: DataFrame, table: Table) -> DataFrame:
     """The last change of each key, where that is no delete."""
     last = Window.partitionBy(*table.keys).orderBy(F.desc("_cdc_sequence"))
     newest = changes.withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")

@@ -17,26 +17,28 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED, DELETE, INSERT
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, INSERT
 
 START, END = "__START_AT", "__END_AT"
 
 
-def keys(table: Table) -> list[str]:
+def row_keys(table: Table) -> list[str]:
     """What identifies a row of bronze: the table's keys, and in a history the start of the window."""
     return [*table.keys, START] if table.scd == 2 else list(table.keys)
 
 
-def is_open() -> Column:
+def is_open_window() -> Column:
     return F.col(END).isNull()
 
 
-def at(time: Column) -> Column:
+def is_valid_at(time: Column) -> Column:
     """Whether a window shows what was true at `time`."""
-    return (F.col(START) <= time) & (is_open() | (F.col(END) > time))
+    return (F.col(START) <= time) & (is_open_window() | (F.col(END) > time))
 
 
-def after(opened: DataFrame, changes: DataFrame, table: Table, fields: T.StructType) -> tuple[DataFrame, DataFrame]:
+def apply_changes(
+    open_windows: DataFrame, changes: DataFrame, table: Table, fields: T.StructType
+) -> tuple[DataFrame, DataFrame]:
     """What one change set makes of the windows it touches.
 
     Args:
@@ -47,9 +49,9 @@ def after(opened: DataFrame, changes: DataFrame, table: Table, fields: T.StructT
         The windows that must be there afterwards, and the `keys` of all that are touched.
     """
     same_key = reduce(Column.__and__, [F.col(f"o.`{k}`") == F.col(f"c.`{k}`") for k in table.keys])
-    both = changes.alias("c").join(opened.alias("o"), on=same_key, how="left")
+    both = changes.alias("c").join(open_windows.alias("o"), on=same_key, how="left")
     now = F.col("c._cdc_timestamp")
-    opens, there = _opens(table, fields, "c."), F.col(f"o.{START}").isNotNull()
+    opens, there = _opens_window(table, fields, "c."), F.col(f"o.{START}").isNotNull()
     deletes = F.col("c._cdc_operation") == DELETE
 
     def row(values: str, cdc: str, start: Column, end: Column | None = None) -> list[Column]:
@@ -66,14 +68,14 @@ def after(opened: DataFrame, changes: DataFrame, table: Table, fields: T.StructT
     refreshed = both.where(there & ~opens & ~deletes).select(*row("c", "o", start))
     wanted = closed.unionByName(begun).unionByName(refreshed)
     before = both.where(there).select(*[F.col(f"c.`{k}`") for k in table.keys], start)
-    return wanted, before.unionByName(wanted.select(*keys(table))).distinct()
+    return wanted, before.unionByName(wanted.select(*row_keys(table))).distinct()
 
 
-def folded(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
+def build_history(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
     """The whole history, from all change sets at once."""
     in_order = Window.partitionBy(*table.keys).orderBy("_cdc_sequence")
     deletes = F.col("_cdc_operation") == DELETE
-    numbered = changes.withColumn("_cdc_bound", _opens(table, fields) | deletes).withColumn(
+    numbered = changes.withColumn("_cdc_bound", _opens_window(table, fields) | deletes).withColumn(
         "_cdc_window", F.count_if("_cdc_bound").over(in_order)
     )
     opener = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the one that bounds it: the first
@@ -90,21 +92,21 @@ def folded(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
     )
 
 
-def _opens(table: Table, fields: T.StructType, side: str = "") -> Column:
+def _opens_window(table: Table, fields: T.StructType, prefix: str = "") -> Column:
     """Whether a change opens a window: an insert, or an update of a column whose history is kept."""
-    kept = F.array(*[F.lit(c) for c in fields.names if _is_kept(table, c)]).cast("array<string>")
-    updates = F.coalesce(F.arrays_overlap(F.col(f"{side}{CHANGED}"), kept), F.lit(False))
-    return (F.col(f"{side}_cdc_operation") == INSERT) | updates
+    kept = F.array(*[F.lit(c) for c in fields.names if _is_tracked(table, c)]).cast("array<string>")
+    updates = F.coalesce(F.arrays_overlap(F.col(f"{prefix}{CHANGED_COLUMNS}"), kept), F.lit(False))
+    return (F.col(f"{prefix}_cdc_operation") == INSERT) | updates
 
 
-def _is_kept(table: Table, column: str) -> bool:
+def _is_tracked(table: Table, column: str) -> bool:
     if table.history_for is not None:
         return column in table.history_for
     # A column of `ignore` is in a change set only beside others. They decide, unless these are left out themselves.
     return table.history_except is None or column not in {*table.history_except, *table.ignore}
 
 
-def rule(table: Table) -> str:
+def history_rule(table: Table) -> str:
     """Which columns' history is kept, as each commit of bronze records it: by another rule it is another history."""
     if table.history_for is not None:
         return f"history for {', '.join(sorted(table.history_for))}"

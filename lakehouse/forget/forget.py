@@ -30,9 +30,9 @@ from lakehouse.forget import change_sets as erase_change_sets
 from lakehouse.forget import landing as erase_landing
 from lakehouse.forget import quarantine as erase_quarantine
 from lakehouse.forget import remaining_files
-from lakehouse.forget.landing import Person
+from lakehouse.forget.landing import DataSubject
 from lakehouse.lake import change_sets, forgotten_keys, ledger
-from lakehouse.lake.ledger import History
+from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.runner import context, publishing, records, stages, up_to_date
 from lakehouse.runner.context import Run
 from lakehouse.runner.outcome import Outcome
@@ -46,11 +46,16 @@ from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
 
 _LAYERS = ("silver", "gold")
-_PASSING = ("plain", "extract", "kaggle", "verify")  # folders below `_state` that hold rows for the time of a reading
+_TEMP_FOLDERS = (
+    "plain",
+    "extract",
+    "kaggle",
+    "verify",
+)  # folders below `_state` that hold rows for the time of a reading
 
 
 @dataclass
-class Erased:
+class ErasedRows:
     """What was taken out, and what could not be looked into.
 
     Attributes:
@@ -60,8 +65,8 @@ class Erased:
     """
 
     rows: dict[str, int] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
-    still_handed_out: bool = False
+    unreadable_files: list[str] = field(default_factory=list)
+    is_still_in_source: bool = False
 
 
 def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[str, Any]:
@@ -78,22 +83,22 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
     Raises:
         ConfigError: no such key column, or no value of its type.
     """
-    table = _table(run, name)
-    texts = key_texts(table, key)
+    table = _configured_table(run, name)
+    texts = parse_key(table, key)
     with context.holding(run, f"forget {name}"):
         up_to_date.unmark(run.lake)
         spark = isolated_session(run.spark, run.size(name))
-        person = _person(spark, table, texts)
-        ledger.create(spark, run.lake)
-        forgotten_keys.add(spark, run.lake, name, person.hashed, run.id)
-        erased = _erase(spark, run, name, person)
+        person = _data_subject(spark, table, texts)
+        ledger.create_if_missing(spark, run.lake)
+        forgotten_keys.add(spark, run.lake, name, person.key_hash, run.id)
+        erased = _erase_from_layers(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
-        erased.rows["quarantine"] += erase_quarantine.erase_back(spark, run.lake, [*run.plans])
+        erased.rows["quarantine"] += erase_quarantine.erase_resolved(spark, run.lake, [*run.plans])
         models, published = outcomes, publishing.publish(run) if run.published() else []
         outcomes = [*models, *published]
-        left = remaining_files.left(spark, _tables(run, name), vacuum)
+        left = remaining_files.list_remaining(spark, _delta_tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
-    code = worst_exit_code([*(o.code for o in outcomes), *([ExitCode.REFUSED] if erased.unread else [])])
+    code = worst_exit_code([*(o.code for o in outcomes), *([ExitCode.REFUSED] if erased.unreadable_files else [])])
     return {
         "pipeline": run.pipeline.name,
         "table": name,
@@ -101,24 +106,24 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
         "models": {o.name: o.counts.get("deleted", 0) for o in models},
         "published": {o.name: o.counts.get("deleted", 0) for o in published},
         "left": left,
-        "note": "\n".join([*_notes(run, name, erased), *map(_failure, failed)]) or None,
+        "note": "\n".join([*_notes(run, name, erased), *map(_failure_note, failed)]) or None,
         "exit_code": int(code),
     }
 
 
 def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     """Let a forgotten key come again: the person is back as a customer, say."""
-    table = _table(run, name)
-    texts = key_texts(table, key)
+    table = _configured_table(run, name)
+    texts = parse_key(table, key)
     with context.holding(run, f"forget {name} --lift"):
         up_to_date.unmark(run.lake)
         spark = isolated_session(run.spark, run.size(name))
-        was = forgotten_keys.lift(spark, run.lake, name, _person(spark, table, texts).hashed)
+        was = forgotten_keys.remove(spark, run.lake, name, _data_subject(spark, table, texts).key_hash)
     note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was, "note": note, "exit_code": 0}
 
 
-def key_texts(table: Table, key: list[str]) -> dict[str, str]:
+def parse_key(table: Table, key: list[str]) -> dict[str, str]:
     """A key as it was given, by column.
 
     Raises:
@@ -138,13 +143,13 @@ def key_texts(table: Table, key: list[str]) -> dict[str, str]:
     return {k: given[k] for k in table.keys}
 
 
-def _table(run: Run, name: str) -> Table:
+def _configured_table(run: Run, name: str) -> Table:
     if name not in run.pipeline.tables:
         raise ConfigError(f"{name} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
     return run.pipeline.tables[name]
 
 
-def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Person:
+def _data_subject(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> DataSubject:
     """Raises: ConfigError, where a text is no value of the key's type."""
     kinds = {f.name: f.dataType for f in declared_schema(table)}
     given = spark.createDataFrame([tuple(texts.values())], ", ".join(f"`{k}` STRING" for k in texts))
@@ -154,11 +159,11 @@ def _person(spark: SparkSession, table: Table, texts: Mapping[str, str]) -> Pers
         raise ConfigError(
             f"no value of the key's type: {', '.join(wrong)}", expected="as 2025-10-03, 17.5 or plain text"
         )
-    stored = plain.select(*[_stored(k, table) for k in texts])
-    return Person(texts, plain, stored, stored.select(forgotten_keys.hashed(table)).collect()[0][0])
+    stored = plain.select(*[_stored_key(k, table) for k in texts])
+    return DataSubject(texts, plain, stored, stored.select(forgotten_keys.hash_key(table)).collect()[0][0])
 
 
-def _stored(key: str, table: Table) -> Any:
+def _stored_key(key: str, table: Table) -> Any:
     value = pii.protected_value(key, F.col(f"`{key}`"), table)
     assert value is not None  # a key is not dropped
     return value.alias(key)
@@ -167,47 +172,49 @@ def _stored(key: str, table: Table) -> Any:
 # --- the layers -------------------------------------------------------------------------------------------------
 
 
-def _erase(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
+def _erase_from_layers(spark: SparkSession, run: Run, name: str, subject: DataSubject) -> ErasedRows:
     lake, table, zone = run.lake, run.pipeline.tables[name], run.pipeline.timezone
-    history = ledger.read(spark, lake, [name])[name]
-    _bring_up(spark, run, name, history)
-    erased = _from_landing(spark, run, name, person)
-    sets = [folder for folder in change_sets.folders(lake, name) if _is_whole(folder)]
-    erased.rows["raw"] = sum(erase_change_sets.erase(spark, lake, folder, person) for folder in sets)
-    _drop_caches(lake, name)
-    erased.rows["quarantine"] = erase_quarantine.erase(spark, lake, name, table, zone, person)
-    erased.rows["bronze"] = erase_bronze.erase(spark, lake, name, person, table)
-    erased.rows["ledger"] = ledger.redact(spark, lake, name, lambda text: _redacted(text, person))
-    records.hide(lake, lambda text: _redacted(text, person))
+    history = ledger.read_histories(spark, lake, [name])[name]
+    _apply_pending(spark, run, name, history)
+    erased = _erase_from_landing(spark, run, name, subject)
+    sets = [folder for folder in change_sets.table_folders(lake, name) if _has_files(folder)]
+    erased.rows["raw"] = sum(erase_change_sets.erase(spark, lake, folder, subject) for folder in sets)
+    _drop_temp_copies(lake, name)
+    erased.rows["quarantine"] = erase_quarantine.erase(spark, lake, name, table, zone, subject)
+    erased.rows["bronze"] = erase_bronze.erase(spark, lake, name, subject, table)
+    erased.rows["ledger"] = ledger.redact_reasons(spark, lake, name, lambda text: _redact_key(text, subject))
+    records.hide(lake, lambda text: _redact_key(text, subject))
     return erased
 
 
-def _bring_up(spark: SparkSession, run: Run, name: str, history: History) -> None:
+def _apply_pending(spark: SparkSession, run: Run, name: str, history: LedgerHistory) -> None:
     """Bronze to the ledger's last sequence, so that every change set is applied as it was counted."""
     table = run.pipeline.tables[name]
     if history.last_accepted:
-        change_sets.delivered(spark, run.lake, table, history.last_accepted)  # refuses keys hashed otherwise than now
+        change_sets.delivered_columns(
+            spark, run.lake, table, history.last_accepted
+        )  # refuses keys hashed otherwise than now
         apply.refresh(spark, run.lake, name, table, history, run.size(name))
 
 
-def _from_landing(spark: SparkSession, run: Run, name: str, person: Person) -> Erased:
-    erased, table = Erased({"landing": 0}), run.pipeline.tables[name]
+def _erase_from_landing(spark: SparkSession, run: Run, name: str, subject: DataSubject) -> ErasedRows:
+    erased, table = ErasedRows({"landing": 0}), run.pipeline.tables[name]
     for landed in landing.list_snapshots(run.lake, name):
-        erased.still_handed_out = False
+        erased.is_still_in_source = False
         if landed.expired:
             continue
         try:
-            records = erase_landing.from_landing(spark, run.lake, table, landed, run.pipeline.timezone, person)
+            records = erase_landing.erase(spark, run.lake, table, landed, run.pipeline.timezone, subject)
         except DataRefused as refused:
-            if not erase_landing.names_nobody(table, landed, person):
-                erased.unread.append(f"{landed.folder}: {refused.found}")
+            if not erase_landing.is_subject_absent(table, landed, subject):
+                erased.unreadable_files.append(f"{landed.folder}: {refused.found}")
             continue
         erased.rows["landing"] += records
-        erased.still_handed_out = bool(records)
+        erased.is_still_in_source = bool(records)
     return erased
 
 
-def _is_whole(folder: StorePath) -> bool:
+def _has_files(folder: StorePath) -> bool:
     """Whether a change set is there; what a killed run left of one is taken away."""
     if any(name.endswith(".parquet") for name in file_io.list_names(folder)):
         return True
@@ -215,9 +222,9 @@ def _is_whole(folder: StorePath) -> bool:
     return False
 
 
-def _drop_caches(lake: Lake, name: str) -> None:
+def _drop_temp_copies(lake: Lake, name: str) -> None:
     """What is kept of the source's bytes for a while, or was left by a killed run: on this machine, and on S3."""
-    here = [lake.local_path(kind) for kind in _PASSING]
+    here = [lake.local_path(kind) for kind in _TEMP_FOLDERS]
     for folder in dict.fromkeys([lake.local_path("lines", name), *here, lake.state_path("plain")]):
         file_io.remove(folder)
     logs = lake.local_path("logs")
@@ -225,10 +232,10 @@ def _drop_caches(lake: Lake, name: str) -> None:
         log.write_bytes(b"")  # a running JVM has it open, and goes on writing at its end
 
 
-def _redacted(text: str, person: Person) -> str:
-    if not person.is_named_in(text):
+def _redact_key(text: str, subject: DataSubject) -> str:
+    if not subject.is_named_in(text):
         return text
-    for part in person.texts.values():
+    for part in subject.key_texts.values():
         text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", MASK, text)
     return text
 
@@ -236,7 +243,7 @@ def _redacted(text: str, person: Person) -> str:
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _tables(run: Run, name: str) -> dict[str, str]:
+def _delta_tables(run: Run, name: str) -> dict[str, str]:
     """The addresses of the Delta tables that had the person's rows, or may have had."""
     lake, models = run.lake, [m for layer in _LAYERS for group in run.models(layer) for m in group]
     kept = dict.fromkeys([name, *(m.partition(".")[2] for m in models)])
@@ -244,9 +251,11 @@ def _tables(run: Run, name: str) -> dict[str, str]:
     return tables | {m.replace(".", "/", 1): lake.table(m) for m in models} | {"raw/ledger": lake.ledger_table}
 
 
-def _notes(run: Run, name: str, erased: Erased) -> list[str]:
-    notes = [f"cannot be read, so that nobody can say whether the person is in it: {one}" for one in erased.unread]
-    if erased.still_handed_out:
+def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
+    notes = [
+        f"cannot be read, so that nobody can say whether the person is in it: {one}" for one in erased.unreadable_files
+    ]
+    if erased.is_still_in_source:
         notes.append(
             "the source's newest snapshot still had the person: have them erased there. What it hands out again lands"
             " again and goes no further; the same command takes it out of landing"
@@ -261,5 +270,5 @@ def _notes(run: Run, name: str, erased: Erased) -> list[str]:
     return notes
 
 
-def _failure(outcome: Outcome) -> str:
+def _failure_note(outcome: Outcome) -> str:
     return f"{outcome.name} was not refreshed, and the next run does it: {outcome.note}"

@@ -34,7 +34,7 @@ _POSITION = "_cdc_position"
 
 
 @dataclass(frozen=True)
-class Person:
+class DataSubject:
     """Whose rows are meant.
 
     Attributes:
@@ -44,23 +44,23 @@ class Person:
         hashed: as the list of forgotten keys has it.
     """
 
-    texts: Mapping[str, str]
-    plain: DataFrame
-    stored: DataFrame
-    hashed: str
+    key_texts: Mapping[str, str]
+    plain_key: DataFrame
+    stored_key: DataFrame
+    key_hash: str
 
     def is_named_in(self, text: str) -> bool:
         """Whether every part of the key stands in a text as a word: all that can be told of what is no row."""
-        return all(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in self.texts.values())
+        return all(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in self.key_texts.values())
 
-    def rows_of(self, rows: DataFrame, stored: bool = True) -> DataFrame:
+    def rows_in(self, rows: DataFrame, as_stored: bool = True) -> DataFrame:
         """Those of `rows` that have the key."""
-        key = F.broadcast(self.stored if stored else self.plain)
-        return rows.join(key, on=list(self.texts), how="left_semi")
+        key = F.broadcast(self.stored_key if as_stored else self.plain_key)
+        return rows.join(key, on=list(self.key_texts), how="left_semi")
 
 
-def from_landing(
-    spark: SparkSession, lake: Lake, table: Table, landed: LandedSnapshot, zone: str, person: Person
+def erase(
+    spark: SparkSession, lake: Lake, table: Table, snapshot: LandedSnapshot, timezone: str, subject: DataSubject
 ) -> int:
     """Take a person's records out of a landed snapshot; returns how many there were.
 
@@ -69,91 +69,103 @@ def from_landing(
     """
     bare = table.model_copy(update={"pii": {}})
     records = 0
-    with plain(lake, bare, landed) as files:
-        for file in landed.files:
+    with plain(lake, bare, snapshot) as files:
+        for file in snapshot.files:
             doomed = {
-                part.name: _Doomed.of(spark, bare, part, path, zone, person)
+                part.name: _SubjectRecords.find(spark, bare, part, path, timezone, subject)
                 for part, path in zip(files.files, files.paths, strict=True)
                 if part.name == file.name or part.name.startswith(f"{file.name}/")
             }
             if count := sum(each.count for each in doomed.values()):
-                _rewrite(lake, bare, landed, file.name, doomed)
+                _rewrite_file(lake, bare, snapshot, file.name, doomed)
                 records += count
     return records
 
 
-def names_nobody(table: Table, landed: LandedSnapshot, person: Person) -> bool:
+def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubject) -> bool:
     """Whether a snapshot that cannot be read surely has none of a person's records: where a key can be written in one
     way only, plain text that does not have it is enough to know."""
     kinds = {f.name: f.dataType for f in declared_schema(table)}
-    if all(file.size == 0 for file in landed.files):
+    if all(file.size == 0 for file in snapshot.files):
         return True
-    packed = any(archives.is_packed(file.name) for file in landed.files)
-    if table.format != "csv" or packed or any(kinds[k] != T.StringType() for k in person.texts):
+    packed = any(archives.is_packed(file.name) for file in snapshot.files)
+    if table.format != "csv" or packed or any(kinds[k] != T.StringType() for k in subject.key_texts):
         return False
     encoding = Dialect.of(table.options).options["encoding"]
-    for path in landed.paths:
+    for path in snapshot.paths:
         with path.open(encoding=encoding, errors="replace") as file:
-            if any(part in line for line in file for part in person.texts.values()):
+            if any(part in line for line in file for part in subject.key_texts.values()):
                 return False
     return True
 
 
 @dataclass(frozen=True)
-class _Doomed:
+class _SubjectRecords:
     """The records of one file that are to go: by the texts of their key, by their own text, or by their position."""
 
-    person: Person
+    subject: DataSubject
     count: int
     keys: frozenset[tuple[str, ...]] = frozenset()
     texts: frozenset[str] = frozenset()
     positions: frozenset[int] = frozenset()
 
     @classmethod
-    def of(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: StorePath, zone: str, person: Person
-    ) -> _Doomed:
+    def find(
+        cls,
+        spark: SparkSession,
+        table: Table,
+        file: landing.LandedFile,
+        path: StorePath,
+        timezone: str,
+        subject: DataSubject,
+    ) -> _SubjectRecords:
         try:
-            return cls._found(spark, table, file, path, zone, person)
+            return cls._find(spark, table, file, path, timezone, subject)
         except SPARK_ERRORS as error:
             raise refused(error, str(path)) from error
 
     @classmethod
-    def _found(
-        cls, spark: SparkSession, table: Table, file: landing.LandedFile, path: StorePath, zone: str, person: Person
-    ) -> _Doomed:
-        fields, keys = declared_schema(table), list(person.texts)
-        part = FORMATS[table.format](spark, table, fields, file, path, zone, frozenset(fields.names))
+    def _find(
+        cls,
+        spark: SparkSession,
+        table: Table,
+        file: landing.LandedFile,
+        path: StorePath,
+        timezone: str,
+        subject: DataSubject,
+    ) -> _SubjectRecords:
+        fields, keys = declared_schema(table), list(subject.key_texts)
+        part = FORMATS[table.format](spark, table, fields, file, path, timezone, frozenset(fields.names))
         key = {name: part.columns[name] for name in keys}
         if table.format == "parquet":
-            there = part.rows.select(*_values(key), F.col("_metadata.row_index").alias(_POSITION))
-            positions = frozenset(row[_POSITION] for row in person.rows_of(there, stored=False).collect())
-            return cls(person, len(positions), positions=positions)
+            there = part.rows.select(*_key_columns(key), F.col("_metadata.row_index").alias(_POSITION))
+            positions = frozenset(row[_POSITION] for row in subject.rows_in(there, as_stored=False).collect())
+            return cls(subject, len(positions), positions=positions)
         broken = part.broken if part.broken is not None else F.lit(None)
         # With the key's texts, since Spark reads no column of broken records alone.
         spelled = [field.text.alias(f"_cdc_text_{n}") for n, field in enumerate(key.values())]
         unread = part.rows.where(broken.isNotNull()).select(part.whole, *spelled).toLocalIterator()
-        named = [row[0] for row in unread if row[0] is not None and person.is_named_in(row[0])]
+        named = [row[0] for row in unread if row[0] is not None and subject.is_named_in(row[0])]
         if table.format == "json":
-            own = person.rows_of(part.rows.select(*_values(key), part.whole.alias("_cdc_text")), stored=False)
+            own = subject.rows_in(part.rows.select(*_key_columns(key), part.whole.alias("_cdc_text")), as_stored=False)
             texts = [row["_cdc_text"] for row in own.collect()] + named
-            return cls(person, len(texts), texts=frozenset(texts))
-        own = person.rows_of(part.rows.where(broken.isNull()).select(*_values(key), *spelled), stored=False)
+            return cls(subject, len(texts), texts=frozenset(texts))
+        own = subject.rows_in(part.rows.where(broken.isNull()).select(*_key_columns(key), *spelled), as_stored=False)
         found = [tuple(row) for row in own.select(*[f"_cdc_text_{n}" for n in range(len(key))]).collect()]
-        return cls(person, len(found) + len(named), keys=frozenset(found))
+        return cls(subject, len(found) + len(named), keys=frozenset(found))
 
-    def leave_out(self, table: Table, path: Path, target: Path) -> None:
+    def copy_without(self, table: Table, path: Path, target: Path) -> None:
         """Copy a file without them."""
         if table.format == "parquet":
             parquet_reader.without(path, target, set(self.positions))
         elif table.format == "json":
             json_reader.without(path, target, set(self.texts))
         else:
-            names = [table.name_in_files(name).lower() for name in self.person.texts]
+            names = [table.name_in_files(name).lower() for name in self.subject.key_texts]
 
             def is_doomed(fields: Mapping[str, str], text: str) -> bool:
                 if not fields:
-                    return self.person.is_named_in(text)
+                    return self.subject.is_named_in(text)
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
             try:
@@ -162,27 +174,29 @@ class _Doomed:
                 raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
 
 
-def _values(key: Mapping[str, Field]) -> list[Column]:
+def _key_columns(key: Mapping[str, Field]) -> list[Column]:
     return [field.value.alias(name) for name, field in key.items()]
 
 
-def _rewrite(lake: Lake, table: Table, landed: LandedSnapshot, name: str, doomed: Mapping[str, _Doomed]) -> None:
+def _rewrite_file(
+    lake: Lake, table: Table, snapshot: LandedSnapshot, name: str, erased: Mapping[str, _SubjectRecords]
+) -> None:
     """Put a landed file without the doomed records in its place, packed as it was."""
 
     def write(path: Path, target: Path) -> None:
         if not archives.is_packed(name):
-            doomed[name].leave_out(table, path, target)
+            erased[name].copy_without(table, path, target)
             return
-        file = next(f for f in landed.files if f.name == name)
+        file = next(f for f in snapshot.files if f.name == name)
         with temp_dirs.temp_dir(lake.local_path("plain")) as folder:
             parts = {part.name: inner for part, inner in archives.unpack(path, file, folder)}
             for part, inner in parts.items():
                 copy = inner.with_name(f"{inner.name}.without")
-                doomed[part].leave_out(table, inner, copy)
+                erased[part].copy_without(table, inner, copy)
                 copy.replace(inner)
             _pack({part.removeprefix(f"{name}/"): inner for part, inner in parts.items()}, path, target)
 
-    landing.rewrite_file(lake, landed, name, write)
+    landing.rewrite_file(lake, snapshot, name, write)
 
 
 def _pack(parts: Mapping[str, Path], packed: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from lakehouse.ingest.prepare_files import plain
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.work import Compared, Work, fingerprint
 from lakehouse.lake import change_sets, forgotten_keys
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import landing
@@ -76,7 +76,7 @@ def _held_against(
     return Compared(files, before, read, state, verdicts, counts, unknown)
 
 
-def _as_landed(work: Work, entry: Entry | None) -> LandedSnapshot | None:
+def _as_landed(work: Work, entry: LedgerEntry | None) -> LandedSnapshot | None:
     """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
     landed = landing.find_snapshot(work.lake, work.name, entry.snapshot_time) if entry else None
     if entry is None or landed is None or landed.expired:
@@ -88,7 +88,7 @@ def _without_the_forgotten(work: Work, read: snapshot_reader.Read) -> snapshot_r
     """A snapshot as if rows of forgotten keys were not in it."""
     if not work.forgotten:
         return read
-    rows = forgotten_keys.without(read.rows, work.table, work.forgotten)
+    rows = forgotten_keys.drop_forgotten(read.rows, work.table, work.forgotten)
     if read.records is None:
         return replace(read, rows=rows)
     passed_over = read.rows.where(forgotten_keys.is_forgotten(work.table, work.forgotten)).count()
@@ -106,8 +106,8 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     last = work.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    there = work.history.base if work.history.base and work.history.is_dropped(last) else last
-    delivered = change_sets.delivered(work.spark, work.lake, work.table, there)
+    there = work.history.base_state if work.history.base_state and work.history.is_dropped(last) else last
+    delivered = change_sets.delivered_columns(work.spark, work.lake, work.table, there)
     return frozenset(name for name in table_schema.stored_schema(work.table).names if name not in delivered)
 
 

@@ -30,31 +30,33 @@ from lakehouse.ingest.guards import judged
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.work import Compare, Compared, Ingested, Work, fingerprint
 from lakehouse.lake import change_sets, ledger, quarantine
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, snapshot_name
 
 
-def ingest(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: History) -> Ingested:
+def ingest(
+    spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: LedgerHistory
+) -> Ingested:
     """Decide about every landed snapshot of a table that waits, oldest first."""
     work = Work(spark, lake, pipeline, name, run_id, history)
     refuse_other_columns(work)
     decided = []
     for landed in waiting(lake, pipeline, name, work.history):
         entry = decide(work, landed, work.table.guard, _compare_and_write)
-        if _known(work.history.at(landed.time), entry):
+        if _known(work.history.entry_at(landed.time), entry):
             continue
         decided.append(ledger.append(spark, lake, entry))
         work.history = work.history.with_entry(decided[-1])
     late = tuple(e for e in decided if e.snapshot_time in work.late)
-    return Ingested(name, tuple(decided), work.history.held, late)
+    return Ingested(name, tuple(decided), work.history.held_entry, late)
 
 
 def refuse_other_columns(work: Work) -> None:
     """Raises: ConfigError, if the schema asks for other columns than bronze has; added ones are no fault."""
-    if misfits := apply.misfits(work.spark, work.lake, work.name, work.table):
+    if misfits := apply.schema_mismatches(work.spark, work.lake, work.name, work.table):
         raise ConfigError(
             f"the schema of {work.name} changed: {'; '.join(misfits)}",
             expected="the columns that bronze has, or nullable ones added",
@@ -63,7 +65,7 @@ def refuse_other_columns(work: Work) -> None:
         )
 
 
-def _known(before: Entry | None, now: Entry) -> bool:
+def _known(before: LedgerEntry | None, now: LedgerEntry) -> bool:
     """Whether the ledger says just that already: a held snapshot is asked again on every run."""
     told = ("status", "fingerprint", "reason")
     return before is not None and now.status == "held" and all(getattr(before, t) == getattr(now, t) for t in told)
@@ -75,8 +77,8 @@ def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time
     Raises:
         ConfigError: no snapshot of that time is held, or a newer one was accepted since.
     """
-    work = Work(spark, lake, pipeline, name, run_id, ledger.read(spark, lake, [name])[name])
-    entry, last = work.history.at(time), work.history.last_accepted
+    work = Work(spark, lake, pipeline, name, run_id, ledger.read_histories(spark, lake, [name])[name])
+    entry, last = work.history.entry_at(time), work.history.last_accepted
     stamp = snapshot_name(time)
     if entry is None or entry.status != "held":
         raise ConfigError(
@@ -94,7 +96,7 @@ def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time
     return Ingested(name, (ledger.append(spark, lake, accepted),), None)
 
 
-def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iterator[LandedSnapshot]:
+def waiting(lake: Lake, pipeline: Pipeline, name: str, history: LedgerHistory) -> Iterator[LandedSnapshot]:
     """The landed snapshots to decide about.
 
     Those never decided; a held one while it is the newest, since its guard may have been changed; and, where the
@@ -104,7 +106,7 @@ def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iter
     snapshots = landing.list_snapshots(lake, name)
     last = history.last_accepted
     for landed in snapshots:
-        entry, is_newest = history.at(landed.time), landed is snapshots[-1]
+        entry, is_newest = history.entry_at(landed.time), landed is snapshots[-1]
         if entry is None:
             yield landed
             continue
@@ -120,10 +122,10 @@ def waiting(lake: Lake, pipeline: Pipeline, name: str, history: History) -> Iter
             yield landed
 
 
-def decide(work: Work, landed: LandedSnapshot, guard: Guard | None, compare: Compare) -> Entry:
+def decide(work: Work, landed: LandedSnapshot, guard: Guard | None, compare: Compare) -> LedgerEntry:
     """The ledger's row for a snapshot; `compare` is asked only where the snapshot has to be read."""
     last, print_ = work.history.last_accepted, fingerprint(work.pipeline, work.name, landed)
-    base = Entry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
+    base = LedgerEntry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
     if last and landed.time < last.snapshot_time:
         reason = f"older than the last accepted snapshot, {snapshot_name(last.snapshot_time)}"
         work.late.add(landed.time)
@@ -136,10 +138,10 @@ def decide(work: Work, landed: LandedSnapshot, guard: Guard | None, compare: Com
         return replace(base, reason=refused.to_text())
 
 
-def _compare_and_write(work: Work, landed: LandedSnapshot, base: Entry, guard: Guard | None) -> Entry:
+def _compare_and_write(work: Work, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
     apply.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
-    state = read.current(work.spark, work.lake, work.name, work.table)
+    state = read.current_rows(work.spark, work.lake, work.name, work.table)
     # Hashes of whole lines, and keys as they were received: not of what is personal or to be forgotten.
     private = work.table.pii or work.forgotten
     known = None if private else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
@@ -164,7 +166,7 @@ def _write(work: Work, found: Compared, sequence: int) -> str:
             rows = diff.quarantined(found.received, found.verdicts, table)
             held.callback(rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)  # each look would read the files again
             refused = snapshot_reader.with_lines(spark, rows, table, landed)
-        quarantine.write(spark, lake, work.name, refused, "ingest", sequence)
+        quarantine.write_of_table(spark, lake, work.name, refused, "ingest", sequence)
     taken = frozenset(e.path for e in work.history.accepted if e.path)
     path = lake.change_set_path(work.name, sequence, landed.time, taken)
     delivered = pii.with_labels(change_set(work, found, sequence).drop(*found.read.lacking), table)

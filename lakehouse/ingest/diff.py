@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED, SOUGHT
-from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, SAME, UPDATE
+from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UNCHANGED, UPDATE
 
 VERDICT = "_cdc_verdict"
 PROTECTED = "protected"  # a row of the key goes to quarantine: bronze keeps what it has
@@ -75,11 +75,11 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructTy
         .when(F.col("_cdc_bad") > 0, PROTECTED)
         .when(F.col("_cdc_conflict"), PROTECTED if table.duplicates == "quarantine" else CONFLICT)
         .when(F.col("_cdc_before_1").isNull(), INSERT)
-        .when(same, SAME)
+        .when(same, UNCHANGED)
         .otherwise(UPDATE)
     )
     judged = both.select("*", verdict.alias(VERDICT))
-    asked = (F.col(VERDICT) != SAME) | (F.col("_cdc_rows") > 1)
+    asked = (F.col(VERDICT) != UNCHANGED) | (F.col("_cdc_rows") > 1)
     asked_for = [F.when(asked, F.col(c)).alias(c) for c in [*table.keys, *_WHOLE]]
     rows_read, known = F.coalesce("_cdc_rows", F.lit(0)), F.col("_cdc_before_1").isNotNull()
     told = [rows_read.alias("_cdc_rows"), F.col("_cdc_unreadable"), known.alias("_cdc_known")]
@@ -173,9 +173,9 @@ def counted(verdicts: DataFrame) -> DataFrame:
         keys(INSERT).alias("inserted"),
         keys(UPDATE).alias("updated"),
         keys(DELETE).alias("deleted"),
-        keys(SAME).alias("unchanged"),
+        keys(UNCHANGED).alias("unchanged"),
         total(rows, UNREAD, PROTECTED).alias("quarantined"),
-        total(rows - 1, INSERT, UPDATE, SAME).alias("duplicates"),
+        total(rows - 1, INSERT, UPDATE, UNCHANGED).alias("duplicates"),
         keys(CONFLICT).alias("conflicts"),
         F.coalesce(F.sum("_cdc_unreadable"), F.lit(0)).alias("unreadable_keys"),
     )
@@ -199,15 +199,17 @@ def change_set(
         changed = _changed(table, fields)
     else:
         changed = F.lit(None).cast("array<string>")
-    parts = [after.select(*fields.names, F.col(VERDICT).alias("_cdc_operation"), changed.alias(CHANGED))]
+    parts = [after.select(*fields.names, F.col(VERDICT).alias("_cdc_operation"), changed.alias(CHANGED_COLUMNS))]
     if counts.deleted:
         gone = verdicts.where(F.col(VERDICT) == DELETE).select(*table.keys)
         last_known = state.join(gone, on=list(table.keys), how="left_semi")
         nothing = F.lit(None).cast("array<string>")
-        parts.append(last_known.select(*fields.names, F.lit(DELETE).alias("_cdc_operation"), nothing.alias(CHANGED)))
+        parts.append(
+            last_known.select(*fields.names, F.lit(DELETE).alias("_cdc_operation"), nothing.alias(CHANGED_COLUMNS))
+        )
     stamp, number = F.lit(time).cast("timestamp"), F.lit(sequence).cast("long")
     return _union(parts).select(
-        *fields.names, "_cdc_operation", stamp.alias("_cdc_timestamp"), number.alias("_cdc_sequence"), CHANGED
+        *fields.names, "_cdc_operation", stamp.alias("_cdc_timestamp"), number.alias("_cdc_sequence"), CHANGED_COLUMNS
     )
 
 

@@ -9,12 +9,12 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest import diff
 from lakehouse.ingest.work import Compared, Work
 from lakehouse.lake import ledger
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 
 
-def judged(base: Entry, found: Compared, guard: Guard | None) -> Entry:
+def judged(base: LedgerEntry, found: Compared, guard: Guard | None) -> LedgerEntry:
     """`base` with the counts, and with the guards' word or, where they have none, accepted."""
-    numbers = {k: getattr(found.counts, k) for k in ledger.COUNTS}
+    numbers = {k: getattr(found.counts, k) for k in ledger.COUNT_COLUMNS}
     if guard and (reason := _holds(found, guard)):
         return replace(base, status="held", reason=reason, **numbers)
     unnamed = found.read.unnamed

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, ledger
-from lakehouse.lake.change_sets import folders
+from lakehouse.lake.change_sets import table_folders
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import Lake
 
@@ -32,6 +32,6 @@ def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     for name in names:
         for table in (lake.bronze_table(name), lake.quarantine_table(name)):
             delta.drop(spark, table)
-        for folder in (*folders(lake, name), lake.local_path("lines", name), lake.local_path("bronze", name)):
+        for folder in (*table_folders(lake, name), lake.local_path("lines", name), lake.local_path("bronze", name)):
             file_io.remove(folder)
-    ledger.strike(spark, lake, names)
+    ledger.delete_tables(spark, lake, names)

@@ -16,7 +16,7 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.fast_path.known_lines import Unknown
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import forgotten_keys
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
@@ -26,9 +26,9 @@ class Ingested:
     """What became of a table's snapshots: the rows appended to the ledger now, and the one that waits for approval."""
 
     table: str
-    entries: tuple[Entry, ...] = ()
-    held: Entry | None = None
-    late: tuple[Entry, ...] = ()  # those of `entries` that were only too late, which is nobody's fault
+    entries: tuple[LedgerEntry, ...] = ()
+    held: LedgerEntry | None = None
+    late: tuple[LedgerEntry, ...] = ()  # those of `entries` that were only too late, which is nobody's fault
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Work:
     pipeline: Pipeline
     name: str
     run_id: str
-    history: History
+    history: LedgerHistory
     late: set[datetime] = field(default_factory=set)
 
     @property
@@ -50,7 +50,7 @@ class Work:
     @cached_property
     def forgotten(self) -> frozenset[str]:
         """Hashes of keys that no snapshot may bring back."""
-        return forgotten_keys.hashes(self.spark, self.lake, self.name)
+        return forgotten_keys.read_hashes(self.spark, self.lake, self.name)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Compared:
 
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
-Compare = Callable[[Work, LandedSnapshot, Entry, Guard | None], Entry]
+Compare = Callable[[Work, LandedSnapshot, LedgerEntry, Guard | None], LedgerEntry]
 
 
 def fingerprint(pipeline: Pipeline, name: str, landed: LandedSnapshot) -> str:

@@ -30,7 +30,7 @@ from lakehouse.ingest.compare import change_set, compared, not_yet_delivered
 from lakehouse.ingest.work import Work, fingerprint
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.lake import delta, ledger
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.runner.context import Run, open_run
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import isolated_session, local_frame
@@ -85,7 +85,7 @@ def diff(
             next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
         )
     with _sides(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        spark, histories = run.spark, ledger.read(run.spark, run.lake, run.tables())
+        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, run.tables())
 
         def attempt(name: str) -> tuple[Document, ExitCode]:
             try:
@@ -186,17 +186,17 @@ def _waiting(work: Work, source: Source, until: datetime) -> int:
     times = source.snapshot_times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
     last = work.history.last_accepted
     newer = {time for time in times if last is None or time > last.snapshot_time}
-    return sum(time < until and work.history.at(time) is None for time in newer)
+    return sum(time < until and work.history.entry_at(time) is None for time in newer)
 
 
 def _bronze(work: Work) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
-    head, may_lack = delta.head(spark, lake.bronze_table(name)), not_yet_delivered(work)
+    head, may_lack = delta.current_version(spark, lake.bronze_table(name)), not_yet_delivered(work)
     if apply.is_current(head, work.table, history):
         version = head.version if head else None
-        return Before(read.current(spark, lake, name, work.table, version), may_lack)
-    rows = read.expected(spark, lake, work.table, history.change_sets)
+        return Before(read.current_rows(spark, lake, name, work.table, version), may_lack)
+    rows = read.expected_rows(spark, lake, work.table, history.entries_to_fold)
     note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
@@ -205,16 +205,17 @@ def _between(work: Work, first: LandedSnapshot, second: LandedSnapshot, samples:
     """The second snapshot, as if the first one were all that had been accepted."""
     work.spark = isolated_session(work.spark, max(first.size, second.size))
     print_ = fingerprint(work.pipeline, work.name, first)
-    only = Entry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
+    only = LedgerEntry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
     with _accepted(work, first) as before:
-        return _look(replace(work, history=History([only])), second, lambda _: before, samples)
+        return _look(replace(work, history=LedgerHistory([only])), second, lambda _: before, samples)
 
 
 @contextmanager
 def _accepted(work: Work, landed: LandedSnapshot) -> Iterator[Before]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
     then = replace(
-        work, history=History([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_state])
+        work,
+        history=LedgerHistory([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_base_state]),
     )
     nothing = local_frame(work.spark, table_schema.stored_schema(work.table))
     with compared(then, landed, nothing, not_yet_delivered(then)) as found:
@@ -233,7 +234,7 @@ def _look(
     """What `ingest` would say of the snapshot, and what it would do."""
     seen, last = _not_compared(), work.history.last_accepted
 
-    def compare(work: Work, landed: LandedSnapshot, base: Entry, guard: Guard | None) -> Entry:
+    def compare(work: Work, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
         start = before(work)
         with compared(work, landed, start.rows, start.may_lack) as found:
             entry = guards.judged(base, found, guard)

@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 
 from lakehouse.ingest import compare, diff
 from lakehouse.ingest.work import Compared, Work
-from lakehouse.lake.cdc import CHANGED, DELETE, INSERT, UPDATE
+from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
 from lakehouse.schema import table_schema
 
 _OPERATION = "_cdc_operation"
@@ -67,7 +67,7 @@ def percent(part: int, whole: int) -> float | None:
 
 def _columns(changed: DataFrame) -> dict[str, int]:
     """How many updated rows differ in each column, most first."""
-    names = changed.where(F.col(_OPERATION) == UPDATE).select(F.explode(CHANGED).alias("name"))
+    names = changed.where(F.col(_OPERATION) == UPDATE).select(F.explode(CHANGED_COLUMNS).alias("name"))
     found = names.groupBy("name").agg(F.count("*").alias("rows")).collect()
     return {row["name"]: row["rows"] for row in sorted(found, key=lambda row: (-row["rows"], row["name"]))}
 
@@ -99,14 +99,16 @@ def _samples(work: Work, found: Compared, changed: DataFrame, most: int) -> dict
 def _updates(rows: DataFrame, state: DataFrame, keys: list[str], names: list[str]) -> list[dict[str, Any]]:
     """Each row's key, and the columns that differ: as they were and as they would be."""
     before = state.select(*keys, F.struct(*names).alias("_cdc_before"))
-    after = rows.select(*keys, F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED)
+    after = rows.select(*keys, F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS)
     both = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)
     return [
         {
             "key": row["_cdc_key"],
-            "changed": {c: {"before": row["_cdc_before"][c], "after": row["_cdc_after"][c]} for c in row[CHANGED]},
+            "changed": {
+                c: {"before": row["_cdc_before"][c], "after": row["_cdc_after"][c]} for c in row[CHANGED_COLUMNS]
+            },
         }
-        for row in plain_rows(both.select("_cdc_key", "_cdc_before", "_cdc_after", CHANGED))
+        for row in plain_rows(both.select("_cdc_key", "_cdc_before", "_cdc_after", CHANGED_COLUMNS))
     ]
 
 

@@ -14,14 +14,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.storage import file_io
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
 def of_table(
-    lake: Lake, name: str, history: History, landed: list[LandedSnapshot], raw: dict[str, int], live: int
+    lake: Lake, name: str, history: LedgerHistory, landed: list[LandedSnapshot], raw: dict[str, int], live: int
 ) -> list[dict[str, Any]]:
     """A row for each place that has something of a table.
 
@@ -30,7 +30,7 @@ def of_table(
         live: bytes of bronze's files as of its newest version.
     """
     received = {each.time: each.size for each in landed}
-    first, rest = history.change_sets[:1], history.change_sets[1:]
+    first, rest = history.entries_to_fold[:1], history.entries_to_fold[1:]
     here = sum(each.size for each in landed if not each.expired)
     # A catalog does not tell what it keeps of older versions.
     bronze = live if lake.catalog else sum(file_io.file_sizes(lake.path("bronze", name)).values())
@@ -43,12 +43,12 @@ def of_table(
     return [row for row in rows if row["kept_bytes"]]
 
 
-def _written(entries: Iterable[Entry], raw: dict[str, int]) -> tuple[int, int]:
+def _written(entries: Iterable[LedgerEntry], raw: dict[str, int]) -> tuple[int, int]:
     size = sum(raw.get(entry.path or "", 0) for entry in entries)
     return size, size
 
 
-def _received(entries: Iterable[Entry], received: dict[datetime, int]) -> int | None:
+def _received(entries: Iterable[LedgerEntry], received: dict[datetime, int]) -> int | None:
     """Bytes that landed for these; None where nobody knows any more."""
     sizes = [received.get(entry.snapshot_time) for entry in entries]
     return None if None in sizes else sum(size for size in sizes if size is not None)

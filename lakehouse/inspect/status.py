@@ -14,7 +14,7 @@ from lakehouse.bronze import read
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect import disk_usage
 from lakehouse.lake import change_sets, delta, ledger, quarantine
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.models import expectations
 from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
@@ -27,11 +27,15 @@ _RUNS_SHOWN = 5
 def status(run: Run) -> dict[str, Any]:
     """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
     spark, lake = run.spark, run.lake
-    histories, runs, now = ledger.read(spark, lake, run.tables()), records.newest(lake), datetime.now(timezone.utc)
-    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.of_raw(lake)
+    histories, runs, now = (
+        ledger.read_histories(spark, lake, run.tables()),
+        records.newest(lake),
+        datetime.now(timezone.utc),
+    )
+    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.sizes(lake)
     for name, history in histories.items():
-        last, newest = history.last_accepted, history.newest_decided
-        head, good = delta.head(spark, lake.bronze_table(name)), records.last_good(runs, name)
+        last, newest = history.last_accepted, history.newest_entry
+        head, good = delta.current_version(spark, lake.bronze_table(name)), records.last_good(runs, name)
         landed = landing.list_snapshots(lake, name)
         stored += disk_usage.of_table(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
@@ -41,8 +45,8 @@ def status(run: Run) -> dict[str, Any]:
                 "snapshot_time": _iso(last.snapshot_time) if last else None,
                 "age_seconds": _age(last.snapshot_time) if last else None,
                 "newest": newest.status if newest else None,
-                "held": _iso(history.held.snapshot_time) if history.held else None,
-                "waiting": sum(history.at(each.time) is None for each in landed),
+                "held": _iso(history.held_entry.snapshot_time) if history.held_entry else None,
+                "waiting": sum(history.entry_at(each.time) is None for each in landed),
                 "last_success": good["ended"] if good else None,
                 "overdue_seconds": records.overdue(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
@@ -70,7 +74,7 @@ def _run(record: records.Record) -> dict[str, Any]:
     return told | {"failed": failed}
 
 
-def _note(last: Entry | None, newest: Entry | None) -> str | None:
+def _note(last: LedgerEntry | None, newest: LedgerEntry | None) -> str | None:
     """What the newest decision was about, or what the last accepted snapshot was accepted in spite of."""
     if newest and newest.status in ("held", "rejected"):
         return newest.reason
@@ -80,10 +84,10 @@ def _note(last: Entry | None, newest: Entry | None) -> str | None:
 def _models(run: Run) -> list[dict[str, Any]]:
     found = []
     for name in (m for layer in ("silver", "gold") for group in run.models(layer) for m in group):
-        head = delta.head(run.spark, run.lake.table(name))
+        head = delta.current_version(run.spark, run.lake.table(name))
         progress = (head.recorded_progress() if head else None) or {}
         inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
-        heads = {relation: delta.head(run.spark, run.lake.table(relation)) for relation in inputs}
+        heads = {relation: delta.current_version(run.spark, run.lake.table(relation)) for relation in inputs}
         waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.has_changed_since(inputs[r])]
         as_it_is = progress.get("sql") == run.plans[name].sql_hash
         found.append(
@@ -108,7 +112,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
         told = logs.redact(error.found)
     rows = []
     for source, table in tables.items():
-        at, head = found.get(source), delta.head(run.spark, run.lake.table(source))
+        at, head = found.get(source), delta.current_version(run.spark, run.lake.table(source))
         rows.append(
             {
                 "table": at.table if at else table,
@@ -135,7 +139,7 @@ def _unmet(run: Run) -> list[dict[str, Any]]:
 
 def history(run: Run, table: str) -> dict[str, Any]:
     """Every decision about a table's snapshots, oldest first."""
-    entries = ledger.read(run.spark, run.lake, [table])[table].entries
+    entries = ledger.read_histories(run.spark, run.lake, [table])[table].entries
     return {"pipeline": run.pipeline.name, "table": table, "entries": [_document(e) for e in entries]}
 
 
@@ -154,11 +158,11 @@ def quarantined(run: Run, table: str) -> dict[str, Any]:
 
 def _refused(run: Run, name: str) -> DataFrame:
     if name in run.plans:
-        head = delta.head(run.spark, run.lake.table(name))
-        return quarantine.of_model(run.spark, run.lake, name, head.last_refresh_version if head else -1)
-    history = ledger.read(run.spark, run.lake, [name])[name]
+        head = delta.current_version(run.spark, run.lake.table(name))
+        return quarantine.read_of_model(run.spark, run.lake, name, head.last_refresh_version if head else -1)
+    history = ledger.read_histories(run.spark, run.lake, [name])[name]
     last = history.last_accepted.sequence if history.last_accepted else 0
-    return quarantine.current(run.spark, run.lake, name, last or 0)
+    return quarantine.read_of_table(run.spark, run.lake, name, last or 0)
 
 
 def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
@@ -179,8 +183,8 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
     if table not in opened.pipeline.tables:
         raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
     spark, lake = opened.spark, opened.lake
-    history = ledger.read(spark, lake, [table])[table]
-    return read.as_of(spark, lake, table, opened.pipeline.tables[table], history, to_utc(time))
+    history = ledger.read_histories(spark, lake, [table])[table]
+    return read.rows_as_of(spark, lake, table, opened.pipeline.tables[table], history, to_utc(time))
 
 
 def one_table(run: Run, or_model: bool = False) -> str:
@@ -195,7 +199,7 @@ def one_table(run: Run, or_model: bool = False) -> str:
     return run.names[0]
 
 
-def _document(entry: Entry) -> dict[str, Any]:
+def _document(entry: LedgerEntry) -> dict[str, Any]:
     return {k: _iso(v) if isinstance(v, datetime) else v for k, v in vars(entry).items()}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-INSERT, UPDATE, DELETE, SAME = "I", "U", "D", "="
+INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
 
 
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 
 
-CHANGED = "_cdc_changed"
+CHANGED_COLUMNS = "_cdc_changed"

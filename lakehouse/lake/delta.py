@@ -22,30 +22,36 @@ from lakehouse.storage import delta_log, file_io
 from lakehouse.storage.delta_log import Commit, TableVersion
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-_PROGRESS = "lakehouse.progress"
+_PROGRESS_PROPERTY = "lakehouse.progress"
 
 # Deletion vectors double the time of a small MERGE (docs/decisions/0004-local-session.md), and spare a large table
 # the rewriting of every file that holds a changed row.
-_VECTORS = "delta.enableDeletionVectors"
+_DELETION_VECTORS = "delta.enableDeletionVectors"
 
 
-def properties(large: bool) -> dict[str, str]:
+def table_properties(large: bool) -> dict[str, str]:
     """What a table of ours is created with."""
-    return {"delta.enableChangeDataFeed": "true", _VECTORS: str(large).lower()}
+    return {"delta.enableChangeDataFeed": "true", _DELETION_VECTORS: str(large).lower()}
 
 
-def is_named(address: str) -> bool:
+def is_catalog_name(address: str) -> bool:
     """Whether a table is one of a catalog: paths are absolute, and no name has a slash."""
     return "/" not in address
 
 
 def exists(spark: SparkSession, address: str) -> bool:
-    return spark.catalog.tableExists(name(address)) if is_named(address) else DeltaTable.isDeltaTable(spark, address)
+    return (
+        spark.catalog.tableExists(sql_name(address))
+        if is_catalog_name(address)
+        else DeltaTable.isDeltaTable(spark, address)
+    )
 
 
 def table(spark: SparkSession, address: str) -> DeltaTable:
     """The table itself, to be merged into, deleted from, or asked for its history."""
-    return DeltaTable.forName(spark, name(address)) if is_named(address) else DeltaTable.forPath(spark, address)
+    return (
+        DeltaTable.forName(spark, sql_name(address)) if is_catalog_name(address) else DeltaTable.forPath(spark, address)
+    )
 
 
 def create(spark: SparkSession, address: str, rows: DataFrame, properties: dict[str, str], mode: str = "error") -> None:
@@ -54,12 +60,12 @@ def create(spark: SparkSession, address: str, rows: DataFrame, properties: dict[
     Args:
         mode: what becomes of one that is there already: `error`, `overwrite` (its columns, too) or `append`.
     """
-    if not is_named(address):
+    if not is_catalog_name(address):
         writer = rows.write.format("delta").options(**properties).mode(mode)
         (writer.option("overwriteSchema", "true") if mode == "overwrite" else writer).save(address)
         return
-    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name(address.rpartition('.')[0])}")
-    named = rows.writeTo(name(address)).using("delta")
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {sql_name(address.rpartition('.')[0])}")
+    named = rows.writeTo(sql_name(address)).using("delta")
     for key, value in properties.items():
         named = named.tableProperty(key, value)
     if mode == "overwrite":
@@ -69,27 +75,27 @@ def create(spark: SparkSession, address: str, rows: DataFrame, properties: dict[
 
 
 def append(address: str, rows: DataFrame, **options: str) -> None:
-    if is_named(address):
-        rows.writeTo(name(address)).options(**options).append()
+    if is_catalog_name(address):
+        rows.writeTo(sql_name(address)).options(**options).append()
     else:
         rows.write.format("delta").options(**options).mode("append").save(address)
 
 
 def drop(spark: SparkSession, address: str) -> None:
     """Remove a table with its files; none there is as well."""
-    if is_named(address):
-        spark.sql(f"DROP TABLE IF EXISTS {name(address)}")
+    if is_catalog_name(address):
+        spark.sql(f"DROP TABLE IF EXISTS {sql_name(address)}")
     else:
         file_io.remove(file_io.store_path(address))
 
 
-def head(spark: SparkSession, address: str, limit: int = 200) -> TableVersion | None:
+def current_version(spark: SparkSession, address: str, limit: int = 200) -> TableVersion | None:
     """The table's head, or None if there is no table at `address`.
 
     Args:
         limit: of commits, where Spark has to be asked for them.
     """
-    if not is_named(address) and (told := delta_log.read_current_version(file_io.store_path(address))):
+    if not is_catalog_name(address) and (told := delta_log.read_current_version(file_io.store_path(address))):
         return told
     if not exists(spark, address):
         return None
@@ -101,7 +107,7 @@ def head(spark: SparkSession, address: str, limit: int = 200) -> TableVersion | 
 
 
 @contextmanager
-def committing(spark: SparkSession, progress: dict[str, Any]) -> Iterator[None]:
+def commit_metadata(spark: SparkSession, progress: dict[str, Any]) -> Iterator[None]:
     """Commits made inside carry `progress`. `spark` must be a session of the caller's own: the setting is its."""
     spark.conf.set(_USER_METADATA, json.dumps({"lakehouse": progress}, sort_keys=True))
     try:
@@ -112,53 +118,53 @@ def committing(spark: SparkSession, progress: dict[str, Any]) -> Iterator[None]:
 
 def record_progress(spark: SparkSession, address: str, progress: dict[str, Any]) -> None:
     """Record `progress` where no row had to change: a commit of metadata alone."""
-    with committing(spark, progress):
-        spark.sql(f"ALTER TABLE {name(address)} SET TBLPROPERTIES ('{_PROGRESS}' = 'see userMetadata')")
+    with commit_metadata(spark, progress):
+        spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('{_PROGRESS_PROPERTY}' = 'see userMetadata')")
 
 
-def prepare_for_large(spark: SparkSession, address: str) -> None:
+def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
     """Let a table that has grown mark its deleted rows instead of rewriting files."""
     now = table(spark, address).detail().select("properties").collect()[0].properties
-    if now.get(_VECTORS) != "true":
-        spark.sql(f"ALTER TABLE {name(address)} SET TBLPROPERTIES ('{_VECTORS}' = 'true')")
+    if now.get(_DELETION_VECTORS) != "true":
+        spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('{_DELETION_VECTORS}' = 'true')")
 
 
 def read(spark: SparkSession, address: str, version: int | None = None) -> DataFrame:
     reader = spark.read.format("delta")
     reader = reader.option("versionAsOf", version) if version is not None else reader
-    return reader.table(name(address)) if is_named(address) else reader.load(address)
+    return reader.table(sql_name(address)) if is_catalog_name(address) else reader.load(address)
 
 
-def stream(spark: SparkSession, address: str) -> DataFrame:
+def read_stream(spark: SparkSession, address: str) -> DataFrame:
     """The rows that are appended, as a stream."""
     reader = spark.readStream.format("delta")
-    return reader.table(name(address)) if is_named(address) else reader.load(address)
+    return reader.table(sql_name(address)) if is_catalog_name(address) else reader.load(address)
 
 
-def changes(spark: SparkSession, address: str, after: int, until: int) -> DataFrame:
+def read_change_feed(spark: SparkSession, address: str, after: int, until: int) -> DataFrame:
     """The Change Data Feed of the versions `after` (excluded) to `until` (included)."""
     feed = spark.read.format("delta").option("readChangeFeed", "true")
     feed = feed.option("startingVersion", after + 1).option("endingVersion", until)
-    return feed.table(name(address)) if is_named(address) else feed.load(address)
+    return feed.table(sql_name(address)) if is_catalog_name(address) else feed.load(address)
 
 
-def is_old_image(change_type: str = "_change_type") -> Column:
+def is_before_image(change_type: str = "_change_type") -> Column:
     return F.col(change_type).isin("update_preimage", "delete")
 
 
-def name(address: str) -> str:
+def sql_name(address: str) -> str:
     """A table, or a schema of a catalog, as SQL spells it.
 
     >>> name("/lake/bronze/items"), name("main.shop_bronze.items")
     ('delta.`/lake/bronze/items`', '`main`.`shop_bronze`.`items`')
     """
-    if is_named(address):
+    if is_catalog_name(address):
         return ".".join(f"`{part}`" for part in address.split("."))
     return "delta.`" + address.replace("`", "``") + "`"
 
 
 # Parts of the conditions by which Delta and Spark say that a Change Data Feed is no longer readable.
-_GONE = (
+_UNREADABLE_FEED_ERRORS = (
     "DELTA_MISSING_CHANGE_DATA",
     "DELTA_CHANGE_DATA",
     "DELTA_VERSION_NOT_CONTIGUOUS",
@@ -175,6 +181,6 @@ _GONE = (
 )
 
 
-def is_gone(error: Exception) -> bool:
+def is_feed_unreadable(error: Exception) -> bool:
     """Whether a Change Data Feed cannot be read any more: its log, its files, or the right to read so far back."""
-    return any(sign in str(error) for sign in _GONE)
+    return any(sign in str(error) for sign in _UNREADABLE_FEED_ERRORS)

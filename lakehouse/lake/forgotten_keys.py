@@ -20,7 +20,7 @@ from lakehouse.storage.paths import Lake
 SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"
 
 
-def hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
+def read_hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
     """The forgotten keys of a table."""
     if not delta.exists(spark, lake.forgotten_keys_table):
         return frozenset()
@@ -31,7 +31,7 @@ def hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
 
 def add(spark: SparkSession, lake: Lake, name: str, key_hash: str, run_id: str) -> None:
     """Put a key on the list, where it is not on it yet."""
-    if key_hash in hashes(spark, lake, name):
+    if key_hash in read_hashes(spark, lake, name):
         return
     row = spark.createDataFrame([(name, key_hash, datetime.now(timezone.utc), run_id)], SCHEMA).coalesce(1)
     if delta.exists(spark, lake.forgotten_keys_table):
@@ -40,24 +40,24 @@ def add(spark: SparkSession, lake: Lake, name: str, key_hash: str, run_id: str) 
         delta.create(spark, lake.forgotten_keys_table, row, {})
 
 
-def lift(spark: SparkSession, lake: Lake, name: str, key_hash: str) -> bool:
+def remove(spark: SparkSession, lake: Lake, name: str, key_hash: str) -> bool:
     """Take a key off the list; whether it was on it."""
-    if key_hash not in hashes(spark, lake, name):
+    if key_hash not in read_hashes(spark, lake, name):
         return False
     delta.table(spark, lake.forgotten_keys_table).delete((F.col("table") == name) & (F.col("key_hash") == key_hash))
     return True
 
 
-def without(rows: DataFrame, table: Table, forgotten: Collection[str]) -> DataFrame:
+def drop_forgotten(rows: DataFrame, table: Table, forgotten: Collection[str]) -> DataFrame:
     """The rows whose key is not forgotten; those without a key stay."""
     return rows.where(~is_forgotten(table, forgotten)) if forgotten else rows
 
 
 def is_forgotten(table: Table, forgotten: Collection[str]) -> Column:
-    return F.coalesce(hashed(table).isin(*forgotten), F.lit(False))
+    return F.coalesce(hash_key(table).isin(*forgotten), F.lit(False))
 
 
-def hashed(table: Table) -> Column:
+def hash_key(table: Table) -> Column:
     """A stored key as the list has it; a key with a null in it is none."""
     keys = [F.col(f"`{k}`") for k in table.keys]
     is_whole = reduce(Column.__and__, [k.isNotNull() for k in keys])

@@ -35,11 +35,11 @@ SCHEMA = """
 """
 
 
-COUNTS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
+COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One row. Counts are of rows; those of a snapshot that was not read are None."""
 
     table: str
@@ -63,19 +63,19 @@ class Entry:
     @property
     def counts(self) -> dict[str, int]:
         """What was counted, by name; empty for a snapshot that was not read."""
-        return {name: count for name in COUNTS if (count := getattr(self, name)) is not None}
+        return {name: count for name in COUNT_COLUMNS if (count := getattr(self, name)) is not None}
 
     @property
-    def changes(self) -> int:
+    def changed_rows(self) -> int:
         return (self.inserted or 0) + (self.updated or 0) + (self.deleted or 0)
 
     @property
-    def is_state(self) -> bool:
+    def is_base_state(self) -> bool:
         """Whether it publishes the state as of a sequence, in place of the change sets up to there (compact.py)."""
         return self.status == "accepted" and self.kind == "full-load" and (self.sequence or 0) > 1
 
 
-def create(spark: SparkSession, lake: Lake) -> None:
+def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     """Make the ledger if there is none: before tables work side by side, since two cannot both make it."""
     if not delta.exists(spark, lake.ledger_table):
         delta.create(
@@ -83,7 +83,7 @@ def create(spark: SparkSession, lake: Lake) -> None:
         )
 
 
-def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
+def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
     """Publish a decision; returns the entry with the time it was recorded at.
 
     Raises:
@@ -94,24 +94,28 @@ def append(spark: SparkSession, lake: Lake, entry: Entry) -> Entry:
     row, ours = local_frame(spark, SCHEMA, [astuple(recorded)]), f"{entry.table} {uuid.uuid4().hex}"
     delta.append(lake.ledger_table, row.coalesce(1), userMetadata=json.dumps({"lakehouse": {"row": ours}}))
     if lake.is_on_s3 and recorded.sequence is not None:
-        _refuse_second(spark, lake, recorded, ours, before)
+        _require_first(spark, lake, recorded, ours, before)
     return recorded
 
 
-def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
+def _require_first(
+    spark: SparkSession, lake: Lake, recorded: LedgerEntry, commit_mark: str, version_before: int
+) -> None:
     """Read back: raises LakeBusy, unless the row is there and is the first of its sequence.
 
     Args:
         ours: what the commit of the row carries.
         before: the ledger's version before it.
     """
-    history = read(spark, lake, [recorded.table])[recorded.table]
-    first = next(e for e in history.entries if e.sequence == recorded.sequence and e.is_state == recorded.is_state)
+    history = read_histories(spark, lake, [recorded.table])[recorded.table]
+    first = next(
+        e for e in history.entries if e.sequence == recorded.sequence and e.is_base_state == recorded.is_base_state
+    )
     # Spark trusts what it has committed itself; another driver may have written over that very commit.
     log = lake.path("raw", "ledger", "_delta_log")
-    commits = range(before + 1, newest_version(lake.path("raw", "ledger")) + 1)
+    commits = range(version_before + 1, newest_version(lake.path("raw", "ledger")) + 1)
     there = file_io.read_files(log / f"{version:020d}.json" for version in commits)
-    lost = not any(ours.encode() in commit for commit in there if commit)
+    lost = not any(commit_mark.encode() in commit for commit in there if commit)
     if not lost and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
         return
     by = "another run" if lost else f"run {first.run_id}"
@@ -123,15 +127,15 @@ def _refuse_second(spark: SparkSession, lake: Lake, recorded: Entry, ours: str, 
     )
 
 
-def strike(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
+def delete_tables(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
     """Take out all that was decided about these tables: they begin anew. Their streams find that out and do, too."""
     delta.table(spark, lake.ledger_table).delete(F.col("table").isin(tables))
 
 
-def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str], str]) -> int:
+def redact_reasons(spark: SparkSession, lake: Lake, table: str, redact_text: Callable[[str], str]) -> int:
     """Have the reasons told of a table say what `redacted` makes of them; returns how many rows that changed."""
-    told = rows(spark, lake).where((F.col("table") == table) & F.col("reason").isNotNull())
-    each = {(r.snapshot_time, r.recorded_at, r.reason): redacted(r.reason) for r in told.collect()}
+    told = read_rows(spark, lake).where((F.col("table") == table) & F.col("reason").isNotNull())
+    each = {(r.snapshot_time, r.recorded_at, r.reason): redact_text(r.reason) for r in told.collect()}
     changed = [(time, at, now) for (time, at, reason), now in each.items() if now != reason]
     if changed:  # by a join and no condition: what stands in a condition stays in Delta's history
         mended = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
@@ -142,21 +146,21 @@ def redact(spark: SparkSession, lake: Lake, table: str, redacted: Callable[[str]
     return len(changed)
 
 
-def rows(spark: SparkSession, lake: Lake) -> DataFrame:
+def read_rows(spark: SparkSession, lake: Lake) -> DataFrame:
     """The ledger as a DataFrame, empty where there is none yet."""
     if not delta.exists(spark, lake.ledger_table):
         return local_frame(spark, SCHEMA)
     return delta.read(spark, lake.ledger_table)
 
 
-def newest_accepted(spark: SparkSession, lake: Lake) -> datetime | None:
+def newest_accepted_time(spark: SparkSession, lake: Lake) -> datetime | None:
     """The time of the newest accepted snapshot of any table: the models' `:as_of`."""
-    accepted = rows(spark, lake).where("status = 'accepted'").agg(F.max("snapshot_time").alias("time"))
+    accepted = read_rows(spark, lake).where("status = 'accepted'").agg(F.max("snapshot_time").alias("time"))
     time: datetime | None = accepted.collect()[0].time
     return time.astimezone(timezone.utc) if time else None
 
 
-class History:
+class LedgerHistory:
     """What the ledger says of one table, oldest first.
 
     Attributes:
@@ -164,66 +168,66 @@ class History:
         base: the newest state that was published in place of change sets, if any was.
     """
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[LedgerEntry]) -> None:
         self.entries = tuple(entries)
-        first: dict[int, Entry] = {}
-        states: dict[int, Entry] = {}
+        first: dict[int, LedgerEntry] = {}
+        states: dict[int, LedgerEntry] = {}
         for entry in entries:
             if entry.status == "accepted" and entry.sequence is not None:
                 # should two drivers have raced
-                (states if entry.is_state else first).setdefault(entry.sequence, entry)
+                (states if entry.is_base_state else first).setdefault(entry.sequence, entry)
         self.accepted = [first[sequence] for sequence in sorted(first)]
-        self.base = states[max(states)] if states else None
+        self.base_state = states[max(states)] if states else None
         counting = {id(entry) for entry in self.accepted}
         rows = [entry for entry in entries if entry.status != "accepted" or id(entry) in counting]
         self._by_time = {entry.snapshot_time: entry for entry in rows}  # the newest row of a time counts
 
-    def at(self, time: datetime) -> Entry | None:
+    def entry_at(self, time: datetime) -> LedgerEntry | None:
         return self._by_time.get(time)
 
     @property
-    def change_sets(self) -> list[Entry]:
+    def entries_to_fold(self) -> list[LedgerEntry]:
         """What is there to be folded, in order: the base, if there is one, and the change sets after it."""
-        if self.base is None:
+        if self.base_state is None:
             return self.accepted
-        return [self.base, *(entry for entry in self.accepted if not self.is_dropped(entry))]
+        return [self.base_state, *(entry for entry in self.accepted if not self.is_dropped(entry))]
 
-    def is_dropped(self, entry: Entry) -> bool:
+    def is_dropped(self, entry: LedgerEntry) -> bool:
         """Whether a base has taken the place of an entry's change set."""
-        return self.base is not None and (entry.sequence or 0) <= (self.base.sequence or 0)
+        return self.base_state is not None and (entry.sequence or 0) <= (self.base_state.sequence or 0)
 
     @property
-    def last_accepted(self) -> Entry | None:
+    def last_accepted(self) -> LedgerEntry | None:
         return self.accepted[-1] if self.accepted else None
 
     @property
-    def newest_decided(self) -> Entry | None:
+    def newest_entry(self) -> LedgerEntry | None:
         return self._by_time[max(self._by_time)] if self._by_time else None
 
     @property
-    def held(self) -> Entry | None:
+    def held_entry(self) -> LedgerEntry | None:
         """The held snapshot that waits for approval: only the newest one, and only if none was accepted since."""
-        newest = self.newest_decided
+        newest = self.newest_entry
         return newest if newest and newest.status == "held" else None
 
-    def with_entry(self, entry: Entry) -> History:
-        return History([*self.entries, entry])
+    def with_entry(self, entry: LedgerEntry) -> LedgerHistory:
+        return LedgerHistory([*self.entries, entry])
 
 
-def read(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[str, History]:
+def read_histories(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[str, LedgerHistory]:
     """The history of each of `tables`, in one query."""
-    there = rows(spark, lake)
-    ordered = there.where(F.col("table").isin(tables)).select(*_NAMES, _commit(there).alias(_COMMIT))
-    found = sorted(ordered.collect(), key=lambda row: (row[_COMMIT], row["recorded_at"]))
-    entries = [Entry(**_aware({name: row[name] for name in _NAMES})) for row in found]
-    return {table: History([e for e in entries if e.table == table]) for table in tables}
+    there = read_rows(spark, lake)
+    ordered = there.where(F.col("table").isin(tables)).select(*_COLUMNS, _commit_version(there).alias(_COMMIT_VERSION))
+    found = sorted(ordered.collect(), key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"]))
+    entries = [LedgerEntry(**_with_utc_times({name: row[name] for name in _COLUMNS})) for row in found]
+    return {table: LedgerHistory([e for e in entries if e.table == table]) for table in tables}
 
 
-_NAMES = list(Entry.__dataclass_fields__)
-_COMMIT = "_commit"
+_COLUMNS = list(LedgerEntry.__dataclass_fields__)
+_COMMIT_VERSION = "_commit"
 
 
-def _commit(rows: DataFrame) -> Column:
+def _commit_version(rows: DataFrame) -> Column:
     """The version of the ledger that brought a row; 0 in one that was made before it had row tracking, or in none."""
     try:
         told = rows.select("_metadata").schema["_metadata"].dataType
@@ -233,6 +237,6 @@ def _commit(rows: DataFrame) -> Column:
     return F.coalesce("_metadata.row_commit_version", F.lit(0)) if has_it else F.lit(0)
 
 
-def _aware(row: dict[str, Any]) -> dict[str, Any]:
+def _with_utc_times(row: dict[str, Any]) -> dict[str, Any]:
     """Timestamps come back in the zone of the Python process, without saying so."""
     return {k: v.astimezone(timezone.utc) if isinstance(v, datetime) else v for k, v in row.items()}

@@ -18,17 +18,17 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
-from lakehouse.lake.small_rows import LOCAL_ROWS, Held, Spans, narrowed
+from lakehouse.lake.small_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
 
 ACTION = "_cdc_action"
 
 # Of a table that lies in order, so that files hold few days: what is read for one of them, and written for a row of it.
-_FILE_ROWS = 250_000
-_PER_FILE = "spark.sql.files.maxRecordsPerFile"
+_ROWS_PER_FILE = 250_000
+_ROWS_PER_FILE_CONF = "spark.sql.files.maxRecordsPerFile"
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """What a write changed, in rows. `committed` is False where nothing differed."""
 
     inserted: int = 0
@@ -37,18 +37,18 @@ class Written:
     committed: bool = False
 
 
-def make_equal(
+def merge_to_match(
     spark: SparkSession,
     target: str,
     wanted: DataFrame,
     keys: list[str],
     progress: dict[str, Any],
-    touched: Held | DataFrame | None = None,
-    few: bool = False,
+    affected: CachedRows | DataFrame | None = None,
+    expect_few: bool = False,
     rebuild: bool = False,
     large: bool = False,
-    order: str | None = None,
-) -> Written:
+    sort_by: str | None = None,
+) -> WriteResult:
     """Make the table at `target` hold `wanted`, in at most one commit that carries `progress`.
 
     Args:
@@ -65,68 +65,68 @@ def make_equal(
         ConfigError: a column has another type than the table's, or is gone.
     """
     if not delta.exists(spark, target):
-        return _create(spark, target, wanted, progress, "error", large, order)
-    if misfits := _misfits(spark, target, wanted):
+        return _create(spark, target, wanted, progress, "error", large, sort_by)
+    if misfits := _schema_mismatches(spark, target, wanted):
         if rebuild:
-            return _create(spark, target, wanted, progress, "overwrite", large, order)
+            return _create(spark, target, wanted, progress, "overwrite", large, sort_by)
         raise ConfigError(
             f"the columns of {target} changed: {'; '.join(misfits)}",
             expected="the same columns, or new ones added",
             where=target,
             next_step="run the same stage for it again, with --full-refresh",
         )
-    add_columns(spark, target, wanted.schema)
+    add_new_columns(spark, target, wanted.schema)
     if large:
-        delta.prepare_for_large(spark, target)
+        delta.enable_deletion_vectors(spark, target)
     current = delta.read(spark, target).select(*wanted.columns)
-    spans: Spans = {}
-    if touched is not None:
-        touched = touched if isinstance(touched, Held) else Held(touched)
-        spans = touched.spans()
-        same = _same_keys("c", "t", touched.rows.columns)
-        current = narrowed(current, spans).alias("c").join(touched.rows.alias("t"), on=same, how="left_semi")
-    actions = difference(current, wanted, keys)
-    if few and (rows := actions.limit(LOCAL_ROWS + 1).toArrow()).num_rows <= LOCAL_ROWS:
+    spans: ValueRanges = {}
+    if affected is not None:
+        affected = affected if isinstance(affected, CachedRows) else CachedRows(affected)
+        spans = affected.value_ranges()
+        same = _keys_match("c", "t", affected.rows.columns)
+        current = filter_to_ranges(current, spans).alias("c").join(affected.rows.alias("t"), on=same, how="left_semi")
+    actions = row_actions(current, wanted, keys)
+    if expect_few and (rows := actions.limit(MAX_LOCAL_ROWS + 1).toArrow()).num_rows <= MAX_LOCAL_ROWS:
         counted = Counter(rows.column(ACTION).to_pylist())
         local = spark.createDataFrame(rows, actions.schema)
-        return _apply(spark, target, local, counted, keys, progress, "none", spans)
+        return _merge(spark, target, local, counted, keys, progress, "none", spans)
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counted = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
-        return _apply(spark, target, actions, counted, keys, progress, "auto", spans)
+        return _merge(spark, target, actions, counted, keys, progress, "auto", spans)
     finally:
         actions.unpersist()
 
 
-def apply(
+def merge_changes(
     spark: SparkSession,
     target: str,
     changes: DataFrame,
-    operations: dict[str, int],
+    operation_counts: dict[str, int],
     keys: list[str],
     progress: dict[str, Any],
     large: bool = False,
-) -> Written:
+) -> WriteResult:
     """Write what is known to be a difference from the table at `target`: nothing is compared again.
 
     Args:
         changes: rows that read the same each time, with their operation (I, U or D) in the column `_cdc_action`.
         operations: how many of each there are.
     """
-    add_columns(spark, target, T.StructType([f for f in changes.schema if f.name != ACTION]))
+    add_new_columns(spark, target, T.StructType([f for f in changes.schema if f.name != ACTION]))
     if large:
-        delta.prepare_for_large(spark, target)
-    if sum(operations.values()) <= LOCAL_ROWS:
+        delta.enable_deletion_vectors(spark, target)
+    if sum(operation_counts.values()) <= MAX_LOCAL_ROWS:
         changes = spark.createDataFrame(changes.toArrow(), changes.schema)
-    return _apply(spark, target, changes, Counter(operations), keys, progress, "none")
+    return _merge(spark, target, changes, Counter(operation_counts), keys, progress, "none")
 
 
-def difference(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
+def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
     """The rows of `wanted`, with `_cdc_action` I, U or D, that make `current` equal to it; D rows carry their keys."""
     columns = wanted.columns
     here = current.select(F.lit(True).alias("_cdc_here"), F.struct(*columns).alias("c"))
     there = wanted.select(F.lit(True).alias("_cdc_there"), F.struct(*columns).alias("w"))
-    both = here.join(there, on=_same_keys("c", "w", keys), how="full")
+    both = here.join(there, on=_keys_match("c", "w", keys), how="full")
     values = [c for c in columns if c not in keys]
     differ = reduce(Column.__or__, [~F.col(f"c.`{c}`").eqNullSafe(F.col(f"w.`{c}`")) for c in values], F.lit(False))
     action = F.when(F.col("_cdc_here").isNull(), "I").when(F.col("_cdc_there").isNull(), "D").when(differ, "U")
@@ -141,39 +141,39 @@ def _create(
     progress: dict[str, Any],
     mode: str,
     large: bool,
-    order: str | None,
-) -> Written:
-    if order:
-        wanted = wanted.repartitionByRange(order).sortWithinPartitions(order)
-        spark.conf.set(_PER_FILE, _FILE_ROWS)
+    sort_by: str | None,
+) -> WriteResult:
+    if sort_by:
+        wanted = wanted.repartitionByRange(sort_by).sortWithinPartitions(sort_by)
+        spark.conf.set(_ROWS_PER_FILE_CONF, _ROWS_PER_FILE)
     try:
-        with delta.committing(spark, progress):
-            delta.create(spark, target, wanted, delta.properties(large), mode)
+        with delta.commit_metadata(spark, progress):
+            delta.create(spark, target, wanted, delta.table_properties(large), mode)
     finally:
-        if order:
-            spark.conf.unset(_PER_FILE)
-    return Written(inserted=delta.read(spark, target).count(), committed=True)
+        if sort_by:
+            spark.conf.unset(_ROWS_PER_FILE_CONF)
+    return WriteResult(inserted=delta.read(spark, target).count(), committed=True)
 
 
-def _apply(
+def _merge(
     spark: SparkSession,
     target: str,
     actions: DataFrame,
-    counted: Counter[str],
+    counts: Counter[str],
     keys: list[str],
     progress: dict[str, Any],
     materialize: str,
-    spans: Spans | None = None,
-) -> Written:
-    if not counted:
-        return Written()
+    value_ranges: ValueRanges | None = None,
+) -> WriteResult:
+    if not counts:
+        return WriteResult()
     # MERGE reads its source twice: rows held by the driver are the same each time, a plan has to be written down.
     spark.conf.set("spark.databricks.delta.merge.materializeSource", materialize)
     columns = [c for c in actions.columns if c != ACTION]
-    within = [span.condition(F.col(f"t.`{c}`")) for c in columns if (span := (spans or {}).get(c.lower()))]
-    matches = reduce(Column.__and__, within, _same_keys("t", "s", keys))  # literals, so that files are skipped
+    within = [span.condition(F.col(f"t.`{c}`")) for c in columns if (span := (value_ranges or {}).get(c.lower()))]
+    matches = reduce(Column.__and__, within, _keys_match("t", "s", keys))  # literals, so that files are skipped
     assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
-    with delta.committing(spark, progress):
+    with delta.commit_metadata(spark, progress):
         (
             delta.table(spark, target)
             .alias("t")
@@ -183,10 +183,10 @@ def _apply(
             .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", assigned)
             .execute()
         )
-    return Written(counted["I"], counted["U"], counted["D"], committed=True)
+    return WriteResult(counts["I"], counts["U"], counts["D"], committed=True)
 
 
-def _misfits(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
+def _schema_mismatches(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
     """The table's columns that `wanted` lacks, or has with another type."""
     want = {f.name: f.dataType for f in wanted.schema}
     found = []
@@ -198,13 +198,13 @@ def _misfits(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
     return found
 
 
-def add_columns(spark: SparkSession, target: str, wanted: T.StructType) -> None:
+def add_new_columns(spark: SparkSession, target: str, wanted: T.StructType) -> None:
     """Add to a table the columns that only `wanted` has; its rows are null there."""
     have = delta.read(spark, target).columns
     added = [f"`{f.name}` {f.dataType.simpleString()}" for f in wanted if f.name not in have]
     if added:
-        spark.sql(f"ALTER TABLE {delta.name(target)} ADD COLUMNS ({', '.join(added)})")
+        spark.sql(f"ALTER TABLE {delta.sql_name(target)} ADD COLUMNS ({', '.join(added)})")
 
 
-def _same_keys(left: str, right: str, keys: list[str]) -> Column:
+def _keys_match(left: str, right: str, keys: list[str]) -> Column:
     return reduce(Column.__and__, [F.col(f"{left}.`{k}`").eqNullSafe(F.col(f"{right}.`{k}`")) for k in keys])

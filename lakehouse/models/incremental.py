@@ -23,7 +23,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.lake.small_rows import Held, Span, Spans, hold, narrowed
+from lakehouse.lake.small_rows import CachedRows, ValueRange, ValueRanges, cache_rows, filter_to_ranges
 from lakehouse.models.pushdown import Boxes, Kinds, note, spread
 from lakehouse.models.sql.blocks import Block, Key, Source
 from lakehouse.models.sql.blocks import parts as apart
@@ -46,7 +46,7 @@ class Input:
     """
 
     now: DataFrame
-    images: Held | None = None
+    images: CachedRows | None = None
     read_then: Callable[[], DataFrame] | None = None
 
     @cached_property
@@ -58,7 +58,7 @@ class Input:
 class Touched:
     """What a model must hold for the keys touched: all of them in `keys`, and the rows that there are for them."""
 
-    keys: Held
+    keys: CachedRows
     rows: DataFrame
 
 
@@ -70,9 +70,9 @@ class Work:
     ) -> None:
         self._spark, self._arguments, self._inputs = spark, dict(arguments), inputs
         self._last, self._ctes = plan.blocks[-1], {block.name: block for block in plan.blocks if block.name}
-        self._images: dict[str, Held | None] = {}
+        self._images: dict[str, CachedRows | None] = {}
         self._kinds_of: dict[str, Mapping[str, T.DataType]] = {}
-        self._held: list[Held] = []
+        self._held: list[CachedRows] = []
         self._views: list[str] = []
 
     def touched(self) -> Touched | None:
@@ -82,8 +82,8 @@ class Work:
             return None
         names = [key.output for key in self._last.key]
         named = keys.rows.toDF(*names)
-        local = keys.local.rename_columns(names) if keys.local is not None else None
-        return Touched(Held(named, local), self._restricted(self._last, NOW, keys))
+        local = keys.local_rows.rename_columns(names) if keys.local_rows is not None else None
+        return Touched(CachedRows(named, local), self._restricted(self._last, NOW, keys))
 
     def release(self) -> None:
         for held in self._held:
@@ -93,7 +93,7 @@ class Work:
 
     # --- what changed ---------------------------------------------------------------------------------------------
 
-    def _changed(self, relation: str) -> Held | None:
+    def _changed(self, relation: str) -> CachedRows | None:
         """The images of a source; None: it did not change."""
         if relation not in self._ctes:
             return self._inputs[relation].images
@@ -101,7 +101,7 @@ class Work:
             self._images[relation] = self._images_of(self._ctes[relation])
         return self._images[relation]
 
-    def _images_of(self, cte: Block) -> Held | None:
+    def _images_of(self, cte: Block) -> CachedRows | None:
         if cte.kind == "rows":
             return self._hold(self._affected(cte, cte.select, cte.where))
         keys = self._touched(cte)
@@ -109,17 +109,17 @@ class Work:
             return None
         return self._hold(_differing(self._restricted(cte, THEN, keys), self._restricted(cte, NOW, keys)))
 
-    def _touched(self, block: Block) -> Held | None:
+    def _touched(self, block: Block) -> CachedRows | None:
         """The touch keys of the rows of the FROM that came or went, as columns numbered in their order."""
         texts = ", ".join(f"{key.text} AS {_KEY}{at}" for at, key in enumerate(block.key))
         tail = f"{block.where} {block.group}"
         found = self._affected(block, f"SELECT {'' if block.group else 'DISTINCT '}{texts}", tail)
         return self._hold(found.distinct() if found is not None else None)
 
-    def _hold(self, rows: DataFrame | None) -> Held | None:
+    def _hold(self, rows: DataFrame | None) -> CachedRows | None:
         if rows is None:
             return None
-        held = hold(self._spark, rows)
+        held = cache_rows(self._spark, rows)
         self._held.append(held)
         return None if held.is_empty else held
 
@@ -135,17 +135,17 @@ class Work:
                 found.append(self._sql(f"{select} FROM {joined} {tail}"))
         return reduce(DataFrame.union, found) if found else None
 
-    def _around(self, block: Block, at: int, images: Held) -> tuple[dict[str, DataFrame], dict[str, Span]]:
+    def _around(self, block: Block, at: int, images: CachedRows) -> tuple[dict[str, DataFrame], dict[str, ValueRange]]:
         """The other sources beside the images of one: those before it now, those after it then; and what is known of
         the rows of the same source that can stand in their place."""
         source = block.sources[at]
         alias, kinds = source.alias.lower(), self._kinds(block)
         if source.is_kept:
-            boxes = spread(block.sources, {alias: images.spans()}, kinds, alias)
+            boxes = spread(block.sources, {alias: images.value_ranges()}, kinds, alias)
         else:
             # Beside a row that the images reach stand others of the source too: they share what an `=` ties to it.
             tied = {test.column[1] for test in source.tests if test.column[0] == alias and test.sign == "="}
-            boxes = spread(block.sources[: at + 1], {alias: images.spans()}, kinds, alias)
+            boxes = spread(block.sources[: at + 1], {alias: images.value_ranges()}, kinds, alias)
             boxes[alias] = {name: span for name, span in boxes[alias].items() if name in tied}
             boxes = spread(block.sources, boxes, kinds, alias)
         frames = {
@@ -156,7 +156,7 @@ class Work:
         return frames, boxes[alias]
 
     def _reached(
-        self, block: Block, at: int, images: DataFrame, frames: dict[str, DataFrame], own: dict[str, Span]
+        self, block: Block, at: int, images: DataFrame, frames: dict[str, DataFrame], own: dict[str, ValueRange]
     ) -> list[str]:
         """The FROMs whose rows are all those that came or went with the images of one source."""
         source, before, after = block.sources[at], block.sources[:at], block.sources[at + 1 :]
@@ -172,12 +172,12 @@ class Work:
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
-    def _read(self, relation: str, world: str, spans: Spans) -> DataFrame:
+    def _read(self, relation: str, world: str, spans: ValueRanges) -> DataFrame:
         """The rows of a source within `spans`."""
         if relation in self._ctes:
-            return narrowed(self._rows(self._ctes[relation], world, spans), spans)
+            return filter_to_ranges(self._rows(self._ctes[relation], world, spans), spans)
         source = self._inputs[relation]
-        return narrowed(source.now if world == NOW else source.then, spans)
+        return filter_to_ranges(source.now if world == NOW else source.then, spans)
 
     def _kinds(self, block: Block) -> Kinds:
         relations = {source.alias.lower(): source.relation for source in block.sources}
@@ -189,7 +189,7 @@ class Work:
             self._kinds_of[relation] = {field.name.lower(): field.dataType for field in rows.schema}
         return self._kinds_of[relation]
 
-    def _rows(self, block: Block, world: str, spans: Spans) -> DataFrame:
+    def _rows(self, block: Block, world: str, spans: ValueRanges) -> DataFrame:
         """A block whole, but that rows outside of `spans` may be missing or wrong."""
         movable = {key.output.lower() for key in block.key if key.below} if block.kind != "rows" else block.plain
         known: Boxes = {}
@@ -199,14 +199,14 @@ class Work:
         frames = self._frames(block, world, spread(block.sources, known, self._kinds(block)))
         return self._sql(f"{block.select} FROM {self._from(block.sources, frames)} {block.where} {block.rest}")
 
-    def _restricted(self, block: Block, world: str, keys: Held) -> DataFrame:
+    def _restricted(self, block: Block, world: str, keys: CachedRows) -> DataFrame:
         """The author's rows of a block that have a touched key."""
         found = [self._part(block, world, keys, tail, below) for tail, below in apart(block)]
         return reduce(DataFrame.union, found)
 
-    def _part(self, block: Block, world: str, keys: Held, tail: str, below: tuple[int, ...]) -> DataFrame:
+    def _part(self, block: Block, world: str, keys: CachedRows, tail: str, below: tuple[int, ...]) -> DataFrame:
         """Those that the block gives with `tail` after its WHERE, where rows may be left out by the keys `below`."""
-        spans, known = keys.spans(), Boxes()
+        spans, known = keys.value_ranges(), Boxes()
         for at in below:
             if (column := block.key[at].column) and f"{_KEY}{at}" in spans:
                 note(known, block, *column, spans[f"{_KEY}{at}"])

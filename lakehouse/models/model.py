@@ -99,7 +99,7 @@ class Step:
 
     def changes(self, relation: str) -> DataFrame:
         after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
-        return delta.changes(self.spark, self.lake.table(relation), after, until)
+        return delta.read_change_feed(self.spark, self.lake.table(relation), after, until)
 
 
 def state_of(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 
 from pyspark.sql import types as T
 
-from lakehouse.lake.small_rows import Span
+from lakehouse.lake.small_rows import ValueRange
 from lakehouse.models.sql.blocks import Block, Source, Test
 
-Boxes = dict[str, dict[str, Span]]  # by alias and column, both in lower case
+Boxes = dict[str, dict[str, ValueRange]]  # by alias and column, both in lower case
 Kinds = Callable[[str], Mapping[str, T.DataType]]  # a source's columns, by its alias
 
 
-def note(boxes: Boxes, block: Block, alias: str, column: str, span: Span) -> None:
+def note(boxes: Boxes, block: Block, alias: str, column: str, span: ValueRange) -> None:
     """Note what is known of a source's column, unless nulls may be made up for it."""
     if any(s.is_kept and s.alias.lower() == alias for s in block.sources):
         boxes.setdefault(alias, {})[column] = span
@@ -49,9 +49,9 @@ def _may_follow(sources: tuple[Source, ...], source: Source, test: Test, reached
     return kept and (source.side == "inner" or own == reached_by)
 
 
-def _follow(boxes: Boxes, test: Test, known: Span, kinds: Kinds) -> None:
+def _follow(boxes: Boxes, test: Test, known: ValueRange, kinds: Kinds) -> None:
     alias, column = test.column
-    follows = known.related(test.sign, test.days)
-    if follows and kinds(alias).get(column) == follows.kind:
+    follows = known.implied_range(test.sign, test.days)
+    if follows and kinds(alias).get(column) == follows.data_type:
         there = boxes.setdefault(alias, {})
-        there[column] = there[column].both(follows) if column in there else follows
+        there[column] = there[column].intersect(follows) if column in there else follows

@@ -18,9 +18,9 @@ from pyspark.sql import functions as F
 
 from lakehouse.errors import DataRefused
 from lakehouse.lake import delta
-from lakehouse.lake.delta import is_gone
-from lakehouse.lake.merge import Written, make_equal
-from lakehouse.lake.small_rows import LOCAL_ROWS, Held, hold
+from lakehouse.lake.delta import is_feed_unreadable
+from lakehouse.lake.merge import WriteResult, merge_to_match
+from lakehouse.lake.small_rows import MAX_LOCAL_ROWS, CachedRows, cache_rows
 from lakehouse.models import expectations
 from lakehouse.models.expectations import Referred, Result, Unmet
 from lakehouse.models.incremental import Input, Work, refuse_inexact
@@ -51,7 +51,7 @@ class Refreshed:
     model: str
     how: str
     why: str = ""
-    written: Written = field(default_factory=Written)
+    written: WriteResult = field(default_factory=WriteResult)
     taken: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -72,11 +72,13 @@ def refresh(
     Raises:
         DataRefused: two rows with one key, or an expectation that says `fail`.
     """
-    heads = {relation: delta.head(spark, lake.table(relation)) for relation in model.plan.reads}
+    heads = {relation: delta.current_version(spark, lake.table(relation)) for relation in model.plan.reads}
     if missing := [relation for relation, head in heads.items() if head is None]:
         return Refreshed(model.name, "waiting", f"{', '.join(missing)} is not there yet")
     inputs = {relation: head for relation, head in heads.items() if head is not None}
-    step = Step(spark, lake, model, inputs, delta.head(spark, lake.table(model.name)), state_of(model, inputs))
+    step = Step(
+        spark, lake, model, inputs, delta.current_version(spark, lake.table(model.name)), state_of(model, inputs)
+    )
     try:
         done = _refreshed(step, small, whole)
     except Unmet as unmet:
@@ -102,7 +104,7 @@ def _refreshed(step: Step, small: bool, whole: bool) -> Refreshed:
         except _DearError as dear:
             why_whole = str(dear)
         except SPARK_ERRORS as error:
-            if not is_gone(error):
+            if not is_feed_unreadable(error):
                 raise
             why_whole = f"the changes of {', '.join(step.moved)} are no longer there"
     written = _whole(step, small, whole)
@@ -174,7 +176,7 @@ class _DearError(Exception):
     """So much changed that computing the model whole is sooner done."""
 
 
-def _whole(step: Step, small: bool, rebuild: bool) -> Written:
+def _whole(step: Step, small: bool, rebuild: bool) -> WriteResult:
     relations = {relation: step.now(relation) for relation in step.model.plan.inputs}
     _refuse_inexact(step, relations)
     return _write(step, select(step.spark, step.model, relations), None, small, rebuild)
@@ -201,10 +203,10 @@ def _by_changes(step: Step) -> Refreshed:
     if not moved:
         _record(step)
         return Refreshed(step.model.name, plan.strategy, f"changes of {', '.join(step.moved)} that matter to no row")
-    changed_rows = {r: hold(step.spark, step.changes(r)) for r in moved}
+    changed_rows = {r: cache_rows(step.spark, step.changes(r)) for r in moved}
     if _is_row_for_row(step.model):
         return _row_by_row(step, first, changed_rows[first])
-    images = {r: held.dropping(_IMAGE_COLUMNS) for r, held in changed_rows.items()}
+    images = {r: held.drop(_IMAGE_COLUMNS) for r, held in changed_rows.items()}
     inputs = {r: Input(step.now(r), images.get(r), partial(step.then, r)) for r in plan.inputs}
     work = Work(step.spark, plan, step.model.arguments, inputs)
     try:
@@ -213,7 +215,7 @@ def _by_changes(step: Step) -> Refreshed:
         if touched is None:
             _record(step)
             return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}; no key touched")
-        written = _write(step, touched.rows, touched.keys, touched.keys.local is not None)
+        written = _write(step, touched.rows, touched.keys, touched.keys.local_rows is not None)
         return Refreshed(step.model.name, plan.strategy, f"rows changed: {changed}", written, step.taken)
     finally:
         work.release()
@@ -221,24 +223,24 @@ def _by_changes(step: Step) -> Refreshed:
             held.release()
 
 
-def _count(step: Step, relation: str, images: Held) -> int:
+def _count(step: Step, relation: str, images: CachedRows) -> int:
     """How many images of changed rows there are.
 
     Raises:
         _DearError: more than a part of the table that is still worth it.
     """
-    if images.local is not None:
-        return int(images.local.num_rows)
+    if images.local_rows is not None:
+        return int(images.local_rows.num_rows)
     changed, rows = images.rows.count(), step.now(relation).count()
     if changed > WHOLE_FROM * rows:
         raise _DearError(f"much of {relation} changed: {changed:,} changes, {rows:,} rows")
     return changed
 
 
-def _row_by_row(step: Step, relation: str, images: Held) -> Refreshed:
+def _row_by_row(step: Step, relation: str, images: CachedRows) -> Refreshed:
     """For a row of the input there is one row at most, under its key: the input itself need not be read."""
     try:
-        old = images.rows.where(delta.is_old_image()).drop(*_IMAGE_COLUMNS)
+        old = images.rows.where(delta.is_before_image()).drop(*_IMAGE_COLUMNS)
         newest = Window.partitionBy(*step.model.input_keys[relation]).orderBy(F.desc("_commit_version"))
         last = images.rows.where("_change_type <> 'update_preimage'")
         last = last.withColumn("_cdc_rank", F.row_number().over(newest))
@@ -248,15 +250,15 @@ def _row_by_row(step: Step, relation: str, images: Held) -> Refreshed:
         # By its day, too, is a row to be found: files are skipped by it, and by few keys only.
         named = [*step.model.plan.keys, *filter(None, [step.order(rows_now)])]
         touched = rows_then.select(*named).unionByName(rows_now.select(*named)).distinct()
-        count = images.rows.count() if images.local is None else images.local.num_rows
-        few = count <= LOCAL_ROWS
-        written = _write(step, rows_now, hold(step.spark, touched) if few else Held(touched), few)
+        count = images.rows.count() if images.local_rows is None else images.local_rows.num_rows
+        few = count <= MAX_LOCAL_ROWS
+        written = _write(step, rows_now, cache_rows(step.spark, touched) if few else CachedRows(touched), few)
         return Refreshed(step.model.name, "row-wise", f"rows changed: {count} of {relation}", written, step.taken)
     finally:
         images.release()
 
 
-def _write(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool = False) -> Written:
+def _write(step: Step, wanted: DataFrame, touched: CachedRows | None, few: bool, rebuild: bool = False) -> WriteResult:
     if not step.task.is_asked:
         return _write_checked(step, wanted, touched, few, rebuild)
     with expectations.judge(step.task, wanted, touched, few) as verdict:
@@ -268,10 +270,10 @@ def _write(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebui
     return written
 
 
-def _write_checked(step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool) -> Written:
+def _write_checked(step: Step, wanted: DataFrame, touched: CachedRows | None, few: bool, rebuild: bool) -> WriteResult:
     if _is_unique(step.model):
         return _write_rows(step, wanted, touched, few, rebuild, {})
-    held = hold(step.spark, wanted) if few else None  # else the query would run once for each
+    held = cache_rows(step.spark, wanted) if few else None  # else the query would run once for each
     rows = held.rows if held else wanted
     try:
         _refuse_doubled_keys(step.model, rows)
@@ -282,12 +284,12 @@ def _write_checked(step: Step, wanted: DataFrame, touched: Held | None, few: boo
 
 
 def _write_rows(
-    step: Step, wanted: DataFrame, touched: Held | None, few: bool, rebuild: bool, told: Mapping[str, Any]
-) -> Written:
+    step: Step, wanted: DataFrame, touched: CachedRows | None, few: bool, rebuild: bool, told: Mapping[str, Any]
+) -> WriteResult:
     target, keys, state = step.lake.table(step.model.name), list(step.model.plan.keys), {**step.state, **told}
     order = step.order(wanted) if step.size >= WHOLE_BELOW else None
     large = step.head is not None and step.head.size >= LARGE_BYTES
-    written = make_equal(step.spark, target, wanted, keys, state, touched, few, rebuild, large, order)
+    written = merge_to_match(step.spark, target, wanted, keys, state, touched, few, rebuild, large, order)
     if not written.committed:
         delta.record_progress(step.spark, target, state)
     return written

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.lake.delta import is_old_image
+from lakehouse.lake.delta import is_before_image
 
 LINE = "line"
 _NULL = "\\N"
@@ -36,15 +36,15 @@ def of_changes(images: DataFrame, fields: T.StructType, keys: tuple[str, ...]) -
         fields: the columns to write, those of the table as it is now.
     """
     by_key = Window.partitionBy(*[_named(key) for key in keys])
-    newest = by_key.orderBy(F.desc("_commit_version"), is_old_image())
+    newest = by_key.orderBy(F.desc("_commit_version"), is_before_image())
     last = images.withColumn("_cdc_rank", F.row_number().over(newest)).where("_cdc_rank = 1")
     # A key that PostgreSQL refused was never there, and would be refused again on its way out.
     texts = [_named(f.name) for f in fields if f.name in keys and isinstance(f.dataType, T.StringType)]
     refused = reduce(Column.__or__, [F.coalesce(text.contains("\0"), F.lit(False)) for text in texts], F.lit(False))
-    last = last.where(~(is_old_image() & refused))
+    last = last.where(~(is_before_image() & refused))
     # Of a row that is gone nothing but the key is told: any other value of it could be one that PostgreSQL refuses.
-    cells = [_cell(field, unless=None if field.name in keys else is_old_image()) for field in fields]
-    gone = F.when(is_old_image(), "t").otherwise("f")
+    cells = [_cell(field, unless=None if field.name in keys else is_before_image()) for field in fields]
+    gone = F.when(is_before_image(), "t").otherwise("f")
     return last.select(F.concat_ws("\t", gone, *cells).alias(LINE))
 
 

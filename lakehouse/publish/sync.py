@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse.lake import delta
-from lakehouse.lake.delta import is_gone
+from lakehouse.lake.delta import is_feed_unreadable
 from lakehouse.publish import catalog, copy_rows, table, types
 from lakehouse.publish.catalog import Place, Position
 from lakehouse.publish.connection import Connection, connected
@@ -79,7 +79,7 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         if not whole and at and is_newest(lake, at):
             return Kept("current")
         spark = session()
-        head = delta.head(spark, path)
+        head = delta.current_version(spark, path)
         assert head is not None
         if not whole and not is_behind(lake, head, at):
             return Kept("current")
@@ -88,7 +88,7 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         with catalog.writing(connection, place):
             locked = _position(connection, place, what)
             if locked != at:  # somebody published while the lock was waited for
-                head = delta.head(spark, path) or head
+                head = delta.current_version(spark, path) or head
             return _Step(connection, spark, lake, what, place, head, locked).done(whole)
 
 
@@ -100,7 +100,7 @@ def is_newest(lake: Lake, at: Position) -> bool:
 
 def has_to_read(spark: SparkSession, lake: Lake, at: Position) -> bool:
     """Whether changes of the lake's table have still to be read; those of one that will be compared whole do not."""
-    head = delta.head(spark, lake.table(at.source))
+    head = delta.current_version(spark, lake.table(at.source))
     return head is not None and not _why_whole(lake, at, head) and head.has_changed_since(at.version)
 
 
@@ -177,7 +177,7 @@ class _Step:
                     count = table.stage(self.connection, target, copy_rows.blocks(self._changes(rows.schema)))
                 return Kept("published", f"{count:,} keys changed since version {self.at.version}")
             except SPARK_ERRORS as error:
-                if not is_gone(error):
+                if not is_feed_unreadable(error):
                     raise
                 why = f"the changes of {self.what.source} are no longer there"
         table.stage(self.connection, target, copy_rows.blocks(copy_rows.of_rows(rows)))
@@ -193,5 +193,5 @@ class _Step:
 
     def _changes(self, fields: T.StructType) -> DataFrame:
         assert self.at is not None
-        images = delta.changes(self.spark, self.path, self.at.version, self.head.version)
+        images = delta.read_change_feed(self.spark, self.path, self.at.version, self.head.version)
         return copy_rows.of_changes(images, fields, self.what.keys)

@@ -29,7 +29,7 @@ from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
 from lakehouse.inspect.diff_samples import plain_rows
 from lakehouse.lake import delta, ledger, quarantine
-from lakehouse.lake.ledger import COUNTS, History
+from lakehouse.lake.ledger import COUNT_COLUMNS, LedgerHistory
 from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.runner import records
@@ -57,7 +57,7 @@ def gather(run: Run) -> Document:
 def _state(run: Run, columns: Columns) -> Document:
     """All but the cubes."""
     spark = isolated_session(run.spark, run.size(*run.pipeline.tables))
-    histories, newest = ledger.read(spark, run.lake, run.tables()), records.newest(run.lake)
+    histories, newest = ledger.read_histories(spark, run.lake, run.tables()), records.newest(run.lake)
     models = [m for layer in ("silver", "gold") for group in run.models(layer) for m in group]
     return {
         "pipeline": run.pipeline.name,
@@ -96,7 +96,7 @@ def _runs(newest: list[records.Record]) -> list[Document]:
 
 
 def _flow(
-    run: Run, spark: SparkSession, newest: list[records.Record], histories: dict[str, History], models: list[str]
+    run: Run, spark: SparkSession, newest: list[records.Record], histories: dict[str, LedgerHistory], models: list[str]
 ) -> Document:
     """The stages' tables, and what the newest run that found something did to each."""
     ended = [r for r in newest if r["doing"] == "run" and r["ended"]]
@@ -113,7 +113,7 @@ def _flow(
         "tables": [
             {
                 "table": name,
-                "snapshot_time": _iso(history.newest_decided.snapshot_time) if history.newest_decided else None,
+                "snapshot_time": _iso(history.newest_entry.snapshot_time) if history.newest_entry else None,
                 "extract": outcomes.get(("extract", name)),
                 "ingest": outcomes.get(("ingest", name)),
                 "bronze": outcomes.get(("bronze", name)),
@@ -152,18 +152,18 @@ def _rows(run: Run, spark: SparkSession, relations: list[str]) -> dict[str, int 
     return {relation: counted.get(relation) for relation in relations}
 
 
-def _entries(histories: Iterable[History]) -> Document:
+def _entries(histories: Iterable[LedgerHistory]) -> Document:
     """Decisions by time of recording, the newest last."""
     every = sorted(
         (entry for history in histories for entry in history.entries),
         key=lambda e: (e.recorded_at or e.snapshot_time, e.table, e.snapshot_time),
     )
-    told = ("table", "sequence", "status", "kind", *COUNTS, "reason")
+    told = ("table", "sequence", "status", "kind", *COUNT_COLUMNS, "reason")
     shown = [{name: getattr(e, name) for name in told} | {"snapshot_time": _iso(e.snapshot_time)} for e in every]
     return {"of": len(shown), "shown": shown[-MOST_DECISIONS:]}
 
 
-def _changes(history: History) -> list[Document]:
+def _changes(history: LedgerHistory) -> list[Document]:
     """What the newest accepted snapshots changed, the full load left out, the newest last."""
     told = ("inserted", "updated", "deleted")
     later = [entry for entry in history.accepted if entry.kind != "full-load"]
@@ -173,7 +173,7 @@ def _changes(history: History) -> list[Document]:
     ]
 
 
-def _quality(run: Run, spark: SparkSession, histories: dict[str, History], models: list[str]) -> Document:
+def _quality(run: Run, spark: SparkSession, histories: dict[str, LedgerHistory], models: list[str]) -> Document:
     """What became of the rows of each newest accepted snapshot, what the models are expected to be, and whether so."""
     accepted = [h.last_accepted for h in histories.values() if h.last_accepted]
     expected = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
@@ -201,19 +201,19 @@ def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]
     return plain_rows(rows.orderBy("model", "rule"))
 
 
-def _refused(run: Run, spark: SparkSession, table: str, history: History) -> list[Document]:
+def _refused(run: Run, spark: SparkSession, table: str, history: LedgerHistory) -> list[Document]:
     """A table's quarantine by stage, rule and column: how much waits, and how much has been mended."""
     if history.last_accepted is None or history.last_accepted.sequence is None:
         return []
-    return _by_rule(table, quarantine.current(spark, run.lake, table, history.last_accepted.sequence))
+    return _by_rule(table, quarantine.read_of_table(spark, run.lake, table, history.last_accepted.sequence))
 
 
 def _taken_out(run: Run, spark: SparkSession, model: str) -> list[Document]:
     """The same of what expectations took out of a model, since a version of its table that has no sequence."""
-    head = delta.head(spark, run.lake.table(model))
+    head = delta.current_version(spark, run.lake.table(model))
     if head is None or not any(rule.on_fail == "quarantine" for rule in run.plans[model].rules):
         return []
-    told = _by_rule(model, quarantine.of_model(spark, run.lake, model, head.last_refresh_version))
+    told = _by_rule(model, quarantine.read_of_model(spark, run.lake, model, head.last_refresh_version))
     return [row | {"since": None} for row in told]
 
 

@@ -95,9 +95,9 @@ class Run:
 
     def keys(self) -> dict[str, tuple[str, ...]]:
         """What tells the rows of each table and model apart."""
-        from lakehouse.bronze.scd2 import keys
+        from lakehouse.bronze.scd2 import row_keys
 
-        tables = {f"bronze.{name}": tuple(keys(table)) for name, table in self.pipeline.tables.items()}
+        tables = {f"bronze.{name}": tuple(row_keys(table)) for name, table in self.pipeline.tables.items()}
         return tables | {name: plan.keys for name, plan in self.plans.items()}
 
     def size(self, *tables: str) -> int:

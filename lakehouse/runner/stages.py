@@ -35,10 +35,10 @@ from lakehouse.runner.publishing import PUBLISH
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from lakehouse.lake.ledger import History
+    from lakehouse.lake.ledger import LedgerHistory
     from lakehouse.models.expectations import Result
     from lakehouse.models.refresh import Model
-    from lakehouse.retention.expire import Expired
+    from lakehouse.retention.expire import RetentionResult
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
 EXPIRE = "expire"
@@ -131,10 +131,10 @@ def _ingest(run: Run) -> list[Outcome]:
     from lakehouse.spark.session import isolated_session
 
     spark = run.spark
-    ledger.create(spark, run.lake)
+    ledger.create_if_missing(spark, run.lake)
     if run.full_refresh and run.wanted == ("ingest",):
         reset.begin(spark, run.lake, run.tables())
-    histories = ledger.read(spark, run.lake, run.tables())
+    histories = ledger.read_histories(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
         own = isolated_session(spark, run.size(name))
@@ -143,11 +143,11 @@ def _ingest(run: Run) -> list[Outcome]:
     return side_by_side(run, "ingest", run.tables(), work)
 
 
-def _history(run: Run, read: dict[str, History], name: str) -> History:
+def _history(run: Run, read: dict[str, LedgerHistory], name: str) -> LedgerHistory:
     """What has been read of a table; anew, where its work is done again."""
     from lakehouse.lake import ledger
 
-    return read.pop(name, None) or ledger.read(run.spark, run.lake, [name])[name]
+    return read.pop(name, None) or ledger.read_histories(run.spark, run.lake, [name])[name]
 
 
 def _ingested(done: Any) -> Iterator[Outcome]:
@@ -171,7 +171,7 @@ def _bronze(run: Run) -> list[Outcome]:
     from lakehouse.spark.session import isolated_session
 
     spark = run.spark
-    histories = ledger.read(spark, run.lake, run.tables())
+    histories = ledger.read_histories(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:
         size, table = run.size(name), run.pipeline.tables[name]
@@ -179,8 +179,8 @@ def _bronze(run: Run) -> list[Outcome]:
         history = _history(run, histories, name)
         done = apply.refresh(own, run.lake, name, table, history, size, run.full_refresh)
         counts = {"inserted": done.inserted, "updated": done.updated, "deleted": done.deleted}
-        status = "healed" if done.healed else "applied" if done.commits else "current"
-        yield Outcome("bronze", name, status, counts, note=done.healed)
+        status = "healed" if done.repair_reason else "applied" if done.commits else "current"
+        yield Outcome("bronze", name, status, counts, note=done.repair_reason)
 
     return side_by_side(run, "bronze", run.tables(), work)
 
@@ -213,7 +213,7 @@ def _judged(run: Run, results: list[Result]) -> None:
     for r in (r for r in results if not r.met and r.on_fail != "fail"):  # which is told as the model's error
         run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.found)
     if results:
-        expectations.record(run.spark, run.lake, results, run.id, ledger.newest_accepted(run.spark, run.lake))
+        expectations.record(run.spark, run.lake, results, run.id, ledger.newest_accepted_time(run.spark, run.lake))
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:
@@ -223,11 +223,14 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
 
 def models(run: Run) -> dict[str, Model]:
     """The pipeline's models, with the keys of their inputs and the parameters of this run."""
-    from lakehouse.lake.ledger import newest_accepted
+    from lakehouse.lake.ledger import newest_accepted_time
     from lakehouse.models.refresh import Model
 
     keys = run.keys()
-    parameters = {"as_of": newest_accepted(run.spark, run.lake), "business_timezone": run.pipeline.business_timezone}
+    parameters = {
+        "as_of": newest_accepted_time(run.spark, run.lake),
+        "business_timezone": run.pipeline.business_timezone,
+    }
     sought = file_order.sought(run.plans)
     return {
         name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters, sought.get(name, ()))
@@ -251,15 +254,15 @@ def _expire(run: Run) -> list[Outcome]:
 
     def work(name: str) -> Iterator[Outcome]:
         done = todo[name]()
-        yield Outcome(EXPIRE, name, done.status, done.counts, note=done.kept)
+        yield Outcome(EXPIRE, name, done.status, done.counts, note=done.reason)
 
     outcomes = side_by_side(run, EXPIRE, list(todo), work)
     if not run.names and not run.dry_run and worst_exit_code(o.code for o in outcomes) == ExitCode.OK:
-        expire.done(run.pipeline.retention, run.lake, now)
+        expire.record_done(run.pipeline.retention, run.lake, now)
     return outcomes
 
 
-def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
+def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], RetentionResult]]:
     """Landed snapshots by table, change sets by table, then versions by Delta table."""
     from lakehouse.lake import ledger
     from lakehouse.retention import compact, expire
@@ -267,14 +270,14 @@ def _expiring(run: Run, now: datetime) -> dict[str, Callable[[], Expired]]:
 
     keep, lake, dry = run.pipeline.retention, run.lake, run.dry_run
     size = run.size(*run.pipeline.tables)
-    todo: dict[str, Callable[[], Expired]] = {}
+    todo: dict[str, Callable[[], RetentionResult]] = {}
     if keep.landing:
-        histories = ledger.read(run.spark, lake, run.tables())
-        todo |= {n: partial(expire.landed, lake, n, h, now, keep.landing, dry) for n, h in histories.items()}
+        histories = ledger.read_histories(run.spark, lake, run.tables())
+        todo |= {n: partial(expire.expire_snapshots, lake, n, h, now, keep.landing, dry) for n, h in histories.items()}
     if keep.change_sets:
         for name in run.tables():
             own, table = isolated_session(run.spark, run.size(name)), run.pipeline.tables[name]
-            fold = partial(compact.change_sets, own, lake, name, table, now, keep.change_sets, run.id, dry)
+            fold = partial(compact.compact_change_sets, own, lake, name, table, now, keep.change_sets, run.id, dry)
             todo[f"raw.{name}"] = fold
     if keep.vacuum:
         todo |= {name: partial(_old_versions, run, isolated_session(run.spark, size), name) for name in _stored(run)}
@@ -289,11 +292,11 @@ def _stored(run: Run) -> list[str]:
     return list(dict.fromkeys([*own, *models, *(f"quarantine.{name}" for name in keeping)]))
 
 
-def _old_versions(run: Run, spark: SparkSession, name: str) -> Expired:
+def _old_versions(run: Run, spark: SparkSession, name: str) -> RetentionResult:
     from lakehouse.retention import expire
 
     keep, others = run.pipeline.retention.vacuum or timedelta.max, publishing.readers(spark, run, name)
-    return expire.versions(spark, run.lake, name, run.plans, keep, run.dry_run, others)
+    return expire.vacuum_table(spark, run.lake, name, run.plans, keep, run.dry_run, others)
 
 
 _STAGES: dict[str, Callable[[Run], list[Outcome]]] = {

@@ -27,7 +27,7 @@ from lakehouse import logs
 from lakehouse.error_mapping import to_lakehouse_error, with_retries
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import delta, ledger
-from lakehouse.lake.ledger import History
+from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.models.refresh import Model
 from lakehouse.runner import publishing, stages
 from lakehouse.runner.context import Run
@@ -57,7 +57,7 @@ def verify(run: Run) -> list[Check]:
     """Make every check of the tables and models that `run` is narrowed to. Writes nothing."""
     spark, tables = run.spark, run.tables()
     histories, prepared = (
-        with_retries(lambda: ledger.read(spark, run.lake, tables)),
+        with_retries(lambda: ledger.read_histories(spark, run.lake, tables)),
         with_retries(lambda: stages.models(run)),
     )
     models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
@@ -67,7 +67,9 @@ def verify(run: Run) -> list[Check]:
     def head(
         relation: str,
     ) -> TableVersion | None:  # patiently by itself: who waits for it again gets the same error again
-        return with_retries(lambda: delta.head(isolated_session(spark, size), run.lake.table(relation), _WHOLE_LOG))
+        return with_retries(
+            lambda: delta.current_version(isolated_session(spark, size), run.lake.table(relation), _WHOLE_LOG)
+        )
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
@@ -112,18 +114,20 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
 # --- a table ----------------------------------------------------------------------------------------------------
 
 
-def _of_a_table(history: History) -> tuple[Callable[..., Iterator[Check]], ...]:
+def _of_a_table(history: LedgerHistory) -> tuple[Callable[..., Iterator[Check]], ...]:
     """The parts that its checks are made in, and made again where the network fails: the smaller, the sooner one is
     through."""
     return (_like_what_landed, _like_the_ledger, _like_its_log) if history.accepted else (_nothing_yet,)
 
 
-def _nothing_yet(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _nothing_yet(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
     for invariant in ("I1", "I2", "I5", "I7"):
         yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
 
 
-def _like_what_landed(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _like_what_landed(
+    run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession
+) -> Iterator[Check]:
     subject = Subject(spark, run.lake, run.pipeline, name, history)
     if waiting := _waiting(heads[f"bronze.{name}"].result(), history):
         yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)
@@ -133,11 +137,11 @@ def _like_what_landed(run: Run, name: str, history: History, heads: Heads, spark
         yield from history_checks(subject)
 
 
-def _like_the_ledger(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _like_the_ledger(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
     yield from count_checks(Subject(spark, run.lake, run.pipeline, name, history))
 
 
-def _like_its_log(run: Run, name: str, history: History, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _like_its_log(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
     if (head := heads[f"bronze.{name}"].result()) is not None:
         yield from bronze_checks(Subject(spark, run.lake, run.pipeline, name, history), head)
         return
@@ -145,7 +149,7 @@ def _like_its_log(run: Run, name: str, history: History, heads: Heads, spark: Sp
         yield Claim(invariant, "bronze", name).not_checkable(_waiting(head, history))
 
 
-def _waiting(head: TableVersion | None, history: History) -> str:
+def _waiting(head: TableVersion | None, history: LedgerHistory) -> str:
     """Which accepted change sets bronze has not got yet, by its own newest word; empty if it has all."""
     newest = next((c.metadata for c in head.commits if "sequence" in c.metadata), None) if head else {"sequence": 0}
     if newest is None:

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.storage.delta_log import Commit, TableVersion
 from lakehouse.verify.check import Check, Claim, as_json, compare, gone, numbers, quoted
 from lakehouse.verify.scd2 import expected_writes
@@ -93,8 +93,8 @@ def _replayed(claim: Claim, subject: Subject, head: TableVersion) -> Check:
 
     def attempt(start: int) -> Check:
         content = delta.read(spark, path, start)
-        images = delta.changes(spark, path, start, until)
-        is_old = delta.is_old_image()
+        images = delta.read_change_feed(spark, path, start, until)
+        is_old = delta.is_before_image()
         old, new = (images.where(which).select(*columns) for which in (is_old, ~is_old))
         wanted = new.unionByName(content, allowMissingColumns=True)
         about = f"from version {start} to {until}"
@@ -142,9 +142,9 @@ def _like_the_ledger(claim: Claim, subject: Subject, head: TableVersion, told: S
     return claim.holds(f"sequences {numbers(agreed)}{less}")
 
 
-def _is_emptied(subject: Subject, entry: Entry) -> bool:
+def _is_emptied(subject: Subject, entry: LedgerEntry) -> bool:
     """Whether every row of a change set was forgotten, so that applying it writes nothing."""
-    return entry.path is not None and subject.taken[entry.path].total() == entry.changes
+    return entry.path is not None and subject.taken[entry.path].total() == entry.changed_rows
 
 
 def _forgotten(subject: Subject) -> dict[int, dict[str, int]]:
@@ -212,7 +212,7 @@ def nothing_rewritten(
     def attempt(start: int) -> Check:
         images = _images(spark, path, start, head).where(F.col("_commit_version").isin(versions))
         row = [F.col("_commit_version"), *map(quoted, columns)]
-        is_old = delta.is_old_image()
+        is_old = delta.is_before_image()
         grouped = images.groupBy(*row).agg(F.count_if(is_old).alias("_cdc_old"), F.count_if(~is_old).alias("_cdc_new"))
         equal = (F.col("_cdc_old") > 0) & (F.col("_cdc_new") > 0)
         changed, rewritten = grouped.agg(F.sum("_cdc_new"), F.count_if(equal)).collect()[0]
@@ -261,15 +261,15 @@ def _unless_gone(attempt: Callable[[int], R], start: int) -> R | None:
 
 def _images(spark: SparkSession, path: str, start: int, head: TableVersion) -> DataFrame:
     """The Change Data Feed from the content of version `start` on; the first version came from nothing."""
-    return delta.changes(spark, path, start or -1, head.version)
+    return delta.read_change_feed(spark, path, start or -1, head.version)
 
 
 def _last_write(head: TableVersion) -> int:
     return max((c.version for c in head.commits if c.changes_rows), default=head.version)
 
 
-def makes_a_commit(entry: Entry) -> bool:
-    return bool(entry.changes) or entry.sequence == 1
+def makes_a_commit(entry: LedgerEntry) -> bool:
+    return bool(entry.changed_rows) or entry.sequence == 1
 
 
 def _taken(newest: int) -> str:

@@ -18,7 +18,7 @@ from lakehouse.config import Table
 from lakehouse.ingest.prepare_files import plain
 from lakehouse.ingest.work import fingerprint
 from lakehouse.lake import delta, forgotten_keys
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import pii
 from lakehouse.spark.session import local_frame
 from lakehouse.storage import landing
@@ -73,7 +73,9 @@ def _like_the_snapshot(
     table, stamp = subject.table, snapshot_name(landed.time)
     read = [typed(subject, path) for path in landed.paths]
     rows = reduce(DataFrame.unionByName, read).where(_all_there(table.keys))
-    rows = forgotten_keys.without(rows, table, forgotten_keys.hashes(subject.spark, subject.lake, subject.name))
+    rows = forgotten_keys.drop_forgotten(
+        rows, table, forgotten_keys.read_hashes(subject.spark, subject.lake, subject.name)
+    )
     rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         untaken = F.col(UNTAKEN).isNotNull()
@@ -177,7 +179,7 @@ def _like_the_change_sets(claim: Claim, subject: Subject, bronze: DataFrame, pro
 
 def change_sets(subject: Subject) -> DataFrame:
     """All published change sets that are there, by the declared schema."""
-    paths = [subject.lake.spark_path(entry.path) for entry in subject.history.change_sets if entry.path]
+    paths = [subject.lake.spark_path(entry.path) for entry in subject.history.entries_to_fold if entry.path]
     fields = T.StructType([*subject.fields, *struct(_CDC)])
     return subject.spark.read.schema(fields).parquet(*paths)
 
@@ -195,7 +197,7 @@ def count_checks(subject: Subject) -> Iterator[Check]:
         yield Claim("I5", "older change sets = the ledger", subject.name).not_checkable(why)
 
 
-def _add_up(claim: Claim, accepted: list[Entry]) -> Check:
+def _add_up(claim: Claim, accepted: list[LedgerEntry]) -> Check:
     wrong = []
     for entry in accepted:
         parts = [entry.inserted, entry.updated, entry.unchanged, entry.quarantined, entry.duplicates]
@@ -216,8 +218,8 @@ def _as_many(claim: Claim, subject: Subject) -> Check:
         if gone(error):
             return claim.not_checkable("change sets are no longer there")
         raise
-    base, sets = subject.history.base, [e for e in subject.history.change_sets if not e.is_state]
-    gone_since = {e.sequence: subject.taken[e.path] for e in subject.history.change_sets if e.path}
+    base, sets = subject.history.base_state, [e for e in subject.history.entries_to_fold if not e.is_base_state]
+    gone_since = {e.sequence: subject.taken[e.path] for e in subject.history.entries_to_fold if e.path}
     told = {
         (e.sequence, o): (getattr(e, n) or 0) - gone_since.get(e.sequence, Counter())[o]
         for e in sets
@@ -239,7 +241,7 @@ def _as_many(claim: Claim, subject: Subject) -> Check:
     return claim.holds(f"{sums} in {len(sets)} change sets{about}{less}")
 
 
-def _sequences(accepted: list[Entry]) -> list[int]:
+def _sequences(accepted: list[LedgerEntry]) -> list[int]:
     return [entry.sequence for entry in accepted if entry.sequence is not None]
 
 

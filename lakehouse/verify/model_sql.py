@@ -32,5 +32,5 @@ def model_checks(
     if any(rule.on_fail == "quarantine" for rule in model.plan.rules):
         claim = Claim(invariant, "quarantine = what expectations took out", model.name)
         wanted = expectations.refused(spark, model.plan, model.parameters, rows, read).select("row", "rule").distinct()
-        found = quarantine.of_model(spark, lake, model.name, own.last_refresh_version).where("NOT resolved")
+        found = quarantine.read_of_model(spark, lake, model.name, own.last_refresh_version).where("NOT resolved")
         yield compare(claim, wanted, found.select("row", "rule"), ("the SQL", "quarantine"), about)

@@ -69,7 +69,7 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
 def _why_not(spark: SparkSession, run: Run, source: str, at: Position | None) -> str:
     if at is None:
         return "it was never published"
-    head = delta.head(spark, run.lake.table(source))
+    head = delta.current_version(spark, run.lake.table(source))
     commit = commit_id(run.lake.path(*source.split(".")), at.version)
     if head is None or head.id != at.lake_table_id or head.version < at.version or commit not in (None, at.commit_id):
         return "the table in the lake is another one by now, and waits to be published"

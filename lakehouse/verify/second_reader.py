@@ -15,8 +15,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Pipeline, Table, locales, options, patterns
 from lakehouse.lake import delta, forgotten_keys
-from lakehouse.lake.change_sets import taken_out
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.change_sets import count_erased
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath, escape_glob
@@ -38,10 +38,10 @@ class Subject:
     lake: Lake
     pipeline: Pipeline
     name: str
-    history: History
+    history: LedgerHistory
 
     @property
-    def accepted(self) -> list[Entry]:
+    def accepted(self) -> list[LedgerEntry]:
         """What the ledger says of each sequence."""
         return self.history.accepted
 
@@ -49,13 +49,13 @@ class Subject:
     def untold(self) -> frozenset[int]:
         """Sequences whose change set was dropped, and perhaps with it the word of what was forgotten of it."""
         dropped = {e.sequence or 0 for e in self.accepted if self.history.is_dropped(e)}
-        return frozenset(dropped if forgotten_keys.hashes(self.spark, self.lake, self.name) else ())
+        return frozenset(dropped if forgotten_keys.read_hashes(self.spark, self.lake, self.name) else ())
 
     @cached_property
     def taken(self) -> dict[str, Counter[str]]:
         """How many rows of each operation were forgotten of a change set, by its path."""
-        paths = sorted({e.path for e in (*self.accepted, *self.history.change_sets) if e.path})
-        return dict(zip(paths, file_io.map_paths(taken_out, map(self.lake.path, paths)), strict=True))
+        paths = sorted({e.path for e in (*self.accepted, *self.history.entries_to_fold) if e.path})
+        return dict(zip(paths, file_io.map_paths(count_erased, map(self.lake.path, paths)), strict=True))
 
     @property
     def table(self) -> Table:
@@ -72,7 +72,7 @@ class Subject:
         return pii.protected_schema(self.declared, self.table)
 
     @property
-    def last(self) -> Entry:
+    def last(self) -> LedgerEntry:
         return self.accepted[-1]
 
 

@@ -49,7 +49,7 @@ def in_gold(when: str) -> Callable[[], None]:
 
     def patch() -> None:
         refresh.WHOLE_BELOW = 0  # tables as small as these would be computed whole
-        inner = refresh.make_equal
+        inner = refresh.merge_to_match
 
         def wrapped(spark: Any, target: str, *args: Any, **named: Any) -> Any:
             if "/gold/" not in target:
@@ -58,7 +58,7 @@ def in_gold(when: str) -> Callable[[], None]:
             assert written is None or written.committed
             return die()
 
-        refresh.make_equal = wrapped  # type: ignore[assignment]
+        refresh.merge_to_match = wrapped  # type: ignore[assignment]
 
     return patch
 

@@ -32,7 +32,7 @@ from lakehouse.ingest.fast_path.line_diff import Differing, differing, may_hold
 from lakehouse.ingest.prepare_files import plain
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.fields import Read
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import table_schema
 from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 from lakehouse.storage import temp_dirs
@@ -80,7 +80,7 @@ class Lines:
 
     @contextmanager
     def unknown(
-        self, before: LandedSnapshot | None, last: Entry | None, landed: LandedSnapshot, state: DataFrame
+        self, before: LandedSnapshot | None, last: LedgerEntry | None, landed: LandedSnapshot, state: DataFrame
     ) -> Iterator[Unknown | None]:
         """What of a snapshot has to be compared with bronze's `state`; None: all of it, there is no fast path.
 
@@ -92,7 +92,7 @@ class Lines:
             yield self._unknown(before, last, landed, state, held) if before and last else None
 
     def _unknown(
-        self, before: LandedSnapshot, last: Entry, landed: LandedSnapshot, state: DataFrame, held: ExitStack
+        self, before: LandedSnapshot, last: LedgerEntry, landed: LandedSnapshot, state: DataFrame, held: ExitStack
     ) -> Unknown | None:
         layout = self._layout(landed)
         if layout is None or not _intact(before):
@@ -116,7 +116,9 @@ class Lines:
             return False
         return not state.join(F.broadcast(keys), on=self.table.keys, how="left_semi").isEmpty()
 
-    def remember(self, landed: LandedSnapshot, entry: Entry, verdicts: DataFrame, unknown: Unknown | None) -> None:
+    def remember(
+        self, landed: LandedSnapshot, entry: LedgerEntry, verdicts: DataFrame, unknown: Unknown | None
+    ) -> None:
         """Keep the restless lines of a snapshot that is about to be accepted as `entry`."""
         shutil.rmtree(self._folder(), ignore_errors=True)
         layout = self._layout(landed)
@@ -138,7 +140,7 @@ class Lines:
         return Layout.of(self.table, table_schema.stored_schema(self.table), landed)
 
     def _differing(
-        self, old: LandedSnapshot, last: Entry, landed: LandedSnapshot, layout: Layout, folder: Path
+        self, old: LandedSnapshot, last: LedgerEntry, landed: LandedSnapshot, layout: Layout, folder: Path
     ) -> tuple[Differing, int] | None:
         """The lines that differ, and how many rows are in both files; None where lines do not tell."""
         then, restless = self._layout(old), self._noted(last)
@@ -195,7 +197,7 @@ class Lines:
         lost = reduce(Column.__or__, [F.col(k).isNull() for k in keys], ~F.col("_whole"))
         return marked.where(lost | F.col("_unsettled").isNotNull()).select(_TEXT)
 
-    def _noted(self, last: Entry) -> Path | None:
+    def _noted(self, last: LedgerEntry) -> Path | None:
         """The restless lines of the last accepted snapshot, if they were kept."""
         try:
             of = json.loads((self._folder() / "of.json").read_text(encoding="utf-8"))
@@ -215,7 +217,7 @@ def _kept(rows: DataFrame, held: ExitStack) -> DataFrame:
     return rows
 
 
-def _faults(entry: Entry) -> int:
+def _faults(entry: LedgerEntry) -> int:
     return (entry.quarantined or 0) + (entry.duplicates or 0)
 
 
@@ -230,6 +232,6 @@ def _intact(landed: LandedSnapshot) -> bool:
     return sizes == [file.size for file in landed.files] and all(file.as_received for file in landed.files)
 
 
-def _of(entry: Entry) -> list[int | str | None]:
+def _of(entry: LedgerEntry) -> list[int | str | None]:
     """Which row of the ledger this is."""
     return [entry.sequence, entry.fingerprint, entry.run_id]

@@ -56,9 +56,9 @@ class Task:
         return self.head.last_refresh_version if self.head else -1
 
     @cached_property
-    def standing(self) -> quarantine.Standing:
+    def standing(self) -> quarantine.QuarantineState:
         """Its quarantine, before."""
-        return quarantine.standing(self.spark, self.lake, self.plan.model, self.refreshed)
+        return quarantine.read_state(self.spark, self.lake, self.plan.model, self.refreshed)
 
     def table(self) -> DataFrame | None:
         return delta.read(self.spark, self.lake.table(self.plan.model)) if self.head else None
@@ -73,7 +73,7 @@ def why_whole(task: Task) -> str:
         return ""
     if task.before.get("quarantined") and not task.standing.rows:
         return "its quarantine is gone"
-    return "" if task.standing.in_step else "a run was killed after it wrote the quarantine"
+    return "" if task.standing.is_in_step else "a run was killed after it wrote the quarantine"
 
 
 def at_rest(task: Task) -> tuple[dict[str, Any], list[Result]]:

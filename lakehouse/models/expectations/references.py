@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.small_rows import hold, narrowed
+from lakehouse.lake.small_rows import cache_rows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule, quoted
 
 
@@ -30,11 +30,11 @@ def why_whole(spark: SparkSession, rule: Rule, referred: Referred, failing: int)
     Args:
         failing: how many rows of the model did so.
     """
-    if _differ(spark, rule, referred.changes.where(delta.is_old_image()), referred.now()):
+    if _differ(spark, rule, referred.changes.where(delta.is_before_image()), referred.now()):
         return f"{rule.name} refers to values of {rule.relation} that went"
     if not failing and rule.on_fail != "drop":  # of rows that were dropped nobody knows what they referred to
         return ""
-    if _differ(spark, rule, referred.changes.where(~delta.is_old_image()), referred.then()):
+    if _differ(spark, rule, referred.changes.where(~delta.is_before_image()), referred.then()):
         return f"{rule.name} refers to {rule.relation}, which has new values"
     return ""
 
@@ -42,9 +42,9 @@ def why_whole(spark: SparkSession, rule: Rule, referred: Referred, failing: int)
 def _differ(spark: SparkSession, rule: Rule, images: DataFrame, there: DataFrame) -> bool:
     """Whether the images have values that are not in a table."""
     columns = [F.col(quoted(c)) for c in rule.others]
-    values = hold(spark, images.select(*columns).dropna().distinct())
+    values = cache_rows(spark, images.select(*columns).dropna().distinct())
     try:
-        kept = narrowed(there.select(*columns), values.spans())
+        kept = filter_to_ranges(there.select(*columns), values.value_ranges())
         return not values.rows.join(kept, on=list(values.rows.columns), how="left_anti").isEmpty()
     finally:
         values.release()

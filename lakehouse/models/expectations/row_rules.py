@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError
-from lakehouse.lake.quarantine import row_text
+from lakehouse.lake.quarantine import row_json
 from lakehouse.models.sql.plan import Plan
 from lakehouse.models.sql.rules import Rule, quoted
 
@@ -115,7 +115,7 @@ def refused(spark: SparkSession, plan: Plan, arguments: Mapping[str, Any], rows:
 def for_quarantine(rows: DataFrame, columns: list[str], rules: Sequence[Rule]) -> DataFrame:
     """Marked rows as quarantine has them: once for each of the `rules` that they do not meet."""
     told = [F.when(misses(rule.name), _told(rule)) for rule in rules]
-    each = rows.select(row_text(columns).alias("row"), F.explode(F.array_compact(F.array(*told))).alias("told"))
+    each = rows.select(row_json(columns).alias("row"), F.explode(F.array_compact(F.array(*told))).alias("told"))
     return each.select("row", "told.*", F.lit(None).cast("long").alias("line"))
 
 

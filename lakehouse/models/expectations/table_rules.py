@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.lake.small_rows import Held, narrowed
+from lakehouse.lake.small_rows import CachedRows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule, quoted
 
 
@@ -38,7 +38,7 @@ class Resulting:
     table: DataFrame | None
     good: DataFrame
     rows: int
-    touched: Held | None
+    touched: CachedRows | None
     local: pa.Table | None
     as_of: datetime
 
@@ -92,9 +92,11 @@ class Resulting:
         others = self.others
         if self.touched is not None and not all_values:
             names = [name for name in self.good.columns if name.lower() in {c.lower() for c in rule.columns}]
-            values = Held(own, self.local.select(names) if self.local is not None else None)
+            values = CachedRows(own, self.local.select(names) if self.local is not None else None)
             # By literals first: of a large table, the files that hold none of them are not read.
-            others = narrowed(others, values.spans()).join(own.distinct(), on=own.columns, how="left_semi")
+            others = filter_to_ranges(others, values.value_ranges()).join(
+                own.distinct(), on=own.columns, how="left_semi"
+            )
         pool = own.unionByName(others.select(*columns).dropna())
         return pool.groupBy(*columns).count().where("count > 1")
 
@@ -113,7 +115,7 @@ class Resulting:
     def _touched_before(self) -> int:
         if self.table is None or self.touched is None:
             return 0
-        return self._joined(narrowed(self.table, self.touched.spans()), "left_semi").count()
+        return self._joined(filter_to_ranges(self.table, self.touched.value_ranges()), "left_semi").count()
 
     # --- freshness ----------------------------------------------------------------------------------------------------
 

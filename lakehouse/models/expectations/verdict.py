@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.lake import quarantine
-from lakehouse.lake.small_rows import Held, hold
+from lakehouse.lake.small_rows import CachedRows, cache_rows
 from lakehouse.models.expectations.context import Task, as_of, refusal
 from lakehouse.models.expectations.results import Result
 from lakehouse.models.expectations.row_rules import UNMET, for_quarantine, misses, misses_one, not_evaluated
@@ -26,7 +26,7 @@ _EXAMPLES = 3
 
 
 @contextmanager
-def judge(task: Task, wanted: DataFrame, touched: Held | None, few: bool) -> Iterator[Verdict]:
+def judge(task: Task, wanted: DataFrame, touched: CachedRows | None, few: bool) -> Iterator[Verdict]:
     """Hold the rows of a refresh against what is expected.
 
     Args:
@@ -38,7 +38,11 @@ def judge(task: Task, wanted: DataFrame, touched: Held | None, few: bool) -> Ite
     marked_rows = task.marked(wanted, rules)
     with _blaming(task, wanted, rules):
         # Asked for a part of many rows, Spark would compute them twice.
-        held = hold(task.spark, marked_rows) if few else Held(marked_rows.persist(StorageLevel.MEMORY_AND_DISK))
+        held = (
+            cache_rows(task.spark, marked_rows)
+            if few
+            else CachedRows(marked_rows.persist(StorageLevel.MEMORY_AND_DISK))
+        )
     try:
         verdict = Verdict(task, held, touched, wanted.columns)
         with _blaming(task, wanted, rules):
@@ -84,7 +88,7 @@ class Verdict:
         good: those that reach the table.
     """
 
-    def __init__(self, task: Task, held: Held, touched: Held | None, columns: list[str]) -> None:
+    def __init__(self, task: Task, held: CachedRows, touched: CachedRows | None, columns: list[str]) -> None:
         self._task, self._held, self._touched, self._columns = task, held, touched, columns
         self._rules = task.plan.rules
         self._takers = [rule.name for rule in self._rules if rule.takes_out]
@@ -124,8 +128,8 @@ class Verdict:
     @cached_property
     def _counts(self) -> _Counts:
         keepers = [rule.name for rule in self._rules if rule.on_fail == "quarantine"]
-        if self._held.local is not None:
-            unmet = [frozenset(names) for names in self._held.local.column(UNMET).to_pylist()]
+        if self._held.local_rows is not None:
+            unmet = [frozenset(names) for names in self._held.local_rows.column(UNMET).to_pylist()]
             left = [names for names in unmet if names.isdisjoint(self._takers)]
             counted = Counter(name for names in unmet for name in names.intersection(self._takers))
             counted.update(name for names in left for name in names)
@@ -158,7 +162,7 @@ class Verdict:
     def _resulting(self) -> Resulting:
         task = self._task
         return Resulting(
-            task.table(), self.good, self._counts.left, self._touched, self._held.local, task.arguments["as_of"]
+            task.table(), self.good, self._counts.left, self._touched, self._held.local_rows, task.arguments["as_of"]
         )
 
     # --- what becomes of them -----------------------------------------------------------------------------------------
@@ -168,13 +172,13 @@ class Verdict:
         task, standing = self._task, self._task.standing
         rules = [rule for rule in self._rules if rule.on_fail == "quarantine"]
         is_any = any(self._counts.failed.get(rule.name) for rule in rules)
-        out = standing.out
-        if is_any or out or not standing.in_step:
+        out = standing.open_by_rule
+        if is_any or out or not standing.is_in_step:
             rows = for_quarantine(self._held.rows, self._columns, rules) if is_any else None
             keys = self._touched.rows if self._touched is not None else None
             to, model = task.head.version + 1 if task.head else 0, task.plan.model
             if quarantine.write_of_model(task.spark, task.lake, model, rows, keys, task.refreshed, to):
-                out = quarantine.standing(task.spark, task.lake, model, to).out
+                out = quarantine.read_state(task.spark, task.lake, model, to).open_by_rule
         return {rule.name: out.get(rule.name, 0) for rule in rules}
 
     def _about(self, result: Result) -> str:

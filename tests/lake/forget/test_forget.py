@@ -53,7 +53,7 @@ def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Proje
     project.snapshot("20250102_120000", items=f"{HEADER}{PERSON},1,{THEIRS}\n{PERSON},2,{THEIRS}\n")  # rejected
     assert project.run().code == 5
     for table in TABLES:
-        where = delta.name(str(project.lake / table))
+        where = delta.sql_name(str(project.lake / table))
         spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
     return project
 
@@ -128,7 +128,7 @@ def test_a_source_that_still_has_the_person_does_not_bring_them_back_until_they_
 
 
 def test_what_vacuum_has_still_to_do_is_told_with_its_time(shop: Project, spark: SparkSession) -> None:
-    where = delta.name(str(shop.lake / "bronze/items"))
+    where = delta.sql_name(str(shop.lake / "bronze/items"))
     spark.sql(f"ALTER TABLE {where} UNSET TBLPROPERTIES ('delta.deletedFileRetentionDuration')")
     done = shop("forget", "items", PERSON, "--vacuum")
     left = {one["table"]: one for one in done.document["left"]}

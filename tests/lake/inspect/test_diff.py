@@ -10,7 +10,7 @@ from helpers import ITEMS, Project, Row
 from pyspark.sql import SparkSession
 
 import lakehouse
-from lakehouse.lake.ledger import COUNTS
+from lakehouse.lake.ledger import COUNT_COLUMNS
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -39,7 +39,7 @@ def diff(project: Project, *arguments: str, code: int = 0) -> Row:
 
 def recorded(project: Project) -> Row:
     """The counts of the newest row of the ledger."""
-    return {name: project.ledger()[-1][name] for name in COUNTS}
+    return {name: project.ledger()[-1][name] for name in COUNT_COLUMNS}
 
 
 def row(key: str, qty: int | None, note: str | None) -> Row:

@@ -26,7 +26,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
 from lakehouse.lake import delta, quarantine, small_rows
-from lakehouse.lake.merge import make_equal
+from lakehouse.lake.merge import merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models import refresh as refresh_module
 from lakehouse.models.refresh import Model, Refreshed
@@ -162,7 +162,7 @@ def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_chan
     shop = second.copy(tmp_path / "shop")
     shop.snapshot("20250103_000000", sales=FIRST, shops=CITIES)
     assert shop("extract").code == shop("ingest").code == shop("bronze").code == 0
-    monkeypatch.setattr(small_rows, "LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
+    monkeypatch.setattr(small_rows, "MAX_LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
     monkeypatch.setattr(refresh_module, "WHOLE_BELOW", 1 << 20)
@@ -257,7 +257,9 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
         assert now is not None
         for relation in grammar.DDL:
             if before is None or before[relation] != now[relation]:
-                make_equal(own, lake.table(relation), frame(own, relation, now), ["id"], {"stage": "silver"}, few=True)
+                merge_to_match(
+                    own, lake.table(relation), frame(own, relation, now), ["id"], {"stage": "silver"}, expect_few=True
+                )
         for model in found:
             note(model.plan.sql)
             done = refresh(own, lake, model)
@@ -268,10 +270,10 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
             if done is not None:
                 assert counted(delta.read(own, lake.table(model.name)).select(rows.columns)) == counted(rows), done
             if done is not None and model.plan.rules and model.plan.rules[0].on_fail == "quarantine":
-                head = delta.head(own, lake.table(model.name))
+                head = delta.current_version(own, lake.table(model.name))
                 assert head is not None
                 out = (
-                    quarantine.of_model(own, lake, model.name, head.last_refresh_version)
+                    quarantine.read_of_model(own, lake, model.name, head.last_refresh_version)
                     .where("NOT resolved")
                     .select("row")
                 )
@@ -295,7 +297,7 @@ def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSe
     for state in states:
         for relation in state:
             rows = frame(own, relation, state)
-            make_equal(own, lake.table(relation), rows, ["id"], {"stage": "silver"}, few=True)
+            merge_to_match(own, lake.table(relation), rows, ["id"], {"stage": "silver"}, expect_few=True)
         assert refresh(own, lake, model) is not None
         kept = [tuple(row) for row in delta.read(own, lake.table("gold.m")).collect()]
         assert kept == [(1, state["silver.sales"][0]["qty"])]

@@ -352,7 +352,7 @@ def test_a_run_looks_once_a_day_and_at_once_where_the_retention_changed(tmp_path
     assert not expire.is_due(Retention(), lake, noon)
     assert expire.is_due(kept, lake, noon)
 
-    expire.done(kept, lake, noon)
+    expire.record_done(kept, lake, noon)
 
     assert not expire.is_due(kept, lake, noon + timedelta(hours=23))
     assert expire.is_due(kept, lake, noon + timedelta(hours=24))

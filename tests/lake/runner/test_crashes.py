@@ -248,14 +248,14 @@ def test_a_change_set_that_lost_rows_is_not_applied(shop: Project) -> None:
 def test_a_change_set_that_the_network_kept_back_is_read_again(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the stage is told by its stream is what happened, with its cause."""
     shop.snapshot(FOURTH, items=FOURTH_ROWS)
-    inner, resets = change_sets.counted, [Exception("java.net.SocketException: Connection reset")]
+    inner, resets = change_sets.read_complete, [Exception("java.net.SocketException: Connection reset")]
 
     def counted(*arguments: Any) -> Any:
         if resets:
             raise InfrastructureError("change set 4 of items holds 0 rows that can be read") from resets.pop()
         return inner(*arguments)
 
-    monkeypatch.setattr(change_sets, "counted", counted)
+    monkeypatch.setattr(change_sets, "read_complete", counted)
     assert shop.run().code == 0
     assert not resets
     assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}

@@ -175,9 +175,11 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
     own = session.isolated_session(spark, data_bytes=1)
     for statement in statements:
         progress = {"stage": "bronze", "sequence": 2} if statement.startswith("MERGE") else {}
-        with delta.committing(own, progress):
+        with delta.commit_metadata(own, progress):
             own.sql(
-                re.sub(r"\b(raw|bronze|silver|gold)/\w+", lambda m: delta.name(shop.lake.spark_path(m[0])), statement)
+                re.sub(
+                    r"\b(raw|bronze|silver|gold)/\w+", lambda m: delta.sql_name(shop.lake.spark_path(m[0])), statement
+                )
             )
     code, checks = shop.verify(capsys)
     assert (code, with_result(checks, "failed")) == (5, failed), checks
@@ -186,7 +188,7 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
 def test_what_waits_or_is_gone_is_not_checkable(
     spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bronze = delta.name(shop.lake.bronze_table("orders"))
+    bronze = delta.sql_name(shop.lake.bronze_table("orders"))
     spark.sql(f"UPDATE {bronze} SET paid = NOT paid WHERE id = 1")
     own = session.isolated_session(spark, data_bytes=1)
     own.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")

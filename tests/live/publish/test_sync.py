@@ -27,7 +27,7 @@ from lakehouse.publish import catalog as databases
 from lakehouse.publish import copy_rows, sync
 from lakehouse.publish.connection import connected
 from lakehouse.publish.sync import Kept, Publication
-from lakehouse.retention.expire import versions
+from lakehouse.retention.expire import vacuum_table
 from lakehouse.runner import publishing
 from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.session import isolated_session
@@ -61,14 +61,14 @@ class Cube:
         return self.lake.table(f"gold.{self.name}")
 
     def make(self, rows: str, columns: str = "city STRING, kind STRING, qty INT, price DECIMAL(12,2)") -> None:
-        table = delta.name(self.path)
+        table = delta.sql_name(self.path)
         self.spark.sql(
             f"CREATE TABLE {table} ({columns}) USING delta TBLPROPERTIES (delta.enableChangeDataFeed = true)"
         )
         self.write(f"INSERT INTO {table} VALUES {rows}")
 
     def write(self, statement: str) -> None:
-        self.spark.sql(statement.replace("THIS", delta.name(self.path)))
+        self.spark.sql(statement.replace("THIS", delta.sql_name(self.path)))
 
     def publish(self, whole: bool = False) -> Kept:
         return sync.publish(self.what, self.lake, lambda: isolated_session(self.spark, 0), whole)
@@ -386,7 +386,7 @@ class Shop(Project):
         """Why nothing of gold.days may go; empty if all that is old enough may."""
         run = open_run(self.pipeline)
         others = publishing.readers(run.spark, run, "gold.days")
-        return versions(run.spark, run.lake, "gold.days", run.plans, timedelta(days=7), True, others).kept
+        return vacuum_table(run.spark, run.lake, "gold.days", run.plans, timedelta(days=7), True, others).reason
 
     def i6(self) -> dict[str, str]:
         """The one check of `verify` that is about PostgreSQL, by table."""

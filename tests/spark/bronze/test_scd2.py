@@ -123,14 +123,14 @@ def test_both_ways_to_the_windows_are_the_models(spark: SparkSession, settings: 
     own = isolated_session(spark, 0)  # as ingest has it
     changes = local_frame(own, CHANGES, [change.row for life in every for change in life]).cache()
 
-    assert _rows(scd2.folded(changes, table, stored_schema(table))) == wanted
+    assert _rows(scd2.build_history(changes, table, stored_schema(table))) == wanted
 
     history: list[tuple[Any, ...]] = []
     for sequence in range(1, SETS + 1):
         there = local_frame(own, HISTORY, history)
         new = changes.where(F.col("_cdc_sequence") == sequence)
-        opened = there.where(scd2.is_open()).join(new, on=table.keys, how="left_semi").select(there.columns)
-        after, touched = scd2.after(opened, new, table, stored_schema(table))
+        opened = there.where(scd2.is_open_window()).join(new, on=table.keys, how="left_semi").select(there.columns)
+        after, touched = scd2.apply_changes(opened, new, table, stored_schema(table))
         replaced = {tuple(row) for row in _rows(touched)}
         assert len(replaced) == touched.count(), "a window is touched once"
         kept_rows = [row for row in history if (row[0], row[1], row[-2]) not in replaced]

@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.lake import small_rows
-from lakehouse.lake.small_rows import hold
+from lakehouse.lake.small_rows import cache_rows
 from lakehouse.models.incremental import Input, Work
 from lakehouse.models.sql.plan import Plan, plan
 from lakehouse.spark.session import isolated_session
@@ -53,7 +53,7 @@ def refreshed(spark: SparkSession, understood: Plan, target: list[Row], then: Ta
     inputs = {}
     for relation in understood.inputs:
         images = grammar.images(then[relation], now[relation])
-        changed = hold(spark, frame(spark, relation, images)) if images else None
+        changed = cache_rows(spark, frame(spark, relation, images)) if images else None
         before = partial(frame, spark, relation, then[relation])
         inputs[relation] = Input(frame(spark, relation, now[relation]), changed, before)
     work = Work(spark, understood, {}, inputs)
@@ -232,6 +232,6 @@ def test_any_model_after_any_changes_equals_its_whole(
 ) -> None:
     note(model.sql)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small_rows, "LOCAL_ROWS", small_rows.LOCAL_ROWS if few else 0)
-        patch.setattr(small_rows, "_LISTED", listed)
+        patch.setattr(small_rows, "MAX_LOCAL_ROWS", small_rows.MAX_LOCAL_ROWS if few else 0)
+        patch.setattr(small_rows, "_MAX_LISTED_VALUES", listed)
         hold_the_law(small, model, states)

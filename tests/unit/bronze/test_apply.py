@@ -8,18 +8,20 @@ import pytest
 
 from lakehouse.bronze.apply import is_current
 from lakehouse.config import Table
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.storage.delta_log import Commit, TableVersion
 
 TABLE = Table.model_validate({"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]})
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
-def history(*changes: int) -> History:
+def history(*changes: int) -> LedgerHistory:
     """Accepted snapshots, one a day, with so many inserted rows each."""
     times = [FIRST + timedelta(days=day) for day in range(len(changes))]
     entries = zip(range(1, len(changes) + 1), times, changes, strict=True)
-    return History([Entry("items", n, t, "", "accepted", inserted=rows, recorded_at=t) for n, t, rows in entries])
+    return LedgerHistory(
+        [LedgerEntry("items", n, t, "", "accepted", inserted=rows, recorded_at=t) for n, t, rows in entries]
+    )
 
 
 def head(*sequences: int | None) -> TableVersion:
@@ -45,6 +47,6 @@ def head(*sequences: int | None) -> TableVersion:
     ],
 )
 def test_bronze_is_current_where_its_last_commit_says_so(
-    accepted: History, at: TableVersion | None, current: bool
+    accepted: LedgerHistory, at: TableVersion | None, current: bool
 ) -> None:
     assert is_current(at, TABLE, accepted) is current

@@ -133,5 +133,5 @@ def test_change_sets_of_a_table_are_told_from_those_of_another_with_a_longer_nam
     ]
     for name in (*mine, *others):
         (tmp_path / "raw" / name).mkdir(parents=True)
-    found = [p.relative_to(tmp_path / "raw").as_posix() for p in change_sets.folders(lake, "items")]
+    found = [p.relative_to(tmp_path / "raw").as_posix() for p in change_sets.table_folders(lake, "items")]
     assert found == [mine[2], mine[3], *mine[:2]]

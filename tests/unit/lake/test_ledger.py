@@ -5,52 +5,52 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from lakehouse.lake.ledger import Entry, History
+from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 
 DAY = timedelta(days=1)
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
-def accepted(sequence: int, time: datetime, run: str, recorded: datetime = FIRST) -> Entry:
-    return Entry("items", sequence, time, "", "accepted", run_id=run, recorded_at=recorded)
+def accepted(sequence: int, time: datetime, run: str, recorded: datetime = FIRST) -> LedgerEntry:
+    return LedgerEntry("items", sequence, time, "", "accepted", run_id=run, recorded_at=recorded)
 
 
 def test_of_two_rows_of_a_sequence_the_first_counts_whatever_their_clocks_say() -> None:
     ours, theirs = accepted(2, FIRST + DAY, "ours"), accepted(2, FIRST + DAY, "theirs", FIRST - DAY)
-    history = History([accepted(1, FIRST, "ours"), ours, theirs])
+    history = LedgerHistory([accepted(1, FIRST, "ours"), ours, theirs])
 
     assert [entry.run_id for entry in history.accepted] == ["ours", "ours"]
-    assert history.at(FIRST + DAY) is ours
+    assert history.entry_at(FIRST + DAY) is ours
     assert history.last_accepted is ours
 
 
 def test_the_snapshot_of_a_void_row_is_undecided() -> None:
     """Two drivers took different snapshots for one sequence: that of the loser is to be decided again."""
     void = accepted(2, FIRST + 2 * DAY, "theirs")
-    history = History([accepted(1, FIRST, "ours"), accepted(2, FIRST + DAY, "ours"), void])
+    history = LedgerHistory([accepted(1, FIRST, "ours"), accepted(2, FIRST + DAY, "ours"), void])
 
-    assert history.at(FIRST + 2 * DAY) is None
-    assert history.newest_decided == history.last_accepted == accepted(2, FIRST + DAY, "ours")
+    assert history.entry_at(FIRST + 2 * DAY) is None
+    assert history.newest_entry == history.last_accepted == accepted(2, FIRST + DAY, "ours")
 
 
 def test_the_newest_row_of_a_snapshot_counts() -> None:
     held = replace(accepted(2, FIRST + DAY, "ours"), sequence=None, status="held")
-    history = History([accepted(1, FIRST, "ours"), held])
+    history = LedgerHistory([accepted(1, FIRST, "ours"), held])
 
-    assert history.held is held
-    assert history.with_entry(accepted(2, FIRST + DAY, "ours")).held is None
+    assert history.held_entry is held
+    assert history.with_entry(accepted(2, FIRST + DAY, "ours")).held_entry is None
 
 
 def test_a_state_takes_the_place_of_the_change_sets_up_to_its_sequence_and_of_no_decision() -> None:
     sets = [replace(accepted(n, FIRST + n * DAY, "ours"), kind="cdc", path=f"cdc/{n}") for n in range(1, 6)]
     older, newer = (replace(sets[n - 1], kind="full-load", path=f"state/{n}") for n in (2, 4))
     theirs = replace(newer, run_id="theirs", path="state/theirs")
-    history = History([*sets, older, newer, theirs])
+    history = LedgerHistory([*sets, older, newer, theirs])
 
     assert history.accepted == sets
-    assert history.base is newer
-    assert history.change_sets == [newer, sets[4]]
+    assert history.base_state is newer
+    assert history.entries_to_fold == [newer, sets[4]]
     assert [history.is_dropped(entry) for entry in sets] == [True, True, True, True, False]
-    assert history.at(FIRST + 4 * DAY) is sets[3]
-    assert (history.last_accepted, history.newest_decided) == (sets[4], sets[4])
-    assert History(sets).change_sets == sets
+    assert history.entry_at(FIRST + 4 * DAY) is sets[3]
+    assert (history.last_accepted, history.newest_entry) == (sets[4], sets[4])
+    assert LedgerHistory(sets).entries_to_fold == sets

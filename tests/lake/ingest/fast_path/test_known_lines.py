@@ -14,7 +14,7 @@ from helpers import ITEMS, Project, Row, counts
 from lakehouse.config import Guard
 from lakehouse.ingest import decide, guards, work
 from lakehouse.ingest.fast_path import known_lines
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -50,7 +50,7 @@ class Taken(list[bool]):
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     asked, original = Taken(), guards.judged
 
-    def judged(base: Entry, found: work.Compared, guard: Guard | None) -> Entry:
+    def judged(base: LedgerEntry, found: work.Compared, guard: Guard | None) -> LedgerEntry:
         asked.append(found.unknown is not None)
         return original(base, found, guard)
 

@@ -19,7 +19,7 @@ from remote import Remote
 from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, THIRD, content
 
 from lakehouse.lake import ledger
-from lakehouse.lake.ledger import Entry
+from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.storage import file_io, lock
 from lakehouse.storage.paths import Lake
 
@@ -90,7 +90,7 @@ def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
         assert other.stdout.readline() == "about to publish\n"
         inner = ledger.append
 
-        def append(*args: Any) -> Entry:
+        def append(*args: Any) -> LedgerEntry:
             assert other.stdin
             other.stdin.write("\n")
             other.stdin.flush()
@@ -124,7 +124,7 @@ def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
     shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
     inner = ledger.append
 
-    def append(spark: Any, lake: Lake, entry: Entry) -> Entry:
+    def append(spark: Any, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
         monkeypatch.setattr(ledger, "append", inner)
         inner(spark, lake, replace(entry, run_id="theirs", reason="first"))
         with monkeypatch.context() as patch:
@@ -156,15 +156,15 @@ def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
 ) -> None:
     """Delta's log store on S3 looks, and then writes: a driver that looked before us can write after us."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
-    inner = ledger._refuse_second
+    inner = ledger._require_first
 
-    def written_over(spark: Any, lake: Lake, recorded: Entry, ours: str, before: int) -> None:
+    def written_over(spark: Any, lake: Lake, recorded: LedgerEntry, ours: str, before: int) -> None:
         log = lake.path("raw", "ledger", "_delta_log")
         newest = log / [name for name in file_io.list_names(log) if name.endswith(".json")][-1]
         file_io.write_atomically(newest, newest.read_bytes().replace(ours.encode(), b"theirs"))
         inner(spark, lake, recorded, ours, before)
 
-    monkeypatch.setattr(ledger, "_refuse_second", written_over)
+    monkeypatch.setattr(ledger, "_require_first", written_over)
     assert shop("extract").code == 0
     lost = shop("ingest")
     assert lost.code == 6

@@ -130,7 +130,7 @@ def test_a_table_is_taken_anew_from_what_landed_also_where_that_was_killed(
     before, told = people.look().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
     assert before
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "strike", lambda *_: 1 / 0)
+        patch.setattr(ledger, "delete_tables", lambda *_: 1 / 0)
         assert people("ingest", "items", "--full-refresh").code == 1
     assert not (people.look().lake / "bronze/items").exists()
     assert people("ingest", "items", "--full-refresh").code == 0
@@ -147,7 +147,7 @@ def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_kil
     client, left = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
     client.put_object(Bucket=people.bucket, Key=left, Body=PERSON.encode())
     for table in ("bronze/items", "quarantine/items", "silver/items", "gold/notes", "silver/many", "raw/ledger"):
-        where = delta.name(f"{people.root}/{table}")
+        where = delta.sql_name(f"{people.root}/{table}")
         spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
     assert len(found(people.look().lake, [PERSON])) > 10
     command = [sys.executable, str(KILLED), "forget-raw", "forget", str(people.pipeline), "items", PERSON]

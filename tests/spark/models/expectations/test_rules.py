@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.expect import Expectation
-from lakehouse.lake.small_rows import Held, hold
+from lakehouse.lake.small_rows import CachedRows, cache_rows
 from lakehouse.models.expectations import kept
 from lakehouse.models.expectations.table_rules import Found, Resulting
 from lakehouse.models.sql.plan import plan
@@ -64,9 +64,9 @@ def test_a_row_is_left_where_it_meets_the_condition(small: SparkSession, spec: d
 
 
 def resulting(spark: SparkSession, table: DataFrame | None, good: DataFrame, touched: list[int] | None) -> Resulting:
-    keys = None if touched is None else hold(spark, local_frame(spark, "id INT", [(key,) for key in touched]))
-    held: Held = hold(spark, good)
-    return Resulting(table, held.rows, good.count(), keys, held.local, AS_OF)
+    keys = None if touched is None else cache_rows(spark, local_frame(spark, "id INT", [(key,) for key in touched]))
+    held: CachedRows = cache_rows(spark, good)
+    return Resulting(table, held.rows, good.count(), keys, held.local_rows, AS_OF)
 
 
 TABLE = [(1, 5, "x", "2025-01-01"), (2, 6, None, "2025-01-01"), (3, 7, None, "2025-01-01")]
