@@ -31,5 +31,5 @@ def erase(spark: SparkSession, lake: Lake, folder: StorePath, subject: DataSubje
     for name, taken in doomed.items():
         with file_io.atomic_rewrite(folder / name, lake.local_path("plain")) as (path, without):
             total = count_erased_in_file(path) + Counter(taken.values())
-            parquet_reader.without(path, without, set(taken), {ERASED_KEY: json.dumps(total)})
+            parquet_reader.copy_without(path, without, set(taken), {ERASED_KEY: json.dumps(total)})
     return sum(map(len, doomed.values()))

@@ -18,11 +18,11 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import json_reader, parquet_reader
 from lakehouse.ingest.readers.csv_dialect import Dialect
-from lakehouse.ingest.readers.fields import Field
-from lakehouse.ingest.readers.snapshot_reader import FORMATS, refused
+from lakehouse.ingest.readers.fields import ParsedField
+from lakehouse.ingest.readers.snapshot_reader import PARSERS, to_data_refused
 from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
@@ -69,7 +69,7 @@ def erase(
     """
     bare = table.model_copy(update={"pii": {}})
     records = 0
-    with plain(lake, bare, snapshot) as files:
+    with readable_snapshot(lake, bare, snapshot) as files:
         for file in snapshot.files:
             doomed = {
                 part.name: _SubjectRecords.find(spark, bare, part, path, timezone, subject)
@@ -91,7 +91,7 @@ def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubje
     packed = any(archives.is_packed(file.name) for file in snapshot.files)
     if table.format != "csv" or packed or any(kinds[k] != T.StringType() for k in subject.key_texts):
         return False
-    encoding = Dialect.of(table.options).options["encoding"]
+    encoding = Dialect.from_options(table.options).options["encoding"]
     for path in snapshot.paths:
         with path.open(encoding=encoding, errors="replace") as file:
             if any(part in line for line in file for part in subject.key_texts.values()):
@@ -122,7 +122,7 @@ class _SubjectRecords:
         try:
             return cls._find(spark, table, file, path, timezone, subject)
         except SPARK_ERRORS as error:
-            raise refused(error, str(path)) from error
+            raise to_data_refused(error, str(path)) from error
 
     @classmethod
     def _find(
@@ -135,19 +135,19 @@ class _SubjectRecords:
         subject: DataSubject,
     ) -> _SubjectRecords:
         fields, keys = declared_schema(table), list(subject.key_texts)
-        part = FORMATS[table.format](spark, table, fields, file, path, timezone, frozenset(fields.names))
+        part = PARSERS[table.format](spark, table, fields, file, path, timezone, frozenset(fields.names))
         key = {name: part.columns[name] for name in keys}
         if table.format == "parquet":
             there = part.rows.select(*_key_columns(key), F.col("_metadata.row_index").alias(_POSITION))
             positions = frozenset(row[_POSITION] for row in subject.rows_in(there, as_stored=False).collect())
             return cls(subject, len(positions), positions=positions)
-        broken = part.broken if part.broken is not None else F.lit(None)
+        broken = part.row_error if part.row_error is not None else F.lit(None)
         # With the key's texts, since Spark reads no column of broken records alone.
         spelled = [field.text.alias(f"_cdc_text_{n}") for n, field in enumerate(key.values())]
-        unread = part.rows.where(broken.isNotNull()).select(part.whole, *spelled).toLocalIterator()
+        unread = part.rows.where(broken.isNotNull()).select(part.raw_record, *spelled).toLocalIterator()
         named = [row[0] for row in unread if row[0] is not None and subject.is_named_in(row[0])]
         if table.format == "json":
-            own = subject.rows_in(part.rows.select(*_key_columns(key), part.whole.alias("_cdc_text")), as_stored=False)
+            own = subject.rows_in(part.rows.select(*_key_columns(key), part.raw_record.alias("_cdc_text")), as_stored=False)
             texts = [row["_cdc_text"] for row in own.collect()] + named
             return cls(subject, len(texts), texts=frozenset(texts))
         own = subject.rows_in(part.rows.where(broken.isNull()).select(*_key_columns(key), *spelled), as_stored=False)
@@ -157,9 +157,9 @@ class _SubjectRecords:
     def copy_without(self, table: Table, path: Path, target: Path) -> None:
         """Copy a file without them."""
         if table.format == "parquet":
-            parquet_reader.without(path, target, set(self.positions))
+            parquet_reader.copy_without(path, target, set(self.positions))
         elif table.format == "json":
-            json_reader.without(path, target, set(self.texts))
+            json_reader.copy_without(path, target, set(self.texts))
         else:
             names = [table.name_in_files(name).lower() for name in self.subject.key_texts]
 
@@ -169,12 +169,12 @@ class _SubjectRecords:
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
             try:
-                Dialect.of(table.options).without(path, target, declared_schema(table).names, is_doomed)
+                Dialect.from_options(table.options).copy_without(path, target, declared_schema(table).names, is_doomed)
             except UnicodeError as error:
                 raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
 
 
-def _key_columns(key: Mapping[str, Field]) -> list[Column]:
+def _key_columns(key: Mapping[str, ParsedField]) -> list[Column]:
     return [field.value.alias(name) for name, field in key.items()]
 
 

@@ -12,11 +12,11 @@ from pyspark.sql import DataFrame
 from lakehouse.errors import ConfigError
 from lakehouse.ingest import diff
 from lakehouse.ingest.diff import Counts
-from lakehouse.ingest.fast_path.known_lines import Lines, Unknown
-from lakehouse.ingest.guards import _check
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.fast_path.known_lines import ChangedLines, FastPath
+from lakehouse.ingest.guards import require_acceptable
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.work import Compared, Work, fingerprint
+from lakehouse.ingest.work import Comparison, IngestContext, fingerprint
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import table_schema
@@ -27,75 +27,88 @@ from lakehouse.storage.paths import snapshot_name
 
 
 @contextmanager
-def compared(
-    work: Work, landed: LandedSnapshot, before: DataFrame, may_lack: frozenset[str], known: Lines | None = None
-) -> Iterator[Compared]:
+def compare_snapshot(
+    context: IngestContext,
+    snapshot: LandedSnapshot,
+    state: DataFrame,
+    optional_columns: frozenset[str],
+    fast_path: FastPath | None = None,
+) -> Iterator[Comparison]:
     """Read a snapshot and compare it with the rows before it; with `known` lines, no more of either than can differ.
 
     Raises:
         DataRefused: it cannot be taken, whatever the guards say.
         ConfigError: its files have expired.
     """
-    if landed.expired:
+    if snapshot.expired:
         raise ConfigError(
-            f"the files of the snapshot {snapshot_name(landed.time)} of {work.name} have expired",
+            f"the files of the snapshot {snapshot_name(snapshot.time)} of {context.name} have expired",
             expected="a snapshot that `retention` has not reached",
-            where=str(landed.folder),
-            next_step=f"lakehouse history {work.pipeline.folder} {work.name}, for what it changed",
+            where=str(snapshot.folder),
+            next_step=f"lakehouse history {context.pipeline.folder} {context.name}, for what it changed",
         )
-    with plain(work.lake, work.table, landed) as files, ExitStack() as held:
-        last = work.history.last_accepted
-        unknown = held.enter_context(known.unknown(_as_landed(work, last), last, files, before)) if known else None
-        found = _held_against(work, files, before, may_lack, unknown, held)
-        if known and unknown and known.overlooked(unknown, found.verdicts, before):
-            found = _held_against(work, files, before, may_lack, None, held)
-        _check(work, found)
+    with readable_snapshot(context.lake, context.table, snapshot) as files, ExitStack() as held:
+        last = context.history.last_accepted
+        unknown = (
+            held.enter_context(fast_path.find_changes(_unchanged_snapshot(context, last), last, files, state))
+            if fast_path
+            else None
+        )
+        found = _compare(context, files, state, optional_columns, unknown, held)
+        if fast_path and unknown and fast_path.has_overlooked_rows(unknown, found.verdicts, state):
+            found = _compare(context, files, state, optional_columns, None, held)
+        require_acceptable(context, found)
         yield found
 
 
-def _held_against(
-    work: Work,
+def _compare(
+    context: IngestContext,
     files: LandedSnapshot,
-    before: DataFrame,
-    may_lack: frozenset[str],
-    unknown: Unknown | None,
-    held: ExitStack,
-) -> Compared:
+    full_state: DataFrame,
+    optional_columns: frozenset[str],
+    changes: ChangedLines | None,
+    stack: ExitStack,
+) -> Comparison:
     """The verdicts of a snapshot's rows, or of those that are `unknown`, and their counts."""
-    table = work.table
-    if unknown:
-        read, state = unknown.read, unknown.state
+    table = context.table
+    if changes:
+        read, state = changes.parsed, changes.state
     else:
-        read, state = snapshot_reader.read(work.spark, table, files, work.pipeline.timezone, may_lack), before
-    read = _without_the_forgotten(work, read)
+        read, state = (
+            snapshot_reader.read(context.spark, table, files, context.pipeline.timezone, optional_columns),
+            full_state,
+        )
+    read = _drop_forgotten_rows(context, read)
     if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
-        held.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+        stack.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
     verdicts = diff.verdicts(read.rows, state, table, table_schema.stored_schema(table))
-    held.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-    counts = _counts(verdicts, files).with_same(unknown.same if unknown else 0)
-    return Compared(files, before, read, state, verdicts, counts, unknown)
+    stack.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
+    counts = _collect_counts(verdicts, files).with_unchanged(changes.unchanged_count if changes else 0)
+    return Comparison(files, full_state, read, state, verdicts, counts, changes)
 
 
-def _as_landed(work: Work, entry: LedgerEntry | None) -> LandedSnapshot | None:
+def _unchanged_snapshot(context: IngestContext, entry: LedgerEntry | None) -> LandedSnapshot | None:
     """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
-    landed = landing.find_snapshot(work.lake, work.name, entry.snapshot_time) if entry else None
+    landed = landing.find_snapshot(context.lake, context.name, entry.snapshot_time) if entry else None
     if entry is None or landed is None or landed.expired:
         return None
-    return landed if fingerprint(work.pipeline, work.name, landed) == entry.fingerprint else None
+    return landed if fingerprint(context.pipeline, context.name, landed) == entry.fingerprint else None
 
 
-def _without_the_forgotten(work: Work, read: snapshot_reader.Read) -> snapshot_reader.Read:
+def _drop_forgotten_rows(
+    context: IngestContext, parsed: snapshot_reader.ParsedSnapshot
+) -> snapshot_reader.ParsedSnapshot:
     """A snapshot as if rows of forgotten keys were not in it."""
-    if not work.forgotten:
-        return read
-    rows = forgotten_keys.drop_forgotten(read.rows, work.table, work.forgotten)
-    if read.records is None:
-        return replace(read, rows=rows)
-    passed_over = read.rows.where(forgotten_keys.is_forgotten(work.table, work.forgotten)).count()
-    return replace(read, rows=rows, records=read.records - passed_over)
+    if not context.forgotten:
+        return parsed
+    rows = forgotten_keys.drop_forgotten(parsed.rows, context.table, context.forgotten)
+    if parsed.record_count is None:
+        return replace(parsed, rows=rows)
+    passed_over = parsed.rows.where(forgotten_keys.is_forgotten(context.table, context.forgotten)).count()
+    return replace(parsed, rows=rows, record_count=parsed.record_count - passed_over)
 
 
-def not_yet_delivered(work: Work) -> frozenset[str]:
+def undelivered_columns(context: IngestContext) -> frozenset[str]:
     """Declared columns that no snapshot has had yet, added to the schema since: a backlog without them is no fault.
 
     A change set is written without the columns that its snapshot lacked, so the last one tells.
@@ -103,24 +116,24 @@ def not_yet_delivered(work: Work) -> frozenset[str]:
     Raises:
         ConfigError: `pii` asks for something else than that one holds.
     """
-    last = work.history.last_accepted
+    last = context.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    there = work.history.base_state if work.history.base_state and work.history.is_dropped(last) else last
-    delivered = change_sets.delivered_columns(work.spark, work.lake, work.table, there)
-    return frozenset(name for name in table_schema.stored_schema(work.table).names if name not in delivered)
+    there = context.history.base_state if context.history.base_state and context.history.is_dropped(last) else last
+    delivered = change_sets.delivered_columns(context.spark, context.lake, context.table, there)
+    return frozenset(name for name in table_schema.stored_schema(context.table).names if name not in delivered)
 
 
-def _counts(verdicts: DataFrame, landed: LandedSnapshot) -> Counts:
+def _collect_counts(verdicts: DataFrame, snapshot: LandedSnapshot) -> Counts:
     try:
-        return Counts(**diff.counted(verdicts).collect()[0].asDict())
+        return Counts(**diff.count_verdicts(verdicts).collect()[0].asDict())
     except SPARK_ERRORS as error:
-        raise snapshot_reader.refused(error, str(landed.folder)) from error
+        raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
 
 
-def change_set(work: Work, found: Compared, sequence: int) -> DataFrame:
+def change_set(context: IngestContext, comparison: Comparison, sequence: int) -> DataFrame:
     """The rows that a snapshot inserts, updates and deletes, as they are to be published."""
-    table = work.table
+    table = context.table
     fields = table_schema.stored_schema(table)
-    rows, verdicts, counts = found.read.rows, found.verdicts, found.counts
-    return diff.change_set(rows, found.state, verdicts, counts, table, fields, sequence, found.landed.time)
+    rows, verdicts, counts = comparison.parsed.rows, comparison.verdicts, comparison.counts
+    return diff.change_set(rows, comparison.state, verdicts, counts, table, fields, sequence, comparison.snapshot.time)

@@ -24,11 +24,11 @@ from lakehouse.bronze import apply, read
 from lakehouse.config import Guard, Pipeline
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import diff
-from lakehouse.ingest.compare import change_set, compared, not_yet_delivered
-from lakehouse.ingest.fast_path.known_lines import Lines
-from lakehouse.ingest.guards import judged
+from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
+from lakehouse.ingest.fast_path.known_lines import FastPath
+from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.work import Compare, Compared, Ingested, Work, fingerprint
+from lakehouse.ingest.work import CompareFunction, Comparison, IngestContext, IngestResult, fingerprint
 from lakehouse.lake import change_sets, ledger, quarantine
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
@@ -39,45 +39,49 @@ from lakehouse.storage.paths import Lake, snapshot_name
 
 def ingest(
     spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, run_id: str, history: LedgerHistory
-) -> Ingested:
+) -> IngestResult:
     """Decide about every landed snapshot of a table that waits, oldest first."""
-    work = Work(spark, lake, pipeline, name, run_id, history)
-    refuse_other_columns(work)
+    work = IngestContext(spark, lake, pipeline, name, run_id, history)
+    require_same_columns(work)
     decided = []
-    for landed in waiting(lake, pipeline, name, work.history):
+    for landed in pending_snapshots(lake, pipeline, name, work.history):
         entry = decide(work, landed, work.table.guard, _compare_and_write)
-        if _known(work.history.entry_at(landed.time), entry):
+        if _is_recorded(work.history.entry_at(landed.time), entry):
             continue
         decided.append(ledger.append(spark, lake, entry))
         work.history = work.history.with_entry(decided[-1])
     late = tuple(e for e in decided if e.snapshot_time in work.late)
-    return Ingested(name, tuple(decided), work.history.held_entry, late)
+    return IngestResult(name, tuple(decided), work.history.held_entry, late)
 
 
-def refuse_other_columns(work: Work) -> None:
+def require_same_columns(context: IngestContext) -> None:
     """Raises: ConfigError, if the schema asks for other columns than bronze has; added ones are no fault."""
-    if misfits := apply.schema_mismatches(work.spark, work.lake, work.name, work.table):
+    if misfits := apply.schema_mismatches(context.spark, context.lake, context.name, context.table):
         raise ConfigError(
-            f"the schema of {work.name} changed: {'; '.join(misfits)}",
+            f"the schema of {context.name} changed: {'; '.join(misfits)}",
             expected="the columns that bronze has, or nullable ones added",
-            where=str(work.pipeline.path),
-            next_step=f"to rebuild the table so: lakehouse bronze {work.pipeline.folder} {work.name} --full-refresh",
+            where=str(context.pipeline.path),
+            next_step=f"to rebuild it: lakehouse bronze {context.pipeline.folder} {context.name} --full-refresh",
         )
 
 
-def _known(before: LedgerEntry | None, now: LedgerEntry) -> bool:
+def _is_recorded(recorded: LedgerEntry | None, entry: LedgerEntry) -> bool:
     """Whether the ledger says just that already: a held snapshot is asked again on every run."""
     told = ("status", "fingerprint", "reason")
-    return before is not None and now.status == "held" and all(getattr(before, t) == getattr(now, t) for t in told)
+    return (
+        recorded is not None and entry.status == "held" and all(getattr(recorded, t) == getattr(entry, t) for t in told)
+    )
 
 
-def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time: datetime, run_id: str) -> Ingested:
+def approve(
+    spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time: datetime, run_id: str
+) -> IngestResult:
     """Accept a held snapshot with the guards off.
 
     Raises:
         ConfigError: no snapshot of that time is held, or a newer one was accepted since.
     """
-    work = Work(spark, lake, pipeline, name, run_id, ledger.read_histories(spark, lake, [name])[name])
+    work = IngestContext(spark, lake, pipeline, name, run_id, ledger.read_histories(spark, lake, [name])[name])
     entry, last = work.history.entry_at(time), work.history.last_accepted
     stamp = snapshot_name(time)
     if entry is None or entry.status != "held":
@@ -93,10 +97,10 @@ def approve(spark: SparkSession, pipeline: Pipeline, lake: Lake, name: str, time
         )
     landed = landing.load_snapshot(lake.landing_path(name) / stamp, name, time)
     accepted = decide(work, landed, None, _compare_and_write)
-    return Ingested(name, (ledger.append(spark, lake, accepted),), None)
+    return IngestResult(name, (ledger.append(spark, lake, accepted),), None)
 
 
-def waiting(lake: Lake, pipeline: Pipeline, name: str, history: LedgerHistory) -> Iterator[LandedSnapshot]:
+def pending_snapshots(lake: Lake, pipeline: Pipeline, name: str, history: LedgerHistory) -> Iterator[LandedSnapshot]:
     """The landed snapshots to decide about.
 
     Those never decided; a held one while it is the newest, since its guard may have been changed; and, where the
@@ -122,53 +126,63 @@ def waiting(lake: Lake, pipeline: Pipeline, name: str, history: LedgerHistory) -
             yield landed
 
 
-def decide(work: Work, landed: LandedSnapshot, guard: Guard | None, compare: Compare) -> LedgerEntry:
+def decide(
+    context: IngestContext, snapshot: LandedSnapshot, guard: Guard | None, compare: CompareFunction
+) -> LedgerEntry:
     """The ledger's row for a snapshot; `compare` is asked only where the snapshot has to be read."""
-    last, print_ = work.history.last_accepted, fingerprint(work.pipeline, work.name, landed)
-    base = LedgerEntry(work.name, None, landed.time, print_, "rejected", run_id=work.run_id)
-    if last and landed.time < last.snapshot_time:
+    last, print_ = context.history.last_accepted, fingerprint(context.pipeline, context.name, snapshot)
+    base = LedgerEntry(context.name, None, snapshot.time, print_, "rejected", run_id=context.run_id)
+    if last and snapshot.time < last.snapshot_time:
         reason = f"older than the last accepted snapshot, {snapshot_name(last.snapshot_time)}"
-        work.late.add(landed.time)
+        context.late.add(snapshot.time)
         return replace(base, reason=reason)
     if last and last.fingerprint == print_:
         return replace(base, status="unchanged")
     try:
-        return compare(work, landed, base, guard)
+        return compare(context, snapshot, base, guard)
     except DataRefused as refused:
         return replace(base, reason=refused.to_text())
 
 
-def _compare_and_write(work: Work, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
+def _compare_and_write(
+    context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
+) -> LedgerEntry:
     """Compare with bronze and ask the guards; then write what the accepted entry will publish."""
-    apply.apply_pending(work.spark, work.lake, work.name, work.table, work.history, landed.size)
-    state = read.current_rows(work.spark, work.lake, work.name, work.table)
+    apply.apply_pending(context.spark, context.lake, context.name, context.table, context.history, snapshot.size)
+    state = read.current_rows(context.spark, context.lake, context.name, context.table)
     # Hashes of whole lines, and keys as they were received: not of what is personal or to be forgotten.
-    private = work.table.pii or work.forgotten
-    known = None if private else Lines(work.spark, work.lake, work.name, work.table, work.pipeline.timezone)
-    with compared(work, landed, state, not_yet_delivered(work), known) as found:
-        entry = judged(base, found, guard)
+    private = context.table.pii or context.forgotten
+    known = (
+        None
+        if private
+        else FastPath(context.spark, context.lake, context.name, context.table, context.pipeline.timezone)
+    )
+    with compare_snapshot(context, snapshot, state, undelivered_columns(context), known) as found:
+        entry = apply_guards(base, found, guard)
         if entry.status == "held":
             return entry
-        sequence = (work.history.last_accepted.sequence or 0) + 1 if work.history.last_accepted else 1
-        path = _write(work, found, sequence)
+        sequence = (context.history.last_accepted.sequence or 0) + 1 if context.history.last_accepted else 1
+        path = _write_change_set(context, found, sequence)
         entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
         if known:
-            known.remember(found.landed, entry, found.verdicts, found.unknown)
+            known.save_faulty_lines(found.snapshot, entry, found.verdicts, found.changes)
         return entry
 
 
-def _write(work: Work, found: Compared, sequence: int) -> str:
+def _write_change_set(context: IngestContext, comparison: Comparison, sequence: int) -> str:
     """Write quarantine and the change set; both stay invisible until the ledger names them."""
-    spark, lake, table, landed = work.spark, work.lake, work.table, found.landed
+    spark, lake, table, landed = context.spark, context.lake, context.table, comparison.snapshot
     with ExitStack() as held:
         refused = None
-        if found.counts.quarantined:
-            rows = diff.quarantined(found.received, found.verdicts, table)
+        if comparison.counts.quarantined:
+            rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, table)
             held.callback(rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)  # each look would read the files again
-            refused = snapshot_reader.with_lines(spark, rows, table, landed)
-        quarantine.write_of_table(spark, lake, work.name, refused, "ingest", sequence)
-    taken = frozenset(e.path for e in work.history.accepted if e.path)
-    path = lake.change_set_path(work.name, sequence, landed.time, taken)
-    delivered = pii.with_labels(change_set(work, found, sequence).drop(*found.read.lacking), table)
-    change_sets.write(delivered, lake.spark_path(path), found.counts.changes)
+            refused = snapshot_reader.add_line_numbers(spark, rows, table, landed)
+        quarantine.write_of_table(spark, lake, context.name, refused, "ingest", sequence)
+    taken = frozenset(e.path for e in context.history.accepted if e.path)
+    path = lake.change_set_path(context.name, sequence, landed.time, taken)
+    delivered = pii.with_labels(
+        change_set(context, comparison, sequence).drop(*comparison.parsed.missing_columns), table
+    )
+    change_sets.write(delivered, lake.spark_path(path), comparison.counts.changes)
     return path

@@ -21,29 +21,29 @@ from lakehouse.storage.paths import Lake
 
 
 @contextmanager
-def plain(lake: Lake, table: Table, landed: LandedSnapshot) -> Iterator[LandedSnapshot]:
+def readable_snapshot(lake: Lake, table: Table, snapshot: LandedSnapshot) -> Iterator[LandedSnapshot]:
     """A landed snapshot whose every file Spark reads as it is; rows read from it are good inside the block only.
 
     Raises:
         DataRefused: a packed file that cannot be trusted or is damaged. Whatever is refused inside the block is told
             of the file that was received.
     """
-    if not any(archives.is_packed(file.name) or _may_need_mending(table, file) for file in landed.files):
-        yield landed
+    if not any(archives.is_packed(file.name) or _may_need_rewrite(table, file) for file in snapshot.files):
+        yield snapshot
         return
-    received = dict(zip(landed.files, landed.paths, strict=True))
+    received = dict(zip(snapshot.files, snapshot.paths, strict=True))
     with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")) as scratch:
         try:
-            each = [_mended(one, table, scratch) for one in _unpacked(received, scratch)]
+            each = [_prepare_file(one, table, scratch) for one in _unpack(received, scratch)]
             elsewhere = {file.name: path for file, path in each if path is not received.get(file)}
-            yield replace(landed, files=tuple(file for file, _ in each), elsewhere=elsewhere)
+            yield replace(snapshot, files=tuple(file for file, _ in each), elsewhere=elsewhere)
         except DataRefused as refused:
-            refused.found = scratch.with_received_names(refused.found, str(landed.folder))
-            refused.where = scratch.with_received_names(refused.where, str(landed.folder))
+            refused.found = scratch.with_received_names(refused.found, str(snapshot.folder))
+            refused.where = scratch.with_received_names(refused.where, str(snapshot.folder))
             raise
 
 
-def _unpacked(received: dict[LandedFile, StorePath], scratch: SharedTempDir) -> Iterator[tuple[LandedFile, StorePath]]:
+def _unpack(received: dict[LandedFile, StorePath], scratch: SharedTempDir) -> Iterator[tuple[LandedFile, StorePath]]:
     for file, path in received.items():
         if archives.is_packed(file.name):
             yield from archives.unpack(scratch.local_copy(path, file.name), file, scratch.local)
@@ -51,23 +51,25 @@ def _unpacked(received: dict[LandedFile, StorePath], scratch: SharedTempDir) -> 
             yield file, path
 
 
-def _may_need_mending(table: Table, file: LandedFile) -> bool:
-    return table.format == "csv" and Dialect.of(table.options).may_be_misread(file)
+def _may_need_rewrite(table: Table, file: LandedFile) -> bool:
+    return table.format == "csv" and Dialect.from_options(table.options).may_need_rewrite(file)
 
 
-def _mended(one: tuple[LandedFile, StorePath], table: Table, scratch: SharedTempDir) -> tuple[LandedFile, StorePath]:
+def _prepare_file(
+    one: tuple[LandedFile, StorePath], table: Table, scratch: SharedTempDir
+) -> tuple[LandedFile, StorePath]:
     """A file as executors can read it and, if it is CSV, as Spark's parser reads it right."""
     file, path = one
-    dialect = Dialect.of(table.options)
-    if _may_need_mending(table, file):
+    dialect = Dialect.from_options(table.options)
+    if _may_need_rewrite(table, file):
         path = scratch.with_local_copy(path, file.name)  # it is read several times from here on
-        if any(misread := dialect.look(path)):
-            path = _rewritten(scratch.local / file.name, lambda target: dialect.mend(path, target, misread))
+        if any(misread := dialect.rewrite_reasons(path)):
+            path = _write_atomically(scratch.local / file.name, lambda target: dialect.rewrite(path, target, misread))
             file = replace(file, is_utf8=file.is_utf8 and not misread.has_nul)
     return file, scratch.executor_path(path) if isinstance(path, Path) and path.is_relative_to(scratch.local) else path
 
 
-def _rewritten(file: Path, write: Callable[[Path], None]) -> Path:
+def _write_atomically(file: Path, write: Callable[[Path], None]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")  # what is mended may itself lie there, unpacked
     write(partial)

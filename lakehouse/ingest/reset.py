@@ -16,7 +16,7 @@ from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import Lake
 
 
-def begin(spark: SparkSession, lake: Lake, names: list[str]) -> None:
+def reset_tables(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     """Take away all that was made of these tables' snapshots. The ledger's rows go last: whatever kills this before,
     the same command ends it.
 

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config import Guard, Pipeline, Table, fingerprint_config
 from lakehouse.ingest.diff import Counts
-from lakehouse.ingest.fast_path.known_lines import Unknown
+from lakehouse.ingest.fast_path.known_lines import ChangedLines
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -22,7 +22,7 @@ from lakehouse.storage.paths import Lake
 
 
 @dataclass(frozen=True)
-class Ingested:
+class IngestResult:
     """What became of a table's snapshots: the rows appended to the ledger now, and the one that waits for approval."""
 
     table: str
@@ -32,7 +32,7 @@ class Ingested:
 
 
 @dataclass
-class Work:
+class IngestContext:
     """One table's ingest: where it is, and what it has said so far."""
 
     spark: SparkSession
@@ -54,28 +54,28 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A snapshot that can be taken, held against the rows before it: what is to happen to each key, and how often."""
 
-    landed: LandedSnapshot  # as it was read: unpacked, where it came packed
-    before: DataFrame
-    read: snapshot_reader.Read
+    snapshot: LandedSnapshot  # as it was read: unpacked, where it came packed
+    full_state: DataFrame
+    parsed: snapshot_reader.ParsedSnapshot
     state: DataFrame  # all of `before`, or what of it can differ
     verdicts: DataFrame
     counts: Counts
-    unknown: Unknown | None = None  # where only what can differ was compared
+    changes: ChangedLines | None = None  # where only what can differ was compared
 
     @property
-    def received(self) -> DataFrame:
+    def received_rows(self) -> DataFrame:
         """The rows with how they were received."""
-        return self.unknown.received if self.unknown else self.read.rows
+        return self.changes.received_rows if self.changes else self.parsed.rows
 
 
 # From a snapshot's row, `rejected` as yet, and the guard to ask, to the row as it is to stand in the ledger.
-Compare = Callable[[Work, LandedSnapshot, LedgerEntry, Guard | None], LedgerEntry]
+CompareFunction = Callable[[IngestContext, LandedSnapshot, LedgerEntry, Guard | None], LedgerEntry]
 
 
-def fingerprint(pipeline: Pipeline, name: str, landed: LandedSnapshot) -> str:
+def fingerprint(pipeline: Pipeline, name: str, snapshot: LandedSnapshot) -> str:
     """Of the files' names and bytes, and of the configuration that bears on reading and comparing them."""
     config = fingerprint_config(pipeline.tables[name], pipeline.timezone)
-    return hashlib.sha256(json.dumps([landed.file_hashes, config]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([snapshot.file_hashes, config]).encode()).hexdigest()

@@ -26,8 +26,8 @@ from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
-from lakehouse.ingest.compare import change_set, compared, not_yet_delivered
-from lakehouse.ingest.work import Work, fingerprint
+from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
+from lakehouse.ingest.work import IngestContext, fingerprint
 from lakehouse.inspect.diff_samples import contents, kept
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -89,7 +89,7 @@ def diff(
 
         def attempt(name: str) -> tuple[Document, ExitCode]:
             try:
-                return compare(Work(spark, run.lake, run.pipeline, name, run.id, histories[name])), ExitCode.OK
+                return compare(IngestContext(spark, run.lake, run.pipeline, name, run.id, histories[name])), ExitCode.OK
             except Exception as error:
                 known = to_lakehouse_error(error, verbose=verbose)
                 return _failed(name, known), known.exit_code
@@ -130,7 +130,9 @@ def _not_compared() -> Document:
 
 
 @contextmanager
-def _sides(run: Run, first: str | None, second: str | None, samples: int) -> Iterator[Callable[[Work], Document]]:
+def _sides(
+    run: Run, first: str | None, second: str | None, samples: int
+) -> Iterator[Callable[[IngestContext], Document]]:
     """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
     if first is None and second is None:
         with extract.open_source(run.pipeline, run.lake, run.tables()) as source:
@@ -171,17 +173,17 @@ def _listed(stamps: list[str]) -> str:
     return ", ".join(stamps[-_MOST_LISTED:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
 
 
-def _source(work: Work, source: Source, samples: int) -> Document:
+def _source(work: IngestContext, source: Source, samples: int) -> Document:
     """The source's newest snapshot against bronze as the ledger says that it must be."""
     landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
     work.spark = isolated_session(work.spark, landed.size)
-    decide.refuse_other_columns(work)
+    decide.require_same_columns(work)
     waiting = _waiting(work, source, landed.time)
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
     return _look(work, landed, _bronze, samples, (warning, older))
 
 
-def _waiting(work: Work, source: Source, until: datetime) -> int:
+def _waiting(work: IngestContext, source: Source, until: datetime) -> int:
     """How many snapshots a run would compare before the one of `until`."""
     times = source.snapshot_times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
     last = work.history.last_accepted
@@ -189,10 +191,10 @@ def _waiting(work: Work, source: Source, until: datetime) -> int:
     return sum(time < until and work.history.entry_at(time) is None for time in newer)
 
 
-def _bronze(work: Work) -> Before:
+def _bronze(work: IngestContext) -> Before:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
-    head, may_lack = delta.current_version(spark, lake.bronze_table(name)), not_yet_delivered(work)
+    head, may_lack = delta.current_version(spark, lake.bronze_table(name)), undelivered_columns(work)
     if apply.is_current(head, work.table, history):
         version = head.version if head else None
         return Before(read.current_rows(spark, lake, name, work.table, version), may_lack)
@@ -201,7 +203,7 @@ def _bronze(work: Work) -> Before:
     return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
 
-def _between(work: Work, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
+def _between(work: IngestContext, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
     """The second snapshot, as if the first one were all that had been accepted."""
     work.spark = isolated_session(work.spark, max(first.size, second.size))
     print_ = fingerprint(work.pipeline, work.name, first)
@@ -211,33 +213,37 @@ def _between(work: Work, first: LandedSnapshot, second: LandedSnapshot, samples:
 
 
 @contextmanager
-def _accepted(work: Work, landed: LandedSnapshot) -> Iterator[Before]:
+def _accepted(work: IngestContext, landed: LandedSnapshot) -> Iterator[Before]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
     then = replace(
         work,
         history=LedgerHistory([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_base_state]),
     )
     nothing = local_frame(work.spark, table_schema.stored_schema(work.table))
-    with compared(then, landed, nothing, not_yet_delivered(then)) as found:
+    with compare_snapshot(then, landed, nothing, undelivered_columns(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
         with kept(change_set(then, found, 1).select(*nothing.columns)) as rows:
-            yield Before(rows, found.read.lacking, note if lost else "")
+            yield Before(rows, found.parsed.missing_columns, note if lost else "")
 
 
 # --- decide -----------------------------------------------------------------------------------------------------
 
 
 def _look(
-    work: Work, landed: LandedSnapshot, before: Callable[[Work], Before], samples: int, notes: tuple[str, ...] = ()
+    work: IngestContext,
+    landed: LandedSnapshot,
+    before: Callable[[IngestContext], Before],
+    samples: int,
+    notes: tuple[str, ...] = (),
 ) -> Document:
     """What `ingest` would say of the snapshot, and what it would do."""
     seen, last = _not_compared(), work.history.last_accepted
 
-    def compare(work: Work, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
+    def compare(work: IngestContext, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
         start = before(work)
-        with compared(work, landed, start.rows, start.may_lack) as found:
-            entry = guards.judged(base, found, guard)
+        with compare_snapshot(work, landed, start.rows, start.may_lack) as found:
+            entry = guards.apply_guards(base, found, guard)
             seen.update(contents(work, found, entry.counts, samples), note=start.note)
             return entry
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.ingest import compare, diff
-from lakehouse.ingest.work import Compared, Work
+from lakehouse.ingest.work import Comparison, IngestContext
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
 from lakehouse.schema import table_schema
 
@@ -32,9 +32,9 @@ _JSON = {
 _IDLE_ZEROS = re.compile(r"\.?0+(?=Z?$)")
 
 
-def contents(work: Work, found: Compared, counts: dict[str, int], samples: int) -> dict[str, Any]:
+def contents(work: IngestContext, found: Comparison, counts: dict[str, int], samples: int) -> dict[str, Any]:
     """What the snapshot would do to the rows before it, and to which of them, for example."""
-    before = found.before.count()
+    before = found.full_state.count()
     with kept(compare.change_set(work, found, 1)) as changed:
         return {
             "counts": counts,
@@ -72,14 +72,14 @@ def _columns(changed: DataFrame) -> dict[str, int]:
     return {row["name"]: row["rows"] for row in sorted(found, key=lambda row: (-row["rows"], row["name"]))}
 
 
-def _quarantine(work: Work, found: Compared) -> list[dict[str, Any]]:
+def _quarantine(work: IngestContext, found: Comparison) -> list[dict[str, Any]]:
     told = ["rule", "column", "reason"]
-    refused = diff.quarantined(found.received, found.verdicts, work.table)
+    refused = diff.quarantine_rows(found.received_rows, found.verdicts, work.table)
     rows = refused.groupBy(*told).agg(F.count("*").alias("rows"))
     return [row.asDict() for row in rows.orderBy(F.desc("rows"), *told).collect()]
 
 
-def _samples(work: Work, found: Compared, changed: DataFrame, most: int) -> dict[str, list[dict[str, Any]]]:
+def _samples(work: IngestContext, found: Comparison, changed: DataFrame, most: int) -> dict[str, list[dict[str, Any]]]:
     """The first rows of each kind by key, so that the same comparison shows the same rows."""
     names, counts = table_schema.stored_schema(work.table).names, found.counts
 

@@ -133,7 +133,7 @@ def _ingest(run: Run) -> list[Outcome]:
     spark = run.spark
     ledger.create_if_missing(spark, run.lake)
     if run.full_refresh and run.wanted == ("ingest",):
-        reset.begin(spark, run.lake, run.tables())
+        reset.reset_tables(spark, run.lake, run.tables())
     histories = ledger.read_histories(spark, run.lake, run.tables())
 
     def work(name: str) -> Iterator[Outcome]:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.work import fingerprint
 from lakehouse.lake import delta, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
@@ -47,7 +47,7 @@ def snapshot_checks(subject: Subject) -> Iterator[Check]:
     bronze = live(subject)
     refused = _refused_keys(subject).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        with plain(subject.lake, subject.table, landed) as files:
+        with readable_snapshot(subject.lake, subject.table, landed) as files:
             yield _like_the_snapshot(same, subject, files, bronze, refused)
         yield _like_the_change_sets(kept, subject, bronze, _protected(refused))
     finally:

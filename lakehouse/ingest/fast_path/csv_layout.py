@@ -13,17 +13,17 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader
 from lakehouse.ingest.readers.csv_dialect import Dialect
-from lakehouse.ingest.readers.fields import named
+from lakehouse.ingest.readers.fields import names_in_files
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.landing import LandedSnapshot
 
 # Options by which a field is still what stands between two separators.
-_PLAIN = frozenset({"header", "sep", "encoding", "quote", "escape", "nullvalue", "locale"})
-_PLAIN |= {"dateformat", "timestampformat", "timestampntzformat"}
+_ALLOWED_OPTIONS = frozenset({"header", "sep", "encoding", "quote", "escape", "nullvalue", "locale"})
+_ALLOWED_OPTIONS |= {"dateformat", "timestampformat", "timestampntzformat"}
 
 
 @dataclass(frozen=True)
-class Layout:
+class CsvLayout:
     """How lines become fields.
 
     Attributes:
@@ -35,21 +35,21 @@ class Layout:
     dialect: Dialect
     header: str
     width: int
-    at: Mapping[str, int]
+    positions: Mapping[str, int]
     types: T.StructType
 
     @classmethod
-    def of(cls, table: Table, declared: T.StructType, landed: LandedSnapshot) -> Layout | None:
+    def from_files(cls, table: Table, declared: T.StructType, snapshot: LandedSnapshot) -> CsvLayout | None:
         """The layout that all files have; None where a line is not a record, or the files differ."""
-        dialect = Dialect.of(table.options)
-        spanning = any(dialect.may_span_lines(file) or not file.is_utf8 for file in landed.files)
-        if spanning or not set(dialect.options) <= _PLAIN or not dialect.is_utf8:
+        dialect = Dialect.from_options(table.options)
+        spanning = any(dialect.may_span_lines(file) or not file.is_utf8 for file in snapshot.files)
+        if spanning or not set(dialect.options) <= _ALLOWED_OPTIONS or not dialect.is_utf8:
             return None
-        headers = {dialect.first_line(path) if dialect.has_header else "" for path in landed.paths}
+        headers = {dialect.first_line(path) if dialect.has_header else "" for path in snapshot.paths}
         if len(headers) != 1:
             return None
         try:
-            names, at = csv_reader.found(dialect, landed.paths[0], named(table, declared))
+            names, at = csv_reader.locate_columns(dialect, snapshot.paths[0], names_in_files(table, declared))
         except DataRefused:
             return None  # the ordinary path says why
         return cls(dialect, headers.pop(), len(names), at, declared)
@@ -62,18 +62,20 @@ class Layout:
         """Whether Spark's CSV reader drops the line."""
         return ~line.rlike(r"[^\x00-\x20]")
 
-    def is_whole(self, line: Column) -> Column:
+    def is_complete(self, line: Column) -> Column:
         """Whether the line is a row with as many fields as the header."""
-        return (F.size(self._parts(line)) == self.width) & ~self.is_header(line)
+        return (F.size(self._split(line)) == self.width) & ~self.is_header(line)
 
-    def values(self, line: Column, columns: Iterable[str], zone: str) -> dict[str, Column]:
+    def column_values(self, line: Column, columns: Iterable[str], time_zone: str) -> dict[str, Column]:
         """Columns of a whole line, null where they cannot be read."""
         found = {}
         for name in columns:
-            text = F.get(self._parts(line), F.lit(self.at[name]))
+            text = F.get(self._split(line), F.lit(self.positions[name]))
             null = text.isin("", self.dialect.options.get("nullvalue", ""))
-            found[name], _ = cast_text(F.when(~null, text), self.types[name].dataType, zone, dict(self.dialect.options))
+            found[name], _ = cast_text(
+                F.when(~null, text), self.types[name].dataType, time_zone, dict(self.dialect.options)
+            )
         return found
 
-    def _parts(self, line: Column) -> Column:
+    def _split(self, line: Column) -> Column:
         return F.split(line, rf"\Q{self.dialect.options['sep']}\E", -1)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import _csv
 
 _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
-IsDoomed = Callable[[Mapping[str, str], str], bool]
+IsExcluded = Callable[[Mapping[str, str], str], bool]
 
 
-class Misread(NamedTuple):
+class RewriteReasons(NamedTuple):
     """What Spark's parser reads wrong where records may span lines, or where there is no quote.
 
     Attributes:
@@ -45,7 +45,7 @@ class Dialect:
     options: Mapping[str, str]
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Dialect:
+    def from_options(cls, options: Mapping[str, str]) -> Dialect:
         """The dialect that a table's options describe; `validate` has seen that they can be followed."""
         asked = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in REDUNDANT_OPTIONS}
         chosen = _DEFAULTS | asked
@@ -55,7 +55,7 @@ class Dialect:
 
     @property
     def has_header(self) -> bool:
-        return self._is_on("header")
+        return self._is_enabled("header")
 
     @property
     def is_utf8(self) -> bool:
@@ -74,7 +74,7 @@ class Dialect:
         with self._open(path) as file:
             return file.readline().rstrip("\r\n")
 
-    def may_be_misread(self, file: LandedFile) -> bool:
+    def may_need_rewrite(self, file: LandedFile) -> bool:
         """Whether `look` has to be asked."""
         return self.may_span_lines(file) or not self.options["quote"]
 
@@ -84,18 +84,18 @@ class Dialect:
             first = file.readline()
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
-    def look(self, path: StorePath) -> Misread:
+    def rewrite_reasons(self, path: StorePath) -> RewriteReasons:
         """What there is in a file that Spark's parser would read wrong in silence."""
         with path.open("rb") as raw:
-            if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK), b"")):
-                return Misread(has_nul=False, mixes_line_ends=False)
+            if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK_BYTES), b"")):
+                return RewriteReasons(has_nul=False, mixes_line_ends=False)
         has_nul = False
         with self._open(path) as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(_CHUNK_BYTES):
                 has_nul = has_nul or "\0" in chunk
-            return Misread(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
+            return RewriteReasons(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
 
-    def mend(self, path: StorePath, target: Path, misread: Misread) -> None:
+    def rewrite(self, path: StorePath, target: Path, reasons: RewriteReasons) -> None:
         """Copy a file so that Spark reads it right: every record ends in LF, and NUL is U+FFFD, which is told apart.
 
         Line ends inside quotes stay as they are.
@@ -103,7 +103,7 @@ class Dialect:
         Raises:
             DataRefused: a quote that is never closed, or text after a closing quote; quotes that Python sees otherwise.
         """
-        if misread.mixes_line_ends and self.options["escape"] != self.options["quote"]:
+        if reasons.mixes_line_ends and self.options["escape"] != self.options["quote"]:
             raise DataRefused(
                 f"{path.name} has line ends of several kinds",
                 expected="LF, CR LF or CR throughout, where quotes are escaped by a sign of their own",
@@ -111,12 +111,12 @@ class Dialect:
             )
         with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
             records = (lines for lines, _ in self._records(file, path))
-            for lines in records if misread.mixes_line_ends else ([line] for line in file):
-                if misread.mixes_line_ends:
+            for lines in records if reasons.mixes_line_ends else ([line] for line in file):
+                if reasons.mixes_line_ends:
                     lines[-1] = lines[-1].rstrip("\r\n") + "\n"
                 out.writelines(line.replace("\0", "\ufffd") for line in lines)
 
-    def without(self, path: Path, target: Path, declared: list[str], is_doomed: IsDoomed) -> None:
+    def copy_without(self, path: Path, target: Path, declared: list[str], is_excluded: IsExcluded) -> None:
         """Copy a file but for some records; what stays, stays as it stands.
 
         Args:
@@ -138,9 +138,9 @@ class Dialect:
                     names = [name.removeprefix("\ufeff").strip().lower() for name in record]
                     out.writelines(lines)
                     continue
-                fields = [self._folded(field).replace("\0", "\ufffd") for field in record]
+                fields = [self._normalize_field(field).replace("\0", "\ufffd") for field in record]
                 by_name = dict(zip(names, fields, strict=True)) if len(fields) == len(names) else {}
-                if not (record and is_doomed(by_name, "".join(lines))):
+                if not (record and is_excluded(by_name, "".join(lines))):
                     out.writelines(lines)
 
     def _records(self, file: TextIO, path: StorePath) -> Iterator[tuple[list[str], list[str]]]:
@@ -158,9 +158,9 @@ class Dialect:
                 yield held, record
                 held.clear()
         except csv.Error as error:
-            raise self._refused(path, reader.line_num, error) from error
+            raise self._malformed_error(path, reader.line_num, error) from error
 
-    def header(self, path: StorePath) -> list[str] | None:
+    def read_header(self, path: StorePath) -> list[str] | None:
         """The first record, or None if there is none.
 
         Raises:
@@ -171,9 +171,9 @@ class Dialect:
             try:
                 return next((record for record in reader if record), None)
             except csv.Error as error:
-                raise self._refused(path, reader.line_num, error) from error
+                raise self._malformed_error(path, reader.line_num, error) from error
 
-    def count(self, path: StorePath) -> int | None:
+    def count_records(self, path: StorePath) -> int | None:
         """The number of data records; None where quotes are escaped by a sign of their own.
 
         Outside quotes that sign is a character to Spark and an escape to Python: there is no second opinion then.
@@ -190,30 +190,30 @@ class Dialect:
                 for record in reader:
                     records += bool(record)
             except csv.Error as error:
-                raise self._refused(path, reader.line_num, error) from error
+                raise self._malformed_error(path, reader.line_num, error) from error
         return records - self.has_header
 
-    def lines(self, path: StorePath, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
+    def line_numbers(self, path: StorePath, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
         """The line on which each of these records first begins; records are padded or cut to `width` fields."""
         found: dict[tuple[str, ...], int] = {}
-        as_wanted = {tuple(map(self._folded, fields)): fields for fields in wanted}
+        as_wanted = {tuple(map(self._normalize_field, fields)): fields for fields in wanted}
         with self._open(path) as file:
             reader = self._reader(file)
             begins = 1
             for record in reader:
-                fields = tuple(map(self._folded, (record + [""] * width)[:width]))
+                fields = tuple(map(self._normalize_field, (record + [""] * width)[:width]))
                 if fields in as_wanted:
                     found.setdefault(as_wanted[fields], begins)
                 begins = reader.line_num + 1
         return found
 
-    def _folded(self, field: str) -> str:
+    def _normalize_field(self, field: str) -> str:
         """A field as it can be compared with what Spark read: without what options take out of it."""
-        if self._is_on("ignoreleadingwhitespace") or self._is_on("ignoretrailingwhitespace"):
+        if self._is_enabled("ignoreleadingwhitespace") or self._is_enabled("ignoretrailingwhitespace"):
             field = field.strip()
         return "" if field in (self.options.get("nullvalue"), self.options.get("emptyvalue")) else field
 
-    def _is_on(self, option: str) -> bool:
+    def _is_enabled(self, option: str) -> bool:
         return self.options.get(option, "false").lower() == "true"
 
     def _open(self, path: StorePath) -> TextIO:
@@ -231,12 +231,12 @@ class Dialect:
             quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
             doublequote=doubled,
             escapechar=None if doubled or not quote else escape,
-            skipinitialspace=self._is_on("ignoreleadingwhitespace"),
+            skipinitialspace=self._is_enabled("ignoreleadingwhitespace"),
             strict=True,
         )
 
     @staticmethod
-    def _refused(path: StorePath, line: int, error: Exception) -> DataRefused:
+    def _malformed_error(path: StorePath, line: int, error: Exception) -> DataRefused:
         return DataRefused(
             f"{path.name} is not well-formed CSV: {error}",
             expected="every quote closed, and a separator or a line end right after a closing quote",

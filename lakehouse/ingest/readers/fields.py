@@ -11,13 +11,13 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 
 
-def named(table: Table, declared: T.StructType) -> dict[str, str]:
+def names_in_files(table: Table, declared: T.StructType) -> dict[str, str]:
     """The declared columns, each with its name in the files."""
     return {column: table.name_in_files(column) for column in declared.names}
 
 
 @dataclass(frozen=True)
-class Field:
+class ParsedField:
     """A declared column of a file: what stands there as text, its value, and the reason why it has none (or null)."""
 
     text: Column
@@ -26,7 +26,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Fields:
+class ParsedFile:
     """A file as read.
 
     Attributes:
@@ -41,17 +41,17 @@ class Fields:
     """
 
     rows: DataFrame
-    columns: Mapping[str, Field]
-    received: Column
-    broken: Column | None
-    whole: Column
-    records: int | None = None
-    unnamed: tuple[str, ...] = ()
-    lacking: frozenset[str] = frozenset()
+    columns: Mapping[str, ParsedField]
+    received_json: Column
+    row_error: Column | None
+    raw_record: Column
+    record_count: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Read:
+class ParsedSnapshot:
     """A snapshot as read.
 
     Attributes:
@@ -62,6 +62,6 @@ class Read:
     """
 
     rows: DataFrame
-    records: int | None
-    unnamed: tuple[str, ...]
-    lacking: frozenset[str]
+    record_count: int | None
+    unknown_columns: tuple[str, ...]
+    missing_columns: frozenset[str]

@@ -13,7 +13,7 @@ from typing import Any
 
 # Numbers stay text: Python refuses to make a number of 5,000 digits.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
-_NOT_JSON = (ValueError, IndexError, RecursionError)
+_PARSE_ERRORS = (ValueError, IndexError, RecursionError)
 
 
 def elements(text: str) -> list[str] | None:
@@ -26,10 +26,10 @@ def elements(text: str) -> list[str] | None:
     """
     text = text.removeprefix("\ufeff")
     try:
-        if text[_skip(text, 0)] == "[":
+        if text[_skip_whitespace(text, 0)] == "[":
             return [raw for raw, _ in _items(text, "[", "]")]
         return list(_objects(text))
-    except _NOT_JSON:
+    except _PARSE_ERRORS:
         return None
 
 
@@ -52,7 +52,7 @@ def members(text: str) -> dict[str, str | None] | None:
             seen.add(name.lower())
             found[name] = f'"{value}' if raw.startswith('"') else raw if value is not None else None
             f"{name}{found[name]}".encode()  # fails at half a surrogate pair, which is no text
-    except _NOT_JSON:
+    except _PARSE_ERRORS:
         return None
     return found
 
@@ -61,7 +61,7 @@ Shape = list["Shape"] | dict[str, "Shape"] | None
 """What is declared of a value: a list of one shape for an array, names with shapes for a struct, None for a leaf."""
 
 
-def leaves(text: str, shape: Shape) -> str | None:
+def leaf_texts(text: str, shape: Shape) -> str | None:
     """A nested value as JSON again, of declared members only and with every leaf a string of what stands there.
 
     None if it is not of this shape, or names a member twice.
@@ -70,16 +70,16 @@ def leaves(text: str, shape: Shape) -> str | None:
     '{"x":["1.10","a",null]}'
     """
     try:
-        return _leaves(text, shape)
-    except _NOT_JSON:
+        return _leaf_texts(text, shape)
+    except _PARSE_ERRORS:
         return None
 
 
-def _leaves(text: str, shape: Shape) -> str:
+def _leaf_texts(text: str, shape: Shape) -> str:
     if text == "null":
         return text
     if isinstance(shape, list):
-        return f"[{','.join(_leaves(raw, shape[0]) for raw, _ in _items(text, '[', ']'))}]"
+        return f"[{','.join(_leaf_texts(raw, shape[0]) for raw, _ in _items(text, '[', ']'))}]"
     if shape is None:
         return text if text.startswith('"') else json.dumps(text)
     found: dict[str, str] = {}
@@ -88,7 +88,7 @@ def _leaves(text: str, shape: Shape) -> str:
             raise JSONDecodeError("a name twice", text, 0)
         found[name.lower()] = raw
     there = {name: inner for name, inner in shape.items() if name.lower() in found}
-    return f"{{{','.join(f'{json.dumps(n)}:{_leaves(found[n.lower()], inner)}' for n, inner in there.items())}}}"
+    return f"{{{','.join(f'{json.dumps(n)}:{_leaf_texts(found[n.lower()], inner)}' for n, inner in there.items())}}}"
 
 
 def is_unfinished(line: str) -> bool:
@@ -97,54 +97,54 @@ def is_unfinished(line: str) -> bool:
     >>> is_unfinished('{"a": 1,'), is_unfinished('{"a": 1} {"a": 2}'), is_unfinished('nonsense')
     (True, False, False)
     """
-    at = _skip(line, 0)
+    at = _skip_whitespace(line, 0)
     if not line.startswith("{", at):
         return False
     try:
         _DECODER.raw_decode(line, at)
-    except _NOT_JSON:
+    except _PARSE_ERRORS:
         return True
     return False
 
 
 def _objects(text: str) -> Iterator[str]:
-    at = _skip(text, 0)
+    at = _skip_whitespace(text, 0)
     while at < len(text):
         if text[at] != "{":
             raise JSONDecodeError("no {", text, at)
         _, end = _DECODER.raw_decode(text, at)
         yield text[at:end]
-        at = _skip(text, end)
+        at = _skip_whitespace(text, end)
 
 
 def _items(text: str, opening: str, closing: str) -> Iterator[tuple[str, tuple[str, Any]]]:
     """The raw text of each value between `opening` and `closing`, with its name and what it says."""
-    at = _skip(text, 0)
+    at = _skip_whitespace(text, 0)
     if text[at] != opening:
         raise JSONDecodeError(f"no {opening}", text, at)
-    at = _skip(text, at + 1)
+    at = _skip_whitespace(text, at + 1)
     is_empty = text[at] == closing
     while not is_empty:
         name = ""
         if opening == "{":
             name, at = _DECODER.raw_decode(text, at)
-            at = _skip(text, at)
+            at = _skip_whitespace(text, at)
             if not isinstance(name, str) or text[at] != ":":
                 raise JSONDecodeError("no name", text, at)
-            at = _skip(text, at + 1)
+            at = _skip_whitespace(text, at + 1)
         value, end = _DECODER.raw_decode(text, at)
         yield text[at:end], (name, value)
-        at = _skip(text, end)
+        at = _skip_whitespace(text, end)
         if text[at] == closing:
             break
         if text[at] != ",":
             raise JSONDecodeError("no comma", text, at)
-        at = _skip(text, at + 1)
-    if _skip(text, at + 1) != len(text):
+        at = _skip_whitespace(text, at + 1)
+    if _skip_whitespace(text, at + 1) != len(text):
         raise JSONDecodeError("text behind the end", text, at)
 
 
-def _skip(text: str, at: int) -> int:
+def _skip_whitespace(text: str, at: int) -> int:
     """Past the white space at `at`."""
     while at < len(text) and text[at] in " \t\n\r":
         at += 1

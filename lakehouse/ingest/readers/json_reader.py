@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
-from lakehouse.ingest.readers.fields import Field, Fields, named
+from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, names_in_files
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
@@ -23,15 +23,15 @@ _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
 
 
-def fields(
+def parse_file(
     spark: SparkSession,
     table: Table,
     declared: T.StructType,
     file: LandedFile,
     path: StorePath,
-    zone: str,
-    may_lack: frozenset[str],
-) -> Fields:
+    time_zone: str,
+    optional_columns: frozenset[str],
+) -> ParsedFile:
     """A JSON file as fields; a member that an object lacks is null.
 
     Raises:
@@ -39,11 +39,11 @@ def fields(
     """
     if not file.is_utf8:
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
-    objects, records = _objects(spark, path)
-    members = _function(json_fields.members, _MEMBERS_TYPE)
+    objects, records = _read_objects(spark, path)
+    members = _udf(json_fields.members, _MEMBERS_TYPE)
     rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
-    names, sought = _names(rows), named(table, declared)
-    missing = [name for column, name in sought.items() if name.lower() not in names and column not in may_lack]
+    names, sought = _member_names(rows), names_in_files(table, declared)
+    missing = [name for column, name in sought.items() if name.lower() not in names and column not in optional_columns]
     if names and missing:
         raise DataRefused(
             f"no object of {path.name} has {', '.join(missing)}",
@@ -58,22 +58,24 @@ def fields(
         is_string = F.startswith(member, F.lit('"'))
         # A column, which is then asked for by its name: what is made of a text has it many times over.
         texts[f"{_MEMBERS}_{n}"] = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
-        columns[field.name] = _field(F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType, zone, table.options)
+        columns[field.name] = _parse_field(
+            F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType, time_zone, table.options
+        )
     rows = rows.select("*", *[text.alias(name) for name, text in texts.items()])
     wanted = {name.lower() for name in sought.values()}
-    return Fields(
+    return ParsedFile(
         rows=rows,
         columns=columns,
-        received=F.col(_TEXT),
-        broken=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
-        whole=F.col(_TEXT),
-        records=records,
-        lacking=frozenset(column for column, name in sought.items() if names and name.lower() not in names),
-        unnamed=tuple(sorted(name for low, all_of in names.items() if low not in wanted for name in all_of)),
+        received_json=F.col(_TEXT),
+        row_error=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
+        raw_record=F.col(_TEXT),
+        record_count=records,
+        missing_columns=frozenset(column for column, name in sought.items() if names and name.lower() not in names),
+        unknown_columns=tuple(sorted(name for low, all_of in names.items() if low not in wanted for name in all_of)),
     )
 
 
-def lines(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
+def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
     """Where these rows first stand; objects of an array, or that span lines, have no lines of their own."""
     found: dict[str, int] = {}
     for path in paths:
@@ -84,13 +86,13 @@ def lines(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int
     return found
 
 
-def _objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
+def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
     """The texts of the objects and, where they are not one a line, how many Python's parser finds."""
     found = None
-    if not (is_lines := _are_lines(path)):
+    if not (is_lines := _has_object_per_line(path)):
         with path.open(encoding="utf-8-sig", newline="") as file:
             found = json_fields.elements(file.read())
-        is_lines = found is None and _some_are_lines(path)
+        is_lines = found is None and _has_any_object_line(path)
     if is_lines:
         return spark.read.text(escape_glob(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
     if found is None:
@@ -100,25 +102,25 @@ def _objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | Non
             where=str(path),
             next_step="the file may be cut short",
         )
-    split = _function(json_fields.elements, T.ArrayType(T.StringType()))
+    split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
     whole = spark.read.text(escape_glob(path), wholetext=True)
     return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
 
 
-def without(path: Path, target: Path, doomed: set[str]) -> None:
+def copy_without(path: Path, target: Path, excluded: set[str]) -> None:
     """Copy a file but for the objects, or the lines that are none, of these texts."""
-    text = "" if _are_lines(path) else path.read_bytes().decode("utf-8-sig")
+    text = "" if _has_object_per_line(path) else path.read_bytes().decode("utf-8-sig")
     objects = json_fields.elements(text) if text else None
     if objects is not None:
-        kept = [one for one in objects if one not in doomed]
+        kept = [one for one in objects if one not in excluded]
         is_array = text.lstrip().startswith("[")
         target.write_text(f"[{','.join(kept)}]" if is_array else "\n".join(kept), encoding="utf-8", newline="")
         return
     with path.open(encoding="utf-8", newline="") as file, target.open("w", encoding="utf-8", newline="") as out:
-        out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in doomed)
+        out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in excluded)
 
 
-def _are_lines(path: StorePath) -> bool:
+def _has_object_per_line(path: StorePath) -> bool:
     """Whether a file has one object a line, by its first two; else it is to be looked at as a whole."""
     with path.open(encoding="utf-8-sig") as file:
         written = (line for line in file if line.strip())
@@ -129,13 +131,13 @@ def _are_lines(path: StorePath) -> bool:
     return not json_fields.is_unfinished(first) or not second or second.startswith("{")
 
 
-def _some_are_lines(path: StorePath) -> bool:
+def _has_any_object_line(path: StorePath) -> bool:
     """Whether any line that is not indented is an object: then the others are bad lines."""
     with path.open(encoding="utf-8-sig") as file:
         return any(line.startswith("{") and json_fields.members(line) is not None for line in file)
 
 
-def _names(rows: DataFrame) -> dict[str, set[str]]:
+def _member_names(rows: DataFrame) -> dict[str, set[str]]:
     """The members that occur, by their names in lower case."""
     found = rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect()
     names: dict[str, set[str]] = {}
@@ -144,66 +146,74 @@ def _names(rows: DataFrame) -> dict[str, set[str]]:
     return names
 
 
-def _field(text: Column, is_string: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> Field:
+def _parse_field(
+    text: Column, is_string: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]
+) -> ParsedField:
     """Text by the rules of `convert`, and so are the leaves of arrays and structs."""
     # A locale is for numbers in quotes; those without are JSON's own.
-    may_be_bare = isinstance(kind, T.NumericType | T.ArrayType | T.StructType)
+    may_be_bare = isinstance(data_type, T.NumericType | T.ArrayType | T.StructType)
     own = {name: value for name, value in options.items() if name.lower() != "locale" or not may_be_bare}
-    if isinstance(kind, T.ArrayType | T.StructType):
-        return _nested(text, kind, zone, own)
-    value, reason = cast_text(text, kind, zone, own)
+    if isinstance(data_type, T.ArrayType | T.StructType):
+        return _parse_nested(text, data_type, time_zone, own)
+    value, reason = cast_text(text, data_type, time_zone, own)
     if len(own) < len(options):
-        by_locale, locale_reason = cast_text(text, kind, zone, options)
+        by_locale, locale_reason = cast_text(text, data_type, time_zone, options)
         value = F.when(is_string, by_locale).otherwise(value)
         reason = F.when(is_string, locale_reason).otherwise(reason)
-    return Field(text, value, reason)
+    return ParsedField(text, value, reason)
 
 
-def _nested(text: Column, kind: T.ArrayType | T.StructType, zone: str, options: dict[str, str]) -> Field:
+def _parse_nested(
+    text: Column, data_type: T.ArrayType | T.StructType, time_zone: str, options: dict[str, str]
+) -> ParsedField:
     """An array or struct, taken apart into texts; one leaf that does not fit makes all of it malformed."""
-    shape = _shape(kind)
-    taken = _function(lambda value: value and json_fields.leaves(value, shape), T.StringType())(text)
+    shape = _shape(data_type)
+    taken = _udf(lambda value: value and json_fields.leaf_texts(value, shape), T.StringType())(text)
     wrapped = F.concat(F.lit('{"value":'), taken, F.lit("}"))
-    texts = F.from_json(wrapped, T.StructType([T.StructField("value", _texts(kind))]))["value"]
-    value, is_wrong = _leaves(texts, kind, zone, options)
+    texts = F.from_json(wrapped, T.StructType([T.StructField("value", _text_type(data_type))]))["value"]
+    value, is_wrong = _convert_leaves(texts, data_type, time_zone, options)
     wrong = text.isNotNull() & (taken.isNull() | texts.isNull() | is_wrong)
-    return Field(text, F.when(~wrong, value).cast(kind), F.when(wrong, F.lit(f"not a {kind.simpleString()}")))
+    return ParsedField(
+        text, F.when(~wrong, value).cast(data_type), F.when(wrong, F.lit(f"not a {data_type.simpleString()}"))
+    )
 
 
-def _shape(kind: T.DataType) -> json_fields.Shape:
-    if isinstance(kind, T.ArrayType):
-        return [_shape(kind.elementType)]
-    return {f.name: _shape(f.dataType) for f in kind.fields} if isinstance(kind, T.StructType) else None
+def _shape(data_type: T.DataType) -> json_fields.Shape:
+    if isinstance(data_type, T.ArrayType):
+        return [_shape(data_type.elementType)]
+    return {f.name: _shape(f.dataType) for f in data_type.fields} if isinstance(data_type, T.StructType) else None
 
 
-def _texts(kind: T.DataType) -> T.DataType:
+def _text_type(data_type: T.DataType) -> T.DataType:
     """The type with text for every leaf."""
-    if isinstance(kind, T.ArrayType):
-        return T.ArrayType(_texts(kind.elementType))
-    if isinstance(kind, T.StructType):
-        return T.StructType([T.StructField(f.name, _texts(f.dataType)) for f in kind.fields])
+    if isinstance(data_type, T.ArrayType):
+        return T.ArrayType(_text_type(data_type.elementType))
+    if isinstance(data_type, T.StructType):
+        return T.StructType([T.StructField(f.name, _text_type(f.dataType)) for f in data_type.fields])
     return T.StringType()
 
 
-def _leaves(texts: Column, kind: T.DataType, zone: str, options: dict[str, str]) -> tuple[Column, Column]:
+def _convert_leaves(
+    texts: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]
+) -> tuple[Column, Column]:
     """The value, and whether any leaf in it is wrong."""
-    if isinstance(kind, T.ArrayType):
-        inner = kind.elementType
-        value = F.transform(texts, lambda one: _leaves(one, inner, zone, options)[0])
-        return value, F.exists(texts, lambda one: _leaves(one, inner, zone, options)[1])
-    if isinstance(kind, T.StructType):
-        parts = {f.name: _leaves(texts[f.name], f.dataType, zone, options) for f in kind.fields}
+    if isinstance(data_type, T.ArrayType):
+        inner = data_type.elementType
+        value = F.transform(texts, lambda one: _convert_leaves(one, inner, time_zone, options)[0])
+        return value, F.exists(texts, lambda one: _convert_leaves(one, inner, time_zone, options)[1])
+    if isinstance(data_type, T.StructType):
+        parts = {f.name: _convert_leaves(texts[f.name], f.dataType, time_zone, options) for f in data_type.fields}
         value = F.struct(*[part.alias(name) for name, (part, _) in parts.items()])
         is_wrong = reduce(Column.__or__, [wrong for _, wrong in parts.values()])
         return F.when(texts.isNotNull(), value), F.coalesce(is_wrong, F.lit(False))
-    value, reason = cast_text(texts, kind, zone, options)
+    value, reason = cast_text(texts, data_type, time_zone, options)
     return value, reason.isNotNull()
 
 
-def _function(function: Callable[[Any], Any], kind: T.DataType) -> Callable[..., Column]:
+def _udf(function: Callable[[Any], Any], return_type: T.DataType) -> Callable[..., Column]:
     """A Python function for Spark's workers, without its type hints: PySpark would take them for orders."""
 
     def plain(text):  # type: ignore[no-untyped-def]
         return function(text)
 
-    return F.udf(plain, kind)
+    return F.udf(plain, return_type)

@@ -12,29 +12,29 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.fields import Field, Fields, named
+from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, names_in_files
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 
-def fields(
+def parse_file(
     spark: SparkSession,
     table: Table,
     declared: T.StructType,
     file: LandedFile,
     path: StorePath,
-    zone: str,
-    may_lack: frozenset[str],
-) -> Fields:
+    time_zone: str,
+    optional_columns: frozenset[str],
+) -> ParsedFile:
     """A Parquet file as fields.
 
     Raises:
         DataRefused: a column missing, doubled, or of a type that cannot become the declared one.
     """
     rows = spark.read.options(**table.options).parquet(escape_glob(path))
-    there, sought = {name.lower(): name for name in rows.columns}, named(table, declared)
-    missing = [name for column, name in sought.items() if name.lower() not in there and column not in may_lack]
+    there, sought = {name.lower(): name for name in rows.columns}, names_in_files(table, declared)
+    missing = [name for column, name in sought.items() if name.lower() not in there and column not in optional_columns]
     if missing or len(there) < len(rows.columns):
         raise DataRefused(
             f"{path.name} has no column {', '.join(missing)}" if missing else f"{path.name} has a column twice",
@@ -47,31 +47,35 @@ def fields(
         name = there.get(sought[field.name].lower())
         found = rows.schema[name].dataType if name else field.dataType
         column = F.col(f"`{name}`") if name else F.lit(None).cast(field.dataType)
-        columns[field.name] = _taken(column, found, field.dataType, zone, table.options, f"{path}: {field.name}")
+        columns[field.name] = _parse_field(
+            column, found, field.dataType, time_zone, table.options, f"{path}: {field.name}"
+        )
     wanted = {name.lower() for name in sought.values()}
     everything = F.to_json(F.struct(*[F.col(f"`{c}`") for c in rows.columns]), {"ignoreNullFields": "false"})
     unnamed = tuple(name for low, name in there.items() if low not in wanted)
     lacking = frozenset(column for column, name in sought.items() if name.lower() not in there)
-    return Fields(rows, columns, everything, None, F.lit(None).cast("string"), unnamed=unnamed, lacking=lacking)
+    return ParsedFile(
+        rows, columns, everything, None, F.lit(None).cast("string"), unknown_columns=unnamed, missing_columns=lacking
+    )
 
 
-def _taken(
-    column: Column, found: T.DataType, wanted: T.DataType, zone: str, options: dict[str, str], where: str
-) -> Field:
+def _parse_field(
+    column: Column, found: T.DataType, wanted: T.DataType, time_zone: str, options: dict[str, str], where: str
+) -> ParsedField:
     text = F.to_json(F.struct(column)) if isinstance(found, T.ArrayType | T.StructType) else column.cast("string")
     nothing = F.lit(None).cast("string")
     if found == wanted or _same_but_nulls(found, wanted):
-        return Field(text, column, nothing)
+        return ParsedField(text, column, nothing)
     if isinstance(found, T.StringType):
-        return Field(column, *cast_text(column, wanted, zone, options))
+        return ParsedField(column, *cast_text(column, wanted, time_zone, options))
     if isinstance(found, T.TimestampNTZType) and isinstance(wanted, T.TimestampType):
-        return Field(text, F.to_utc_timestamp(column.cast("timestamp"), zone), nothing)
+        return ParsedField(text, F.to_utc_timestamp(column.cast("timestamp"), time_zone), nothing)
     if isinstance(found, T.NumericType) and isinstance(wanted, T.NumericType):
         value = column.try_cast(wanted)
         lossless = column.eqNullSafe(value.try_cast(found)) | F.isnan(column.cast("double"))
         kept = F.when(lossless, value)
         reason = F.when(column.isNotNull() & kept.isNull(), F.lit(f"does not fit {wanted.simpleString().upper()}"))
-        return Field(text, kept, reason)
+        return ParsedField(text, kept, reason)
     raise DataRefused(
         f"the column is {found.simpleString().upper()}",
         expected=wanted.simpleString().upper(),
@@ -80,7 +84,7 @@ def _taken(
     )
 
 
-def without(path: Path, target: Path, doomed: set[int], note: dict[str, str] | None = None) -> None:
+def copy_without(path: Path, target: Path, excluded: set[int], metadata: dict[str, str] | None = None) -> None:
     """Copy a file but for the rows at these positions, a row group at a time.
 
     Args:
@@ -88,8 +92,8 @@ def without(path: Path, target: Path, doomed: set[int], note: dict[str, str] | N
     """
     file = pq.ParquetFile(path)
     schema = file.schema_arrow
-    if note:
-        schema = schema.with_metadata({**(schema.metadata or {}), **note})
+    if metadata:
+        schema = schema.with_metadata({**(schema.metadata or {}), **metadata})
     leaves = [file.schema.column(n).physical_type for n in range(len(file.schema))]
     packed = file.metadata.row_group(0).column(0).compression.lower() if file.metadata.num_row_groups else "snappy"
     compression = "none" if packed == "uncompressed" else packed
@@ -99,7 +103,7 @@ def without(path: Path, target: Path, doomed: set[int], note: dict[str, str] | N
     ) as out:
         for number in range(file.metadata.num_row_groups):
             rows = file.read_row_group(number)
-            stay = pa.array([begins + n not in doomed for n in range(rows.num_rows)], pa.bool_())
+            stay = pa.array([begins + n not in excluded for n in range(rows.num_rows)], pa.bool_())
             begins += rows.num_rows
             out.write_table(rows.filter(stay).replace_schema_metadata(schema.metadata))
 

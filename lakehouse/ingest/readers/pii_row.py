@@ -8,11 +8,11 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
-from lakehouse.ingest.readers.fields import Field
+from lakehouse.ingest.readers.fields import ParsedField
 from lakehouse.schema.pii import MASK, masked_text, protected_value
 
 
-def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Column:
+def masked_row(columns: Mapping[str, ParsedField], row_error: Column, table: Table) -> Column:
     """The row as it may be kept where it was refused, as JSON.
 
     Only the declared columns, since nobody said of the others whether they are personal; and nothing of a row that
@@ -25,4 +25,4 @@ def received(columns: Mapping[str, Field], broken: Column, table: Table) -> Colu
             told_as = table.name_in_files(name)
             parts[told_as] = F.coalesce(value, hidden) if table.pii.get(name) == "hmac" else hidden
     row = F.to_json(F.struct(*[part.alias(name) for name, part in parts.items()]), {"ignoreNullFields": "false"})
-    return F.when(broken.isNotNull(), MASK).otherwise(row)
+    return F.when(row_error.isNotNull(), MASK).otherwise(row)

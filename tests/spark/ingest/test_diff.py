@@ -63,9 +63,9 @@ class Differ:
         fields = table_schema.stored_schema(table)
         before = self.spark.createDataFrame(state, table.schema_ddl)
         judged = snapshot_diff.verdicts(rows, before, table, fields).persist()
-        counts = Counts(**snapshot_diff.counted(judged).collect()[0].asDict())
+        counts = Counts(**snapshot_diff.count_verdicts(judged).collect()[0].asDict())
         changed = snapshot_diff.change_set(rows, before, judged, counts, table, fields, 7, TIME)
-        return Diff(table, counts, judged, changed, snapshot_diff.quarantined(rows, judged, table))
+        return Diff(table, counts, judged, changed, snapshot_diff.quarantine_rows(rows, judged, table))
 
 
 @dataclass
@@ -249,7 +249,7 @@ def test_quarantined_rows_say_what_is_wrong_with_them(differ: Differ) -> None:
         done.quarantined, differ.spark.createDataFrame(expected, ddl), ignore_nullable=True, ignore_row_order=True
     )
     assert done.counts.unreadable_keys == 2
-    assert snapshot_diff.examples(done.verdicts, cdc.INSERT, settings) == "4"
+    assert snapshot_diff.example_keys(done.verdicts, cdc.INSERT, settings) == "4"
 
 
 def test_keys_are_compared_as_values_are(differ: Differ) -> None:

@@ -33,21 +33,21 @@ def test_csv_keeps_every_other_byte(tmp_path: Path, end: str, encoding: str) -> 
     added = [*kept[:2], "é,b", f'"x{end}y",b', *kept[2:], "b", "too,many,b"]
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_bytes(end.join([*added, ""]).encode(encoding))
-    Dialect.of({"encoding": encoding}).without(source, target, ["note", "id"], is_doomed)
+    Dialect.from_options({"encoding": encoding}).copy_without(source, target, ["note", "id"], is_doomed)
     assert target.read_bytes() == end.join([*kept, ""]).encode(encoding)
 
 
 def test_csv_keeps_bytes_that_are_no_text_a_byte_order_mark_and_a_missing_last_line_end(tmp_path: Path) -> None:
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_bytes(b"\xef\xbb\xbfid,note\na,\xff\xfe\nb,x\nc,\x00")
-    Dialect.of({}).without(source, target, ["id", "note"], is_doomed)
+    Dialect.from_options({}).copy_without(source, target, ["id", "note"], is_doomed)
     assert target.read_bytes() == b"\xef\xbb\xbfid,note\na,\xff\xfe\nc,\x00"
 
 
 def test_csv_without_a_header_goes_by_the_declared_columns(tmp_path: Path) -> None:
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_text("x,b\ny,a\n")
-    Dialect.of({"header": "false"}).without(source, target, ["note", "ID"], is_doomed)
+    Dialect.from_options({"header": "false"}).copy_without(source, target, ["note", "ID"], is_doomed)
     assert target.read_text() == "y,a\n"
 
 
@@ -61,7 +61,7 @@ def test_json_lines_arrays_and_objects_over_lines_keep_the_others_as_they_are_wr
         ('{\n"id": "b2"\n}\n' + b.replace("{", "{\n"), '{\n"id": "b2"\n}'),
     ):
         source.write_text(text, encoding="utf-8", newline="")
-        json_reader.without(source, target, {b, b.replace("{", "{\n")})
+        json_reader.copy_without(source, target, {b, b.replace("{", "{\n")})
         assert target.read_bytes().decode() == left
 
 
@@ -81,7 +81,7 @@ def test_parquet_keeps_types_metadata_row_groups_and_old_timestamps(tmp_path: Pa
         table = pa.Table.from_pylist(rows, schema)
         pq.write_table(table, source, row_group_size=3, compression="gzip", use_deprecated_int96_timestamps=old)
         doomed = set(random.Random(3).sample(range(10), 4)) | {0, 1, 2}  # a whole row group
-        parquet_reader.without(source, target, doomed, {"noted": "here"})
+        parquet_reader.copy_without(source, target, doomed, {"noted": "here"})
         written = pq.ParquetFile(target)
         assert [r["n"] for r in written.read().to_pylist()] == [n for n in range(10) if n not in doomed]
         assert written.schema_arrow.types == pq.ParquetFile(source).schema_arrow.types

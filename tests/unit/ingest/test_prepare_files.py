@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
@@ -41,7 +41,7 @@ def left(lake: Lake) -> list[Path]:
 def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> None:
     landed = land(lake, tmp_path, a__csv=b"id\r\n1\r\n", b__csv=b"id\n1\r\n")  # no quote: lines are lines
 
-    with plain(lake, table(), landed) as files:
+    with readable_snapshot(lake, table(), landed) as files:
         assert files == landed
     assert not lake.state_path().exists(), "nothing is made for them"
 
@@ -49,7 +49,7 @@ def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> N
 def test_a_file_with_quotes_and_one_kind_of_line_end_stays_where_it_landed(lake: Lake, tmp_path: Path) -> None:
     landed = land(lake, tmp_path, a__csv=b'id\r\n"1"\r\n')
 
-    with plain(lake, table(), landed) as files:
+    with readable_snapshot(lake, table(), landed) as files:
         assert files == landed
     assert left(lake) == []
 
@@ -58,7 +58,7 @@ def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp
     mixed = b'id\n"1"\r\n'
     landed = land(lake, tmp_path, a__csv=b"id\n1\n", b__csv=mixed, c__csv__gz=gzip.compress(mixed))
 
-    with plain(lake, table(), landed) as files:
+    with readable_snapshot(lake, table(), landed) as files:
         assert [f.name for f in files.files] == ["a.csv", "b.csv", "c.csv.gz/c.csv"]
         assert files.paths[0] == landed.folder / "a.csv"
         assert [p.read_bytes() for p in files.paths] == [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n']
@@ -72,7 +72,7 @@ def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp
 def test_what_is_refused_names_the_file_that_was_received(lake: Lake, tmp_path: Path) -> None:
     landed = land(lake, tmp_path, a__csv__gz=gzip.compress(b'id\r"1\n'))
 
-    with pytest.raises(DataRefused) as error, plain(lake, table(), landed):
+    with pytest.raises(DataRefused) as error, readable_snapshot(lake, table(), landed):
         pass
     assert error.value.where.startswith(f"{landed.folder}/a.csv.gz/a.csv, ")
     assert left(lake) == []
@@ -93,12 +93,12 @@ def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake:
     reader.stdout.readline()
     landed = landing.newest_snapshot(lake, "items")
     assert landed
-    with plain(lake, table(), landed):
+    with readable_snapshot(lake, table(), landed):
         assert len(left(lake)) == 2
     (theirs,) = left(lake)
 
     os.kill(reader.pid, signal.SIGKILL)
     reader.communicate()
     assert theirs.exists()
-    with plain(lake, table(), landed):
+    with readable_snapshot(lake, table(), landed):
         assert not theirs.exists()

@@ -48,10 +48,10 @@ class Taken(list[bool]):
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
-    asked, original = Taken(), guards.judged
+    asked, original = Taken(), guards.apply_guards
 
-    def judged(base: LedgerEntry, found: work.Compared, guard: Guard | None) -> LedgerEntry:
-        asked.append(found.unknown is not None)
+    def judged(base: LedgerEntry, found: work.Comparison, guard: Guard | None) -> LedgerEntry:
+        asked.append(found.changes is not None)
         return original(base, found, guard)
 
     monkeypatch.setattr(decide, "judged", judged)
@@ -80,7 +80,7 @@ def test_both_paths_find_the_same_in_random_snapshots(
         for project in made:
             project.snapshot(f"20250101_{number:06d}", items=text)
     for project, least in zip(made, (0, NEVER), strict=True):
-        monkeypatch.setattr(known_lines, "LEAST_BYTES", least)
+        monkeypatch.setattr(known_lines, "MIN_BYTES", least)
         taken.clear()
         assert project("extract").code == 0
         assert project("ingest").code in (0, 4, 5)  # a key without its row may hold, a tie may reject
@@ -97,7 +97,7 @@ def test_both_paths_find_the_same_in_random_snapshots(
 def test_a_file_of_the_same_lines_in_another_order_is_known_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
-    monkeypatch.setattr(known_lines, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_lines, "MIN_BYTES", 0)
     project = Project(tmp_path)
     project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
     project.snapshot("20250102_000000", items="id,qty,note\nb,2,y\na,1,x\n")
@@ -121,7 +121,7 @@ def test_a_file_of_the_same_lines_in_another_order_is_known_whole(
 def test_a_second_line_for_the_key_of_a_known_one_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
-    monkeypatch.setattr(known_lines, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_lines, "MIN_BYTES", 0)
     project = Project(tmp_path)
     project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2,y\n")
     project.snapshot("20250102_000000", items="id,qty,note\na,1,x\nb,2,y\na,2,x\n")  # not an update of a
@@ -139,7 +139,7 @@ def test_what_is_known_of_another_snapshot_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
     """The last accepted file and, since it had a fault, the note of it: cut short, gone, or of another run."""
-    monkeypatch.setattr(known_lines, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_lines, "MIN_BYTES", 0)
     project = Project(tmp_path)
 
     def ingested(number: int) -> bool:
@@ -165,7 +165,7 @@ def test_what_is_known_of_another_snapshot_is_not_believed(
 def test_rows_that_ignored_columns_have_left_behind_are_those_of_bronze(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
-    monkeypatch.setattr(known_lines, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_lines, "MIN_BYTES", 0)
     project = Project(tmp_path, {"items": {**ITEMS, "ignore": ["note"], "guard": {"max_deleted": 1}}})
     same = "".join(f"s{n},0,s\n" for n in range(4))
     for day, rows in enumerate(("a,1,x\nb,2,y\n", "a,1,other\nb,2,other\n", "a,3,third\n"), start=1):
@@ -182,7 +182,7 @@ def test_rows_that_ignored_columns_have_left_behind_are_those_of_bronze(
 def test_packed_files_are_held_against_each_other_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
-    monkeypatch.setattr(known_lines, "LEAST_BYTES", 0)
+    monkeypatch.setattr(known_lines, "MIN_BYTES", 0)
     project = Project(tmp_path, {"items": {**ITEMS, "file": "items.csv.gz"}})
     for day, rows in enumerate(("a,1,x\nb,2,y\n", "a,1,x\nb,3,y\nc,1,z\n"), start=1):
         folder = project.snapshot(f"2025010{day}_000000")

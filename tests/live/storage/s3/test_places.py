@@ -21,7 +21,7 @@ from servers import faults, s3
 
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, ExitCode, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.storage import file_io, landing, lock, s3_lease
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.s3 import S3Path, WriteConflict, spark_settings
@@ -191,7 +191,7 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
     landed = landing.land_snapshot(lake, "items", TIME, sources)
     before = objects(moto, lake)
     table = Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]})
-    with plain(lake, table, landed) as files:
+    with readable_snapshot(lake, table, landed) as files:
         assert [f.name for f in files.files] == ["a.csv", "b.csv", "d.csv", "c.csv.gz/c.csv"]
         content = [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n', b'id\n"1"\n']
         assert [path.read_bytes() for path in files.paths] == content

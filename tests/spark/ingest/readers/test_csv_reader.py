@@ -17,9 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import plain
+from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED, Read
+from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, ParsedSnapshot
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -50,22 +50,22 @@ class Source:
     def table(self, **settings: Any) -> Table:
         return Table.model_validate(self.settings | settings)
 
-    def read(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> Read:
+    def read(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> ParsedSnapshot:
         table, landed = self.table(**settings), self.land(contents)
-        files = self.reading.enter_context(plain(self.lake, table, landed))
+        files = self.reading.enter_context(readable_snapshot(self.lake, table, landed))
         return snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
 
     def rows(self, contents: Contents, **settings: Any) -> list[Row]:
         """The declared columns of all rows, which must have no problem and a key that was read."""
         read = self.read(contents, **settings)
         found = read.rows.collect()
-        assert [(row[PROBLEMS], row[KEY]) for row in found] == [([], "read")] * len(found)
-        assert read.records in (None, len(found))
+        assert [(row[PROBLEMS], row[KEY_STATE]) for row in found] == [([], "read")] * len(found)
+        assert read.record_count in (None, len(found))
         return values(found)
 
     def refused(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> str:
         table, landed = self.table(**settings), self.land(contents)
-        with pytest.raises(DataRefused) as refused, plain(self.lake, table, landed) as files:
+        with pytest.raises(DataRefused) as refused, readable_snapshot(self.lake, table, landed) as files:
             snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
         return refused.value.to_text()
 
@@ -78,13 +78,13 @@ def source(spark: SparkSession, tmp_path: Path) -> Iterator[Source]:
 
 
 def values(rows: list[Any]) -> list[Row]:
-    beside = (PROBLEMS, RECEIVED, KEY)
+    beside = (PROBLEMS, RECEIVED, KEY_STATE)
     return [tuple(v for name, v in row.asDict().items() if name not in beside) for row in rows]
 
 
 def problems(rows: DataFrame) -> dict[str, tuple[list[tuple[str | None, str | None]], str]]:
     """By the row's note: column and value of each problem, and the state of the key."""
-    return {row.note: ([(p.column, p.value) for p in row[PROBLEMS]], row[KEY]) for row in rows.collect()}
+    return {row.note: ([(p.column, p.value) for p in row[PROBLEMS]], row[KEY_STATE]) for row in rows.collect()}
 
 
 # Columns
@@ -97,10 +97,10 @@ def test_columns_are_found_by_name_whatever_their_order_and_case(source: Source)
     expected = source.spark.createDataFrame(
         [("a", 1, "x", [], received[0], "read"), ("b", 2, None, [], received[1], "read")],
         f"{SCHEMA}, {PROBLEMS} ARRAY<STRUCT<column: STRING, value: STRING, reason: STRING>>,"
-        f" {RECEIVED} STRING, {KEY} STRING",
+        f" {RECEIVED} STRING, {KEY_STATE} STRING",
     )
     assert_df_equality(read.rows, expected, ignore_nullable=True, ignore_row_order=True)
-    assert read.unnamed == ()
+    assert read.unknown_columns == ()
 
 
 def test_columns_that_the_schema_does_not_name_are_told_and_kept_in_the_row_as_received(source: Source) -> None:
@@ -111,7 +111,7 @@ def test_columns_that_the_schema_does_not_name_are_told_and_kept_in_the_row_as_r
     assert json.loads(row[RECEIVED]) == {
         **{"extra": "9", "id": "a", "(column 3)": "z", "v": "1", "note": "x", "(column 6)": None}
     }
-    assert read.unnamed == ("(column 3)", "(column 6)", "extra")
+    assert read.unknown_columns == ("(column 3)", "(column 6)", "extra")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,11 @@ def test_line_ends_of_any_kind_end_records_and_are_kept_inside_quotes(
 def test_a_cr_outside_quotes_ends_a_record_be_it_meant_as_text(source: Source) -> None:
     read = source.read('id,v,note\na,1,"x"\nb,2,y\rz\n')
 
-    assert [(row.id, row[KEY]) for row in read.rows.collect()] == [("a", "read"), ("b", "read"), ("z", "unreadable")]
+    assert [(row.id, row[KEY_STATE]) for row in read.rows.collect()] == [
+        ("a", "read"),
+        ("b", "read"),
+        ("z", "unreadable"),
+    ]
 
 
 def test_line_ends_are_made_one_in_other_encodings_too(source: Source) -> None:
@@ -223,7 +227,7 @@ def test_a_record_of_another_width_is_malformed_and_its_key_unreadable(source: S
     body = 'a,1,x\nb\nc,3,y,"z"\nd,4\ne,5,\n'
     rows = source.read(HEADER + body).rows.collect()
 
-    whole = [(row.id, row[KEY], [(p.column, p.value) for p in row[PROBLEMS]]) for row in rows]
+    whole = [(row.id, row[KEY_STATE], [(p.column, p.value) for p in row[PROBLEMS]]) for row in rows]
     assert whole == [
         ("a", "read", []),
         ("b", "unreadable", [(None, "b")]),
@@ -248,8 +252,8 @@ def test_a_quote_that_swallows_the_rest_is_refused(source: Source, body: str) ->
 
 
 def test_the_records_are_counted_by_another_reader_where_they_may_span_lines(source: Source) -> None:
-    assert source.read(HEADER + 'a,1,"x\ny"\n\nb,2,z\n').records == 2
-    assert source.read(HEADER + "a,1,x\n").records is None
+    assert source.read(HEADER + 'a,1,"x\ny"\n\nb,2,z\n').record_count == 2
+    assert source.read(HEADER + "a,1,x\n").record_count is None
 
 
 # Values and keys
@@ -291,7 +295,7 @@ def test_a_key_is_read_null_or_unreadable(source: Source) -> None:
 def test_bytes_that_are_no_utf8_are_malformed_only_where_they_stand(source: Source) -> None:
     rows = source.read(b"id,v,note\na,1,ok\nb,2,S\xe3o\n\xff,3,bad key\n", schema=SCHEMA).rows.collect()
 
-    found = {row.id: ([p.column for p in row[PROBLEMS]], row[KEY]) for row in rows}
+    found = {row.id: ([p.column for p in row[PROBLEMS]], row[KEY_STATE]) for row in rows}
     assert found == {"a": ([], "read"), "b": (["note"], "read"), "\ufffd": (["id"], "unreadable")}
 
 
@@ -341,7 +345,10 @@ def test_reader_options_work_over_the_defaults(
 def test_a_file_beyond_a_limit_that_was_set_is_refused(source: Source, options: dict[str, str]) -> None:
     with pytest.raises((DataRefused, *session.SPARK_ERRORS)) as raised:
         source.read("id,v,note\na,1,xyz\n", options=options).rows.collect()
-    assert isinstance(snapshot_reader.refused(raised.value, "items.csv"), DataRefused) or raised.type is DataRefused
+    assert (
+        isinstance(snapshot_reader.to_data_refused(raised.value, "items.csv"), DataRefused)
+        or raised.type is DataRefused
+    )
 
 
 @pytest.mark.parametrize(
@@ -404,8 +411,8 @@ def test_several_files_are_one_snapshot_each_by_its_own_header(source: Source) -
     )
 
     assert sorted(values(read.rows.collect())) == [("a", 1, "x"), ("b", 2, "y\nz"), ("c", 3, None)]
-    assert read.unnamed == ("extra",)
-    assert read.records is None
+    assert read.unknown_columns == ("extra",)
+    assert read.record_count is None
 
 
 def test_one_file_that_lacks_a_column_refuses_them_all(source: Source) -> None:
@@ -439,7 +446,7 @@ def lines(source: Source) -> Callable[..., dict[str, int | None]]:
         table, landed = source.table(**settings), source.land(contents)
         read = snapshot_reader.read(source.spark, table, landed, "UTC", frozenset())
         refused = read.rows.select(read.rows[RECEIVED].alias("row"))
-        found = snapshot_reader.with_lines(source.spark, refused, table, landed).collect()
+        found = snapshot_reader.add_line_numbers(source.spark, refused, table, landed).collect()
         return {next(iter(json.loads(row["row"]).values())): row.line for row in found}
 
     return of
@@ -468,5 +475,5 @@ def test_rows_that_stand_nowhere_have_no_line(source: Source) -> None:
     landed = source.land(HEADER + "a,1,x\n")
     refused = source.spark.createDataFrame([('{"id":"z","v":"1","note":"x"}',)], "row STRING")
 
-    (row,) = snapshot_reader.with_lines(source.spark, refused, source.table(), landed).collect()
+    (row,) = snapshot_reader.add_line_numbers(source.spark, refused, source.table(), landed).collect()
     assert row.line is None

@@ -15,7 +15,7 @@ from pyspark.sql import Row, SparkSession
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS, RECEIVED
+from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -28,17 +28,17 @@ class Reader:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self.lakes = session.isolated_session(spark, data_bytes=0), folder, count()
 
-    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.Read:
+    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.ParsedSnapshot:
         table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)
         landed = landing.land_snapshot(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
         return snapshot_reader.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
 
-    def json(self, text: str, **settings: Any) -> snapshot_reader.Read:
+    def json(self, text: str, **settings: Any) -> snapshot_reader.ParsedSnapshot:
         file = self.folder / "items.json"
         file.write_text(text, encoding="utf-8")
         return self.read(file, "json", **settings)
 
-    def parquet(self, rows: str, **settings: Any) -> snapshot_reader.Read:
+    def parquet(self, rows: str, **settings: Any) -> snapshot_reader.ParsedSnapshot:
         """Items whose columns are these SQL expressions."""
         written = self.folder / "written"
         self.spark.sql(f"SELECT {rows}").coalesce(1).write.parquet(str(written))
@@ -52,7 +52,7 @@ def reader(spark: SparkSession, tmp_path: Path) -> Reader:
 
 
 def told(row: Row) -> tuple[str, list[tuple[str | None, str | None]]]:
-    return row[KEY], [(p.column, p.value) for p in row[PROBLEMS]]
+    return row[KEY_STATE], [(p.column, p.value) for p in row[PROBLEMS]]
 
 
 GOOD = {"id": "a", "n": 1, "price": 1.10, "day": "2025-01-02", "tags": [1, 2], "at": {"x": 1, "y": "z"}}
@@ -108,7 +108,7 @@ def test_members_are_found_whatever_their_case_and_others_are_told(reader: Reade
     read = reader.json('{"ID": "a", "N": 1, "extra": 2}\n{"id": "b", "n": null}\n', schema="id STRING, n INT")
 
     assert sorted((r.id, r.n) for r in read.rows.collect()) == [("a", 1), ("b", None)]
-    assert read.unnamed == ("extra",)
+    assert read.unknown_columns == ("extra",)
 
 
 NAMED: dict[str, Any] = {"schema": "id STRING, n INT", "names": {"id": "Tipo Titulo", "n": "Preço, R$"}}
@@ -131,7 +131,7 @@ def test_columns_are_found_by_the_names_that_the_files_have(reader: Reader, kind
     assert (good.id, good.n, told(good)) == ("a", 5, ("read", []))
     assert told(bad) == ("read", [("n", "x")])
     assert "Tipo Titulo" in bad[RECEIVED]
-    assert (read.unnamed, read.lacking) == (("extra",), frozenset())
+    assert (read.unknown_columns, read.missing_columns) == (("extra",), frozenset())
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
@@ -171,7 +171,7 @@ def test_parquet_is_taken_as_typed_or_where_nothing_is_lost(reader: Reader) -> N
 
     assert told(row) == ("read", [])
     assert (row.id, row.n, row.price, row.day, row.tags, row["at"].y) == ("a", 5, 1.1, date(2025, 1, 2), [1], "z")
-    assert read.unnamed == ("extra",)
+    assert read.unknown_columns == ("extra",)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pyspark.sql import Row, SparkSession
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.snapshot_reader import KEY, PROBLEMS
+from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -36,7 +36,7 @@ def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **o
 def test_a_line_with_something_behind_its_object_is_malformed(spark: SparkSession, tmp_path: Path, behind: str) -> None:
     rows = read(spark, tmp_path, f'{{"id":"a","price":1,"note":"x"}}{behind}\n')
 
-    assert [row[KEY] for row in rows] == ["unreadable"]
+    assert [row[KEY_STATE] for row in rows] == ["unreadable"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_object_that_can_be_read_in_two_ways_or_none_is_malformed(
 
     rows = read(spark, tmp_path, f"{good}\n{text}\n{good}\n")
 
-    assert sorted((row.id or "", row[KEY]) for row in rows) == [
+    assert sorted((row.id or "", row[KEY_STATE]) for row in rows) == [
         ("", "unreadable"),
         ("good", "read"),
         ("good", "read"),
@@ -87,7 +87,7 @@ PRETTY = '{\n  "id": "a",\n  "price": 1.10,\n  "note": {\n    "x": [\n      {"y"
 def test_objects_that_span_lines_are_rows(spark: SparkSession, tmp_path: Path, times: int, line_end: str) -> None:
     rows = read(spark, tmp_path, "\ufeff" + PRETTY.replace("\n", line_end) * times)
 
-    assert [(row.id, str(row.price), row[KEY]) for row in rows] == [("a", "1.1000", "read")] * times
+    assert [(row.id, str(row.price), row[KEY_STATE]) for row in rows] == [("a", "1.1000", "read")] * times
 
 
 @pytest.mark.parametrize("text", [PRETTY[:-3], PRETTY + "{\n", PRETTY + "more\n", PRETTY.replace('"a",', '"a"')])
@@ -100,7 +100,7 @@ def test_an_object_that_spans_lines_and_is_not_whole_is_refused(spark: SparkSess
 def test_a_bad_first_line_is_one_bad_line(spark: SparkSession, tmp_path: Path, first: str) -> None:
     rows = read(spark, tmp_path, first + '\n{"id":"a","price":1,"note":null}\n')
 
-    assert [row[KEY] for row in rows] == ["unreadable"] * (1 + first.count("\n")) + ["read"]
+    assert [row[KEY_STATE] for row in rows] == ["unreadable"] * (1 + first.count("\n")) + ["read"]
 
 
 def test_a_locale_is_for_numbers_in_quotes(spark: SparkSession, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_is_written_is_kept_whatever_its_form(spark: SparkSession, tmp_path
     text = f'{{"id":00123}}\n{{"id":123,"price":"12.50","note":{long}}}\n{{"id":"00123","price":1e2,"note":true}}\n'
     bad, number, word = read(spark, tmp_path, text)
 
-    assert bad[KEY] == "unreadable"  # no number of JSON's
+    assert bad[KEY_STATE] == "unreadable"  # no number of JSON's
     assert (number.id, number.price, number.note) == ("123", Decimal("12.50"), long)
     assert (word.id, word.price, word.note) == ("00123", Decimal(100), "true")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.ingest.fast_path import common_lines, line_diff
-from lakehouse.ingest.fast_path.line_diff import Differing, differing, may_hold
+from lakehouse.ingest.fast_path.line_diff import LineDifferences, diff_lines, may_contain_keys
 
 HEADER = "id,text"
 LONG_OR_SHORT = ["", "a", "b", "cc", "dd d", "f" + "e" * 40, "g" + "e" * 40, "e" * 17]
@@ -23,7 +23,7 @@ LINES = st.lists(st.sampled_from([f"{n},{text}" for n in range(12) for text in (
 
 def compared(
     folder: Path, before: str | bytes, after: str | bytes, restless: list[str] | None = None, header: str = HEADER
-) -> Differing | None:
+) -> LineDifferences | None:
     paths = [folder / "before.csv", folder / "after.csv"]
     for path, text in zip(paths, (before, after), strict=True):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -34,7 +34,7 @@ def compared(
         duckdb.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(line) WHERE line IS NOT NULL) TO '{kept}'")
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    return differing(paths[:1], paths[1:], header, kept, work)
+    return diff_lines(paths[:1], paths[1:], header, kept, work)
 
 
 def lines(path: Path) -> list[str]:
@@ -66,13 +66,13 @@ def test_what_is_new_and_what_is_gone_is_what_counting_finds(
     if found is None:
         assert any(new[line] > 1 for line in settled)
         return
-    assert lines(found.gone) == sorted([*gone, *restless])
-    assert (found.removed, found.restless) == (len(gone), len(restless))
-    assert found.kept in (None, len(settled) - len(gone))
+    assert lines(found.removed_file) == sorted([*gone, *restless])
+    assert (found.removed_count, found.faulty_count) == (len(gone), len(restless))
+    assert found.common_count in (None, len(settled) - len(gone))
     # A line that is twice in the part that was looked at is told of; one that was not looked at has its key in bronze.
     left = new - Counter(settled)
-    assert lines(found.new) == sorted(left.elements())
-    assert found.added == left.total()
+    assert lines(found.added_file) == sorted(left.elements())
+    assert found.added_count == left.total()
 
 
 def look_near(patched: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_lines_are_passed_over_in_pairs(
     with pytest.MonkeyPatch.context() as patched:
         if near:
             look_near(patched)
-        left = common_lines.without_alike(folder / "one", folder / "other", folder)
+        left = common_lines.remove_common_lines(folder / "one", folder / "other", folder)
     if left is None:
         return
     one, other = (Counter(path.read_bytes().splitlines(keepends=True)) for path in left)
@@ -109,17 +109,17 @@ def test_lines_are_passed_over_in_pairs(
     assert other <= now
 
 
-@pytest.mark.parametrize("stretch", [common_lines._STRETCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
+@pytest.mark.parametrize("stretch", [common_lines._MAX_MATCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
 def test_only_what_stands_between_stretches_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
 ) -> None:
-    monkeypatch.setattr(common_lines, "_STRETCH", stretch)
+    monkeypatch.setattr(common_lines, "_MAX_MATCH", stretch)
     rows = [f"{n},{'x' * (n % 40)}" for n in range(5_000)]
     now = [f"{row}!" if n % 500 == 7 else row for n, row in enumerate(rows) if n % 700 != 3]
     now.insert(2_000, "new,row")
     for name, text_ in (("before", text(rows)), ("after", text(now))):
         (tmp_path / f"{name}.csv").write_text(text_, encoding="utf-8")
-    left = common_lines.without_alike(tmp_path / "before.csv", tmp_path / "after.csv", tmp_path)
+    left = common_lines.remove_common_lines(tmp_path / "before.csv", tmp_path / "after.csv", tmp_path)
     assert left is not None
     gone, new = (path.read_text(encoding="utf-8").splitlines() for path in left)
     assert gone == [row for n, row in enumerate(rows) if n % 500 == 7 or n % 700 == 3]
@@ -130,7 +130,7 @@ def test_only_what_stands_between_stretches_is_left(
 def test_files_with_little_alike_are_given_up_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    monkeypatch.setattr(common_lines, "_WINDOWS", (1 << 10, 1 << 12))
+    monkeypatch.setattr(common_lines, "_SEARCH_WINDOWS", (1 << 10, 1 << 12))
     rows = [f"{n},{'x' * (n % 40)}" for n in range(50_000)]
     now = {
         "order": rows[1:100] + sorted(rows[100:], key=lambda row: row[::-1]),
@@ -140,19 +140,19 @@ def test_files_with_little_alike_are_given_up_early(
     paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
     for path, lines_ in zip(paths, (rows, now[changed]), strict=True):
         path.write_text(text(lines_), encoding="utf-8")
-    assert common_lines.without_alike(*paths, tmp_path) is None
+    assert common_lines.remove_common_lines(*paths, tmp_path) is None
     assert (tmp_path / "after").stat().st_size < 0.6 * paths[1].stat().st_size
 
 
 @pytest.mark.parametrize("more", ["", "same\n" * 5, "x" * 3_000 + "\n"])
 def test_stretches_may_end_where_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
-    monkeypatch.setattr(common_lines, "_STRETCH", mmap.PAGESIZE)
+    monkeypatch.setattr(common_lines, "_MAX_MATCH", mmap.PAGESIZE)
     rows = "".join(f"{n:07}\n" for n in range(2 * mmap.PAGESIZE // 8))
     paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
     for path, text_ in zip(paths, (rows + more, rows + more + "new\n"), strict=True):
         path.write_text(text_, encoding="utf-8")
     for first, second in (paths, paths[::-1]):
-        left = common_lines.without_alike(first, second, tmp_path)
+        left = common_lines.remove_common_lines(first, second, tmp_path)
         assert left is not None
         gone, new = (Counter(path.read_bytes().splitlines()) for path in left)
         assert (new - gone, gone - new) in ((Counter([b"new"]), Counter()), (Counter(), Counter([b"new"])))
@@ -163,17 +163,17 @@ def test_files_that_grew_are_not_read_again(tmp_path: Path) -> None:
     rows = [f"{n},x" for n in range(100)]
     found = compared(tmp_path, text(rows), text([*rows, "100,new"]))
     assert found is not None
-    assert found.kept is None
-    assert (lines(found.new), lines(found.gone)) == (["100,new"], [])
+    assert found.common_count is None
+    assert (lines(found.added_file), lines(found.removed_file)) == (["100,new"], [])
 
 
 def test_blank_lines_and_headers_are_nobodys(tmp_path: Path) -> None:
     found = compared(tmp_path, "\ufeff" + text(["1,a", "", " \t", "2,b"]), text(["2,b", "1,a", "   "]))
     assert found is not None
-    assert (found.added, found.removed, found.kept) == (0, 0, 2)
+    assert (found.added_count, found.removed_count, found.common_count) == (0, 0, 2)
     alone = compared(tmp_path, text(["2,b", "1,a"], header="3,c"), text(["1,a", "3,d"], header="2,b"), header="")
     assert alone is not None
-    assert (lines(alone.new), lines(alone.gone)) == (["3,d"], ["3,c"])
+    assert (lines(alone.added_file), lines(alone.removed_file)) == (["3,d"], ["3,c"])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
     before, after = text(["1,a", "2,b", "3,c"]), text(["3,c", "2,b", "1,a", "2,b", "0,x"])
     found = compared(tmp_path, before, after)
     assert found is not None
-    assert lines(found.new) == ["0,x", "2,b"]
+    assert lines(found.added_file) == ["0,x", "2,b"]
     monkeypatch.setattr(line_diff, "without_alike", lambda *_: None)
     assert compared(tmp_path, before, after) is None
 
@@ -212,9 +212,9 @@ def test_a_path_with_the_signs_of_a_pattern_names_its_file_alone(tmp_path: Path)
         (place / "before.csv").write_text(text([f"{part},other"]), encoding="utf-8")
     found = compared(folder, "0,a\n" + text(["1,a"]), text(["2,b", "1,a"]), restless=["1,a"], header="")
     assert found is not None
-    assert (lines(found.new), lines(found.gone)) == (["1,a", "2,b"], ["0,a", "1,a"])
+    assert (lines(found.added_file), lines(found.removed_file)) == (["1,a", "2,b"], ["0,a", "1,a"])
     files = [f"{folder.as_uri()}/part.parquet"]
-    assert [may_hold(files, pa.table({"part": [part]})) for part in ("1", "2", "3")] == [True, False, False]
+    assert [may_contain_keys(files, pa.table({"part": [part]})) for part in ("1", "2", "3")] == [True, False, False]
 
 
 def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
@@ -228,11 +228,11 @@ def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
         texts, numbers = zip(*of, strict=True)
         return pa.table({"Key one": pa.array(texts, pa.string()), "n": pa.array(numbers, pa.int32())})
 
-    assert not may_hold(files, keys(("a", 2), ("c", 1)))
-    assert may_hold(files, keys(("c", 1), ("b", 2)))
-    assert not may_hold(files, rows.slice(0, 0))
-    assert not may_hold([], keys(("a", 1)))
+    assert not may_contain_keys(files, keys(("a", 2), ("c", 1)))
+    assert may_contain_keys(files, keys(("c", 1), ("b", 2)))
+    assert not may_contain_keys(files, rows.slice(0, 0))
+    assert not may_contain_keys([], keys(("a", 1)))
     # What DuckDB cannot be asked is for Spark to find out.
-    assert may_hold(files, pa.table({"other": [9.5]}))
-    assert may_hold(files, pa.table({"gone": ["a"]}))
-    assert may_hold([f"{files[0]}.lost"], keys(("c", 1)))
+    assert may_contain_keys(files, pa.table({"other": [9.5]}))
+    assert may_contain_keys(files, pa.table({"gone": ["a"]}))
+    assert may_contain_keys([f"{files[0]}.lost"], keys(("c", 1)))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.csv_dialect import Dialect, Misread
+from lakehouse.ingest.readers.csv_dialect import Dialect, RewriteReasons
 from lakehouse.storage import landing
 
 Write = Callable[[str | bytes], Path]
@@ -26,7 +26,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def dialect(**options: str) -> Dialect:
-    return Dialect.of(options)
+    return Dialect.from_options(options)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_records_are_counted_whatever_stands_in_them(
 ) -> None:
     file = write(content)
 
-    assert dialect().header(file) == header
-    assert dialect().count(file) == records
+    assert dialect().read_header(file) == header
+    assert dialect().count_records(file) == records
 
 
 def test_a_file_without_a_record_has_no_header(write: Write) -> None:
-    assert dialect().header(write("")) is None
-    assert dialect().header(write("\ufeff\n\r\n")) is None
+    assert dialect().read_header(write("")) is None
+    assert dialect().read_header(write("\ufeff\n\r\n")) is None
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_options_by_sparks_names_change_the_dialect(
 ) -> None:
     file = write(content)
 
-    assert Dialect.of(options).header(file) == header
-    assert Dialect.of(options).count(file) == records
+    assert Dialect.from_options(options).read_header(file) == header
+    assert Dialect.from_options(options).count_records(file) == records
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_quote_left_open_or_with_text_behind_it_is_refused_with_its_line(
     write: Write, content: str, line: int
 ) -> None:
     with pytest.raises(DataRefused) as error:
-        dialect().count(write(content))
+        dialect().count_records(write(content))
 
     assert "clientes.csv" in error.value.found
     assert error.value.where.endswith(f"line {line}")
@@ -118,11 +118,11 @@ def test_a_quote_left_open_or_with_text_behind_it_is_refused_with_its_line(
 
 def test_a_header_with_an_open_quote_is_refused(write: Write) -> None:
     with pytest.raises(DataRefused):
-        dialect().header(write('id,"nome\n1,a\n'))
+        dialect().read_header(write('id,"nome\n1,a\n'))
 
 
 def test_a_tab_may_be_written_as_a_backslash_and_a_t(write: Write) -> None:
-    assert dialect(sep="\\t").header(write("id\tnome\n")) == ["id", "nome"]
+    assert dialect(sep="\\t").read_header(write("id\tnome\n")) == ["id", "nome"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_tab_may_be_written_as_a_backslash_and_a_t(write: Write) -> None:
 def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
     write: Write, options: dict[str, str], content: str | bytes, spans: bool
 ) -> None:
-    assert Dialect.of(options).may_span_lines(landing.inspect_file(write(content))) is spans
+    assert Dialect.from_options(options).may_span_lines(landing.inspect_file(write(content))) is spans
 
 
 # Line ends
@@ -163,17 +163,17 @@ def test_only_a_file_without_quotes_is_safe_to_split_at_lines(
 def test_line_ends_are_those_of_the_file(write: Write, content: str, line_end: str, mixed: bool) -> None:
     file = write(content)
 
-    assert (dialect().line_end(file), dialect().look(file)) == (line_end, Misread(False, mixed))
+    assert (dialect().line_end(file), dialect().rewrite_reasons(file)) == (line_end, RewriteReasons(False, mixed))
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16", "windows-1252"])
 def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path, encoding: str) -> None:
     text = 'id,v\r\n"1","a\r\nb"\r2,"c\rd\n"\n\r\n3,\xe3\r'
     file = write(text.encode(encoding))
-    misread = dialect(encoding=encoding).look(file)
-    dialect(encoding=encoding).mend(file, tmp_path / "out", misread)
+    misread = dialect(encoding=encoding).rewrite_reasons(file)
+    dialect(encoding=encoding).rewrite(file, tmp_path / "out", misread)
 
-    assert misread == Misread(has_nul=False, mixes_line_ends=True)
+    assert misread == RewriteReasons(has_nul=False, mixes_line_ends=True)
 
     with (tmp_path / "out").open(encoding=encoding, newline="") as out:
         assert out.read() == 'id,v\n"1","a\r\nb"\n2,"c\rd\n"\n\n3,\xe3\n'
@@ -182,10 +182,10 @@ def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path
 @pytest.mark.parametrize("escape", ['"', "\\"])
 def test_nul_is_made_the_replacement_character(write: Write, tmp_path: Path, escape: str) -> None:
     file = write('id,v\r\n"\0",a\r\n')
-    misread = dialect(escape=escape).look(file)
-    dialect(escape=escape).mend(file, tmp_path / "out", misread)
+    misread = dialect(escape=escape).rewrite_reasons(file)
+    dialect(escape=escape).rewrite(file, tmp_path / "out", misread)
 
-    assert misread == Misread(has_nul=True, mixes_line_ends=False)
+    assert misread == RewriteReasons(has_nul=True, mixes_line_ends=False)
     assert (tmp_path / "out").read_bytes() == 'id,v\r\n"\ufffd",a\r\n'.encode()
 
 
@@ -194,7 +194,7 @@ def test_line_ends_that_cannot_be_told_from_those_inside_quotes_are_refused(
     write: Write, tmp_path: Path, text: str, options: dict[str, str]
 ) -> None:
     with pytest.raises(DataRefused) as error:
-        dialect(**options).mend(write(text), tmp_path / "out", Misread(False, True))
+        dialect(**options).rewrite(write(text), tmp_path / "out", RewriteReasons(False, True))
     assert "clientes.csv" in error.value.found
 
 
@@ -202,7 +202,7 @@ def test_line_ends_that_cannot_be_told_from_those_inside_quotes_are_refused(
 
 
 def lines(file: Path, *wanted: tuple[str, ...], width: int = 2, **options: str) -> dict[Any, int]:
-    return dialect(**options).lines(file, set(wanted), width)
+    return dialect(**options).line_numbers(file, set(wanted), width)
 
 
 def test_a_record_is_found_on_the_line_where_it_first_begins(write: Write) -> None:
