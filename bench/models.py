@@ -99,10 +99,10 @@ class Cube:
         spark, before = session.isolated_session(self.spark, self.size), gauges.read(self.spark)
         with _watched() as parts:
             began = time.monotonic()
-            done = refresh_module.refresh(spark, self.lake, self.models[model], small=False)
+            done = refresh_module.refresh(spark, self.lake, self.models[model], is_small_lake=False)
             spent = time.monotonic() - began
         rows = gauges.read(self.spark) - before
-        return {"how": done.how, "seconds": spent, "parts": dict(parts), "records": rows}
+        return {"how": done.status, "seconds": spent, "parts": dict(parts), "records": rows}
 
     def in_duckdb(self, out: Path) -> float:
         """Seconds of the whole cube in DuckDB, from silver's Parquet files to one of its own."""
@@ -122,7 +122,7 @@ class Cube:
         from lakehouse.models import refresh as refresh_module
 
         silver = delta.read(self.spark, self.lake.table("silver.vendas"))
-        whole = refresh_module.select(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
+        whole = refresh_module.run_model_query(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
         kept = delta.read(self.spark, self.lake.table("gold.por_dia"))
         return whole.exceptAll(kept).isEmpty() and kept.count() == whole.count()
 

@@ -43,7 +43,7 @@ def lake_rows(lake: Path) -> str:
 def models(pipeline: Path) -> str:
     """The SQL of silver and gold."""
     parts = ["# The models' SQL\n\nWhat keeps silver and gold up to date; `lakehouse explain` says how and why."]
-    for name, plan in pipeline_plans.plans(load(pipeline)).items():
+    for name, plan in pipeline_plans.plan_pipeline(load(pipeline)).items():
         layer, _, short = name.partition(".")
         sql = (pipeline / layer / f"{short}.sql").read_text(encoding="utf-8").strip()
         parts.append(f"## {name}: {plan.strategy}\n\n{plan.reason}\n\n```sql\n{sql}\n```")

@@ -336,7 +336,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
-    render.explained(pipeline_plans.plan_for(pipeline, model), as_json)
+    render.explained(pipeline_plans.load_plan(pipeline, model), as_json)
     return ExitCode.OK
 
 

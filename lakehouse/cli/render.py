@@ -126,13 +126,15 @@ def explained(plan: Plan, as_json: bool) -> None:
         {
             "block": block.name or plan.model,
             "kind": block.kind,
-            "by": [key.output or key.text for key in block.key],
+            "by": [key.output or key.sql for key in block.refresh_key],
             "reads": [source.relation for source in block.sources],
         }
         for block in plan.blocks
     ]
     head = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
-    rules = [{"rule": r.name, "expects": r.about, "on_fail": r.on_fail, "judges": r.judges} for r in plan.rules]
+    rules = [
+        {"rule": r.name, "expects": r.description, "on_fail": r.on_fail, "judges": r.evaluated_rows} for r in plan.rules
+    ]
     if as_json:
         _print_json(head | {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": parts, "expectations": rules})
         return

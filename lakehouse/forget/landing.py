@@ -147,7 +147,9 @@ class _SubjectRecords:
         unread = part.rows.where(broken.isNotNull()).select(part.raw_record, *spelled).toLocalIterator()
         named = [row[0] for row in unread if row[0] is not None and subject.is_named_in(row[0])]
         if table.format == "json":
-            own = subject.rows_in(part.rows.select(*_key_columns(key), part.raw_record.alias("_cdc_text")), as_stored=False)
+            own = subject.rows_in(
+                part.rows.select(*_key_columns(key), part.raw_record.alias("_cdc_text")), as_stored=False
+            )
             texts = [row["_cdc_text"] for row in own.collect()] + named
             return cls(subject, len(texts), texts=frozenset(texts))
         own = subject.rows_in(part.rows.where(broken.isNull()).select(*_key_columns(key), *spelled), as_stored=False)

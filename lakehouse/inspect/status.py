@@ -131,7 +131,11 @@ def _unmet(run: Run) -> list[dict[str, Any]]:
     """What is not as the models are expected to be, by the newest result of each rule that there is."""
     rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
     wanted = {m for layer in ("silver", "gold") for group in run.models(layer) for m in group}
-    rows = expectations.newest(run.spark, run.lake).where(F.col("status") == expectations.FAILED) if rules else None
+    rows = (
+        expectations.latest_results(run.spark, run.lake).where(F.col("status") == expectations.FAILED)
+        if rules
+        else None
+    )
     found = [row.asDict() for row in rows.orderBy("model", "rule").collect()] if rows is not None else []
     found = [r for r in found if r["model"] in wanted and (r["model"], r["rule"]) in rules]
     return [r | {name: _iso(r[name]) if r[name] else None for name in ("as_of", "recorded_at")} for r in found]

@@ -15,21 +15,23 @@ from lakehouse.models.sql.blocks.block import Column
 from lakehouse.models.sql.plan import Plan
 
 
-def sought(plans: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
+def lookup_columns(plans: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
     """By relation, the columns by which models look for touched rows in it: those of most models first."""
     counts: dict[str, Counter[str]] = {}
     for plan in plans.values():
-        for relation, column in _of(plan):
+        for relation, column in _lookup_columns_of(plan):
             counts.setdefault(relation, Counter())[column] += 1
     return {r: tuple(sorted(found, key=lambda c: (-found[c], c))) for r, found in counts.items()}
 
 
-def _of(plan: Plan) -> set[tuple[str, str]]:
+def _lookup_columns_of(plan: Plan) -> set[tuple[str, str]]:
     """The stored relations' columns that a model's touch keys are, or are joined to."""
     ctes = {block.name: block for block in plan.blocks if block.name}
     found: set[tuple[str, str]] = set()
     seen: set[tuple[str, Column]] = set()
-    left = [(block, key.column) for block in plan.blocks for key in block.key if key.below and key.column]
+    left = [
+        (block, key.column) for block in plan.blocks for key in block.refresh_key if key.can_push_down and key.column
+    ]
     while left:
         block, column = left.pop()
         if (block.name, column) in seen:
@@ -38,13 +40,13 @@ def _of(plan: Plan) -> set[tuple[str, str]]:
         relation = next(s.relation for s in block.sources if s.alias.lower() == column[0])
         if relation not in ctes:
             found.add((relation, column[1]))
-        elif column[1] in ctes[relation].plain:
-            left.append((ctes[relation], ctes[relation].plain[column[1]]))
-        left += [(block, other) for other in _tied(block, column)]
+        elif column[1] in ctes[relation].plain_columns:
+            left.append((ctes[relation], ctes[relation].plain_columns[column[1]]))
+        left += [(block, other) for other in _joined_columns(block, column)]
     return found
 
 
-def _tied(block: Block, column: Column) -> list[Column]:
+def _joined_columns(block: Block, column: Column) -> list[Column]:
     """The columns that the joins hold against one."""
-    tests = [test for source in block.sources for test in source.tests]
+    tests = [test for source in block.sources for test in source.conditions]
     return [t.column for t in tests if t.other == column] + [t.other for t in tests if t.column == column]

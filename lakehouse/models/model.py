@@ -13,12 +13,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.lake import delta
-from lakehouse.models.expectations import Result, Task
+from lakehouse.models.expectations import EvaluationContext, RuleResult
 from lakehouse.models.sql.plan import Plan
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
-_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
+_COLUMNS_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Model:
     plan: Plan
     input_keys: Mapping[str, tuple[str, ...]]
     parameters: Mapping[str, Any]  # by name; only those that the plan uses are handed to Spark
-    sought: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
+    lookup_columns: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
 
     @property
     def name(self) -> str:
@@ -40,7 +40,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Step:
+class RefreshContext:
     """A refresh at work: the inputs as they are pinned, the target as it is, and the state that it will be at.
 
     `results` and `taken`: what came of its expectations.
@@ -50,59 +50,59 @@ class Step:
     lake: Lake
     model: Model
     inputs: Mapping[str, TableVersion]
-    head: TableVersion | None
-    state: dict[str, Any]
-    results: list[Result] = field(default_factory=list)
-    taken: dict[str, int] = field(default_factory=dict)
+    target_version: TableVersion | None
+    new_state: dict[str, Any]
+    results: list[RuleResult] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
 
     @cached_property
-    def known(self) -> dict[str, Any] | None:
+    def recorded_state(self) -> dict[str, Any] | None:
         """The state that the target is at; None: its rows are somebody else's."""
-        return self.head.recorded_progress() if self.head else None
+        return self.target_version.recorded_progress() if self.target_version else None
 
     @property
-    def before(self) -> Mapping[str, Any]:
-        return self.known or {}
+    def previous_state(self) -> Mapping[str, Any]:
+        return self.recorded_state or {}
 
     @cached_property
-    def task(self) -> Task:
-        ours = self.head.commits if self.head else ()
+    def evaluation_context(self) -> EvaluationContext:
+        ours = self.target_version.commits if self.target_version else ()
         last = next((c.metadata for c in ours if "inputs" in c.metadata), {})
         plan, given = self.model.plan, self.model.parameters
-        return Task(self.spark, self.lake, plan, given, self.head, last, self.now)
+        return EvaluationContext(self.spark, self.lake, plan, given, self.target_version, last, self.read_current)
 
     @cached_property
-    def moved(self) -> list[str]:
+    def changed_inputs(self) -> list[str]:
         """The inputs whose rows may have changed."""
-        return [r for r, head in self.inputs.items() if _moved(head, self.before["inputs"][r])]
+        return [r for r, head in self.inputs.items() if _has_changed(head, self.previous_state["inputs"][r])]
 
-    def now(self, relation: str) -> DataFrame:
+    def read_current(self, relation: str) -> DataFrame:
         return delta.read(self.spark, self.lake.table(relation), self.inputs[relation].version)
 
-    def then(self, relation: str) -> DataFrame:
+    def read_previous(self, relation: str) -> DataFrame:
         """An input as it was, with the columns that it has now."""
-        was = delta.read(self.spark, self.lake.table(relation), self.before["inputs"][relation]["version"])
-        fields = self.now(relation).schema.fields
+        was = delta.read(self.spark, self.lake.table(relation), self.previous_state["inputs"][relation]["version"])
+        fields = self.read_current(relation).schema.fields
         columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
         return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
 
-    def order(self, rows: DataFrame) -> str | None:
+    def file_order_column(self, rows: DataFrame) -> str | None:
         """The day by which the rows of a large model lie together: one that the models after it look for."""
-        noted = rows.schema.fields[:_WITH_STATISTICS]
+        noted = rows.schema.fields[:_COLUMNS_WITH_STATISTICS]
         days = {f.name.lower(): f.name for f in noted if isinstance(f.dataType, T.DateType)}
-        return next((days[c] for c in self.model.sought if c in days), None)
+        return next((days[c] for c in self.model.lookup_columns if c in days), None)
 
     @property
-    def size(self) -> int:
+    def input_bytes(self) -> int:
         """Bytes of the inputs."""
         return sum(head.size for head in self.inputs.values())
 
-    def changes(self, relation: str) -> DataFrame:
-        after, until = self.before["inputs"][relation]["version"], self.inputs[relation].version
+    def read_changes(self, relation: str) -> DataFrame:
+        after, until = self.previous_state["inputs"][relation]["version"], self.inputs[relation].version
         return delta.read_change_feed(self.spark, self.lake.table(relation), after, until)
 
 
-def state_of(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]:
+def refresh_state(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]:
     """What a commit of the model records: with the same state there is nothing to do."""
     arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
     versions = {relation: {"id": head.id, "version": head.version} for relation, head in inputs.items()}
@@ -114,5 +114,5 @@ def state_of(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]
     }
 
 
-def _moved(head: TableVersion, recorded: Mapping[str, Any]) -> bool:
+def _has_changed(head: TableVersion, recorded: Mapping[str, Any]) -> bool:
     return head.version != recorded["version"] and head.has_changed_since(recorded["version"])

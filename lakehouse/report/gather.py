@@ -197,7 +197,7 @@ def _expected(each: Expectation) -> str:
 
 def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
     """The newest result of each expectation, as it is stored; no values of rows are in it."""
-    rows = expectations.newest(spark, run.lake).where(F.col("model").isin(models))
+    rows = expectations.latest_results(spark, run.lake).where(F.col("model").isin(models))
     return plain_rows(rows.orderBy("model", "rule"))
 
 

@@ -15,8 +15,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 
 from lakehouse.config import Pipeline, Table
-from lakehouse.models.sql.blocks.clauses import cut
-from lakehouse.models.sql.plan import Plan, in_order
+from lakehouse.models.sql.blocks.clauses import split_selects
+from lakehouse.models.sql.plan import Plan, dependency_levels
 
 Origin = tuple[str, str]
 """A relation (`silver.clientes`) and a column of it."""
@@ -46,7 +46,7 @@ def columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[Co
     """The columns of every relation, inputs first."""
     bronze = {f"bronze.{name}": _declared(table) for name, table in pipeline.tables.items()}
     found = dict(bronze)
-    for model in (m for group in in_order(plans) for m in group):
+    for model in (m for group in dependency_levels(plans) for m in group):
         found[model] = of_model(plans[model], found)
     used = {origin for each in found.values() for column in each for origin in column.origins}
     for name, each in bronze.items():
@@ -115,13 +115,13 @@ def _without_counts(query: exp.Expr) -> exp.Expr:
 
 def _texts(sql: str, names: list[str]) -> dict[str, str]:
     """What is selected under each name, if every item of the SELECT has one: not with a star among them."""
-    items = cut(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
+    items = split_selects(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
     parsed = sqlglot.parse_one(sql, read="spark")
     outputs = [p.alias_or_name.lower() for p in parsed.expressions] if isinstance(parsed, exp.Select) else []
     if len(items) != len(outputs) or outputs != [n.lower() for n in names]:
         return {}
     aliased = [isinstance(p, exp.Alias) for p in parsed.expressions]
     return {
-        name: " ".join((item.bare if alias else item.whole).split())
+        name: " ".join((item.expression if alias else item.text).split())
         for name, item, alias in zip(names, items, aliased, strict=True)
     }

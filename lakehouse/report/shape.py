@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot import exp
 
 from lakehouse.models.sql.blocks import grouping_expressions, is_grouping_id
-from lakehouse.models.sql.blocks.group import sets_of
+from lakehouse.models.sql.blocks.group import grouping_sets
 from lakehouse.models.sql.plan import Plan
 
 Kind = Literal["time", "number", "text", "other"]
@@ -159,7 +159,7 @@ def _adds(projection: exp.Expr | None) -> bool:
 def _levels(query: exp.Expr, kinds: Mapping[str, Kind]) -> dict[int, frozenset[str]]:
     """By GROUPING_ID(), the output columns that a set of totals groups by: a bit for each expression left out of it."""
     group = query.args.get("group")
-    sets = sets_of(group) if isinstance(group, exp.Group) else None
+    sets = grouping_sets(group) if isinstance(group, exp.Group) else None
     if sets is None or not isinstance(query, exp.Select) or not isinstance(group, exp.Group):
         return {}
     real = {c.lower(): c for c in kinds}

@@ -95,7 +95,7 @@ def pending_readers(spark: SparkSession, lake: Lake, relation: str, plans: dict[
     """The models that have still to read changes of a table."""
     head = delta.current_version(spark, lake.table(relation))
     waiting = []
-    for model in (m for m, plan in plans.items() if relation in plan.reads):
+    for model in (m for m, plan in plans.items() if relation in plan.dependencies):
         own = delta.current_version(spark, lake.table(model))
         at = ((own.recorded_progress() if own else None) or {}).get("inputs", {}).get(relation)
         if head and at and at["id"] == head.id and head.has_changed_since(at["version"]):

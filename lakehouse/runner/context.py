@@ -26,7 +26,7 @@ from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import to_lakehouse_error, with_retries
 from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
-from lakehouse.models.sql.plan import Plan, in_order
+from lakehouse.models.sql.plan import Plan, dependency_levels
 from lakehouse.runner import notify, records
 from lakehouse.runner.outcome import Outcome, Report, Told
 from lakehouse.storage import landing, lock
@@ -81,7 +81,7 @@ class Run:
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
-        return pipeline_plans.plans(self.pipeline)
+        return pipeline_plans.plan_pipeline(self.pipeline)
 
     def tables(self) -> list[str]:
         """The tables that the command is narrowed to."""
@@ -109,7 +109,7 @@ class Run:
         """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
         own = {m: p for m, p in self.plans.items() if m.startswith(f"{layer}.")}
         wanted = {m for m in own if not self.names or m in self.names}
-        return [chosen for group in in_order(own) if (chosen := [m for m in group if m in wanted])]
+        return [chosen for group in dependency_levels(own) if (chosen := [m for m in group if m in wanted])]
 
 
 def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:

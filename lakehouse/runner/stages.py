@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.lake.ledger import LedgerHistory
-    from lakehouse.models.expectations import Result
+    from lakehouse.models.expectations import RuleResult
     from lakehouse.models.refresh import Model
     from lakehouse.retention.expire import RetentionResult
 
@@ -190,14 +190,14 @@ def _models(run: Run, layer: str) -> list[Outcome]:
     from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 
     spark, outcomes = run.spark, list[Outcome]()
-    results: list[Result] = []
+    results: list[RuleResult] = []
     prepared, size = models(run), run.size(*run.pipeline.tables)
 
     def work(name: str) -> Iterator[Outcome]:
         own = isolated_session(spark, size)
         done = refresh(own, run.lake, prepared[name], size < SMALL_DATA_BYTES, run.full_refresh, results.extend)
         counts = {k: getattr(done.written, k) for k in ("inserted", "updated", "deleted")}
-        yield Outcome(layer, name, done.how, counts | dict(done.taken), note=done.why)
+        yield Outcome(layer, name, done.status, counts | dict(done.rejected), note=done.reason)
 
     for group in run.models(layer):
         outcomes += side_by_side(run, layer, group, work)
@@ -205,15 +205,17 @@ def _models(run: Run, layer: str) -> list[Outcome]:
     return outcomes
 
 
-def _judged(run: Run, results: list[Result]) -> None:
+def _judged(run: Run, results: list[RuleResult]) -> None:
     """Record what came of the expectations of a layer's models, and tell of those that are not met."""
     from lakehouse.lake import ledger
     from lakehouse.models import expectations
 
-    for r in (r for r in results if not r.met and r.on_fail != "fail"):  # which is told as the model's error
-        run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.found)
+    for r in (r for r in results if not r.is_met and r.on_fail != "fail"):  # which is told as the model's error
+        run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.observed)
     if results:
-        expectations.record(run.spark, run.lake, results, run.id, ledger.newest_accepted_time(run.spark, run.lake))
+        expectations.record_results(
+            run.spark, run.lake, results, run.id, ledger.newest_accepted_time(run.spark, run.lake)
+        )
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:
@@ -231,7 +233,7 @@ def models(run: Run) -> dict[str, Model]:
         "as_of": newest_accepted_time(run.spark, run.lake),
         "business_timezone": run.pipeline.business_timezone,
     }
-    sought = file_order.sought(run.plans)
+    sought = file_order.lookup_columns(run.plans)
     return {
         name: Model(plan, {r: keys[r] for r in plan.inputs}, parameters, sought.get(name, ()))
         for name, plan in run.plans.items()

@@ -61,7 +61,7 @@ def verify(run: Run) -> list[Check]:
         with_retries(lambda: stages.models(run)),
     )
     models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
-    relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.reads))]
+    relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.dependencies))]
     size = run.size(*run.pipeline.tables)
 
     def head(
@@ -165,8 +165,8 @@ def _like_its_sql(run: Run, model: Model, heads: Heads, spark: SparkSession) -> 
     layer = model.name.partition(".")[0]
     same = Claim(_INVARIANT[layer], f"{layer} = its SQL", model.name)
     own = heads[model.name].result()
-    there = {r: head for r in model.plan.reads if (head := heads[r].result()) is not None}
-    if missing := [r for r in model.plan.reads if r not in there]:
+    there = {r: head for r in model.plan.dependencies if (head := heads[r].result()) is not None}
+    if missing := [r for r in model.plan.dependencies if r not in there]:
         yield same.not_checkable(f"{_NOTHING_YET}: there is no {', '.join(missing)}")
         return
     why = _behind(model, own, there)
@@ -178,7 +178,7 @@ def _like_its_sql(run: Run, model: Model, heads: Heads, spark: SparkSession) -> 
 
 def _each_once(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
     own, path = heads[model.name].result(), run.lake.table(model.name)
-    if own is None or any(heads[r].result() is None for r in model.plan.reads):
+    if own is None or any(heads[r].result() is None for r in model.plan.dependencies):
         return
     yield _unique(Claim(_INVARIANT[model.name.partition(".")[0]], "keys are unique", model.name), spark, run, model)
     ours = {c.version for c in own.commits if c.metadata and c.changes_rows}

@@ -48,7 +48,7 @@ def in_gold(when: str) -> Callable[[], None]:
     """Die before or after the MERGE of a cube that takes up what changed."""
 
     def patch() -> None:
-        refresh.WHOLE_BELOW = 0  # tables as small as these would be computed whole
+        refresh.FULL_REFRESH_BELOW_BYTES = 0  # tables as small as these would be computed whole
         inner = refresh.merge_to_match
 
         def wrapped(spark: Any, target: str, *args: Any, **named: Any) -> Any:

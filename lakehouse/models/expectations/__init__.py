@@ -14,26 +14,32 @@ of the keys that it touches. What the others came to is in the state that the mo
 rule that all of them met needs no second look, one that some did not is counted over the whole table.
 """
 
-from lakehouse.models.expectations.context import Task, Unmet, at_rest, has_aged, why_whole
-from lakehouse.models.expectations.references import Referred
-from lakehouse.models.expectations.references import why_whole as why_refers
-from lakehouse.models.expectations.results import FAILED, Result, newest, record
-from lakehouse.models.expectations.row_rules import kept, refused
-from lakehouse.models.expectations.verdict import judge
+from lakehouse.models.expectations.context import (
+    EvaluationContext,
+    ExpectationsNotMet,
+    evaluate_unchanged,
+    full_refresh_reason,
+    is_freshness_due,
+)
+from lakehouse.models.expectations.references import ReferencedRelation
+from lakehouse.models.expectations.references import full_refresh_reason as why_refers
+from lakehouse.models.expectations.results import FAILED, RuleResult, latest_results, record_results
+from lakehouse.models.expectations.row_rules import quarantined_rows, remaining_rows
+from lakehouse.models.expectations.verdict import evaluate
 
 __all__ = [
     "FAILED",
-    "Referred",
-    "Result",
-    "Task",
-    "Unmet",
-    "at_rest",
-    "has_aged",
-    "judge",
-    "kept",
-    "newest",
-    "record",
-    "refused",
+    "EvaluationContext",
+    "ExpectationsNotMet",
+    "ReferencedRelation",
+    "RuleResult",
+    "evaluate",
+    "evaluate_unchanged",
+    "full_refresh_reason",
+    "is_freshness_due",
+    "latest_results",
+    "quarantined_rows",
+    "record_results",
+    "remaining_rows",
     "why_refers",
-    "why_whole",
 ]

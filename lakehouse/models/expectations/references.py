@@ -10,19 +10,19 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.lake.small_rows import cache_rows, filter_to_ranges
-from lakehouse.models.sql.rules import Rule, quoted
+from lakehouse.models.sql.rules import Rule, quote_identifier
 
 
 @dataclass(frozen=True)
-class Referred:
+class ReferencedRelation:
     """A relation that changed: its rows now and then, and its change feed between."""
 
-    now: Callable[[], DataFrame]
-    then: Callable[[], DataFrame]
+    read_current: Callable[[], DataFrame]
+    read_previous: Callable[[], DataFrame]
     changes: DataFrame
 
 
-def why_whole(spark: SparkSession, rule: Rule, referred: Referred, failing: int) -> str:
+def full_refresh_reason(spark: SparkSession, rule: Rule, changed: ReferencedRelation, failing: int) -> str:
     """Why all rows of a model have to be judged by a reference again; empty, if those that the model touches will do.
 
     A value that went can have rows anywhere that refer to it; one that came, only rows that failed before.
@@ -30,18 +30,18 @@ def why_whole(spark: SparkSession, rule: Rule, referred: Referred, failing: int)
     Args:
         failing: how many rows of the model did so.
     """
-    if _differ(spark, rule, referred.changes.where(delta.is_before_image()), referred.now()):
-        return f"{rule.name} refers to values of {rule.relation} that went"
+    if _has_missing_values(spark, rule, changed.changes.where(delta.is_before_image()), changed.read_current()):
+        return f"{rule.name} refers to values of {rule.referenced_relation} that went"
     if not failing and rule.on_fail != "drop":  # of rows that were dropped nobody knows what they referred to
         return ""
-    if _differ(spark, rule, referred.changes.where(~delta.is_before_image()), referred.then()):
-        return f"{rule.name} refers to {rule.relation}, which has new values"
+    if _has_missing_values(spark, rule, changed.changes.where(~delta.is_before_image()), changed.read_previous()):
+        return f"{rule.name} refers to {rule.referenced_relation}, which has new values"
     return ""
 
 
-def _differ(spark: SparkSession, rule: Rule, images: DataFrame, there: DataFrame) -> bool:
+def _has_missing_values(spark: SparkSession, rule: Rule, images: DataFrame, there: DataFrame) -> bool:
     """Whether the images have values that are not in a table."""
-    columns = [F.col(quoted(c)) for c in rule.others]
+    columns = [F.col(quote_identifier(c)) for c in rule.referenced_columns]
     values = cache_rows(spark, images.select(*columns).dropna().distinct())
     try:
         kept = filter_to_ranges(there.select(*columns), values.value_ranges())

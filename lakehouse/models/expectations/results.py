@@ -22,7 +22,7 @@ SCHEMA = """
 
 
 @dataclass(frozen=True)
-class Result:
+class RuleResult:
     """What came of one rule in one refresh.
 
     Attributes:
@@ -36,17 +36,19 @@ class Result:
     model: str
     rule: str
     on_fail: str
-    checked: int
-    failed: int | None
-    failing: int | None
-    met: bool
-    found: str
+    rows_checked: int
+    rows_failed: int | None
+    rows_failing: int | None
+    is_met: bool
+    observed: str
 
 
-def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: str, as_of: datetime | None) -> None:
+def record_results(
+    spark: SparkSession, lake: Lake, results: Iterable[RuleResult], run_id: str, as_of: datetime | None
+) -> None:
     """Append results; none, and nothing is written."""
     now = datetime.now(timezone.utc)
-    rows = [(run_id, *_told(result), as_of, now) for result in results]
+    rows = [(run_id, *_to_row(result), as_of, now) for result in results]
     if rows:
         told = local_frame(spark, SCHEMA, rows).coalesce(1)
         if delta.exists(spark, lake.expectation_results_table):
@@ -55,7 +57,7 @@ def record(spark: SparkSession, lake: Lake, results: Iterable[Result], run_id: s
             delta.create(spark, lake.expectation_results_table, told, {})
 
 
-def newest(spark: SparkSession, lake: Lake) -> DataFrame:
+def latest_results(spark: SparkSession, lake: Lake) -> DataFrame:
     """The newest result of each rule."""
     if not delta.exists(spark, lake.expectation_results_table):
         return local_frame(spark, SCHEMA)
@@ -64,5 +66,14 @@ def newest(spark: SparkSession, lake: Lake) -> DataFrame:
     return rows.where("_cdc_nth = 1").drop("_cdc_nth")
 
 
-def _told(r: Result) -> tuple[Any, ...]:
-    return (r.model, r.rule, r.on_fail, OK if r.met else FAILED, r.checked, r.failed, r.failing, r.found)
+def _to_row(r: RuleResult) -> tuple[Any, ...]:
+    return (
+        r.model,
+        r.rule,
+        r.on_fail,
+        OK if r.is_met else FAILED,
+        r.rows_checked,
+        r.rows_failed,
+        r.rows_failing,
+        r.observed,
+    )

@@ -9,20 +9,24 @@ from sqlglot.tokens import Token, TokenType
 
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
-from lakehouse.models.sql.blocks import calls
+from lakehouse.models.sql.blocks import find_calls
 
 PARAMETERS = ("as_of", "business_timezone")
 
-_MOMENTS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
+_CURRENT_TIME_LITERALS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
 
 
-def refuse_unstable(model: str, query: exp.Expr, tokens: list[Token], where: str) -> None:
+def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], where: str) -> None:
     """Raises: ConfigError, for what gives other rows by the clock, by chance, by the reader or by order."""
-    found = [t for _, t in calls(tokens) if t.text.lower() in functions.UNSTABLE]
-    found += [t for t in tokens if t.token_type is not TokenType.STRING and t.text.lower() in functions.UNSTABLE_WORDS]
+    found = [t for _, t in find_calls(tokens) if t.text.lower() in functions.NON_DETERMINISTIC]
+    found += [
+        t
+        for t in tokens
+        if t.token_type is not TokenType.STRING and t.text.lower() in functions.NON_DETERMINISTIC_KEYWORDS
+    ]
     for before, token in pairwise(tokens):
         follows = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
-        if follows and token.token_type is TokenType.STRING and token.text.strip().lower() in _MOMENTS:
+        if follows and token.token_type is TokenType.STRING and token.text.strip().lower() in _CURRENT_TIME_LITERALS:
             found.append(token)
     if query.find(exp.TableSample):
         found += [t for t in tokens if t.text.lower() == "tablesample"]
@@ -34,7 +38,7 @@ def refuse_unstable(model: str, query: exp.Expr, tokens: list[Token], where: str
         )
 
 
-def parameters_of(model: str, query: exp.Expr, where: str) -> frozenset[str]:
+def used_parameters(model: str, query: exp.Expr, where: str) -> frozenset[str]:
     """Those that it uses. Raises: ConfigError, for one that there is not."""
     used = frozenset(p.name for p in query.find_all(exp.Placeholder))
     if unknown := sorted(used - set(PARAMETERS)):

@@ -15,12 +15,12 @@ from lakehouse.models.sql.blocks import Block
 from lakehouse.models.sql.plan import Plan
 
 _ARITHMETIC = (exp.Column, exp.Identifier, exp.Literal, exp.Paren, exp.Neg, exp.Add, exp.Sub, exp.Mul, exp.Div)
-_INEXACT = (exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT)
+_FLOAT_TYPES = (exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT)
 
-Columns = Collection[tuple[str, str]]  # a relation of bronze and a column of it, in lower case
+BronzeColumns = Collection[tuple[str, str]]  # a relation of bronze and a column of it, in lower case
 
 
-def inexact_sums(found: list[str], model: str, where: str = "") -> ConfigError:
+def inexact_sums_error(found: list[str], model: str, where: str = "") -> ConfigError:
     """The error for a model that adds up what cannot be added exactly."""
     return ConfigError(
         f"{model} adds up DOUBLE, FLOAT or the mean of BIGINT: {', '.join(dict.fromkeys(found))}",
@@ -30,7 +30,7 @@ def inexact_sums(found: list[str], model: str, where: str = "") -> ConfigError:
     )
 
 
-def declared_inexact(plans: Mapping[str, Plan], model: str, doubles: Columns) -> list[str]:
+def find_float_sums(plans: Mapping[str, Plan], model: str, float_columns: BronzeColumns) -> list[str]:
     """The sums of a model that surely add up DOUBLE or FLOAT.
 
     Args:
@@ -41,32 +41,38 @@ def declared_inexact(plans: Mapping[str, Plan], model: str, doubles: Columns) ->
         f"{function}({argument})"
         for block in plan.blocks
         for function, argument in block.sums
-        if _adds_double(plans, plan, block, argument, doubles)
+        if _is_float_sum(plans, plan, block, argument, float_columns)
     ]
 
 
-def _adds_double(plans: Mapping[str, Plan], plan: Plan, block: Block, argument: str, doubles: Columns) -> bool:
+def _is_float_sum(
+    plans: Mapping[str, Plan], plan: Plan, block: Block, argument: str, float_columns: BronzeColumns
+) -> bool:
     added = sqlglot.parse_one(argument, read="spark")
     if isinstance(added, exp.Cast):
-        return added.to.this in _INEXACT
+        return added.to.this in _FLOAT_TYPES
     if not all(isinstance(node, _ARITHMETIC) for node in added.walk()):
         return False
     aliases = {source.alias.lower(): source.relation for source in block.sources}
     columns = [(c.table.lower() or next(iter(aliases)), c.name.lower()) for c in added.find_all(exp.Column)]
     known = len(aliases) == 1 or all(c.table for c in added.find_all(exp.Column))
-    return known and any(a in aliases and _is_double(plans, plan, aliases[a], c, doubles) for a, c in columns)
+    return known and any(
+        a in aliases and _is_float_column(plans, plan, aliases[a], c, float_columns) for a, c in columns
+    )
 
 
-def _is_double(plans: Mapping[str, Plan], plan: Plan, relation: str, column: str, doubles: Columns) -> bool:
+def _is_float_column(
+    plans: Mapping[str, Plan], plan: Plan, relation: str, column: str, float_columns: BronzeColumns
+) -> bool:
     """Whether a column is one of `doubles`, as it is, through CTEs and models."""
     if relation.startswith("bronze."):
-        return (relation.lower(), column) in doubles
+        return (relation.lower(), column) in float_columns
     block = next((b for b in plan.blocks if b.name == relation), None)
     if block is None:
         plan = plans.get(relation, plan)
         block = plan.blocks[-1] if plan.model == relation and plan.blocks else None
-    if block is None or column not in block.plain:
+    if block is None or column not in block.plain_columns:
         return False
-    alias, behind = block.plain[column]
+    alias, behind = block.plain_columns[column]
     source = next(s for s in block.sources if s.alias.lower() == alias)
-    return _is_double(plans, plan, source.relation, behind, doubles)
+    return _is_float_column(plans, plan, source.relation, behind, float_columns)

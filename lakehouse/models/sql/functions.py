@@ -8,7 +8,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 # The same inputs must always give the same rows; these give others by the clock, by chance, by the reader, by order.
-UNSTABLE = _words(
+NON_DETERMINISTIC = _words(
     """
     any_value approx_count_distinct approx_percentile approx_top_k curdate current_catalog current_database
     current_date current_schema current_time current_timestamp current_timezone current_user first first_value
@@ -19,7 +19,7 @@ UNSTABLE = _words(
 )
 
 # Those of them that need no parenthesis.
-UNSTABLE_WORDS = _words(
+NON_DETERMINISTIC_KEYWORDS = _words(
     """
     current_date current_time current_timestamp current_user localtimestamp session_user
     """
@@ -70,7 +70,7 @@ AGGREGATES = _words(
 # Those of them that are exact over whole numbers and DECIMAL, but add DOUBLE by chance.
 SUMS = _words("avg mean sum try_avg try_sum")
 # They gather values in the order in which rows come.
-LISTS = _words("array_agg collect_list collect_set")
+COLLECTING = _words("array_agg collect_list collect_set")
 GROUPING = _words("grouping grouping_id")
 # Over a window; those of them that no tie can make anybody's guess are RANKS.
 RANKS = _words("cume_dist dense_rank percent_rank rank")
@@ -78,7 +78,7 @@ WINDOW = _words("lag lead ntile row_number") | RANKS | AGGREGATES
 
 _STATISTIC = "its last digits depend on the order of rows: keep COUNT, SUM(x) and SUM(x * x) as DECIMAL"
 _TIE = "MAX(STRUCT(by, value)).value, or MIN: of a tie it takes the greatest value"
-INSTEAD = {
+ALTERNATIVES = {
     **dict.fromkeys(_words("max_by min_by"), _TIE),
     **dict.fromkeys(
         _words("corr covar_pop covar_samp kurtosis skewness std stddev stddev_pop stddev_samp"), _STATISTIC
@@ -91,7 +91,7 @@ INSTEAD = {
 }
 
 # Words that stand before a parenthesis and call nothing.
-STRUCTURE = _words(
+KEYWORDS = _words(
     """
     and as between by case distinct div else except exists filter from group having in intersect interval is
     like not null on or order over partition rlike select sets then union using values when where with within

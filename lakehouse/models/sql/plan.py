@@ -19,26 +19,26 @@ from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import (
     TOTALS,
     Block,
-    Whole,
-    blocks,
-    calls,
+    NotIncremental,
+    find_calls,
     grouping_expressions,
     has_totals,
     is_grouping_id,
+    parse_blocks,
 )
-from lakehouse.models.sql.determinism import parameters_of, refuse_unstable
-from lakehouse.models.sql.rules import Rule, digest
+from lakehouse.models.sql.determinism import require_deterministic, used_parameters
+from lakehouse.models.sql.rules import Rule, digest_rules
 
 LAYERS = ("bronze", "silver", "gold")
 
 
 @dataclass(frozen=True)
-class Place:
+class TableName:
     """Where a relation's name stands: its first and last character, and the alias that has to follow its new name."""
 
     relation: str
-    first: int
-    last: int
+    start: int
+    end: int
     alias: str
 
 
@@ -61,45 +61,45 @@ class Plan:
 
     model: str
     sql: str
-    places: tuple[Place, ...]
+    table_names: tuple[TableName, ...]
     keys: tuple[str, ...]
-    unique: bool
+    has_unique_keys: bool
     blocks: tuple[Block, ...]
     strategy: str
     reason: str
-    columns_of: Mapping[str, str]
+    source_columns: Mapping[str, str]
     parameters: frozenset[str]
     rules: tuple[Rule, ...] = ()
 
     @property
     def inputs(self) -> list[str]:
-        return sorted({place.relation for place in self.places})
+        return sorted({place.relation for place in self.table_names})
 
     @property
-    def reads(self) -> list[str]:
+    def dependencies(self) -> list[str]:
         """Its inputs, and what its rules refer to."""
-        return sorted({*self.inputs, *(rule.relation for rule in self.rules if rule.relation)})
+        return sorted({*self.inputs, *(rule.referenced_relation for rule in self.rules if rule.referenced_relation)})
 
     @property
     def sql_hash(self) -> str:
         """Of all that says which rows it has: its SQL, its keys, what is expected of it."""
-        told = (self.sql, self.keys, *([digest(self.rules)] if self.rules else []))
+        told = (self.sql, self.keys, *([digest_rules(self.rules)] if self.rules else []))
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
-    def keeps_keys(self, input_keys: tuple[str, ...]) -> bool:
+    def has_input_keys(self, input_keys: tuple[str, ...]) -> bool:
         """Whether rows with one key of the model come from rows with one key of its (only) input."""
-        kept = {self.columns_of[k.lower()] for k in self.keys if k.lower() in self.columns_of}
+        kept = {self.source_columns[k.lower()] for k in self.keys if k.lower() in self.source_columns}
         return {k.lower() for k in input_keys} <= kept
 
-    def text(self, names: Mapping[str, str]) -> str:
+    def sql_with_names(self, names: Mapping[str, str]) -> str:
         """The SQL with each relation's name replaced by `names[relation]`."""
         text = self.sql
-        for place in sorted(self.places, key=lambda p: p.first, reverse=True):
-            text = text[: place.first] + names[place.relation] + place.alias + text[place.last + 1 :]
+        for place in sorted(self.table_names, key=lambda p: p.start, reverse=True):
+            text = text[: place.start] + names[place.relation] + place.alias + text[place.end + 1 :]
         return text
 
 
-def plan(
+def plan_model(
     model: str, sql: str, keys: tuple[str, ...], where: str, input_keys: Mapping[str, tuple[str, ...]] | None = None
 ) -> Plan:
     """Understand a model.
@@ -120,8 +120,8 @@ def plan(
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
     query = statements[0]
-    refuse_unstable(model, query, tokens, where)
-    places = _places(model, query, where)
+    require_deterministic(model, query, tokens, where)
+    places = _find_table_names(model, query, where)
     grouped = _group_keys(query)
     found = keys or grouped
     if not found:
@@ -138,24 +138,25 @@ def plan(
             where=where,
             next_step="select GROUPING_ID() AS grouping_id",
         )
-    parts, reason = _blocks(query, sql, tokens, tuple(found), input_keys or {})
-    parameters = parameters_of(model, query, where)
-    strategy = _strategy(parts)
+    parts, reason = _parse_blocks(query, sql, tokens, tuple(found), input_keys or {})
+    parameters = used_parameters(model, query, where)
+    strategy = _choose_strategy(parts)
     return Plan(
         model=model,
         sql=sql,
-        places=places,
+        table_names=places,
         keys=tuple(found),
-        unique=_groups_once(query, tokens) and {k.lower() for k in grouped} <= {k.lower() for k in found},
+        has_unique_keys=_has_unique_groups(query, tokens)
+        and {k.lower() for k in grouped} <= {k.lower() for k in found},
         blocks=parts,
         strategy=strategy,
-        reason=reason or _reason(strategy, parts, "as_of" in parameters),
-        columns_of=_plain_columns(query) if strategy == "row-wise" and isinstance(query, exp.Select) else {},
+        reason=reason or _describe_strategy(strategy, parts, "as_of" in parameters),
+        source_columns=_source_columns(query) if strategy == "row-wise" and isinstance(query, exp.Select) else {},
         parameters=parameters,
     )
 
 
-def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
+def dependency_levels(plans: Mapping[str, Plan]) -> list[list[str]]:
     """Models in groups: each needs only models of the groups before it.
 
     Raises:
@@ -163,7 +164,7 @@ def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
     """
     left, done, groups = dict(plans), set[str](), list[list[str]]()
     while left:
-        ready = sorted(m for m, p in left.items() if not (set(p.reads) & left.keys()))
+        ready = sorted(m for m, p in left.items() if not (set(p.dependencies) & left.keys()))
         if not ready:
             raise ConfigError(f"models depend on each other in a circle: {', '.join(sorted(left))}")
         groups.append(ready)
@@ -172,7 +173,7 @@ def in_order(plans: Mapping[str, Plan]) -> list[list[str]]:
     return groups
 
 
-def _places(model: str, query: exp.Query, where: str) -> tuple[Place, ...]:
+def _find_table_names(model: str, query: exp.Query, where: str) -> tuple[TableName, ...]:
     ctes = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
     places = []
     for table in query.find_all(exp.Table):
@@ -188,7 +189,7 @@ def _places(model: str, query: exp.Query, where: str) -> tuple[Place, ...]:
         first, last = table.args["db"].meta["start"], table.this.meta["end"]
         # Columns may be spelled with the bare name of a table that has no alias.
         alias = "" if table.alias else f" AS `{short}`"
-        places.append(Place(f"{layer}.{short}", first, last, alias))
+        places.append(TableName(f"{layer}.{short}", first, last, alias))
     if not places:
         raise ConfigError(f"{model} reads no table", expected="a SELECT over the lake's tables", where=where)
     return tuple(places)
@@ -212,10 +213,10 @@ def _group_keys(query: exp.Query) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names.values())) if {k.sql() for k in wanted} <= names.keys() else ()
 
 
-def _groups_once(query: exp.Query, tokens: list[Token]) -> bool:
+def _has_unique_groups(query: exp.Query, tokens: list[Token]) -> bool:
     """Whether each combination of the grouping keys surely comes out once."""
     group = query.args.get("group") if isinstance(query, exp.Select) else None
-    if group is None or any(t.text.lower() in functions.GENERATORS for _, t in calls(tokens)):
+    if group is None or any(t.text.lower() in functions.GENERATORS for _, t in find_calls(tokens)):
         return False
     selected = {p.unalias().sql() for p in query.expressions}
     # `GROUP BY shop` may mean a column of the table instead of the one selected under that name.
@@ -229,42 +230,42 @@ def _groups_once(query: exp.Query, tokens: list[Token]) -> bool:
 # --- how it is kept up to date ----------------------------------------------------------------------------------
 
 
-def _blocks(
+def _parse_blocks(
     query: exp.Query, sql: str, tokens: list[Token], keys: tuple[str, ...], input_keys: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[Block, ...], str]:
     """The model's blocks, or none and why."""
     try:
-        return blocks(query, sql, tokens, keys, input_keys), ""
-    except Whole as whole:
+        return parse_blocks(query, sql, tokens, keys, input_keys), ""
+    except NotIncremental as whole:
         return (), str(whole)
 
 
-def _strategy(parts: tuple[Block, ...]) -> str:
-    if not parts:
+def _choose_strategy(blocks: tuple[Block, ...]) -> str:
+    if not blocks:
         return "full"
-    kinds = [block.kind for block in parts]
-    if any(block.ranges for block in parts) or ("partitioned" in kinds and kinds[-1] != "grouped"):
+    kinds = [block.kind for block in blocks]
+    if any(block.has_ranges for block in blocks) or ("partitioned" in kinds and kinds[-1] != "grouped"):
         return "windowed"
     if "grouped" in kinds:
         return "grouped"
-    return "row-wise" if len(parts) == 1 and len(parts[0].sources) == 1 else "lookup"
+    return "row-wise" if len(blocks) == 1 and len(blocks[0].sources) == 1 else "lookup"
 
 
-def _reason(strategy: str, parts: tuple[Block, ...], follows_time: bool) -> str:
-    last = parts[-1]
-    names = ", ".join(key.output or key.text for key in last.key)
+def _describe_strategy(strategy: str, blocks: tuple[Block, ...], follows_time: bool) -> str:
+    last = blocks[-1]
+    names = ", ".join(key.output or key.sql for key in last.refresh_key)
     reason = {
         "row-wise": "projections and filters of one table",
         "lookup": f"projections, filters and joins: a changed row touches the {names} that it reaches",
         "grouped": f"grouped by {names}: the groups of rows that changed are computed again",
         "windowed": f"windows or ranges: each {names} within whose reach a row changed is computed again",
     }[strategy]
-    if last.group and not any(key.below for key in last.key):
+    if last.totals and not any(key.can_push_down for key in last.refresh_key):
         reason += "; totals that share no column with the other sets are computed from every row"
     return reason + ("; all of it when :as_of moves" if follows_time else "")
 
 
-def _plain_columns(query: exp.Select) -> dict[str, str]:
+def _source_columns(query: exp.Select) -> dict[str, str]:
     """Output columns that are a column of the table as it is, by name; a struct's field is not one."""
     table = next(query.find_all(exp.Table))
     columns = {}

@@ -29,9 +29,9 @@ from lakehouse.lake import delta, quarantine, small_rows
 from lakehouse.lake.merge import merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models import refresh as refresh_module
-from lakehouse.models.refresh import Model, Refreshed
-from lakehouse.models.sql.plan import plan
-from lakehouse.models.sql.rules import rules
+from lakehouse.models.refresh import Model, RefreshResult
+from lakehouse.models.sql.plan import plan_model
+from lakehouse.models.sql.rules import parse_rules
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
 
@@ -74,7 +74,7 @@ GOLD = ("gold/cities", "gold/three_days")
 def by_changes() -> Iterator[None]:
     """Tables as small as these would be computed whole."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refresh_module, "WHOLE_BELOW", 0)
+        patch.setattr(refresh_module, "FULL_REFRESH_BELOW_BYTES", 0)
         yield
 
 
@@ -165,7 +165,7 @@ def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_chan
     monkeypatch.setattr(small_rows, "MAX_LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
-    monkeypatch.setattr(refresh_module, "WHOLE_BELOW", 1 << 20)
+    monkeypatch.setattr(refresh_module, "FULL_REFRESH_BELOW_BYTES", 1 << 20)
     small = shop("gold").outcome("gold", "gold.cities")
     assert small["status"] == "full"
     assert "its inputs are small" in small["note"]
@@ -228,10 +228,10 @@ def unread(relation: str) -> DataFrame:
     raise AssertionError(f"no rule refers to {relation}")
 
 
-def refresh(spark: SparkSession, lake: Lake, model: Model) -> Refreshed | None:
+def refresh(spark: SparkSession, lake: Lake, model: Model) -> RefreshResult | None:
     """None: refused, since two of its rows have one key."""
     try:
-        return refresh_module.refresh(spark, lake, model, small=True)
+        return refresh_module.refresh(spark, lake, model, is_small_lake=True)
     except DataRefused:
         return None
 
@@ -249,8 +249,8 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
     own, lake = isolated_session(spark, 0), Lake(str(tmp_path_factory.mktemp("random")))
     found = []
     for at, each in enumerate(drawn):
-        understood = plan(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
-        expected = rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
+        understood = plan_model(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
+        expected = parse_rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
         understood = replace(understood, rules=expected)
         found.append(Model(understood, {r: grammar.KEYS[r] for r in understood.inputs}, {"as_of": None}))
     for before, now in pairwise([None, *states]):
@@ -263,8 +263,8 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
         for model in found:
             note(model.plan.sql)
             done = refresh(own, lake, model)
-            whole = refresh_module.select(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
-            rows = expectations.kept(own, model.plan, {}, whole, unread)
+            whole = refresh_module.run_model_query(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
+            rows = expectations.remaining_rows(own, model.plan, {}, whole, unread)
             doubled = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
             assert (done is None) is doubled
             if done is not None:
@@ -277,7 +277,7 @@ def test_any_model_on_delta_equals_its_whole_after_any_changes(
                     .where("NOT resolved")
                     .select("row")
                 )
-                wanted = expectations.refused(own, model.plan, {}, whole, unread).select("row").distinct()
+                wanted = expectations.quarantined_rows(own, model.plan, {}, whole, unread).select("row").distinct()
                 assert counted(out) == counted(wanted), done
 
 
@@ -286,7 +286,7 @@ def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSe
     own, lake = isolated_session(spark, 0), Lake(str(tmp_path))
     nobody = "WITH nobody AS (SELECT i.id AS id FROM silver.items AS i)"
     sql = f"{nobody} SELECT s.id AS x0, s.qty AS x1 FROM silver.sales AS s"
-    model = Model(plan("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS), grammar.KEYS, {"as_of": None})
+    model = Model(plan_model("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS), grammar.KEYS, {"as_of": None})
     sale = {"day": None, "shop": "a", "item": 1, "amount": None}
     item = {"name": "a", "kind": "a", "since": None}
     states: list[Tables] = [

@@ -79,7 +79,7 @@ def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
     waiting: Project, unbroken: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     if point.startswith("gold"):
-        monkeypatch.setattr(refresh, "WHOLE_BELOW", 0)  # as in the process that is killed
+        monkeypatch.setattr(refresh, "FULL_REFRESH_BELOW_BYTES", 0)  # as in the process that is killed
     shop = waiting.copy(tmp_path / "shop")
     killed = start(point, shop)
     _, told = killed.communicate(timeout=200)

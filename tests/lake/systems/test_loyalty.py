@@ -52,7 +52,9 @@ def second(first: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
 def third(second: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
     folder = tmp_path_factory.mktemp("third")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refresh, "WHOLE_BELOW", 0)  # by what changed, though cubes as small as these are sooner whole
+        patch.setattr(
+            refresh, "FULL_REFRESH_BELOW_BYTES", 0
+        )  # by what changed, though cubes as small as these are sooner whole
         return second.copy(folder).take(derived(SAMPLES / SECOND, folder / "derived" / THIRD))
 
 

@@ -43,7 +43,9 @@ class Tesouro(Lake):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LAKE_ROOT", str(self.lake.parent))
             patch.setenv("TESOURO_SOURCE", str(self.source))
-            patch.setattr(refresh, "WHOLE_BELOW", 0)  # by what changed, though models this small are sooner whole
+            patch.setattr(
+                refresh, "FULL_REFRESH_BELOW_BYTES", 0
+            )  # by what changed, though models this small are sooner whole
             return lakehouse(verb, str(PIPELINE), *arguments)
 
     def take(self, snapshot: Snapshot) -> None:

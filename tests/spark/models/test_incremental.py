@@ -22,8 +22,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.lake import small_rows
 from lakehouse.lake.small_rows import cache_rows
-from lakehouse.models.incremental import Input, Work
-from lakehouse.models.sql.plan import Plan, plan
+from lakehouse.models.incremental import IncrementalQuery, ModelInput
+from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.spark.session import isolated_session
 
 EXAMPLES = int(os.environ.get("LAKEHOUSE_MODELS", "20"))
@@ -45,7 +45,7 @@ def whole(spark: SparkSession, understood: Plan, tables: Tables) -> list[Row]:
     names = {relation: f"_{relation.replace('.', '_')}" for relation in understood.inputs}
     for relation, name in names.items():
         frame(spark, relation, tables[relation]).createOrReplaceTempView(name)
-    return [row.asDict() for row in spark.sql(understood.text(names)).collect()]
+    return [row.asDict() for row in spark.sql(understood.sql_with_names(names)).collect()]
 
 
 def refreshed(spark: SparkSession, understood: Plan, target: list[Row], then: Tables, now: Tables) -> list[Row]:
@@ -55,10 +55,10 @@ def refreshed(spark: SparkSession, understood: Plan, target: list[Row], then: Ta
         images = grammar.images(then[relation], now[relation])
         changed = cache_rows(spark, frame(spark, relation, images)) if images else None
         before = partial(frame, spark, relation, then[relation])
-        inputs[relation] = Input(frame(spark, relation, now[relation]), changed, before)
-    work = Work(spark, understood, {}, inputs)
+        inputs[relation] = ModelInput(frame(spark, relation, now[relation]), changed, before)
+    work = IncrementalQuery(spark, understood, {}, inputs)
     try:
-        touched = work.touched()
+        touched = work.affected_rows()
         if touched is None:
             return target
         keys = {tuple(row) for row in touched.keys.rows.collect()}
@@ -75,7 +75,7 @@ def counted(rows: list[Row]) -> Counter[Any]:
 
 
 def hold_the_law(spark: SparkSession, model: Model, states: list[Tables]) -> None:
-    understood = plan("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS)
+    understood = plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS)
     assert understood.strategy != "full", understood.reason
     target = whole(spark, understood, states[0])
     for then, now in pairwise(states):
@@ -204,7 +204,7 @@ def test_what_a_change_touches_is_found(small: SparkSession, change: str) -> Non
     then = {"silver.sales": SALES, "silver.items": ITEMS, "silver.lines": LINES}
     now = then | {f"silver.{name}": rows for name, rows in moved.items()}
     keys = ("shop", "id") if "ROW_NUMBER" in sql else ()
-    understood = plan("gold.m", sql, keys, "gold/m.sql", grammar.KEYS)
+    understood = plan_model("gold.m", sql, keys, "gold/m.sql", grammar.KEYS)
     assert counted(whole(small, understood, then)) != counted(whole(small, understood, now))
     hold_the_law(small, Model(sql, keys), [then, now, then])
 

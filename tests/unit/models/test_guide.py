@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse import config
 from lakehouse.models.sql import functions, pipeline_plans
-from lakehouse.models.sql.plan import plan
+from lakehouse.models.sql.plan import plan_model
 
 REPOSITORY = Path(__file__).parents[3]
 GUIDE = REPOSITORY / "docs" / "guide" / "models.md"
@@ -22,7 +22,7 @@ KEYS = {"silver.sales": ("id",), "silver.shops": ("shop",)}
 def test_an_example_of_the_guide_is_planned_as_it_says(said: str, sql: str) -> None:
     strategy, _, reason = said.partition(": ") if said.startswith("full") else (said.partition(",")[0], "", "")
     _, _, keys = said.partition("keys: ")
-    found = plan(
+    found = plan_model(
         "gold.m", sql, tuple(filter(None, keys.split(", "))) or ("id",) * ("GROUP BY" not in sql), "m.sql", KEYS
     )
 
@@ -41,12 +41,18 @@ def test_no_model_of_a_shipped_pipeline_is_computed_whole(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = pipeline_plans.plans(config.load(pipeline))
+    found = pipeline_plans.plan_pipeline(config.load(pipeline))
 
     assert {name: plan.reason for name, plan in found.items() if plan.strategy == "full"} == {}
     assert found
 
 
 def test_a_function_is_in_one_list_only() -> None:
-    lists = (functions.SCALAR, functions.AGGREGATES, functions.LISTS, functions.UNSTABLE, functions.GENERATORS)
+    lists = (
+        functions.SCALAR,
+        functions.AGGREGATES,
+        functions.COLLECTING,
+        functions.NON_DETERMINISTIC,
+        functions.GENERATORS,
+    )
     assert [a & b for a in lists for b in lists if a is not b and a & b] == []

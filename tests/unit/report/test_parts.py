@@ -18,8 +18,8 @@ from report_document import HOSTILE, IMAGE, document, empty
 from lakehouse import config, report
 from lakehouse.cli import main
 from lakehouse.errors import ConfigError, ExitCode
-from lakehouse.models.sql.pipeline_plans import plans
-from lakehouse.models.sql.plan import Plan, plan
+from lakehouse.models.sql.pipeline_plans import plan_pipeline
+from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.report import lineage
 from lakehouse.report.flow import layout
 from lakehouse.report.page import render
@@ -52,7 +52,7 @@ def columns(
         (tmp_path / layer / f"{short}.sql").write_text(sql)
     (tmp_path / "pipeline.json").write_text(json.dumps(written))
     pipeline = config.load(tmp_path)
-    found = lineage.columns(pipeline, plans(pipeline))
+    found = lineage.columns(pipeline, plan_pipeline(pipeline))
     return {relation: {c.name: c for c in each} for relation, each in found.items()}
 
 
@@ -103,7 +103,7 @@ def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(
 
 def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
     pipeline = config.load(LOYALTY)
-    found = lineage.columns(pipeline, plans(pipeline))
+    found = lineage.columns(pipeline, plan_pipeline(pipeline))
 
     leading_nowhere = [
         f"{relation}.{c.name}"
@@ -125,7 +125,7 @@ KNOWN = {
 def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_it_leads_to(
     model: grammar.Model,
 ) -> None:
-    columns = lineage.of_model(plan("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
+    columns = lineage.of_model(plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
 
     assert [c.name for c in columns] == sqlglot.parse_one(model.sql, read="spark").named_selects
     for column in columns:
@@ -138,7 +138,7 @@ def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_
 
 
 def cube(sql: str, keys: tuple[str, ...] = ()) -> Plan:
-    return plan("gold.cubo", sql, keys, "gold/cubo.sql")
+    return plan_model("gold.cubo", sql, keys, "gold/cubo.sql")
 
 
 DAILY = """

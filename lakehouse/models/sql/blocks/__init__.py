@@ -7,23 +7,23 @@ Only what is known to be so is let through, by allow-lists of clauses and functi
 The author's text is cut, never written anew: a parser that renames a function would change what is computed.
 """
 
-from lakehouse.models.sql.blocks.block import Block, Key, Source, Test, Whole
-from lakehouse.models.sql.blocks.clauses import calls
+from lakehouse.models.sql.blocks.block import Block, Condition, KeyPart, NotIncremental, Source
+from lakehouse.models.sql.blocks.clauses import find_calls
 from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
-from lakehouse.models.sql.blocks.parts import parts
-from lakehouse.models.sql.blocks.read import blocks
+from lakehouse.models.sql.blocks.parts import split_totals
+from lakehouse.models.sql.blocks.read import parse_blocks
 
 __all__ = [
     "TOTALS",
     "Block",
-    "Key",
+    "Condition",
+    "KeyPart",
+    "NotIncremental",
     "Source",
-    "Test",
-    "Whole",
-    "blocks",
-    "calls",
+    "find_calls",
     "grouping_expressions",
     "has_totals",
     "is_grouping_id",
-    "parts",
+    "parse_blocks",
+    "split_totals",
 ]

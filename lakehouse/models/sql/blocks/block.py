@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 Column = tuple[str, str]  # the alias of a source and a column of it, both in lower case
 
 
-class Whole(Exception):
+class NotIncremental(Exception):
     """Why a model has to be computed whole: the clause that stands in the way, and how to write it instead."""
 
     def __init__(self, clause: str, advice: str = "") -> None:
@@ -16,11 +16,11 @@ class Whole(Exception):
 
 
 @dataclass(frozen=True)
-class Test:
+class Condition:
     """A plain condition of an ON: `column` `sign` (`=`, `<=` or `>=`) `other` and so many days."""
 
     column: Column
-    sign: str
+    operator: str
     other: Column
     days: int = 0
 
@@ -31,25 +31,25 @@ class Source:
 
     alias: str
     relation: str
-    side: str
+    join_type: str
     on: str = ""
-    tests: tuple[Test, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
     @property
-    def is_kept(self) -> bool:
+    def is_inner_joined(self) -> bool:
         """Whether its columns can be read after the join, and no row of its is made up of nulls."""
-        return self.side in ("first", "inner", "cross")
+        return self.join_type in ("first", "inner", "cross")
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyPart:
     """A part of a touch key: its text, the output column that it is (empty: not selected), the source's column that it
     is, if it is one, and whether a filter by it may be moved below the GROUP BY."""
 
-    text: str
+    sql: str
     output: str
     column: Column | None = None
-    below: bool = True
+    can_push_down: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ class Block:
     select: str
     sources: tuple[Source, ...]
     where: str
-    rest: str
-    group: str
+    after_where: str
+    totals: str
     kind: str
-    key: tuple[Key, ...]
-    sets: tuple[tuple[int, ...], ...]
-    plain: Mapping[str, Column] = field(hash=False)
-    loose: frozenset[str]
+    refresh_key: tuple[KeyPart, ...]
+    grouping_sets: tuple[tuple[int, ...], ...]
+    plain_columns: Mapping[str, Column] = field(hash=False)
+    unread_aliases: frozenset[str]
     sums: tuple[tuple[str, str], ...]
 
     @property
-    def ranges(self) -> bool:
-        return any(test.sign != "=" for source in self.sources for test in source.tests)
+    def has_ranges(self) -> bool:
+        return any(test.operator != "=" for source in self.sources for test in source.conditions)

@@ -19,15 +19,15 @@ _TOTALS = (TokenType.ROLLUP, TokenType.CUBE, TokenType.GROUPING_SETS)
 
 
 @dataclass(frozen=True)
-class Item:
+class SelectItem:
     """A selected expression: as it stands, and without its last word and an AS before it."""
 
-    whole: str
-    bare: str
+    text: str
+    expression: str
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """A name before a parenthesis, as the author spells it.
 
     `over`: OVER follows it. `sorted`: it stands right inside a function that sorts or counts what it gathers.
@@ -35,8 +35,8 @@ class Call:
 
     name: str
     argument: str
-    over: bool
-    sorted: bool
+    has_over: bool
+    is_sorted: bool
 
 
 @dataclass(frozen=True)
@@ -44,29 +44,29 @@ class Clauses:
     """The text of one SELECT. `joins`: the condition of each JOIN, empty where it has none."""
 
     select: str
-    items: tuple[Item, ...]
-    joins: tuple[str, ...]
+    items: tuple[SelectItem, ...]
+    join_conditions: tuple[str, ...]
     where: str
-    group: str
-    rest: str
-    calls: tuple[Call, ...]
+    group_by: str
+    after_where: str
+    calls: tuple[FunctionCall, ...]
 
 
-def cut(sql: str, tokens: list[Token]) -> list[tuple[str, Clauses]]:
+def split_selects(sql: str, tokens: list[Token]) -> list[tuple[str, Clauses]]:
     """Each CTE's name, in lower case, and its clauses; then those of the SELECT after them, named ''."""
     tokens = [t for t in tokens if t.token_type is not TokenType.SEMICOLON]
     found, at = [], 0
     while at < len(tokens) and tokens[at].token_type is not TokenType.SELECT:
         if tokens[at].token_type is TokenType.L_PAREN:
-            end = _closing(tokens, at)
+            end = _closing_parenthesis(tokens, at)
             if tokens[at - 1].token_type is TokenType.ALIAS:
-                found.append((tokens[at - 2].text.lower(), _clauses(sql, tokens[at + 1 : end])))
+                found.append((tokens[at - 2].text.lower(), _split_clauses(sql, tokens[at + 1 : end])))
             at = end
         at += 1
-    return [*found, ("", _clauses(sql, tokens[at:]))]
+    return [*found, ("", _split_clauses(sql, tokens[at:]))]
 
 
-def calls(tokens: list[Token]) -> list[tuple[int, Token]]:
+def find_calls(tokens: list[Token]) -> list[tuple[int, Token]]:
     """Where names stand before a parenthesis and may call something."""
     return [
         (at, token)
@@ -74,12 +74,12 @@ def calls(tokens: list[Token]) -> list[tuple[int, Token]]:
         if after.token_type is TokenType.L_PAREN
         and token.text.isidentifier()
         and token.token_type not in _TOTALS
-        and token.text.lower() not in functions.STRUCTURE
+        and token.text.lower() not in functions.KEYWORDS
     ]
 
 
-def _clauses(sql: str, tokens: list[Token]) -> Clauses:
-    depths = list(_depths(tokens))
+def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
+    depths = list(_parenthesis_depths(tokens))
 
     def first(words: tuple[str, ...], start: int, end: int) -> int:
         """Where one of these words stands outside of parentheses."""
@@ -92,23 +92,23 @@ def _clauses(sql: str, tokens: list[Token]) -> Clauses:
         return sql[tokens[start].start : tokens[end - 1].end + 1] if start < end else ""
 
     end = len(tokens)
-    source = _from(tokens, depths)
+    source = _find_from(tokens, depths)
     where = first(_AFTER_FROM, source, end)
     rest = first(_AFTER_WHERE, where, end)
     group = first(("GROUP BY",), where, end)
     distinct = len(tokens) > 1 and tokens[1].token_type in (TokenType.DISTINCT, TokenType.ALL)
     return Clauses(
         select=text(0, source),
-        items=tuple(_items(sql, tokens, depths, 1 + distinct, source)),
-        joins=tuple(_joins(sql, tokens, depths, source, where)),
+        items=tuple(_select_items(sql, tokens, depths, 1 + distinct, source)),
+        join_conditions=tuple(_join_conditions(sql, tokens, depths, source, where)),
         where=text(where, rest),
-        group=text(group, first(("HAVING", "ORDER BY"), group, end)),
-        rest=text(rest, end),
-        calls=tuple(_calls(sql, tokens)),
+        group_by=text(group, first(("HAVING", "ORDER BY"), group, end)),
+        after_where=text(rest, end),
+        calls=tuple(_parse_calls(sql, tokens)),
     )
 
 
-def _depths(tokens: list[Token]) -> Iterator[int]:
+def _parenthesis_depths(tokens: list[Token]) -> Iterator[int]:
     depth = 0
     for token in tokens:
         depth -= token.token_type in _CLOSE
@@ -116,7 +116,7 @@ def _depths(tokens: list[Token]) -> Iterator[int]:
         depth += token.token_type in _OPEN
 
 
-def _from(tokens: list[Token], depths: list[int]) -> int:
+def _find_from(tokens: list[Token], depths: list[int]) -> int:
     for at, token in enumerate(tokens):
         after_distinct = at and tokens[at - 1].token_type is TokenType.DISTINCT  # IS DISTINCT FROM
         if token.token_type is TokenType.FROM and not depths[at] and not after_distinct and not _is_name(tokens, at):
@@ -130,17 +130,17 @@ def _is_name(tokens: list[Token], at: int) -> bool:
     return is_quoted or (at > 0 and tokens[at - 1].token_type is TokenType.DOT)
 
 
-def _items(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[Item]:
+def _select_items(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[SelectItem]:
     commas = [at for at in range(start, end) if not depths[at] and tokens[at].token_type is TokenType.COMMA]
     for first, last in zip([start, *(c + 1 for c in commas)], [*commas, end], strict=True):
         if first >= last:
             continue
         bare = last - 1 - (last - 2 > first and tokens[last - 2].token_type is TokenType.ALIAS)
         whole = sql[tokens[first].start : tokens[last - 1].end + 1]
-        yield Item(whole, sql[tokens[first].start : tokens[bare - 1].end + 1] if bare > first else whole)
+        yield SelectItem(whole, sql[tokens[first].start : tokens[bare - 1].end + 1] if bare > first else whole)
 
 
-def _joins(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[str]:
+def _join_conditions(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[str]:
     at_joins = [at for at in range(start, end) if not depths[at] and tokens[at].token_type is TokenType.JOIN]
     for join, following in pairwise([*at_joins, end]):
         until = following
@@ -150,17 +150,17 @@ def _joins(sql: str, tokens: list[Token], depths: list[int], start: int, end: in
         yield sql[tokens[on[0] + 1].start : tokens[until - 1].end + 1] if on and on[0] + 1 < until else ""
 
 
-def _calls(sql: str, tokens: list[Token]) -> Iterator[Call]:
-    for at, token in calls(tokens):
-        end = _closing(tokens, at + 1)
+def _parse_calls(sql: str, tokens: list[Token]) -> Iterator[FunctionCall]:
+    for at, token in find_calls(tokens):
+        end = _closing_parenthesis(tokens, at + 1)
         first = at + 2 + (at + 2 < end and tokens[at + 2].token_type is TokenType.DISTINCT)
         argument = sql[tokens[first].start : tokens[end - 1].end + 1] if first < end else ""
         after = end + 1
         while after < len(tokens) and tokens[after].text.lower() in ("filter", "ignore", "respect", "nulls"):
             follows = after + 1 < len(tokens) and tokens[after + 1].token_type is TokenType.L_PAREN
-            after = (_closing(tokens, after + 1) if follows else after) + 1
+            after = (_closing_parenthesis(tokens, after + 1) if follows else after) + 1
         over = after < len(tokens) and tokens[after].text.lower() == "over"
-        yield Call(token.text.lower(), argument, over, _is_sorted(tokens, at, after))
+        yield FunctionCall(token.text.lower(), argument, over, _is_sorted(tokens, at, after))
 
 
 def _is_sorted(tokens: list[Token], at: int, after: int) -> bool:
@@ -171,7 +171,7 @@ def _is_sorted(tokens: list[Token], at: int, after: int) -> bool:
     return outer == "sort_array" or (alone and outer in ("array_sort", "size", "array_size", "cardinality"))
 
 
-def _closing(tokens: list[Token], opening: int) -> int:
+def _closing_parenthesis(tokens: list[Token], opening: int) -> int:
     """Where the parenthesis that opens there is closed."""
     depth = 0
     for at in range(opening, len(tokens)):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from lakehouse.models.sql.blocks.block import Column, Test
+from lakehouse.models.sql.blocks.block import Column, Condition
 
-_SIGNS: dict[type[exp.Expr], tuple[str, str]] = {
+_OPERATORS: dict[type[exp.Expr], tuple[str, str]] = {
     exp.EQ: ("=", "="),
     exp.LTE: ("<=", ">="),
     exp.LT: ("<=", ">="),
@@ -17,31 +17,33 @@ _SIGNS: dict[type[exp.Expr], tuple[str, str]] = {
 }
 
 
-def plainly(condition: exp.Expr, aliases: set[str]) -> Iterator[Test]:
+def parse_conditions(condition: exp.Expr, aliases: set[str]) -> Iterator[Condition]:
     """The plain conditions among those that an ON joins by AND, each read both ways. `<` is taken for `<=`."""
     for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
         bare = part.unnest()
         if isinstance(bare, exp.And):
-            yield from plainly(bare, aliases)
+            yield from parse_conditions(bare, aliases)
         elif isinstance(bare, exp.Between) and not bare.args.get("symmetric"):
-            yield from _both_ways(bare.this, ">=", "<=", bare.args["low"], aliases)
-            yield from _both_ways(bare.this, "<=", ">=", bare.args["high"], aliases)
-        elif signs := _SIGNS.get(type(bare)):
-            yield from _both_ways(bare.this, *signs, bare.expression, aliases)
+            yield from _conditions_both_ways(bare.this, ">=", "<=", bare.args["low"], aliases)
+            yield from _conditions_both_ways(bare.this, "<=", ">=", bare.args["high"], aliases)
+        elif signs := _OPERATORS.get(type(bare)):
+            yield from _conditions_both_ways(bare.this, *signs, bare.expression, aliases)
 
 
-def _both_ways(left: exp.Expr, sign: str, reverse: str, right: exp.Expr, aliases: set[str]) -> Iterator[Test]:
-    here, there = _shifted(left, aliases), _shifted(right, aliases)
+def _conditions_both_ways(
+    left: exp.Expr, sign: str, reverse: str, right: exp.Expr, aliases: set[str]
+) -> Iterator[Condition]:
+    here, there = _column_plus_days(left, aliases), _column_plus_days(right, aliases)
     if here and there and here[0][0] != there[0][0]:
         days = there[1] - here[1]
-        yield Test(here[0], sign, there[0], days)
-        yield Test(there[0], reverse, here[0], -days)
+        yield Condition(here[0], sign, there[0], days)
+        yield Condition(there[0], reverse, here[0], -days)
 
 
 _MINUS_ONE = exp.Neg(this=exp.Literal.number(1))
 
 
-def _shifted(side: exp.Expr, aliases: set[str]) -> tuple[Column, int] | None:
+def _column_plus_days(side: exp.Expr, aliases: set[str]) -> tuple[Column, int] | None:
     """A column and how many days are added to it."""
     bare, days = side.unnest(), 0
     if isinstance(bare, exp.TsOrDsAdd) and bare.text("unit").upper() in ("", "DAY"):

@@ -62,7 +62,7 @@ SECOND = "id,qty,note,shop\na,-1,x,s1\nb,2,x,s1\nc,,y,s1\nd,400,y,s1\ne,5,x,s1\n
 def by_changes() -> Iterator[None]:
     """Tables as small as these would be computed whole."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refresh, "WHOLE_BELOW", 0)
+        patch.setattr(refresh, "FULL_REFRESH_BELOW_BYTES", 0)
         yield
 
 

@@ -11,10 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.expect import Expectation
 from lakehouse.lake.small_rows import CachedRows, cache_rows
-from lakehouse.models.expectations import kept
-from lakehouse.models.expectations.table_rules import Found, Resulting
-from lakehouse.models.sql.plan import plan
-from lakehouse.models.sql.rules import Rule, rules
+from lakehouse.models.expectations import remaining_rows
+from lakehouse.models.expectations.table_rules import Evaluated, ResultingTable
+from lakehouse.models.sql.plan import plan_model
+from lakehouse.models.sql.rules import Rule, parse_rules
 from lakehouse.spark.session import isolated_session, local_frame
 
 SQL = "SELECT m.id AS id, m.a AS a, m.s AS s, m.d AS d FROM bronze.m AS m"
@@ -23,7 +23,7 @@ AS_OF = datetime(2025, 1, 3, tzinfo=timezone.utc)
 
 
 def understood(**spec: Any) -> Rule:
-    (rule,) = rules("silver.m", {"e": Expectation.model_validate(spec)}, SQL, "pipeline.yml")
+    (rule,) = parse_rules("silver.m", {"e": Expectation.model_validate(spec)}, SQL, "pipeline.yml")
     return rule
 
 
@@ -55,18 +55,20 @@ def rows(spark: SparkSession, *values: tuple[Any, ...]) -> DataFrame:
 def test_a_row_is_left_where_it_meets_the_condition(small: SparkSession, spec: dict[str, Any], left: list[int]) -> None:
     frame = rows(small, (1, 1, "it's", "2025-01-01"), (2, 0, "x", None), (3, None, None, None))
     other = local_frame(small, "x INT", [(1,), (1,), (7,)])
-    expected = replace(plan("silver.m", SQL, ("id",), "m.sql"), rules=(understood(**spec),))
+    expected = replace(plan_model("silver.m", SQL, ("id",), "m.sql"), rules=(understood(**spec),))
 
-    found = kept(small, expected, {"as_of": AS_OF}, frame, lambda _: other)
+    found = remaining_rows(small, expected, {"as_of": AS_OF}, frame, lambda _: other)
 
     assert sorted(row.id for row in found.collect()) == left
     assert found.columns == frame.columns
 
 
-def resulting(spark: SparkSession, table: DataFrame | None, good: DataFrame, touched: list[int] | None) -> Resulting:
+def resulting(
+    spark: SparkSession, table: DataFrame | None, good: DataFrame, touched: list[int] | None
+) -> ResultingTable:
     keys = None if touched is None else cache_rows(spark, local_frame(spark, "id INT", [(key,) for key in touched]))
     held: CachedRows = cache_rows(spark, good)
-    return Resulting(table, held.rows, good.count(), keys, held.local_rows, AS_OF)
+    return ResultingTable(table, held.rows, good.count(), keys, held.local_rows, AS_OF)
 
 
 TABLE = [(1, 5, "x", "2025-01-01"), (2, 6, None, "2025-01-01"), (3, 7, None, "2025-01-01")]
@@ -89,9 +91,9 @@ def test_values_are_unique_in_the_table_as_it_would_be(
 ) -> None:
     there = resulting(small, rows(small, *TABLE), rows(small, *good), touched)
 
-    found = there.found(understood(unique=["s"]), before)
+    found = there.evaluate(understood(unique=["s"]), before)
 
-    assert (found.met, found.failed) == (not failed, failed)
+    assert (found.is_met, found.rows_failed) == (not failed, failed)
     assert bool(there.examples(understood(unique=["s"]), 3)) is bool(failed)
 
 
@@ -99,8 +101,10 @@ def test_values_that_were_shared_before_are_counted_wherever_they_are(small: Spa
     table = rows(small, *TABLE, (4, 8, "y"), (5, 8, "y"))
     there = resulting(small, table, rows(small, (1, 5, "w")), [1])
 
-    assert there.found(understood(unique=["s"]), 0).failed == 0  # as if all that is not touched were known to be unique
-    assert there.found(understood(unique=["s"]), 2) == Found(False, 2, "2 rows share 1 values")
+    assert (
+        there.evaluate(understood(unique=["s"]), 0).rows_failed == 0
+    )  # as if all that is not touched were known to be unique
+    assert there.evaluate(understood(unique=["s"]), 2) == Evaluated(False, 2, "2 rows share 1 values")
 
 
 @pytest.mark.parametrize(
@@ -117,9 +121,9 @@ def test_values_that_were_shared_before_are_counted_wherever_they_are(small: Spa
 def test_rows_are_counted_as_the_table_would_be(
     small: SparkSession, band: dict[str, Any], good: list[Any], touched: list[int] | None, met: bool, about: str
 ) -> None:
-    found = resulting(small, rows(small, *TABLE), rows(small, *good), touched).found(understood(rows=band), 0)
+    found = resulting(small, rows(small, *TABLE), rows(small, *good), touched).evaluate(understood(rows=band), 0)
 
-    assert found == Found(met, None, about)
+    assert found == Evaluated(met, None, about)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +139,12 @@ def test_rows_are_counted_as_the_table_would_be(
 def test_the_newest_row_is_held_against_as_of(small: SparkSession, good: list[Any], touched: Any, met: bool) -> None:
     rule = understood(freshness={"column": "d", "within": "1d"})
 
-    assert resulting(small, rows(small, *TABLE), rows(small, *good), touched).found(rule, 0).met is met
+    assert resulting(small, rows(small, *TABLE), rows(small, *good), touched).evaluate(rule, 0).is_met is met
 
 
 def test_a_row_that_is_not_touched_may_be_the_newest(small: SparkSession) -> None:
     rule = understood(freshness={"column": "d", "within": "2d"})
 
-    assert resulting(small, rows(small, *TABLE), rows(small, (4, 1, "x", "2024-01-01")), [4]).found(rule, 0) == Found(
-        True, None, "newest d: 2025-01-01 00:00:00; :as_of 2025-01-03 00:00:00"
-    )
+    assert resulting(small, rows(small, *TABLE), rows(small, (4, 1, "x", "2024-01-01")), [4]).evaluate(
+        rule, 0
+    ) == Evaluated(True, None, "newest d: 2025-01-01 00:00:00; :as_of 2025-01-03 00:00:00")

@@ -29,7 +29,7 @@ def planned(folder: Path, cube: str) -> None:
     for layer, name, sql in (("silver", "sales", SALES), ("gold", "cube", cube)):
         (folder / layer).mkdir()
         (folder / layer / f"{name}.sql").write_text(sql)
-    pipeline_plans.plans(config.load(folder))
+    pipeline_plans.plan_pipeline(config.load(folder))
 
 
 CUBE = "SELECT s.shop AS shop, {} AS total FROM silver.sales AS s GROUP BY s.shop"

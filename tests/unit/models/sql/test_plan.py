@@ -7,14 +7,14 @@ import sqlglot
 from sqlglot import exp
 
 from lakehouse.errors import ConfigError
-from lakehouse.models.sql.blocks import parts
-from lakehouse.models.sql.plan import Plan, in_order, plan
+from lakehouse.models.sql.blocks import split_totals
+from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
 
 T = "FROM silver.t AS t"
 
 
 def understand(sql: str, *keys: str, model: str = "silver.m") -> Plan:
-    return plan(model, sql, keys, "silver/m.sql")
+    return plan_model(model, sql, keys, "silver/m.sql")
 
 
 def refusal(sql: str, *keys: str) -> ConfigError:
@@ -164,7 +164,7 @@ def test_a_row_number_needs_an_order_that_tells_the_rows_apart(joined: str, orde
     sql = f"SELECT t.day AS day, row_number() OVER (PARTITION BY t.day ORDER BY {order}) AS n {T} {joined}"
     keys = {"silver.t": ("id",), "silver.u": ("id",)}
 
-    assert (plan("silver.m", sql, ("day", "n"), "silver/m.sql", keys).strategy == "windowed") is settled
+    assert (plan_model("silver.m", sql, ("day", "n"), "silver/m.sql", keys).strategy == "windowed") is settled
 
 
 def test_the_text_of_a_block_is_the_authors_own() -> None:
@@ -180,17 +180,17 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
     first, last = understand(sql).blocks
 
     assert [s.on for s in first.sources] == ["", "left(u.id, 1) = t.id AND u.on", "w.id = t.id"]
-    assert [(s.alias, s.relation, s.side) for s in first.sources] == [
+    assert [(s.alias, s.relation, s.join_type) for s in first.sources] == [
         ("t", "silver.t", "first"),
         ("u", "silver.u", "left"),
         ("w", "silver.w", "semi"),
     ]
     assert first.select.endswith("t.from, t.`group by` AS z")
-    assert (first.where, first.rest) == ("WHERE t.limit > 3 AND t.name <> 'GROUP BY'", "")
+    assert (first.where, first.after_where) == ("WHERE t.limit > 3 AND t.name <> 'GROUP BY'", "")
     assert last.where == ""
-    assert last.rest == "GROUP BY GROUPING SETS ((c.x, c.y), (c.x)) HAVING COUNT(*) > 1 ORDER BY c.x"
-    assert last.group == "GROUP BY GROUPING SETS ((c.x, c.y), (c.x))"
-    assert [(k.text, k.output, k.below) for k in last.key] == [
+    assert last.after_where == "GROUP BY GROUPING SETS ((c.x, c.y), (c.x)) HAVING COUNT(*) > 1 ORDER BY c.x"
+    assert last.totals == "GROUP BY GROUPING SETS ((c.x, c.y), (c.x))"
+    assert [(k.sql, k.output, k.can_push_down) for k in last.refresh_key] == [
         ("c.x", "x", True),
         ("c.y", "y", False),
         ("grouping_id()", "g", False),
@@ -214,7 +214,7 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
 def test_only_what_a_condition_says_plainly_is_taken_from_it(on: str, tests: list[tuple[str, str, str, int]]) -> None:
     (block,) = understand(f"SELECT t.id {T} JOIN silver.u AS u ON {on}", "id").blocks
 
-    found = [(".".join(x.column), x.sign, ".".join(x.other), x.days) for x in block.sources[1].tests]
+    found = [(".".join(x.column), x.operator, ".".join(x.other), x.days) for x in block.sources[1].conditions]
     assert found[::2] == tests  # each is followed by itself, read the other way
 
 
@@ -241,8 +241,11 @@ def test_totals_are_taken_apart_by_the_column_that_most_of_them_have(
     gid = ", GROUPING_ID() AS g" if totals else ""
     (block,) = understand(f"SELECT {columns}{gid}, count(*) AS n {T} GROUP BY {group_by} HAVING count(*) > 1").blocks
 
-    texts = [f"GROUP BY t.a, t.b GROUPING SETS {sets} HAVING count(*) > 1" if sets else block.rest for sets, _ in taken]
-    assert parts(block) == [(text, below) for text, (_, below) in zip(texts, taken, strict=True)]
+    texts = [
+        f"GROUP BY t.a, t.b GROUPING SETS {sets} HAVING count(*) > 1" if sets else block.after_where
+        for sets, _ in taken
+    ]
+    assert split_totals(block) == [(text, below) for text, (_, below) in zip(texts, taken, strict=True)]
 
 
 def test_a_cte_that_nobody_reads_does_not_count() -> None:
@@ -291,16 +294,16 @@ def test_the_keys_are_what_the_group_by_makes_unique(select: str, group_by: str,
     found = understand(f"SELECT {select}, count(*) AS n {T} GROUP BY {group_by}")
 
     assert found.keys == keys
-    assert found.unique
+    assert found.has_unique_keys
 
 
 def test_keys_as_configured_come_before_those_of_the_group_by() -> None:
     sql = f"SELECT t.day AS day, t.shop AS shop, max(t.id) AS id {T} GROUP BY t.day, t.shop"
 
     assert understand(sql, "id").keys == ("id",)
-    assert not understand(sql, "id").unique
-    assert not understand(sql, "day").unique
-    assert understand(sql, "shop", "Day", "id").unique
+    assert not understand(sql, "id").has_unique_keys
+    assert not understand(sql, "day").has_unique_keys
+    assert understand(sql, "shop", "Day", "id").has_unique_keys
 
 
 @pytest.mark.parametrize(
@@ -321,7 +324,7 @@ def test_a_key_named_by_its_alias_is_one_but_has_to_be_checked() -> None:
     """Only Spark knows whether the table has a column of that name, by which it would group instead."""
     found = understand(f"SELECT date_trunc('DAY', t.at) AS day, count(*) AS n {T} GROUP BY day")
 
-    assert (found.keys, found.unique) == (("day",), False)
+    assert (found.keys, found.has_unique_keys) == (("day",), False)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +343,7 @@ def test_keys_that_the_sql_does_not_make_unique_are_not_said_to_be(sql: str) -> 
         found = understand(sql)
     except ConfigError:
         return
-    assert not found.unique
+    assert not found.has_unique_keys
 
 
 @pytest.mark.parametrize("totals", ["GROUPING SETS ((t.a, t.b), ())", "ROLLUP (t.a, t.b)", "CUBE (t.a, t.b)"])
@@ -450,7 +453,7 @@ def test_the_parameters_used_are_known() -> None:
 
 def named(sql: str) -> str:
     found = understand(sql, "id")
-    return found.text({relation: f"<{relation}>" for relation in found.inputs})
+    return found.sql_with_names({relation: f"<{relation}>" for relation in found.inputs})
 
 
 @pytest.mark.parametrize(
@@ -489,7 +492,7 @@ def test_only_relations_are_renamed_and_only_where_they_stand(sql: str, text: st
 
 @pytest.mark.parametrize("sql", ["SELECT t.id FROM silver.t", "SELECT t.id FROM silver.t WHERE t.v > 0"])
 def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
-    text = understand(sql, "id").text({"silver.t": "_view_1"})
+    text = understand(sql, "id").sql_with_names({"silver.t": "_view_1"})
 
     (table,) = sqlglot.parse_one(text, read="spark").find_all(exp.Table)
     assert table.name == "_view_1"
@@ -517,7 +520,7 @@ def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
 def test_a_model_keeps_its_inputs_keys_if_they_are_among_its_own_as_they_are(
     select: str, keys: tuple[str, ...], input_keys: tuple[str, ...], kept: bool
 ) -> None:
-    assert understand(f"SELECT {select} {T}", *keys).keeps_keys(input_keys) is kept
+    assert understand(f"SELECT {select} {T}", *keys).has_input_keys(input_keys) is kept
 
 
 @pytest.mark.parametrize(
@@ -531,7 +534,7 @@ def test_a_model_keeps_its_inputs_keys_if_they_are_among_its_own_as_they_are(
     ],
 )
 def test_a_key_that_may_stand_on_several_rows_is_not_kept(sql: str) -> None:
-    assert not understand(sql, "id").keeps_keys(("id",))
+    assert not understand(sql, "id").has_input_keys(("id",))
 
 
 def test_the_hash_follows_the_text_and_the_keys() -> None:
@@ -557,12 +560,12 @@ def chain(**inputs: str) -> dict[str, Plan]:
 def test_a_model_comes_after_those_that_it_reads() -> None:
     plans = chain(d="silver.b silver.c", c="silver.a", b="silver.a bronze.x", a="bronze.x", e="bronze.y")
 
-    assert in_order(plans) == [["silver.a", "silver.e"], ["silver.b", "silver.c"], ["silver.d"]]
+    assert dependency_levels(plans) == [["silver.a", "silver.e"], ["silver.b", "silver.c"], ["silver.d"]]
 
 
 def test_a_model_outside_the_group_is_not_waited_for() -> None:
-    assert in_order(chain(b="silver.a")) == [["silver.b"]]
-    assert in_order({}) == []
+    assert dependency_levels(chain(b="silver.a")) == [["silver.b"]]
+    assert dependency_levels({}) == []
 
 
 @pytest.mark.parametrize(
@@ -575,7 +578,7 @@ def test_a_model_outside_the_group_is_not_waited_for() -> None:
 )
 def test_models_that_need_each_other_are_refused_by_name(inputs: dict[str, str], circle: list[str]) -> None:
     with pytest.raises(ConfigError) as refused:
-        in_order(chain(**inputs))
+        dependency_levels(chain(**inputs))
 
     assert "circle" in refused.value.found
     assert [name for name in chain(**inputs) if name in refused.value.found] == circle

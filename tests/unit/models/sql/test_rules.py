@@ -11,13 +11,13 @@ import yaml
 
 from lakehouse.config.expect import KINDS, Expectation
 from lakehouse.errors import ConfigError
-from lakehouse.models.sql.rules import Rule, digest, rules
+from lakehouse.models.sql.rules import Rule, digest_rules, parse_rules
 
 SQL = "SELECT a.x AS x, a.y, f(z) AS `z z` FROM bronze.a AS a"
 
 
 def understood(sql: str = SQL, **spec: Any) -> Rule:
-    (rule,) = rules("silver.m", {"e": Expectation.model_validate(spec)}, sql, "pipeline.yml")
+    (rule,) = parse_rules("silver.m", {"e": Expectation.model_validate(spec)}, sql, "pipeline.yml")
     return rule
 
 
@@ -43,7 +43,12 @@ def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_i
 ) -> None:
     rule = understood(**spec)
 
-    assert (rule.condition, rule.on_fail, rule.takes_out, rule.is_whole) == (condition, "quarantine", True, False)
+    assert (rule.condition, rule.on_fail, rule.can_reject_rows, rule.is_table_rule) == (
+        condition,
+        "quarantine",
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,19 +63,19 @@ def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_i
 def test_a_rule_about_the_whole_warns_unless_it_is_to_fail(spec: dict[str, Any], about: str) -> None:
     rule = understood(**spec)
 
-    assert (rule.about, rule.on_fail, rule.is_whole) == (about, "warn", True)
+    assert (rule.description, rule.on_fail, rule.is_table_rule) == (about, "warn", True)
     assert understood(**spec, on_fail="fail").on_fail == "fail"
 
 
 def test_a_reference_names_a_relation_and_a_column_of_it_for_each_of_its_own() -> None:
     rule = understood(reference={"x": "silver.p.id", "y": "silver.p.day"})
 
-    assert (rule.columns, rule.relation, rule.others) == (("x", "y"), "silver.p", ("id", "day"))
+    assert (rule.columns, rule.referenced_relation, rule.referenced_columns) == (("x", "y"), "silver.p", ("id", "day"))
 
 
 @pytest.mark.parametrize("check", ["X > 0 AND `Z Z` IS NULL", "exists(y, q -> q > x)", "y.field = 1", "x <= :as_of"])
 def test_a_check_may_read_what_the_model_selects(check: str) -> None:
-    assert understood(check=check).about == check
+    assert understood(check=check).description == check
 
 
 def test_what_a_model_selects_is_not_known_of_a_star() -> None:
@@ -115,8 +120,8 @@ def test_what_is_no_condition_on_a_row_is_refused_with_the_model_and_the_rule(sp
 def test_a_rule_that_changed_has_another_digest(other: dict[str, Any]) -> None:
     first = understood(check="x > 0")
 
-    assert digest([first]) == digest([understood(check="x > 0", on_fail="quarantine")])
-    assert digest([first]) != digest([understood(**other)])
+    assert digest_rules([first]) == digest_rules([understood(check="x > 0", on_fail="quarantine")])
+    assert digest_rules([first]) != digest_rules([understood(**other)])
 
 
 def test_the_guides_examples_are_expectations_and_name_every_kind() -> None:
@@ -125,7 +130,7 @@ def test_the_guides_examples_are_expectations_and_name_every_kind() -> None:
     expect = yaml.safe_load(text)["silver"]["clientes"]["expect"]
 
     specs = {name: Expectation.model_validate(spec) for name, spec in expect.items()}
-    found = rules("silver.clientes", specs, "SELECT * FROM bronze.clientes", "pipeline.yml")
+    found = parse_rules("silver.clientes", specs, "SELECT * FROM bronze.clientes", "pipeline.yml")
 
     assert [rule.kind for rule in found] == [kind for kind in KINDS if kind in {rule.kind for rule in found}]
     assert {rule.kind for rule in found} == set(KINDS)
