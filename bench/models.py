@@ -62,7 +62,7 @@ class Cube:
         self.spark = session.get_session(self.lake, "bench", data_bytes=self.size)
         self._facts()
         ledger.create_if_missing(self.spark, self.lake)
-        self.models = stages.models(run)
+        self.models = stages.build_models(run)
 
     def _facts(self) -> None:
         from lakehouse.lake import delta

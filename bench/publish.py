@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake.merge import merge_to_match
-from lakehouse.publish.sync import Kept, Publication, publish
+from lakehouse.publish.sync import Publication, PublishResult, publish
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
@@ -44,7 +44,7 @@ def quotes(spark: SparkSession, first: int, rows: int) -> DataFrame:
     )
 
 
-def timed(work: Callable[[], Kept], expected: int) -> float:
+def timed(work: Callable[[], PublishResult], expected: int) -> float:
     began = time.monotonic()
     done = work()
     seconds = time.monotonic() - began
@@ -65,7 +65,7 @@ def main() -> None:
         spark = session.get_session(lake, "bench", data_bytes=rows * 100)
         what = Publication("bench", "gold.quotes", server.url, "quotes", KEYS)
 
-        def published() -> Kept:
+        def published() -> PublishResult:
             return publish(what, lake, lambda: session.isolated_session(spark, rows * 100))
 
         path, seconds = lake.table("gold.quotes"), {}

@@ -136,7 +136,9 @@ def connected(environ: dict[str, str], servers: stream.Servers) -> None:
     command = [*COMMAND, "connect", "apply", "conf/tesouro"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     topics = file_io.store_path(f"s3a://{stream.BUCKET}/topics")
-    while any(json_lines.against(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()):
+    while any(
+        json_lines.compare_with_table(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()
+    ):
         time.sleep(1)
 
 

@@ -39,7 +39,7 @@ def land(pipeline: Path, csv: Path, stamp: str) -> None:
 
 def perform(pipeline: Path, stage: str) -> None:
     """One stage; the statuses that mean it did its work."""
-    report = stages.perform(context.open_run(pipeline), (stage,))
+    report = stages.run_stages(context.open_run(pipeline), (stage,))
     done = [o.status for o in report.outcomes]
     if report.code or done not in (["landed"], ["accepted"], ["applied"]):
         raise RuntimeError(f"{stage}: {report.outcomes}")

@@ -82,13 +82,13 @@ def _log_form(arguments: list[str]) -> logs.LogFormat:
 def _open(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
     opened = context.open_run(pipeline, names or (), log=logs.create_logger(log), **options)
-    opened.told = render.logged(opened.log) if log == "json" else render.progress
+    opened.on_outcome = render.logged(opened.log) if log == "json" else render.progress
     return opened
 
 
 def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
-    with signals.heeded() as run.stop:
-        report = stages.perform(run, wanted)
+    with signals.handle_stop_signals() as run.stop_requested:
+        report = stages.run_stages(run, wanted)
         render.report(report, as_json)
     return report.code
 
@@ -128,7 +128,7 @@ def _schedule(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    from lakehouse.runner.schedule import scheduled
+    from lakehouse.runner.schedule import run_schedule
 
     if as_of or full_refresh:
         raise ConfigError(
@@ -137,7 +137,7 @@ def _schedule(
         )
     opened = context.open_run(pipeline, names, log=logs.create_logger(log, logging.INFO))
     flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
-    found = scheduled(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
+    found = run_schedule(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
     render.schedule(found, as_json)
     return int(found["exit_code"])
 
@@ -346,7 +346,7 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     from lakehouse import verify as checks
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    with context.holding(opened, "verify"):
+    with context.lock_lake(opened, "verify"):
         found = checks.verify(opened)
     render.checks(found, as_json)
     return ExitCode.REFUSED if any(c.result == "failed" for c in found) else worst_exit_code(c.code for c in found)

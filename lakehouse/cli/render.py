@@ -17,7 +17,7 @@ from lakehouse.errors import ExitCode, LakehouseError
 if TYPE_CHECKING:
     from lakehouse.models.sql.plan import Plan
     from lakehouse.runner.context import Run
-    from lakehouse.runner.outcome import Outcome, Report, Told
+    from lakehouse.runner.outcome import OnOutcome, Outcome, Report
     from lakehouse.verify import Check
 
 _COLOURS = {ExitCode.OK: "", ExitCode.HELD: "yellow"}
@@ -65,7 +65,7 @@ def progress(outcome: Outcome) -> None:
         _err().print(Text(_indented(outcome.note), style=_COLOURS.get(outcome.code, "red")), soft_wrap=True)
 
 
-def logged(log: logs.Log) -> Told:
+def logged(log: logs.Log) -> OnOutcome:
     """The same as an event of a log: an error if somebody has to look after it, a warning if a snapshot waits."""
 
     def told(o: Outcome) -> None:

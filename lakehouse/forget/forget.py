@@ -85,16 +85,16 @@ def forget(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[st
     """
     table = _configured_table(run, name)
     texts = parse_key(table, key)
-    with context.holding(run, f"forget {name}"):
-        up_to_date.unmark(run.lake)
-        spark = isolated_session(run.spark, run.size(name))
+    with context.lock_lake(run, f"forget {name}"):
+        up_to_date.remove_mark(run.lake)
+        spark = isolated_session(run.spark, run.snapshot_bytes(name))
         person = _data_subject(spark, table, texts)
         ledger.create_if_missing(spark, run.lake)
         forgotten_keys.add(spark, run.lake, name, person.key_hash, run.id)
         erased = _erase_from_layers(spark, run, name, person)
         outcomes = [o for layer in _LAYERS for o in stages.refresh_models(run, layer)]
         erased.rows["quarantine"] += erase_quarantine.erase_resolved(spark, run.lake, [*run.plans])
-        models, published = outcomes, publishing.publish(run) if run.published() else []
+        models, published = outcomes, publishing.publish_tables(run) if run.published_tables() else []
         outcomes = [*models, *published]
         left = remaining_files.list_remaining(spark, _delta_tables(run, name), vacuum)
     failed = [o for o in outcomes if o.code]
@@ -115,9 +115,9 @@ def lift(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     """Let a forgotten key come again: the person is back as a customer, say."""
     table = _configured_table(run, name)
     texts = parse_key(table, key)
-    with context.holding(run, f"forget {name} --lift"):
-        up_to_date.unmark(run.lake)
-        spark = isolated_session(run.spark, run.size(name))
+    with context.lock_lake(run, f"forget {name} --lift"):
+        up_to_date.remove_mark(run.lake)
+        spark = isolated_session(run.spark, run.snapshot_bytes(name))
         was = forgotten_keys.remove(spark, run.lake, name, _data_subject(spark, table, texts).key_hash)
     note = "the next snapshot that has other bytes brings the row back" if was else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was, "note": note, "exit_code": 0}
@@ -183,7 +183,7 @@ def _erase_from_layers(spark: SparkSession, run: Run, name: str, subject: DataSu
     erased.rows["quarantine"] = erase_quarantine.erase(spark, lake, name, table, zone, subject)
     erased.rows["bronze"] = erase_bronze.erase(spark, lake, name, subject, table)
     erased.rows["ledger"] = ledger.redact_reasons(spark, lake, name, lambda text: _redact_key(text, subject))
-    records.hide(lake, lambda text: _redact_key(text, subject))
+    records.mask_texts(lake, lambda text: _redact_key(text, subject))
     return erased
 
 
@@ -194,7 +194,7 @@ def _apply_pending(spark: SparkSession, run: Run, name: str, history: LedgerHist
         change_sets.delivered_columns(
             spark, run.lake, table, history.last_accepted
         )  # refuses keys hashed otherwise than now
-        apply.refresh(spark, run.lake, name, table, history, run.size(name))
+        apply.refresh(spark, run.lake, name, table, history, run.snapshot_bytes(name))
 
 
 def _erase_from_landing(spark: SparkSession, run: Run, name: str, subject: DataSubject) -> ErasedRows:
@@ -245,7 +245,7 @@ def _redact_key(text: str, subject: DataSubject) -> str:
 
 def _delta_tables(run: Run, name: str) -> dict[str, str]:
     """The addresses of the Delta tables that had the person's rows, or may have had."""
-    lake, models = run.lake, [m for layer in _LAYERS for group in run.models(layer) for m in group]
+    lake, models = run.lake, [m for layer in _LAYERS for group in run.model_groups(layer) for m in group]
     kept = dict.fromkeys([name, *(m.partition(".")[2] for m in models)])
     tables = {f"bronze/{name}": lake.bronze_table(name)} | {f"quarantine/{k}": lake.quarantine_table(k) for k in kept}
     return tables | {m.replace(".", "/", 1): lake.table(m) for m in models} | {"raw/ledger": lake.ledger_table}

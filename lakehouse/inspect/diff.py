@@ -85,7 +85,7 @@ def diff(
             next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
         )
     with _sides(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, run.tables())
+        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, run.selected_tables())
 
         def attempt(name: str) -> tuple[Document, ExitCode]:
             try:
@@ -94,7 +94,7 @@ def diff(
                 known = to_lakehouse_error(error, verbose=verbose)
                 return _failed(name, known), known.exit_code
 
-        found = list(pool.map(attempt, run.tables()))
+        found = list(pool.map(attempt, run.selected_tables()))
     return {
         "pipeline": run.pipeline.name,
         "tables": [t for t, _ in found],
@@ -135,10 +135,12 @@ def _sides(
 ) -> Iterator[Callable[[IngestContext], Document]]:
     """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
     if first is None and second is None:
-        with extract.open_source(run.pipeline, run.lake, run.tables()) as source:
+        with extract.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
             yield lambda work: _source(work, source, samples)
     else:
-        pairs = {name: pair(name, landing.list_snapshots(run.lake, name), first, second) for name in run.tables()}
+        pairs = {
+            name: pair(name, landing.list_snapshots(run.lake, name), first, second) for name in run.selected_tables()
+        }
         yield lambda work: _between(work, *pairs[work.name], samples)
 
 

@@ -28,14 +28,14 @@ def status(run: Run) -> dict[str, Any]:
     """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
     spark, lake = run.spark, run.lake
     histories, runs, now = (
-        ledger.read_histories(spark, lake, run.tables()),
-        records.newest(lake),
+        ledger.read_histories(spark, lake, run.selected_tables()),
+        records.read_newest(lake),
         datetime.now(timezone.utc),
     )
     tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.sizes(lake)
     for name, history in histories.items():
         last, newest = history.last_accepted, history.newest_entry
-        head, good = delta.current_version(spark, lake.bronze_table(name)), records.last_good(runs, name)
+        head, good = delta.current_version(spark, lake.bronze_table(name)), records.last_successful(runs, name)
         landed = landing.list_snapshots(lake, name)
         stored += disk_usage.of_table(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
@@ -48,7 +48,7 @@ def status(run: Run) -> dict[str, Any]:
                 "held": _iso(history.held_entry.snapshot_time) if history.held_entry else None,
                 "waiting": sum(history.entry_at(each.time) is None for each in landed),
                 "last_success": good["ended"] if good else None,
-                "overdue_seconds": records.overdue(good, run.pipeline.schedule.every, now),
+                "overdue_seconds": records.overdue_seconds(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
                 "bronze_sequence": ((head.recorded_progress() or {}).get("sequence") if head else None),
                 "note": _note(last, newest),
@@ -83,7 +83,7 @@ def _note(last: LedgerEntry | None, newest: LedgerEntry | None) -> str | None:
 
 def _models(run: Run) -> list[dict[str, Any]]:
     found = []
-    for name in (m for layer in ("silver", "gold") for group in run.models(layer) for m in group):
+    for name in (m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group):
         head = delta.current_version(run.spark, run.lake.table(name))
         progress = (head.recorded_progress() if head else None) or {}
         inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
@@ -105,9 +105,9 @@ def _models(run: Run) -> list[dict[str, Any]]:
 
 def _published(run: Run) -> list[dict[str, Any]]:
     """How far the tables in PostgreSQL are, by what it says itself; or why that cannot be told."""
-    tables, found, told = run.published(), {}, None
+    tables, found, told = run.published_tables(), {}, None
     try:
-        found = publishing.standing(run, tables) if tables else {}
+        found = publishing.read_states(run, tables) if tables else {}
     except LakehouseError as error:
         told = logs.redact(error.found)
     rows = []
@@ -130,7 +130,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
 def _unmet(run: Run) -> list[dict[str, Any]]:
     """What is not as the models are expected to be, by the newest result of each rule that there is."""
     rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
-    wanted = {m for layer in ("silver", "gold") for group in run.models(layer) for m in group}
+    wanted = {m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group}
     rows = (
         expectations.latest_results(run.spark, run.lake).where(F.col("status") == expectations.FAILED)
         if rules

@@ -15,11 +15,11 @@ from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 
 Connection = psycopg.Connection[Any]
 
-WHERE = "publish.postgres"
+SETTING = "publish.postgres"
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Connection]:
+def connect(url: str) -> Iterator[Connection]:
     """A connection, on which each statement outside of `writing` is its own transaction.
 
     Raises:
@@ -41,23 +41,23 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise _told(error) from None
+        raise _to_lakehouse_error(error) from None
 
 
-def _told(error: psycopg.Error) -> LakehouseError:
+def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     said, code = error.diag.message_primary or " ".join(str(error).split()), error.sqlstate
     if isinstance(error, psycopg.ProgrammingError) and code is None:
         # libpq could not read the address, and its words repeat parts of it.
         return ConfigError(
             "PostgreSQL's address cannot be read",
             expected="postgresql://user:password@host:port/database?parameter=value, parts of it percent-encoded",
-            where=f"{WHERE}.url",
+            where=f"{SETTING}.url",
         )
     if code is None and LOGIN_FAILURE.search(said):
         return ConfigError(
             f"PostgreSQL does not let us in: {said}",
             expected="a user that may connect, and make tables",
-            where=f"{WHERE}.url",
+            where=f"{SETTING}.url",
             next_step="correct it",
         )
     if code and code.startswith("42"):
@@ -77,6 +77,6 @@ def _told(error: psycopg.Error) -> LakehouseError:
     return InfrastructureError(
         f"PostgreSQL failed: {said}",
         expected="a server that answers",
-        where=f"SQLSTATE {code}" if code else WHERE,
+        where=f"SQLSTATE {code}" if code else SETTING,
         next_step="run the same command again: nothing of this was kept, and nothing is lost",
     )

@@ -19,16 +19,16 @@ from pyspark.sql import types as T
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_feed_unreadable
 from lakehouse.publish import catalog, copy_rows, table, types
-from lakehouse.publish.catalog import Place, Position
-from lakehouse.publish.connection import Connection, connected
-from lakehouse.publish.statements import Target
+from lakehouse.publish.catalog import PostgresTable, PublishPosition
+from lakehouse.publish.connection import Connection, connect
+from lakehouse.publish.statements import TargetTable
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
 from lakehouse.storage.paths import Lake
 
 # Of the lake's files, in one partition: the driver holds the text of two of them.
-_PARTITION_BYTES = 16 << 20
+_MAX_PARTITION_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,17 @@ class Publication:
 
 
 @dataclass(frozen=True)
-class Kept:
+class PublishResult:
     """What became of it: `published`, `compared` (whole), `current` or `waiting`; why; and rows by what was done."""
 
-    how: str
-    why: str = ""
+    status: str
+    reason: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], whole: bool = False) -> Kept:
+def publish(
+    publication: Publication, lake: Lake, open_session: Callable[[], SparkSession], full_refresh: bool = False
+) -> PublishResult:
     """Make the published table equal to its table in the lake as it is now.
 
     Args:
@@ -69,129 +71,146 @@ def publish(what: Publication, lake: Lake, session: Callable[[], SparkSession], 
         InfrastructureError: PostgreSQL cannot be reached. The table is as it was.
         LakeBusy: somebody else publishes to it.
     """
-    path = lake.table(what.source)
-    with connected(what.url) as connection:
-        place = catalog.located(connection, what.table)
-        at = _position(connection, place, what)
-        newest = newest_version(_folder(lake, what.source))
+    path = lake.table(publication.source)
+    with connect(publication.url) as connection:
+        place = catalog.resolve_table(connection, publication.table)
+        at = _read_own_position(connection, place, publication)
+        newest = newest_version(_delta_folder(lake, publication.source))
         if newest < 0:
-            return Kept("waiting", f"{what.source} has no snapshot yet")
-        if not whole and at and is_newest(lake, at):
-            return Kept("current")
-        spark = session()
+            return PublishResult("waiting", f"{publication.source} has no snapshot yet")
+        if not full_refresh and at and is_current(lake, at):
+            return PublishResult("current")
+        spark = open_session()
         head = delta.current_version(spark, path)
         assert head is not None
-        if not whole and not is_behind(lake, head, at):
-            return Kept("current")
-        _in_small_parts(spark, head)
-        catalog.make_record(connection, place)
-        with catalog.writing(connection, place):
-            locked = _position(connection, place, what)
+        if not full_refresh and not is_behind(lake, head, at):
+            return PublishResult("current")
+        _limit_partition_size(spark, head)
+        catalog.create_position_table(connection, place)
+        with catalog.publish_transaction(connection, place):
+            locked = _read_own_position(connection, place, publication)
             if locked != at:  # somebody published while the lock was waited for
                 head = delta.current_version(spark, path) or head
-            return _Step(connection, spark, lake, what, place, head, locked).done(whole)
+            return _PublishTransaction(connection, spark, lake, publication, place, head, locked).publish(full_refresh)
 
 
-def is_newest(lake: Lake, at: Position) -> bool:
+def is_current(lake: Lake, position: PublishPosition) -> bool:
     """Whether the lake's table has nothing newer, as far as its log's newest file tells; without Spark."""
-    folder = _folder(lake, at.source)
-    return newest_version(folder) == at.version and at.commit_id == commit_id(folder, at.version) is not None
+    folder = _delta_folder(lake, position.source)
+    return (
+        newest_version(folder) == position.version
+        and position.commit_id == commit_id(folder, position.version) is not None
+    )
 
 
-def has_to_read(spark: SparkSession, lake: Lake, at: Position) -> bool:
+def has_unread_changes(spark: SparkSession, lake: Lake, position: PublishPosition) -> bool:
     """Whether changes of the lake's table have still to be read; those of one that will be compared whole do not."""
-    head = delta.current_version(spark, lake.table(at.source))
-    return head is not None and not _why_whole(lake, at, head) and head.has_changed_since(at.version)
+    version = delta.current_version(spark, lake.table(position.source))
+    return (
+        version is not None
+        and not _full_refresh_reason(lake, position, version)
+        and version.has_changed_since(position.version)
+    )
 
 
-def is_behind(lake: Lake, head: TableVersion, at: Position | None) -> bool:
+def is_behind(lake: Lake, version: TableVersion, position: PublishPosition | None) -> bool:
     """Whether the lake's table may have rows that PostgreSQL has not, or the other way round."""
-    return at is None or bool(_why_whole(lake, at, head)) or head.has_changed_since(at.version)
+    return (
+        position is None
+        or bool(_full_refresh_reason(lake, position, version))
+        or version.has_changed_since(position.version)
+    )
 
 
-def _folder(lake: Lake, source: str) -> file_io.StorePath:
+def _delta_folder(lake: Lake, source: str) -> file_io.StorePath:
     return lake.path(*source.split("."))
 
 
-def _in_small_parts(spark: SparkSession, head: TableVersion) -> None:
+def _limit_partition_size(spark: SparkSession, version: TableVersion) -> None:
     """Have the session make partitions of which the driver can hold two; few rows are put together again."""
-    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_PARTITION_BYTES))
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_MAX_PARTITION_BYTES))
     if spark.conf.get("spark.sql.adaptive.enabled") == "true":
-        parts = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), -(-head.size // _PARTITION_BYTES))
+        parts = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), -(-version.size // _MAX_PARTITION_BYTES))
         spark.conf.set("spark.sql.shuffle.partitions", str(parts))
 
 
-def _position(connection: Connection, place: Place, what: Publication) -> Position | None:
-    at = catalog.position(connection, place)
-    catalog.require_ours(at, what.pipeline, what.source, place)
+def _read_own_position(
+    connection: Connection, table: PostgresTable, publication: Publication
+) -> PublishPosition | None:
+    at = catalog.read_position(connection, table)
+    catalog.check_source(at, publication.pipeline, publication.source, table)
     return at
 
 
-def _why_whole(lake: Lake, at: Position, head: TableVersion) -> str:
+def _full_refresh_reason(lake: Lake, position: PublishPosition, version: TableVersion) -> str:
     """Why what changed since `at` cannot be told; empty if it can."""
-    if at.lake_table_id != head.id or at.version > head.version:
-        return f"{at.source} was replaced"
-    if at.commit_id is None or at.commit_id != commit_id(_folder(lake, at.source), at.version):
-        return f"version {at.version} of {at.source} is no longer in its log, or another one"
-    if any(c.operation == "RESTORE" for c in head.commits if c.version > at.version):
-        return f"{at.source} was restored"
+    if position.lake_table_id != version.id or position.version > version.version:
+        return f"{position.source} was replaced"
+    if position.commit_id is None or position.commit_id != commit_id(
+        _delta_folder(lake, position.source), position.version
+    ):
+        return f"version {position.version} of {position.source} is no longer in its log, or another one"
+    if any(c.operation == "RESTORE" for c in version.commits if c.version > position.version):
+        return f"{position.source} was restored"
     return ""
 
 
 @dataclass(frozen=True)
-class _Step:
+class _PublishTransaction:
     """A transaction at work: the table as it is pinned in the lake, and what PostgreSQL is at."""
 
     connection: Connection
     spark: SparkSession
     lake: Lake
-    what: Publication
-    place: Place
-    head: TableVersion
-    at: Position | None
+    publication: Publication
+    table: PostgresTable
+    version: TableVersion
+    position: PublishPosition | None
 
     @property
     def path(self) -> str:
-        return self.lake.table(self.what.source)
+        return self.lake.table(self.publication.source)
 
-    def done(self, whole: bool) -> Kept:
-        rows, what = delta.read(self.spark, self.path, self.head.version), self.what
+    def publish(self, full_refresh: bool) -> PublishResult:
+        rows, what = delta.read(self.spark, self.path, self.version.version), self.publication
         comment = f"{what.source} of {what.pipeline}, kept by `lakehouse publish`: what others write here is lost"
-        found = types.columns(rows.schema, what.source, what.keys)
-        target = Target(self.place, found, what.keys, comment)
-        table.refuse_misfits(self.connection, target, what.source)
-        kept = self._staged(target, rows, whole)
-        counts = table.make_equal(self.connection, target, kept.how == "compared")
-        commit = commit_id(_folder(self.lake, what.source), self.head.version)
-        now = Position(what.pipeline, what.source, self.head.id, self.head.version, commit)
-        catalog.record(self.connection, self.place, now)
+        found = types.postgres_columns(rows.schema, what.source, what.keys)
+        target = TargetTable(self.table, found, what.keys, comment)
+        table.check_columns(self.connection, target, what.source)
+        kept = self._stage_rows(target, rows, full_refresh)
+        counts = table.apply_stage(self.connection, target, kept.status == "compared")
+        commit = commit_id(_delta_folder(self.lake, what.source), self.version.version)
+        now = PublishPosition(what.pipeline, what.source, self.version.id, self.version.version, commit)
+        catalog.write_position(self.connection, self.table, now)
         return replace(kept, counts=counts)
 
-    def _staged(self, target: Target, rows: DataFrame, whole: bool) -> Kept:
+    def _stage_rows(self, target: TargetTable, rows: DataFrame, full_refresh: bool) -> PublishResult:
         """What changed or, where that cannot be told, everything, in the stage."""
-        why = "asked for" if whole else self._why_whole(target)
+        why = "asked for" if full_refresh else self._reason_for_full_refresh(target)
         if not why:
-            assert self.at is not None
+            assert self.position is not None
             try:
                 with self.connection.transaction():
-                    count = table.stage(self.connection, target, copy_rows.blocks(self._changes(rows.schema)))
-                return Kept("published", f"{count:,} keys changed since version {self.at.version}")
+                    count = table.load_stage(
+                        self.connection, target, copy_rows.read_blocks(self._changed_lines(rows.schema))
+                    )
+                return PublishResult("published", f"{count:,} keys changed since version {self.position.version}")
             except SPARK_ERRORS as error:
                 if not is_feed_unreadable(error):
                     raise
-                why = f"the changes of {self.what.source} are no longer there"
-        table.stage(self.connection, target, copy_rows.blocks(copy_rows.of_rows(rows)))
-        table.refuse_doubled(self.connection, target, self.what.source)
-        return Kept("compared", why)
+                why = f"the changes of {self.publication.source} are no longer there"
+        table.load_stage(self.connection, target, copy_rows.read_blocks(copy_rows.row_lines(rows)))
+        table.check_unique_keys(self.connection, target, self.publication.source)
+        return PublishResult("compared", why)
 
-    def _why_whole(self, target: Target) -> str:
-        if self.at is None:
+    def _reason_for_full_refresh(self, target: TargetTable) -> str:
+        if self.position is None:
             return "first time"
-        if table.has_other_key(self.connection, target):
+        if table.has_different_key(self.connection, target):
             return "its key is another one"
-        return _why_whole(self.lake, self.at, self.head)
+        return _full_refresh_reason(self.lake, self.position, self.version)
 
-    def _changes(self, fields: T.StructType) -> DataFrame:
-        assert self.at is not None
-        images = delta.read_change_feed(self.spark, self.path, self.at.version, self.head.version)
-        return copy_rows.of_changes(images, fields, self.what.keys)
+    def _changed_lines(self, schema: T.StructType) -> DataFrame:
+        assert self.position is not None
+        images = delta.read_change_feed(self.spark, self.path, self.position.version, self.version.version)
+        return copy_rows.change_lines(images, schema, self.publication.keys)

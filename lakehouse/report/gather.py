@@ -47,7 +47,7 @@ def gather(run: Run) -> Document:
     """All that the page shows of the tables and models that `run` is narrowed to; secrets are out of sight."""
     columns = lineage.columns(run.pipeline, run.plans)
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        read = [pool.submit(_cube, run, columns, model) for group in run.models("gold") for model in group]
+        read = [pool.submit(_cube, run, columns, model) for group in run.model_groups("gold") for model in group]
         found = _state(run, columns)
         found["cubes"] = [cube for each in read if (cube := each.result())]
     hidden: Document = logs.redact_document(found)
@@ -56,15 +56,15 @@ def gather(run: Run) -> Document:
 
 def _state(run: Run, columns: Columns) -> Document:
     """All but the cubes."""
-    spark = isolated_session(run.spark, run.size(*run.pipeline.tables))
-    histories, newest = ledger.read_histories(spark, run.lake, run.tables()), records.newest(run.lake)
-    models = [m for layer in ("silver", "gold") for group in run.models(layer) for m in group]
+    spark = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
+    histories, newest = ledger.read_histories(spark, run.lake, run.selected_tables()), records.read_newest(run.lake)
+    models = [m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group]
     return {
         "pipeline": run.pipeline.name,
         "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
         "lake": run.lake.root,
         "version": lakehouse.__version__,
-        "made": records.told(datetime.now(timezone.utc)),
+        "made": records.utc_text(datetime.now(timezone.utc)),
         "status": status.status(run),
         "runs": _runs(newest[:MOST_RUNS]),
         "flow": _flow(run, spark, newest, histories, models),
@@ -81,7 +81,7 @@ def _state(run: Run, columns: Columns) -> Document:
 
 
 def _cube(run: Run, columns: Columns, model: str) -> Document | None:
-    own = isolated_session(run.spark, run.size(*run.pipeline.tables))
+    own = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
     return cubes.read(own, run.lake, run.plans[model], lineage.personal(columns, model))
 
 

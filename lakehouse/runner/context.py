@@ -28,14 +28,14 @@ from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, dependency_levels
 from lakehouse.runner import notify, records
-from lakehouse.runner.outcome import Outcome, Report, Told
+from lakehouse.runner.outcome import OnOutcome, Outcome, Report
 from lakehouse.storage import landing, lock
 from lakehouse.storage.paths import Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_SIDE_BY_SIDE = 4  # tables at once: the driver plans one while the executors work on another
+_PARALLEL_TASKS = 4  # tables at once: the driver plans one while the executors work on another
 
 
 @dataclass
@@ -54,12 +54,12 @@ class Run:
     full_refresh: bool = False
     verbose: bool = False
     dry_run: bool = False
-    told: Told = lambda outcome: None
-    stop: Callable[[], bool] = lambda: False
+    on_outcome: OnOutcome = lambda outcome: None
+    stop_requested: Callable[[], bool] = lambda: False
     log: logs.Log = field(default_factory=logs.create_logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
-    held: lock.LakeLock | None = None
-    wanted: tuple[str, ...] = ()  # the stages that the command asks for
+    lake_lock: lock.LakeLock | None = None
+    stages: tuple[str, ...] = ()  # the stages that the command asks for
 
     @cached_property
     def lake(self) -> Lake:
@@ -73,39 +73,39 @@ class Run:
         from lakehouse.spark.session import get_session, jvm_pid
 
         spark = get_session(
-            self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.size(*self.pipeline.tables)
+            self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.snapshot_bytes(*self.pipeline.tables)
         )
-        if self.held:
-            self.held.record_jvm(jvm_pid(spark))
+        if self.lake_lock:
+            self.lake_lock.record_jvm(jvm_pid(spark))
         return spark
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
         return pipeline_plans.plan_pipeline(self.pipeline)
 
-    def tables(self) -> list[str]:
+    def selected_tables(self) -> list[str]:
         """The tables that the command is narrowed to."""
         named = [n for n in self.names if n in self.pipeline.tables]
         return named if self.names else list(self.pipeline.tables)
 
-    def published(self) -> dict[str, str]:
+    def published_tables(self) -> dict[str, str]:
         """What the command is narrowed to of what is published: by the lake's name, the table that follows it."""
         tables = self.pipeline.publish.tables if self.pipeline.publish else {}
         return {s: t for s, t in tables.items() if not self.names or {s, s.removeprefix("bronze.")} & {*self.names}}
 
-    def keys(self) -> dict[str, tuple[str, ...]]:
+    def key_columns(self) -> dict[str, tuple[str, ...]]:
         """What tells the rows of each table and model apart."""
         from lakehouse.bronze.scd2 import row_keys
 
         tables = {f"bronze.{name}": tuple(row_keys(table)) for name, table in self.pipeline.tables.items()}
         return tables | {name: plan.keys for name, plan in self.plans.items()}
 
-    def size(self, *tables: str) -> int:
+    def snapshot_bytes(self, *tables: str) -> int:
         """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
         found = [landing.newest_snapshot(self.lake, table) for table in tables]
         return sum(landed.size for landed in found if landed)
 
-    def models(self, layer: str) -> list[list[str]]:
+    def model_groups(self, layer: str) -> list[list[str]]:
         """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
         own = {m: p for m, p in self.plans.items() if m.startswith(f"{layer}.")}
         wanted = {m for m in own if not self.names or m in self.names}
@@ -137,11 +137,11 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
 
 
 @contextmanager
-def attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
+def record_run(run: Run, report: Report, command: str) -> Iterator[records.Record]:
     """Time a command, keep its record, and if it fails tell whom `on_failure` names."""
     began, error = time_now(), None
-    record = records.begun(run.pipeline.name, run.id, doing, run.names)
-    run.log.info("run begun", doing=doing)
+    record = records.start_record(run.pipeline.name, run.id, command, run.names)
+    run.log.info("run begun", doing=command)
     try:
         yield record
     except Exception as raised:
@@ -150,24 +150,26 @@ def attended(run: Run, report: Report, doing: str) -> Iterator[records.Record]:
     finally:
         report.seconds = round(time_now() - began, 2)
         if error or sys.exc_info()[0] is None:  # interrupted, it has not ended in a way that a record could tell
-            _concluded(run, report, record, error)
+            _finish_record(run, report, record, error)
 
 
-def _concluded(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
+def _finish_record(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
     """The end of a command in its record, in the log, and with whom `on_failure` names."""
     code = error.exit_code if error else report.code
     told = {"error": error.to_text() if error else None}
-    record = records.ended(record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told)
+    record = records.end_record(
+        record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told
+    )
     if not isinstance(error, LakeBusy):  # who was turned away did nothing there
-        keep(run, record)
+        save_record(run, record)
     ended = {"doing": record["doing"], "exit_code": int(code), "seconds": report.seconds}
     run.log.info("run ended", **ended, nothing_new=report.nothing_new)
     if code and run.pipeline.on_failure:
-        document = record | {"lake": run.lake.root, "repeats": records.repeats(run.lake, record)}
-        notify.tell(run.pipeline.on_failure, document, run.log)
+        document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
+        notify.send(run.pipeline.on_failure, document, run.log)
 
 
-def keep(run: Run, record: records.Record) -> None:
+def save_record(run: Run, record: records.Record) -> None:
     """A record that cannot be written is no reason for a run to end otherwise."""
     try:
         records.write(run.lake, record)
@@ -176,14 +178,14 @@ def keep(run: Run, record: records.Record) -> None:
 
 
 @contextmanager
-def holding(run: Run, doing: str) -> Iterator[None]:
+def lock_lake(run: Run, command: str) -> Iterator[None]:
     """Hold the run's lake, and have the session say which JVM works on it."""
-    with lock.lock_lake(run.lake, run.id, doing) as held:
-        run.held = held
+    with lock.lock_lake(run.lake, run.id, command) as held:
+        run.lake_lock = held
         yield
 
 
-def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
+def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
     """Do `work` for each name, several at once. What it raises becomes an outcome, so that the others are attempted."""
 
     def attempt(name: str) -> list[Outcome]:
@@ -196,8 +198,8 @@ def side_by_side(run: Run, stage: str, names: list[str], work: Callable[[str], I
         spent = (time_now() - began) / max(len(outcomes), 1)
         timed = [replace(o, seconds=round(spent, 2), note=logs.redact(o.note)) for o in outcomes]
         for outcome in timed:
-            run.told(outcome)
+            run.on_outcome(outcome)
         return timed
 
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(_PARALLEL_TASKS) as pool:
         return [outcome for outcomes in pool.map(attempt, names) for outcome in outcomes]

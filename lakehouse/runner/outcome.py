@@ -30,7 +30,7 @@ class Outcome:
     note: str = ""
 
 
-Told = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], None]
 
 
 @dataclass

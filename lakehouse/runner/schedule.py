@@ -25,7 +25,7 @@ from lakehouse.logs import Log
 from lakehouse.runner import notify, records, signals
 from lakehouse.runner.context import Run, open_run
 
-_LOOK = 0.5  # seconds; how often a wait looks up whether somebody asked for an end
+_POLL_SECONDS = 0.5  # seconds; how often a wait looks up whether somebody asked for an end
 
 CommandLine = Callable[[list[str]], int]
 
@@ -38,7 +38,7 @@ class Round:
     document: Any = None
 
 
-def scheduled(opened: Run, path: str, arguments: Sequence[str], as_json: bool, main: CommandLine) -> dict[str, Any]:
+def run_schedule(run: Run, path: str, arguments: Sequence[str], as_json: bool, main: CommandLine) -> dict[str, Any]:
     """Run again and again.
 
     Args:
@@ -51,38 +51,42 @@ def scheduled(opened: Run, path: str, arguments: Sequence[str], as_json: bool, m
         `pipeline`, `rounds`, `exit_code` and the document of the `last` round; the code is that round's.
     """
     submitted, last, rounds = "PYSPARK_GATEWAY_PORT" in os.environ, Round(ExitCode.OK), 0
-    log = opened.log.unbind("run_id")  # each round has its own
-    with signals.heeded() as stop:
+    log = run.log.unbind("run_id")  # each round has its own
+    with signals.handle_stop_signals() as stop:
 
         def one_round() -> timedelta:
-            nonlocal opened, last, rounds
+            nonlocal run, last, rounds
             rounds, began = rounds + 1, datetime.now(timezone.utc)
             try:
-                opened = open_run(path, opened.names, log=log)
+                run = open_run(path, run.names, log=log)
             except LakehouseError as error:
                 last = Round(error.exit_code)
-                _failed(opened, error, log)
+                _report_failed_round(run, error, log)
             else:
-                last = _here(main, arguments, as_json) if submitted else _apart(arguments, as_json, stop)
+                last = (
+                    _run_in_process(main, arguments, as_json)
+                    if submitted
+                    else _run_in_subprocess(arguments, as_json, stop)
+                )
                 if last.code == -signal.SIGTERM and stop():  # before it had begun, or after it had done all
-                    last = Round(_recorded(opened, began), last.document)
+                    last = Round(_recorded_exit_code(run, began), last.document)
                 if last.code < 0:
-                    _failed(opened, _killed(-last.code), log)
+                    _report_failed_round(run, _killed_error(-last.code), log)
                     last = Round(ExitCode.INFRASTRUCTURE)
             log.info("round ended", round=rounds, exit_code=int(last.code))
-            return opened.pipeline.schedule.every
+            return run.pipeline.schedule.every
 
-        loop(one_round, stop, log)
+        repeat_rounds(one_round, stop, log)
     log.info("schedule ended", rounds=rounds, exit_code=int(last.code))
     return {
-        "pipeline": opened.pipeline.name,
+        "pipeline": run.pipeline.name,
         "rounds": rounds,
         "exit_code": int(last.code),
         "last": last.document,
     }
 
 
-def loop(
+def repeat_rounds(
     one_round: Callable[[], timedelta],
     stop: Callable[[], bool],
     log: Log,
@@ -98,51 +102,51 @@ def loop(
         due = began + one_round().total_seconds()
         if (left := due - clock()) > 0 and not stop():
             at = datetime.now(timezone.utc) + timedelta(seconds=left)
-            log.info("waiting", until=records.told(at))
+            log.info("waiting", until=records.utc_text(at))
         while not stop() and (left := due - clock()) > 0:
-            sleep(min(left, _LOOK))
+            sleep(min(left, _POLL_SECONDS))
 
 
 # --- a round ----------------------------------------------------------------------------------------------------
 
 
-def _apart(arguments: Sequence[str], as_json: bool, stop: signals.Stop) -> Round:
+def _run_in_subprocess(arguments: Sequence[str], as_json: bool, stop: signals.StopRequest) -> Round:
     """In a process of its own, out of reach of the terminal's Ctrl-C: it hears of an end from this one only, once."""
     command = [sys.executable, "-m", "lakehouse", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, start_new_session=True) as process:
-        stop.pass_on = process.send_signal
+        stop.forward = process.send_signal
         try:
             if stop():
                 process.send_signal(signal.SIGTERM)  # asked for while it was being started
             said, _ = process.communicate()
         finally:
-            stop.pass_on = lambda signum: None
-    return Round(process.returncode, _document(said))
+            stop.forward = lambda signum: None
+    return Round(process.returncode, _parse_document(said))
 
 
-def _here(main: CommandLine, arguments: Sequence[str], as_json: bool) -> Round:
+def _run_in_process(main: CommandLine, arguments: Sequence[str], as_json: bool) -> Round:
     said = io.StringIO()
     with ExitStack() as held:
         if as_json:
             held.enter_context(redirect_stdout(said))
         code = main(list(arguments))
-    return Round(code, _document(said.getvalue().encode()))
+    return Round(code, _parse_document(said.getvalue().encode()))
 
 
-def _document(said: bytes | None) -> Any:
+def _parse_document(said: bytes | None) -> Any:
     try:
         return json.loads(said or b"null")
     except ValueError:  # it was killed before it had said all
         return None
 
 
-def _recorded(opened: Run, began: datetime) -> int:
+def _recorded_exit_code(run: Run, began: datetime) -> int:
     """What the round's own record says that it ended with."""
-    ours = [r for r in records.newest(opened.lake, 1) if r["started"] >= records.told(began) and r["ended"]]
+    ours = [r for r in records.read_newest(run.lake, 1) if r["started"] >= records.utc_text(began) and r["ended"]]
     return int(ours[0]["exit_code"]) if ours else ExitCode.OK
 
 
-def _killed(signum: int) -> LakehouseError:
+def _killed_error(signum: int) -> LakehouseError:
     return InfrastructureError(
         f"the round was ended by {signal.Signals(signum).name}",
         expected="memory enough for the driver, and nobody who kills it",
@@ -150,11 +154,11 @@ def _killed(signum: int) -> LakehouseError:
     )
 
 
-def _failed(opened: Run, error: LakehouseError, log: Log) -> None:
+def _report_failed_round(run: Run, error: LakehouseError, log: Log) -> None:
     """A round that could not tell of itself."""
     log.error("round failed", exit_code=int(error.exit_code), error=error.to_text())
-    if opened.pipeline.on_failure:
-        record = records.begun(opened.pipeline.name, opened.id, "run", opened.names)
-        record = records.ended(record, error.exit_code, outcomes=[], error=error.to_text())
-        document = record | {"lake": opened.lake.root, "repeats": records.repeats(opened.lake, record)}
-        notify.tell(opened.pipeline.on_failure, document, log)
+    if run.pipeline.on_failure:
+        record = records.start_record(run.pipeline.name, run.id, "run", run.names)
+        record = records.end_record(record, error.exit_code, outcomes=[], error=error.to_text())
+        document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
+        notify.send(run.pipeline.on_failure, document, log)

@@ -13,48 +13,48 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_WORD = b"stopping at the end of this stage; once more to end at once\n"
+_STOP_MESSAGE = b"stopping at the end of this stage; once more to end at once\n"
 
 
-class Stop:
+class StopRequest:
     """Whether somebody has asked for an end, and who else is to hear of it."""
 
     def __init__(self) -> None:
-        self.asked = False
-        self.pass_on: Callable[[int], None] = lambda signum: None
+        self.is_requested = False
+        self.forward: Callable[[int], None] = lambda signum: None
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.is_requested
 
-    def hear(self, signum: int, _: FrameType | None) -> None:
+    def handle_signal(self, signum: int, _: FrameType | None) -> None:
         """The signal handler. It takes no lock, since what it interrupts may hold one: hence no logger here."""
-        self.pass_on(signal.SIGTERM)
-        if self.asked:
+        self.forward(signal.SIGTERM)
+        if self.is_requested:
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
-        self.asked = True
+        self.is_requested = True
         if os.isatty(2):
-            os.write(2, _WORD)
+            os.write(2, _STOP_MESSAGE)
 
 
-_heeded: Stop | None = None
+_active_request: StopRequest | None = None
 
 
 @contextmanager
-def heeded() -> Iterator[Stop]:
+def handle_stop_signals() -> Iterator[StopRequest]:
     """SIGTERM and SIGINT are heard by the `Stop` that is given; inside another such block, by that one.
 
     Outside the main thread, where no signal arrives, it is never asked.
     """
-    global _heeded  # noqa: PLW0603 - signal handlers belong to the process, and so does who hears them
-    if _heeded is not None or threading.current_thread() is not threading.main_thread():
-        yield _heeded or Stop()
+    global _active_request  # noqa: PLW0603 - signal handlers belong to the process, and so does who hears them
+    if _active_request is not None or threading.current_thread() is not threading.main_thread():
+        yield _active_request or StopRequest()
         return
-    _heeded = stop = Stop()
-    before = {each: signal.signal(each, stop.hear) for each in _SIGNALS}
+    _active_request = stop = StopRequest()
+    before = {each: signal.signal(each, stop.handle_signal) for each in _SIGNALS}
     try:
         yield stop
     finally:
-        _heeded = None
+        _active_request = None
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -55,14 +55,14 @@ _NOTHING_YET = "no snapshot was accepted yet"
 
 def verify(run: Run) -> list[Check]:
     """Make every check of the tables and models that `run` is narrowed to. Writes nothing."""
-    spark, tables = run.spark, run.tables()
+    spark, tables = run.spark, run.selected_tables()
     histories, prepared = (
         with_retries(lambda: ledger.read_histories(spark, run.lake, tables)),
-        with_retries(lambda: stages.models(run)),
+        with_retries(lambda: stages.build_models(run)),
     )
-    models = [prepared[name] for layer in _LAYERS for group in run.models(layer) for name in group]
+    models = [prepared[name] for layer in _LAYERS for group in run.model_groups(layer) for name in group]
     relations = [*(f"bronze.{t}" for t in tables), *(r for m in models for r in (m.name, *m.plan.dependencies))]
-    size = run.size(*run.pipeline.tables)
+    size = run.snapshot_bytes(*run.pipeline.tables)
 
     def head(
         relation: str,
@@ -77,7 +77,7 @@ def verify(run: Run) -> list[Check]:
             (t, partial(part, run, t, histories[t], heads)) for t in tables for part in _of_a_table(histories[t])
         ]
         work += [(m.name, partial(part, run, m, heads)) for m in models for part in (_like_its_sql, _each_once)]
-        work += [(source, partial(_published, run, source)) for source in run.published()]
+        work += [(source, partial(_published, run, source)) for source in run.published_tables()]
         work += [(table, partial(_objects, run, topic)) for topic, table in _followed(run)]
         found = pool.map(lambda each: _attempted(isolated_session(spark, size), *each), work)
         each = dict.fromkeys(check for checks in found for check in checks)  # what cannot be read is met more than once
@@ -85,10 +85,10 @@ def verify(run: Run) -> list[Check]:
 
 
 def _published(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
-    publishing.package()  # says so, if it is not installed
+    publishing.import_publish()  # says so, if it is not installed
     from lakehouse.verify.published import published_checks
 
-    yield from published_checks(spark, run, publishing.postgres(run), source)
+    yield from published_checks(spark, run, publishing.postgres_config(run), source)
 
 
 def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:

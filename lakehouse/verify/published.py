@@ -20,8 +20,8 @@ from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import delta
 from lakehouse.publish import catalog
-from lakehouse.publish.catalog import Place, Position
-from lakehouse.publish.connection import Connection, connected
+from lakehouse.publish.catalog import PostgresTable, PublishPosition
+from lakehouse.publish.connection import Connection, connect
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
@@ -38,18 +38,18 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
     with file_io.shared_temp_dir(run.lake.state_path("verify"), run.lake.local_path("verify")) as scratch:
         file = scratch.local / "published.parquet"
         try:
-            with connected(postgres.url) as connection:
-                place = catalog.located(connection, postgres.tables[source])
+            with connect(postgres.url) as connection:
+                place = catalog.resolve_table(connection, postgres.tables[source])
                 with connection.transaction():
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     connection.execute("SET LOCAL TimeZone = 'UTC'")
-                    at = catalog.position(connection, place)
+                    at = catalog.read_position(connection, place)
                     if why := _why_not(spark, run, source, at):
                         yield claim.not_checkable(why)
                         return
                     assert at is not None
                     wanted = delta.read(spark, run.lake.table(source), at.version)
-                    there = catalog.columns(connection, place)
+                    there = catalog.read_column_types(connection, place)
                     if strangers := sorted(set(there) ^ set(wanted.columns)):
                         yield claim.failed(f"columns on one side only: {', '.join(strangers)}")
                         return
@@ -66,7 +66,7 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
         yield compare(claim, wanted, found, ("the lake", "PostgreSQL"), f"{place} at version {at.version}")
 
 
-def _why_not(spark: SparkSession, run: Run, source: str, at: Position | None) -> str:
+def _why_not(spark: SparkSession, run: Run, source: str, at: PublishPosition | None) -> str:
     if at is None:
         return "it was never published"
     head = delta.current_version(spark, run.lake.table(source))
@@ -76,7 +76,7 @@ def _why_not(spark: SparkSession, run: Run, source: str, at: Position | None) ->
     return ""
 
 
-def _fetch(connection: Connection, place: Place, fields: T.StructType, file: Path) -> None:
+def _fetch(connection: Connection, place: PostgresTable, fields: T.StructType, file: Path) -> None:
     """The table's rows, some of them at a time, in a Parquet file of the lake's types.
 
     Raises:

@@ -25,7 +25,7 @@ def objects_check(pipeline: Pipeline, topic: str, patience: float = PATIENCE) ->
     folder = file_io.store_path(pipeline.connect.objects) / topic
     deadline = time.monotonic() + patience
     while True:
-        rows, found = json_lines.against(pipeline.publish.postgres.url, table, folder)
+        rows, found = json_lines.compare_with_table(pipeline.publish.postgres.url, table, folder)
         if not found:
             return claim.holds(f"{rows:,} rows")
         if time.monotonic() > deadline:

@@ -126,13 +126,15 @@ POINTS: dict[str, Callable[[], None]] = {
     "gold-written": lambda: after(refresh, "refresh", lambda done: done.model == "gold.notes"),
     "gold-before-its-merge": in_gold("before"),
     "gold-merged": in_gold("after"),
-    "before-the-clean-mark": lambda: setattr(up_to_date, "mark", die),
+    "before-the-clean-mark": lambda: setattr(up_to_date, "write_mark", die),
     "landing-half-expired": half_expired,
     "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
     "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
     "forget-raw": lambda: after(erased_change_sets, "erase"),
-    "published-half": lambda: setattr(catalog, "record", die),  # rows are written, and not yet what version they are
-    "holding": lambda: setattr(up_to_date, "unmark", hold),
+    "published-half": lambda: setattr(
+        catalog, "write_position", die
+    ),  # rows are written, and not yet what version they are
+    "holding": lambda: setattr(up_to_date, "remove_mark", hold),
     "racing": race,
 }
 

@@ -23,17 +23,17 @@ Key = tuple[str | None, ...]
 Row = dict[str, str | None]
 """A row as texts of one form, by column: see `text`."""
 
-_OBJECT = re.compile(r"\+(\d+)\+\d+\.json$")
-_AT_ONCE = 64  # objects in memory
-_KINDS: dict[int, type] = {1700: Decimal, 1114: datetime, 1184: datetime}  # PostgreSQL's numbers for them
-_PRIMARY_KEY = """
+_OBJECT_NAME = re.compile(r"\+(\d+)\+\d+\.json$")
+_OBJECTS_PER_BATCH = 64  # objects in memory
+_PYTHON_TYPES: dict[int, type] = {1700: Decimal, 1114: datetime, 1184: datetime}  # PostgreSQL's numbers for them
+_SELECT_PRIMARY_KEY = """
     SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
     WHERE i.indisprimary AND i.indrelid = %s::regclass ORDER BY array_position(i.indkey, a.attnum)
 """
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 
 
-def fold(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
+def read_latest_rows(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
     """What the lines of all objects below `folder` leave, by key. Memory: the rows, and a few objects at a time.
 
     Args:
@@ -44,12 +44,12 @@ def fold(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
             gives, or a key stands in two partitions of its topic, where nothing says which line is newer.
     """
     newest: dict[Key, tuple[int, str, Row | None]] = {}
-    for file, partition, line in _lines(folder):
-        key, offset, row = _read(line, keys, file)
+    for file, partition, line in _read_lines(folder):
+        key, offset, row = _parse_line(line, keys, file)
         at, there, _ = newest.get(key, (-1, partition, None))
         if there != partition:
             raise DataRefused(
-                f"the key {_shown(key)} stands in partitions {there} and {partition}",
+                f"the key {_format_key(key)} stands in partitions {there} and {partition}",
                 expected="each key in one partition, as long as a topic keeps its number of them",
                 where=str(folder),
                 next_step="begin anew with another prefix: docs/guide/kafka.md",
@@ -59,13 +59,13 @@ def fold(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
     return {key: row for key, (_, _, row) in newest.items() if row is not None}
 
 
-def _lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
+def _read_lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
     """Each line with its object and its partition."""
     files = file_io.list_files(folder)
-    for start in range(0, len(files), _AT_ONCE):
-        some = files[start : start + _AT_ONCE]
+    for start in range(0, len(files), _OBJECTS_PER_BATCH):
+        some = files[start : start + _OBJECTS_PER_BATCH]
         for file, content in zip(some, file_io.read_files(some), strict=True):
-            found = _OBJECT.search(file.name)
+            found = _OBJECT_NAME.search(file.name)
             if found is None:
                 raise DataRefused(
                     "an object that no sink wrote", expected="TOPIC+PARTITION+OFFSET.json", where=str(file)
@@ -76,12 +76,12 @@ def _lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
                     yield f"{file}, line {number}", found[1], line
 
 
-def _read(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Row | None]:
+def _parse_line(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Row | None]:
     try:
         # Numbers as they are written: a float would have lost a digit before anybody compared it.
         document = json.loads(line, parse_float=Decimal)
-        columns = {name: text(value) for name, value in document.items() if not name.startswith("__")}
-        key = tuple(text(document[name], kind) for name, kind in keys.items())
+        columns = {name: to_text(value) for name, value in document.items() if not name.startswith("__")}
+        key = tuple(to_text(document[name], kind) for name, kind in keys.items())
         offset = int(document[OFFSET])
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataRefused(
@@ -92,7 +92,7 @@ def _read(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Ro
     return key, offset, None if str(document.get(DELETED)).lower() == "true" else columns
 
 
-def text(value: Any, kind: type = str) -> str | None:
+def to_text(value: Any, value_type: type = str) -> str | None:
     """A value in the one form in which both sides are compared.
 
     Args:
@@ -103,26 +103,26 @@ def text(value: Any, kind: type = str) -> str | None:
     """
     if value is None:
         return None
-    if kind is Decimal and not isinstance(value, Decimal):
+    if value_type is Decimal and not isinstance(value, Decimal):
         value = Decimal(str(value))
-    if kind is datetime and isinstance(value, str):
+    if value_type is datetime and isinstance(value, str):
         value = datetime.fromisoformat(value.replace("Z", "+00:00"))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Decimal):
-        return _plain(f"{value:f}")
+        return _strip_zeros(f"{value:f}")
     if isinstance(value, datetime):
         return (value.astimezone(timezone.utc) if value.tzinfo else value).isoformat()
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def _plain(number: str) -> str:
+def _strip_zeros(number: str) -> str:
     """Without zeros that say nothing. Not by `normalize`, which would round to 28 digits."""
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return "0" if number == "-0" else number
 
 
-def against(url: str, table: str, folder: StorePath) -> tuple[int, list[str]]:
+def compare_with_table(url: str, table: str, folder: StorePath) -> tuple[int, list[str]]:
     """A table of PostgreSQL, and what tells the folded lines of `folder` from it.
 
     Args:
@@ -142,9 +142,9 @@ def against(url: str, table: str, folder: StorePath) -> tuple[int, list[str]]:
     name = SQL(".").join(map(Identifier, table.split(".")))
     try:
         with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
-            keys = [row["attname"] for row in cursor.execute(_PRIMARY_KEY, [name.as_string(connection)])]
+            keys = [row["attname"] for row in cursor.execute(_SELECT_PRIMARY_KEY, [name.as_string(connection)])]
             rows = cursor.execute(SQL("SELECT * FROM {}").format(name)).fetchall()
-            kinds = {one.name: _KINDS.get(one.type_code, str) for one in cursor.description or ()}
+            kinds = {one.name: _PYTHON_TYPES.get(one.type_code, str) for one in cursor.description or ()}
     except psycopg.OperationalError as error:
         raise InfrastructureError(
             f"PostgreSQL cannot be asked for {table}: {error}", expected="a server that answers"
@@ -153,36 +153,40 @@ def against(url: str, table: str, folder: StorePath) -> tuple[int, list[str]]:
         raise DataRefused(f"the table {table} cannot be read: {error}", expected="what `publish` wrote") from None
     if not keys:
         raise DataRefused(f"the table {table} has no primary key", expected="one, to fold the lines by")
-    return len(rows), differences(fold(folder, {key: kinds[key] for key in keys}), rows, keys)
+    return len(rows), differences(read_latest_rows(folder, {key: kinds[key] for key in keys}), rows, keys)
 
 
-def differences(folded: Mapping[Key, Row], table: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> list[str]:
+def differences(
+    latest_rows: Mapping[Key, Row], table_rows: Iterable[Mapping[str, Any]], keys: Iterable[str]
+) -> list[str]:
     """What tells the folded lines from a table's rows, as people read it: a number of each kind, and the first few.
 
     Args:
         table: rows by column, with Python's types: Decimal, date, int, ...
     """
-    missing, differing, left, keys = [], [], dict(folded), list(keys)
-    for row in table:
-        key = tuple(text(row[name]) for name in keys)
-        wanted = {name: text(value) for name, value in row.items()}
+    missing, differing, left, keys = [], [], dict(latest_rows), list(keys)
+    for row in table_rows:
+        key = tuple(to_text(row[name]) for name in keys)
+        wanted = {name: to_text(value) for name, value in row.items()}
         there = left.pop(key, None)
         if there is None:
-            missing.append(_shown(key))
-        elif wrong := [name for name in {**wanted, **there} if not _same(name, row, wanted, there)]:
-            differing.append(f"{_shown(key)}: {', '.join(f'{n} {wanted.get(n)} and {there.get(n)}' for n in wrong)}")
-    kinds = {"only in the table": missing, "different": differing, "only on S3": [_shown(key) for key in left]}
-    return [f"{len(found):,} {kind}: {'; '.join(found[:_EXAMPLES])}" for kind, found in kinds.items() if found]
+            missing.append(_format_key(key))
+        elif wrong := [name for name in {**wanted, **there} if not _is_equal(name, row, wanted, there)]:
+            differing.append(
+                f"{_format_key(key)}: {', '.join(f'{n} {wanted.get(n)} and {there.get(n)}' for n in wrong)}"
+            )
+    kinds = {"only in the table": missing, "different": differing, "only on S3": [_format_key(key) for key in left]}
+    return [f"{len(found):,} {kind}: {'; '.join(found[:_MAX_EXAMPLES])}" for kind, found in kinds.items() if found]
 
 
-def _same(name: str, row: Mapping[str, Any], wanted: Row, there: Row) -> bool:
+def _is_equal(name: str, row: Mapping[str, Any], wanted: Row, there: Row) -> bool:
     if name not in wanted or name not in there:
         return False
     try:
-        return wanted[name] == text(there[name], type(row[name]))
+        return wanted[name] == to_text(there[name], type(row[name]))
     except (ValueError, ArithmeticError):
         return False
 
 
-def _shown(key: Key) -> str:
+def _format_key(key: Key) -> str:
     return "/".join("null" if part is None else part for part in key)

@@ -206,22 +206,22 @@ def test_packed_files_in_the_archive_stay_packed(shop: Shop) -> None:
 
 
 def test_the_clean_mark_stands_until_a_version_is_published(shop: Shop) -> None:
-    up_to_date.mark(shop.lake, up_to_date.seen(shop.pipeline, shop.lake), shop.pipeline)
-    assert up_to_date.is_clean(shop.pipeline, shop.lake)
+    up_to_date.write_mark(shop.lake, up_to_date.read_inputs(shop.pipeline, shop.lake), shop.pipeline)
+    assert up_to_date.is_up_to_date(shop.pipeline, shop.lake)
 
     shop.server.publish(FILES, TIMES[SECOND])  # the same bytes, as another version
 
-    assert not up_to_date.is_clean(shop.pipeline, shop.lake)
+    assert not up_to_date.is_up_to_date(shop.pipeline, shop.lake)
     assert set(shop.server.routes) == {"GetDataset"}
 
 
 def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop: Shop) -> None:
-    before = up_to_date.seen(shop.pipeline, shop.lake)
+    before = up_to_date.read_inputs(shop.pipeline, shop.lake)
     shop.server.faults["GetDataset"] = [Answer(503)] * retry.ATTEMPTS
 
-    up_to_date.mark(shop.lake, before, shop.pipeline)
+    up_to_date.write_mark(shop.lake, before, shop.pipeline)
 
-    assert not up_to_date.is_clean(shop.pipeline, shop.lake)
+    assert not up_to_date.is_up_to_date(shop.pipeline, shop.lake)
 
 
 def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop) -> None:
@@ -597,7 +597,7 @@ def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
     shop.server.publish(hostile("a link"), TIMES[SECOND])
     opened_run = context.open_run(_written(shop))
 
-    report = stages.perform(opened_run, ("extract",))
+    report = stages.run_stages(opened_run, ("extract",))
 
     assert report.code == ExitCode.REFUSED
     assert {(o.name, o.status) for o in report.outcomes} == {("clientes", "failed"), ("produtos", "failed")}

@@ -25,8 +25,8 @@ from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, Lake
 from lakehouse.lake import delta
 from lakehouse.publish import catalog as databases
 from lakehouse.publish import copy_rows, sync
-from lakehouse.publish.connection import connected
-from lakehouse.publish.sync import Kept, Publication
+from lakehouse.publish.connection import connect
+from lakehouse.publish.sync import Publication, PublishResult
 from lakehouse.retention.expire import vacuum_table
 from lakehouse.runner import publishing
 from lakehouse.runner.context import Run, open_run
@@ -70,7 +70,7 @@ class Cube:
     def write(self, statement: str) -> None:
         self.spark.sql(statement.replace("THIS", delta.sql_name(self.path)))
 
-    def publish(self, whole: bool = False) -> Kept:
+    def publish(self, whole: bool = False) -> PublishResult:
         return sync.publish(self.what, self.lake, lambda: isolated_session(self.spark, 0), whole)
 
     def rows(self) -> list[tuple[Any, ...]]:
@@ -115,7 +115,7 @@ PUBLISHED = [
 def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cube) -> None:
     cube.make(ROWS)
     first = cube.publish()
-    assert (first.how, first.why, first.counts) == (
+    assert (first.status, first.reason, first.counts) == (
         "compared",
         "first time",
         {"inserted": 4, "updated": 0, "deleted": 0},
@@ -133,7 +133,7 @@ def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cu
     cube.write("DELETE FROM THIS WHERE city = 'Natal' AND kind IS NULL OR city = 'Olinda'")  # the latter came and went
     done = cube.publish()
 
-    assert (done.how, done.counts) == ("published", {"inserted": 3, "updated": 1, "deleted": 2})
+    assert (done.status, done.counts) == ("published", {"inserted": 3, "updated": 1, "deleted": 2})
     assert cube.rows() == [
         (None, None, 8, Decimal("6.60")),
         ("Natal", "x", 9, None),
@@ -143,7 +143,7 @@ def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cu
     ]
     assert dict(cube.server.execute(f'SELECT qty, xmin::text FROM "{cube.name}"'))[1] == written[1]
     assert cube.record()[1] == 5
-    assert cube.publish() == Kept("current")
+    assert cube.publish() == PublishResult("current")
 
 
 ALL_TYPES = """
@@ -168,7 +168,7 @@ def test_every_value_comes_through_exactly_the_first_time_and_by_its_changes(cub
     cube.make(f"({first}, {values} ''), ('', {nothing}, NULL)", ALL_TYPES)
     assert cube.publish().counts["inserted"] == 2
     cube.write(f"INSERT INTO THIS VALUES ({second}, {values} {first})")
-    assert cube.publish().how == "published"
+    assert cube.publish().status == "published"
 
     row = (
         *(127, -32768, 2147483647, -9223372036854775808, 1.1, 0.1, Decimal("12345678901234567890.123456789012345678")),
@@ -180,14 +180,14 @@ def test_every_value_comes_through_exactly_the_first_time_and_by_its_changes(cub
     assert found[NASTY + "2"] == (*row, NASTY)
     assert str(found[""][4:6]) == "(nan, -inf)"
     assert found[""][:4] + found[""][6:] == (*[None] * 4, Decimal(0), None, b"", *[None] * 4)
-    with connected(cube.server.url) as connection:
-        place = databases.located(connection, cube.name)
-        assert list(databases.columns(connection, place).items()) == [
+    with connect(cube.server.url) as connection:
+        place = databases.resolve_table(connection, cube.name)
+        assert list(databases.read_column_types(connection, place).items()) == [
             *(("id", "text"), ("t", "smallint"), ("s", "smallint"), ("i", "integer"), ("l", "bigint"), ("f", "real")),
             *(("d", "double precision"), ("n", "numeric(38,18)"), ("y", "boolean"), ("b", "bytea"), ("day", "date")),
             *(("at", "timestamp with time zone"), ("local", "timestamp without time zone"), ("Preço", "text")),
         ]
-        assert databases.key(connection, place, f"lakehouse_key_{'x'}") is None
+        assert databases.read_key_constraint(connection, place, f"lakehouse_key_{'x'}") is None
         (comments,) = connection.execute(
             "SELECT array_agg(col_description(%s::regclass, n)) FROM unnest(ARRAY[1, 8, 11]) AS n", [str(place)]
         ).fetchall()
@@ -206,8 +206,8 @@ def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_wri
     # The change feed's files are gone.
     shutil.rmtree(folder / "_change_data")
     lost = cube.publish()
-    assert (lost.how, lost.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 0})
-    assert "are no longer there" in lost.why
+    assert (lost.status, lost.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 0})
+    assert "are no longer there" in lost.reason
 
     # The lake is copied back from a backup, and goes another way from there.
     shutil.copytree(folder, tmp_path / "backup")
@@ -218,12 +218,12 @@ def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_wri
     cube.write("DELETE FROM THIS WHERE kind = 'b'")
     assert cube.record()[1] == 3  # the version that the table is at now, too
     apart = cube.publish()
-    assert (apart.how, apart.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 1})
+    assert (apart.status, apart.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 1})
 
     # Restored to an older version.
     cube.write("RESTORE TABLE THIS TO VERSION AS OF 1")
     restored = cube.publish()
-    assert (restored.why, restored.counts) == (
+    assert (restored.reason, restored.counts) == (
         f"gold.{cube.name} was restored",
         {"inserted": 1, "updated": 1, "deleted": 0},
     )
@@ -233,13 +233,13 @@ def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_wri
     shutil.rmtree(folder)
     cube.make("('Recife', 'a', 1, 1.10), ('Natal', NULL, 4, 3.30)")
     anew = cube.publish()
-    assert (anew.why, anew.counts) == (f"gold.{cube.name} was replaced", {"inserted": 0, "updated": 1, "deleted": 2})
+    assert (anew.reason, anew.counts) == (f"gold.{cube.name} was replaced", {"inserted": 0, "updated": 1, "deleted": 2})
 
     # Changed by hand in PostgreSQL, which its record does not tell: compared when asked for.
     cube.server.execute(f'UPDATE "{cube.name}" SET qty = 99', f"DELETE FROM \"{cube.name}\" WHERE city = 'Natal'")
-    assert cube.publish() == Kept("current")
+    assert cube.publish() == PublishResult("current")
     by_hand = cube.publish(whole=True)
-    assert (by_hand.why, by_hand.counts) == ("asked for", {"inserted": 1, "updated": 1, "deleted": 0})
+    assert (by_hand.reason, by_hand.counts) == ("asked for", {"inserted": 1, "updated": 1, "deleted": 0})
 
     # Dropped, and compacted since.
     cube.server.execute(f'DROP TABLE "{cube.name}"')
@@ -255,8 +255,8 @@ def test_commits_that_change_no_row_open_no_transaction_and_a_new_column_is_adde
     cube.publish()
     cube.write("OPTIMIZE THIS")
     with monkeypatch.context() as patch:
-        patch.setattr(databases, "writing", None)
-        assert cube.publish() == Kept("current")
+        patch.setattr(databases, "publish_transaction", None)
+        assert cube.publish() == PublishResult("current")
 
     cube.write("ALTER TABLE THIS ADD COLUMNS (note STRING)")
     cube.write("UPDATE THIS SET note = 'new' WHERE city IS NULL")
@@ -296,7 +296,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
     cube.make(ROWS)
     cube.publish()
     cube.write("UPDATE THIS SET qty = 10")
-    inner = copy_rows.blocks
+    inner = copy_rows.read_blocks
 
     def cut(text: Any) -> Iterator[str]:
         yield from inner(text)
@@ -304,7 +304,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
         cube.server.execute(query)
 
     with monkeypatch.context() as patch:
-        patch.setattr(copy_rows, "blocks", cut)
+        patch.setattr(copy_rows, "read_blocks", cut)
         assert cube.failing(InfrastructureError).exit_code == 3
     assert cube.rows() == PUBLISHED
 
@@ -318,10 +318,10 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
         assert PASSWORD not in error.value.block()
 
     with psycopg.connect(cube.server.url) as other, other.transaction():
-        place, pid = databases.located(other, cube.name), other.info.backend_pid
-        databases._lock(other, str(place))
-        monkeypatch.setattr(databases, "_SESSION", ())
-        monkeypatch.setattr(databases, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '200ms'")
+        place, pid = databases.resolve_table(other, cube.name), other.info.backend_pid
+        databases._lock_name(other, str(place))
+        monkeypatch.setattr(databases, "_TRANSACTION_SETTINGS", ())
+        monkeypatch.setattr(databases, "_SET_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '200ms'")
         busy = cube.failing(LakeBusy)
     assert busy.found.startswith(f"process {pid} of the server (for tests, from ")
     assert cube.publish().counts["updated"] == 4
@@ -385,13 +385,13 @@ class Shop(Project):
     def kept_by_expire(self) -> str:
         """Why nothing of gold.days may go; empty if all that is old enough may."""
         run = open_run(self.pipeline)
-        others = publishing.readers(run.spark, run, "gold.days")
+        others = publishing.pending_readers(run.spark, run, "gold.days")
         return vacuum_table(run.spark, run.lake, "gold.days", run.plans, timedelta(days=7), True, others).reason
 
     def i6(self) -> dict[str, str]:
         """The one check of `verify` that is about PostgreSQL, by table."""
         run = open_run(self.pipeline)
-        postgres, spark = publishing.postgres(run), isolated_session(run.spark, 0)
+        postgres, spark = publishing.postgres_config(run), isolated_session(run.spark, 0)
         return {check.name: check.result for s in TABLES for check in published_checks(spark, run, postgres, s)}
 
 

@@ -16,8 +16,8 @@ from servers.postgres import Server
 
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.publish import catalog, statements, table
-from lakehouse.publish.connection import Connection, connected
-from lakehouse.publish.statements import Target
+from lakehouse.publish.connection import Connection, connect
+from lakehouse.publish.statements import TargetTable
 from lakehouse.publish.types import Column
 
 Rows = dict[tuple[Any, ...], tuple[Any, ...]]  # values by key
@@ -38,35 +38,35 @@ def server(postgres_server: Server) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def connection(server: Server) -> Iterator[Connection]:
-    with connected(server.url) as opened:
+    with connect(server.url) as opened:
         yield opened
 
 
 @pytest.fixture
-def target(connection: Connection, request: pytest.FixtureRequest) -> Target:
-    place = catalog.located(connection, request.node.name.partition("[")[0][:40])
+def target(connection: Connection, request: pytest.FixtureRequest) -> TargetTable:
+    place = catalog.resolve_table(connection, request.node.name.partition("[")[0][:40])
     connection.execute(f'DROP TABLE IF EXISTS "{place.name}"')  # type: ignore[call-overload]
-    return Target(place, COLUMNS, KEYS, "a test's")
+    return TargetTable(place, COLUMNS, KEYS, "a test's")
 
 
 def line(key: Iterable[Any], values: Iterable[Any], gone: str = "f") -> str:
     return "\t".join([gone, *("\\N" if v is None else str(v) for v in (*key, *values))]) + "\n"
 
 
-def whole(connection: Connection, target: Target, rows: Rows) -> dict[str, int]:
+def whole(connection: Connection, target: TargetTable, rows: Rows) -> dict[str, int]:
     with connection.transaction():
-        assert table.stage(connection, target, (line(*row) for row in rows.items())) == len(rows)
-        return table.make_equal(connection, target, whole=True)
+        assert table.load_stage(connection, target, (line(*row) for row in rows.items())) == len(rows)
+        return table.apply_stage(connection, target, is_complete=True)
 
 
-def changed(connection: Connection, target: Target, now: Rows, gone: Iterable[tuple[Any, ...]]) -> dict[str, int]:
+def changed(connection: Connection, target: TargetTable, now: Rows, gone: Iterable[tuple[Any, ...]]) -> dict[str, int]:
     lines = [*(line(*row) for row in now.items()), *(line(key, (None, None), "t") for key in gone)]
     with connection.transaction():
-        table.stage(connection, target, lines)
-        return table.make_equal(connection, target, whole=False)
+        table.load_stage(connection, target, lines)
+        return table.apply_stage(connection, target, is_complete=False)
 
 
-def content(connection: Connection, target: Target) -> Rows:
+def content(connection: Connection, target: TargetTable) -> Rows:
     rows = connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
     found = {(a, b): (v, "NaN" if w is not None and math.isnan(w) else w) for a, b, v, w in rows}
     assert len(found) == len(rows)
@@ -90,7 +90,7 @@ def differences(before: Rows, after: Rows) -> dict[str, int]:
 @given(before=TABLES, after=TABLES)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_table_becomes_what_is_staged_and_only_what_differs_is_counted(
-    connection: Connection, target: Target, before: Rows, after: Rows
+    connection: Connection, target: TargetTable, before: Rows, after: Rows
 ) -> None:
     with connection.transaction(force_rollback=True):
         assert whole(connection, target, before) == {"inserted": len(before), "updated": 0, "deleted": 0}
@@ -106,77 +106,79 @@ def test_a_table_becomes_what_is_staged_and_only_what_differs_is_counted(
         assert changed(connection, target, after, before.keys() - after.keys()) == differences(after, after)
 
 
-def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, target: Target) -> None:
+def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, target: TargetTable) -> None:
     rows: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None)}
     whole(connection, target, rows)
-    assert catalog.key(connection, target.place, target.key_name) == ("p", KEYS)
+    assert catalog.read_key_constraint(connection, target.table, target.key_constraint) == ("p", KEYS)
 
     changed(connection, target, {("x", None): ("3.00", None)}, [])
 
-    assert catalog.key(connection, target.place, target.key_name) == ("u", KEYS)
+    assert catalog.read_key_constraint(connection, target.table, target.key_constraint) == ("u", KEYS)
     assert content(connection, target) == stored(rows | {("x", None): ("3.00", None)})
     with pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(statements.sql.SQL("INSERT INTO {} VALUES ('x', NULL)").format(target.identifier))
 
 
 def test_a_server_that_cannot_tell_nulls_apart_is_told_so(
-    connection: Connection, target: Target, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, target: TargetTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "NULLS_NOT_DISTINCT", connection.info.server_version + 1)
+    monkeypatch.setattr(table, "NULLS_NOT_DISTINCT_VERSION", connection.info.server_version + 1)
     whole(connection, target, {("x", 1): ("1.00", None)})
     with pytest.raises(ConfigError, match="takes each NULL for another value"):
         changed(connection, target, {("x", None): ("3.00", None)}, [])
     assert content(connection, target) == stored({("x", 1): ("1.00", None)})
 
 
-def test_by_another_key_the_table_is_filled_anew_within_the_transaction(connection: Connection, target: Target) -> None:
+def test_by_another_key_the_table_is_filled_anew_within_the_transaction(
+    connection: Connection, target: TargetTable
+) -> None:
     whole(connection, target, {("x", 1): ("1.00", None), ("x", 2): ("1.00", None)})
     other = replace(target, keys=("a", "v"))
-    assert table.has_other_key(connection, other)
+    assert table.has_different_key(connection, other)
     with connection.transaction():
-        table.stage(connection, other, [line(("x", 2), ("1.00", None))])
-        assert table.make_equal(connection, other, whole=True) == {"inserted": 1, "updated": 0, "deleted": 2}
-    assert catalog.key(connection, other.place, other.key_name) == ("p", ("a", "v"))
+        table.load_stage(connection, other, [line(("x", 2), ("1.00", None))])
+        assert table.apply_stage(connection, other, is_complete=True) == {"inserted": 1, "updated": 0, "deleted": 2}
+    assert catalog.read_key_constraint(connection, other.table, other.key_constraint) == ("p", ("a", "v"))
     assert content(connection, target) == stored({("x", 2): ("1.00", None)})
 
 
 def test_a_new_column_is_added_and_another_type_is_refused_with_what_to_type(
-    connection: Connection, target: Target
+    connection: Connection, target: TargetTable
 ) -> None:
     whole(connection, target, {("x", 1): ("1.00", "2.5")})
     wider = replace(target, columns=(*COLUMNS, Column("n", "timestamp with time zone", "new")))
-    table.refuse_misfits(connection, wider, "gold.x")
+    table.check_columns(connection, wider, "gold.x")
     with connection.transaction():
-        table.stage(connection, wider, [line(("x", 1), ("1.00", "2.5", "2025-01-01 00:00:00+00"))])
-        assert table.make_equal(connection, wider, whole=False)["updated"] == 1
-    assert list(catalog.columns(connection, wider.place)) == ["a", "B b", "v", "w", "n"]
+        table.load_stage(connection, wider, [line(("x", 1), ("1.00", "2.5", "2025-01-01 00:00:00+00"))])
+        assert table.apply_stage(connection, wider, is_complete=False)["updated"] == 1
+    assert list(catalog.read_column_types(connection, wider.table)) == ["a", "B b", "v", "w", "n"]
 
     other = replace(target, columns=(COLUMNS[0], Column("B b", "bigint"), COLUMNS[2]))
     with pytest.raises(ConfigError) as error:
-        table.refuse_misfits(connection, other, "gold.x")
+        table.check_columns(connection, other, "gold.x")
     assert error.value.found == "the columns of gold.x changed: B b: integer is now bigint; w is gone; n is gone"
     typed = [row for row in error.value.next_step.splitlines() if row.startswith("ALTER")]
     for statement in typed:
         connection.execute(statement.encode())
-    table.refuse_misfits(connection, other, "gold.x")
+    table.check_columns(connection, other, "gold.x")
     assert content_of_three(connection, target) == [("x", 1, Decimal("1.00"))]
 
 
-def content_of_three(connection: Connection, target: Target) -> list[Any]:
+def content_of_three(connection: Connection, target: TargetTable) -> list[Any]:
     return connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
 
 
 def test_followers_of_the_log_see_whole_rows_and_people_what_the_table_is(
-    connection: Connection, target: Target
+    connection: Connection, target: TargetTable
 ) -> None:
     whole(connection, replace(target, columns=(*COLUMNS[:3], Column("w", "real", "gold.x.w's \u20ac; --"))), {})
     query = "SELECT relreplident::text, obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
-    (found,) = connection.execute(query, [target.place.name]).fetchall()
+    (found,) = connection.execute(query, [target.table.name]).fetchall()
     assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
 
 
 def test_who_follows_the_log_gets_each_change_once_and_of_a_delete_the_whole_row(
-    connection: Connection, target: Target
+    connection: Connection, target: TargetTable
 ) -> None:
     before: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None), ("y", None): ("3.00", None)}
     whole(connection, target, before)
@@ -201,21 +203,21 @@ def test_a_user_without_rights_is_told_so(server: Server, connection: Connection
     url = f"postgresql://nobody_much:canary@127.0.0.1:{server.port}/{server.database}"
     with (
         pytest.raises(ConfigError, match="permission denied for schema public") as error,
-        connected(url) as own,
+        connect(url) as own,
     ):
-        catalog.make_record(own, catalog.located(own, "x"))
+        catalog.create_position_table(own, catalog.resolve_table(own, "x"))
     assert "deploy/postgres/grants.sql" in error.value.expected
     assert "canary" not in error.value.to_text()
 
 
-def test_a_value_that_postgres_does_not_have_is_refused_with_its_column(server: Server, target: Target) -> None:
-    with pytest.raises(DataRefused) as error, connected(server.url) as own, own.transaction():
-        table.stage(own, target, [line(("x", 1), ("1.00", None)), line(("x", 2), ("12345.00", None))])
+def test_a_value_that_postgres_does_not_have_is_refused_with_its_column(server: Server, target: TargetTable) -> None:
+    with pytest.raises(DataRefused) as error, connect(server.url) as own, own.transaction():
+        table.load_stage(own, target, [line(("x", 1), ("1.00", None)), line(("x", 2), ("12345.00", None))])
     assert error.value.where == "the column v"
 
 
-def test_two_rows_of_one_key_are_refused(connection: Connection, target: Target) -> None:
+def test_two_rows_of_one_key_are_refused(connection: Connection, target: TargetTable) -> None:
     told = pytest.raises(DataRefused, match=r"gold.x has more than one row for a key, such as \('x', None\)")
     with told, connection.transaction():
-        table.stage(connection, target, [line(("x", None), (v, None)) for v in ("1.00", "2.00")])
-        table.refuse_doubled(connection, target, "gold.x")
+        table.load_stage(connection, target, [line(("x", None), (v, None)) for v in ("1.00", "2.00")])
+        table.check_unique_keys(connection, target, "gold.x")

@@ -57,7 +57,7 @@ def config(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_file_is_of_the_form_that_apply_takes_and_names_its_secrets(file: Path) -> None:
-    read = connectors._read(file)
+    read = connectors._read_connector(file)
     named = re.findall(r"\$\{(\w+):(\w+)\}", " ".join(read.config.values()))
     pattern = re.search(r"allowlist\.pattern=(.*)", (FOLDER / "worker.properties").read_text())
     assert pattern and named

@@ -13,15 +13,15 @@ from pyspark.sql import types as T
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.publish import catalog, statements
-from lakehouse.publish.catalog import Place, Position, Standing
-from lakehouse.publish.statements import Target
-from lakehouse.publish.types import Column, columns, postgres_type
+from lakehouse.publish.catalog import PostgresTable, PublishPosition, PublishState
+from lakehouse.publish.statements import TargetTable
+from lakehouse.publish.types import Column, postgres_columns, postgres_type
 from lakehouse.runner import up_to_date
 from lakehouse.storage.paths import Lake
 
 EVIL = 'a"; DROP TABLE x; --'
-PLACE = Place("public", EVIL, sql.Identifier("public", "lakehouse_publish"))
-TARGET = Target(PLACE, (Column(EVIL, "text", "it's"), Column("v", "numeric(12,2)")), (EVIL,), "it's \\ all")
+PLACE = PostgresTable("public", EVIL, sql.Identifier("public", "lakehouse_publish"))
+TARGET = TargetTable(PLACE, (Column(EVIL, "text", "it's"), Column("v", "numeric(12,2)")), (EVIL,), "it's \\ all")
 NAME = '"public"."a""; DROP TABLE x; --"'
 KEY = '"a""; DROP TABLE x; --"'
 
@@ -67,30 +67,35 @@ def test_all_columns_that_cannot_be_published_are_named_at_once() -> None:
         ]
     )
     with pytest.raises(ConfigError) as error:
-        columns(fields, "gold.x", ("id",))
+        postgres_columns(fields, "gold.x", ("id",))
     assert "tags is ARRAY<STRING>" in error.value.found
     assert f"the name {long} has more than 63 bytes" in error.value.found
     assert "to_json(column)" in error.value.next_step
 
 
 def test_names_types_and_comments_are_quoted_wherever_they_stand() -> None:
-    created, _, of_table, of_column, _ = map(text, statements.create(TARGET))
+    created, _, of_table, of_column, _ = map(text, statements.create_table(TARGET))
     assert created == f'CREATE TABLE {NAME} ({KEY} text, "v" numeric(12,2))'
     assert of_table == f"COMMENT ON TABLE {NAME} IS  E'it''s \\\\ all'"
     assert of_column == f"COMMENT ON COLUMN {NAME}.{KEY} IS 'it''s'"
     queries = [
-        *statements.create(TARGET),
+        *statements.create_table(TARGET),
         *statements.add_columns(TARGET, TARGET.columns),
-        statements.add_key(TARGET, has_nulls=True),
-        *statements.drop_key(TARGET, [EVIL]),
+        statements.add_key_constraint(TARGET, has_nulls=True),
+        *statements.drop_key_constraint(TARGET, [EVIL]),
         statements.create_stage(TARGET),
-        statements.copy(TARGET),
-        *(statements.patterns(TARGET, of_stage=flag) for flag in (True, False)),
-        statements.doubled(TARGET),
+        statements.copy_into_stage(TARGET),
+        *(statements.select_null_patterns(TARGET, of_stage=flag) for flag in (True, False)),
+        statements.select_duplicate_keys(TARGET),
         statements.delete_all(TARGET),
         *(
             make(TARGET, [flag])
-            for make in (statements.delete_absent, statements.delete, statements.update, statements.insert)
+            for make in (
+                statements.delete_absent,
+                statements.delete_marked,
+                statements.update_changed,
+                statements.insert_new,
+            )
             for flag in (True, False)
         ),
     ]
@@ -101,15 +106,18 @@ def test_names_types_and_comments_are_quoted_wherever_they_stand() -> None:
 
 
 def test_keys_are_compared_so_that_an_index_serves_it() -> None:
-    target = Target(PLACE, (Column("a", "text"), Column("b", "text"), Column("v", "text")), ("a", "b"))
-    deleted = text(statements.delete(target, [False, True]))
+    target = TargetTable(PLACE, (Column("a", "text"), Column("b", "text"), Column("v", "text")), ("a", "b"))
+    deleted = text(statements.delete_marked(target, [False, True]))
     assert deleted.endswith('WHERE s."_lakehouse_gone" AND t."a" = s."a" AND t."b" IS NULL AND s."b" IS NULL')
-    updated = text(statements.update(target, [False, False]))
+    updated = text(statements.update_changed(target, [False, False]))
     assert updated.endswith('AND t."a" = s."a" AND t."b" = s."b" AND ROW("t"."v") IS DISTINCT FROM ROW(s."v")')
 
 
 def test_the_constraints_name_is_its_own_in_the_schema_and_fits() -> None:
-    names = {Target(Place("s", name, PLACE.record), (), ()).key_name for name in ("a", "b", "x" * 63)}
+    names = {
+        TargetTable(PostgresTable("s", name, PLACE.position_table), (), ()).key_constraint
+        for name in ("a", "b", "x" * 63)
+    }
     assert len(names) == 3
     assert all(len(name) <= 63 for name in names)
 
@@ -133,10 +141,12 @@ class Published:
         (folder / "source/items.csv").write_text("id\n1\n")
         self.pipeline: Pipeline = load(folder / "pipeline.json", {})
         self.lake = Lake(str(folder / "lake"))
-        self.says: Standing | Exception = Standing("public.items", Position("shop", "bronze.items", "x", 3, "c"), None)
+        self.says: PublishState | Exception = PublishState(
+            "public.items", PublishPosition("shop", "bronze.items", "x", 3, "c"), None
+        )
         self.asked = 0
 
-    def standing(self, url: str, tables: Any) -> dict[str, Standing]:
+    def standing(self, url: str, tables: Any) -> dict[str, PublishState]:
         self.asked += 1
         if isinstance(self.says, Exception):
             raise self.says
@@ -144,25 +154,25 @@ class Published:
 
     @property
     def is_clean(self) -> bool:
-        return up_to_date.is_clean(self.pipeline, self.lake)
+        return up_to_date.is_up_to_date(self.pipeline, self.lake)
 
     def mark(self) -> None:
-        up_to_date.mark(self.lake, up_to_date.seen(self.pipeline, self.lake), self.pipeline)
+        up_to_date.write_mark(self.lake, up_to_date.read_inputs(self.pipeline, self.lake), self.pipeline)
 
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     one = Published(tmp_path)
-    monkeypatch.setattr(catalog, "standing", one.standing)
+    monkeypatch.setattr(catalog, "read_states", one.standing)
     return one
 
 
 @pytest.mark.parametrize(
     "says",
     [
-        Standing("public.items", Position("shop", "bronze.items", "x", 2, "c"), None),
-        Standing("public.items", Position("shop", "bronze.items", "x", 3, "d"), None),
-        Standing("public.items", None, None),
+        PublishState("public.items", PublishPosition("shop", "bronze.items", "x", 2, "c"), None),
+        PublishState("public.items", PublishPosition("shop", "bronze.items", "x", 3, "d"), None),
+        PublishState("public.items", None, None),
         InfrastructureError("down"),
     ],
     ids=["an older version", "another commit", "no such table", "nothing"],
@@ -173,7 +183,7 @@ def test_a_run_has_something_to_do_when_postgres_says(published: Published, says
     published.says = says
     assert not published.is_clean
     published.mark()
-    assert published.is_clean == isinstance(says, Standing)
+    assert published.is_clean == isinstance(says, PublishState)
 
 
 def test_postgres_is_asked_last(published: Published, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def hook() -> Iterator[Hook]:
 def told(on_failure: OnFailure, document: dict[str, Any], seconds: float = 20) -> list[dict[str, Any]]:
     """The log's events of telling it."""
     to = io.StringIO()
-    notify.tell(on_failure, document, logs.create_logger("json", stream=to), seconds)
+    notify.send(on_failure, document, logs.create_logger("json", stream=to), seconds)
     return [json.loads(line) for line in to.getvalue().splitlines()]
 
 

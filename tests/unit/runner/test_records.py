@@ -42,14 +42,14 @@ def outcome(stage: str, name: str, code: int = 0, status: str = "x") -> dict[str
 
 
 def record(run_id: str, *outcomes: dict[str, Any], doing: str = "run", code: int = 0, **more: Any) -> records.Record:
-    begun = records.begun("shop", run_id, doing, ())
-    return records.ended(begun, code, outcomes=list(outcomes), nothing_new=False, **more)
+    begun = records.start_record("shop", run_id, doing, ())
+    return records.end_record(begun, code, outcomes=list(outcomes), nothing_new=False, **more)
 
 
 def test_a_stage_leaves_a_record_of_what_became_of_each_table(shop: Path, lake: Lake) -> None:
     assert main(["extract", str(shop)]) == 0
 
-    (found,) = records.newest(lake)
+    (found,) = records.read_newest(lake)
     assert (found["doing"], found["exit_code"], found["version"]) == ("extract", 0, lakehouse.__version__)
     assert found["started"] <= found["ended"]
     assert [(o["name"], o["status"], o["counts"]) for o in found["outcomes"]] == [
@@ -65,7 +65,7 @@ def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake
 
     assert main(["run", str(shop)]) == 2
 
-    (found,) = records.newest(lake)
+    (found,) = records.read_newest(lake)
     assert (found["exit_code"], found["outcomes"]) == (2, [])
     assert "is not there" in found["error"]
 
@@ -74,13 +74,13 @@ def test_a_run_that_was_killed_leaves_a_record_without_an_end(
     shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(run: context.Run) -> list[run_outcome.Outcome]:
-        (found,) = records.newest(lake)
+        (found,) = records.read_newest(lake)
         assert (found["ended"], found["exit_code"]) == (None, None)
         return []
 
-    monkeypatch.setitem(stages._STAGES, "extract", killed)
+    monkeypatch.setitem(stages._STAGE_FUNCTIONS, "extract", killed)
     assert main(["extract", str(shop)]) == 0
-    assert records.newest(lake)[0]["exit_code"] == 0
+    assert records.read_newest(lake)[0]["exit_code"] == 0
 
 
 def test_no_secret_gets_into_a_record(shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,12 +91,12 @@ def test_no_secret_gets_into_a_record(shop: Path, lake: Lake, monkeypatch: pytes
 
 
 def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "KEPT", 3)
+    monkeypatch.setattr(records, "MAX_RECORDS", 3)
     for number in range(5):
         records.write(lake, record(f"20260131T00000{number}"))
 
-    assert [r["run_id"][-1] for r in records.newest(lake)] == ["4", "3", "2"]
-    assert [r["run_id"][-1] for r in records.newest(lake, 1)] == ["4"]
+    assert [r["run_id"][-1] for r in records.read_newest(lake)] == ["4", "3", "2"]
+    assert [r["run_id"][-1] for r in records.read_newest(lake, 1)] == ["4"]
 
 
 def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
@@ -104,7 +104,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
     lake.state_path("runs", "2.json").write_text('{"run_id": ')
     lake.state_path("runs", "3.json").write_text("[]")
 
-    assert [r["run_id"] for r in records.newest(lake)] == ["1"]
+    assert [r["run_id"] for r in records.read_newest(lake)] == ["1"]
 
 
 def test_a_record_that_cannot_be_written_changes_nothing(
@@ -128,28 +128,28 @@ def test_failures_of_the_same_kind_are_counted_up_to_the_last_other_one(lake: La
     }.items():
         records.write(lake, each | {"run_id": run_id})
 
-    assert records.repeats(lake, record("6", *held, code=4)) == 2
-    assert records.repeats(lake, record("6", outcome("ingest", "shops", 4, "held"), code=4)) == 0
-    assert records.repeats(lake, record("6", *held, outcome("bronze", "items", 3), code=3)) == 0
+    assert records.count_repeats(lake, record("6", *held, code=4)) == 2
+    assert records.count_repeats(lake, record("6", outcome("ingest", "shops", 4, "held"), code=4)) == 0
+    assert records.count_repeats(lake, record("6", *held, outcome("bronze", "items", 3), code=3)) == 0
 
 
 def test_the_last_good_look_at_a_table_is_of_a_run_that_had_nothing_against_it() -> None:
     good = record("1", outcome("ingest", "items"), outcome("ingest", "shops"))
     held = record("2", outcome("ingest", "items", 4), outcome("ingest", "shops"), code=4)
     single = record("3", outcome("ingest", "items"), doing="ingest")
-    killed = records.begun("shop", "4", "run", ())
+    killed = records.start_record("shop", "4", "run", ())
     newest_first = [killed, single, held, good]
 
-    assert records.last_good(newest_first, "items") is good
-    assert records.last_good(newest_first, "shops") is held
-    assert records.last_good(newest_first, "others") is None
+    assert records.last_successful(newest_first, "items") is good
+    assert records.last_successful(newest_first, "shops") is held
+    assert records.last_successful(newest_first, "others") is None
     nothing_new = record("5") | {"nothing_new": True}
-    assert records.last_good([nothing_new, *newest_first], "items") is nothing_new
+    assert records.last_successful([nothing_new, *newest_first], "items") is nothing_new
 
 
 @pytest.mark.parametrize(("hours", "late"), [(5, 0), (6, 0), (6.5, 1800), (30, 86400)])
 def test_a_table_is_overdue_from_the_time_on_at_which_a_run_was_due(hours: float, late: int) -> None:
-    good = record("1") | {"ended": records.told(NOON - timedelta(hours=hours))}
+    good = record("1") | {"ended": records.utc_text(NOON - timedelta(hours=hours))}
 
-    assert records.overdue(good, timedelta(hours=6), NOON) == late
-    assert records.overdue(None, timedelta(hours=6), NOON) is None
+    assert records.overdue_seconds(good, timedelta(hours=6), NOON) == late
+    assert records.overdue_seconds(None, timedelta(hours=6), NOON) is None

@@ -49,7 +49,7 @@ class Clock:
             return timedelta(seconds=every)
 
         log = logs.create_logger("text")
-        schedule.loop(one_round, lambda: len(self.begun) == len(taking), log, self, self.sleep)
+        schedule.repeat_rounds(one_round, lambda: len(self.begun) == len(taking), log, self, self.sleep)
         return [round(begun - self.begun[0], 6) for begun in self.begun]
 
 
@@ -68,7 +68,7 @@ def test_a_wait_ends_when_somebody_asks() -> None:
         clock.begun.append(clock.now)
         return timedelta(hours=6)
 
-    schedule.loop(one_round, lambda: clock.now >= 1060, logs.create_logger("text"), clock, clock.sleep)
+    schedule.repeat_rounds(one_round, lambda: clock.now >= 1060, logs.create_logger("text"), clock, clock.sleep)
 
     assert (clock.begun, clock.now) == ([1000], 1060)
 
@@ -86,7 +86,7 @@ class Shop:
         (self.source / "items.csv").write_text("id\n1\n")
         self.then = then
         self.configure()
-        up_to_date.mark(self.lake, up_to_date.seen(load(folder), self.lake), load(folder))
+        up_to_date.write_mark(self.lake, up_to_date.read_inputs(load(folder), self.lake), load(folder))
 
     @property
     def lake(self) -> Lake:
@@ -242,7 +242,7 @@ def test_the_first_signal_lets_the_work_finish_and_the_second_ends_it_at_once(si
 
 def test_signals_are_as_before_afterwards() -> None:
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    with signals.heeded() as stop:
+    with signals.handle_stop_signals() as stop:
         assert not stop()
-        assert signal.getsignal(signal.SIGTERM) == stop.hear
+        assert signal.getsignal(signal.SIGTERM) == stop.handle_signal
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before

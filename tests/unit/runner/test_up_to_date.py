@@ -53,12 +53,12 @@ class Shop:
 
     @property
     def is_clean(self) -> bool:
-        return up_to_date.is_clean(self.pipeline, self.lake)
+        return up_to_date.is_up_to_date(self.pipeline, self.lake)
 
     def mark(self, meanwhile: Callable[[Shop], object] = lambda shop: None) -> None:
-        before = up_to_date.seen(self.pipeline, self.lake)
+        before = up_to_date.read_inputs(self.pipeline, self.lake)
         meanwhile(self)
-        up_to_date.mark(self.lake, before, self.pipeline)
+        up_to_date.write_mark(self.lake, before, self.pipeline)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ CHANGES: dict[str, Callable[[Shop], object]] = {
     "a new table": lambda shop: shop.commit("gold/resumo", 0),
     "a table is gone": lambda shop: shutil.rmtree(shop.folder / "lake/silver/clientes"),
     "the lake is gone": lambda shop: shutil.rmtree(shop.folder / "lake"),
-    "the mark is gone": lambda shop: up_to_date.unmark(shop.lake),
+    "the mark is gone": lambda shop: up_to_date.remove_mark(shop.lake),
     "the mark is cut short": lambda shop: shop.put("lake/_state/clean.json", '{"source": {'),
     "the mark is something else": lambda shop: shop.put("lake/_state/clean.json", "[]"),
 }
@@ -106,7 +106,7 @@ def test_the_mark_no_longer_counts_when(shop: Shop, change: Callable[[Shop], obj
 
 def test_without_a_mark_nothing_is_clean(shop: Shop) -> None:
     assert not shop.is_clean
-    up_to_date.unmark(shop.lake)  # no mark to remove is no error
+    up_to_date.remove_mark(shop.lake)  # no mark to remove is no error
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_a_source_that_is_gone_is_no_clean_run(shop: Shop) -> None:
     shutil.rmtree(shop.source)
 
     with pytest.raises(ConfigError):
-        up_to_date.is_clean(shop.pipeline, shop.lake)
+        up_to_date.is_up_to_date(shop.pipeline, shop.lake)

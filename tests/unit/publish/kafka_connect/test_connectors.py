@@ -69,8 +69,8 @@ class Connect:
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """No test here waits for what a server would take its time for."""
-    monkeypatch.setattr(connectors, "_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(connectors, "_STEADY", 0.05)
+    monkeypatch.setattr(connectors, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(connectors, "_SETTLE_SECONDS", 0.05)
     state = Connect()
 
     class Handler(BaseHTTPRequestHandler):
@@ -194,7 +194,7 @@ def test_one_that_does_not_come_to_run_is_worth_another_try(rest: Connect, shop:
     rest.states = {"sink": [("UNASSIGNED", [])]}
     pipeline = load(shop())
     with pytest.raises(connectors.InfrastructureError, match="sink is UNASSIGNED, its tasks none"):
-        connectors.apply(pipeline, patience=0.1)
+        connectors.apply(pipeline, timeout=0.1)
 
 
 def test_one_that_somebody_has_paused_is_left_so(rest: Connect, shop: Callable[..., str]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import DataRefused, InfrastructureError
-from lakehouse.publish.kafka_connect.json_lines import against, differences, fold, text
+from lakehouse.publish.kafka_connect.json_lines import compare_with_table, differences, read_latest_rows, to_text
 
 KEYS: dict[str, type] = {"day": date, "kind": str}
 
@@ -32,11 +32,11 @@ def test_the_newest_line_of_a_key_counts_and_a_delete_removes_it(tmp_path: Path)
     written(tmp_path / "year=2024/month=01", "t+0+0.json", line(0, "old"), line(1, "x", kind="b", __deleted="false"))
     written(tmp_path / "year=2024/month=02", "t+0+2.json", line(2, "\u2028", day="2024-02-01"))
 
-    assert fold(tmp_path, KEYS) == {
+    assert read_latest_rows(tmp_path, KEYS) == {
         ("2024-01-02", "a"): {"day": "2024-01-02", "kind": "a", "v": "new"},
         ("2024-02-01", "a"): {"day": "2024-02-01", "kind": "a", "v": "\u2028"},
     }
-    assert fold(tmp_path / "nowhere", KEYS) == {}
+    assert read_latest_rows(tmp_path / "nowhere", KEYS) == {}
 
 
 events = st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.integers(0, 3))), min_size=1, max_size=12)
@@ -55,7 +55,7 @@ def test_lines_written_twice_and_in_any_order_fold_to_the_same(
 
     wanted = dict(changes)
     left = {kind: str(value) for kind, value in wanted.items() if value is not None}
-    assert {key[1]: row["v"] for key, row in fold(folder, KEYS).items()} == left
+    assert {key[1]: row["v"] for key, row in read_latest_rows(folder, KEYS).items()} == left
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_lines_written_twice_and_in_any_order_fold_to_the_same(
 def test_a_line_that_cannot_be_folded_is_refused_with_its_place(tmp_path: Path, bad: str) -> None:
     (tmp_path / "t+0+0.json").write_text(json.dumps(line(0, 1)) + "\n" + bad)
     with pytest.raises(DataRefused) as error:
-        fold(tmp_path, KEYS)
+        read_latest_rows(tmp_path, KEYS)
     assert error.value.where == f"{tmp_path / 't+0+0.json'}, line 2"
 
 
@@ -72,10 +72,10 @@ def test_an_object_of_anothers_and_a_key_in_two_partitions_are_refused(tmp_path:
     written(tmp_path, "t+0+0.json", line(0, 1))
     written(tmp_path, "t+1+0.json", line(1, 1))
     with pytest.raises(DataRefused, match="partitions 0 and 1"):
-        fold(tmp_path, KEYS)
+        read_latest_rows(tmp_path, KEYS)
     written(tmp_path, "part-00000.json", line(0, 1))
     with pytest.raises(DataRefused, match="no sink wrote"):
-        fold(tmp_path, KEYS)
+        read_latest_rows(tmp_path, KEYS)
 
 
 def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None:
@@ -91,31 +91,33 @@ def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None
     }
     row = {"day": "2024-01-02", "kind": "a", "b": True, "i": 2**60, "z": None, "__offset": 1}
     written(tmp_path, "t+0+1.json", row | {"n": "5.43", "t": "2024-01-02T06:04:05.000600Z"})
-    assert differences(fold(tmp_path, KEYS), [table], KEYS) == []
-    assert text("0E-10", Decimal) == text(Decimal("-0.00")) == "0"
-    assert text("1E+3", Decimal) == text(Decimal("1000.0")) == "1000"
+    assert differences(read_latest_rows(tmp_path, KEYS), [table], KEYS) == []
+    assert to_text("0E-10", Decimal) == to_text(Decimal("-0.00")) == "0"
+    assert to_text("1E+3", Decimal) == to_text(Decimal("1000.0")) == "1000"
     many = "0." + "1" * 40  # more than Python's own arithmetic keeps
-    assert text(many, Decimal) == many != text(many + "1", Decimal)
+    assert to_text(many, Decimal) == many != to_text(many + "1", Decimal)
 
     written(tmp_path, "t+0+2.json", row | {"n": "5.44", "t": "no time", "__offset": 2})
-    (told,) = differences(fold(tmp_path, KEYS), [table], KEYS)
+    (told,) = differences(read_latest_rows(tmp_path, KEYS), [table], KEYS)
     assert told.startswith("1 different: 2024-01-02/a: n 5.43 and 5.44, t 2024-01-02T06:04:05.000600+00:00 and no time")
 
 
 def test_a_database_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="PostgreSQL cannot be asked for t"):
-        against("postgresql://ana@127.0.0.1:1/d", "t", tmp_path)
+        compare_with_table("postgresql://ana@127.0.0.1:1/d", "t", tmp_path)
 
 
 def test_what_is_on_one_side_only_is_told_by_its_key(tmp_path: Path) -> None:
     written(tmp_path, "t+0+0.json", line(0, "x"), line(1, "y", kind="b"))
     rows = [{"day": date(2024, 1, 2), "kind": kind, "v": "x"} for kind in ("a", "c")]
-    assert differences(fold(tmp_path, KEYS), rows, KEYS) == [
+    assert differences(read_latest_rows(tmp_path, KEYS), rows, KEYS) == [
         "1 only in the table: 2024-01-02/c",
         "1 only on S3: 2024-01-02/b",
     ]
-    (told,) = differences(fold(tmp_path, KEYS), [rows[0] | {"more": 1}, rows[0] | {"kind": "b", "v": "y"}], KEYS)
+    (told,) = differences(
+        read_latest_rows(tmp_path, KEYS), [rows[0] | {"more": 1}, rows[0] | {"kind": "b", "v": "y"}], KEYS
+    )
     assert told == "1 different: 2024-01-02/a: more 1 and None"
     written(tmp_path, "t+0+2.json", line(2, "x", old=7))
-    (told,) = differences(fold(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
+    (told,) = differences(read_latest_rows(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
     assert told == "1 different: 2024-01-02/a: old None and 7"
