@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         return render.error(to_lakehouse_error(raised, verbose="--verbose" in arguments), as_json, log)
 
 
-def _time(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else to_utc(text)
 
 
@@ -79,14 +79,14 @@ def _log_form(arguments: list[str]) -> logs.LogFormat:
     return "json" if [*given, os.environ.get("LAKEHOUSE_LOG", "")][0] == "json" else "text"
 
 
-def _open(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, **options: Any) -> Run:
+def _open_run(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, **options: Any) -> Run:
     """The pipeline, opened for work whose progress goes to stderr as `log` says."""
     opened = context.open_run(pipeline, names or (), log=logs.create_logger(log), **options)
-    opened.on_outcome = render.logged(opened.log) if log == "json" else render.progress
+    opened.on_outcome = render.log_outcomes(opened.log) if log == "json" else render.progress
     return opened
 
 
-def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
+def _run_stages(run: Run, wanted: Iterable[str], as_json: bool) -> int:
     with signals.handle_stop_signals() as run.stop_requested:
         report = stages.run_stages(run, wanted)
         render.report(report, as_json)
@@ -97,7 +97,7 @@ def _perform(run: Run, wanted: Iterable[str], as_json: bool) -> int:
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without touching anything."""
     run = context.open_run(pipeline)
-    render.valid(run, as_json)
+    render.validation(run, as_json)
     return ExitCode.OK
 
 
@@ -114,12 +114,12 @@ def run(
 ) -> int:
     """All stages in order: extract, ingest, bronze, silver, gold, publish."""
     if schedule:
-        return _schedule(pipeline, names or [], as_of, full_refresh, log, as_json, verbose)
-    opened = _open(pipeline, names, log, as_of=_time(as_of), full_refresh=full_refresh, verbose=verbose)
-    return _perform(opened, stages.STAGES, as_json)
+        return _run_schedule(pipeline, names or [], as_of, full_refresh, log, as_json, verbose)
+    opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), full_refresh=full_refresh, verbose=verbose)
+    return _run_stages(opened, stages.STAGES, as_json)
 
 
-def _schedule(
+def _run_schedule(
     pipeline: str,
     names: list[str],
     as_of: str | None,
@@ -142,7 +142,7 @@ def _schedule(
     return int(found["exit_code"])
 
 
-def _stage(stage: str, says: str) -> None:
+def _add_stage_command(stage: str, help_text: str) -> None:
     def command(
         pipeline: Pipeline,
         names: Names = None,
@@ -152,10 +152,10 @@ def _stage(stage: str, says: str) -> None:
         verbose: Verbose = False,
     ) -> int:
         chosen = [n if "." in n or stage not in ("silver", "gold") else f"{stage}.{n}" for n in names or ()]
-        opened = _open(pipeline, chosen, log, full_refresh=full_refresh, verbose=verbose)
-        return _perform(opened, (stage,), as_json)
+        opened = _open_run(pipeline, chosen, log, full_refresh=full_refresh, verbose=verbose)
+        return _run_stages(opened, (stage,), as_json)
 
-    app.command(stage, help=says)(command)
+    app.command(stage, help=help_text)(command)
 
 
 @app.command()
@@ -168,15 +168,15 @@ def extract(
     verbose: Verbose = False,
 ) -> int:
     """Land the source's new snapshots, as received."""
-    opened = _open(pipeline, names, log, as_of=_time(as_of), verbose=verbose)
-    return _perform(opened, ("extract",), as_json)
+    opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), verbose=verbose)
+    return _run_stages(opened, ("extract",), as_json)
 
 
-_stage("ingest", "Compare each landed snapshot with bronze and publish what changed.")
-_stage("bronze", "Apply the published change sets to bronze.")
-_stage("silver", "Bring the silver models up to date with bronze.")
-_stage("gold", "Bring the gold cubes up to date with silver.")
-_stage("publish", "Bring the tables in PostgreSQL up to date with those of the lake.")
+_add_stage_command("ingest", "Compare each landed snapshot with bronze and publish what changed.")
+_add_stage_command("bronze", "Apply the published change sets to bronze.")
+_add_stage_command("silver", "Bring the silver models up to date with bronze.")
+_add_stage_command("gold", "Bring the gold cubes up to date with silver.")
+_add_stage_command("publish", "Bring the tables in PostgreSQL up to date with those of the lake.")
 
 
 @app.command()
@@ -192,7 +192,7 @@ def approve(
     time = snapshot_time(snapshot)
     if time is None:
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
-    opened = _open(pipeline, [table], log, verbose=verbose)
+    opened = _open_run(pipeline, [table], log, verbose=verbose)
     report = stages.approve(opened, table, time)
     render.report(report, as_json)
     return report.code
@@ -208,14 +208,14 @@ def expire(
     verbose: Verbose = False,
 ) -> int:
     """Remove what `retention` says may go; `run` does the same once a day."""
-    opened = _open(pipeline, names, log, dry_run=dry_run, verbose=verbose)
+    opened = _open_run(pipeline, names, log, dry_run=dry_run, verbose=verbose)
     if opened.pipeline.retention == Retention():
         raise ConfigError(
             "retention names nothing: everything is kept",
             expected="retention: {landing: 90d, vacuum: 30d}, or one of them",
             where=str(opened.pipeline.path),
         )
-    return _perform(opened, (stages.EXPIRE,), as_json)
+    return _run_stages(opened, (stages.EXPIRE,), as_json)
 
 
 @app.command()
@@ -254,7 +254,7 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    render.document(inspect_status.history(opened, inspect_status.one_table(opened)), as_json)
+    render.document(inspect_status.history(opened, inspect_status.single_table(opened)), as_json)
     return ExitCode.OK
 
 
@@ -264,7 +264,9 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    render.document(inspect_status.quarantined(opened, inspect_status.one_table(opened, or_model=True)), as_json)
+    render.document(
+        inspect_status.quarantined_rows(opened, inspect_status.single_table(opened, allow_model=True)), as_json
+    )
     return ExitCode.OK
 
 
@@ -308,7 +310,7 @@ def diff(
     from lakehouse.inspect import diff as inspect_diff
 
     found = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
-    render.differences(found, as_json)
+    render.diff(found, as_json)
     return int(found["exit_code"])
 
 
@@ -336,7 +338,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
-    render.explained(pipeline_plans.load_plan(pipeline, model), as_json)
+    render.explanation(pipeline_plans.load_plan(pipeline, model), as_json)
     return ExitCode.OK
 
 

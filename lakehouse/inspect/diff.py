@@ -28,7 +28,7 @@ from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
 from lakehouse.ingest.work import IngestContext, fingerprint
-from lakehouse.inspect.diff_samples import contents, kept
+from lakehouse.inspect.diff_samples import describe_changes, persist_rows
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.runner.context import Run, open_run
@@ -41,15 +41,15 @@ from lakehouse.storage.paths import snapshot_name
 Document = dict[str, Any]
 
 _SIDE_BY_SIDE = 4
-_MOST_LISTED = 20
+_MAX_STAMPS = 20
 
 
 @dataclass(frozen=True)
-class Before:
+class Baseline:
     """What a snapshot is held against: rows, the columns that the snapshot may lack, and what to know of the rows."""
 
     rows: DataFrame
-    may_lack: frozenset[str]
+    optional_columns: frozenset[str]
     note: str = ""
 
 
@@ -84,7 +84,7 @@ def diff(
             expected=f"tables: {', '.join(run.pipeline.tables)}",
             next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
         )
-    with _sides(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with _table_comparison(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, run.selected_tables())
 
         def attempt(name: str) -> tuple[Document, ExitCode]:
@@ -92,7 +92,7 @@ def diff(
                 return compare(IngestContext(spark, run.lake, run.pipeline, name, run.id, histories[name])), ExitCode.OK
             except Exception as error:
                 known = to_lakehouse_error(error, verbose=verbose)
-                return _failed(name, known), known.exit_code
+                return _failed_document(name, known), known.exit_code
 
         found = list(pool.map(attempt, run.selected_tables()))
     return {
@@ -102,18 +102,18 @@ def diff(
     }
 
 
-def _failed(name: str, error: LakehouseError) -> Document:
+def _failed_document(name: str, error: LakehouseError) -> Document:
     return {
         "table": name,
         "from": None,
         "to": None,
         "verdict": "failed",
         "reason": logs.redact(error.to_text()),
-        **_not_compared(),
+        **_empty_comparison(),
     }
 
 
-def _not_compared() -> Document:
+def _empty_comparison() -> Document:
     """What is said of a table whose rows were not looked at."""
     return {
         "counts": {},
@@ -130,21 +130,22 @@ def _not_compared() -> Document:
 
 
 @contextmanager
-def _sides(
+def _table_comparison(
     run: Run, first: str | None, second: str | None, samples: int
 ) -> Iterator[Callable[[IngestContext], Document]]:
     """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
     if first is None and second is None:
         with extract.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
-            yield lambda work: _source(work, source, samples)
+            yield lambda work: _diff_with_bronze(work, source, samples)
     else:
         pairs = {
-            name: pair(name, landing.list_snapshots(run.lake, name), first, second) for name in run.selected_tables()
+            name: select_pair(name, landing.list_snapshots(run.lake, name), first, second)
+            for name in run.selected_tables()
         }
-        yield lambda work: _between(work, *pairs[work.name], samples)
+        yield lambda work: _diff_landed(work, *pairs[work.name], samples)
 
 
-def pair(
+def select_pair(
     table: str, landed: list[LandedSnapshot], first: str | None, second: str | None
 ) -> tuple[LandedSnapshot, LandedSnapshot]:
     """The snapshots to compare, the older one first.
@@ -165,27 +166,27 @@ def pair(
         return there[start], there[to]
     raise ConfigError(
         wrong,
-        expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {_listed(list(there))}",
+        expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {_list_stamps(list(there))}",
         next_step="lakehouse extract PIPELINE, to land what the source has; or name the tables that have landed then",
     )
 
 
-def _listed(stamps: list[str]) -> str:
-    older = len(stamps) - _MOST_LISTED
-    return ", ".join(stamps[-_MOST_LISTED:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
+def _list_stamps(stamps: list[str]) -> str:
+    older = len(stamps) - _MAX_STAMPS
+    return ", ".join(stamps[-_MAX_STAMPS:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
 
 
-def _source(work: IngestContext, source: Source, samples: int) -> Document:
+def _diff_with_bronze(work: IngestContext, source: Source, samples: int) -> Document:
     """The source's newest snapshot against bronze as the ledger says that it must be."""
     landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
     work.spark = isolated_session(work.spark, landed.size)
     decide.require_same_columns(work)
-    waiting = _waiting(work, source, landed.time)
+    waiting = _count_waiting(work, source, landed.time)
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
-    return _look(work, landed, _bronze, samples, (warning, older))
+    return _diff_document(work, landed, _bronze_baseline, samples, (warning, older))
 
 
-def _waiting(work: IngestContext, source: Source, until: datetime) -> int:
+def _count_waiting(work: IngestContext, source: Source, until: datetime) -> int:
     """How many snapshots a run would compare before the one of `until`."""
     times = source.snapshot_times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
     last = work.history.last_accepted
@@ -193,29 +194,29 @@ def _waiting(work: IngestContext, source: Source, until: datetime) -> int:
     return sum(time < until and work.history.entry_at(time) is None for time in newer)
 
 
-def _bronze(work: IngestContext) -> Before:
+def _bronze_baseline(work: IngestContext) -> Baseline:
     """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
     spark, lake, name, history = work.spark, work.lake, work.name, work.history
     head, may_lack = delta.current_version(spark, lake.bronze_table(name)), undelivered_columns(work)
     if apply.is_current(head, work.table, history):
         version = head.version if head else None
-        return Before(read.current_rows(spark, lake, name, work.table, version), may_lack)
+        return Baseline(read.current_rows(spark, lake, name, work.table, version), may_lack)
     rows = read.expected_rows(spark, lake, work.table, history.entries_to_fold)
     note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
-    return Before(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
+    return Baseline(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
 
 
-def _between(work: IngestContext, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
+def _diff_landed(work: IngestContext, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
     """The second snapshot, as if the first one were all that had been accepted."""
     work.spark = isolated_session(work.spark, max(first.size, second.size))
     print_ = fingerprint(work.pipeline, work.name, first)
     only = LedgerEntry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
-    with _accepted(work, first) as before:
-        return _look(replace(work, history=LedgerHistory([only])), second, lambda _: before, samples)
+    with _snapshot_baseline(work, first) as before:
+        return _diff_document(replace(work, history=LedgerHistory([only])), second, lambda _: before, samples)
 
 
 @contextmanager
-def _accepted(work: IngestContext, landed: LandedSnapshot) -> Iterator[Before]:
+def _snapshot_baseline(work: IngestContext, landed: LandedSnapshot) -> Iterator[Baseline]:
     """A snapshot's rows as bronze would hold them, had it been the first one."""
     then = replace(
         work,
@@ -225,28 +226,28 @@ def _accepted(work: IngestContext, landed: LandedSnapshot) -> Iterator[Before]:
     with compare_snapshot(then, landed, nothing, undelivered_columns(then)) as found:
         lost = found.counts.quarantined
         note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
-        with kept(change_set(then, found, 1).select(*nothing.columns)) as rows:
-            yield Before(rows, found.parsed.missing_columns, note if lost else "")
+        with persist_rows(change_set(then, found, 1).select(*nothing.columns)) as rows:
+            yield Baseline(rows, found.parsed.missing_columns, note if lost else "")
 
 
 # --- decide -----------------------------------------------------------------------------------------------------
 
 
-def _look(
+def _diff_document(
     work: IngestContext,
     landed: LandedSnapshot,
-    before: Callable[[IngestContext], Before],
+    before: Callable[[IngestContext], Baseline],
     samples: int,
     notes: tuple[str, ...] = (),
 ) -> Document:
     """What `ingest` would say of the snapshot, and what it would do."""
-    seen, last = _not_compared(), work.history.last_accepted
+    seen, last = _empty_comparison(), work.history.last_accepted
 
     def compare(work: IngestContext, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
         start = before(work)
-        with compare_snapshot(work, landed, start.rows, start.may_lack) as found:
+        with compare_snapshot(work, landed, start.rows, start.optional_columns) as found:
             entry = guards.apply_guards(base, found, guard)
-            seen.update(contents(work, found, entry.counts, samples), note=start.note)
+            seen.update(describe_changes(work, found, entry.counts, samples), note=start.note)
             return entry
 
     entry = decide.decide(work, landed, work.table.guard, compare)

@@ -20,7 +20,7 @@ from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
-def of_table(
+def table_disk_usage(
     lake: Lake, name: str, history: LedgerHistory, landed: list[LandedSnapshot], raw: dict[str, int], live: int
 ) -> list[dict[str, Any]]:
     """A row for each place that has something of a table.
@@ -36,19 +36,19 @@ def of_table(
     bronze = live if lake.catalog else sum(file_io.file_sizes(lake.path("bronze", name)).values())
     rows = [
         _row(name, "landing", here, here, sum(received.values())),
-        _row(name, "full-load", *_written(first, raw), _received(first, received)),
-        _row(name, "change sets", *_written(rest, raw), _received(rest, received)),
-        _row(name, "bronze", live, bronze, _received(history.accepted[-1:], received)),
+        _row(name, "full-load", *_change_set_bytes(first, raw), _received_bytes(first, received)),
+        _row(name, "change sets", *_change_set_bytes(rest, raw), _received_bytes(rest, received)),
+        _row(name, "bronze", live, bronze, _received_bytes(history.accepted[-1:], received)),
     ]
     return [row for row in rows if row["kept_bytes"]]
 
 
-def _written(entries: Iterable[LedgerEntry], raw: dict[str, int]) -> tuple[int, int]:
+def _change_set_bytes(entries: Iterable[LedgerEntry], raw: dict[str, int]) -> tuple[int, int]:
     size = sum(raw.get(entry.path or "", 0) for entry in entries)
     return size, size
 
 
-def _received(entries: Iterable[LedgerEntry], received: dict[datetime, int]) -> int | None:
+def _received_bytes(entries: Iterable[LedgerEntry], received: dict[datetime, int]) -> int | None:
     """Bytes that landed for these; None where nobody knows any more."""
     sizes = [received.get(entry.snapshot_time) for entry in entries]
     return None if None in sizes else sum(size for size in sizes if size is not None)

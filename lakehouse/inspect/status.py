@@ -37,13 +37,13 @@ def status(run: Run) -> dict[str, Any]:
         last, newest = history.last_accepted, history.newest_entry
         head, good = delta.current_version(spark, lake.bronze_table(name)), records.last_successful(runs, name)
         landed = landing.list_snapshots(lake, name)
-        stored += disk_usage.of_table(lake, name, history, landed, raw, head.size if head else 0)
+        stored += disk_usage.table_disk_usage(lake, name, history, landed, raw, head.size if head else 0)
         tables.append(
             {
                 "table": name,
                 "sequence": last.sequence if last else None,
                 "snapshot_time": _iso(last.snapshot_time) if last else None,
-                "age_seconds": _age(last.snapshot_time) if last else None,
+                "age_seconds": _age_seconds(last.snapshot_time) if last else None,
                 "newest": newest.status if newest else None,
                 "held": _iso(history.held_entry.snapshot_time) if history.held_entry else None,
                 "waiting": sum(history.entry_at(each.time) is None for each in landed),
@@ -51,7 +51,7 @@ def status(run: Run) -> dict[str, Any]:
                 "overdue_seconds": records.overdue_seconds(good, run.pipeline.schedule.every, now),
                 "quarantined": last.quarantined if last else None,
                 "bronze_sequence": ((head.recorded_progress() or {}).get("sequence") if head else None),
-                "note": _note(last, newest),
+                "note": _decision_note(last, newest),
             }
         )
     return {
@@ -60,28 +60,28 @@ def status(run: Run) -> dict[str, Any]:
         **({"catalog": lake.catalog} if lake.catalog else {}),
         "tables": tables,
         "storage": stored,
-        "models": _models(run),
-        "published": _published(run),
-        "expectations": _unmet(run),
-        "runs": [_run(record) for record in runs[:_RUNS_SHOWN]],
+        "models": _model_rows(run),
+        "published": _published_rows(run),
+        "expectations": _failed_expectations(run),
+        "runs": [_run_summary(record) for record in runs[:_RUNS_SHOWN]],
     }
 
 
-def _run(record: records.Record) -> dict[str, Any]:
+def _run_summary(record: records.Record) -> dict[str, Any]:
     """A run record in a line; one that has not ended is at work, or was killed."""
     told = {k: record.get(k) for k in ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")}
     failed = [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes", ()) if o["code"]]
     return told | {"failed": failed}
 
 
-def _note(last: LedgerEntry | None, newest: LedgerEntry | None) -> str | None:
+def _decision_note(last: LedgerEntry | None, newest: LedgerEntry | None) -> str | None:
     """What the newest decision was about, or what the last accepted snapshot was accepted in spite of."""
     if newest and newest.status in ("held", "rejected"):
         return newest.reason
     return last.reason if last else None
 
 
-def _models(run: Run) -> list[dict[str, Any]]:
+def _model_rows(run: Run) -> list[dict[str, Any]]:
     found = []
     for name in (m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group):
         head = delta.current_version(run.spark, run.lake.table(name))
@@ -103,7 +103,7 @@ def _models(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def _published(run: Run) -> list[dict[str, Any]]:
+def _published_rows(run: Run) -> list[dict[str, Any]]:
     """How far the tables in PostgreSQL are, by what it says itself; or why that cannot be told."""
     tables, found, told = run.published_tables(), {}, None
     try:
@@ -127,7 +127,7 @@ def _published(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _unmet(run: Run) -> list[dict[str, Any]]:
+def _failed_expectations(run: Run) -> list[dict[str, Any]]:
     """What is not as the models are expected to be, by the newest result of each rule that there is."""
     rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
     wanted = {m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group}
@@ -144,12 +144,12 @@ def _unmet(run: Run) -> list[dict[str, Any]]:
 def history(run: Run, table: str) -> dict[str, Any]:
     """Every decision about a table's snapshots, oldest first."""
     entries = ledger.read_histories(run.spark, run.lake, [table])[table].entries
-    return {"pipeline": run.pipeline.name, "table": table, "entries": [_document(e) for e in entries]}
+    return {"pipeline": run.pipeline.name, "table": table, "entries": [_entry_document(e) for e in entries]}
 
 
-def quarantined(run: Run, table: str) -> dict[str, Any]:
+def quarantined_rows(run: Run, table: str) -> dict[str, Any]:
     """The rows of a table, or of a model, that wait to be mended, newest first."""
-    rows = _refused(run, table)
+    rows = _rejected_rows(run, table)
     shown = rows.where(~F.col("resolved")).orderBy(F.desc("first_sequence"), "line", "row_hash").limit(1000)
     return {
         "pipeline": run.pipeline.name,
@@ -160,7 +160,7 @@ def quarantined(run: Run, table: str) -> dict[str, Any]:
     }
 
 
-def _refused(run: Run, name: str) -> DataFrame:
+def _rejected_rows(run: Run, name: str) -> DataFrame:
     if name in run.plans:
         head = delta.current_version(run.spark, run.lake.table(name))
         return quarantine.read_of_model(run.spark, run.lake, name, head.last_refresh_version if head else -1)
@@ -191,19 +191,19 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
     return read.rows_as_of(spark, lake, table, opened.pipeline.tables[table], history, to_utc(time))
 
 
-def one_table(run: Run, or_model: bool = False) -> str:
+def single_table(run: Run, allow_model: bool = False) -> str:
     """The one table that a verb is about, or the one model.
 
     Raises:
         ConfigError: none or several are named.
     """
-    known = [*run.pipeline.tables, *(run.plans if or_model else ())]
+    known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
         raise ConfigError(f"{len(run.names)} names", expected=f"one of {', '.join(known)}")
     return run.names[0]
 
 
-def _document(entry: LedgerEntry) -> dict[str, Any]:
+def _entry_document(entry: LedgerEntry) -> dict[str, Any]:
     return {k: _iso(v) if isinstance(v, datetime) else v for k, v in vars(entry).items()}
 
 
@@ -211,5 +211,5 @@ def _iso(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _age(time: datetime) -> int:
+def _age_seconds(time: datetime) -> int:
     return int((datetime.now(timezone.utc) - time).total_seconds())

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.inspect.diff_samples import kept, plain_rows
+from lakehouse.inspect.diff_samples import json_rows, persist_rows
 from lakehouse.lake import delta
 from lakehouse.models.sql.plan import Plan
 from lakehouse.report.shape import Kind, Shape, View, about, shape, time_keys
@@ -64,7 +64,7 @@ def read(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable[[str
 
 def _at_hand(rows: DataFrame, count: int) -> AbstractContextManager[DataFrame]:
     """A small cube is read once and kept for what is asked of it; of a large one each question reads what it needs."""
-    return kept(rows) if count <= _MOST_KEPT else nullcontext(rows)
+    return persist_rows(rows) if count <= _MOST_KEPT else nullcontext(rows)
 
 
 def _kind(kind: T.DataType) -> Kind:
@@ -125,7 +125,7 @@ def _chart(rows: DataFrame, cube: Shape, view: View) -> Document:
         "counted": [d for d in cube.dimensions if d not in view.by],
     }
     if not view.by:
-        return found | {"series": numbers(plain_rows(plain.orderBy(_TIME)), found)}
+        return found | {"series": numbers(json_rows(plain.orderBy(_TIME)), found)}
     return found | _by_kind(plain, cube, found)
 
 
@@ -155,11 +155,11 @@ def _by_kind(rows: DataFrame, cube: Shape, chart: Document) -> Document:
     found: Document = {"kinds": len(ranked), "series": [], "newest": None}
     if cube.time:
         shown = rows.where(_is_one_of(ranked[:most]))
-        found["series"] = numbers(plain_rows(shown.orderBy(_TIME, _KIND)), chart)
+        found["series"] = numbers(json_rows(shown.orderBy(_TIME, _KIND)), chart)
         newest = rows.agg(F.max(_TIME).alias(_TIME))
         rows = rows.join(F.broadcast(newest), on=_TIME, how="left_semi")
     bars = rows.orderBy(F.desc_nulls_last(F.abs(F.col(first).cast("double"))), _KIND).limit(MOST_BARS)
-    found["bars"] = numbers(plain_rows(bars), chart)
+    found["bars"] = numbers(json_rows(bars), chart)
     found["newest"] = found["bars"][0].get(_TIME) if found["bars"] else None
     return found
 
@@ -200,7 +200,7 @@ def _table(rows: DataFrame, cube: Shape, kinds: Mapping[str, Kind]) -> Document:
     order = [F.desc_nulls_last(_column(cube.time))] if cube.time else []
     order += [F.asc(_column(cube.grouping))] if cube.grouping else []
     order += [F.asc_nulls_last(_column(d)) for d in cube.dimensions]
-    shown = plain_rows((rows.orderBy(*order) if order else rows).limit(MOST_ROWS))
+    shown = json_rows((rows.orderBy(*order) if order else rows).limit(MOST_ROWS))
     return {
         "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
         "rows": [list(row.values()) for row in shown],

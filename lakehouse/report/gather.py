@@ -27,7 +27,7 @@ import lakehouse
 from lakehouse import logs
 from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
-from lakehouse.inspect.diff_samples import plain_rows
+from lakehouse.inspect.diff_samples import json_rows
 from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import COUNT_COLUMNS, LedgerHistory
 from lakehouse.models import expectations
@@ -198,7 +198,7 @@ def _expected(each: Expectation) -> str:
 def _results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
     """The newest result of each expectation, as it is stored; no values of rows are in it."""
     rows = expectations.latest_results(spark, run.lake).where(F.col("model").isin(models))
-    return plain_rows(rows.orderBy("model", "rule"))
+    return json_rows(rows.orderBy("model", "rule"))
 
 
 def _refused(run: Run, spark: SparkSession, table: str, history: LedgerHistory) -> list[Document]:
@@ -223,7 +223,7 @@ def _by_rule(name: str, rows: DataFrame) -> list[Document]:
         F.count(F.when(F.col("resolved"), 1)).alias("resolved"),
         F.min(F.when(~F.col("resolved"), F.col("first_sequence"))).alias("since"),
     )
-    return [{"table": name} | row for row in plain_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
+    return [{"table": name} | row for row in json_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
 
 
 def _model(run: Run, model: str) -> Document:

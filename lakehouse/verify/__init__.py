@@ -33,24 +33,24 @@ from lakehouse.runner import publishing, stages
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage.delta_log import TableVersion
-from lakehouse.verify.check import Check, Claim, as_json, quoted
-from lakehouse.verify.delta_history import bronze_checks, makes_a_commit, nothing_rewritten
+from lakehouse.verify.check import Check, Claim, quoted_column, to_json
+from lakehouse.verify.delta_history import bronze_checks, check_no_rewrite, has_commit
 from lakehouse.verify.landed_rows import count_checks, snapshot_checks
 from lakehouse.verify.model_sql import model_checks
-from lakehouse.verify.s3_objects import objects_check
-from lakehouse.verify.scd2 import history_checks
-from lakehouse.verify.second_reader import Subject
+from lakehouse.verify.s3_objects import check_s3_objects
+from lakehouse.verify.scd2 import scd2_checks
+from lakehouse.verify.second_reader import CheckedTable
 
 __all__ = ["Check", "verify"]
 
-Heads = dict[str, Future[TableVersion | None]]  # asked for once, though a table is an input of several models
-Work = Callable[[SparkSession], Iterator[Check]]
+CurrentVersions = dict[str, Future[TableVersion | None]]  # asked for once, though a table is an input of several models
+CheckFunction = Callable[[SparkSession], Iterator[Check]]
 
 _LAYERS = ("silver", "gold")
 _INVARIANT = {"silver": "I3", "gold": "I4"}
 _SIDE_BY_SIDE = 4
-_WHOLE_LOG = 1_000_000
-_NOTHING_YET = "no snapshot was accepted yet"
+_MAX_COMMITS = 1_000_000
+_NO_SNAPSHOT = "no snapshot was accepted yet"
 
 
 def verify(run: Run) -> list[Check]:
@@ -68,30 +68,30 @@ def verify(run: Run) -> list[Check]:
         relation: str,
     ) -> TableVersion | None:  # patiently by itself: who waits for it again gets the same error again
         return with_retries(
-            lambda: delta.current_version(isolated_session(spark, size), run.lake.table(relation), _WHOLE_LOG)
+            lambda: delta.current_version(isolated_session(spark, size), run.lake.table(relation), _MAX_COMMITS)
         )
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         heads = {relation: pool.submit(head, relation) for relation in dict.fromkeys(relations)}
-        work: list[tuple[str, Work]] = [
-            (t, partial(part, run, t, histories[t], heads)) for t in tables for part in _of_a_table(histories[t])
+        work: list[tuple[str, CheckFunction]] = [
+            (t, partial(part, run, t, histories[t], heads)) for t in tables for part in _checks_for_table(histories[t])
         ]
-        work += [(m.name, partial(part, run, m, heads)) for m in models for part in (_like_its_sql, _each_once)]
-        work += [(source, partial(_published, run, source)) for source in run.published_tables()]
-        work += [(table, partial(_objects, run, topic)) for topic, table in _followed(run)]
-        found = pool.map(lambda each: _attempted(isolated_session(spark, size), *each), work)
+        work += [(m.name, partial(part, run, m, heads)) for m in models for part in (_sql_checks, _key_checks)]
+        work += [(source, partial(_postgres_checks, run, source)) for source in run.published_tables()]
+        work += [(table, partial(_s3_checks, run, topic)) for topic, table in _connect_topics(run)]
+        found = pool.map(lambda each: _run_checks(isolated_session(spark, size), *each), work)
         each = dict.fromkeys(check for checks in found for check in checks)  # what cannot be read is met more than once
         return sorted(each, key=lambda check: check.invariant)
 
 
-def _published(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
+def _postgres_checks(run: Run, source: str, spark: SparkSession) -> Iterator[Check]:
     publishing.import_publish()  # says so, if it is not installed
     from lakehouse.verify.published import published_checks
 
     yield from published_checks(spark, run, publishing.postgres_config(run), source)
 
 
-def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
+def _run_checks(spark: SparkSession, name: str, work: CheckFunction) -> list[Check]:
     """The checks of a part, up to one that ends in an error: what cannot be read has not passed."""
     checks: list[Check] = []
 
@@ -107,85 +107,93 @@ def _attempted(spark: SparkSession, name: str, work: Work) -> list[Check]:
         why = logs.redact(told.to_text())
         # Nobody's data are wrong where a store does not answer, or forbids it.
         is_the_stores = isinstance(told, InfrastructureError | ConfigError)
-        checks.append(claim.not_checkable(why, told.exit_code) if is_the_stores else claim.failed(why))
+        checks.append(claim.not_checkable(why, told.exit_code) if is_the_stores else claim.fails(why))
     return checks
 
 
 # --- a table ----------------------------------------------------------------------------------------------------
 
 
-def _of_a_table(history: LedgerHistory) -> tuple[Callable[..., Iterator[Check]], ...]:
+def _checks_for_table(history: LedgerHistory) -> tuple[Callable[..., Iterator[Check]], ...]:
     """The parts that its checks are made in, and made again where the network fails: the smaller, the sooner one is
     through."""
-    return (_like_what_landed, _like_the_ledger, _like_its_log) if history.accepted else (_nothing_yet,)
+    return (_landed_checks, _ledger_checks, _delta_history_checks) if history.accepted else (_no_snapshot_checks,)
 
 
-def _nothing_yet(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
-    for invariant in ("I1", "I2", "I5", "I7"):
-        yield Claim(invariant, "bronze", name).not_checkable(_NOTHING_YET)
-
-
-def _like_what_landed(
-    run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession
+def _no_snapshot_checks(
+    run: Run, name: str, history: LedgerHistory, heads: CurrentVersions, spark: SparkSession
 ) -> Iterator[Check]:
-    subject = Subject(spark, run.lake, run.pipeline, name, history)
-    if waiting := _waiting(heads[f"bronze.{name}"].result(), history):
+    for invariant in ("I1", "I2", "I5", "I7"):
+        yield Claim(invariant, "bronze", name).not_checkable(_NO_SNAPSHOT)
+
+
+def _landed_checks(
+    run: Run, name: str, history: LedgerHistory, heads: CurrentVersions, spark: SparkSession
+) -> Iterator[Check]:
+    subject = CheckedTable(spark, run.lake, run.pipeline, name, history)
+    if waiting := _bronze_lag_reason(heads[f"bronze.{name}"].result(), history):
         yield Claim("I1", "bronze = the last accepted snapshot", name).not_checkable(waiting)
         return
     yield from snapshot_checks(subject)
-    if subject.table.scd == 2:
-        yield from history_checks(subject)
+    if subject.config.scd == 2:
+        yield from scd2_checks(subject)
 
 
-def _like_the_ledger(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
-    yield from count_checks(Subject(spark, run.lake, run.pipeline, name, history))
+def _ledger_checks(
+    run: Run, name: str, history: LedgerHistory, heads: CurrentVersions, spark: SparkSession
+) -> Iterator[Check]:
+    yield from count_checks(CheckedTable(spark, run.lake, run.pipeline, name, history))
 
 
-def _like_its_log(run: Run, name: str, history: LedgerHistory, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _delta_history_checks(
+    run: Run, name: str, history: LedgerHistory, heads: CurrentVersions, spark: SparkSession
+) -> Iterator[Check]:
     if (head := heads[f"bronze.{name}"].result()) is not None:
-        yield from bronze_checks(Subject(spark, run.lake, run.pipeline, name, history), head)
+        yield from bronze_checks(CheckedTable(spark, run.lake, run.pipeline, name, history), head)
         return
     for invariant in ("I2", "I7"):
-        yield Claim(invariant, "bronze", name).not_checkable(_waiting(head, history))
+        yield Claim(invariant, "bronze", name).not_checkable(_bronze_lag_reason(head, history))
 
 
-def _waiting(head: TableVersion | None, history: LedgerHistory) -> str:
+def _bronze_lag_reason(head: TableVersion | None, history: LedgerHistory) -> str:
     """Which accepted change sets bronze has not got yet, by its own newest word; empty if it has all."""
     newest = next((c.metadata for c in head.commits if "sequence" in c.metadata), None) if head else {"sequence": 0}
     if newest is None:
         return ""  # somebody else's table throughout: it is compared as it is
-    waiting = [e.sequence for e in history.accepted if (e.sequence or 0) > newest["sequence"] and makes_a_commit(e)]
+    waiting = [e.sequence for e in history.accepted if (e.sequence or 0) > newest["sequence"] and has_commit(e)]
     return f"change sets wait to be applied: bronze is at {newest['sequence']} of {waiting[-1]}" if waiting else ""
 
 
 # --- a model ----------------------------------------------------------------------------------------------------
 
 
-def _like_its_sql(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _sql_checks(run: Run, model: Model, heads: CurrentVersions, spark: SparkSession) -> Iterator[Check]:
     layer = model.name.partition(".")[0]
     same = Claim(_INVARIANT[layer], f"{layer} = its SQL", model.name)
     own = heads[model.name].result()
     there = {r: head for r in model.plan.dependencies if (head := heads[r].result()) is not None}
     if missing := [r for r in model.plan.dependencies if r not in there]:
-        yield same.not_checkable(f"{_NOTHING_YET}: there is no {', '.join(missing)}")
+        yield same.not_checkable(f"{_NO_SNAPSHOT}: there is no {', '.join(missing)}")
         return
-    why = _behind(model, own, there)
+    why = _model_lag_reason(model, own, there)
     if own is None or why:
         yield same.not_checkable(why)
     else:
         yield from model_checks(spark, run.lake, model, own, there)
 
 
-def _each_once(run: Run, model: Model, heads: Heads, spark: SparkSession) -> Iterator[Check]:
+def _key_checks(run: Run, model: Model, heads: CurrentVersions, spark: SparkSession) -> Iterator[Check]:
     own, path = heads[model.name].result(), run.lake.table(model.name)
     if own is None or any(heads[r].result() is None for r in model.plan.dependencies):
         return
-    yield _unique(Claim(_INVARIANT[model.name.partition(".")[0]], "keys are unique", model.name), spark, run, model)
+    yield _check_unique_keys(
+        Claim(_INVARIANT[model.name.partition(".")[0]], "keys are unique", model.name), spark, run, model
+    )
     ours = {c.version for c in own.commits if c.metadata and c.changes_rows}
-    yield nothing_rewritten(spark, path, model.name, own, ours, delta.read(spark, path).columns)
+    yield check_no_rewrite(spark, path, model.name, own, ours, delta.read(spark, path).columns)
 
 
-def _behind(model: Model, own: TableVersion | None, inputs: dict[str, TableVersion]) -> str:
+def _model_lag_reason(model: Model, own: TableVersion | None, inputs: dict[str, TableVersion]) -> str:
     """Why the model may differ from its SQL over what its inputs hold now; empty if it may not.
 
     What its newest commit of ours names counts, also where somebody else has written since: that is to be found.
@@ -203,21 +211,21 @@ def _behind(model: Model, own: TableVersion | None, inputs: dict[str, TableVersi
     return ""
 
 
-def _unique(claim: Claim, spark: SparkSession, run: Run, model: Model) -> Check:
+def _check_unique_keys(claim: Claim, spark: SparkSession, run: Run, model: Model) -> Check:
     keys = list(model.plan.keys)
-    grouped = delta.read(spark, run.lake.table(model.name)).groupBy(*map(quoted, keys)).count()
+    grouped = delta.read(spark, run.lake.table(model.name)).groupBy(*map(quoted_column, keys)).count()
     doubled = F.count_if(F.col("count") > 1)
     total, wrong = grouped.agg(F.count("*"), doubled).collect()[0]
     if not wrong:
         return claim.holds(f"{total:,} keys")
-    examples = grouped.where("count > 1").orderBy(*map(quoted, keys)).limit(3).select(as_json(keys)).collect()
-    return claim.failed(f"{wrong:,} keys have more than one row: {'; '.join(row[0] for row in examples)}")
+    examples = grouped.where("count > 1").orderBy(*map(quoted_column, keys)).limit(3).select(to_json(keys)).collect()
+    return claim.fails(f"{wrong:,} keys have more than one row: {'; '.join(row[0] for row in examples)}")
 
 
 # --- what is published --------------------------------------------------------------------------------------------
 
 
-def _followed(run: Run) -> list[tuple[str, str]]:
+def _connect_topics(run: Run) -> list[tuple[str, str]]:
     """Topics whose objects are to be compared, and the tables that they follow."""
     connect, publish = run.pipeline.connect, run.pipeline.publish
     models = publish.postgres.tables if publish and publish.postgres else {}
@@ -225,5 +233,5 @@ def _followed(run: Run) -> list[tuple[str, str]]:
     return [(topic, table) for topic, table in (connect.topics if connect else {}).items() if table in wanted]
 
 
-def _objects(run: Run, topic: str, _: SparkSession) -> Iterator[Check]:
-    yield objects_check(run.pipeline, topic)
+def _s3_checks(run: Run, topic: str, _: SparkSession) -> Iterator[Check]:
+    yield check_s3_objects(run.pipeline, topic)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse.errors import ExitCode
 
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 _BALANCE, _FOUND = "_cdc_balance", "_cdc_found"
 
 # What Spark and Delta say where files or log entries are no longer there (retention took them, or somebody did),
@@ -54,7 +54,7 @@ class Claim:
     def holds(self, figures: str) -> Check:
         return self._check(HOLDS, figures)
 
-    def failed(self, figures: str) -> Check:
+    def fails(self, figures: str) -> Check:
         return self._check(FAILED, figures, ExitCode.REFUSED)
 
     def not_checkable(self, reason: str, code: int = ExitCode.OK) -> Check:
@@ -64,7 +64,7 @@ class Claim:
         return Check(self.invariant, self.what, self.name, result, figures, int(code))
 
 
-def compare(
+def compare_rows(
     claim: Claim,
     wanted: DataFrame,
     found: DataFrame,
@@ -83,13 +83,15 @@ def compare(
     """
     columns = wanted.columns
     if strangers := sorted(set(columns) ^ set(found.columns)):
-        return claim.failed(f"columns on one side only: {', '.join(strangers)}")
-    parts = [_signed(wanted, columns, 1, 0), _signed(found, columns, -1, 1)]
-    parts += [_signed(less, columns, -1, 0)] if less is not None else []
+        return claim.fails(f"columns on one side only: {', '.join(strangers)}")
+    parts = [_with_balance(wanted, columns, 1, 0), _with_balance(found, columns, -1, 1)]
+    parts += [_with_balance(less, columns, -1, 0)] if less is not None else []
     signed = parts[0]
     for part in parts[1:]:
         signed = signed.unionByName(part)
-    balances = signed.groupBy(*map(quoted, columns)).agg(F.sum(_BALANCE).alias(_BALANCE), F.sum(_FOUND).alias(_FOUND))
+    balances = signed.groupBy(*map(quoted_column, columns)).agg(
+        F.sum(_BALANCE).alias(_BALANCE), F.sum(_FOUND).alias(_FOUND)
+    )
     balance = F.col(_BALANCE)
     totals = balances.agg(
         F.sum(_FOUND), F.sum(F.greatest(balance, F.lit(0))), F.sum(F.greatest(-balance, F.lit(0)))
@@ -97,26 +99,26 @@ def compare(
     rows, missing, surplus = (int(total or 0) for total in totals)
     if not missing and not surplus:
         return claim.holds(", ".join(filter(None, [f"{rows:,} rows", about])))
-    differing = balances.where(balance != 0).orderBy(*map(quoted, columns)).limit(_EXAMPLES)
+    differing = balances.where(balance != 0).orderBy(*map(quoted_column, columns)).limit(_MAX_EXAMPLES)
     side = F.when(balance > 0, sides[0]).otherwise(sides[1])
-    examples = "; ".join(f"{where}: {row}" for where, row in differing.select(side, as_json(columns)).collect())
-    return claim.failed(f"{missing:,} rows only in {sides[0]}, {surplus:,} only in {sides[1]}; {examples}")
+    examples = "; ".join(f"{where}: {row}" for where, row in differing.select(side, to_json(columns)).collect())
+    return claim.fails(f"{missing:,} rows only in {sides[0]}, {surplus:,} only in {sides[1]}; {examples}")
 
 
-def _signed(rows: DataFrame, columns: list[str], sign: int, found: int) -> DataFrame:
-    return rows.select(*map(quoted, columns), F.lit(sign).alias(_BALANCE), F.lit(found).alias(_FOUND))
+def _with_balance(rows: DataFrame, columns: list[str], sign: int, found: int) -> DataFrame:
+    return rows.select(*map(quoted_column, columns), F.lit(sign).alias(_BALANCE), F.lit(found).alias(_FOUND))
 
 
-def quoted(column: str) -> Column:
+def quoted_column(column: str) -> Column:
     """A column by its very name, whatever is in it."""
     return F.col("`" + column.replace("`", "``") + "`")
 
 
-def as_json(columns: list[str]) -> Column:
-    return F.to_json(F.struct(*map(quoted, columns)), {"ignoreNullFields": "false"})
+def to_json(columns: list[str]) -> Column:
+    return F.to_json(F.struct(*map(quoted_column, columns)), {"ignoreNullFields": "false"})
 
 
-def gone(error: Exception) -> bool:
+def is_gone(error: Exception) -> bool:
     """Whether what was to be read is no longer there.
 
     Spark hands these on under several types, some of them bare errors of the JVM: the words have to tell.
@@ -124,7 +126,7 @@ def gone(error: Exception) -> bool:
     return any(sign in str(error) for sign in _GONE)
 
 
-def numbers(values: list[int]) -> str:
+def format_ranges(values: list[int]) -> str:
     """A list of numbers, shortened.
 
     >>> numbers([1, 2, 3, 5])

@@ -11,7 +11,7 @@ from lakehouse.models import expectations
 from lakehouse.models.refresh import Model, run_model_query
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
-from lakehouse.verify.check import Check, Claim, compare
+from lakehouse.verify.check import Check, Claim, compare_rows
 
 
 def model_checks(
@@ -28,7 +28,7 @@ def model_checks(
     left = expectations.remaining_rows(spark, model.plan, model.parameters, rows, read)
     about = ", ".join(f"{r} at version {h.version}" for r, h in inputs.items())
     same = Claim(invariant, f"{layer} = its SQL", model.name)
-    yield compare(same, left, delta.read(spark, lake.table(model.name)), ("the SQL", layer), about)
+    yield compare_rows(same, left, delta.read(spark, lake.table(model.name)), ("the SQL", layer), about)
     if any(rule.on_fail == "quarantine" for rule in model.plan.rules):
         claim = Claim(invariant, "quarantine = what expectations took out", model.name)
         wanted = (
@@ -37,4 +37,4 @@ def model_checks(
             .distinct()
         )
         found = quarantine.read_of_model(spark, lake, model.name, own.last_refresh_version).where("NOT resolved")
-        yield compare(claim, wanted, found.select("row", "rule"), ("the SQL", "quarantine"), about)
+        yield compare_rows(claim, wanted, found.select("row", "rule"), ("the SQL", "quarantine"), about)

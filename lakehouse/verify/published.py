@@ -27,9 +27,9 @@ from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
 from lakehouse.storage.file_io import escape_glob
-from lakehouse.verify.check import Check, Claim, compare, gone
+from lakehouse.verify.check import Check, Claim, compare_rows, is_gone
 
-_ROWS_AT_ONCE = 20_000
+_BATCH_ROWS = 20_000
 
 
 def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Iterator[Check]:
@@ -44,29 +44,29 @@ def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: 
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     connection.execute("SET LOCAL TimeZone = 'UTC'")
                     at = catalog.read_position(connection, place)
-                    if why := _why_not(spark, run, source, at):
+                    if why := _not_checkable_reason(spark, run, source, at):
                         yield claim.not_checkable(why)
                         return
                     assert at is not None
                     wanted = delta.read(spark, run.lake.table(source), at.version)
                     there = catalog.read_column_types(connection, place)
                     if strangers := sorted(set(there) ^ set(wanted.columns)):
-                        yield claim.failed(f"columns on one side only: {', '.join(strangers)}")
+                        yield claim.fails(f"columns on one side only: {', '.join(strangers)}")
                         return
-                    _fetch(connection, place, wanted.schema, file)
+                    _copy_to_parquet(connection, place, wanted.schema, file)
         except LakehouseError as error:
             yield claim.not_checkable(f"PostgreSQL cannot be asked: {error.found}")
             return
         except SPARK_ERRORS as error:
-            if not gone(error):
+            if not is_gone(error):
                 raise
             yield claim.not_checkable("that version can no longer be read")
             return
         found = spark.read.schema(wanted.schema).parquet(escape_glob(scratch.executor_path(file)))
-        yield compare(claim, wanted, found, ("the lake", "PostgreSQL"), f"{place} at version {at.version}")
+        yield compare_rows(claim, wanted, found, ("the lake", "PostgreSQL"), f"{place} at version {at.version}")
 
 
-def _why_not(spark: SparkSession, run: Run, source: str, at: PublishPosition | None) -> str:
+def _not_checkable_reason(spark: SparkSession, run: Run, source: str, at: PublishPosition | None) -> str:
     if at is None:
         return "it was never published"
     head = delta.current_version(spark, run.lake.table(source))
@@ -76,7 +76,7 @@ def _why_not(spark: SparkSession, run: Run, source: str, at: PublishPosition | N
     return ""
 
 
-def _fetch(connection: Connection, place: PostgresTable, fields: T.StructType, file: Path) -> None:
+def _copy_to_parquet(connection: Connection, place: PostgresTable, fields: T.StructType, file: Path) -> None:
     """The table's rows, some of them at a time, in a Parquet file of the lake's types.
 
     Raises:
@@ -90,7 +90,7 @@ def _fetch(connection: Connection, place: PostgresTable, fields: T.StructType, f
         psycopg.ServerCursor(connection, "lakehouse_verify") as cursor,
     ):
         cursor.execute(query, binary=True)
-        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        while rows := cursor.fetchmany(_BATCH_ROWS):
             columns = [
                 pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
             ]

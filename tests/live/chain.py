@@ -20,7 +20,7 @@ from servers import faults, postgres, s3
 
 from lakehouse.config import Pipeline, load
 from lakehouse.storage import file_io
-from lakehouse.verify.s3_objects import objects_check
+from lakehouse.verify.s3_objects import check_s3_objects
 
 IPCA, PRE = "dadostesouroipca_gold", "dadostesouropre_gold"
 BUCKET, CDC_PASSWORD = "chain", "canary-of-the-cdc"
@@ -124,7 +124,7 @@ class Chain:
         """What tells S3 from PostgreSQL, as long as `seconds` of waiting do not mend it: by `verify`'s own check."""
         pipeline = load(self.folder)
         assert pipeline.connect
-        checks = [objects_check(pipeline, topic, seconds) for topic in pipeline.connect.topics]
+        checks = [check_s3_objects(pipeline, topic, seconds) for topic in pipeline.connect.topics]
         return [f"{check.name}: {check.figures}" for check in checks if check.result != "holds"]
 
     def objects(self, table: str = "") -> list[str]:

@@ -79,7 +79,7 @@ def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
         own.run()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_objects, "_BETWEEN_LOOKS", 0.5)
+        patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
         places = {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(own.source), "S3_BUCKET": BUCKET}
         for name, value in places.items():
             patch.setenv(name, value)

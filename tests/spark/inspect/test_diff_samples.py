@@ -6,7 +6,7 @@ import json
 
 from pyspark.sql import SparkSession
 
-from lakehouse.inspect.diff_samples import plain_rows
+from lakehouse.inspect.diff_samples import json_rows
 
 VALUES = """
     SELECT CAST('1.10' AS DECIMAL(10,2)) AS price, CAST(0 AS DECIMAL(20,10)) AS none_of_it,
@@ -40,7 +40,7 @@ PLAIN = {
 
 
 def test_every_type_comes_out_exact_and_as_json_takes_it(spark: SparkSession) -> None:
-    found = plain_rows(spark.sql(VALUES))
+    found = json_rows(spark.sql(VALUES))
 
     assert found == [PLAIN]
     assert json.loads(json.dumps(found, allow_nan=False)) == found

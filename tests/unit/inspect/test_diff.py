@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse.cli import render
 from lakehouse.errors import ConfigError
-from lakehouse.inspect.diff import pair
+from lakehouse.inspect.diff import select_pair
 from lakehouse.inspect.diff_samples import percent
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name, snapshot_time
@@ -32,7 +32,7 @@ def landed(*stamps: str) -> list[LandedSnapshot]:
     ],
 )
 def test_the_side_left_out_is_the_newest_or_the_one_before(first: str, second: str, chosen: tuple[str, str]) -> None:
-    older, newer = pair("items", landed(FIRST, SECOND, THIRD), first, second)
+    older, newer = select_pair("items", landed(FIRST, SECOND, THIRD), first, second)
 
     assert (snapshot_name(older.time), snapshot_name(newer.time)) == chosen
 
@@ -49,7 +49,7 @@ def test_the_side_left_out_is_the_newest_or_the_one_before(first: str, second: s
 )
 def test_stamps_that_cannot_be_compared_are_answered_with_what_has_landed(first: str, second: str, found: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        pair("items", landed(FIRST, SECOND), first, second)
+        select_pair("items", landed(FIRST, SECOND), first, second)
 
     assert refused.value.found == found
     assert f"{FIRST}, {SECOND}" in refused.value.expected
@@ -58,7 +58,7 @@ def test_stamps_that_cannot_be_compared_are_answered_with_what_has_landed(first:
 def test_a_long_list_of_stamps_is_cut_to_the_newest() -> None:
     stamps = [f"202501{day:02}_000000" for day in range(1, 32)]
     with pytest.raises(ConfigError) as refused:
-        pair("items", landed(*stamps), "yesterday", None)
+        select_pair("items", landed(*stamps), "yesterday", None)
 
     assert stamps[-1] in refused.value.expected
     assert stamps[0] not in refused.value.expected
@@ -67,7 +67,7 @@ def test_a_long_list_of_stamps_is_cut_to_the_newest() -> None:
 
 def test_nothing_landed_is_told_with_how_to_land_it() -> None:
     with pytest.raises(ConfigError) as refused:
-        pair("items", [], FIRST, None)
+        select_pair("items", [], FIRST, None)
 
     assert "none" in refused.value.expected
     assert "lakehouse extract" in refused.value.next_step
@@ -110,7 +110,7 @@ def table(**changed: Any) -> dict[str, Any]:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *tables: dict[str, Any]) -> str:
-    render.differences({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
+    render.diff({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
     return capsys.readouterr().out
 
 

@@ -31,7 +31,7 @@ def test_what_cannot_be_read_has_failed_but_where_the_store_is_to_blame(
         yield HOLDS
         raise error
 
-    held, unread = verify._attempted(NOBODY, "items", work)
+    held, unread = verify._run_checks(NOBODY, "items", work)
     assert (held, held.code) == (HOLDS, ExitCode.OK)
     assert (unread.invariant, unread.result, unread.code) == ("I0", result, code)
     assert str(error) in unread.figures
@@ -46,4 +46,4 @@ def test_a_part_that_the_network_breaks_is_made_again_from_its_beginning(monkeyp
         if resets:
             raise resets.pop()
 
-    assert verify._attempted(NOBODY, "items", work) == [HOLDS]
+    assert verify._run_checks(NOBODY, "items", work) == [HOLDS]

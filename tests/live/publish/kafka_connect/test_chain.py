@@ -37,7 +37,7 @@ BATCHES, ROWS = 30, 20  # of a load that something happens in the middle of
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     chain = Chain(tmp_path_factory.mktemp("chain"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_objects, "_BETWEEN_LOOKS", 0.5)
+        patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
         try:
             chain.start()
             for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3}).items():
