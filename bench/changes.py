@@ -28,7 +28,7 @@ from peers import data, page, trial  # noqa: E402
 Results = dict[str, list[dict[str, Any]]]
 
 
-def asked(peer: str, *paths: Path) -> Any:
+def run_peer(peer: str, *paths: Path) -> Any:
     """A peer's process, from its arguments to what it found."""
     places = [str(BENCH), str(BENCH.parent), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
@@ -39,29 +39,29 @@ def asked(peer: str, *paths: Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def states(peers: Iterable[str], folder: Path, rows: int, work: Path) -> dict[str, Path]:
+def prepare_states(peers: Iterable[str], folder: Path, rows: int, work: Path) -> dict[str, Path]:
     """What each peer compares the snapshot with, made from v1."""
-    csv, parquet = data.state(folder, rows)
+    csv, parquet = data.state_files(folder, rows)
     found = dict.fromkeys(peers, parquet)
     if trial.MERGE in found:
-        asked(f"prepare:{trial.MERGE}", parquet, _new(work / "delta"))
+        run_peer(f"prepare:{trial.MERGE}", parquet, _new_folder(work / "delta"))
         found[trial.MERGE] = work / "delta/table"
     if trial.OURS in found:
-        asked(f"prepare:{trial.OURS}", csv, _new(work / "ours"))
+        run_peer(f"prepare:{trial.OURS}", csv, _new_folder(work / "ours"))
         found[trial.OURS] = work / "ours/pipeline"
     return found
 
 
-def measured(peers: list[str], state: dict[str, Path], new: Path, work: Path, rounds: int) -> Results:
+def measure_peers(peers: list[str], state: dict[str, Path], new: Path, work: Path, rounds: int) -> Results:
     """Each peer once a round, so that what else the machine does meets all of them."""
     results: Results = {peer: [] for peer in peers}
     if trial.OURS in state:
-        trial.land(state[trial.OURS], new, work / "landed")
+        trial.land_snapshot(state[trial.OURS], new, work / "landed")
         state = state | {trial.OURS: work / "landed"}
     for n in range(rounds):
         for peer in peers:
             with tempfile.TemporaryDirectory(dir=work) as folder:
-                found = asked(peer, state[peer], new, Path(folder))
+                found = run_peer(peer, state[peer], new, Path(folder))
             results[peer].append(found)
             print(f"round {n + 1}  {peer:<16} {found['cold']:8.2f} {found['warm']:8.2f} s", file=sys.stderr)
     return results
@@ -80,7 +80,9 @@ def disagreements(results: Results, expected: data.Changes) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--shares", type=_numbers, default=[0.001, 0.01, 0.2], help="of the rows changed: 0.001,0.01")
+    parser.add_argument(
+        "--shares", type=_parse_shares, default=[0.001, 0.01, 0.2], help="of the rows changed: 0.001,0.01"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=trial.PEERS, metavar="NAME,...")
     parser.add_argument("--data", type=Path, help="a folder that keeps the generated files; else a temporary one")
@@ -88,29 +90,32 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.only if name not in trial.PEERS]:
         parser.error(f"no peer {', '.join(unknown)}: there are {', '.join(trial.PEERS)}")
-    skipped = {peer: why for peer in options.only if (why := trial.missing(peer))}
+    skipped = {peer: why for peer in options.only if (why := trial.missing_reason(peer))}
     peers = [peer for peer in trial.PEERS if peer in options.only and peer not in skipped]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.data or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="work-") as work:
-            made = states(peers, folder, options.rows, Path(work))
+            made = prepare_states(peers, folder, options.rows, Path(work))
             for share in options.shares:
-                new, expected = data.snapshot(folder, options.rows, share), data.truth(options.rows, share)
-                results = measured(peers, made, new, _new(Path(work) / f"{share:g}"), options.rounds)
+                new, expected = (
+                    data.snapshot_file(folder, options.rows, share),
+                    data.expected_changes(options.rows, share),
+                )
+                results = measure_peers(peers, made, new, _new_folder(Path(work) / f"{share:g}"), options.rounds)
                 if wrong := disagreements(results, expected):
                     raise SystemExit("\n".join(wrong))
                 section = page.section(options.rows, share, options.rounds, expected, results, skipped, new)
                 print(section)
                 if options.out:
-                    page.put(options.out, section)
+                    page.write_section(options.out, section)
 
 
-def _numbers(text: str) -> list[float]:
+def _parse_shares(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def _new(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
 

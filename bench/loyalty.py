@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sys.exit(main())"]
-FLOOR = """
+FLOOR_PROGRAM = """
 import sys
 from lakehouse.storage.paths import Lake
 from lakehouse.spark.session import session
@@ -28,23 +28,23 @@ session(lake, "floor").range(1).write.format("delta").save(lake.at("one"))
 """
 
 
-def timed(command: list[str], env: dict[str, str]) -> float:
+def time_process(command: list[str], env: dict[str, str]) -> float:
     """Seconds of a process that has to succeed."""
     began = time.monotonic()
     subprocess.run(command, env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
-def one_round(snapshots: list[Path], work: Path) -> dict[str, float]:
+def run_round(snapshots: list[Path], work: Path) -> dict[str, float]:
     source, lake = work / "source", work / "lake"
     env = os.environ | {"LAKE_ROOT": str(lake), "LOYALTY_SOURCE": str(source)}
     run = [*COMMAND, "run", "conf/loyalty"]
     seconds = {}
     for name, snapshot in zip(("cold", "changed"), snapshots, strict=True):
         shutil.copytree(snapshot, source / snapshot.name)
-        seconds[name] = timed(run, env)
-    seconds["unchanged"] = timed(run, env)
-    seconds["floor"] = timed([sys.executable, "-c", FLOOR, str(work / "floor")], env)
+        seconds[name] = time_process(run, env)
+    seconds["unchanged"] = time_process(run, env)
+    seconds["floor"] = time_process([sys.executable, "-c", FLOOR_PROGRAM, str(work / "floor")], env)
     return seconds
 
 
@@ -59,7 +59,7 @@ def main() -> None:
         size = ["--transactions", str(options.transactions), "--clients", str(options.clients)]
         subprocess.run([sys.executable, ROOT / "samples" / "generate.py", made, *size], check=True)
         snapshots = sorted(p for p in made.iterdir() if p.is_dir())
-        rounds = [one_round(snapshots, Path(folder) / f"round-{n}") for n in range(options.rounds)]
+        rounds = [run_round(snapshots, Path(folder) / f"round-{n}") for n in range(options.rounds)]
     print(f"loyalty, {options.transactions:,} transactions, median of {options.rounds} (least to most), seconds")
     for name in ("cold", "changed", "unchanged", "floor"):
         all_of = sorted(r[name] for r in rounds)

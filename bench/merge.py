@@ -24,7 +24,7 @@ CASES: dict[str, tuple[bool, int | None]] = {
 }
 
 
-def measure(lake: Lake, name: str, vectors: bool, size: int | None, times: int) -> list[float]:
+def time_merges(lake: Lake, name: str, vectors: bool, size: int | None, times: int) -> list[float]:
     spark = session.isolated_session(session.get_session(lake, "bench"), size)
     path = lake.spark_path(name.replace(" ", "-").replace(",", ""))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
@@ -47,9 +47,9 @@ def main() -> None:
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(str(Path(folder)))
-        measure(lake, "warm-up", False, None, 3)
+        time_merges(lake, "warm-up", False, None, 3)
         for name, (vectors, size) in CASES.items():
-            seconds = measure(lake, name, vectors, size, times)
+            seconds = time_merges(lake, name, vectors, size, times)
             print(f"{name:<48} first {seconds[0]:5.2f}  median {statistics.median(seconds[1:]):5.2f}")
 
 

@@ -28,8 +28,8 @@ sys.path.insert(0, str(BENCH.parent))  # the clone's package, whatever is instal
 
 from peers import gauges, page  # noqa: E402
 
-A_DAY, CHANGED, ROW_BYTES = 20_000, 1_000, 50  # rows of a day; rows changed; bytes of a row, as CSV
-LAST = 3  # days
+ROWS_PER_DAY, CHANGED_ROWS, ROW_BYTES = 20_000, 1_000, 50  # rows of a day; rows changed; bytes of a row, as CSV
+LAST_DAYS = 3  # days
 SCHEMA = "id BIGINT, dia DATE, produto INT, cliente INT, valor DECIMAL(12,2)"
 SILVER = (
     "SELECT v.id AS id, v.dia AS dia, v.produto AS produto, v.cliente AS cliente, v.valor AS valor"
@@ -41,13 +41,17 @@ CUBE = (
     " FROM {} AS v GROUP BY GROUPING SETS ((v.dia, v.produto), (v.dia))"
 )
 # Where the seconds of a refresh go: who asks, and what for.
-PARTS = {"heads": ("delta", "head"), "touched keys": ("incremental.Work", "touched"), "MERGE": ("merge", "_apply")}
+TIMED_FUNCTIONS = {
+    "heads": ("delta", "head"),
+    "touched keys": ("incremental.Work", "touched"),
+    "MERGE": ("merge", "_apply"),
+}
 
 
 # --- one size, in a process of its own --------------------------------------------------------------------------
 
 
-class Cube:
+class CubeBench:
     """The lake of one size, and what is done to it."""
 
     def __init__(self, folder: Path, rows: int) -> None:
@@ -55,35 +59,37 @@ class Cube:
         from lakehouse.runner import context, stages
         from lakehouse.spark import session
 
-        self.rows, self.days, self.turn = rows, rows // A_DAY, 0
-        pipeline = _pipeline(folder)
+        self.rows, self.days, self.turn = rows, rows // ROWS_PER_DAY, 0
+        pipeline = _write_pipeline(folder)
         run = context.open_run(pipeline)
         self.lake, self.size = run.lake, rows * ROW_BYTES
         self.spark = session.get_session(self.lake, "bench", data_bytes=self.size)
-        self._facts()
+        self._write_facts()
         ledger.create_if_missing(self.spark, self.lake)
         self.models = stages.build_models(run)
 
-    def _facts(self) -> None:
+    def _write_facts(self) -> None:
         from lakehouse.lake import delta
 
-        drawn = [f"CAST(pmod(xxhash64(id, {n}), {of}) AS INT) AS {name}" for n, of, name in _DRAWN]
-        day = f"date_add(DATE'2015-01-01', CAST({self._day()} AS INT)) AS dia"
+        drawn = [f"CAST(pmod(xxhash64(id, {n}), {of}) AS INT) AS {name}" for n, of, name in _RANDOM_COLUMNS]
+        day = f"date_add(DATE'2015-01-01', CAST({self._day_of_row()} AS INT)) AS dia"
         money = "CAST(pmod(xxhash64(id, 3), 1000000) / 100 AS DECIMAL(12,2)) AS valor"
         facts = self.spark.range(self.rows).selectExpr("id", day, *drawn, money)
         facts.write.format("delta").options(**delta.table_properties(True)).save(self.lake.table("bronze.vendas"))
 
-    def _day(self) -> str:
+    def _day_of_row(self) -> str:
         """Which day a row is of, from its number."""
         return f"pmod(xxhash64(id), {self.days})"
 
-    def change(self, within: int) -> None:
+    def change_rows(self, within: int) -> None:
         """1,000 rows of the last `within` days get another product and amount."""
         from delta.tables import DeltaTable
 
         self.turn += 1
-        rows = self.spark.range(self.rows).where(f"{self._day()} >= {self.days - within}")
-        rows = rows.where(f"pmod(xxhash64(id, {100 + self.turn}), {within * A_DAY // CHANGED}) = 0").limit(CHANGED)
+        rows = self.spark.range(self.rows).where(f"{self._day_of_row()} >= {self.days - within}")
+        rows = rows.where(f"pmod(xxhash64(id, {100 + self.turn}), {within * ROWS_PER_DAY // CHANGED_ROWS}) = 0").limit(
+            CHANGED_ROWS
+        )
         product = f"CAST(pmod(xxhash64(id, {200 + self.turn}), 40) AS INT) AS produto"
         new = rows.selectExpr("id", product, f"CAST({self.turn} AS DECIMAL(12,2)) AS valor")
         new = self.spark.createDataFrame(new.toArrow(), new.schema)
@@ -96,15 +102,15 @@ class Cube:
         from lakehouse.models import refresh as refresh_module
         from lakehouse.spark import session
 
-        spark, before = session.isolated_session(self.spark, self.size), gauges.read(self.spark)
-        with _watched() as parts:
+        spark, before = session.isolated_session(self.spark, self.size), gauges.rows_read(self.spark)
+        with _time_parts() as parts:
             began = time.monotonic()
             done = refresh_module.refresh(spark, self.lake, self.models[model], is_small_lake=False)
             spent = time.monotonic() - began
-        rows = gauges.read(self.spark) - before
+        rows = gauges.rows_read(self.spark) - before
         return {"how": done.status, "seconds": spent, "parts": dict(parts), "records": rows}
 
-    def in_duckdb(self, out: Path) -> float:
+    def compute_in_duckdb(self, out: Path) -> float:
         """Seconds of the whole cube in DuckDB, from silver's Parquet files to one of its own."""
         import duckdb
 
@@ -113,10 +119,14 @@ class Cube:
         began = time.monotonic()
         with duckdb.connect() as duck:
             rows = duck.read_parquet(paths)  # noqa: F841 -- the query names it
-            duck.execute(f"COPY ({CUBE.format('rows')}) TO '{out}' (FORMAT parquet)".replace("GROUPING_ID()", _ID))
+            duck.execute(
+                f"COPY ({CUBE.format('rows')}) TO '{out}' (FORMAT parquet)".replace(
+                    "GROUPING_ID()", _DUCKDB_GROUPING_ID
+                )
+            )
         return time.monotonic() - began
 
-    def is_true(self) -> bool:
+    def is_correct(self) -> bool:
         """Whether the cube is what its SQL gives over everything."""
         from lakehouse.lake import delta
         from lakehouse.models import refresh as refresh_module
@@ -126,22 +136,22 @@ class Cube:
         kept = delta.read(self.spark, self.lake.table("gold.por_dia"))
         return whole.exceptAll(kept).isEmpty() and kept.count() == whole.count()
 
-    def files(self) -> list[tuple[int, int]]:
+    def silver_files(self) -> list[tuple[int, int]]:
         """Of silver: the files that may hold one of the last days, and all; how many, and their bytes."""
         from pyspark.sql import functions as F
 
         silver = self.spark.read.format("delta").load(self.lake.table("silver.vendas"))
         last = silver.agg(F.max("dia")).collect()[0][0]
-        near = silver.where(F.col("dia") > F.date_sub(F.lit(last), LAST))
+        near = silver.where(F.col("dia") > F.date_sub(F.lit(last), LAST_DAYS))
         paths = [[Path(file.removeprefix("file://")) for file in rows.inputFiles()] for rows in (near, silver)]
         return [(len(files), sum(file.stat().st_size for file in files)) for files in paths]
 
 
-_DRAWN = ((1, 40, "produto"), (2, 200_000, "cliente"))
-_ID = "GROUPING(v.dia, v.produto)"
+_RANDOM_COLUMNS = ((1, 40, "produto"), (2, 200_000, "cliente"))
+_DUCKDB_GROUPING_ID = "GROUPING(v.dia, v.produto)"
 
 
-def _pipeline(folder: Path) -> Path:
+def _write_pipeline(folder: Path) -> Path:
     table = {"file": "vendas.csv", "format": "csv", "schema": SCHEMA, "keys": ["id"]}
     document = {"name": "bench", "lake": str(folder / "lake"), "source": {"type": "files", "path": str(folder)}}
     document |= {"tables": {"vendas": table}, "silver": {"vendas": {"keys": ["id"]}}, "gold": {"por_dia": {}}}
@@ -153,18 +163,18 @@ def _pipeline(folder: Path) -> Path:
 
 
 @contextmanager
-def _watched() -> Iterator[Counter[str]]:
+def _time_parts() -> Iterator[Counter[str]]:
     """Seconds by part, while the block lasts."""
     import importlib
 
     spent: Counter[str] = Counter()
     kept = []
-    for part, (place, name) in PARTS.items():
+    for part, (place, name) in TIMED_FUNCTIONS.items():
         module, _, attribute = place.partition(".")
         owner = importlib.import_module(f"lakehouse.{module}")
         owner = getattr(owner, attribute) if attribute else owner
         kept.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, _timed(getattr(owner, name), spent, part))
+        setattr(owner, name, _timed_function(getattr(owner, name), spent, part))
     try:
         yield spent
     finally:
@@ -172,7 +182,7 @@ def _watched() -> Iterator[Counter[str]]:
             setattr(owner, name, function)
 
 
-def _timed(function: Callable[..., Any], spent: Counter[str], part: str) -> Callable[..., Any]:
+def _timed_function(function: Callable[..., Any], spent: Counter[str], part: str) -> Callable[..., Any]:
     def timed(*args: Any, **options: Any) -> Any:
         began = time.monotonic()
         try:
@@ -183,17 +193,17 @@ def _timed(function: Callable[..., Any], spent: Counter[str], part: str) -> Call
     return timed
 
 
-def one_size(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
-    cube = Cube(folder, rows)
+def measure_size(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
+    cube = CubeBench(folder, rows)
     found: dict[str, Any] = {"silver_whole": cube.refresh("silver.vendas"), "whole": cube.refresh("gold.por_dia")}
-    found["duckdb"] = [cube.in_duckdb(folder / f"cube-{n}.parquet") for n in range(rounds)]
-    found["files"] = cube.files()
-    for name, within in (("last days", LAST), ("any day", cube.days)):
+    found["duckdb"] = [cube.compute_in_duckdb(folder / f"cube-{n}.parquet") for n in range(rounds)]
+    found["files"] = cube.silver_files()
+    for name, within in (("last days", LAST_DAYS), ("any day", cube.days)):
         found[name] = []
         for _ in range(rounds):
-            cube.change(within)
+            cube.change_rows(within)
             found[name].append({model: cube.refresh(model) for model in ("silver.vendas", "gold.por_dia")})
-    if not cube.is_true():
+    if not cube.is_correct():
         raise SystemExit(f"{rows:,} rows: the cube differs from its SQL over everything")
     return found
 
@@ -215,19 +225,25 @@ def section(results: dict[int, dict[str, Any]], rounds: int) -> str:
     ]
     for rows, found in results.items():
         for name in ("last days", "any day"):
-            lines.append(_line(rows, name, found))
+            lines.append(_result_line(rows, name, found))
     lines += ["", "Where the seconds of a refresh after changes in the last days go:", ""]
-    lines += ["| rows | " + " | ".join(PARTS) + " | the rest |", "|--:|" + "--:|" * (len(PARTS) + 1)]
+    lines += [
+        "| rows | " + " | ".join(TIMED_FUNCTIONS) + " | the rest |",
+        "|--:|" + "--:|" * (len(TIMED_FUNCTIONS) + 1),
+    ]
     for rows, found in results.items():
-        told = [_median(found["last days"], lambda t, p=part: t["gold.por_dia"]["parts"].get(p, 0.0)) for part in PARTS]  # type: ignore[misc]
+        told = [
+            _median(found["last days"], lambda t, p=part: t["gold.por_dia"]["parts"].get(p, 0.0))
+            for part in TIMED_FUNCTIONS
+        ]  # type: ignore[misc]
         rest = _median(found["last days"], lambda t: t["gold.por_dia"]["seconds"]) - sum(told)
         lines.append(f"| {rows:,} | " + " | ".join(f"{part:.2f}" for part in (*told, rest)) + " |")
-    lines += ["", *[f"- {rows:,} rows: {_files(found)}" for rows, found in results.items()]]
+    lines += ["", *[f"- {rows:,} rows: {_files_line(found)}" for rows, found in results.items()]]
     lines += ["- after the last change the cube was equal to its SQL over everything, at every size", ""]
-    return "\n".join([*lines, *page.circumstances()]) + "\n"
+    return "\n".join([*lines, *page.environment_lines()]) + "\n"
 
 
-def _line(rows: int, name: str, found: dict[str, Any]) -> str:
+def _result_line(rows: int, name: str, found: dict[str, Any]) -> str:
     gold = sorted(t["gold.por_dia"]["seconds"] for t in _warm(found[name]))
     spent, whole = statistics.median(gold), found["whole"]["seconds"]
     silver = _median(found[name], lambda t: t["silver.vendas"]["seconds"])
@@ -240,9 +256,9 @@ def _line(rows: int, name: str, found: dict[str, Any]) -> str:
     )
 
 
-def _files(found: dict[str, Any]) -> str:
+def _files_line(found: dict[str, Any]) -> str:
     (near, read), (every, size) = found["files"]
-    told = f"{near} of silver's {every} files may hold one of the last {LAST} days"
+    told = f"{near} of silver's {every} files may hold one of the last {LAST_DAYS} days"
     return f"{told}, {read / 1e6:.1f} of {size / 1e6:,.0f} MB: of the others nothing is read for them"
 
 
@@ -263,7 +279,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(rows) for rows in options.rows.split(",")]
     if options.one:
-        print(json.dumps(one_size(sizes[0], options.rounds, options.one)))
+        print(json.dumps(measure_size(sizes[0], options.rounds, options.one)))
         return
     results = {}
     for rows in sizes:
@@ -275,7 +291,7 @@ def main() -> None:
     text = section(results, options.rounds)
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 if __name__ == "__main__":

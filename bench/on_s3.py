@@ -31,14 +31,14 @@ SAMPLES = sorted((ROOT / "samples" / "loyalty").iterdir())
 COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sys.exit(main())", "run", "conf/loyalty"]
 
 
-def timed(env: dict[str, str]) -> tuple[float, dict[str, float]]:
+def time_run(env: dict[str, str]) -> tuple[float, dict[str, float]]:
     """Seconds of a run, and of each of its stages: those of the slowest table or model."""
     began = time.monotonic()
     done = subprocess.run([*COMMAND, "--json"], env=env, cwd=ROOT, check=True, capture_output=True)
-    return time.monotonic() - began, stages(done.stdout)
+    return time.monotonic() - began, seconds_by_stage(done.stdout)
 
 
-def stages(document: bytes) -> dict[str, float]:
+def seconds_by_stage(document: bytes) -> dict[str, float]:
     """Of what `run --json` says."""
     seconds: dict[str, float] = defaultdict(float)
     for outcome in json.loads(document)["outcomes"]:
@@ -46,13 +46,13 @@ def stages(document: bytes) -> dict[str, float]:
     return seconds
 
 
-def one_round() -> dict[str, dict[str, float]]:
+def run_round() -> dict[str, dict[str, float]]:
     """Seconds by run, whole and by stage, and its requests, on a server of its own."""
     none, found = faults.Faults({}), dict[str, dict[str, float]]()
     with (
         tempfile.TemporaryDirectory() as own,
         s3.s3proxy(Path(own)) as server,
-        faults.before(server, none) as url,
+        faults.proxy(server, none) as url,
     ):
         s3.client(server).create_bucket(Bucket="lake")
         source = Path(own, "source")
@@ -60,24 +60,24 @@ def one_round() -> dict[str, dict[str, float]]:
         for name, snapshot in (("cold", SAMPLES[0]), ("changed", SAMPLES[1]), ("unchanged", None)):
             if snapshot:
                 shutil.copytree(snapshot, source / snapshot.name)
-            before = none.passed
-            seconds, stages = timed(os.environ | s3.KEY | lake)
-            found[name] = {"whole run": seconds, **stages, "requests": none.passed - before}
+            before = none.request_count
+            seconds, stages = time_run(os.environ | s3.CREDENTIALS | lake)
+            found[name] = {"whole run": seconds, **stages, "requests": none.request_count - before}
             print(name, found[name], file=sys.stderr)
     return found
 
 
-def table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
+def seconds_table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
     """Markdown: a line a run, a column a stage."""
     columns = list(next(iter(rounds[0].values())))  # of the first run, which has every stage
     lines = ["| run | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for name in rounds[0]:
-        cells = [_cell([each[name][c] for each in rounds if c in each[name]], c == "requests") for c in columns]
+        cells = [_format_cell([each[name][c] for each in rounds if c in each[name]], c == "requests") for c in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _cell(values: list[float], whole: bool) -> str:
+def _format_cell(values: list[float], whole: bool) -> str:
     if not values:
         return ""
     middle = statistics.median(values)
@@ -89,14 +89,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="a page to write the section into")
     options = parser.parse_args()
-    lines = table([one_round() for _ in range(options.rounds)])
+    lines = seconds_table([run_round() for _ in range(options.rounds)])
     about = (
         f"Seconds, medians of {options.rounds} rounds (least to most), by `bench/on_s3.py`, where they are explained."
     )
-    text = "\n".join(["## The loyalty run on S3", "", about, "", *lines, "", *page.circumstances()]) + "\n"
+    text = "\n".join(["## The loyalty run on S3", "", about, "", *lines, "", *page.environment_lines()]) + "\n"
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from peers import page
 
-SESSION = """
+SESSION_PROGRAM = """
 import sys
 from pyspark.sql import SparkSession
 from lakehouse.spark import session
@@ -30,12 +30,12 @@ builder.getOrCreate()
 """
 
 
-def fetched(lake: str) -> tuple[int, float, float]:
+def fetch_packages(lake: str) -> tuple[int, float, float]:
     """Jars, MB and seconds of a session for such a lake that finds none."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         env = os.environ | {"AWS_REGION": "us-east-1"}
-        subprocess.run([sys.executable, "-c", SESSION, lake, folder], check=True, capture_output=True, env=env)
+        subprocess.run([sys.executable, "-c", SESSION_PROGRAM, lake, folder], check=True, capture_output=True, env=env)
         jars = list(Path(folder, "jars").glob("*.jar"))
         return len(jars), sum(jar.stat().st_size for jar in jars) / 1e6, time.monotonic() - began
 
@@ -46,12 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     lines = ["## What a first run fetches", "", "| lake | jars | MB | seconds, session included |", "|---|--:|--:|--:|"]
     for lake in ("disk", "S3"):
-        jars, size, seconds = fetched(lake)
+        jars, size, seconds = fetch_packages(lake)
         lines.append(f"| {lake} | {jars} | {size:.1f} | {seconds:.0f} |")
-    text = "\n".join([*lines, "", *page.circumstances()]) + "\n"
+    text = "\n".join([*lines, "", *page.environment_lines()]) + "\n"
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 if __name__ == "__main__":

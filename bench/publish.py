@@ -44,9 +44,9 @@ def quotes(spark: SparkSession, first: int, rows: int) -> DataFrame:
     )
 
 
-def timed(work: Callable[[], PublishResult], expected: int) -> float:
+def time_publish(publish_once: Callable[[], PublishResult], expected: int) -> float:
     began = time.monotonic()
-    done = work()
+    done = publish_once()
     seconds = time.monotonic() - began
     assert done.counts.get("inserted", 0) == expected, done
     return seconds
@@ -71,18 +71,18 @@ def main() -> None:
         path, seconds = lake.table("gold.quotes"), {}
         own = session.isolated_session(spark, 0)
         merge_to_match(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
-        seconds[f"first load of {rows:,} rows"] = [timed(published, rows)]
+        seconds[f"first load of {rows:,} rows"] = [time_publish(published, rows)]
         seconds[f"{batch:,} new rows"] = []
         for n in range(options.batches):
             new = quotes(own, rows + n * batch, batch)
             merge_to_match(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), expect_few=True)
-            seconds[f"{batch:,} new rows"].append(timed(published, batch))
-        seconds["nothing new"] = [timed(published, 0) for _ in range(options.batches)]
+            seconds[f"{batch:,} new rows"].append(time_publish(published, batch))
+        seconds["nothing new"] = [time_publish(published, 0) for _ in range(options.batches)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     text = section(rows, seconds, memory)
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 def section(rows: int, seconds: dict[str, list[float]], memory: float) -> str:
@@ -93,7 +93,7 @@ def section(rows: int, seconds: dict[str, list[float]], memory: float) -> str:
     for name, each in seconds.items():
         spread = f" ({min(each):.2f} to {max(each):.2f})" if len(each) > 1 else ""
         lines.append(f"| {name} | {statistics.median(each):.2f}{spread} |")
-    return "\n".join([*lines, "", f"Python held {memory:,.0f} MB at most.", "", *page.circumstances()]) + "\n"
+    return "\n".join([*lines, "", f"Python held {memory:,.0f} MB at most.", "", *page.environment_lines()]) + "\n"
 
 
 if __name__ == "__main__":

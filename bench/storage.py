@@ -26,47 +26,47 @@ sys.path.insert(0, str(BENCH.parent))  # the clone's package, whatever is instal
 from peers import data, gauges, ours, page  # noqa: E402
 
 MB = 1e6
-VERSION_1 = {"parquet.writer.version": "v1"}
-LARGE = {"parquet.dictionary.page.size": str(4 << 20)}  # as lakehouse/raw.py has it
-OTHERWISE = {
+PARQUET_V1 = {"parquet.writer.version": "v1"}
+LARGE_DICTIONARIES = {"parquet.dictionary.page.size": str(4 << 20)}  # as lakehouse/raw.py has it
+OTHER_SETTINGS = {
     "dictionaries of 1 MB, as bronze": {},
-    "Parquet version 1": LARGE | VERSION_1,
-    "by Spark's defaults": {"compression": "snappy", **VERSION_1},
+    "Parquet version 1": LARGE_DICTIONARIES | PARQUET_V1,
+    "by Spark's defaults": {"compression": "snappy", **PARQUET_V1},
 }
-WHOLE, NARROW = "every column", "two columns"
-Stored = list[dict[str, Any]]
+ALL_COLUMNS, TWO_COLUMNS = "every column", "two columns"
+StorageRows = list[dict[str, Any]]
 Seconds = dict[str, dict[str, list[float]]]
 
 
-def stored(pipeline: Path) -> Stored:
+def storage_status(pipeline: Path) -> StorageRows:
     """What `lakehouse status` says of the store."""
     from lakehouse.inspect import status
     from lakehouse.runner import context
 
-    found: Stored = status.status(context.open_run(pipeline))["storage"]
+    found: StorageRows = status.status(context.open_run(pipeline))["storage"]
     return found
 
 
-def generated(csv: Path, options: argparse.Namespace, work: Path) -> Path:
+def build_generated_lake(csv: Path, options: argparse.Namespace, work: Path) -> Path:
     """Two snapshots of the generated table, applied to bronze; the pipeline's folder."""
-    pipeline = ours.prepare(work / "pipeline", csv)
-    ours.land(pipeline, data.snapshot(csv.parent, options.rows, options.share), ours.SECOND)
-    ours.perform(pipeline, "ingest")
-    ours.perform(pipeline, "bronze")
+    pipeline = ours.prepare_lake(work / "pipeline", csv)
+    ours.land_snapshot(pipeline, data.snapshot_file(csv.parent, options.rows, options.share), ours.SECOND)
+    ours.run_stage(pipeline, "ingest")
+    ours.run_stage(pipeline, "bronze")
     return pipeline
 
 
-def read_in_turns(spark: Any, places: dict[str, Path], rounds: int) -> Seconds:
+def time_reads(spark: Any, datasets: dict[str, Path], rounds: int) -> Seconds:
     """Seconds of reading every column of a table, and two of them, by what it was written as."""
     from pyspark.sql import functions as F
 
     queries = {
-        WHOLE: [F.bit_xor(F.xxhash64(*data.COLUMNS))],
-        NARROW: [F.max("points"), F.max("created_at")],
+        ALL_COLUMNS: [F.bit_xor(F.xxhash64(*data.COLUMNS))],
+        TWO_COLUMNS: [F.max("points"), F.max("created_at")],
     }
     found: Seconds = {query: defaultdict(list) for query in queries}
     for _ in range(rounds + 1):
-        for name, place in places.items():
+        for name, place in datasets.items():
             for query, columns in queries.items():
                 began = time.monotonic()
                 spark.read.parquet(str(place)).agg(*columns).collect()
@@ -74,10 +74,10 @@ def read_in_turns(spark: Any, places: dict[str, Path], rounds: int) -> Seconds:
     return {query: {name: spent[1:] for name, spent in by.items()} for query, by in found.items()}  # one to warm up
 
 
-def table(rows: Stored) -> list[str]:
+def storage_table(rows: StorageRows) -> list[str]:
     """Markdown: a line a place, and the sums of all tables where there are several."""
     places = list(dict.fromkeys(row["place"] for row in rows))
-    sums = [_sum([row for row in rows if row["place"] == place], place) for place in places]
+    sums = [_sum_rows([row for row in rows if row["place"] == place], place) for place in places]
     lines = rows if len({row["table"] for row in rows}) == 1 else [*rows, *sums]
     head = [
         "| table | place | received, MB | stored, MB | less, % | with all it keeps, MB |",
@@ -90,7 +90,7 @@ def table(rows: Stored) -> list[str]:
     ]
 
 
-def _sum(rows: Stored, place: str) -> dict[str, Any]:
+def _sum_rows(rows: StorageRows, place: str) -> dict[str, Any]:
     total = {key: sum(row[key] for row in rows) for key in ("received_bytes", "bytes", "kept_bytes")}
     return {
         "table": "*all*",
@@ -100,35 +100,35 @@ def _sum(rows: Stored, place: str) -> dict[str, Any]:
     }
 
 
-def reading(sizes: dict[str, int], seconds: Seconds) -> list[str]:
+def read_table(sizes: dict[str, int], seconds: Seconds) -> list[str]:
     lines = ["", "| the first change set | MB | every column, s | two columns, s |", "|---|--:|--:|--:|"]
     for name, size in sizes.items():
-        spent = [seconds[query][name] for query in (WHOLE, NARROW)]
+        spent = [seconds[query][name] for query in (ALL_COLUMNS, TWO_COLUMNS)]
         cells = [f"{statistics.median(one):.2f} ({min(one):.2f} to {max(one):.2f})" for one in spent]
         lines.append(f"| {name} | {size / MB:,.1f} | {' | '.join(cells)} |")
     return lines
 
 
-def of_generated(options: argparse.Namespace, work: Path) -> list[str]:
+def measure_generated(options: argparse.Namespace, work: Path) -> list[str]:
     from lakehouse.spark.session import get_session
     from lakehouse.storage.paths import Lake
 
-    csv, _ = data.state(options.data or work, options.rows)
+    csv, _ = data.state_files(options.data or work, options.rows)
     spark = get_session(
         Lake(str(work / "session")), "bench", data_bytes=csv.stat().st_size
     )  # the JVM that a run would start
-    pipeline = generated(csv, options, work)
+    pipeline = build_generated_lake(csv, options, work)
     written = pipeline / "lake/raw/full-load" / f"{ours.TABLE}.parquet"
     places = {"as it is written": written}
-    for name, settings in OTHERWISE.items():
+    for name, settings in OTHER_SETTINGS.items():
         places[name] = work / f"otherwise-{len(places)}"
         spark.read.parquet(str(written)).write.options(**settings).parquet(str(places[name]))
-    seconds = read_in_turns(spark, places, options.rounds)
-    sizes = {name: gauges.size(place) for name, place in places.items()}
-    return [*table(stored(pipeline)), *reading(sizes, seconds)]
+    seconds = time_reads(spark, places, options.rounds)
+    sizes = {name: gauges.dataset_bytes(place) for name, place in places.items()}
+    return [*storage_table(storage_status(pipeline)), *read_table(sizes, seconds)]
 
 
-def of_loyalty(source: Path, work: Path) -> list[str]:
+def measure_loyalty(source: Path, work: Path) -> list[str]:
     os.environ |= {"LAKE_ROOT": str(work / "lake"), "LOYALTY_SOURCE": str(source.resolve())}
     os.chdir(BENCH.parent)
     import lakehouse
@@ -136,7 +136,7 @@ def of_loyalty(source: Path, work: Path) -> list[str]:
     report = lakehouse.run("conf/loyalty")
     if report.code:
         raise SystemExit(f"the run ended with {report.code}: {report.outcomes}")
-    return table(stored(Path("conf/loyalty")))
+    return storage_table(storage_status(Path("conf/loyalty")))
 
 
 def main() -> None:
@@ -151,11 +151,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.data) as folder:
         work = Path(folder)
         of_what = "conf/loyalty" if options.loyalty else f"{options.rows:,} rows, {100 * options.share:g} % changed"
-        lines = of_loyalty(options.loyalty, work) if options.loyalty else of_generated(options, work)
-    text = "\n".join([f"## What it takes on disk: {of_what}", "", *lines, "", *page.circumstances()]) + "\n"
+        lines = measure_loyalty(options.loyalty, work) if options.loyalty else measure_generated(options, work)
+    text = "\n".join([f"## What it takes on disk: {of_what}", "", *lines, "", *page.environment_lines()]) + "\n"
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 if __name__ == "__main__":

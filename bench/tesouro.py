@@ -30,9 +30,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "samples"), str(ROOT / "deploy/connect")]
 
-from generate_tesouro import GROUPS, Snapshot, history, quote_days, write_json  # noqa: E402
+from generate_tesouro import GROUPS, Snapshot, quote_days, quote_history, write_json  # noqa: E402
 from loyalty import COMMAND  # noqa: E402
-from on_s3 import stages, table  # noqa: E402
+from on_s3 import seconds_by_stage, seconds_table  # noqa: E402
 from peers import page  # noqa: E402
 from servers import s3, stream  # noqa: E402
 
@@ -40,17 +40,17 @@ from lakehouse.publish.kafka_connect import json_lines  # noqa: E402
 from lakehouse.storage import file_io  # noqa: E402
 
 LAST_DAY = date(2026, 10, 30)  # so that the first of 45,000 quotes are not older than the treasury's file
-GOLD = {f"postgres-{group}_gold": f"{group}_gold" for group in GROUPS}  # by topic
-NAMES = [*GROUPS, *(f"{layer}.{group}_{layer}" for group in GROUPS for layer in ("silver", "gold"))]
-_LONG = 600.0
-_LOOK = 0.1
-Seen = dict[tuple[str, str], object]
+GOLD_BY_TOPIC = {f"postgres-{group}_gold": f"{group}_gold" for group in GROUPS}  # by topic
+TABLES_AND_MODELS = [*GROUPS, *(f"{layer}.{group}_{layer}" for group in GROUPS for layer in ("silver", "gold"))]
+_TIMEOUT = 600.0
+_POLL_INTERVAL = 0.1
+ArrivalState = dict[tuple[str, str], object]
 
 
-def snapshots(folder: Path, days: int, batch: int, count: int) -> Iterator[Path]:
+def write_snapshots(folder: Path, days: int, batch: int, count: int) -> Iterator[Path]:
     """The groups' history but for its last `count * batch` quotes, and then each time `batch` of them more."""
     families = {family for family, _ in GROUPS.values()}
-    market = [(key, quote) for key, quote in history(1, quote_days(LAST_DAY, days)) if key.family in families]
+    market = [(key, quote) for key, quote in quote_history(1, quote_days(LAST_DAY, days)) if key.family in families]
     market.sort(key=lambda pair: (pair[0].day, pair[0]))
     for n in range(count + 1):
         at = datetime.combine(LAST_DAY, time_of_day(13), timezone.utc) + n * timedelta(minutes=10)
@@ -63,7 +63,9 @@ def snapshots(folder: Path, days: int, batch: int, count: int) -> Iterator[Path]
         yield snapshot.folder
 
 
-def run(environ: dict[str, str], servers: stream.Servers, expected: int) -> tuple[dict[str, float], dict[str, float]]:
+def time_run(
+    environ: dict[str, str], servers: stream.Servers, expected: int
+) -> tuple[dict[str, float], dict[str, float]]:
     """A run, watched until what it changed has been seen in so many places.
 
     Returns:
@@ -71,25 +73,25 @@ def run(environ: dict[str, str], servers: stream.Servers, expected: int) -> tupl
         both tables.
     """
     seen_at: dict[tuple[str, str], float] = {}
-    before = look(servers)
-    command = [*COMMAND, "run", "conf/tesouro", *NAMES, "--json"]
+    before = read_arrivals(servers)
+    command = [*COMMAND, "run", "conf/tesouro", *TABLES_AND_MODELS, "--json"]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, env=environ, cwd=ROOT, stdout=out, stderr=subprocess.DEVNULL)
         try:
-            seconds = _watched(process, servers, before, seen_at, expected)
+            seconds = _watch_run(process, servers, before, seen_at, expected)
         finally:
             process.kill()  # it has ended, unless this has failed
         out.seek(0)
-        by_stage = stages(out.read())
-    committed = {name: commit(Path(environ["LAKE_ROOT"], "tesouro/gold", name)) for name in GOLD.values()}
+        by_stage = seconds_by_stage(out.read())
+    committed = {name: commit_time(Path(environ["LAKE_ROOT"], "tesouro/gold", name)) for name in GOLD_BY_TOPIC.values()}
     late: dict[str, float] = {}
     for (place, name), at in seen_at.items():
         late[place] = max(late.get(place, 0.0), at - committed[name])
     return {"whole run": seconds, **by_stage}, late
 
 
-def _watched(
-    process: subprocess.Popen[bytes], servers: stream.Servers, before: Seen, seen_at: dict, expected: int
+def _watch_run(
+    process: subprocess.Popen[bytes], servers: stream.Servers, before: ArrivalState, seen_at: dict, expected: int
 ) -> float:
     """Note when what is not as before is seen, until the run has ended and it is in all places; the run's seconds."""
     began, seconds = time.monotonic(), None
@@ -98,51 +100,52 @@ def _watched(
             seconds = time.monotonic() - began
             if process.returncode:
                 raise SystemExit(f"the run ended with {process.returncode}")
-        if time.monotonic() - began > _LONG:
+        if time.monotonic() - began > _TIMEOUT:
             raise SystemExit(f"not seen in all places, but in {sorted(seen_at)}")
-        for place, what in look(servers).items():
+        for place, what in read_arrivals(servers).items():
             if what != before.get(place):
                 seen_at.setdefault(place, time.time())
-        time.sleep(_LOOK)
+        time.sleep(_POLL_INTERVAL)
     return seconds
 
 
-def look(servers: stream.Servers) -> Seen:
+def read_arrivals(servers: stream.Servers) -> ArrivalState:
     """What tells that something has arrived: the version that PostgreSQL is at, and the objects of a topic."""
-    found: Seen = {}
+    found: ArrivalState = {}
     (there,) = servers.database.execute("SELECT to_regclass('lakehouse_publish')")
     versions = servers.database.execute("SELECT table_name, version FROM lakehouse_publish") if there[0] else []
     for name, version in versions:
-        if (short := name.rpartition(".")[2]) in GOLD.values():
+        if (short := name.rpartition(".")[2]) in GOLD_BY_TOPIC.values():
             found["PostgreSQL", short] = version
     client = s3.client(servers.s3)
-    for topic, name in GOLD.items():
+    for topic, name in GOLD_BY_TOPIC.items():
         listed = client.list_objects_v2(Bucket=stream.BUCKET, Prefix=f"topics/{topic}/")
         if listed["KeyCount"]:
             found["S3", name] = listed["KeyCount"]  # of at most 1,000: there are some 300
     return found
 
 
-def commit(path: Path) -> float:
+def commit_time(path: Path) -> float:
     """When the newest version of a Delta table was committed, in seconds since 1970."""
     newest = max((path / "_delta_log").glob("*.json"))
     first = json.loads(newest.read_text(encoding="utf-8").partition("\n")[0])
     return float(first["commitInfo"]["timestamp"]) / 1000
 
 
-def connected(environ: dict[str, str], servers: stream.Servers) -> None:
+def start_connectors(environ: dict[str, str], servers: stream.Servers) -> None:
     """Have the connectors follow what the first run published, until S3 has it."""
-    stream.follow(servers.database)
+    stream.create_publication(servers.database)
     command = [*COMMAND, "connect", "apply", "conf/tesouro"]
     subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     topics = file_io.store_path(f"s3a://{stream.BUCKET}/topics")
     while any(
-        json_lines.compare_with_table(servers.database.url, name, topics / topic)[1] for topic, name in GOLD.items()
+        json_lines.compare_with_table(servers.database.url, name, topics / topic)[1]
+        for topic, name in GOLD_BY_TOPIC.items()
     ):
         time.sleep(1)
 
 
-def rotation(servers: stream.Servers, seconds: float | None = None) -> float:
+def rotation_interval(servers: stream.Servers, seconds: float | None = None) -> float:
     """How long the sink gathers lines, from now on."""
     place = f"{servers.connect.address}/connectors/s3-gold/config"
     config = json.load(urllib.request.urlopen(place, timeout=30))
@@ -165,7 +168,7 @@ def section(quotes: int, batch: int, size: int, runs: dict[str, list], late: dic
         f"Both groups' whole history as JSON ({size / page.MB:.0f} MB), and micro-batches: all of it anew, and {batch}"
         f" quotes more. Seconds: medians of {len(rounds)} batches (least to most); `bench/tesouro.py` explains them.",
         "",
-        *[line.replace("| run |", "| quotes |", 1) for line in table(rounds)],
+        *[line.replace("| run |", "| quotes |", 1) for line in seconds_table(rounds)],
         "",
         "From the commit of gold until it is seen there, in a run in which publishing follows gold at once:",
         "",
@@ -176,7 +179,7 @@ def section(quotes: int, batch: int, size: int, runs: dict[str, list], late: dic
         cells = [[found[place] for found in each] for place in ("PostgreSQL", "S3")]
         shown = [f"{statistics.median(c):.1f} ({min(c):.1f} to {max(c):.1f})" for c in cells]
         text.append(f"| {name} | {' | '.join(shown)} |")
-    return "\n".join([*text, "", *page.circumstances()]) + "\n"
+    return "\n".join([*text, "", *page.environment_lines()]) + "\n"
 
 
 def main() -> None:
@@ -186,11 +189,11 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3, help="for each of two settings of the sink")
     parser.add_argument("--out", type=Path, help="a page to write the section into")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, stream.running(Path(name)) as servers:
+    with tempfile.TemporaryDirectory() as name, stream.running_servers(Path(name)) as servers:
         folder = Path(name)
-        waiting = list(snapshots(folder / "made", options.days, options.batch, 2 * options.batches))
+        waiting = list(write_snapshots(folder / "made", options.days, options.batch, 2 * options.batches))
         (folder / "source").mkdir()
-        os.environ |= servers.environ()
+        os.environ |= servers.environment()
         environ = dict(os.environ) | {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(folder / "source")}
 
         def arrives() -> Path:
@@ -198,22 +201,24 @@ def main() -> None:
             return snapshot.rename(folder / "source" / snapshot.name)
 
         size = sum(file.stat().st_size for file in arrives().iterdir())
-        runs = {"cold": [run(environ, servers, len(GOLD))[0]], "batches": []}
-        counted = [servers.database.execute(f"SELECT sum(qtde_registros)::int FROM {name}") for name in GOLD.values()]
-        connected(environ, servers)
+        runs = {"cold": [time_run(environ, servers, len(GOLD_BY_TOPIC))[0]], "batches": []}
+        counted = [
+            servers.database.execute(f"SELECT sum(qtde_registros)::int FROM {name}") for name in GOLD_BY_TOPIC.values()
+        ]
+        start_connectors(environ, servers)
         late: dict[str, list[dict[str, float]]] = {}
         for seconds in (None, 1.0):
-            gathers = f"{rotation(servers, seconds):g} s{'' if seconds else ', as shipped'}"
+            gathers = f"{rotation_interval(servers, seconds):g} s{'' if seconds else ', as shipped'}"
             for _ in range(options.batches):
                 arrives()
-                found, seen = run(environ, servers, 2 * len(GOLD))
+                found, seen = time_run(environ, servers, 2 * len(GOLD_BY_TOPIC))
                 runs["batches"].append(found)
                 late.setdefault(gathers, []).append(seen)
                 print(found, seen, file=sys.stderr)
     text = section(sum(rows for ((rows,),) in counted), options.batch, size, runs, late)
     print(text)
     if options.out:
-        page.put(options.out, text)
+        page.write_section(options.out, text)
 
 
 if __name__ == "__main__":

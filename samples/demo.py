@@ -17,52 +17,52 @@ SOURCE = LAKE / "source"  # a folder for each pipeline
 REPORT = ROOT / "artifacts" / "loyalty-report.html"
 
 
-def step(said: str, *arguments: str) -> None:
-    print(f"\n# {said}\n$ lakehouse {' '.join(arguments)}", flush=True)
+def run_verb(title: str, *arguments: str) -> None:
+    print(f"\n# {title}\n$ lakehouse {' '.join(arguments)}", flush=True)
     if code := main(list(arguments)):
         sys.exit(code)
 
 
-def look(table: str, said: str, rows: pl.Expr, columns: pl.Expr | None = None) -> None:
+def show_table(table: str, title: str, rows: pl.Expr, columns: pl.Expr | None = None) -> None:
     """Read a cube as anybody would: a Delta table like any other."""
-    print(f"\n# {said}: {(LAKE / table).relative_to(ROOT)}", flush=True)
+    print(f"\n# {title}: {(LAKE / table).relative_to(ROOT)}", flush=True)
     with pl.Config(tbl_rows=12, tbl_cols=12, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
         found = pl.read_delta(str(LAKE / table)).filter(rows)
         print(found.select(pl.all() if columns is None else columns).sort(pl.all()).tail(8))
 
 
-def hand_out(pipeline: str, snapshot: Path) -> None:
+def add_snapshot(pipeline: str, snapshot: Path) -> None:
     shutil.copytree(snapshot, SOURCE / pipeline / snapshot.name)
 
 
-def loyalty() -> None:
+def run_loyalty() -> None:
     first, second = sorted((ROOT / "samples" / "loyalty").iterdir())
-    hand_out("loyalty", first)
-    step("the source's first snapshot: all of it is new", "run", "conf/loyalty")
-    hand_out("loyalty", second)
-    step("its second snapshot: nobody says what changed", "run", "conf/loyalty")
-    step("the same again: nothing is new, and no JVM would be started", "run", "conf/loyalty")
-    step("every decision about one table's snapshots", "history", "conf/loyalty", "clientes")
-    step("how a cube is kept up to date by what changed", "explain", "conf/loyalty", "gold.resumo_28_dias")
-    look("loyalty/gold/resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
-    look("loyalty/gold/churn", "clients lost, day by day", pl.col("base") > 0)
-    look("loyalty/gold/ciclo_de_vida", "where clients are in their life", pl.col("ciclo") == "RECONQUISTADO")
+    add_snapshot("loyalty", first)
+    run_verb("the source's first snapshot: all of it is new", "run", "conf/loyalty")
+    add_snapshot("loyalty", second)
+    run_verb("its second snapshot: nobody says what changed", "run", "conf/loyalty")
+    run_verb("the same again: nothing is new, and no JVM would be started", "run", "conf/loyalty")
+    run_verb("every decision about one table's snapshots", "history", "conf/loyalty", "clientes")
+    run_verb("how a cube is kept up to date by what changed", "explain", "conf/loyalty", "gold.resumo_28_dias")
+    show_table("loyalty/gold/resumo_diario", "the newest days, all products", pl.col("grouping_id") == 1)
+    show_table("loyalty/gold/churn", "clients lost, day by day", pl.col("base") > 0)
+    show_table("loyalty/gold/ciclo_de_vida", "where clients are in their life", pl.col("ciclo") == "RECONQUISTADO")
 
 
-def tesouro() -> None:
+def run_tesouro() -> None:
     first, second = sorted((ROOT / "samples" / "tesouro").iterdir())
-    hand_out("tesouro", first)
-    step("bond prices, twice over: messy JSON and the treasury's own CSV", "run", "conf/tesouro")
-    hand_out("tesouro", second)
-    step("the whole history again: a new day, and past quotes that were revised", "run", "conf/tesouro")
-    step("what could not be read", "quarantine", "conf/tesouro", "dadostesouroipca")
-    look(
+    add_snapshot("tesouro", first)
+    run_verb("bond prices, twice over: messy JSON and the treasury's own CSV", "run", "conf/tesouro")
+    add_snapshot("tesouro", second)
+    run_verb("the whole history again: a new day, and past quotes that were revised", "run", "conf/tesouro")
+    run_verb("what could not be read", "quarantine", "conf/tesouro", "dadostesouroipca")
+    show_table(
         "tesouro/gold/dadostesouroipca_gold",
         "means of each day",
         pl.col("qtde_registros") > 0,
         pl.col("data_base", "tipo", "qtde_registros", "compra_manha_media", "pu_base_manha_media"),
     )
-    look(
+    show_table(
         "tesouro/gold/cotacoes_revisadas",
         "quotes that said something else before",
         pl.col("situacao") == "REVISADA",
@@ -70,21 +70,21 @@ def tesouro() -> None:
     )
 
 
-def demo() -> None:
+def run_demo() -> None:
     os.chdir(ROOT)
     os.environ |= {"LAKE_ROOT": str(LAKE)}
     os.environ |= {"LOYALTY_SOURCE": str(SOURCE / "loyalty"), "TESOURO_SOURCE": str(SOURCE / "tesouro")}
     shutil.rmtree(LAKE, ignore_errors=True)
-    loyalty()
-    tesouro()
+    run_loyalty()
+    run_tesouro()
     print(
         "\nWhat has to hold always, checked on that lake:\n"
         "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/loyalty\n"
         "$ LAKE_ROOT=lake/demo .venv/bin/lakehouse verify conf/tesouro"
     )
-    step("all of it on one page", "report", "conf/loyalty", "--out", str(REPORT.relative_to(ROOT)))
+    run_verb("all of it on one page", "report", "conf/loyalty", "--out", str(REPORT.relative_to(ROOT)))
     print(f"\nOpen it in a browser: {REPORT}")
 
 
 if __name__ == "__main__":
-    demo()
+    run_demo()

@@ -32,7 +32,7 @@ HEADERS = {
     "transacao_produto": "idTransacaoProduto;IdTransacao;IdProduto;QtdeProduto;vlProduto",
 }
 
-CHAT = "1"
+CHAT_PRODUCT = "1"
 PRODUCTS = (  # id, name, category, points, how often; the catalogue is invented, like everything else
     ("1", "Mensagem no chat", "chat", 1, 550),
     ("2", "Presença na live", "presença", 50, 250),
@@ -49,14 +49,14 @@ PRODUCTS = (  # id, name, category, points, how often; the catalogue is invented
 # Courses are sold under a slug that has no row in produtos: slug, points, how often.
 COURSES = (("estatistica-2024", 1000, 8), ("estatistica-2025", 1000, 8), ("carreira", 1000, 4))
 POINTS = {id_: points for id_, *_, points, _ in (*PRODUCTS, *COURSES)}
-CHOICES = tuple(POINTS)
-WEIGHTS = tuple(weight for *_, weight in (*PRODUCTS, *COURSES))
+PRODUCT_IDS = tuple(POINTS)
+PRODUCT_WEIGHTS = tuple(weight for *_, weight in (*PRODUCTS, *COURSES))
 
-FIRST = datetime(2025, 10, 3, 17, 5, 52)
-SECOND = datetime(2025, 10, 4, 9, 56, 45)
-THEN_EVERY = timedelta(hours=6)
-MIGRATION = datetime(2024, 2, 1)  # the day the system was moved: many clients share it as their creation
-HISTORY = timedelta(days=75)  # churn looks back 56 days
+FIRST_SNAPSHOT = datetime(2025, 10, 3, 17, 5, 52)
+SECOND_SNAPSHOT = datetime(2025, 10, 4, 9, 56, 45)
+LATER_INTERVAL = timedelta(hours=6)
+MIGRATION_DAY = datetime(2024, 2, 1)  # the day the system was moved: many clients share it as their creation
+HISTORY_LENGTH = timedelta(days=75)  # churn looks back 56 days
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Client:
     created: str
     updated: str
 
-    def touch(self, when: str) -> None:
+    def mark_updated(self, when: str) -> None:
         self.updated = max(self.updated, when)
 
 
@@ -90,14 +90,14 @@ class Transaction:
 
 
 def snapshot_times(count: int) -> list[datetime]:
-    return [FIRST, *(SECOND + i * THEN_EVERY for i in range(count - 1))][:count]
+    return [FIRST_SNAPSHOT, *(SECOND_SNAPSHOT + i * LATER_INTERVAL for i in range(count - 1))][:count]
 
 
 def new_id(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-def text(moment: datetime) -> str:
+def timestamp_text(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="milliseconds")
 
 
@@ -105,7 +105,7 @@ def moment_between(rng: random.Random, start: datetime, end: datetime) -> dateti
     return start + rng.random() * (end - start)
 
 
-def live_moment(rng: random.Random, start: datetime, end: datetime) -> datetime:
+def live_stream_moment(rng: random.Random, start: datetime, end: datetime) -> datetime:
     """When the channel is live, in UTC: 12h to 17h, or around midnight, when São Paulo is a day behind."""
     moment = moment_between(rng, start, end)
     hours = rng.uniform(12, 17) if rng.random() < 0.85 else rng.uniform(22, 27)
@@ -115,7 +115,7 @@ def live_moment(rng: random.Random, start: datetime, end: datetime) -> datetime:
 
 def new_client(rng: random.Random, created: datetime) -> Client:
     flags = [str(int(rng.random() < share)) for share in (0.05, 0.6, 0, 0, 0)]
-    return Client(new_id(rng), flags, 0, text(created), text(created))
+    return Client(new_id(rng), flags, 0, timestamp_text(created), timestamp_text(created))
 
 
 def new_lines(rng: random.Random, balance: int) -> list[Line]:
@@ -123,42 +123,42 @@ def new_lines(rng: random.Random, balance: int) -> list[Line]:
     count = 1 + (rng.random() < 0.05) + (rng.random() < 0.01)
     lines = [
         Line(new_id(rng), product, 1 + (rng.random() < 0.02), POINTS[product])
-        for product in rng.choices(CHOICES, WEIGHTS, k=count)
+        for product in rng.choices(PRODUCT_IDS, PRODUCT_WEIGHTS, k=count)
     ]
-    return lines if balance + total(lines) >= 0 else [Line(new_id(rng), CHAT, 1, POINTS[CHAT])]
+    return lines if balance + total_points(lines) >= 0 else [Line(new_id(rng), CHAT_PRODUCT, 1, POINTS[CHAT_PRODUCT])]
 
 
-def total(lines: Iterable[Line]) -> int:
+def total_points(lines: Iterable[Line]) -> int:
     return sum(line.quantity * line.value for line in lines)
 
 
 def new_transaction(rng: random.Random, client: Client, created: datetime) -> Transaction:
     lines = new_lines(rng, client.points)
     origin = "twitch" if lines[0].product.isdigit() else "cursos"
-    transaction = Transaction(new_id(rng), client.id, text(created), total(lines), origin, lines)
+    transaction = Transaction(new_id(rng), client.id, timestamp_text(created), total_points(lines), origin, lines)
     client.points += transaction.points
-    client.touch(transaction.created)
+    client.mark_updated(transaction.created)
     return transaction
 
 
-def torn_transaction(rng: random.Random, client: Client, created: datetime) -> Transaction:
+def incomplete_transaction(rng: random.Random, client: Client, created: datetime) -> Transaction:
     """One whose line had not been written yet when the snapshot was taken."""
-    transaction = Transaction(new_id(rng), client.id, text(created), POINTS[CHAT], "twitch", [])
+    transaction = Transaction(new_id(rng), client.id, timestamp_text(created), POINTS[CHAT_PRODUCT], "twitch", [])
     client.points += transaction.points
-    client.touch(transaction.created)
+    client.mark_updated(transaction.created)
     return transaction
 
 
 def first_clients(rng: random.Random, count: int, taken_at: datetime) -> list[Client]:
     return [
-        new_client(rng, MIGRATION if rng.random() < 0.4 else moment_between(rng, MIGRATION, taken_at))
+        new_client(rng, MIGRATION_DAY if rng.random() < 0.4 else moment_between(rng, MIGRATION_DAY, taken_at))
         for _ in range(count)
     ]
 
 
-def active_span(rng: random.Random, client: Client, taken_at: datetime) -> tuple[datetime, datetime]:
+def active_period(rng: random.Random, client: Client, taken_at: datetime) -> tuple[datetime, datetime]:
     """When a client comes: some arrive later, some leave before the end, which is what churn shows."""
-    start = max(datetime.fromisoformat(client.created), taken_at - HISTORY)
+    start = max(datetime.fromisoformat(client.created), taken_at - HISTORY_LENGTH)
     if rng.random() < 0.4:
         start = moment_between(rng, start, taken_at)
     end = moment_between(rng, start, taken_at) if rng.random() < 0.4 else taken_at
@@ -169,14 +169,14 @@ def first_transactions(
     rng: random.Random, clients: list[Client], count: int, taken_at: datetime
 ) -> Iterator[Transaction]:
     """`count` transactions over the history, the last one torn."""
-    spans = [active_span(rng, client, taken_at) for client in clients]
+    spans = [active_period(rng, client, taken_at) for client in clients]
     for _ in range(count - 1):
         chosen = int(len(clients) * rng.random() ** 2)  # the first ones come far more often
-        yield new_transaction(rng, clients[chosen], live_moment(rng, *spans[chosen]))
-    yield torn_transaction(rng, clients[0], taken_at - timedelta(seconds=1))
+        yield new_transaction(rng, clients[chosen], live_stream_moment(rng, *spans[chosen]))
+    yield incomplete_transaction(rng, clients[0], taken_at - timedelta(seconds=1))
 
 
-def changed_clients(rng: random.Random, clients: list[Client], since: datetime, taken_at: datetime) -> list[Client]:
+def next_clients(rng: random.Random, clients: list[Client], since: datetime, taken_at: datetime) -> list[Client]:
     """A few clients erased, a few that gave their e-mail, a few new ones. Points start again from zero."""
     few = max(2, len(clients) // 100)
     erased = set(rng.sample(range(len(clients)), few))
@@ -185,26 +185,26 @@ def changed_clients(rng: random.Random, clients: list[Client], since: datetime, 
         client.points = 0
     for client in rng.sample(changed, few):
         client.flags[0] = "1"
-        client.touch(text(moment_between(rng, since, taken_at)))
+        client.mark_updated(timestamp_text(moment_between(rng, since, taken_at)))
     return changed + [new_client(rng, moment_between(rng, since, taken_at)) for _ in range(2 * few)]
 
 
-def changed_transaction(rng: random.Random, transaction: Transaction) -> Transaction | None:
+def next_transaction(rng: random.Random, transaction: Transaction) -> Transaction | None:
     """The transaction as the next snapshot has it: mostly as it was; None if it is deleted."""
     luck, lines = rng.random(), transaction.lines
     if not lines:  # torn in the snapshot before: its line has arrived
-        lines.append(Line(new_id(rng), CHAT, 1, transaction.points))
+        lines.append(Line(new_id(rng), CHAT_PRODUCT, 1, transaction.points))
     elif luck < 0.005:
         return None
     elif luck < 0.1 and len(lines) > 1:
         lines.pop()
     elif luck < 0.015:
         lines[0].value += 10
-    transaction.points = total(lines)  # no column of a transaction says when it was updated
+    transaction.points = total_points(lines)  # no column of a transaction says when it was updated
     return transaction
 
 
-def changed_transactions(
+def next_transactions(
     rng: random.Random,
     before: Iterable[Transaction],
     clients: list[Client],
@@ -219,20 +219,20 @@ def changed_transactions(
         client, points = by_id.get(transaction.client), transaction.points
         if client is None:
             continue
-        after = changed_transaction(rng, transaction)
+        after = next_transaction(rng, transaction)
         if after is None or after.points != points:
-            client.touch(text(moment_between(rng, since, taken_at)))
+            client.mark_updated(timestamp_text(moment_between(rng, since, taken_at)))
         if after is not None:
             client.points += after.points
             yield after
     for _ in range(max(5, count // 40)):
         client = rng.choice(clients)
         start = max(since, datetime.fromisoformat(client.created))
-        yield new_transaction(rng, client, live_moment(rng, start, taken_at))
-    yield torn_transaction(rng, clients[0], taken_at - timedelta(seconds=1))
+        yield new_transaction(rng, client, live_stream_moment(rng, start, taken_at))
+    yield incomplete_transaction(rng, clients[0], taken_at - timedelta(seconds=1))
 
 
-def read(folder: Path, table: str) -> Iterator[list[str]]:
+def read_table(folder: Path, table: str) -> Iterator[list[str]]:
     with (folder / f"{table}.csv").open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file, delimiter=";", quoting=csv.QUOTE_NONE)
         next(rows)
@@ -242,15 +242,15 @@ def read(folder: Path, table: str) -> Iterator[list[str]]:
 def read_clients(folder: Path) -> list[Client]:
     return [
         Client(id_, flags, int(points), created, updated)
-        for id_, *flags, points, created, updated in read(folder, "clientes")
+        for id_, *flags, points, created, updated in read_table(folder, "clientes")
     ]
 
 
 def read_transactions(folder: Path) -> Iterator[Transaction]:
     """Both files in step: `write_snapshot` keeps the lines together, in the order of the transactions."""
-    lines_by_transaction = groupby(read(folder, "transacao_produto"), key=lambda line: line[1])
+    lines_by_transaction = groupby(read_table(folder, "transacao_produto"), key=lambda line: line[1])
     owner, group = next(lines_by_transaction, (None, iter(())))
-    for id_, client, created, points, origin in read(folder, "transacoes"):
+    for id_, client, created, points, origin in read_table(folder, "transacoes"):
         lines = []
         if owner == id_:
             lines = [Line(line, product, int(qty), int(value)) for line, _, product, qty, value in group]
@@ -289,16 +289,16 @@ def generate(out: Path, seed: int, clients: int, transactions: int, snapshots: i
     people = first_clients(rng, clients, times[0])
     write_snapshot(folders[0], people, first_transactions(rng, people, transactions, times[0]))
     for (before, since), (folder, taken_at) in pairwise(zip(folders, times, strict=True)):
-        people = changed_clients(rng, read_clients(before), since, taken_at)
-        rows = changed_transactions(rng, read_transactions(before), people, since, taken_at)
+        people = next_clients(rng, read_clients(before), since, taken_at)
+        rows = next_transactions(rng, read_transactions(before), people, since, taken_at)
         write_snapshot(folder, people, rows)
     return folders
 
 
-def describe(before: Path, after: Path) -> Iterator[str]:
+def change_counts(before: Path, after: Path) -> Iterator[str]:
     """What changed between two snapshots, found by comparing them, as the rows of a Markdown table."""
     for table in HEADERS:
-        old, new = ({row[0]: row for row in read(folder, table)} for folder in (before, after))
+        old, new = ({row[0]: row for row in read_table(folder, table)} for folder in (before, after))
         inserted, deleted = len(new.keys() - old.keys()), len(old.keys() - new.keys())
         updated = sum(old[key] != new[key] for key in old.keys() & new.keys())
         yield f"| {table} | {len(old)} | {inserted} | {updated} | {deleted} | {len(new)} |"
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.describe:
         for before, after in pairwise(folders):
             print(f"| {before.name} → {after.name} | rows | I | U | D | rows |\n|---|---|---|---|---|---|")
-            print("\n".join(describe(before, after)))
+            print("\n".join(change_counts(before, after)))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-HERE = ZoneInfo("America/Sao_Paulo")
+SAO_PAULO = ZoneInfo("America/Sao_Paulo")
 LAST_DAY = date(2025, 12, 19)  # of the first snapshot
-CENT, RATE = Decimal("0.01"), Decimal("0.0001")
+CENT, RATE_STEP = Decimal("0.01"), Decimal("0.0001")
 
 
 class Key(NamedTuple):
@@ -81,11 +81,11 @@ GROUPS = {
     "dadostesouroipca": ("Tesouro IPCA+", ("IPCA", "ipca ", " Ipca", "IPCA+")),
     "dadostesouropre": ("Tesouro Prefixado", ("PRE-FIXADOS", "pre-fixado ", "Prefixado", "PRÉ-FIXADOS")),
 }
-HEADER = (
+CSV_HEADER = (
     "Tipo Titulo;Data Vencimento;Data Base;Taxa Compra Manha;Taxa Venda Manha;"
     "PU Compra Manha;PU Venda Manha;PU Base Manha"
 )
-MEMBERS = ("CompraManha", "VendaManha", "PUCompraManha", "PUVendaManha", "PUBaseManha")
+PRICE_FIELDS = ("CompraManha", "VendaManha", "PUCompraManha", "PUVendaManha", "PUBaseManha")
 
 
 @dataclass
@@ -102,8 +102,8 @@ class Snapshot:
     folder: Path
     taken_at: datetime
     quotes: dict[Key, Quote]
-    absurd: set[Key] = field(default_factory=set)
-    refused: Counter[str] = field(default_factory=Counter)
+    impossible: set[Key] = field(default_factory=set)
+    rejected: Counter[str] = field(default_factory=Counter)
     traps: Counter[str] = field(default_factory=Counter)
 
     def group(self, table: str) -> dict[Key, Quote]:
@@ -133,7 +133,7 @@ def weekdays_after(day: date, count: int) -> list[date]:
     return days
 
 
-def history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
+def quote_history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
     """Every bond's quotes; its rate walks from day to day."""
     for family in FAMILIES:
         for year in range(2005 + family.every, 2090, family.every):
@@ -145,20 +145,23 @@ def history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
                 rate += step * rng.randint(-4, 4)
                 if issued <= day < maturity:
                     flat = family.nature == "real" and rng.random() < 0.02  # a real rate of nothing at all
-                    yield Key(family.name, maturity, day), priced(family, maturity, day, Decimal(0) if flat else rate)
+                    yield (
+                        Key(family.name, maturity, day),
+                        quote_of_rate(family, maturity, day, Decimal(0) if flat else rate),
+                    )
 
 
-def priced(family: Family, maturity: date, day: date, rate: Decimal) -> Quote:
+def quote_of_rate(family: Family, maturity: date, day: date, rate: Decimal) -> Quote:
     """The quote of a rate. Simple interest: what counts here is that a higher rate is a lower price."""
     years = Decimal((maturity - day).days) / 365
     sell_rate = rate + Decimal(family.margin)
     buy_price, sell_price = ((family.face / (1 + r * years / 100)).quantize(CENT) for r in (rate, sell_rate))
     if family.on_sale and maturity - day > timedelta(days=60):
-        return Quote(rate.quantize(RATE), sell_rate.quantize(RATE), buy_price, sell_price, sell_price)
-    return Quote(None, sell_rate.quantize(RATE), None, sell_price, sell_price)
+        return Quote(rate.quantize(RATE_STEP), sell_rate.quantize(RATE_STEP), buy_price, sell_price, sell_price)
+    return Quote(None, sell_rate.quantize(RATE_STEP), None, sell_price, sell_price)
 
 
-def revised(quote: Quote) -> Quote:
+def revise_quote(quote: Quote) -> Quote:
     """A quote as the treasury corrects it: everything that is there moves."""
     up, down = Decimal("0.03"), Decimal("-1.11")
     moves = (up, up, down, down, down)
@@ -166,28 +169,28 @@ def revised(quote: Quote) -> Quote:
     return Quote(*values)
 
 
-def changed(
-    rng: random.Random, quotes: dict[Key, Quote], gone: dict[Key, Quote], snapshot: Snapshot
+def next_quotes(
+    rng: random.Random, quotes: dict[Key, Quote], withdrawn: dict[Key, Quote], snapshot: Snapshot
 ) -> dict[Key, Quote]:
     """The quotes as the next snapshot has them, before new days: some revised, some taken back, some put back."""
     after = dict(quotes)
-    for key in [*gone][: len(gone) // 2]:
-        after[key] = gone.pop(key)
+    for key in [*withdrawn][: len(withdrawn) // 2]:
+        after[key] = withdrawn.pop(key)
         snapshot.traps["put back"] += 1
     for family in FAMILIES:
         keys = sorted(key for key in quotes if key.family == family.name)
         chosen = rng.sample(keys, min(len(keys), max(3, len(keys) // 200)))
         for key in chosen[1:]:
-            after[key] = revised(quotes[key])
+            after[key] = revise_quote(quotes[key])
             snapshot.traps["revised"] += 1
         for key in chosen[:1]:
-            gone[key] = after.pop(key)
+            withdrawn[key] = after.pop(key)
             snapshot.traps["taken back"] += 1
     return after
 
 
 # What becomes of a quote on its way into such files.
-ABSURD: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
+IMPOSSIBLE: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
     "no base price": lambda key, quote: (key, replace(quote, base_price=None)),
     "a price below zero": lambda key, quote: (key, replace(quote, sell_price=-quote.sell_price)),
     "a rate without its comma": lambda key, quote: (key, replace(quote, buy_rate=100 * quote.buy_rate)),
@@ -197,22 +200,22 @@ ABSURD: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
 }
 
 
-def spoil(snapshot: Snapshot, seed: int) -> None:
+def add_impossible_quotes(snapshot: Snapshot, seed: int) -> None:
     """Make of some of each group's quotes what cannot be, or add such ones. The market knows nothing of it."""
     rng = random.Random(f"absurd {seed} {snapshot.folder.name}")
     for table in GROUPS:
         usual = sorted(key for key, quote in snapshot.group(table).items() if quote.buy_rate and quote.buy_rate > 2)
-        for (kind, made), key in zip(ABSURD.items(), rng.sample(usual, len(ABSURD)), strict=True):
+        for (kind, made), key in zip(IMPOSSIBLE.items(), rng.sample(usual, len(IMPOSSIBLE)), strict=True):
             wrong, quote = made(key, snapshot.quotes[key])
             snapshot.quotes[wrong] = quote
-            snapshot.absurd.add(wrong)
+            snapshot.impossible.add(wrong)
             snapshot.traps[f"absurd: {kind}"] += 1
 
 
 # --- CSV, as the treasury writes it -----------------------------------------------------------------------------
 
 
-def portuguese(value: Decimal | None, rng: random.Random, grouped: bool) -> str:
+def portuguese_number(value: Decimal | None, rng: random.Random, grouped: bool) -> str:
     """7,29 and 2.374,37; what there is not is blank or zero."""
     if value is None:
         return rng.choice(["", "0", "0,00"])
@@ -225,7 +228,7 @@ def csv_line(key: Key, quote: Quote, seed: int) -> str:
     rng = random.Random(f"csv {seed} {key}")
     grouped = rng.random() < 0.5
     days = [f"{day:%d/%m/%Y}" for day in (key.maturity, key.day)]
-    return ";".join([key.family, *days, *(portuguese(v, rng, grouped) for v in vars(quote).values())])
+    return ";".join([key.family, *days, *(portuguese_number(v, rng, grouped) for v in vars(quote).values())])
 
 
 def write_csv(snapshot: Snapshot, seed: int, bad: Key | None) -> None:
@@ -236,30 +239,30 @@ def write_csv(snapshot: Snapshot, seed: int, bad: Key | None) -> None:
     snapshot.traps["csv: equal rows"] += 1
     if bad:
         lines.append(csv_line(bad, snapshot.quotes[bad], seed).rpartition(";")[0] + ";n/d")
-        snapshot.refused[table] += 1
+        snapshot.rejected[table] += 1
         snapshot.traps["csv: text in a known quote"] += 1
     else:
         lines.append("Tesouro Selic;31/02/2027;19/12/2025;0,01;0,02;17.000,00;16.990,00;16.990,00")
-        snapshot.refused[table] += 1
+        snapshot.rejected[table] += 1
         snapshot.traps["csv: no date"] += 1
     random.Random(f"{seed} {snapshot.folder.name}").shuffle(lines)
-    (snapshot.folder / f"{table}.csv").write_text("\n".join([HEADER, *lines, ""]), encoding="utf-8", newline="")
+    (snapshot.folder / f"{table}.csv").write_text("\n".join([CSV_HEADER, *lines, ""]), encoding="utf-8", newline="")
 
 
 # --- JSON, as an application writes it --------------------------------------------------------------------------
 
 
-def milliseconds(day: date, zone: ZoneInfo | timezone) -> str:
+def epoch_milliseconds(day: date, zone: ZoneInfo | timezone) -> str:
     return str(round(datetime.combine(day, time(), zone).timestamp() * 1000))
 
 
-DAYS: tuple[Callable[[date], str], ...] = (
-    lambda day: milliseconds(day, timezone.utc),
-    lambda day: milliseconds(day, HERE),
+DAY_FORMATS: tuple[Callable[[date], str], ...] = (
+    lambda day: epoch_milliseconds(day, timezone.utc),
+    lambda day: epoch_milliseconds(day, SAO_PAULO),
     lambda day: f'"{day:%d/%m/%Y}"',
     lambda day: f'"{day:%Y-%m-%d}"',
 )
-NUMBERS: tuple[Callable[[Decimal], str], ...] = (
+NUMBER_FORMATS: tuple[Callable[[Decimal], str], ...] = (
     lambda value: f"{value.normalize():f}",
     lambda value: f'"{value.normalize():f}"',
     lambda value: f"{value:f}",
@@ -268,23 +271,23 @@ NUMBERS: tuple[Callable[[Decimal], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Writer:
+class JsonRowWriter:
     """One row as it gets written: everything that can be written in several ways, in one of them."""
 
     rng: random.Random
     label: str
 
     def row(self, key: Key, values: Iterable[str], written_at: datetime) -> str:
-        maturity, day = (self.rng.choice(DAYS)(each) for each in (key.maturity, key.day))
-        stamp = self.rng.choice([milliseconds, None])
+        maturity, day = (self.rng.choice(DAY_FORMATS)(each) for each in (key.maturity, key.day))
+        stamp = self.rng.choice([epoch_milliseconds, None])
         at = str(round(written_at.timestamp() * 1000)) if stamp else f'"{written_at:%Y-%m-%dT%H:%M:%SZ}"'
-        parts = {**dict(zip(MEMBERS, values, strict=True)), "Data_Vencimento": maturity, "Data_Base": day}
+        parts = {**dict(zip(PRICE_FIELDS, values, strict=True)), "Data_Vencimento": maturity, "Data_Base": day}
         parts |= {"Tipo": json.dumps(self.label, ensure_ascii=False), "dt_update": at}
         return "{" + ", ".join(f'"{name}": {value}' for name, value in parts.items()) + "}"
 
     def numbers(self, quote: Quote) -> list[str]:
         return [
-            self.rng.choice(["0", "0.0", '"0"']) if value is None else self.rng.choice(NUMBERS)(value)
+            self.rng.choice(["0", "0.0", '"0"']) if value is None else self.rng.choice(NUMBER_FORMATS)(value)
             for value in vars(quote).values()
         ]
 
@@ -293,9 +296,9 @@ def json_rows(table: str, key: Key, quote: Quote, seed: int, at: datetime, traps
     """The row of a quote, the same way each time, and rows that say the same bond and day once more."""
     rng = random.Random(f"{table} {seed} {key}")
     label, other = rng.sample(GROUPS[table][1], 2)
-    writer = Writer(rng, label)
+    writer = JsonRowWriter(rng, label)
     rows = [writer.row(key, writer.numbers(quote), at)]
-    luck, before, old = rng.random(), at - timedelta(hours=1), revised(revised(quote))
+    luck, before, old = rng.random(), at - timedelta(hours=1), revise_quote(revise_quote(quote))
     if luck < 0.03:
         rows.append(rows[0])
         traps["json: equal rows"] += 1
@@ -312,13 +315,13 @@ def json_rows(table: str, key: Key, quote: Quote, seed: int, at: datetime, traps
     return rows
 
 
-def bad_rows(table: str, at: datetime, is_first: bool) -> list[str]:
+def unreadable_rows(table: str, at: datetime, is_first: bool) -> list[str]:
     """Rows of bonds that there are not, which cannot be taken. Only a first snapshot has some whose key cannot be read:
     of those nobody knows whose they are, and a snapshot that also takes quotes back is held for them."""
     label, stamp = GROUPS[table][1][0], f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
     def row(values: str, maturity: str = '"01/01/2099"', day: str = '"2025-12-19"') -> str:
-        named = ", ".join(f'"{n}": {v}' for n, v in zip(MEMBERS, values.split(), strict=True))
+        named = ", ".join(f'"{n}": {v}' for n, v in zip(PRICE_FIELDS, values.split(), strict=True))
         days = f'"Data_Vencimento": {maturity}, "Data_Base": {day}'
         return f'{{{named}, {days}, "Tipo": "{label}", "dt_update": "{stamp}"}}'
 
@@ -336,13 +339,13 @@ def bad_rows(table: str, at: datetime, is_first: bool) -> list[str]:
 
 def write_json(snapshot: Snapshot, table: str, seed: int, bad: Key | None, is_first: bool) -> None:
     """The IPCA group as objects on lines, in two files; the other one as an array."""
-    at, rows = snapshot.taken_at, bad_rows(table, snapshot.taken_at, is_first)
-    snapshot.refused[table] += len(rows)
+    at, rows = snapshot.taken_at, unreadable_rows(table, snapshot.taken_at, is_first)
+    snapshot.rejected[table] += len(rows)
     for key, quote in snapshot.group(table).items():
         written = json_rows(table, key, quote, seed, at, snapshot.traps)
         if key == bad:
             written = [f'{row.rpartition(", ")[0]}, "dt_update": "ontem"}}' for row in written]
-            snapshot.refused[table] += len(written)
+            snapshot.rejected[table] += len(written)
             snapshot.traps["json: text in a known quote"] += 1
         rows += written
     random.Random(f"{seed} {table} {snapshot.folder.name}").shuffle(rows)
@@ -367,23 +370,23 @@ def generate(out: Path, seed: int = 1, days: int = 10, snapshots: int = 2, new_d
     """
     first = quote_days(LAST_DAY, days)
     later = weekdays_after(LAST_DAY, new_days * (snapshots - 1))
-    market = dict(history(seed, [*first, *later]))
+    market = dict(quote_history(seed, [*first, *later]))
     rng, gone, made = random.Random(seed), dict[Key, Quote](), list[Snapshot]()
     quotes: dict[Key, Quote] = {}
     for number in range(snapshots):
         new = later[(number - 1) * new_days : number * new_days] if number else first
         taken_at = datetime.combine(new[-1], time(13), timezone.utc)
         snapshot = Snapshot(out / f"{taken_at:%Y%m%d_%H%M%S}", taken_at, {})
-        quotes = changed(rng, quotes, gone, snapshot) if number else quotes
+        quotes = next_quotes(rng, quotes, gone, snapshot) if number else quotes
         quotes |= {key: quote for key, quote in market.items() if key.day in set(new)}
         snapshot.quotes = dict(quotes)
-        spoil(snapshot, seed)
-        write(snapshot, seed, made[-1] if made else None)
+        add_impossible_quotes(snapshot, seed)
+        write_snapshot(snapshot, seed, made[-1] if made else None)
         made.append(snapshot)
     return made
 
 
-def write(snapshot: Snapshot, seed: int, before: Snapshot | None) -> None:
+def write_snapshot(snapshot: Snapshot, seed: int, before: Snapshot | None) -> None:
     snapshot.folder.mkdir(parents=True, exist_ok=True)
     # One known quote of each file can no longer be read; in the next snapshot it is mended.
     same = [key for key, quote in snapshot.quotes.items() if before and before.quotes.get(key) == quote]
@@ -403,7 +406,7 @@ def main() -> None:
     parser.add_argument("--new-days", type=int, default=1, help="quote days that each other snapshot adds")
     options = parser.parse_args()
     for made in generate(**vars(options)):
-        refused = ", ".join(f"{table} {count}" for table, count in sorted(made.refused.items()))
+        refused = ", ".join(f"{table} {count}" for table, count in sorted(made.rejected.items()))
         print(f"{made.folder}: {len(made.quotes)} quotes; rows to be refused: {refused}")
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 from servers.postgres import Server, postgres
-from servers.s3 import KEY
+from servers.s3 import CREDENTIALS
 
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
@@ -29,7 +29,7 @@ settings.load_profile("without deadlines")
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    os.environ |= KEY  # a JVM's environment is that of its start
+    os.environ |= CREDENTIALS  # a JVM's environment is that of its start
     # At first use Delta's packages are fetched, which two processes at once would do into one another.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

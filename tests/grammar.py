@@ -26,8 +26,8 @@ DDL = {
     "silver.lines": "id INT, sale INT, label STRING, price DECIMAL(12,3), at DATE",
 }
 KEYS = dict.fromkeys(DDL, ("id",))
-_KINDS = {"INT": "i", "DATE": "d", "STRING": "s", "DECIMAL": "n"}
-COLUMNS = {r: {name: _KINDS[kind] for name, kind in re.findall(r"(\w+) ([A-Z]+)", ddl)} for r, ddl in DDL.items()}
+_TYPE_CODES = {"INT": "i", "DATE": "d", "STRING": "s", "DECIMAL": "n"}
+COLUMNS = {r: {name: _TYPE_CODES[kind] for name, kind in re.findall(r"(\w+) ([A-Z]+)", ddl)} for r, ddl in DDL.items()}
 _DAYS = [date(2025, 1, 30), date(2025, 1, 31), date(2025, 2, 1), date(2025, 2, 2), date(2025, 2, 27), date(2025, 3, 4)]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "i": st.one_of(st.none(), st.integers(0, 4)),
@@ -54,13 +54,13 @@ def tables(draw: Draw) -> Tables:
 
 
 @st.composite
-def changed(draw: Draw, now: Tables) -> Tables:
+def changed_tables(draw: Draw, now: Tables) -> Tables:
     """The tables after some rows came, went, or got other values; most often one table alone changes."""
     moved = draw(st.lists(st.sampled_from(sorted(DDL)), min_size=1, max_size=3))
-    return {r: draw(_changed(r, rows)) if r in moved else rows for r, rows in now.items()}
+    return {r: draw(_changed_table_rows(r, rows)) if r in moved else rows for r, rows in now.items()}
 
 
-def images(then: list[Row], now: list[Row]) -> list[Row]:
+def row_images(then: list[Row], now: list[Row]) -> list[Row]:
     """The rows that came or went, a changed one as it was and as it is."""
     return [row for row in then if row not in now] + [row for row in now if row not in then]
 
@@ -77,7 +77,7 @@ def _rows(draw: Draw, relation: str, count: int) -> list[Row]:
 
 
 @st.composite
-def _changed(draw: Draw, relation: str, rows: list[Row]) -> list[Row]:
+def _changed_table_rows(draw: Draw, relation: str, rows: list[Row]) -> list[Row]:
     found = {row["id"]: row for row in rows}
     for key in draw(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True)):
         action = draw(st.sampled_from(["gone", "anew", "column"]))
@@ -123,7 +123,7 @@ def _select(
     block = draw(_from(relations, len(ctes)))
     where = f"\nWHERE {draw(_condition(block.visible))}" if draw(st.integers(0, 3)) == 0 else ""
     source = "FROM " + "\n".join(block.sources) + where
-    shape = draw(st.sampled_from([_plain, _distinct, _grouped, _grouped, _totals, _windowed]))
+    shape = draw(st.sampled_from([_plain, _distinct, _grouped, _grouped, _grouped_with_totals, _windowed]))
     select, tail, outputs, keys = draw(shape(block))
     return f"SELECT {select}\n{source}{tail}", outputs, keys
 
@@ -142,7 +142,7 @@ def _from(draw: Draw, relations: dict[str, dict[str, str]], ctes: int) -> _Block
             side = "CROSS JOIN"
             block.sources.append(f"CROSS JOIN {relation} AS t{at}")
         else:
-            block.sources.append(f"{side} {relation} AS t{at} ON {draw(_on(block.visible, columns))}")
+            block.sources.append(f"{side} {relation} AS t{at} ON {draw(_join_condition(block.visible, columns))}")
         if at == 0 or side not in ("LEFT SEMI JOIN", "LEFT ANTI JOIN"):
             block.visible += columns
             block.only_tables &= relation in COLUMNS
@@ -151,7 +151,7 @@ def _from(draw: Draw, relations: dict[str, dict[str, str]], ctes: int) -> _Block
 
 
 @st.composite
-def _on(draw: Draw, here: list[tuple[str, str]], there: list[tuple[str, str]]) -> str:
+def _join_condition(draw: Draw, here: list[tuple[str, str]], there: list[tuple[str, str]]) -> str:
     pairs = [(a, b, kind) for a, kind in here for b, other in there if kind == other]
     if not pairs:
         return draw(_condition(there))
@@ -204,7 +204,7 @@ def _expressions(draw: Draw, columns: list[tuple[str, str]], most: int) -> dict[
     return {f"x{at}": e for at, e in enumerate(dict.fromkeys(found))}
 
 
-def _listed(named: dict[str, tuple[str, str]]) -> str:
+def _select_list(named: dict[str, tuple[str, str]]) -> str:
     return ", ".join(f"{text} AS {name}" for name, (text, _) in named.items())
 
 
@@ -215,7 +215,7 @@ Shape = tuple[str, str, dict[str, str], list[str]]  # select list, what follows 
 def _plain(draw: Draw, block: _Block) -> Shape:
     named = draw(_expressions(block.visible, 4))
     keys = draw(st.lists(st.sampled_from(sorted(named)), min_size=1, max_size=2, unique=True))
-    return _listed(named), "", {n: k for n, (_, k) in named.items()}, keys
+    return _select_list(named), "", {n: k for n, (_, k) in named.items()}, keys
 
 
 @st.composite
@@ -262,11 +262,11 @@ def _grouped(draw: Draw, block: _Block) -> Shape:
     if draw(st.booleans()):
         by = ", ".join(str(at) for at in range(1, len(named) + 1))
     tail = f"\nGROUP BY {by}{draw(_having(block.visible))}"
-    return _listed(everything), tail, {n: k for n, (_, k) in everything.items()}, list(named)
+    return _select_list(everything), tail, {n: k for n, (_, k) in everything.items()}, list(named)
 
 
 @st.composite
-def _totals(draw: Draw, block: _Block) -> Shape:
+def _grouped_with_totals(draw: Draw, block: _Block) -> Shape:
     named, measures = draw(_expressions(block.visible, 3)), draw(_aggregates(block.visible))
     texts = [text for text, _ in named.values()]
     sets = [", ".join(texts[:n]) for n in range(len(texts), -1, -1)]
@@ -283,7 +283,7 @@ def _totals(draw: Draw, block: _Block) -> Shape:
     by = draw(st.sampled_from(options))
     everything = {**named, "gid": ("GROUPING_ID()", "i"), **measures}
     tail = f"\nGROUP BY {by}{draw(_having(block.visible))}"
-    return _listed(everything), tail, {n: k for n, (_, k) in everything.items()}, [*named, "gid"]
+    return _select_list(everything), tail, {n: k for n, (_, k) in everything.items()}, [*named, "gid"]
 
 
 @st.composite
@@ -315,4 +315,4 @@ def _windowed(draw: Draw, block: _Block) -> Shape:
     more = {f"y{at}": e for at, e in enumerate(draw(_expressions(block.visible, 2)).values())}
     everything = {**named, **more, **windows}
     keys = [*named, *draw(st.lists(st.sampled_from(sorted(more)), max_size=1))]
-    return _listed(everything), "", {n: k for n, (_, k) in everything.items()}, keys
+    return _select_list(everything), "", {n: k for n, (_, k) in everything.items()}, keys

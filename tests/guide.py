@@ -38,12 +38,12 @@ from typing import Any
 
 import polars as pl
 import yaml
-from helpers import Project, Row, in_order
+from helpers import Project, Row, sort_rows
 from pyspark.sql import SparkSession
 
 from lakehouse.cli import main
 
-NULL, LEFT_OUT = "∅", "…"
+NULL, ELLIPSIS = "∅", "…"
 PIPELINE, LAKE, SOURCE = "conf/shop", "lake/shop", "source/shop"
 DEFAULTS = {"format": "csv", "schema": "id STRING, qty INT, note STRING", "keys": ["id"]}
 _COUNTS = ["inserted", "updated", "deleted", "quarantined", "duplicates"]
@@ -56,7 +56,7 @@ _CAPTION = re.compile(
 _COMMAND = re.compile(r"lakehouse (?P<words>.+?)(?:\s+# exit code (?P<code>\d))?")
 
 
-class NotUnderstood(Exception):
+class GuideError(Exception):
     """The page says something that nobody can check."""
 
 
@@ -66,7 +66,7 @@ class Command:
     code: int = 0
 
     @property
-    def run_of(self) -> str | None:
+    def single_run_table(self) -> str | None:
         """The one table that this is a run of."""
         return self.words[2] if self.words[:2] == ["run", PIPELINE] and len(self.words) == 3 else None
 
@@ -87,7 +87,7 @@ class Step:
     files: dict[str, str | dict[str, str]] = field(default_factory=dict)  # a zip: its members
     settings: dict[str, Row] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
-    after: list[Expected | tuple[str, str]] = field(default_factory=list)  # what to expect, and snippets, in order
+    checks: list[Expected | tuple[str, str]] = field(default_factory=list)  # what to expect, and snippets, in order
 
 
 @dataclass
@@ -115,21 +115,21 @@ class Section:
 # --- reading ----------------------------------------------------------------------------------------------------
 
 
-def sections(page: str) -> list[Section]:
+def parse_sections(page: str) -> list[Section]:
     """The page's sections, all of them.
 
     Raises:
         NotUnderstood: a block, a caption or a table that says nothing here, or a part that expects nothing.
     """
     found = []
-    for body in _split(page, "## ")[1:]:
+    for body in _split_at_headings(page, "## ")[1:]:
         title, *_ = body.split("\n", 1)
-        parts = [_part(part) for part in _split(body, "### ")]
+        parts = [_parse_part(part) for part in _split_at_headings(body, "### ")]
         found.append(Section(title.strip(), [part for part in parts if part.steps]))
     return found
 
 
-def _split(text: str, heading: str) -> list[str]:
+def _split_at_headings(text: str, heading: str) -> list[str]:
     """At headings, which stand outside of fenced blocks."""
     parts, fenced = [""], False
     for line in text.splitlines(keepends=True):
@@ -141,59 +141,59 @@ def _split(text: str, heading: str) -> list[str]:
     return parts
 
 
-def _part(text: str) -> Part:
+def _parse_part(text: str) -> Part:
     """One part, by its lines; paragraphs are passed over."""
     title, *lines = text.split("\n")
     part, file, caption = Part(title.strip()), None, None
     if "\n```" not in text:
         if any(_CAPTION.fullmatch(line.strip()) for line in lines):
-            raise NotUnderstood(f"{title}: something is shown, and nothing is done")
+            raise GuideError(f"{title}: something is shown, and nothing is done")
         return part
     steps = [Step()]
     walk = iter(lines)
     for line in walk:
         if line.startswith("```"):
-            _take(steps, line[3:].strip(), _fenced(walk), file, title)
+            _add_block(steps, line[3:].strip(), _read_block(walk), file, title)
             file = None
         elif line.startswith("|"):
             if caption is None:
-                raise NotUnderstood(f"{title}: a table of nothing: {line}")
-            steps[-1].after.append(_table(caption, line, walk))
+                raise GuideError(f"{title}: a table of nothing: {line}")
+            steps[-1].checks.append(_parse_table(caption, line, walk))
             caption = None
         elif line.startswith("**"):
             caption = _CAPTION.fullmatch(line.strip())
             if caption is None:
-                raise NotUnderstood(f"{title}: {line}")
+                raise GuideError(f"{title}: {line}")
             if caption["none"]:
                 nothing = None if caption["none"] == "not there" else ()
-                steps[-1].after.append(Expected(caption["what"], caption["table"], rows=nothing))
+                steps[-1].checks.append(Expected(caption["what"], caption["table"], rows=nothing))
                 caption = None
         elif line.strip():
             file = _FILE.fullmatch(line.strip())
     if caption:
-        raise NotUnderstood(f"{title}: **{caption['what']}** has no table")
-    part.steps = [s for s in steps if s.files or s.settings or s.commands or s.after]
+        raise GuideError(f"{title}: **{caption['what']}** has no table")
+    part.steps = [s for s in steps if s.files or s.settings or s.commands or s.checks]
     for step in part.steps:
         if not step.commands:
-            raise NotUnderstood(f"{title}: no command takes {[*step.files, *step.settings] or 'this'}")
-        if not any(isinstance(e, Expected) for e in step.after) and not any(c.code for c in step.commands):
-            raise NotUnderstood(f"{title}: nothing is expected of {step.commands[-1].words}")
+            raise GuideError(f"{title}: no command takes {[*step.files, *step.settings] or 'this'}")
+        if not any(isinstance(e, Expected) for e in step.checks) and not any(c.code for c in step.commands):
+            raise GuideError(f"{title}: nothing is expected of {step.commands[-1].words}")
     return part
 
 
-def _fenced(walk: Iterator[str]) -> str:
+def _read_block(walk: Iterator[str]) -> str:
     lines = []
     for line in walk:
         if line.startswith("```"):
             return "".join(f"{text}\n" for text in lines)
         lines.append(line)
-    raise NotUnderstood(f"a block without an end: {lines[:1]}")
+    raise GuideError(f"a block without an end: {lines[:1]}")
 
 
-def _take(steps: list[Step], kind: str, text: str, file: re.Match[str] | None, title: str) -> None:
+def _add_block(steps: list[Step], kind: str, text: str, file: re.Match[str] | None, title: str) -> None:
     """A fenced block; what comes after commands, and is not about them, begins the next step."""
     lays = kind in ("csv", "json", "yaml")
-    if (lays and steps[-1].commands) or (kind == "sh" and steps[-1].after):
+    if (lays and steps[-1].commands) or (kind == "sh" and steps[-1].checks):
         steps.append(Step())
     step = steps[-1]
     if kind in ("csv", "json") and file:
@@ -209,17 +209,17 @@ def _take(steps: list[Step], kind: str, text: str, file: re.Match[str] | None, t
     elif kind == "sh":
         for line in text.splitlines():
             if not (found := _COMMAND.fullmatch(line.strip())):
-                raise NotUnderstood(f"{title}: {line}")
+                raise GuideError(f"{title}: {line}")
             step.commands.append(Command(found["words"].split(), int(found["code"] or 0)))
     elif kind == "text" and step.commands:
-        step.after.append(Expected("said", lines=tuple(text.splitlines())))
+        step.checks.append(Expected("said", lines=tuple(text.splitlines())))
     elif kind in ("python", "sql") and step.commands:
-        step.after.append((kind, text))
+        step.checks.append((kind, text))
     else:
-        raise NotUnderstood(f"{title}: a block of {kind or 'nothing'} here: {text[:60]!r}")
+        raise GuideError(f"{title}: a block of {kind or 'nothing'} here: {text[:60]!r}")
 
 
-def _table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expected:
+def _parse_table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expected:
     rows = []
     for line in walk:
         if not line.startswith("|"):
@@ -227,7 +227,7 @@ def _table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expected:
         rows.append(_cells(line))
     columns = _cells(head)
     if any(len(row) != len(columns) for row in rows) or len(rows) < 2:
-        raise NotUnderstood(f"**{caption['what']}**: rows of {', '.join(columns)}: {rows}")
+        raise GuideError(f"**{caption['what']}**: rows of {', '.join(columns)}: {rows}")
     return Expected(caption["what"], caption["table"], columns, tuple(rows[1:]))
 
 
@@ -245,94 +245,94 @@ class Example:
         self.section, self.spark = section, spark
         names = [name for part in section.parts for name in part.tables]
         if len(names) != len(set(names)):
-            raise NotUnderstood(f"{section.title}: parts share a table: {names}")
+            raise GuideError(f"{section.title}: parts share a table: {names}")
         files = {name: DEFAULTS | {"file": f"{name}.csv"} for name in names}
         self.project = Project(folder, files)
-        self.said: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
         self.result: list[Row] = []
 
     def check(self) -> None:
         for steps in zip_longest(*[part.steps for part in self.section.parts]):
             now = [(part, step) for part, step in zip(self.section.parts, steps, strict=True) if step]
             for _, step in now:
-                self._lay(step)
+                self._write_inputs(step)
             for commands in zip_longest(*[step.commands for _, step in now]):
-                self._do([(part.title, c) for (part, _), c in zip(now, commands, strict=True) if c])
+                self._run_commands([(part.title, c) for (part, _), c in zip(now, commands, strict=True) if c])
             for part, step in now:
-                for what in step.after:
+                for what in step.checks:
                     if isinstance(what, Expected):
                         self.compare(part, what)
                     else:
-                        self.result = self._snippet(*what)
+                        self.result = self._run_snippet(*what)
 
-    def _lay(self, step: Step) -> None:
+    def _write_inputs(self, step: Step) -> None:
         for path, content in step.files.items():
             stamp, _, name = path.partition("/")
-            (self.project.snapshot(stamp) / name).write_bytes(_packed(name, content))
+            (self.project.snapshot(stamp) / name).write_bytes(_pack_content(name, content))
         for name, settings in step.settings.items():
             merged = self.project.tables[name] | settings
             self.project.tables[name] = {k: v for k, v in merged.items() if v is not None}
         self.project.configure()
 
-    def _do(self, commands: list[tuple[str, Command]]) -> None:
+    def _run_commands(self, commands: list[tuple[str, Command]]) -> None:
         """The runs of single tables as one, the others one after the other."""
-        together = [(title, c) for title, c in commands if c.run_of] if len(commands) > 1 else []
+        together = [(title, c) for title, c in commands if c.single_run_table] if len(commands) > 1 else []
         if together:
-            done = self.project.run(*[c.run_of or "" for _, c in together])
+            done = self.project.run(*[c.single_run_table or "" for _, c in together])
             for title, command in together:
-                told = [o for o in done.document["outcomes"] if o["name"] == command.run_of]
+                told = [o for o in done.document["outcomes"] if o["name"] == command.single_run_table]
                 codes = {o["code"] for o in told}
                 worst = next(code for code in (1, 2, 3, 5, 4, 0) if code in codes)
                 assert worst == command.code, (title, told)
-                self.said[title] = self._shown("\n".join(o["note"] for o in told))
+                self.outputs[title] = self._to_page_paths("\n".join(o["note"] for o in told))
         for title, command in commands:
-            if not (together and command.run_of):
+            if not (together and command.single_run_table):
                 out = io.StringIO()
                 with redirect_stdout(out), redirect_stderr(out):
-                    code = main([self._real(word) for word in command.words])
-                self.said[title] = self._shown(out.getvalue())
-                assert code == command.code, (title, command.words, self.said[title])
+                    code = main([self._to_real_paths(word) for word in command.words])
+                self.outputs[title] = self._to_page_paths(out.getvalue())
+                assert code == command.code, (title, command.words, self.outputs[title])
 
-    def _snippet(self, kind: str, text: str) -> list[Row]:
+    def _run_snippet(self, kind: str, text: str) -> list[Row]:
         """The rows of a query, or of a module's last expression."""
-        text = self._real(text)
+        text = self._to_real_paths(text)
         if kind == "sql":
-            return _rows(self.spark.sql(text))
+            return _frame_rows(self.spark.sql(text))
         *before, last = ast.parse(text).body
         if not isinstance(last, ast.Expr):
-            raise NotUnderstood(f"a snippet that ends with no expression: {text}")
+            raise GuideError(f"a snippet that ends with no expression: {text}")
         names: Row = {"spark": self.spark}
         exec(compile(ast.Module(before, []), "the guide", "exec"), names)
-        return _rows(eval(compile(ast.Expression(last.value), "the guide", "eval"), names))
+        return _frame_rows(eval(compile(ast.Expression(last.value), "the guide", "eval"), names))
 
     def compare(self, part: Part, expected: Expected) -> None:
         if expected.what == "said":
-            said, lines = self.said[part.title], [line.strip() for line in expected.lines]
+            said, lines = self.outputs[part.title], [line.strip() for line in expected.lines]
             assert re.search(".*".join(map(_pattern, lines)), said, re.DOTALL), (lines, said)
             return
         table = expected.table or part.tables[0]
         if expected.what == "lake":
             self._compare_files(expected)
             return
-        found = self._found(expected, table)
+        found = self._read_rows(expected, table)
         if expected.rows is None or found is None:
             assert (expected.rows, found) == (None, None), f"{part.title}: {expected.what} of {table}"
             return
         columns = list(expected.columns)
         if found and columns:
-            must = self._must_show(expected, table, found)
+            must = self._required_columns(expected, table, found)
             assert set(must) <= set(columns) <= set(found[0]), f"{part.title}: {expected.what} shows not {must}"
-        texts = [tuple(self._shown(text(row[c])) for c in columns) for row in found]
+        texts = [tuple(self._to_page_paths(cell_text(row[c])) for c in columns) for row in found]
         wanted = list(expected.rows)
         left = list(texts)
         for row in wanted:
             candidates = left[:1] if expected.what == "ledger" else left  # only a ledger has an order
             like = [other for other in candidates if all(map(_matches, row, other))]
-            assert like, f"{part.title}: {expected.what} of {table} has not {row}\n{_as_table(columns, texts)}"
+            assert like, f"{part.title}: {expected.what} of {table} has not {row}\n{_markdown_table(columns, texts)}"
             left.remove(like[0])
-        assert not left, f"{part.title}: {expected.what} of {table} has {left} too\n{_as_table(columns, texts)}"
+        assert not left, f"{part.title}: {expected.what} of {table} has {left} too\n{_markdown_table(columns, texts)}"
 
-    def _found(self, expected: Expected, table: str) -> list[Row] | None:
+    def _read_rows(self, expected: Expected, table: str) -> list[Row] | None:
         match expected.what.split()[0]:
             case "result":
                 return self.result
@@ -343,9 +343,9 @@ class Example:
                 entry = [e for e in self.project.ledger(table) if e["sequence"] == wanted]
                 return self.project.change_set(entry[0]) if entry else None
         folder = f"{expected.what}/{table}"
-        return self.project.whole_rows(folder) if (self.project.lake / folder / "_delta_log").is_dir() else None
+        return self.project.rows_with_cdc(folder) if (self.project.lake / folder / "_delta_log").is_dir() else None
 
-    def _must_show(self, expected: Expected, table: str, found: list[Row]) -> list[str]:
+    def _required_columns(self, expected: Expected, table: str, found: list[Row]) -> list[str]:
         """The columns that may not be left out."""
         if expected.what == "ledger":
             return ["status", *[c for c in _COUNTS if any(row[c] for row in found)]]
@@ -359,25 +359,25 @@ class Example:
         for path in listed:
             assert list(self.project.folder.glob(path.replace(LAKE, "lake", 1))), f"{path} is not there"
         there = {f"{LAKE}/{p.relative_to(self.project.lake)}" for p in self.project.lake.glob("*/*")}
-        known = {str(p) for path in listed for p in self._below(path)}
+        known = {str(p) for path in listed for p in self._listed_paths(path)}
         assert there - known == {p for p in there if p.startswith(f"{LAKE}/_state/")}, there - known
 
-    def _below(self, path: str) -> list[str]:
+    def _listed_paths(self, path: str) -> list[str]:
         """What a listed path stands for, two folders deep."""
         found = self.project.folder.glob(path.replace(LAKE, "lake", 1))
         return [f"{LAKE}/{'/'.join(p.relative_to(self.project.lake).parts[:2])}" for p in found]
 
-    def _real(self, words: str) -> str:
+    def _to_real_paths(self, words: str) -> str:
         return words.replace(PIPELINE, str(self.project.pipeline)).replace(LAKE, str(self.project.lake))
 
-    def _shown(self, words: str) -> str:
+    def _to_page_paths(self, words: str) -> str:
         places = {self.project.lake: LAKE, self.project.source: SOURCE, self.project.pipeline: PIPELINE}
         for real, shown in places.items():
             words = words.replace(str(real), shown)
         return words
 
 
-def _packed(name: str, content: str | dict[str, str]) -> bytes:
+def _pack_content(name: str, content: str | dict[str, str]) -> bytes:
     if isinstance(content, dict):
         data = io.BytesIO()
         with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -387,17 +387,17 @@ def _packed(name: str, content: str | dict[str, str]) -> bytes:
     return gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
 
 
-def _rows(frame: Any) -> list[Row]:
+def _frame_rows(frame: Any) -> list[Row]:
     """Of a frame of Spark, Polars or DuckDB."""
     if isinstance(frame, pl.DataFrame):
-        return in_order(frame.to_dicts())
+        return sort_rows(frame.to_dicts())
     if hasattr(frame, "fetchall"):
         names = frame.columns
-        return in_order(dict(zip(names, row, strict=True)) for row in frame.fetchall())
-    return in_order(row.asDict() for row in frame.collect())
+        return sort_rows(dict(zip(names, row, strict=True)) for row in frame.fetchall())
+    return sort_rows(row.asDict() for row in frame.collect())
 
 
-def text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A value as the page shows it.
 
     >>> [text(v) for v in (None, "", 1, True, -0.0, ["a", "b"], datetime(2025, 1, 2))]
@@ -413,7 +413,7 @@ def text(value: Any) -> str:
         case float():
             return "NaN" if value != value else str(value)
         case list():
-            return ", ".join(map(text, value))
+            return ", ".join(map(cell_text, value))
         case datetime():
             aware = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
             return aware.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ")
@@ -428,10 +428,10 @@ def _matches(expected: str, found: str) -> bool:
 
 
 def _pattern(expected: str) -> str:
-    return ".*".join(map(re.escape, expected.split(LEFT_OUT)))
+    return ".*".join(map(re.escape, expected.split(ELLIPSIS)))
 
 
-def _as_table(columns: list[str], rows: list[tuple[str, ...]]) -> str:
+def _markdown_table(columns: list[str], rows: list[tuple[str, ...]]) -> str:
     """What is there, to be read beside the page."""
     lines = [columns, ["---"] * len(columns), *map(list, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 ITEMS = {"file": "items.csv", "format": "csv", "schema": "id STRING, qty INT, note STRING", "keys": ["id"]}
 
 # Operations of a Delta log after which other rows are in the table, or may be.
-_WRITES = frozenset({"WRITE", "MERGE", "DELETE", "UPDATE", "RESTORE", "CREATE TABLE AS SELECT"})
+_WRITE_OPERATIONS = frozenset({"WRITE", "MERGE", "DELETE", "UPDATE", "RESTORE", "CREATE TABLE AS SELECT"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Result:
 
 
 @dataclass
-class Lake:
+class LakeFiles:
     """A lake's files, read without Spark."""
 
     lake: Path
@@ -64,11 +64,11 @@ class Lake:
     def versions(self) -> dict[str, int]:
         """The newest version of every Delta table, from its log's file names."""
         logs = [log for log in self.lake.glob("*/*/_delta_log") if log.parts[-3] != "_state"]
-        return {str(log.parent.relative_to(self.lake)): max(_versions(log)) for log in logs}
+        return {str(log.parent.relative_to(self.lake)): max(_log_versions(log)) for log in logs}
 
-    def writes(self) -> dict[str, int]:
+    def write_counts(self) -> dict[str, int]:
         """How many commits of every Delta table may have changed its rows: all but maintenance and notes."""
-        return {table: sum(op in _WRITES for op in self.operations(table)) for table in self.versions()}
+        return {table: sum(op in _WRITE_OPERATIONS for op in self.operations(table)) for table in self.versions()}
 
     def operations(self, table: str) -> list[str]:
         """What each commit of a Delta table did, oldest first."""
@@ -78,10 +78,10 @@ class Lake:
 
     def rows(self, table: str) -> list[Row]:
         """A table of the lake without the `_cdc_*` columns, in order."""
-        return [{k: v for k, v in row.items() if not k.startswith("_cdc_")} for row in self.whole_rows(table)]
+        return [{k: v for k, v in row.items() if not k.startswith("_cdc_")} for row in self.rows_with_cdc(table)]
 
-    def whole_rows(self, table: str) -> list[Row]:
-        return in_order(pl.read_delta(str(self.lake / table)).to_dicts())
+    def rows_with_cdc(self, table: str) -> list[Row]:
+        return sort_rows(pl.read_delta(str(self.lake / table)).to_dicts())
 
     def ledger(self, table: str = "items") -> list[Row]:
         """The ledger's rows of a table, as they were recorded."""
@@ -93,10 +93,10 @@ class Lake:
 
     def change_set(self, entry: Row) -> list[Row]:
         """The rows that an accepted row of the ledger published."""
-        return in_order(pl.read_parquet(self.lake / entry["path"] / "*.parquet").to_dicts())
+        return sort_rows(pl.read_parquet(self.lake / entry["path"] / "*.parquet").to_dicts())
 
 
-class Project(Lake):
+class Project(LakeFiles):
     """`folder` holds pipeline/, source/ and lake/.
 
     Args:
@@ -110,12 +110,12 @@ class Project(Lake):
         folder: Path,
         tables: dict[str, dict[str, Any]] | None = None,
         models: dict[str, tuple[str, dict[str, Any]]] | None = None,
-        from_: dict[str, Any] | None = None,
+        source_settings: dict[str, Any] | None = None,
         publish: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(folder / "lake")
         self.folder, self.pipeline, self.source = folder, folder / "pipeline", folder / "source"
-        self.from_, self.publish = from_, publish
+        self.source_settings, self.publish = source_settings, publish
         self.tables, self.models = tables or {"items": dict(ITEMS)}, models or {}
         self.source.mkdir(parents=True, exist_ok=True)
         self.pipeline.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ class Project(Lake):
         document: dict[str, Any] = {
             "name": "shop",
             "lake": self.root,
-            "source": self.from_ or {"type": "files", "path": str(self.source)},
+            "source": self.source_settings or {"type": "files", "path": str(self.source)},
             "tables": self.tables,
         } | ({"publish": self.publish} if self.publish else {})
         for name, (sql, settings) in self.models.items():
@@ -159,7 +159,7 @@ class Project(Lake):
             folder,
             {name: dict(table) for name, table in self.tables.items()},
             dict(self.models),
-            self.from_,
+            self.source_settings,
             self.publish,
         )
 
@@ -183,16 +183,16 @@ def lakehouse(*arguments: str) -> Result:
     return Result(code, json.loads(out.getvalue()), err.getvalue())
 
 
-def counts(entry: Row) -> Row:
+def nonzero_counts(entry: Row) -> Row:
     """The counts of a ledger row that are not zero."""
     names = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
     return {name: entry[name] for name in names if entry[name]}
 
 
-def in_order(rows: Iterable[Row]) -> list[Row]:
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
     """Sorted by their values, nulls first."""
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row.values()])
 
 
-def _versions(log: Path) -> list[int]:
+def _log_versions(log: Path) -> list[int]:
     return [int(file.stem) for file in log.glob("*.json") if file.stem.isdigit()]

@@ -22,16 +22,16 @@ Key = tuple[Any, ...]
 Content = tuple[Any, ...]
 State = dict[Key, Content]
 
-NAN = "not a number"
+NAN_VALUE = "not a number"
 
 
-def canonical(value: Any) -> Any:
+def canonical_value(value: Any) -> Any:
     """A value as it is compared: NaN equals NaN, at any depth; of -0.0 and 0.0 Python says so itself."""
     if isinstance(value, float) and math.isnan(value):
-        return NAN
+        return NAN_VALUE
     if isinstance(value, dict):
-        return tuple((name, canonical(inner)) for name, inner in value.items())
-    return tuple(canonical(inner) for inner in value) if isinstance(value, list | tuple) else value
+        return tuple((name, canonical_value(inner)) for name, inner in value.items())
+    return tuple(canonical_value(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
 class Record(NamedTuple):
@@ -45,7 +45,7 @@ class Record(NamedTuple):
 
     key: Key | None
     content: Content | None
-    is_lost: bool = False
+    is_key_unreadable: bool = False
 
 
 class Change(NamedTuple):
@@ -76,12 +76,12 @@ class Diff:
 
     changes: list[Change]
     counts: Counter[str]
-    lost: int
+    unreadable_keys: int
 
     @property
     def is_held(self) -> bool:
         """With the guards off: a row that could be any, while others go."""
-        return bool(self.lost and self.counts["deleted"])
+        return bool(self.unreadable_keys and self.counts["deleted"])
 
 
 def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
@@ -113,10 +113,10 @@ def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
             counts["unchanged"] += 1
     gone = [Change("D", key, content) for key, content in previous.items() if key not in contents]
     counts["deleted"] = len(gone)
-    return Diff([*changes, *gone], +counts, sum(record.is_lost for record in records))
+    return Diff([*changes, *gone], +counts, sum(record.is_key_unreadable for record in records))
 
 
-def applied(previous: State, changes: Iterable[Change]) -> State:
+def apply_changes(previous: State, changes: Iterable[Change]) -> State:
     """A state with a change set applied, as strictly as by somebody who trusts nothing."""
     state = dict(previous)
     for change in changes:
@@ -139,20 +139,20 @@ class Cdc:
 
 
 @dataclass(frozen=True)
-class Span:
+class HistoryRow:
     """A row of bronze with history: what was true from `by.time` until before `end`."""
 
     key: Key
     content: Content
-    by: Cdc
+    cdc: Cdc
     end: datetime | None = None
 
-    def holds_at(self, time: datetime) -> bool:
-        return self.by.time <= time and (self.end is None or time < self.end)
+    def is_valid_at(self, time: datetime) -> bool:
+        return self.cdc.time <= time and (self.end is None or time < self.end)
 
 
 @dataclass(frozen=True)
-class Taken:
+class SnapshotResult:
     """What became of a snapshot; one that is held has changes too, which nobody applies."""
 
     time: datetime
@@ -172,9 +172,9 @@ class Timeline:
     """
 
     columns: Columns
-    kept: Set[str]
+    history_columns: Set[str]
     rows: dict[Key, tuple[Content, Cdc]] = field(default_factory=dict)
-    spans: dict[Key, list[Span]] = field(default_factory=dict)
+    history_rows: dict[Key, list[HistoryRow]] = field(default_factory=dict)
     sequence: int = 0
 
     @property
@@ -182,32 +182,32 @@ class Timeline:
         return {key: content for key, (content, _) in self.rows.items()}
 
     @property
-    def history(self) -> list[Span]:
-        return [span for spans in self.spans.values() for span in spans]
+    def history(self) -> list[HistoryRow]:
+        return [span for spans in self.history_rows.values() for span in spans]
 
-    def take(self, time: datetime, records: Sequence[Record]) -> Taken:
+    def take_snapshot(self, time: datetime, records: Sequence[Record]) -> SnapshotResult:
         """The next snapshot; times only grow."""
         found = diff(self.state, records, self.columns)
         if found.is_held:
-            return Taken(time, "held", None, found)
+            return SnapshotResult(time, "held", None, found)
         self.sequence += 1
-        after = applied(self.state, found.changes)
+        after = apply_changes(self.state, found.changes)
         for change in found.changes:
             cdc = Cdc(change.operation, time, self.sequence)
-            self._remember(change, cdc)
+            self._update_history(change, cdc)
             if change.operation == "D":
                 del self.rows[change.key]
             else:
                 self.rows[change.key] = change.content, cdc
         assert self.state == after
-        return Taken(time, "accepted", self.sequence, found)
+        return SnapshotResult(time, "accepted", self.sequence, found)
 
-    def _remember(self, change: Change, cdc: Cdc) -> None:
-        spans = self.spans.setdefault(change.key, [])
-        if change.operation == "U" and not self.kept & set(change.changed or ()):
+    def _update_history(self, change: Change, cdc: Cdc) -> None:
+        spans = self.history_rows.setdefault(change.key, [])
+        if change.operation == "U" and not self.history_columns & set(change.changed or ()):
             spans[-1] = replace(spans[-1], content=change.content)
             return
         if change.operation != "I":
             spans[-1] = replace(spans[-1], end=cdc.time)
         if change.operation != "D":
-            spans.append(Span(change.key, change.content, cdc))
+            spans.append(HistoryRow(change.key, change.content, cdc))

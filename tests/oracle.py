@@ -48,8 +48,8 @@ class Changes:
 
 def resumo_diario(snapshot: Path) -> list[Row]:
     """Rows of gold.resumo_diario, columns as in RESUMO_DIARIO."""
-    return in_order(
-        _typed(snapshot)
+    return sort_rows(
+        _typed_views(snapshot)
         .execute("""
             WITH linha AS (
                 SELECT dia, t.id, cliente, produto, nome, IF(l.id IS NULL, t.pontos, qtde * valor) AS pontos
@@ -77,7 +77,7 @@ def resumo_diario(snapshot: Path) -> list[Row]:
 def churn(snapshot: Path) -> list[Row]:
     """Rows of gold.churn, columns as in CHURN. The rate is rounded half up, as Spark rounds a decimal."""
     counts = (
-        _typed(snapshot)
+        _typed_views(snapshot)
         .execute("""
             WITH dia AS (SELECT DISTINCT dia AS fim FROM transacao WHERE dia IS NOT NULL),
             base AS (
@@ -92,13 +92,13 @@ def churn(snapshot: Path) -> list[Row]:
         """)
         .fetchall()
     )
-    return in_order((day, base, lost, _rate(lost, base)) for day, base, lost in counts)
+    return sort_rows((day, base, lost, _rate(lost, base)) for day, base, lost in counts)
 
 
 def resumo_28_dias(snapshot: Path) -> list[Row]:
     """Rows of gold.resumo_28_dias, columns as in RESUMO_28_DIAS: each day's window summed on its own."""
     counts = (
-        _typed(snapshot)
+        _typed_views(snapshot)
         .execute("""
             WITH linha AS (
                 SELECT dia, t.id, cliente, produto, nome, IF(l.id IS NULL, t.pontos, qtde * valor) AS pontos
@@ -118,12 +118,12 @@ def resumo_28_dias(snapshot: Path) -> list[Row]:
         """)
         .fetchall()
     )
-    return in_order((*row, _rate(row[4], row[5])) for row in counts)
+    return sort_rows((*row, _rate(row[4], row[5])) for row in counts)
 
 
 def ciclo_de_vida(snapshot: Path) -> list[Row]:
     """Rows of gold.ciclo_de_vida, columns as in CICLO_DE_VIDA: day by day, from each client's list of active days."""
-    days = _typed(snapshot).execute("SELECT DISTINCT cliente, dia FROM transacao").fetchall()
+    days = _typed_views(snapshot).execute("SELECT DISTINCT cliente, dia FROM transacao").fetchall()
     active: dict[str, list[date]] = {}
     for client, day in sorted((c, d) for c, d in days if c is not None and d is not None):
         active.setdefault(client, []).append(day)
@@ -131,11 +131,11 @@ def ciclo_de_vida(snapshot: Path) -> list[Row]:
     for end in {day for _, day in days if day is not None}:
         for client, all_days in active.items():
             if seen := [day for day in all_days if day <= end]:
-                found.append((end, client, _ciclo(seen, end), (end - seen[-1]).days))
-    return in_order(found)
+                found.append((end, client, _lifecycle_state(seen, end), (end - seen[-1]).days))
+    return sort_rows(found)
 
 
-def _ciclo(seen: list[date], end: date) -> str:
+def _lifecycle_state(seen: list[date], end: date) -> str:
     if (end - seen[0]).days <= 7:
         return "CURIOSO"
     since = (end - seen[-1]).days
@@ -148,7 +148,7 @@ def _ciclo(seen: list[date], end: date) -> str:
 def grupos_de_valor(snapshot: Path) -> list[Row]:
     """Rows of gold.grupos_de_valor, columns as in GRUPOS_DE_VALOR."""
     sums = (
-        _typed(snapshot)
+        _typed_views(snapshot)
         .execute("""
             SELECT fim, cliente, count(DISTINCT dia), sum(greatest(pontos, 0))
             FROM (SELECT DISTINCT dia AS fim FROM transacao) JOIN transacao ON fim - dia BETWEEN 0 AND 27
@@ -160,7 +160,7 @@ def grupos_de_valor(snapshot: Path) -> list[Row]:
     def band(value: int, cuts: tuple[int, int], names: tuple[str, str, str]) -> str:
         return names[sum(value >= cut for cut in cuts)]
 
-    return in_order(
+    return sort_rows(
         (
             *(day, client, days, points),
             band(days, (5, 11), ("BAIXA", "MEDIA", "ALTA")),
@@ -172,10 +172,10 @@ def grupos_de_valor(snapshot: Path) -> list[Row]:
 
 def changes(previous: Path, current: Path) -> dict[str, Changes]:
     """The true inserts, updates and deletes per table; values are compared as the text in the files."""
-    return {table: _changes(previous, current, table, key) for table, key in KEYS.items()}
+    return {table: _table_changes(previous, current, table, key) for table, key in KEYS.items()}
 
 
-def in_order(rows: Iterable[Row]) -> list[Row]:
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
     """Sorted column by column, NULLs first: sort another engine's rows with it before comparing."""
     return sorted((tuple(row) for row in rows), key=lambda row: [(v is not None, v) for v in row])
 
@@ -186,33 +186,33 @@ def _rate(part: int, whole: int) -> Decimal | None:
     return (Decimal(part) / whole).quantize(Decimal("0.000001"), ROUND_HALF_UP)
 
 
-def _csv(snapshot: Path, table: str) -> str:
+def _csv_source(snapshot: Path, table: str) -> str:
     path = str(snapshot / f"{table}.csv").replace("'", "''")
     return f"read_csv('{path}', delim = ';', header = true, all_varchar = true, quote = '', escape = '')"
 
 
-def _typed(snapshot: Path) -> duckdb.DuckDBPyConnection:
+def _typed_views(snapshot: Path) -> duckdb.DuckDBPyConnection:
     """A connection with the views transacao, linha and produto over one snapshot."""
     db = duckdb.connect()
     db.execute(f"""
         CREATE VIEW transacao AS
         SELECT IdTransacao AS id, IdCliente AS cliente, QtdePontos::BIGINT AS pontos,
             (DtCriacao::TIMESTAMP - INTERVAL 3 HOURS)::DATE AS dia
-        FROM {_csv(snapshot, "transacoes")};
+        FROM {_csv_source(snapshot, "transacoes")};
         CREATE VIEW linha AS
         SELECT idTransacaoProduto AS id, IdTransacao AS transacao, IdProduto AS produto,
             QtdeProduto::BIGINT AS qtde, vlProduto::BIGINT AS valor
-        FROM {_csv(snapshot, "transacao_produto")};
+        FROM {_csv_source(snapshot, "transacao_produto")};
         CREATE VIEW produto AS
         SELECT IdProduto AS id, DescNomeProduto AS nome
-        FROM {_csv(snapshot, "produtos")};
+        FROM {_csv_source(snapshot, "produtos")};
     """)
     return db
 
 
-def _changes(previous: Path, current: Path, table: str, key: str) -> Changes:
+def _table_changes(previous: Path, current: Path, table: str, key: str) -> Changes:
     db = duckdb.connect()
-    before, after = _csv(previous, table), _csv(current, table)
+    before, after = _csv_source(previous, table), _csv_source(current, table)
 
     def keys(query: str) -> frozenset[str]:
         return frozenset(value for (value,) in db.execute(query).fetchall())

@@ -18,7 +18,7 @@ HOSTILE = (SCRIPT, IMAGE, QUOTED, TEMPLATE)
 DAYS = [(date(2025, 9, 1) + timedelta(days=n)).isoformat() for n in range(30)]
 
 
-def document(**changed: Any) -> Document:
+def report_document(**changed: Any) -> Document:
     """A lake of two tables, a model of each layer, and a cube over time by product."""
     return {
         "pipeline": SCRIPT,
@@ -27,13 +27,13 @@ def document(**changed: Any) -> Document:
         "version": "0.1",
         "made": "2025-10-04T12:00:00+00:00",
         "status": {
-            "tables": [_status("clientes"), _status(IMAGE, held="2025-10-04T09:56:45Z", note=SCRIPT)],
+            "tables": [_table_status("clientes"), _table_status(IMAGE, held="2025-10-04T09:56:45Z", note=SCRIPT)],
             "models": [
                 {"model": "silver.clientes", "waiting": []},
                 {"model": "gold.cubo", "waiting": ["silver.clientes"]},
             ],
         },
-        "runs": [_run(5, ["ingest x: held"], "20251004T100000-aa"), _run(0, [], "20251003T100000-bb")],
+        "runs": [_run_record(5, ["ingest x: held"], "20251004T100000-aa"), _run_record(0, [], "20251003T100000-bb")],
         "flow": _flow(),
         "entries": {"of": 900, "shown": [_entry("clientes", n) for n in range(12)] + [_entry(IMAGE, 1, reason=SCRIPT)]},
         "changes": {"clientes": [_entry("clientes", n) for n in range(12)], IMAGE: [_entry(IMAGE, 1)], "produtos": []},
@@ -80,17 +80,19 @@ def document(**changed: Any) -> Document:
     }
 
 
-def empty() -> Document:
+def empty_document() -> Document:
     """A lake that holds nothing."""
     nothing: Document = {name: [] for name in ("runs", "quarantine", "models", "lineage", "cubes")}
-    status = {"tables": [_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
+    status = {"tables": [_table_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
     flow = {"ended": None, "nothing_since": 0, "published": [], "tables": [], "models": []}
     quality = {"tables": [], "expectations": [], "results": []}
     entries = {"of": 0, "shown": list[Document]()}
-    return document(**nothing, status=status, flow=flow, quality=quality, entries=entries, changes={"clientes": []})
+    return report_document(
+        **nothing, status=status, flow=flow, quality=quality, entries=entries, changes={"clientes": []}
+    )
 
 
-def _status(table: str, **changed: Any) -> Document:
+def _table_status(table: str, **changed: Any) -> Document:
     return {
         "table": table,
         "snapshot_time": "2025-10-04T09:56:45Z",
@@ -105,7 +107,7 @@ def _status(table: str, **changed: Any) -> Document:
     }
 
 
-def _run(code: int, failed: list[str], run_id: str) -> Document:
+def _run_record(code: int, failed: list[str], run_id: str) -> Document:
     times = {"started": "2025-10-04T10:00:00+00:00", "ended": "2025-10-04T10:01:00+00:00", "seconds": 61.5}
     return {"run_id": run_id, "doing": "run", **times, "exit_code": code, "nothing_new": False, "failed": failed}
 

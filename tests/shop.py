@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helpers import Project, counts
+from helpers import Project, nonzero_counts
 
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 SNAPSHOTS = {
@@ -18,14 +18,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gold.notes": ("SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note", {}),
 }
 TABLES = ("bronze/items", "silver/items", "silver/many", "gold/notes")
-GOLD = [{"note": "x", "qty": 21}, {"note": "y", "qty": 3}, {"note": "z", "qty": 9}]  # after the third
+GOLD_AFTER_THIRD = [{"note": "x", "qty": 21}, {"note": "y", "qty": 3}, {"note": "z", "qty": 9}]  # after the third
 
 
-def content(project: Project) -> dict[str, Any]:
+def lake_content(project: Project) -> dict[str, Any]:
     """All that a lake says, but for when and by which run it was recorded."""
     accepted = [
-        (row["sequence"], row["snapshot_time"], row["kind"], row["path"], counts(row))
+        (row["sequence"], row["snapshot_time"], row["kind"], row["path"], nonzero_counts(row))
         for row in project.ledger()
         if row["status"] == "accepted"
     ]
-    return {table: project.whole_rows(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}
+    return {table: project.rows_with_cdc(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}

@@ -15,25 +15,25 @@ from urllib.parse import quote, quote_plus
 import pyarrow.parquet as pq
 
 
-def found(folder: Path, words: Iterable[str], passed_over: Iterable[str] = ()) -> list[str]:
+def find_words(folder: Path, words: Iterable[str], skipped_folders: Iterable[str] = ()) -> list[str]:
     """`file: word` for each word that a file below `folder` holds.
 
     Args:
         passed_over: folders below it, by their paths, that are not looked into.
     """
-    skipped = [folder / name for name in passed_over]
+    skipped = [folder / name for name in skipped_folders]
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not any(p.is_relative_to(s) for s in skipped)]
     wanted = list(words)
-    return [f"{p.relative_to(folder)}: {word}" for p in files for word in wanted if _holds(p, word)]
+    return [f"{p.relative_to(folder)}: {word}" for p in files for word in wanted if _contains(p, word)]
 
 
-def remaining(lake: Path, words: Iterable[str]) -> list[str]:
+def find_words_in_lake(lake: Path, words: Iterable[str]) -> list[str]:
     """The same of a lake, but for statistics in Delta's logs: they go with the log, and `forget` says when."""
     wanted = list(words)
-    return [p for p in found(lake, wanted) if not _in_statistics_alone(lake / p.rpartition(": ")[0], wanted)]
+    return [p for p in find_words(lake, wanted) if not _is_only_in_statistics(lake / p.rpartition(": ")[0], wanted)]
 
 
-def _in_statistics_alone(path: Path, words: list[str]) -> bool:
+def _is_only_in_statistics(path: Path, words: list[str]) -> bool:
     if "_delta_log" not in path.parts:
         return False
     if path.suffix in (".crc", ".parquet"):  # a version's sums, and checkpoints: both repeat the statistics
@@ -43,24 +43,24 @@ def _in_statistics_alone(path: Path, words: list[str]) -> bool:
     return not any(word in json.dumps(bare) for word in words)
 
 
-def forms(secret: str) -> list[str]:
+def encoded_forms(secret: str) -> list[str]:
     """A secret plain, as a URL has it, in base64 (whichever byte it begins at in a longer text) and in hex."""
     raw = secret.encode()
     shifted = [base64.b64encode(b"\0" * n + raw).decode()[n + bool(n) : -4] for n in range(3)]
     return list(dict.fromkeys([secret, quote(secret, safe=""), quote_plus(secret), raw.hex(), *shifted]))
 
 
-def _holds(path: Path, word: str) -> bool:
-    return any(word.encode() in text for text in texts(path))
+def _contains(path: Path, word: str) -> bool:
+    return any(word.encode() in text for text in file_texts(path))
 
 
-def texts(path: Path) -> Iterator[bytes]:
+def file_texts(path: Path) -> Iterator[bytes]:
     """A file's content: its bytes, and what they stand for."""
     raw = path.read_bytes()
     yield raw
     if raw[:4] == b"PAR1":
         table = pq.ParquetFile(io.BytesIO(raw))
-        yield json.dumps(table.read().to_pylist(), ensure_ascii=False, default=_text).encode()
+        yield json.dumps(table.read().to_pylist(), ensure_ascii=False, default=_to_text).encode()
         yield repr(table.metadata.to_dict()).encode()
     if raw[:2] == b"\x1f\x8b":
         yield gzip.decompress(raw)
@@ -71,5 +71,5 @@ def texts(path: Path) -> Iterator[bytes]:
         yield raw.decode("utf-16", errors="ignore").encode()
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -52,7 +52,7 @@ REVISED = (
 )
 
 
-def cannot_be(key: Key, quote: Quote) -> bool:
+def is_impossible(key: Key, quote: Quote) -> bool:
     """Whether no bond can have been quoted so. What is not on sale has no rate; a rate may be zero, or below it."""
     prices = (quote.buy_price, quote.sell_price, quote.base_price)
     sides = ((quote.buy_rate, quote.buy_price), (quote.sell_rate, quote.sell_price))
@@ -65,42 +65,46 @@ def cannot_be(key: Key, quote: Quote) -> bool:
     )
 
 
-def sound(quotes: Quotes) -> Quotes:
-    return {key: quote for key, quote in quotes.items() if not cannot_be(key, quote)}
+def possible_quotes(quotes: Quotes) -> Quotes:
+    return {key: quote for key, quote in quotes.items() if not is_impossible(key, quote)}
 
 
 def group_silver(table: str, quotes: Quotes) -> list[Row]:
-    label, those = LABELS[table], sound(quotes)
-    return in_order((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in those.items())
+    label, those = LABELS[table], possible_quotes(quotes)
+    return sort_rows((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in those.items())
 
 
 def group_gold(table: str, quotes: Quotes) -> list[Row]:
     found = []
-    for day, those in _by(sound(quotes), lambda key: key.day).items():
-        shares = [_over(100 * (q.sell_rate - q.buy_rate), q.buy_rate, 14) for q in those.values() if q.buy_rate]
+    for day, those in _group_by(possible_quotes(quotes), lambda key: key.day).items():
+        shares = [_divide(100 * (q.sell_rate - q.buy_rate), q.buy_rate, 14) for q in those.values() if q.buy_rate]
         columns = zip(*(vars(q).values() for q in those.values()), strict=True)
         means = [mean(values, 8 if n < 2 else 6) for n, values in enumerate(columns)]
-        found.append((day, LABELS[table], len(those), *means, rounded(mean(shares, 18), 6)))
-    return in_order(found)
+        found.append((day, LABELS[table], len(those), *means, round_to(mean(shares, 18), 6)))
+    return sort_rows(found)
 
 
 def silver(quotes: Quotes) -> list[Row]:
-    return in_order((*key_of(key), NATURES[key.family], *vars(q).values()) for key, q in sound(quotes).items())
+    return sort_rows(
+        (*key_columns(key), NATURES[key.family], *vars(q).values()) for key, q in possible_quotes(quotes).items()
+    )
 
 
 def curve(quotes: Quotes) -> list[Row]:
     found = []
-    for (day, family, bucket), those in _by(sound(quotes), lambda k: (k.day, k.family, bucket_of(k))).items():
+    for (day, family, bucket), those in _group_by(
+        possible_quotes(quotes), lambda k: (k.day, k.family, maturity_bucket(k))
+    ).items():
         buys = [q.buy_rate for q in those.values() if q.buy_rate is not None]
         maturities = [key.maturity for key in those]
         bonds = (len(those), min(maturities), max(maturities))
         rates = (min(buys, default=None), mean(buys, 8), max(buys, default=None))
         sells = mean([q.sell_rate for q in those.values()], 8)
         found.append((day, family, bucket, NATURES[family], *bonds, *rates, sells))
-    return in_order(found)
+    return sort_rows(found)
 
 
-def bucket_of(key: Key) -> str:
+def maturity_bucket(key: Key) -> str:
     for years, name in ((1, "00-01"), (3, "01-03"), (5, "03-05"), (10, "05-10")):
         if key.maturity < key.day.replace(year=key.day.year + years):
             return name
@@ -108,30 +112,30 @@ def bucket_of(key: Key) -> str:
 
 
 def spread(quotes: Quotes) -> list[Row]:
-    both = {k: q for k, q in sound(quotes).items() if q.buy_price is not None and q.sell_price is not None}
+    both = {k: q for k, q in possible_quotes(quotes).items() if q.buy_price is not None and q.sell_price is not None}
     found = []
-    for (day, family), those in _by(both, lambda key: (key.day, key.family)).items():
+    for (day, family), those in _group_by(both, lambda key: (key.day, key.family)).items():
         points = [100 * (q.sell_rate - q.buy_rate) for q in those.values()]
         money = [q.buy_price - q.sell_price for q in those.values()]
-        shares = [_over(100 * (q.buy_price - q.sell_price), q.buy_price, 10) for q in those.values()]
-        means = (mean(points, 8), max(points), mean(money, 6), max(money), rounded(mean(shares, 14), 6))
+        shares = [_divide(100 * (q.buy_price - q.sell_price), q.buy_price, 10) for q in those.values()]
+        means = (mean(points, 8), max(points), mean(money, 6), max(money), round_to(mean(shares, 14), 6))
         found.append((day, family, NATURES[family], len(those), *means))
-    return in_order(found)
+    return sort_rows(found)
 
 
-def moves(quotes: Quotes) -> list[Row]:
+def daily_moves(quotes: Quotes) -> list[Row]:
     found: list[Row] = []
-    for (family, maturity), those in _by(sound(quotes), lambda key: (key.family, key.maturity)).items():
+    for (family, maturity), those in _group_by(possible_quotes(quotes), lambda key: (key.family, key.maturity)).items():
         days = sorted(those.items(), key=lambda item: item[0].day)
         for before, (key, quote) in pairwise([None, *days]):
             last, was = before or (None, None)
             moved = None if was is None else quote.base_price - was.base_price
-            share = None if was is None else _over(100 * moved, was.base_price, 6)
+            share = None if was is None else _divide(100 * moved, was.base_price, 6)
             rates = (quote.buy_rate, was and was.buy_rate)
             points = None if None in rates else 100 * (rates[0] - rates[1])
             move = (last and last.day, quote.base_price, moved, share, quote.buy_rate, points)
             found.append((family, maturity, key.day, NATURES[family], *move))
-    return in_order(found)
+    return sort_rows(found)
 
 
 def revisions(snapshots: list[Snapshot]) -> list[Row]:
@@ -147,34 +151,34 @@ def revisions(snapshots: list[Snapshot]) -> list[Row]:
             new = now or Quote(None, None, None, None, None)
             pairs = [(getattr(quote, name), getattr(new, name)) for name in ("buy_rate", "buy_price", "base_price")]
             span = (since.pop(key), after.taken_at, "REVISADA" if now else "RETIRADA")
-            found.append((*key_of(key), *span, *(value for pair in pairs for value in pair)))
+            found.append((*key_columns(key), *span, *(value for pair in pairs for value in pair)))
             if now:
                 since[key] = after.taken_at
-    return in_order(found)
+    return sort_rows(found)
 
 
-def key_of(key: Key) -> tuple[str, date, date]:
+def key_columns(key: Key) -> tuple[str, date, date]:
     return key.family, key.maturity, key.day
 
 
 def mean(values: Iterable[Decimal | None], digits: int) -> Decimal | None:
     there = [value for value in values if value is not None]
-    return _over(sum(there), Decimal(len(there)), digits) if there else None
+    return _divide(sum(there), Decimal(len(there)), digits) if there else None
 
 
-def rounded(value: Decimal | None, digits: int) -> Decimal | None:
+def round_to(value: Decimal | None, digits: int) -> Decimal | None:
     return value if value is None else value.quantize(Decimal(1).scaleb(-digits), context=_EXACT)
 
 
-def in_order(rows: Iterable[Row]) -> list[Row]:
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row])
 
 
-def _over(part: Any, whole: Any, digits: int) -> Decimal | None:
-    return rounded(_EXACT.divide(part, whole), digits)
+def _divide(part: Any, whole: Any, digits: int) -> Decimal | None:
+    return round_to(_EXACT.divide(part, whole), digits)
 
 
-def _by(quotes: Quotes, what: Any) -> dict[Any, dict[Key, Quote]]:
+def _group_by(quotes: Quotes, what: Any) -> dict[Any, dict[Key, Quote]]:
     found: dict[Any, dict[Key, Quote]] = defaultdict(dict)
     for key, quote in quotes.items():
         found[what(key)][key] = quote

@@ -25,9 +25,9 @@ CSV_TYPES = {
     "amount": "DECIMAL(12,2)",
 }
 _SEED = 7
-_AFTER = "hit AND nth % 20 = 10"  # an insert: the row itself stays, one beside it is new
-_GONE = "hit AND nth % 20 = 0"
-_UPDATED = "hit AND nth % 10 <> 0"
+_IS_INSERTED = "hit AND nth % 20 = 10"  # an insert: the row itself stays, one beside it is new
+_IS_DELETED = "hit AND nth % 20 = 0"
+_IS_UPDATED = "hit AND nth % 10 <> 0"
 
 
 @dataclass(frozen=True)
@@ -48,48 +48,51 @@ def connect() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
 
 
-def state(folder: Path, rows: int) -> tuple[Path, Path]:
+def state_files(folder: Path, rows: int) -> tuple[Path, Path]:
     """v1 as CSV and as Parquet, made where it is not there yet."""
     csv, parquet = folder / f"v1-{rows}.csv", folder / f"v1-{rows}.parquet"
     if not csv.exists():
-        _copy(_texts(f"SELECT *, 0 AS more FROM {_numbered(rows, 0)}"), csv, "HEADER, DELIMITER ';'")
+        _copy(_text_columns(f"SELECT *, 0 AS more FROM {_numbered_rows(rows, 0)}"), csv, "HEADER, DELIMITER ';'")
     if not parquet.exists():
-        _copy(f"SELECT * FROM {reading(csv)}", parquet, "FORMAT parquet")
+        _copy(f"SELECT * FROM {read_csv_sql(csv)}", parquet, "FORMAT parquet")
     return csv, parquet
 
 
-def snapshot(folder: Path, rows: int, share: float) -> Path:
+def snapshot_file(folder: Path, rows: int, share: float) -> Path:
     """v2 as CSV: 90 % of the changed rows updated, 5 % deleted, 5 % inserted, all spread evenly."""
     csv = folder / f"v2-{rows}-{share:g}.csv"
     if not csv.exists():
-        numbered = _numbered(rows, share)
-        kept = f"SELECT *, CAST({_UPDATED} AS INTEGER) AS more FROM {numbered} WHERE NOT ({_GONE})"
-        _copy(_texts(f"{kept} UNION ALL {_inserted(rows, numbered)}"), csv, "HEADER, DELIMITER ';'")
+        numbered = _numbered_rows(rows, share)
+        kept = f"SELECT *, CAST({_IS_UPDATED} AS INTEGER) AS more FROM {numbered} WHERE NOT ({_IS_DELETED})"
+        _copy(_text_columns(f"{kept} UNION ALL {_inserted_rows(rows, numbered)}"), csv, "HEADER, DELIMITER ';'")
     return csv
 
 
-def truth(rows: int, share: float) -> Changes:
+def expected_changes(rows: int, share: float) -> Changes:
     """What v2 changes of v1, from how it was made."""
-    numbered = _numbered(rows, share)
+    numbered = _numbered_rows(rows, share)
     made = {
-        "I": _inserted(rows, numbered),
-        "U": f"SELECT *, 1 AS more FROM {numbered} WHERE {_UPDATED}",
-        "D": f"SELECT *, 0 AS more FROM {numbered} WHERE {_GONE}",
+        "I": _inserted_rows(rows, numbered),
+        "U": f"SELECT *, 1 AS more FROM {numbered} WHERE {_IS_UPDATED}",
+        "D": f"SELECT *, 0 AS more FROM {numbered} WHERE {_IS_DELETED}",
     }
-    parts = [f"SELECT '{kind}' AS _cdc_operation, {_typed()} FROM ({_texts(rows)})" for kind, rows in made.items()]
-    return _changes(" UNION ALL ".join(parts))
+    parts = [
+        f"SELECT '{kind}' AS _cdc_operation, {_typed_columns()} FROM ({_text_columns(rows)})"
+        for kind, rows in made.items()
+    ]
+    return _summarize_changes(" UNION ALL ".join(parts))
 
 
-def found(changes: Path) -> Changes:
+def read_changes(changes: Path) -> Changes:
     """What a peer wrote: Parquet files with the table's columns and `_cdc_operation`."""
-    return _changes(f"SELECT _cdc_operation, {_typed()} FROM read_parquet('{changes}/**/*.parquet')")
+    return _summarize_changes(f"SELECT _cdc_operation, {_typed_columns()} FROM read_parquet('{changes}/**/*.parquet')")
 
 
-def reading(csv: Path) -> str:
+def read_csv_sql(csv: Path) -> str:
     return f"read_csv('{csv}', delim=';', header=true, quote='', escape='', columns={CSV_TYPES})"
 
 
-def _changes(rows: str) -> Changes:
+def _summarize_changes(rows: str) -> Changes:
     kinds = ", ".join(f"count(*) FILTER (_cdc_operation = '{kind}')" for kind in "IUD")
     texts = ", ".join(f"CAST({c} AS VARCHAR)" for c in ["_cdc_operation", *COLUMNS])
     line = f"concat_ws('|', {texts})"
@@ -98,27 +101,27 @@ def _changes(rows: str) -> Changes:
     return Changes(row[0], row[1], row[2], int(row[3] or 0))
 
 
-def _typed() -> str:
+def _typed_columns() -> str:
     return ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in CSV_TYPES.items())
 
 
-def _numbered(rows: int, share: float) -> str:
+def _numbered_rows(rows: int, share: float) -> str:
     """Row numbers; of those that are hit, a counter of the hits. Whole numbers, so that no rounding moves one."""
     millionths = round(share * 1_000_000)
     hits = f"i * {millionths} // 1000000 AS nth, (i + 1) * {millionths} // 1000000 > nth AS hit"
     return f"(SELECT i, {hits} FROM range({rows}) AS numbers(i))"
 
 
-def _inserted(rows: int, numbered: str) -> str:
-    return f"SELECT i + {rows} AS i, nth, hit, 0 AS more FROM {numbered} WHERE {_AFTER}"
+def _inserted_rows(rows: int, numbered: str) -> str:
+    return f"SELECT i + {rows} AS i, nth, hit, 0 AS more FROM {numbered} WHERE {_IS_INSERTED}"
 
 
-def _texts(numbers: str) -> str:
+def _text_columns(numbers: str) -> str:
     """The six columns, as a CSV file has them, of row numbers `i`; `more` is added to the points."""
     digits = f"SELECT i, more, md5('{_SEED}.' || i) AS d, md5_number_lower('{_SEED}.' || i) AS n FROM ({numbers})"
 
     def uuid(hexadecimal: str) -> str:
-        return "concat_ws('-', " + ", ".join(f"{hexadecimal}[{a}:{b}]" for a, b in _UUID) + ")"
+        return "concat_ws('-', " + ", ".join(f"{hexadecimal}[{a}:{b}]" for a, b in _UUID_PARTS) + ")"
 
     return f"""
         SELECT {uuid("d")} AS id,
@@ -131,7 +134,7 @@ def _texts(numbers: str) -> str:
         FROM ({digits})"""
 
 
-_UUID = [(1, 8), (9, 12), (13, 16), (17, 20), (21, 32)]
+_UUID_PARTS = [(1, 8), (9, 12), (13, 16), (17, 20), (21, 32)]
 
 
 def _copy(query: str, to: Path, how: str) -> None:

@@ -20,21 +20,21 @@ def peak_memory(pids: Iterable[int | None]) -> int:
     return sum(int(peak) for peak in peaks) * 1024
 
 
-def of_this_process(spark: SparkSession | None) -> int:
+def process_peak_memory(spark: SparkSession | None) -> int:
     return peak_memory([os.getpid(), jvm_pid(spark) if spark else None])
 
 
-def shuffled(spark: SparkSession) -> int:
+def shuffled_bytes(spark: SparkSession) -> int:
     """Bytes written to shuffles so far, from the store that would feed the UI; it is kept without one, too."""
-    return sum(stage.shuffleWriteBytes() for stage in _stages(spark))
+    return sum(stage.shuffleWriteBytes() for stage in _spark_stages(spark))
 
 
-def read(spark: SparkSession) -> int:
+def rows_read(spark: SparkSession) -> int:
     """Rows read from tables' files and logs so far. Bytes are not to be had: vectored reads are not counted."""
-    return sum(stage.inputRecords() for stage in _stages(spark))
+    return sum(stage.inputRecords() for stage in _spark_stages(spark))
 
 
-def _stages(spark: SparkSession) -> list[Any]:
+def _spark_stages(spark: SparkSession) -> list[Any]:
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
     store, gateway = spark.sparkContext._jsc.sc().statusStore(), spark.sparkContext._gateway
     none = gateway.jvm.java.util.ArrayList()
@@ -42,23 +42,23 @@ def _stages(spark: SparkSession) -> list[Any]:
     return [stages.apply(n) for n in range(stages.size())]
 
 
-def size(folder: Path) -> int:
+def dataset_bytes(folder: Path) -> int:
     """Bytes of the data files in a Parquet dataset."""
     return sum(file.stat().st_size for file in folder.rglob("*.parquet") if file.is_file())
 
 
-def newest(table: Path) -> int:
+def newest_version(table: Path) -> int:
     return max(int(log.stem) for log in (table / "_delta_log").glob("*.json"))
 
 
-def written(table: Path, after: int) -> dict[str, int]:
+def written_bytes(table: Path, after: int) -> dict[str, int]:
     """Bytes that the commits after a version added to a Delta table, by kind.
 
     A vector's bytes count once for each file that it marks; a vector in the log itself counts there.
     """
     found = {"data": 0, "cdc": 0, "vectors": 0}
-    for version in range(after + 1, newest(table) + 1):
-        for action in _actions(table, version):
+    for version in range(after + 1, newest_version(table) + 1):
+        for action in _log_actions(table, version):
             added, change = action.get("add"), action.get("cdc")
             if vector := (added or {}).get("deletionVector"):
                 found["vectors"] += vector["sizeInBytes"]
@@ -69,11 +69,11 @@ def written(table: Path, after: int) -> dict[str, int]:
     return found
 
 
-def row_bytes(table: Path) -> float:
+def average_row_bytes(table: Path) -> float:
     """Average bytes of a row in the files of a table's newest version."""
     files: dict[str, dict[str, Any]] = {}
-    for version in range(newest(table) + 1):
-        for action in _actions(table, version):
+    for version in range(newest_version(table) + 1):
+        for action in _log_actions(table, version):
             if gone := action.get("remove"):
                 files.pop(gone["path"], None)
             if added := action.get("add"):
@@ -82,6 +82,6 @@ def row_bytes(table: Path) -> float:
     return sum(int(file["size"]) for file in files.values()) / rows
 
 
-def _actions(table: Path, version: int) -> list[dict[str, Any]]:
+def _log_actions(table: Path, version: int) -> list[dict[str, Any]]:
     log = table / "_delta_log" / f"{version:020}.json"
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

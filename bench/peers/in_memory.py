@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peers.data import COLUMNS, connect, reading
+from peers.data import COLUMNS, connect, read_csv_sql
 
 CONTENT = COLUMNS[1:]
 
@@ -67,7 +67,7 @@ def with_duckdb(state: Path, new: Path, out: Path) -> None:
     query = f"""
         SELECT {values},
                CASE WHEN n.id IS NULL THEN 'D' WHEN s.id IS NULL THEN 'I' ELSE 'U' END AS _cdc_operation
-        FROM read_parquet('{state}') AS s FULL JOIN {reading(new)} AS n ON s.id = n.id
+        FROM read_parquet('{state}') AS s FULL JOIN {read_csv_sql(new)} AS n ON s.id = n.id
         WHERE n.id IS NULL OR s.id IS NULL OR {differs}"""
     with connect() as duck:
         duck.execute("SET memory_limit = '80%'; SET preserve_insertion_order = false")

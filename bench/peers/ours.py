@@ -14,30 +14,30 @@ TABLE = "rows"
 FIRST, SECOND = "20260101_000000", "20260102_000000"
 
 
-def prepare(folder: Path, csv: Path) -> Path:
+def prepare_lake(folder: Path, csv: Path) -> Path:
     """A pipeline's folder with its lake: v1 ingested and applied to bronze."""
-    pipeline = _pipeline(folder)
-    land(pipeline, csv, FIRST)
-    perform(pipeline, "ingest")
-    perform(pipeline, "bronze")
+    pipeline = _write_pipeline(folder)
+    land_snapshot(pipeline, csv, FIRST)
+    run_stage(pipeline, "ingest")
+    run_stage(pipeline, "bronze")
     return pipeline
 
 
-def copy(pipeline: Path, folder: Path) -> Path:
+def copy_lake(pipeline: Path, folder: Path) -> Path:
     """The same lake elsewhere. Data files are linked, since none is ever changed in place."""
     folder.mkdir(parents=True)
     subprocess.run(["cp", "-al", pipeline / "lake", folder / "lake"], check=True)
-    return _pipeline(folder)
+    return _write_pipeline(folder)
 
 
-def land(pipeline: Path, csv: Path, stamp: str) -> None:
+def land_snapshot(pipeline: Path, csv: Path, stamp: str) -> None:
     source = pipeline / "source" / stamp
     source.mkdir(parents=True)
     os.link(csv, source / "rows.csv")
-    perform(pipeline, "extract")
+    run_stage(pipeline, "extract")
 
 
-def perform(pipeline: Path, stage: str) -> None:
+def run_stage(pipeline: Path, stage: str) -> None:
     """One stage; the statuses that mean it did its work."""
     report = stages.run_stages(context.open_run(pipeline), (stage,))
     done = [o.status for o in report.outcomes]
@@ -45,17 +45,17 @@ def perform(pipeline: Path, stage: str) -> None:
         raise RuntimeError(f"{stage}: {report.outcomes}")
 
 
-def change_set(pipeline: Path) -> Path:
+def change_set_path(pipeline: Path) -> Path:
     """What the second ingest wrote."""
     (path,) = (pipeline / "lake/raw/cdc").glob("*.parquet")
     return path
 
 
-def bronze(pipeline: Path) -> Path:
+def bronze_path(pipeline: Path) -> Path:
     return pipeline / "lake/bronze" / TABLE
 
 
-def _pipeline(folder: Path) -> Path:
+def _write_pipeline(folder: Path) -> Path:
     table = {"file": "rows.csv", "format": "csv", "options": {"sep": ";"}, "schema": SCHEMA, "keys": ["id"]}
     source = {"type": "files", "path": str(folder / "source")}
     document = {"name": "bench", "lake": str(folder / "lake"), "source": source, "tables": {TABLE: table}}

@@ -43,18 +43,22 @@ def section(
     base = results.get("duckdb")
     for peer, trials in results.items():
         if peer == trial.OURS:
-            lines.append(_row("**ours**: ingest", _seconds(trials), base, trials))
+            lines.append(_table_row("**ours**: ingest", _cold_and_warm(trials), base, trials))
             whole = [{k: t[k] + t["bronze"][n] for n, k in enumerate(("cold", "warm"))} for t in trials]
-            lines.append(_row("**ours**: ingest and bronze", whole, base, None))
+            lines.append(_table_row("**ours**: ingest and bronze", whole, base, None))
         else:
-            lines.append(_row(peer, _seconds(trials), base, trials))
-    lines += ["", *[_amplified(peer, t[0]) for peer, t in results.items() if "bronze_written" in t[0]]]
+            lines.append(_table_row(peer, _cold_and_warm(trials), base, trials))
+    lines += ["", *[_write_amplification(peer, t[0]) for peer, t in results.items() if "bronze_written" in t[0]]]
     lines += [f"- {peer} was skipped: {why}" for peer, why in skipped.items()]
-    lines += ["- every peer found the same changes, by count and by a checksum over all columns", "", *circumstances()]
+    lines += [
+        "- every peer found the same changes, by count and by a checksum over all columns",
+        "",
+        *environment_lines(),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def put(page: Path, text: str) -> None:
+def write_section(page: Path, text: str) -> None:
     """Write a section into the page, in place of the one of the same heading, else at its end."""
     old = page.read_text(encoding="utf-8") if page.exists() else "# What a diff costs\n"
     heading = text.partition("\n")[0]
@@ -68,11 +72,11 @@ def put(page: Path, text: str) -> None:
     page.write_text("\n".join(kept), encoding="utf-8")
 
 
-def _seconds(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
+def _cold_and_warm(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
     return [{"cold": t["cold"], "warm": t["warm"]} for t in trials]
 
 
-def _row(name: str, seconds: list[dict[str, float]], base: Any, trials: list[dict[str, Any]] | None) -> str:
+def _table_row(name: str, seconds: list[dict[str, float]], base: Any, trials: list[dict[str, Any]] | None) -> str:
     cells = [name]
     for kind in ("cold", "warm"):
         all_of = [s[kind] for s in seconds]
@@ -85,7 +89,7 @@ def _row(name: str, seconds: list[dict[str, float]], base: Any, trials: list[dic
     return "| " + " | ".join(cells) + " |"
 
 
-def _amplified(peer: str, found: dict[str, Any]) -> str:
+def _write_amplification(peer: str, found: dict[str, Any]) -> str:
     """What applying the change set wrote, against what had changed."""
     wrote = found["bronze_written"]
     kinds = ", ".join(f"{kind} {size / MB:,.1f}" for kind, size in wrote.items())
@@ -95,31 +99,31 @@ def _amplified(peer: str, found: dict[str, Any]) -> str:
     return text
 
 
-def circumstances() -> list[str]:
+def environment_lines() -> list[str]:
     """With what, and by which command, a table came about."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
-    command = " ".join(["python", os.path.relpath(sys.argv[0]), *_arguments()])
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := _package_version(name))]
+    command = " ".join(["python", os.path.relpath(sys.argv[0]), *_command_arguments()])
     return [
         f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, Python {platform.python_version()},"
-        f" {_java()}; {', '.join(versions)}. {datetime.now(timezone.utc):%Y-%m-%d}, by `{command}`",
+        f" {_java_version()}; {', '.join(versions)}. {datetime.now(timezone.utc):%Y-%m-%d}, by `{command}`",
     ]
 
 
-def _arguments() -> list[str]:
+def _command_arguments() -> list[str]:
     """The command line's, without the place of the generated files, which is nobody else's."""
     given = [f"'{a}'" if " " in a else a for a in sys.argv[1:] if not a.startswith("--data=")]
     return [a for n, a in enumerate(given) if a != "--data" and (n == 0 or given[n - 1] != "--data")]
 
 
-def _version(name: str) -> str | None:
+def _package_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _java() -> str:
+def _java_version() -> str:
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr

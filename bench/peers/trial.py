@@ -26,7 +26,7 @@ MERGE, OURS = "delta merge", "ours"
 PEERS = [OURS, *IN_MEMORY, *ON_SPARK, MERGE]
 
 
-def missing(peer: str) -> str:
+def missing_reason(peer: str) -> str:
     """Why a peer cannot be asked here; empty if it can."""
     module = {"spark wide join": "pyspark", MERGE: "delta", OURS: "lakehouse"}.get(peer, peer)
     try:
@@ -36,108 +36,108 @@ def missing(peer: str) -> str:
     return ""
 
 
-def seconds(work: Callable[[], None]) -> float:
+def time_call(work: Callable[[], None]) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
 
 
-def in_memory(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
+def run_in_memory(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
     from peers import gauges, in_memory
 
     module = {"duckdb": ["duckdb"], "polars": ["polars"], "pandas": ["pandas", "pyarrow.csv", "pyarrow.parquet"]}
     for name in module[peer]:
         __import__(name)
     work = getattr(in_memory, IN_MEMORY[peer])
-    outs = _folders(folder)
-    spent = [seconds(lambda out=out: work(state, new, out)) for out in outs]  # type: ignore[misc]
-    return _result(spent, gauges.of_this_process(None), None, gauges.size(outs[0]), outs)
+    outs = _output_folders(folder)
+    spent = [time_call(lambda out=out: work(state, new, out)) for out in outs]  # type: ignore[misc]
+    return _result_document(spent, gauges.process_peak_memory(None), None, gauges.dataset_bytes(outs[0]), outs)
 
 
-def on_spark(spark: Any, peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
+def run_on_spark(spark: Any, peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
     from peers import gauges
     from peers import on_spark as ways
 
-    outs, before = _folders(folder), gauges.shuffled(spark)
+    outs, before = _output_folders(folder), gauges.shuffled_bytes(spark)
     if peer in ON_SPARK:
         if peer == "datacompy":
             __import__("datacompy")
         work = getattr(ways, ON_SPARK[peer])
-        spent = [seconds(lambda out=out: work(spark, state, new, out)) for out in outs]  # type: ignore[misc]
-        moved, peak = gauges.shuffled(spark) - before, gauges.of_this_process(spark)
-        return _result(spent, peak, moved // 2, gauges.size(outs[0]), outs)
+        spent = [time_call(lambda out=out: work(spark, state, new, out)) for out in outs]  # type: ignore[misc]
+        moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+        return _result_document(spent, peak, moved // 2, gauges.dataset_bytes(outs[0]), outs)
     tables = [out / "table" for out in outs]
     for table in tables:
         subprocess.run(["cp", "-al", state, table], check=True)
-    spent = [seconds(lambda table=table: ways.delta_merge(spark, table, new)) for table in tables]  # type: ignore[misc]
-    moved, peak = gauges.shuffled(spark) - before, gauges.of_this_process(spark)
-    wrote = gauges.written(tables[0], 0)
+    spent = [time_call(lambda table=table: ways.delta_merge(spark, table, new)) for table in tables]  # type: ignore[misc]
+    moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+    wrote = gauges.written_bytes(tables[0], 0)
     for table, out in zip(tables, outs, strict=True):
-        ways.delta_changes(spark, table, out)
+        ways.write_delta_changes(spark, table, out)
         shutil.rmtree(table)
-    return _result(spent, peak, moved // 2, wrote["cdc"], outs) | {"bronze_written": wrote}
+    return _result_document(spent, peak, moved // 2, wrote["cdc"], outs) | {"bronze_written": wrote}
 
 
-def of_ours(spark: Any, state: Path, folder: Path) -> dict[str, Any]:
+def run_ours(spark: Any, state: Path, folder: Path) -> dict[str, Any]:
     """The stage ingest, cold and warm; after both were measured, the stage bronze on the same two lakes."""
     from peers import gauges, ours
 
-    before = gauges.shuffled(spark)
-    lakes = [ours.copy(state, folder / name) for name in ("cold", "warm")]
-    spent = [seconds(lambda lake=lake: ours.perform(lake, "ingest")) for lake in lakes]  # type: ignore[misc]
-    moved, peak = gauges.shuffled(spark) - before, gauges.of_this_process(spark)
-    table, outs = ours.bronze(lakes[0]), [ours.change_set(lake) for lake in lakes]
-    per_row, version = gauges.row_bytes(table), gauges.newest(table)
-    applied = [seconds(lambda lake=lake: ours.perform(lake, "bronze")) for lake in lakes]  # type: ignore[misc]
-    result = _result(spent, peak, moved // 2, gauges.size(outs[0]), outs)
-    wrote, changes = gauges.written(table, version), result["changes"][0]
+    before = gauges.shuffled_bytes(spark)
+    lakes = [ours.copy_lake(state, folder / name) for name in ("cold", "warm")]
+    spent = [time_call(lambda lake=lake: ours.run_stage(lake, "ingest")) for lake in lakes]  # type: ignore[misc]
+    moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+    table, outs = ours.bronze_path(lakes[0]), [ours.change_set_path(lake) for lake in lakes]
+    per_row, version = gauges.average_row_bytes(table), gauges.newest_version(table)
+    applied = [time_call(lambda lake=lake: ours.run_stage(lake, "bronze")) for lake in lakes]  # type: ignore[misc]
+    result = _result_document(spent, peak, moved // 2, gauges.dataset_bytes(outs[0]), outs)
+    wrote, changes = gauges.written_bytes(table, version), result["changes"][0]
     changed = per_row * sum(changes[kind] for kind in ("inserted", "updated", "deleted"))
     return result | {"bronze": applied, "bronze_written": wrote, "changed_bytes": changed}
 
 
-def trial(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
+def run_trial(peer: str, state: Path, new: Path, folder: Path) -> dict[str, Any]:
     if peer in IN_MEMORY:
-        return in_memory(peer, state, new, folder)
-    spark = started(folder)
-    return of_ours(spark, state, folder) if peer == OURS else on_spark(spark, peer, state, new, folder)
+        return run_in_memory(peer, state, new, folder)
+    spark = start_spark(folder)
+    return run_ours(spark, state, folder) if peer == OURS else run_on_spark(spark, peer, state, new, folder)
 
 
-def started(folder: Path) -> Any:
+def start_spark(folder: Path) -> Any:
     from lakehouse.spark.session import get_session
     from lakehouse.storage.paths import Lake
 
     return get_session(Lake(str(folder / "session")), "bench")
 
 
-def prepare(what: str, source: Path, folder: Path) -> None:
+def prepare_state(what: str, source: Path, folder: Path) -> None:
     """What a peer compares with, made by a process that measures nothing."""
-    spark = started(folder)
+    spark = start_spark(folder)
     if what == MERGE:
         from peers import on_spark as ways
 
-        ways.delta_table(spark, source, folder / "table")
+        ways.create_delta_table(spark, source, folder / "table")
         return
     from peers import ours
 
-    ours.prepare(folder / "pipeline", source)
+    ours.prepare_lake(folder / "pipeline", source)
 
 
-def land(pipeline: Path, new: Path, folder: Path) -> None:
+def land_snapshot(pipeline: Path, new: Path, folder: Path) -> None:
     """A copy of our lake with the new snapshot landed; the stage extract starts no JVM."""
     from peers import ours
 
-    ours.land(ours.copy(pipeline, folder), new, ours.SECOND)
+    ours.land_snapshot(ours.copy_lake(pipeline, folder), new, ours.SECOND)
 
 
-def _folders(folder: Path) -> list[Path]:
+def _output_folders(folder: Path) -> list[Path]:
     outs = [folder / "cold", folder / "warm"]
     for out in outs:
         out.mkdir(parents=True)
     return outs
 
 
-def _result(spent: list[float], peak: int, moved: int | None, size: int, outs: list[Path]) -> dict[str, Any]:
-    changes = [asdict(data.found(out)) for out in outs]
+def _result_document(spent: list[float], peak: int, moved: int | None, size: int, outs: list[Path]) -> dict[str, Any]:
+    changes = [asdict(data.read_changes(out)) for out in outs]
     return {"cold": spent[0], "warm": spent[1], "peak": peak, "shuffled": moved, "written": size, "changes": changes}
 
 
@@ -145,6 +145,6 @@ if __name__ == "__main__":
     with contextlib.redirect_stdout(sys.stderr):
         peer, *paths = sys.argv[1:]
         verb, _, peer = peer.rpartition(":")
-        work = {"": trial, "prepare": prepare}[verb]
+        work = {"": run_trial, "prepare": prepare_state}[verb]
         document = work(peer, *map(Path, paths))
     print(json.dumps(document))

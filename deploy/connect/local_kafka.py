@@ -29,11 +29,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TARGET = HERE / "target"
-_START = 120.0  # seconds; a second or ten on a machine that is not busy
-_STOP = 20.0
+_START_TIMEOUT = 120.0  # seconds; a second or ten on a machine that is not busy
+_STOP_TIMEOUT = 20.0
 # One compiler and one collector: a start takes half the time, and nobody measures throughput here.
-_JAVA = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
-_CLUSTER = "lakehouse-local-kafka-"  # 22 characters, as an id has to have
+_JVM_OPTIONS = [
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}",
+]
+_CLUSTER_ID = "lakehouse-local-kafka-"  # 22 characters, as an id has to have
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,10 @@ class Server:
     def kill(self) -> None:
         """SIGKILL: as a crash, or a machine that is gone."""
         self.process.kill()
-        self.process.wait(_STOP)
+        self.process.wait(_STOP_TIMEOUT)
 
 
-def built() -> Path:
+def build() -> Path:
     """target/ with worker/ and plugins/, made by Maven where a source is newer than it."""
     TARGET.mkdir(exist_ok=True)
     done = TARGET / ".done"
@@ -76,13 +81,13 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "log.dirs": str(folder / "broker"),
     }
-    file = _properties(folder / "broker.properties", "broker.properties", settings)
+    file = _write_properties(folder / "broker.properties", "broker.properties", settings)
     if not (folder / "broker" / "meta.properties").exists():
-        format_ = java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(file))
-        subprocess.run(format_, check=True, stdout=subprocess.DEVNULL, timeout=_START)
+        format_ = java_command("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(file))
+        subprocess.run(format_, check=True, stdout=subprocess.DEVNULL, timeout=_START_TIMEOUT)
     log = folder / "broker.log"
-    with _running(java("kafka.Kafka", str(file)), log, os.environ) as process:
-        _wait(lambda: b"Kafka Server started" in log.read_bytes(), process, log)
+    with _run_process(java_command("kafka.Kafka", str(file)), log, os.environ) as process:
+        _wait_until_ready(lambda: b"Kafka Server started" in log.read_bytes(), process, log)
         yield Server(f"127.0.0.1:{port}", process, log)
 
 
@@ -99,20 +104,20 @@ def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: i
         "bootstrap.servers": bootstrap,
         "listeners": f"http://127.0.0.1:{port}",
         "rest.advertised.host.name": "127.0.0.1",
-        "plugin.path": str(built() / "plugins"),
+        "plugin.path": str(build() / "plugins"),
     }
-    file = _properties(folder / "worker.properties", "worker.properties", own)
+    file = _write_properties(folder / "worker.properties", "worker.properties", own)
     log, url = folder / "worker.log", f"http://127.0.0.1:{port}"
-    command = java("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
-    with _running(command, log, environment) as process:
-        _wait(lambda: _answers(f"{url}/connectors"), process, log)
+    command = java_command("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
+    with _run_process(command, log, environment) as process:
+        _wait_until_ready(lambda: _is_answering(f"{url}/connectors"), process, log)
         yield Server(url, process, log)
 
 
-def java(*arguments: str) -> list[str]:
+def java_command(*arguments: str) -> list[str]:
     """The words that run a class of Kafka's: `java("org.apache.kafka.tools.TopicCommand", "--help")`."""
     program = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java"
-    return [program, *_JAVA, "-cp", f"{built() / 'worker'}/*", *arguments]
+    return [program, *_JVM_OPTIONS, "-cp", f"{build() / 'worker'}/*", *arguments]
 
 
 def free_port() -> int:
@@ -122,7 +127,7 @@ def free_port() -> int:
         return port
 
 
-def _properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
+def _write_properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
     """The settings of `base` and these, of which the last one counts."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name}={value}\n" for name, value in more.items())
@@ -131,7 +136,7 @@ def _properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def _run_process(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """The log is begun anew, so that nobody finds in it what an earlier one said."""
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -142,21 +147,21 @@ def _running(command: list[str], log: Path, environment: Mapping[str, str]) -> I
     finally:
         process.terminate()
         try:
-            process.wait(_STOP)
+            process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(_STOP)
+            process.wait(_STOP_TIMEOUT)
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START
-    while not ready():
+def _wait_until_ready(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not is_ready():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"it did not start: {log.read_text(errors='replace')[-8000:]}")
         time.sleep(0.2)
 
 
-def _answers(url: str) -> bool:
+def _is_answering(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)

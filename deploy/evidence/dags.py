@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pages import REPOSITORY, table
+from pages import REPOSITORY, markdown_table
 from servers import airflow
 
-_SOON, _LONG = 1.0, 1800.0  # seconds between two looks at the runs, and for all of them
+_POLL_INTERVAL, _TIMEOUT = 1.0, 1800.0  # seconds between two looks at the runs, and for all of them
 # What Spark says before a stage begins, and where it has its packages.
-_PACKAGES = re.compile(r"WARNING: |Ivy |The jars |\S+#\S+ added|\t|Using Spark|\d\d/\d\d/\d\d ")
+_SPARK_NOISE = re.compile(r"WARNING: |Ivy |The jars |\S+#\S+ added|\t|Using Spark|\d\d/\d\d/\d\d ")
 # Of so little work a JVM's start is most: this one is quick to start.
 SUBMIT = (
     f"{REPOSITORY}/.venv/bin/spark-submit --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2"
@@ -35,7 +35,7 @@ SUBMIT = (
 
 
 @contextmanager
-def running(name: str, folder: Path, about: str, **environ: str) -> Iterator[Dag]:
+def running_airflow(name: str, folder: Path, about: str, **environ: str) -> Iterator[Dag]:
     """Airflow with this DAG alone, which it begins to run at once.
 
     Args:
@@ -56,23 +56,23 @@ class Dag:
     """A DAG, as Airflow's REST API has it."""
 
     def __init__(self, name: str, url: str, about: str) -> None:
-        self.name, self.url, self._first = name, url, about
-        self._about: dict[str, str] = {}  # of runs that were asked for
+        self.name, self.url, self._first_title = name, url, about
+        self._titles: dict[str, str] = {}  # of runs that were asked for
         self._headers = {"Content-Type": "application/json"}
-        self._headers["Authorization"] = f"Bearer {self._asked('auth/token')['access_token']}"
+        self._headers["Authorization"] = f"Bearer {self._call('auth/token')['access_token']}"
 
     def trigger(self, about: str) -> None:
         """Ask for a run."""
-        begun = self._asked(f"api/v2/dags/{self.name}/dagRuns", {"logical_date": None})
-        self._about[begun["dag_run_id"]] = about
+        begun = self._call(f"api/v2/dags/{self.name}/dagRuns", {"logical_date": None})
+        self._titles[begun["dag_run_id"]] = about
 
-    def ended(self) -> None:
+    def wait_for_runs(self) -> None:
         """Wait until there are runs, and all of them have ended."""
-        deadline = time.monotonic() + _LONG
+        deadline = time.monotonic() + _TIMEOUT
         while not (runs := self._runs()) or any(run["state"] in ("queued", "running") for run in runs):
             if time.monotonic() > deadline:
                 raise SystemExit(f"the runs of {self.name} have not ended: {[run['state'] for run in runs]}")
-            time.sleep(_SOON)
+            time.sleep(_POLL_INTERVAL)
         print(f"{self.name}: {', '.join(run['state'] for run in runs)}", flush=True)
 
     def summary(self) -> str:
@@ -81,7 +81,7 @@ class Dag:
         for run in self._runs():
             lines = [(t["task_id"], t["state"], t["try_number"], f"{t['duration'] or 0:.1f}") for t in self._tasks(run)]
             parts.append(f"## {self._title(run)}: {run['state']}")
-            parts.append(table(("task", "state", "try", "seconds"), lines))
+            parts.append(markdown_table(("task", "state", "try", "seconds"), lines))
         return "\n\n".join(parts)
 
     def log(self) -> str:
@@ -92,12 +92,12 @@ class Dag:
             for task in self._tasks(run):
                 if task["state"] in ("success", "failed") and task["task_id"] != "verdict":
                     place = f"{run['dag_run_id']}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-                    told = self._asked(f"api/v2/dags/{self.name}/dagRuns/{place}?full_content=true")
-                    said = "\n".join(_said(told["content"]))
+                    told = self._call(f"api/v2/dags/{self.name}/dagRuns/{place}?full_content=true")
+                    said = "\n".join(_log_lines(told["content"]))
                     parts.append(f"### {task['task_id']}: {task['state']}\n\n```\n{said}\n```")
         return "\n\n".join(parts)
 
-    def picture(self, to: Path) -> None:
+    def take_picture(self, to: Path) -> None:
         """What a browser shows of the DAG's grid."""
         chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         if chromium is None:
@@ -110,32 +110,32 @@ class Dag:
 
     def _runs(self) -> list[dict[str, Any]]:
         """The earliest first; none while Airflow has not found the DAG."""
-        if self.name not in [dag["dag_id"] for dag in self._asked("api/v2/dags")["dags"]]:
+        if self.name not in [dag["dag_id"] for dag in self._call("api/v2/dags")["dags"]]:
             return []
-        runs = self._asked(f"api/v2/dags/{self.name}/dagRuns")["dag_runs"]
+        runs = self._call(f"api/v2/dags/{self.name}/dagRuns")["dag_runs"]
         return sorted(runs, key=lambda run: run["run_after"])
 
     def _tasks(self, run: dict[str, Any]) -> list[dict[str, Any]]:
-        tasks = self._asked(f"api/v2/dags/{self.name}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
+        tasks = self._call(f"api/v2/dags/{self.name}/dagRuns/{run['dag_run_id']}/taskInstances")["task_instances"]
         return sorted(tasks, key=lambda task: (task["start_date"] is None, task["start_date"]))
 
     def _title(self, run: dict[str, Any]) -> str:
-        if about := self._about.get(run["dag_run_id"]):
+        if about := self._titles.get(run["dag_run_id"]):
             return f"{about.capitalize()}, by hand"
         is_first = run["dag_run_id"] == self._runs()[0]["dag_run_id"]
-        return f"{self._first.capitalize() if is_first else 'What there was'}, by the schedule"
+        return f"{self._first_title.capitalize() if is_first else 'What there was'}, by the schedule"
 
-    def _asked(self, path: str, document: Any = None) -> Any:
+    def _call(self, path: str, document: Any = None) -> Any:
         body = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(f"{self.url}/{path}", body, self._headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
 
-def _said(content: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _log_lines(content: Iterable[dict[str, Any]]) -> Iterator[str]:
     for line in content:
-        if "lakehouse_stages" in (line.get("logger") or "") and not _PACKAGES.match(line["event"]):
+        if "lakehouse_stages" in (line.get("logger") or "") and not _SPARK_NOISE.match(line["event"]):
             yield line["event"]
         for error in line.get("error_detail") or ():
             words = f"{error['exc_type']}: {error['exc_value']}".splitlines()
-            yield from (word for word in words if not _PACKAGES.match(word))
+            yield from (word for word in words if not _SPARK_NOISE.match(word))

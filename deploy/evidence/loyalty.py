@@ -8,35 +8,35 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dags import running
-from pages import REPOSITORY, dated, lake_rows, models, nameless
+from dags import running_airflow
+from pages import REPOSITORY, anonymize, model_sql_page, row_counts, versions_line
 
 SAMPLES = REPOSITORY / "samples/loyalty"
 CUT = "clientes.csv"
 
 
-def shown(folder: Path, picture: Path) -> dict[str, str]:
+def make_pages(folder: Path, picture: Path) -> dict[str, str]:
     """The pages, by their names."""
     source, lake = folder / "source", folder / "lake"
     first, second = sorted(SAMPLES.iterdir())
     shutil.copytree(first, source / first.name)
     environ = {"LAKE_ROOT": str(lake), "LOYALTY_SOURCE": str(source)}
-    with running("loyalty", folder, "a first snapshot", **environ) as dag:
-        dag.ended()
+    with running_airflow("loyalty", folder, "a first snapshot", **environ) as dag:
+        dag.wait_for_runs()
         shutil.copytree(second, folder / second.name)
         header, _, _ = (folder / second.name / CUT).read_text(encoding="utf-8").partition("\n")
         (folder / second.name / CUT).write_text(f"{header}\n", encoding="utf-8")
         (folder / second.name).rename(source / second.name)
         dag.trigger(f"a second one, {CUT} cut to its header")
-        dag.ended()
-        dag.picture(picture)
+        dag.wait_for_runs()
+        dag.take_picture(picture)
         about = "[rows in each layer](rows.md) · [the models' SQL](sql.md) · [what the tasks said](log.md)"
         grid = "![Airflow's grid](airflow.png)\n\nThe DAG `loyalty` in Airflow after both runs."
         pages = {
-            "README.md": "\n\n".join(["# Loyalty: what was seen", dated(), about, grid, dag.summary()]),
+            "README.md": "\n\n".join(["# Loyalty: what was seen", versions_line(), about, grid, dag.summary()]),
             "log.md": "# What the tasks said\n\nOf their logs in Airflow, without what Airflow itself and Spark's"
             f" packages say there.\n\n{dag.log()}",
-            "rows.md": f"# Rows in each layer\n\n{lake_rows(lake / 'loyalty')}",
-            "sql.md": models(REPOSITORY / "conf/loyalty"),
+            "rows.md": f"# Rows in each layer\n\n{row_counts(lake / 'loyalty')}",
+            "sql.md": model_sql_page(REPOSITORY / "conf/loyalty"),
         }
-    return nameless(pages, {str(folder): "/srv"})
+    return anonymize(pages, {str(folder): "/srv"})

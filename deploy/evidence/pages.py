@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 AIRFLOW_LOCK = REPOSITORY / "deploy/airflow/requirements.lock"
 
 
-def dated(*others: str) -> str:
+def versions_line(*others: str) -> str:
     """When, and with which versions.
 
     Args:
@@ -31,16 +31,16 @@ def dated(*others: str) -> str:
     return f"Written by `make evidence` on {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC; {told}."
 
 
-def lake_rows(lake: Path) -> str:
+def row_counts(lake: Path) -> str:
     """How many rows every table and model has."""
     counted = []
     for layer in ("bronze", "silver", "gold", "quarantine"):
         for place in sorted((lake / layer).glob("*")):
             counted.append((layer, place.name, pl.scan_delta(str(place)).select(pl.len()).collect().item()))
-    return table(("layer", "table", "rows"), counted)
+    return markdown_table(("layer", "table", "rows"), counted)
 
 
-def models(pipeline: Path) -> str:
+def model_sql_page(pipeline: Path) -> str:
     """The SQL of silver and gold."""
     parts = ["# The models' SQL\n\nWhat keeps silver and gold up to date; `lakehouse explain` says how and why."]
     for name, plan in pipeline_plans.plan_pipeline(load(pipeline)).items():
@@ -50,13 +50,13 @@ def models(pipeline: Path) -> str:
     return "\n\n".join(parts)
 
 
-def table(head: Iterable[str], lines: Iterable[Iterable[object]]) -> str:
+def markdown_table(head: Iterable[str], lines: Iterable[Iterable[object]]) -> str:
     rows = [list(map(str, head))]
     rows += [["---"] * len(rows[0]), *([str(cell) for cell in line] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def nameless(pages: Mapping[str, str], names: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
+def anonymize(pages: Mapping[str, str], names: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
     """The pages without what is this machine's: its folders and addresses have other names.
 
     Args:

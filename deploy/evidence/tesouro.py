@@ -13,57 +13,61 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import streams
-from dags import running
-from pages import REPOSITORY, dated, lake_rows, models, nameless, table
+from dags import running_airflow
+from pages import REPOSITORY, anonymize, markdown_table, model_sql_page, row_counts, versions_line
 from servers import postgres, s3, stream
 
 from lakehouse.config import Pipeline, load
 
 SAMPLES = REPOSITORY / "samples/tesouro"
 PIPELINE = REPOSITORY / "conf/tesouro"
-_LONG = 600.0  # seconds for a verb of the command line
+_TIMEOUT = 600.0  # seconds for a verb of the command line
 
 
-def shown(folder: Path, picture: Path) -> dict[str, str]:
+def make_pages(folder: Path, picture: Path) -> dict[str, str]:
     """The pages, by their names."""
     first, second = sorted(SAMPLES.iterdir())
     shutil.copytree(first, folder / "source" / first.name)
     shutil.copytree(second, folder / second.name)
     places = {"LAKE_ROOT": str(folder / "lake"), "TESOURO_SOURCE": str(folder / "source")}
-    with stream.running(folder) as servers:
-        environ = places | servers.environ()
+    with stream.running_servers(folder) as servers:
+        environ = places | servers.environment()
         pipeline = load(PIPELINE, environ)
-        with running("tesouro", folder, "a first snapshot", **environ) as dag:
-            dag.ended()
-            stream.follow(servers.database)
-            applied = said("connect", "apply", environ=environ)
+        with running_airflow("tesouro", folder, "a first snapshot", **environ) as dag:
+            dag.wait_for_runs()
+            stream.create_publication(servers.database)
+            applied = run_verb("connect", "apply", environ=environ)
             (folder / second.name).rename(folder / "source" / second.name)
             dag.trigger("a second one")
-            dag.ended()
-            dag.picture(picture)
+            dag.wait_for_runs()
+            dag.take_picture(picture)
             runs, tasks = dag.summary(), dag.log()
-        verified = said("verify", environ=environ)  # which waits for S3; under Airflow the next run would come between
-        pages = {"README.md": summary(servers, runs, verified), "log.md": log(tasks)}
-        pages["rows.md"] = rows(servers.database, folder / "lake/tesouro", pipeline)
-        pages["sql.md"] = models(PIPELINE)
-        pages["kafka.md"] = streams.kafka(servers.kafka, servers.connect, applied)
-        pages["s3.md"] = streams.objects(s3.client(servers.s3), stream.BUCKET, pipeline.connect.topics)
-        return nameless(pages, names(servers) | {str(folder): "/srv"}, stream.SECRETS)
+        verified = run_verb(
+            "verify", environ=environ
+        )  # which waits for S3; under Airflow the next run would come between
+        pages = {"README.md": summary_page(servers, runs, verified), "log.md": log_page(tasks)}
+        pages["rows.md"] = rows_page(servers.database, folder / "lake/tesouro", pipeline)
+        pages["sql.md"] = model_sql_page(PIPELINE)
+        pages["kafka.md"] = streams.kafka_page(servers.kafka, servers.connect, applied)
+        pages["s3.md"] = streams.objects_page(s3.client(servers.s3), stream.BUCKET, pipeline.connect.topics)
+        return anonymize(pages, address_names(servers) | {str(folder): "/srv"}, stream.SECRETS)
 
 
-def names(servers: stream.Servers) -> dict[str, str]:
+def address_names(servers: stream.Servers) -> dict[str, str]:
     """What stands for the servers' addresses: those of deploy/compose."""
     urls = {servers.connect.address: "connect:8083", servers.s3: "s3:9000"}
     own = {url.removeprefix("http://"): name for url, name in urls.items()}
     return own | {servers.kafka: "kafka:9092", f"127.0.0.1:{servers.database.port}": "postgres:5432"}
 
 
-def said(*verb: str, environ: Mapping[str, str]) -> str:
+def run_verb(*verb: str, environ: Mapping[str, str]) -> str:
     """What a verb of the command line says, which has to end well."""
     program = "import sys; from lakehouse.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, *verb, "conf/tesouro"]
     own = os.environ | environ | {"COLUMNS": "160"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=own, capture_output=True, text=True, check=False, timeout=_LONG)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=own, capture_output=True, text=True, check=False, timeout=_TIMEOUT
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(verb)} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return f"```\n$ lakehouse {' '.join(verb)} conf/tesouro\n{done.stdout.rstrip()}\n```"
@@ -72,11 +76,11 @@ def said(*verb: str, environ: Mapping[str, str]) -> str:
 # --- the pages --------------------------------------------------------------------------------------------------
 
 
-def summary(servers: stream.Servers, runs: str, verified: str) -> str:
+def summary_page(servers: stream.Servers, runs: str, verified: str) -> str:
     ((database,),) = servers.database.execute("SHOW server_version")
     parts = [
         "# Tesouro Direto: what was seen",
-        dated(f"PostgreSQL {database}", *streams.versions(servers.connect)),
+        versions_line(f"PostgreSQL {database}", *streams.connect_versions(servers.connect)),
         "[rows in each layer, and in PostgreSQL](rows.md) · [the models' SQL](sql.md) ·"
         " [topics and connectors](kafka.md) · [objects on S3](s3.md) · [what the tasks said](log.md)",
         "Every part is a real one, on one machine and without Docker. The DAG, the pipeline, the connectors and the"
@@ -90,25 +94,25 @@ def summary(servers: stream.Servers, runs: str, verified: str) -> str:
     return "\n\n".join(parts)
 
 
-def log(tasks: str) -> str:
+def log_page(tasks: str) -> str:
     about = (
         "Of their logs in Airflow, without what Airflow itself and Spark's packages say there. What Debezium and the"
     )
     return f"# What the tasks said\n\n{about} sink said is with [topics and connectors](kafka.md).\n\n{tasks}"
 
 
-def rows(database: postgres.Server, lake: Path, pipeline: Pipeline) -> str:
+def rows_page(database: postgres.Server, lake: Path, pipeline: Pipeline) -> str:
     followed = pipeline.publish.tables.items()
     counts = [(name, source, *database.execute(f"SELECT count(*) FROM {name}")[0]) for source, name in followed]
     record = database.execute("SELECT table_name, source, version FROM lakehouse_publish ORDER BY 1")
     parts = [
         "# Rows in each layer",
-        lake_rows(lake),
+        row_counts(lake),
         "## PostgreSQL",
-        table(("table", "follows", "rows"), counts),
+        markdown_table(("table", "follows", "rows"), counts),
         "How far PostgreSQL says that it is, in the table `lakehouse_publish`: the version of the Delta table that each"
         " is equal to.",
-        table(("table", "follows", "version"), record),
+        markdown_table(("table", "follows", "version"), record),
     ]
     for name in pipeline.connect.topics.values():
         newest = f"SELECT * FROM {name} ORDER BY data_base DESC, tipo LIMIT 5"
@@ -117,6 +121,6 @@ def rows(database: postgres.Server, lake: Path, pipeline: Pipeline) -> str:
 
 
 def psql(database: postgres.Server, words: str) -> str:
-    command = [postgres.programs() / "psql", "--no-psqlrc", database.url, "--command", words]
+    command = [postgres.program_folder() / "psql", "--no-psqlrc", database.url, "--command", words]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return f"```\n{database.database}=> {words}\n{done.stdout.rstrip()}\n```"

@@ -18,7 +18,7 @@ from lakehouse.storage import file_io
 if TYPE_CHECKING:
     from lakehouse.runner.context import Run
 
-_NEEDED = ("altair", "babel", "jinja2", "vl_convert")
+_REQUIRED_PACKAGES = ("altair", "babel", "jinja2", "vl_convert")
 
 
 def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"] = "en") -> dict[str, Any]:
@@ -34,31 +34,31 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
     Raises:
         ConfigError: the packages of the extra `report` are not there, or the file cannot be written.
     """
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"a report needs {', '.join(missing)}, and Python cannot find that",
             expected="the packages of the extra `report`",
             next_step="pip install 'lakehouse[report]'",
         )
     file = Path(out or Path("artifacts", f"{run.pipeline.name}-report.html"))
-    _writable(file)
+    _check_writable(file)
     from lakehouse.report.gather import gather
     from lakehouse.report.page import render
 
-    found = gather(run)
-    page = render(found, language).encode()
+    document = gather(run)
+    page = render(document, language).encode()
     file_io.write_atomically(file, page)
     return {
         "pipeline": run.pipeline.name,
         "file": str(file),
         "bytes": len(page),
-        "tables": len(found["status"]["tables"]),
-        "models": len(found["models"]),
-        "cubes": len(found["cubes"]),
+        "tables": len(document["status"]["tables"]),
+        "models": len(document["models"]),
+        "cubes": len(document["cubes"]),
     }
 
 
-def _writable(file: Path) -> None:
+def _check_writable(file: Path) -> None:
     """Before anything is read: raises ConfigError where no file can be."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,54 +17,54 @@ from lakehouse.report.words import Words
 Document = dict[str, Any]
 Rows = list[dict[str, Any]]
 
-_SERIES = [f"var(--series-{n})" for n in range(1, 13)]
-_CHANGES = {"inserted": "var(--inserted)", "updated": "var(--updated)", "deleted": "var(--deleted)"}
-_EXACT = ",.6~f"
-_MANY = 10_000  # from which on an axis writes 10k
-_BAR = 22  # pixels
-_MONTHS_FROM = 100  # days: a longer axis names months alone
+_SERIES_COLOURS = [f"var(--series-{n})" for n in range(1, 13)]
+_CHANGE_COLOURS = {"inserted": "var(--inserted)", "updated": "var(--updated)", "deleted": "var(--deleted)"}
+_NUMBER_FORMAT = ",.6~f"
+_SHORT_NUMBERS_FROM = 10_000  # from which on an axis writes 10k
+_BAR_HEIGHT = 22  # pixels
+_MONTHS_ONLY_FROM = 100  # days: a longer axis names months alone
 
 
-def of_cube(cube: Document, words: Words) -> list[Document]:
+def cube_figures(cube: Document, words: Words) -> list[Document]:
     """Each chart: its title, a line beneath it, a legend (names and colours) and whether it takes half of the page."""
-    return [chart for view in cube["charts"] for chart in _of_view(view, words)]
+    return [chart for view in cube["charts"] for chart in _view_figures(view, words)]
 
 
-def _of_view(view: Document, words: Words) -> Iterable[Document]:
-    measures = [m | {"name": m["name"] or _counted(view, words)} for m in view["measures"]]
+def _view_figures(view: Document, words: Words) -> Iterable[Document]:
+    measures = [m | {"name": m["name"] or _count_title(view, words)} for m in view["measures"]]
     if not view["by"]:
         for m in measures:
-            yield drawn(m["name"], _trend(view["series"], m, words), wide=len(measures) == 1)
+            yield figure(m["name"], _trend_chart(view["series"], m, words), wide=len(measures) == 1)
         return
     label = " · ".join(view["by"])
     title = words("by", label=label)
     if view["series"]:
-        rows = _named(_filled(view["series"], measures, 0 if view["adds"] else None), words)
-        spec = _stacked(rows, measures, words) if view["adds"] else _lines(rows, measures, words)
-        legend = list(zip(_kinds(rows), _SERIES, strict=False))
-        yield drawn(title, spec, _top(view, rows, measures, words), legend, wide=True)
+        rows = _with_series_names(_fill_missing_points(view["series"], measures, 0 if view["adds"] else None), words)
+        spec = _stacked_chart(rows, measures, words) if view["adds"] else _line_chart(rows, measures, words)
+        legend = list(zip(_series_names(rows), _SERIES_COLOURS, strict=False))
+        yield figure(title, spec, _shown_of_all(view, rows, measures, words), legend, wide=True)
     if view["bars"]:
         if view["newest"] is not None:
             title = words("by_newest", label=label, time=words.moment(view["newest"]))
-        rows = _named(view["bars"], words)
-        yield drawn(title, _bars(rows, measures, words), _top(view, rows, measures, words), wide=True)
+        rows = _with_series_names(view["bars"], words)
+        yield figure(title, _bar_chart(rows, measures, words), _shown_of_all(view, rows, measures, words), wide=True)
 
 
-def drawn(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
+def figure(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
     return {"title": title, "beneath": beneath, "legend": list(legend), "spec": spec, "wide": wide}
 
 
-def _top(view: Document, rows: Rows, measures: list[Document], words: Words) -> str:
-    shown, of = len(_kinds(rows)), view["kinds"]
+def _shown_of_all(view: Document, rows: Rows, measures: list[Document], words: Words) -> str:
+    shown, of = len(_series_names(rows)), view["kinds"]
     return words("top", shown=words.number(shown), of=words.number(of), measure=measures[0]["name"])
 
 
-def _counted(view: Document, words: Words) -> str:
+def _count_title(view: Document, words: Words) -> str:
     """What rows are a count of: with one more key, of that."""
     return words("count_of", name=view["counted"][0]) if len(view["counted"]) == 1 else words("count")
 
 
-def changes(shown: Rows, words: Words) -> Document:
+def change_chart(shown: Rows, words: Words) -> Document:
     """A table's inserted, updated and deleted rows by snapshot."""
     rows = [
         {
@@ -75,11 +75,11 @@ def changes(shown: Rows, words: Words) -> Document:
             "v": -e[kind] if kind == "deleted" else e[kind],
         }
         for e in shown
-        for kind in _CHANGES
+        for kind in _CHANGE_COLOURS
     ]
     day = f"utcFormat(toDate(datum.label), '{words('day_of_month')}')"
     chart = (
-        _chart(rows, 130)
+        _base_chart(rows, 130)
         .mark_bar(size=max(3, min(22, 260 // len(shown))))
         .encode(
             x=alt.X("t:O", title=None, axis=alt.Axis(labelExpr=day, labelAngle=0, labelOverlap=True, ticks=False)),
@@ -87,54 +87,60 @@ def changes(shown: Rows, words: Words) -> Document:
             color=alt.Color(
                 "k:N",
                 legend=None,
-                scale=alt.Scale(domain=[words(k) for k in _CHANGES], range=list(_CHANGES.values())),
+                scale=alt.Scale(domain=[words(k) for k in _CHANGE_COLOURS], range=list(_CHANGE_COLOURS.values())),
             ),
             tooltip=[
                 alt.Tooltip("when:N", title=words("snapshot")),
                 alt.Tooltip("k:N", title=" "),
-                alt.Tooltip("n:Q", title=words("count"), format=_EXACT),
+                alt.Tooltip("n:Q", title=words("count"), format=_NUMBER_FORMAT),
             ],
         )
     )
-    return _spec(chart)
+    return _to_spec(chart)
 
 
-def _trend(rows: Rows, measure: Document, words: Words) -> Document:
+def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
     """One measure over time."""
     column = measure["column"]
-    base = _chart([{"t": row["t"], column: row[column]} for row in rows], 110).encode(
+    base = _base_chart([{"t": row["t"], column: row[column]} for row in rows], 110).encode(
         x=_time_axis(rows, words),
         y=alt.Y(f"{column}:Q", title=None, axis=_y_axis(rows, [column])),
-        tooltip=[_time_tip(rows), alt.Tooltip(f"{column}:Q", title=measure["name"], format=_EXACT)],
+        tooltip=[_time_tooltip(rows), alt.Tooltip(f"{column}:Q", title=measure["name"], format=_NUMBER_FORMAT)],
     )
-    line = base.mark_line(color=_SERIES[0], strokeWidth=1.75, clip=True)
-    return _spec(alt.layer(line, _touch(base)))
+    line = base.mark_line(color=_SERIES_COLOURS[0], strokeWidth=1.75, clip=True)
+    return _to_spec(alt.layer(line, _hover_points(base)))
 
 
-def _lines(rows: Rows, measures: list[Document], words: Words) -> Document:
+def _line_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
     """A line for each kind; the measure is chosen beside the chart."""
-    chosen = _choice(measures, words)
-    base = _chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]").encode(**_by_kind(rows, measures, words))
+    chosen = _measure_selector(measures, words)
+    base = (
+        _base_chart(rows, 230)
+        .transform_calculate(v=f"datum[{chosen.name}]")
+        .encode(**_series_encoding(rows, measures, words))
+    )
     line = base.mark_line(strokeWidth=1.75, clip=True)  # broken where a kind has no row
     alone = base.mark_point(filled=True, size=9, opacity=1)
-    return _spec(alt.layer(line, alone, _touch(base)).add_params(chosen))
+    return _to_spec(alt.layer(line, alone, _hover_points(base)).add_params(chosen))
 
 
-def _stacked(rows: Rows, measures: list[Document], words: Words) -> Document:
+def _stacked_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
     """What adds up, one kind on the other."""
-    chosen = _choice(measures, words)
-    base = _chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]")
-    area = base.mark_area(interpolate="step-after", line=False, clip=True).encode(**_by_kind(rows, measures, words))
-    return _spec(area.add_params(chosen))
+    chosen = _measure_selector(measures, words)
+    base = _base_chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]")
+    area = base.mark_area(interpolate="step-after", line=False, clip=True).encode(
+        **_series_encoding(rows, measures, words)
+    )
+    return _to_spec(area.add_params(chosen))
 
 
-def _bars(rows: Rows, measures: list[Document], words: Words) -> Document:
-    chosen = _choice(measures, words)
+def _bar_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
+    chosen = _measure_selector(measures, words)
     columns = [m["column"] for m in measures]
     chart = (
-        _chart(rows, _BAR * len(rows))
+        _base_chart(rows, _BAR_HEIGHT * len(rows))
         .transform_calculate(v=f"datum[{chosen.name}]")
-        .mark_bar(color=_SERIES[0], height={"band": 0.62})
+        .mark_bar(color=_SERIES_COLOURS[0], height={"band": 0.62})
         .encode(
             x=alt.X("v:Q", title=None, axis=_y_axis(rows, columns)),
             y=alt.Y(
@@ -143,28 +149,28 @@ def _bars(rows: Rows, measures: list[Document], words: Words) -> Document:
                 sort=alt.EncodingSortField("v", order="descending"),
                 axis=alt.Axis(ticks=False, domain=False, labelLimit=180, labelPadding=8),
             ),
-            tooltip=[alt.Tooltip("d:N", title=" "), *_measure_tips(measures)],
+            tooltip=[alt.Tooltip("d:N", title=" "), *_measure_tooltips(measures)],
         )
     )
-    return _spec(chart.add_params(chosen))
+    return _to_spec(chart.add_params(chosen))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
 
 
-def _chart(rows: Rows, height: int) -> alt.Chart:
+def _base_chart(rows: Rows, height: int) -> alt.Chart:
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows), width="container", height=height)
     return chart
 
 
-def _spec(chart: alt.TopLevelMixin) -> Document:
+def _to_spec(chart: alt.TopLevelMixin) -> Document:
     """As wide as its place, axes included; without Altair's own colours, since the page gives Vega its own."""
     found: Document = chart.to_dict()
     plain = {name: value for name, value in found.items() if name != "config"}
     return plain | {"autosize": {"type": "fit-x", "contains": "padding"}}
 
 
-def _touch(base: alt.Chart) -> Any:
+def _hover_points(base: alt.Chart) -> Any:
     """Points that nobody sees, to be met by a pointer."""
     return base.mark_point(opacity=0, size=120, filled=True)
 
@@ -174,29 +180,29 @@ def _time_axis(rows: Rows, words: Words) -> alt.X:
     days = len({str(row["t"])[:10] for row in rows})
     day = words("day_of_month")
     form = {"year": "%Y", "quarter": "%b", "month": "%b", "week": day, "day": day, "date": day, "hours": "%H:%M"}
-    if days <= _MONTHS_FROM:
+    if days <= _MONTHS_ONLY_FROM:
         form |= {"year": day, "quarter": day, "month": day}
-    count = max(1, min(5, days - 1)) if _are_days(rows) else 5  # never parts of days
+    count = max(1, min(5, days - 1)) if _has_dates_only(rows) else 5  # never parts of days
     axis = alt.Axis(grid=False, tickCount=count, format=form, labelOverlap=True)
     return alt.X("t:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
-def _are_days(rows: Rows) -> bool:
+def _has_dates_only(rows: Rows) -> bool:
     return all(len(str(row["t"])) == len("2025-10-03") for row in rows)
 
 
-def _time_tip(rows: Rows) -> alt.Tooltip:
-    days = _are_days(rows)
+def _time_tooltip(rows: Rows) -> alt.Tooltip:
+    days = _has_dates_only(rows)
     unit = "utcyearmonthdate" if days else "utcyearmonthdatehoursminutes"
     return alt.Tooltip(f"{unit}(t):T", title=" ", format="%x" if days else "%x %H:%M")
 
 
 def _y_axis(rows: Rows, columns: list[str]) -> alt.Axis:
     greatest = max((abs(row[c]) for row in rows for c in columns if row[c] is not None), default=0)
-    return alt.Axis(format="~s" if greatest >= _MANY else ",.4~f", tickCount=4, domain=False, ticks=False)
+    return alt.Axis(format="~s" if greatest >= _SHORT_NUMBERS_FROM else ",.4~f", tickCount=4, domain=False, ticks=False)
 
 
-def _choice(measures: list[Document], words: Words) -> alt.Parameter:
+def _measure_selector(measures: list[Document], words: Words) -> alt.Parameter:
     columns = [m["column"] for m in measures]
     names = [m["name"] for m in measures]
     if len(columns) == 1:
@@ -205,29 +211,29 @@ def _choice(measures: list[Document], words: Words) -> alt.Parameter:
     return alt.param(name="measure", value=columns[0], bind=bind)
 
 
-def _by_kind(rows: Rows, measures: list[Document], words: Words) -> dict[str, Any]:
-    kinds = _kinds(rows)
+def _series_encoding(rows: Rows, measures: list[Document], words: Words) -> dict[str, Any]:
+    kinds = _series_names(rows)
     return {
         "x": _time_axis(rows, words),
         "y": alt.Y("v:Q", title=None, axis=_y_axis(rows, [m["column"] for m in measures])),
-        "color": alt.Color("d:N", legend=None, scale=alt.Scale(domain=kinds, range=_SERIES[: len(kinds)])),
-        "tooltip": [_time_tip(rows), alt.Tooltip("d:N", title=" "), *_measure_tips(measures)],
+        "color": alt.Color("d:N", legend=None, scale=alt.Scale(domain=kinds, range=_SERIES_COLOURS[: len(kinds)])),
+        "tooltip": [_time_tooltip(rows), alt.Tooltip("d:N", title=" "), *_measure_tooltips(measures)],
     }
 
 
-def _measure_tips(measures: list[Document]) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{m['column']}:Q", title=m["name"], format=_EXACT) for m in measures]
+def _measure_tooltips(measures: list[Document]) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{m['column']}:Q", title=m["name"], format=_NUMBER_FORMAT) for m in measures]
 
 
-def _named(rows: Rows, words: Words) -> Rows:
+def _with_series_names(rows: Rows, words: Words) -> Rows:
     return [row | {"d": words("no_value") if row["d"] is None else row["d"] or '""'} for row in rows]
 
 
-def _kinds(rows: Rows) -> list[str]:
+def _series_names(rows: Rows) -> list[str]:
     return sorted({row["d"] for row in rows})
 
 
-def _filled(rows: Rows, measures: list[Document], missing: int | None) -> Rows:
+def _fill_missing_points(rows: Rows, measures: list[Document], missing: int | None) -> Rows:
     """With a row for each kind at each time: what is not there was counted as none, or is not known."""
     there = {(row["t"], row["d"]): row for row in rows}
     empty = {m["column"]: missing for m in measures}

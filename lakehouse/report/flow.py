@@ -8,7 +8,7 @@ Document = dict[str, Any]
 
 STAGES = ("landing", "raw", "bronze", "silver", "gold")
 PUBLISH = "publish"
-_WIDTH, _GAP, _CARD, _BETWEEN = 1000.0, 44.0, 68, 14
+_WIDTH, _STAGE_GAP, _CARD_HEIGHT, _CARD_GAP = 1000.0, 44.0, 68, 14
 
 
 def layout(flow: Document) -> Document:
@@ -17,11 +17,11 @@ def layout(flow: Document) -> Document:
     Returns:
         `stages`, each with its cards; `lines`, as SVG paths; `height` in pixels. Across, a thousand is the whole width.
     """
-    cards = _cards(flow)
-    width = (_WIDTH - (len(cards) - 1) * _GAP) / len(cards)
-    left = {stage: round(n * (width + _GAP), 2) for n, stage in enumerate(cards)}
+    cards = _cards_by_stage(flow)
+    width = (_WIDTH - (len(cards) - 1) * _STAGE_GAP) / len(cards)
+    left = {stage: round(n * (width + _STAGE_GAP), 2) for n, stage in enumerate(cards)}
     placed = {
-        f"{stage}.{card['name']}": card | {"left": left[stage], "top": n * (_CARD + _BETWEEN)}
+        f"{stage}.{card['name']}": card | {"left": left[stage], "top": n * (_CARD_HEIGHT + _CARD_GAP)}
         for stage, own in cards.items()
         for n, card in enumerate(own)
     }
@@ -30,27 +30,27 @@ def layout(flow: Document) -> Document:
             {"name": stage, "left": left[stage], "cards": [placed[f"{stage}.{c['name']}"] for c in own]}
             for stage, own in cards.items()
         ],
-        "lines": [_line(placed[a], placed[b], width) for b in placed for a in placed[b]["reads"] if a in placed],
-        "height": max(map(len, cards.values())) * (_CARD + _BETWEEN),
-        "card": _CARD,
+        "lines": [_svg_line(placed[a], placed[b], width) for b in placed for a in placed[b]["reads"] if a in placed],
+        "height": max(map(len, cards.values())) * (_CARD_HEIGHT + _CARD_GAP),
+        "card": _CARD_HEIGHT,
         "width": width,
     }
 
 
-def _cards(flow: Document) -> dict[str, list[Document]]:
+def _cards_by_stage(flow: Document) -> dict[str, list[Document]]:
     """By stage, in an order in which lines cross little; the last stage only where something is published."""
-    cards = {stage: _tables(flow["tables"], stage) for stage in STAGES[:3]}
+    cards = {stage: _table_cards(flow["tables"], stage) for stage in STAGES[:3]}
     places = {f"bronze.{card['name']}": n for n, card in enumerate(cards["bronze"])}
     for stage in STAGES[3:]:
         own = [m for m in flow["models"] if m["model"].startswith(f"{stage}.")]
-        cards[stage] = sorted((_model(m) for m in own), key=lambda card: _weight(card, places))
+        cards[stage] = sorted((_model_card(m) for m in own), key=lambda card: _order_of_card(card, places))
         places |= {f"{stage}.{card['name']}": n for n, card in enumerate(cards[stage])}
     if flow["published"]:
-        cards[PUBLISH] = sorted(map(_published, flow["published"]), key=lambda card: _weight(card, places))
+        cards[PUBLISH] = sorted(map(_publish_card, flow["published"]), key=lambda card: _order_of_card(card, places))
     return cards
 
 
-def _tables(tables: list[Document], stage: str) -> list[Document]:
+def _table_cards(tables: list[Document], stage: str) -> list[Document]:
     before = {"landing": None, "raw": "landing", "bronze": "raw"}[stage]
     outcome = {"landing": "extract", "raw": "ingest", "bronze": "bronze"}[stage]
     return [
@@ -66,7 +66,7 @@ def _tables(tables: list[Document], stage: str) -> list[Document]:
     ]
 
 
-def _model(model: Document) -> Document:
+def _model_card(model: Document) -> Document:
     return {
         "name": model["model"].partition(".")[2],
         "outcome": model["outcome"],
@@ -77,7 +77,7 @@ def _model(model: Document) -> Document:
     }
 
 
-def _published(published: Document) -> Document:
+def _publish_card(published: Document) -> Document:
     """Under the name of what is published, which is also what it reads."""
     relation = published["relation"]
     return {
@@ -90,17 +90,17 @@ def _published(published: Document) -> Document:
     }
 
 
-def _weight(card: Document, places: dict[str, int]) -> tuple[float, str]:
+def _order_of_card(card: Document, positions: dict[str, int]) -> tuple[float, str]:
     """Where a card's inputs stand on average, so that lines cross little."""
-    inputs = [places[r] for r in card["reads"] if r in places]
-    return (sum(inputs) / len(inputs) if inputs else len(places), card["name"])
+    inputs = [positions[r] for r in card["reads"] if r in positions]
+    return (sum(inputs) / len(inputs) if inputs else len(positions), card["name"])
 
 
-def _line(start: Document, end: Document, width: float) -> str:
+def _svg_line(start: Document, end: Document, width: float) -> str:
     """From the right of one card to the left of another; beside each other in one column, around their left."""
-    y1, y2 = start["top"] + _CARD / 2, end["top"] + _CARD / 2
+    y1, y2 = start["top"] + _CARD_HEIGHT / 2, end["top"] + _CARD_HEIGHT / 2
     x1, x2 = start["left"] + width, end["left"]
     if start["left"] == end["left"]:
         return f"M {x2:.1f} {y1:.1f} C {x2 - 30:.1f} {y1:.1f} {x2 - 30:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
-    half = _GAP / 2
+    half = _STAGE_GAP / 2
     return f"M {x1:.1f} {y1:.1f} C {x1 + half:.1f} {y1:.1f} {x2 - half:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"

@@ -21,13 +21,13 @@ from lakehouse.models.sql.plan import Plan, dependency_levels
 Origin = tuple[str, str]
 """A relation (`silver.clientes`) and a column of it."""
 
-_CDC = ("_cdc_operation", "_cdc_timestamp", "_cdc_sequence", "__START_AT", "__END_AT")
+_CDC_COLUMNS = ("_cdc_operation", "_cdc_timestamp", "_cdc_sequence", "__START_AT", "__END_AT")
 # What is left of a value that was only counted tells nothing of it.
-_COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+_COUNT_FUNCTIONS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
 
 
 @dataclass(frozen=True)
-class Column:
+class LineageColumn:
     """A column of a relation.
 
     Attributes:
@@ -37,69 +37,75 @@ class Column:
     """
 
     name: str
-    text: str = ""
+    expression: str = ""
     origins: tuple[Origin, ...] = ()
-    personal: bool = False
+    is_personal: bool = False
 
 
-def columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[Column, ...]]:
+def relation_columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[LineageColumn, ...]]:
     """The columns of every relation, inputs first."""
-    bronze = {f"bronze.{name}": _declared(table) for name, table in pipeline.tables.items()}
+    bronze = {f"bronze.{name}": _bronze_columns(table) for name, table in pipeline.tables.items()}
     found = dict(bronze)
     for model in (m for group in dependency_levels(plans) for m in group):
-        found[model] = of_model(plans[model], found)
+        found[model] = model_columns(plans[model], found)
     used = {origin for each in found.values() for column in each for origin in column.origins}
     for name, each in bronze.items():
-        found[name] = tuple(c for c in each if c.name not in _CDC or (name, c.name) in used)
+        found[name] = tuple(c for c in each if c.name not in _CDC_COLUMNS or (name, c.name) in used)
     return found
 
 
-def personal(columns: Mapping[str, tuple[Column, ...]], model: str) -> Callable[[str], bool]:
+def personal_predicate(columns: Mapping[str, tuple[LineageColumn, ...]], model: str) -> Callable[[str], bool]:
     """Tells of a stored column whether it is personal. One that the model's SQL no longer names may be, if any is."""
-    known = {c.name.lower(): c.personal for c in columns[model]}
-    otherwise = any(c.personal for each in columns.values() for c in each)
+    known = {c.name.lower(): c.is_personal for c in columns[model]}
+    otherwise = any(c.is_personal for each in columns.values() for c in each)
     return lambda name: known.get(name.lower(), otherwise)
 
 
-def _declared(table: Table) -> tuple[Column, ...]:
+def _bronze_columns(table: Table) -> tuple[LineageColumn, ...]:
     kept = [c.name for c in table.columns if table.pii.get(c.name) != "drop"]
-    return tuple(Column(name, personal=name in table.pii) for name in [*kept, *_CDC])
+    return tuple(LineageColumn(name, is_personal=name in table.pii) for name in [*kept, *_CDC_COLUMNS])
 
 
-def of_model(plan: Plan, known: Mapping[str, tuple[Column, ...]]) -> tuple[Column, ...]:
+def model_columns(
+    plan: Plan, columns_by_relation: Mapping[str, tuple[LineageColumn, ...]]
+) -> tuple[LineageColumn, ...]:
     """The columns of one model, whose inputs are known."""
     query = sqlglot.parse_one(plan.sql, read="spark")
     assert isinstance(query, exp.Query)  # as the plan has seen
-    columns_of = {relation: {c.name.lower(): c for c in known[relation]} for relation in plan.inputs}
-    anything_personal = any(c.personal for each in columns_of.values() for c in each.values())
+    columns_of = {relation: {c.name.lower(): c for c in columns_by_relation[relation]} for relation in plan.inputs}
+    anything_personal = any(c.is_personal for each in columns_of.values() for c in each.values())
     try:
-        values, held = _origins(query, columns_of), _origins(_without_counts(query), columns_of)
+        values, held = _column_origins(query, columns_of), _column_origins(_without_counts(query), columns_of)
     except SqlglotError:  # a clause that it cannot follow: no origins, and what might be personal is taken to be
-        return tuple(Column(name, personal=anything_personal) for name in query.named_selects)
-    names, texts = {n.lower(): n for n in query.named_selects}, _texts(plan.sql, list(values))
+        return tuple(LineageColumn(name, is_personal=anything_personal) for name in query.named_selects)
+    names, texts = {n.lower(): n for n in query.named_selects}, _selected_expressions(plan.sql, list(values))
     return tuple(
-        Column(
+        LineageColumn(
             names.get(name, name),
             texts.get(name, ""),
             origins,
-            personal=any(columns_of[relation][column.lower()].personal for relation, column in held.get(name, ())),
+            is_personal=any(
+                columns_of[relation][column.lower()].is_personal for relation, column in held.get(name, ())
+            ),
         )
         for name, origins in values.items()
     )
 
 
-def _origins(query: exp.Expr, columns_of: Mapping[str, Mapping[str, Column]]) -> dict[str, tuple[Origin, ...]]:
+def _column_origins(
+    query: exp.Expr, columns_of: Mapping[str, Mapping[str, LineageColumn]]
+) -> dict[str, tuple[Origin, ...]]:
     schema: dict[str, dict[str, dict[str, str]]] = {}
     for relation, each in columns_of.items():
         layer, _, short = relation.partition(".")
         schema.setdefault(layer, {})[short] = dict.fromkeys(each, "string")
     by_lower = {relation.lower(): relation for relation in columns_of}
     nodes = lineage(None, query, schema, dialect="spark")
-    return {name: tuple(dict.fromkeys(_leaves(node, by_lower, columns_of))) for name, node in nodes.items()}
+    return {name: tuple(dict.fromkeys(_source_columns(node, by_lower, columns_of))) for name, node in nodes.items()}
 
 
-def _leaves(
-    node: Node, by_lower: Mapping[str, str], columns_of: Mapping[str, Mapping[str, Column]]
+def _source_columns(
+    node: Node, by_lower: Mapping[str, str], columns_of: Mapping[str, Mapping[str, LineageColumn]]
 ) -> Iterable[Origin]:
     for each in node.walk():
         if isinstance(each.expression, exp.Table):
@@ -110,10 +116,10 @@ def _leaves(
 
 
 def _without_counts(query: exp.Expr) -> exp.Expr:
-    return query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNTS) else e)
+    return query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNT_FUNCTIONS) else e)
 
 
-def _texts(sql: str, names: list[str]) -> dict[str, str]:
+def _selected_expressions(sql: str, names: list[str]) -> dict[str, str]:
     """What is selected under each name, if every item of the SELECT has one: not with a star among them."""
     items = split_selects(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
     parsed = sqlglot.parse_one(sql, read="spark")

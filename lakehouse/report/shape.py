@@ -18,13 +18,13 @@ from lakehouse.models.sql.blocks import grouping_expressions, is_grouping_id
 from lakehouse.models.sql.blocks.group import grouping_sets
 from lakehouse.models.sql.plan import Plan
 
-Kind = Literal["time", "number", "text", "other"]
+ColumnKind = Literal["time", "number", "text", "other"]
 
-_LABELS = (exp.Max, exp.Min, exp.First, exp.AnyValue)
+_LABEL_FUNCTIONS = (exp.Max, exp.Min, exp.First, exp.AnyValue)
 
 
 @dataclass(frozen=True)
-class View:
+class ChartRows:
     """Rows of a cube that make one chart.
 
     Attributes:
@@ -35,13 +35,13 @@ class View:
     """
 
     by: tuple[str, ...]
-    level: int | None
-    adds: bool
+    grouping_level: int | None
+    is_aggregated: bool
     measures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Shape:
+class CubeShape:
     """A cube, understood.
 
     Attributes:
@@ -57,46 +57,48 @@ class Shape:
 
     time: str | None
     dimensions: tuple[str, ...]
-    is_whole: bool
-    classes: tuple[str, ...]
+    has_all_keys: bool
+    categories: tuple[str, ...]
     labels: Mapping[str, str]
     measures: tuple[str, ...]
     additive: frozenset[str]
-    grouping: str | None
-    levels: Mapping[int, frozenset[str]]
+    grouping_column: str | None
+    grouping_levels: Mapping[int, frozenset[str]]
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def charts(self) -> tuple[ChartRows, ...]:
         """Over time first, then by each dimension or class."""
-        return tuple(self._of_levels() if self.grouping else self._of_rows())
+        return tuple(self._charts_of_totals() if self.grouping_column else self._charts_of_rows())
 
-    def _of_levels(self) -> Iterator[View]:
+    def _charts_of_totals(self) -> Iterator[ChartRows]:
         """The totals that are there at each time, the coarsest first."""
-        for level, dimensions in sorted(self.levels.items(), key=lambda each: (len(each[1]), each[0])):
+        for level, dimensions in sorted(self.grouping_levels.items(), key=lambda each: (len(each[1]), each[0])):
             by = tuple(d for d in self.dimensions if d in dimensions)
             is_shown = set(by) == dimensions - {self.time} and (self.time is None or self.time in dimensions)
             if is_shown and dimensions and self.measures:
-                yield View(by, level, False, self.measures)
+                yield ChartRows(by, level, False, self.measures)
 
-    def _of_rows(self) -> Iterator[View]:
-        if self.measures and self.is_whole and (self.time or self.dimensions):
-            yield View(self.dimensions, None, False, self.measures)
-        if not self.dimensions and self.is_whole:
+    def _charts_of_rows(self) -> Iterator[ChartRows]:
+        if self.measures and self.has_all_keys and (self.time or self.dimensions):
+            yield ChartRows(self.dimensions, None, False, self.measures)
+        if not self.dimensions and self.has_all_keys:
             return  # a row a time: nothing to count
         added = tuple(m for m in self.measures if m in self.additive)
         if self.time:
-            yield View((), None, True, added)
+            yield ChartRows((), None, True, added)
         several = self.dimensions if len(self.dimensions) > 1 else ()
-        yield from (View((by,), None, True, added) for by in (*several, *self.classes))
+        yield from (ChartRows((by,), None, True, added) for by in (*several, *self.categories))
 
 
-def time_keys(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = ()) -> list[str]:
+def time_keys(plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[str] = ()) -> list[str]:
     """The keys that could be the axis of time."""
     keys = {k.lower() for k in plan.keys}
     return [c for c, kind in kinds.items() if kind == "time" and c.lower() in keys and c not in hidden]
 
 
-def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = (), time: str | None = None) -> Shape:
+def cube_shape(
+    plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[str] = (), time: str | None = None
+) -> CubeShape:
     """Understand a cube.
 
     Args:
@@ -116,20 +118,20 @@ def shape(plan: Plan, kinds: Mapping[str, Kind], hidden: Collection[str] = (), t
     measures = tuple(c for c in beside if kinds[c] == "number")
     texts = [c for c in beside if kinds[c] == "text"]
     named = [c for c in texts if _is_label(projections.get(c.lower()))]
-    return Shape(
+    return CubeShape(
         time=time,
         dimensions=others,
-        is_whole=keys <= {c.lower() for c in (*shown, grouping or "")},
-        classes=tuple(c for c in texts if c not in named),
+        has_all_keys=keys <= {c.lower() for c in (*shown, grouping or "")},
+        categories=tuple(c for c in texts if c not in named),
         labels={others[0]: named[0]} if len(others) == 1 and named else {},
         measures=measures,
-        additive=frozenset(m for m in measures if _adds(projections.get(m.lower()))),
-        grouping=grouping,
-        levels=_levels(query, kinds) if grouping else {},
+        additive=frozenset(m for m in measures if _is_additive(projections.get(m.lower()))),
+        grouping_column=grouping,
+        grouping_levels=_grouping_levels(query, kinds) if grouping else {},
     )
 
 
-def about(sql: str) -> str:
+def leading_comment(sql: str) -> str:
     """The comment that a model's SQL begins with, as running text.
 
     >>> about("-- One row per day,\\n-- and one for all.\\nSELECT 1")
@@ -145,10 +147,10 @@ def about(sql: str) -> str:
 
 def _is_label(projection: exp.Expr | None) -> bool:
     """Whether a text is one of those of its group's rows: what a dimension is called, and no kind of its own."""
-    return projection is not None and projection.find(*_LABELS) is not None
+    return projection is not None and projection.find(*_LABEL_FUNCTIONS) is not None
 
 
-def _adds(projection: exp.Expr | None) -> bool:
+def _is_additive(projection: exp.Expr | None) -> bool:
     while isinstance(projection, exp.Cast | exp.Coalesce):
         projection = projection.this
     if isinstance(projection, exp.Sum | exp.Count):
@@ -156,7 +158,7 @@ def _adds(projection: exp.Expr | None) -> bool:
     return isinstance(projection, exp.CountIf)
 
 
-def _levels(query: exp.Expr, kinds: Mapping[str, Kind]) -> dict[int, frozenset[str]]:
+def _grouping_levels(query: exp.Expr, kinds: Mapping[str, ColumnKind]) -> dict[int, frozenset[str]]:
     """By GROUPING_ID(), the output columns that a set of totals groups by: a bit for each expression left out of it."""
     group = query.args.get("group")
     sets = grouping_sets(group) if isinstance(group, exp.Group) else None

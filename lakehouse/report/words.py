@@ -15,7 +15,7 @@ from lakehouse.report.texts import TEXTS
 Language = Literal["en", "pt"]
 
 LOCALES = {"en": "en", "pt": "pt_BR"}
-_PATTERNS = {"en": ("yyyy-MM-dd", "yyyy-MM-dd HH:mm 'UTC'"), "pt": ("dd/MM/yyyy", "dd/MM/yyyy HH:mm 'UTC'")}
+_DATE_PATTERNS = {"en": ("yyyy-MM-dd", "yyyy-MM-dd HH:mm 'UTC'"), "pt": ("dd/MM/yyyy", "dd/MM/yyyy HH:mm 'UTC'")}
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Words:
         return str(format_decimal(exact, format="#,##0." + "0" * digits, locale=LOCALES[self.language]))
 
     def day(self, value: date | str) -> str:
-        return self._written(date.fromisoformat(value) if isinstance(value, str) else value, 0)
+        return self._format_date(date.fromisoformat(value) if isinstance(value, str) else value, 0)
 
     def time(self, value: datetime | str) -> str:
         """A moment, to the minute, in UTC."""
         found = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-        return self._written(found.astimezone(timezone.utc) if found.tzinfo else found, 1)
+        return self._format_date(found.astimezone(timezone.utc) if found.tzinfo else found, 1)
 
     def moment(self, value: object) -> str:
         """A day or a moment as JSON has it."""
@@ -63,6 +63,6 @@ class Words:
             return "—"
         return str(format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=LOCALES[self.language]))
 
-    def _written(self, value: date | datetime, which: int) -> str:
+    def _format_date(self, value: date | datetime, which: int) -> str:
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        return str(format_datetime(moment, _PATTERNS[self.language][which], locale=LOCALES[self.language]))
+        return str(format_datetime(moment, _DATE_PATTERNS[self.language][which], locale=LOCALES[self.language]))

@@ -17,13 +17,13 @@ from pyspark.sql import SparkSession
 from lakehouse.cli import main
 
 
-def below(pid: int) -> list[int]:
+def child_processes(pid: int) -> list[int]:
     """The processes that descend from one, as far as they have not ended meanwhile."""
     children = list[int]()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):
             children += map(int, task.read_text().split())
-    return [one for child in children for one in (child, *below(child))]
+    return [one for child in children for one in (child, *child_processes(child))]
 
 
 if __name__ == "__main__":
@@ -33,6 +33,8 @@ if __name__ == "__main__":
         "codes": codes,
         "conf": spark.sparkContext.getConf().getAll(),
         "set": [tuple(row) for row in spark.sql("SET -v").collect() + spark.sql("SET").collect()],
-        "argv": [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in (os.getpid(), *below(os.getpid()))],
+        "argv": [
+            Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in (os.getpid(), *child_processes(os.getpid()))
+        ],
     }
     print(json.dumps(found, default=str))

@@ -26,25 +26,25 @@ from lakehouse.runner import up_to_date
 from lakehouse.storage import file_io, landing, lock
 
 
-def die(*_: Any, **__: Any) -> None:
+def kill_self(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # the signal is on its way: nothing more is to happen here
 
 
-def after(module: Any, function: str, when: Callable[[Any], object] = lambda result: True) -> None:
+def kill_after(module: Any, function: str, when: Callable[[Any], object] = lambda result: True) -> None:
     """Die when `function` has done its work, the first time that `when` says so."""
     inner = getattr(module, function)
 
     def wrapped(*args: Any, **named: Any) -> Any:
         result = inner(*args, **named)
         if when(result):
-            die()
+            kill_self()
         return result
 
     setattr(module, function, wrapped)
 
 
-def in_gold(when: str) -> Callable[[], None]:
+def kill_at_gold_merge(when: str) -> Callable[[], None]:
     """Die before or after the MERGE of a cube that takes up what changed."""
 
     def patch() -> None:
@@ -56,41 +56,41 @@ def in_gold(when: str) -> Callable[[], None]:
                 return inner(spark, target, *args, **named)
             written = inner(spark, target, *args, **named) if when == "after" else None
             assert written is None or written.committed
-            return die()
+            return kill_self()
 
         refresh.merge_to_match = wrapped  # type: ignore[assignment]
 
     return patch
 
 
-def half_a_copy() -> None:
+def kill_half_copied() -> None:
     def put(file: file_io.StorePath, opened: Callable[[], Any]) -> None:
         with opened() as source:
             content = source.read()
         file_io.write_atomically(file, content[: len(content) // 2])
-        die()
+        kill_self()
 
     file_io.copy_stream = put
 
 
-def hold(*_: Any) -> None:
+def hold_lake(*_: Any) -> None:
     print("holding", flush=True)
     time.sleep(600)
 
 
-def half_expired() -> None:
+def kill_half_expired() -> None:
     """When the manifest says that a snapshot's files are gone, and they are not."""
     inner = landing.write_json
 
     def wrapped(path: Path, document: Any) -> None:
         inner(path, document)
         if "expired" in document:
-            die()
+            kill_self()
 
     landing.write_json = wrapped
 
 
-def asked_to_end(signum: signal.Signals) -> None:
+def signal_during_ingest(signum: signal.Signals) -> None:
     """No kill: an orderly end is asked for, in the middle of ingest."""
     inner = ledger.append
 
@@ -102,7 +102,7 @@ def asked_to_end(signum: signal.Signals) -> None:
     ledger.append = wrapped
 
 
-def race() -> None:
+def wait_before_publish() -> None:
     """Without a lock; about to publish, wait until somebody says so."""
     inner = ledger.append
 
@@ -116,26 +116,26 @@ def race() -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "landing-half-copied": half_a_copy,
-    "change-set-written": lambda: setattr(ledger, "append", die),
+    "landing-half-copied": kill_half_copied,
+    "change-set-written": lambda: setattr(ledger, "append", kill_self),
     # The third snapshot's row: the second's change set has been merged by ingest, which needs bronze there.
-    "ledger-appended": lambda: after(ledger, "append", lambda entry: entry.sequence == 3),
+    "ledger-appended": lambda: kill_after(ledger, "append", lambda entry: entry.sequence == 3),
     # By the stream, whose checkpoint then never hears of it.
-    "bronze-merged": lambda: after(apply, "apply_pending", lambda done: done.commits and done.sequence == 3),
-    "between-two-models": lambda: after(refresh, "refresh", lambda done: done.model == "silver.items"),
-    "gold-written": lambda: after(refresh, "refresh", lambda done: done.model == "gold.notes"),
-    "gold-before-its-merge": in_gold("before"),
-    "gold-merged": in_gold("after"),
-    "before-the-clean-mark": lambda: setattr(up_to_date, "write_mark", die),
-    "landing-half-expired": half_expired,
-    "asked-by-SIGINT": lambda: asked_to_end(signal.SIGINT),
-    "forget-landing": lambda: after(landing, "write_json"),  # a manifest says what its file does not yet
-    "forget-raw": lambda: after(erased_change_sets, "erase"),
+    "bronze-merged": lambda: kill_after(apply, "apply_pending", lambda done: done.commits and done.sequence == 3),
+    "between-two-models": lambda: kill_after(refresh, "refresh", lambda done: done.model == "silver.items"),
+    "gold-written": lambda: kill_after(refresh, "refresh", lambda done: done.model == "gold.notes"),
+    "gold-before-its-merge": kill_at_gold_merge("before"),
+    "gold-merged": kill_at_gold_merge("after"),
+    "before-the-clean-mark": lambda: setattr(up_to_date, "write_mark", kill_self),
+    "landing-half-expired": kill_half_expired,
+    "asked-by-SIGINT": lambda: signal_during_ingest(signal.SIGINT),
+    "forget-landing": lambda: kill_after(landing, "write_json"),  # a manifest says what its file does not yet
+    "forget-raw": lambda: kill_after(erased_change_sets, "erase"),
     "published-half": lambda: setattr(
-        catalog, "write_position", die
+        catalog, "write_position", kill_self
     ),  # rows are written, and not yet what version they are
-    "holding": lambda: setattr(up_to_date, "remove_mark", hold),
-    "racing": race,
+    "holding": lambda: setattr(up_to_date, "remove_mark", hold_lake),
+    "racing": wait_before_publish,
 }
 
 if __name__ == "__main__":

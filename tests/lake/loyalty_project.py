@@ -10,7 +10,7 @@ import duckdb
 import oracle
 import polars as pl
 import pytest
-from helpers import Lake, Result, counts, lakehouse
+from helpers import LakeFiles, Result, lakehouse, nonzero_counts
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = REPOSITORY / "conf" / "loyalty"
@@ -35,11 +35,11 @@ SILVER = {
 
 
 @dataclass
-class Loyalty(Lake):
+class Loyalty(LakeFiles):
     """The pipeline of this repository on a lake and a source of the test's own; `done` is its last run."""
 
     source: Path
-    done: Result | None = None
+    last_run: Result | None = None
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         with pytest.MonkeyPatch.context() as patch:
@@ -51,30 +51,30 @@ class Loyalty(Lake):
     def environment(self) -> dict[str, str]:
         return {"LAKE_ROOT": str(self.lake.parent), "LOYALTY_SOURCE": str(self.source)}
 
-    def take(self, snapshot: Path) -> Loyalty:
+    def take_snapshot(self, snapshot: Path) -> Loyalty:
         """Put a snapshot into the source, and run."""
         shutil.copytree(snapshot, self.source / snapshot.name)
-        self.done = self("run")
-        assert self.done.code == 0, self.done.stderr
+        self.last_run = self("run")
+        assert self.last_run.code == 0, self.last_run.stderr
         return self
 
     def copy(self, folder: Path) -> Loyalty:
         shutil.copytree(self.lake, folder / "loyalty")
         shutil.copytree(self.source, folder / "source")
-        return Loyalty(folder / "loyalty", folder / "source", self.done)
+        return Loyalty(folder / "loyalty", folder / "source", self.last_run)
 
     def gold(self, model: str, columns: tuple[str, ...]) -> list[oracle.Row]:
-        return oracle.in_order(pl.read_delta(str(self.lake / "gold" / model)).select(columns).rows())
+        return oracle.sort_rows(pl.read_delta(str(self.lake / "gold" / model)).select(columns).rows())
 
     def silver(self, model: str) -> list[oracle.Row]:
         rows = pl.read_delta(str(self.lake / "silver" / model))
         times = [name for name, kind in rows.schema.items() if kind == pl.Datetime("us", "UTC")]
-        return oracle.in_order(rows.with_columns(pl.col(times).dt.replace_time_zone(None)).rows())
+        return oracle.sort_rows(rows.with_columns(pl.col(times).dt.replace_time_zone(None)).rows())
 
 
-def silver_from(snapshot: Path, model: str) -> list[oracle.Row]:
+def expected_silver(snapshot: Path, model: str) -> list[oracle.Row]:
     file = f"read_csv('{snapshot}/{model}.csv', delim = ';', header = true, all_varchar = true, quote = '')"
-    return oracle.in_order(duckdb.sql(f"SELECT {SILVER[model]} FROM {file}").fetchall())
+    return oracle.sort_rows(duckdb.sql(f"SELECT {SILVER[model]} FROM {file}").fetchall())
 
 
 def assert_gold(loyalty: Loyalty, snapshot: Path) -> None:
@@ -87,7 +87,7 @@ def assert_gold(loyalty: Loyalty, snapshot: Path) -> None:
 
 def assert_silver(loyalty: Loyalty, snapshot: Path) -> None:
     for model in SILVER:
-        assert loyalty.silver(model) == silver_from(snapshot, model), model
+        assert loyalty.silver(model) == expected_silver(snapshot, model), model
 
 
 def assert_changes(loyalty: Loyalty, previous: Path, current: Path) -> None:
@@ -95,7 +95,7 @@ def assert_changes(loyalty: Loyalty, previous: Path, current: Path) -> None:
     for table, expected in oracle.changes(previous, current).items():
         entry = loyalty.ledger(table)[-1]
         if (previous / f"{table}.csv").read_bytes() == (current / f"{table}.csv").read_bytes():
-            assert (entry["status"], entry["sequence"], counts(entry)) == ("unchanged", None, {})
+            assert (entry["status"], entry["sequence"], nonzero_counts(entry)) == ("unchanged", None, {})
             continue
         found: dict[str, set[str]] = {"I": set(), "U": set(), "D": set()}
         for row in loyalty.change_set(entry):
@@ -105,4 +105,4 @@ def assert_changes(loyalty: Loyalty, previous: Path, current: Path) -> None:
         rows = len((current / f"{table}.csv").read_text(encoding="utf-8").splitlines()) - 1
         numbers = {"rows_read": rows, "unchanged": rows - len(found["I"]) - len(found["U"])}
         numbers |= {"inserted": len(found["I"]), "updated": len(found["U"]), "deleted": len(found["D"])}
-        assert counts(entry) == {name: number for name, number in numbers.items() if number}, table
+        assert nonzero_counts(entry) == {name: number for name, number in numbers.items() if number}, table

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import ITEMS, Project
-from traces import forms, found
+from traces import encoded_forms, find_words
 
 REPOSITORY = Path(__file__).parents[2]
 CANARY = Path(__file__).with_name("canary.py")
@@ -91,8 +91,8 @@ def test_no_secret_shows_in_anything_that_a_run_writes_prints_or_passes_on(tmp_p
     assert set(ran) <= {2, 3} and rest == [5, 0, 0, 0], told["codes"]
     assert "malformed" in done.stdout and any("java" in words[0] for words in told["argv"])
 
-    shown = [form for secret in SECRETS.values() for form in forms(secret)]
+    shown = [form for secret in SECRETS.values() for form in encoded_forms(secret)]
     assert [form for form in shown if form in done.stdout + done.stderr] == []
-    assert found(tmp_path, shown, passed_over=["lake/landing"]) == [f".env: {SECRETS[n]}" for n in IN_ENV_FILE]
+    assert find_words(tmp_path, shown, skipped_folders=["lake/landing"]) == [f".env: {SECRETS[n]}" for n in IN_ENV_FILE]
     log = "".join(p.read_text() for p in events.rglob("events_*"))
     assert "SparkListenerSQLExecutionStart" in log and "hashed(" in log

@@ -40,63 +40,63 @@ class Chain:
     """The servers, what runs of them, and the pipeline over them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.all = folder, ExitStack()
-        self.parts: dict[str, ExitStack] = {}
+        self.folder, self.stack = folder, ExitStack()
+        self.part_stacks: dict[str, ExitStack] = {}
         self.faults = faults.Faults(FAULTS)
 
     def start(self, publish: Callable[[], object] | None = None) -> None:
         """Start all of it, the tables made by `publish`, or else empty."""
-        self.database_home = self.all.enter_context(postgres.home())
-        self.database = self.run("database", postgres.running(self.database_home))
+        self.database_home = self.stack.enter_context(postgres.cluster_folder())
+        self.database = self.start_part("database", postgres.running_server(self.database_home))
         if publish:
             publish()
         else:
             self.database.execute(*(_TABLE.format(table) for table in (IPCA, PRE)))
-        self.prepare()
-        moto = self.all.enter_context(s3.moto(self.folder))
+        self.prepare_database()
+        moto = self.stack.enter_context(s3.moto(self.folder))
         self.s3 = moto
         s3.client(moto).create_bucket(Bucket=BUCKET)
-        self.proxy = self.all.enter_context(faults.before(moto, self.faults))
-        self.broker = self.run("broker", local_kafka.broker(self.folder))
-        self.connect = self.run("connect", self.worker())
+        self.proxy = self.stack.enter_context(faults.proxy(moto, self.faults))
+        self.broker = self.start_part("broker", local_kafka.broker(self.folder))
+        self.connect = self.start_part("connect", self.worker())
 
-    def run(self, name: str, part: Any) -> Any:
+    def start_part(self, name: str, part: Any) -> Any:
         """Start a part, to be ended by itself or with all the others."""
-        stack = self.parts[name] = self.all.enter_context(ExitStack())
+        stack = self.part_stacks[name] = self.stack.enter_context(ExitStack())
         return stack.enter_context(part)
 
     def stop(self) -> None:
         """A worker first: without its broker it does not end by itself."""
-        if "connect" in self.parts:
-            self.parts["connect"].close()
-        self.all.close()
+        if "connect" in self.part_stacks:
+            self.part_stacks["connect"].close()
+        self.stack.close()
 
     def worker(self, port: int | None = None) -> Any:
         database = {"HOST": "127.0.0.1", "PORT": str(self.database.port), "DATABASE": "postgres"}
         own = {f"CDC_{name}": value for name, value in database.items()}
         own |= {"CDC_USER": "lakehouse_cdc", "CDC_PASSWORD": CDC_PASSWORD, "S3_BUCKET": BUCKET}
-        environment = {**os.environ, **s3.KEY, **own, "AWS_ENDPOINT_URL": self.proxy}
+        environment = {**os.environ, **s3.CREDENTIALS, **own, "AWS_ENDPOINT_URL": self.proxy}
         return local_kafka.worker(self.folder, self.broker.address, environment, port)
 
-    def prepare(self) -> None:
+    def prepare_database(self) -> None:
         """deploy/connect/postgres.sql, twice: it may be run again."""
         for _ in range(2):
-            command = [postgres.programs() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", self.database.url]
+            command = [postgres.program_folder() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", self.database.url]
             command += ["-v", f"password='{CDC_PASSWORD}'", "-f", HERE / "postgres.sql"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
     # What a user has
 
-    def connectors(self, **sink: str) -> None:
+    def write_connector_files(self, **sink: str) -> None:
         """The product's connector files, with these settings of the sink changed."""
         for name, changed in (("postgres-source.json", {}), ("s3-sink.json", {"rotate.interval.ms": "1000", **sink})):
             document = json.loads((HERE / name).read_text())
             document["config"] |= changed
             (self.folder / name).write_text(json.dumps(document))
 
-    def pipeline(self, **sink: str) -> Pipeline:
+    def write_pipeline(self, **sink: str) -> Pipeline:
         """A pipeline's folder that names these files."""
-        self.connectors(**sink)
+        self.write_connector_files(**sink)
         (self.folder / "gold").mkdir(exist_ok=True)
         for model in ("ipca", "pre"):
             (self.folder / "gold" / f"{model}.sql").write_text("SELECT 1")
@@ -120,34 +120,34 @@ class Chain:
 
     # What is on S3
 
-    def differing(self, seconds: float = 60.0) -> list[str]:
+    def s3_differences(self, seconds: float = 60.0) -> list[str]:
         """What tells S3 from PostgreSQL, as long as `seconds` of waiting do not mend it: by `verify`'s own check."""
         pipeline = load(self.folder)
         assert pipeline.connect
         checks = [check_s3_objects(pipeline, topic, seconds) for topic in pipeline.connect.topics]
         return [f"{check.name}: {check.figures}" for check in checks if check.result != "holds"]
 
-    def objects(self, table: str = "") -> list[str]:
+    def object_keys(self, table: str = "") -> list[str]:
         """The keys of a topic's objects, or of all, below the prefix."""
-        return [str(path).partition("/topics/")[2] for path in file_io.list_files(self._folder(table))]
+        return [str(path).partition("/topics/")[2] for path in file_io.list_files(self._topic_path(table))]
 
     def lines(self, table: str) -> list[str]:
         """All lines of a topic's objects, each once: what the topic holds, in its order."""
-        contents = file_io.read_files(file_io.list_files(self._folder(table)))
+        contents = file_io.read_files(file_io.list_files(self._topic_path(table)))
         lines = {line for content in contents for line in (content or b"").decode().split("\n") if line}
         return sorted(lines, key=lambda line: json.loads(line)["__offset"])
 
-    def changes(self, table: str) -> Counter[tuple[str, str, str]]:
+    def change_counts(self, table: str) -> Counter[tuple[str, str, str]]:
         """How often each key was inserted, updated and deleted, by the topic's lines: (day, kind, operation)."""
         rows = map(json.loads, self.lines(table))
         return Counter((row["data_base"], row["tipo"], row["__op"]) for row in rows)
 
-    def _folder(self, table: str) -> file_io.StorePath:
+    def _topic_path(self, table: str) -> file_io.StorePath:
         root = file_io.store_path(f"s3a://{BUCKET}/topics")
         return root / f"postgres-{table}" if table else root
 
 
-def publish(url: str, table: str, rows: Iterable[Mapping[str, Any]], gone: Iterable[Key] = ()) -> None:
+def publish_rows(url: str, table: str, rows: Iterable[Mapping[str, Any]], deleted: Iterable[Key] = ()) -> None:
     """A micro-batch as `lakehouse publish` writes it: upserts and deletes in one transaction."""
     wanted = list(rows)
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
@@ -158,10 +158,10 @@ def publish(url: str, table: str, rows: Iterable[Mapping[str, Any]], gone: Itera
                 f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT (data_base, tipo) DO UPDATE SET {others}"
             )
             cursor.execute(upsert, list(row.values()))
-        cursor.executemany(f"DELETE FROM {table} WHERE data_base = %s AND tipo = %s", list(gone))
+        cursor.executemany(f"DELETE FROM {table} WHERE data_base = %s AND tipo = %s", list(deleted))
 
 
-def eventually(found: Any, seconds: float = 60.0) -> Any:
+def wait_for(found: Any, seconds: float = 60.0) -> Any:
     """What `found()` gives, once that is something."""
     deadline = time.monotonic() + seconds
     while not (value := found()):

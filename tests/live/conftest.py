@@ -11,7 +11,7 @@ from servers import s3
 
 from lakehouse.storage import s3_lease
 
-_NUMBERS = itertools.count(1)
+_BUCKET_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +39,7 @@ def new_bucket() -> Callable[[str], str]:
     """Makes a bucket on a server; its name is new, for Spark keeps what it knows of one."""
 
     def made(url: str) -> str:
-        name = f"lake-{next(_NUMBERS)}"
+        name = f"lake-{next(_BUCKET_NUMBERS)}"
         s3.client(url).create_bucket(Bucket=name)
         return name
 
@@ -64,7 +64,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has this process, and those it starts, ask the server at an address."""
 
     def asked(url: str) -> None:
-        for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": url}).items():
+        for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": url}).items():
             monkeypatch.setenv(name, value)
 
     return asked

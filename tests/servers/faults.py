@@ -37,40 +37,42 @@ class Faults:
         refuse: tells of a method and path whether it is forbidden (403).
     """
 
-    def __init__(self, every: dict[str, int], refuse: Callable[[str, str], bool] = lambda method, path: False) -> None:
-        self.every, self.refuse = every, refuse
-        self.befallen: Counter[str] = Counter()
-        self.passed = 0  # requests, of any fate
-        self.down = False  # the server answers nobody: connections are reset
-        self._seen: Counter[str] = Counter()
-        self._burst = 0
+    def __init__(
+        self, every: dict[str, int], is_forbidden: Callable[[str, str], bool] = lambda method, path: False
+    ) -> None:
+        self.every, self.is_forbidden = every, is_forbidden
+        self.fault_counts: Counter[str] = Counter()
+        self.request_count = 0  # requests, of any fate
+        self.is_down = False  # the server answers nobody: connections are reset
+        self._request_counts: Counter[str] = Counter()
+        self._slow_downs_left = 0
         self._lock = threading.Lock()
 
-    def next(self, method: str, path: str) -> str | None:
+    def next_fault(self, method: str, path: str) -> str | None:
         """What befalls this request."""
         kinds = [SLOW_DOWN, RESET, *([LOST] if method not in ("GET", "HEAD") else [])]
         kinds += [CUT_LIST if "list-type=" in path else CUT] if method == "GET" else []
         with self._lock:
-            self.passed += 1
-            if self.down:
+            self.request_count += 1
+            if self.is_down:
                 return RESET
-            if self._burst:
-                self._burst -= 1
+            if self._slow_downs_left:
+                self._slow_downs_left -= 1
                 return self._count(SLOW_DOWN)
             for kind in kinds:
-                self._seen[kind] += 1
-                if kind in self.every and self._seen[kind] % self.every[kind] == 0:
-                    self._burst = _BURST - 1 if kind == SLOW_DOWN else 0
+                self._request_counts[kind] += 1
+                if kind in self.every and self._request_counts[kind] % self.every[kind] == 0:
+                    self._slow_downs_left = _BURST - 1 if kind == SLOW_DOWN else 0
                     return self._count(kind)
         return None
 
     def _count(self, kind: str) -> str:
-        self.befallen[kind] += 1
+        self.fault_counts[kind] += 1
         return kind
 
 
 @contextmanager
-def before(upstream: str, faults: Faults) -> Iterator[str]:
+def proxy(upstream: str, faults: Faults) -> Iterator[str]:
     """A proxy in front of the server at `upstream`; its address."""
     there = urlsplit(upstream)
 
@@ -82,10 +84,10 @@ def before(upstream: str, faults: Faults) -> Iterator[str]:
 
         def _pass(self) -> None:
             body = self._body()
-            if any(faults.refuse(*each) for each in self._asked(body)):
+            if any(faults.is_forbidden(*each) for each in self._asked(body)):
                 self._say(403, "AccessDenied", "Access Denied")
                 return
-            fault = faults.next(self.command, self.path)
+            fault = faults.next_fault(self.command, self.path)
             if fault == SLOW_DOWN:
                 self._say(503, "SlowDown", "Please reduce your request rate.")
             elif fault == RESET:

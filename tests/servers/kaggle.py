@@ -55,10 +55,10 @@ class Kaggle:
     versions: list[tuple[str, bytes]] = field(default_factory=list)  # when, and the archive
     faults: dict[str, list[Answer]] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
-    asked: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
-    ranges: bool = True
-    redirects: bool = True  # else the archive comes from Kaggle itself
-    sizes: bool = True  # and checksums
+    requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    has_ranges: bool = True
+    has_redirects: bool = True  # else the archive comes from Kaggle itself
+    has_sizes: bool = True  # and checksums
     stalls: threading.Event | None = None  # set: answers wait for it
 
     @property
@@ -74,14 +74,14 @@ class Kaggle:
 
     @property
     def routes(self) -> list[str]:
-        return [route for route, _, _ in self.asked]
+        return [route for route, _, _ in self.requests]
 
     def publish(self, files: Mapping[str, bytes] | bytes, time: str) -> None:
         """A new version: files, zipped here, or an archive as it is."""
-        self.versions.append((time, files if isinstance(files, bytes) else zipped(files)))
+        self.versions.append((time, files if isinstance(files, bytes) else zip_files(files)))
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
+def zip_files(files: Mapping[str, bytes]) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = urlsplit(self.path).path
         route = path.rpartition("/")[2]
-        if not self._expected(route, body):
+        if not self._has_no_fault(route, body):
             return
         if path != f"/api/v1/datasets.DatasetApiService/{route}" or not hasattr(self, f"_{route}"):
             self._send(Answer(404))
@@ -131,23 +131,23 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, f"_{route}")(body)
 
     def do_GET(self) -> None:
-        if not self._expected("archive", {}):
+        if not self._has_no_fault("archive", {}):
             return
         url = urlsplit(self.path)
         if url.hostname != _STORE or url.query != f"X-Goog-Signature={SIGNATURE}":
             self._send(Answer(403, body=b"<Error>SignatureDoesNotMatch</Error>"))
             return
-        self._archive(int(url.path.rpartition("/")[2]))
+        self._send_archive(int(url.path.rpartition("/")[2]))
 
-    def _archive(self, number: int) -> None:
+    def _send_archive(self, number: int) -> None:
         _, archive = self.state.versions[number - 1]
         etag, first = f'"{hashlib.sha1(archive).hexdigest()}"', 0
         wanted = self.headers["Range"] or ""
-        if self.state.ranges and wanted and self.headers["If-Range"] == etag:
+        if self.state.has_ranges and wanted and self.headers["If-Range"] == etag:
             first = int(wanted.removeprefix("bytes=").rstrip("-"))
         md5 = b64encode(hashlib.md5(archive).digest()).decode()
         headers = {"ETag": etag, "Accept-Ranges": "bytes"}
-        if self.state.sizes:
+        if self.state.has_sizes:
             headers["x-goog-hash"] = f"crc32c=AAAAAA==,md5={md5}"
         if first:
             headers["Content-Range"] = f"bytes {first}-{len(archive) - 1}/{len(archive)}"
@@ -168,14 +168,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _DownloadDataset(self, body: dict[str, Any]) -> None:
         number = body["datasetVersionNumber"]
-        if not self.state.redirects:
-            self._archive(number)
+        if not self.state.has_redirects:
+            self._send_archive(number)
             return
         self._send(Answer(302, {"Location": f"http://{_STORE}/archives/{number}?X-Goog-Signature={SIGNATURE}"}, b""))
 
-    def _expected(self, route: str, body: dict[str, Any]) -> bool:
+    def _has_no_fault(self, route: str, body: dict[str, Any]) -> bool:
         """Notes a request; whether it may be answered rightly."""
-        self.state.asked.append((route, dict(self.headers), body))
+        self.state.requests.append((route, dict(self.headers), body))
         if self.state.stalls:
             self.state.stalls.wait(30)
         if self.state.faults.get(route):
@@ -194,7 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, status: int, headers: dict[str, str], content: bytes) -> None:
         cut = self.state.cuts.pop(0) if self.state.cuts else len(content)
         self.send_response(status)
-        for name, value in {**headers, **({"Content-Length": str(len(content))} if self.state.sizes else {})}.items():
+        for name, value in {
+            **headers,
+            **({"Content-Length": str(len(content))} if self.state.has_sizes else {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content[:cut])

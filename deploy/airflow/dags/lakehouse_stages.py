@@ -36,7 +36,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 STAGES = ("extract", "ingest", "bronze", "silver", "gold", "publish")
 LAYERS = {"bronze": "bronze", "silver": "silver", "gold": "gold", "publish": "published"}
 
-ENDED = {
+EXIT_CODES = {
     1: "a bug",
     2: "the command line or the configuration cannot be used",
     3: "storage, memory or a server failed",
@@ -44,16 +44,16 @@ ENDED = {
     5: "data was refused, or a check failed",
     6: "another run holds the lake",
 }
-FOR_GOOD = (1, 2, 4, 5)  # another try would end in the same way; what is not in ENDED was killed: worth one
+PERMANENT = (1, 2, 4, 5)  # another try would end in the same way; what is not in ENDED was killed: worth one
 
-GRACE = 300.0  # seconds that a stage has to come to its end, once it was asked to
-_LOOK = 0.2  # seconds between two looks at what it says
+STOP_TIMEOUT = 300.0  # seconds that a stage has to come to its end, once it was asked to
+_POLL_INTERVAL = 0.2  # seconds between two looks at what it says
 # Of Spark, and of what fetches its packages: an exception has no room for it, nor any use for names of folders.
-_CHATTER = re.compile(
+_SPARK_NOISE = re.compile(
     r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d INFO |:: |\t"
     r"|WARNING: Using incubator |Ivy |The jars for |\S+#\S+ added as |Using Spark's "
 )
-_LINES = 60  # of its last words in the exception: an error's block, or the table of what became of everything
+_LAST_LINES = 60  # of its last words in the exception: an error's block, or the table of what became of everything
 
 
 class Stage(BaseOperator):
@@ -67,7 +67,7 @@ class Stage(BaseOperator):
     def __init__(self, *, stage: str, pipeline: str, **options: Any) -> None:
         super().__init__(task_id=stage, **options)
         self.stage, self.pipeline = stage, pipeline
-        self._running: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def execute(self, context: Any) -> None:
         words = command(self.stage, self.pipeline)
@@ -77,49 +77,49 @@ class Stage(BaseOperator):
         with tempfile.TemporaryDirectory() as folder, ExitStack() as files:
             output = files.enter_context(Path(folder, "output").open("ab"))
             said = files.enter_context(Path(folder, "output").open("rb"))
-            self._running = subprocess.Popen(
+            self._process = subprocess.Popen(
                 words, cwd=home(), env=environment(), stdout=output, stderr=output, start_new_session=True
             )
             try:
-                last = self._listen(said)
+                last = self._log_output(said)
             except BaseException:  # AirflowTaskTimeout comes in the midst of it
                 self.on_kill()
-                self._listen(said)
+                self._log_output(said)
                 raise
-        self._judge(self._running.returncode, "\n".join(last))
+        self._raise_if_failed(self._process.returncode, "\n".join(last))
 
     def on_kill(self) -> None:
         """Ask the stage to end, and see to it that it does within `GRACE`."""
-        if self._running is None or self._running.poll() is not None:
+        if self._process is None or self._process.poll() is not None:
             return
         self.log.warning("asking %s to end", self.stage)
         with suppress(psutil.NoSuchProcess):  # it has, just now
-            driver(self._running.pid, self.stage).send_signal(signal.SIGTERM)
-        end = threading.Timer(GRACE, self._end)
+            job_process(self._process.pid, self.stage).send_signal(signal.SIGTERM)
+        end = threading.Timer(STOP_TIMEOUT, self._kill)
         end.daemon = True
         end.start()
 
-    def _end(self) -> None:
-        if self._running is not None and self._running.poll() is None:
-            os.killpg(self._running.pid, signal.SIGKILL)
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _listen(self, said: IO[bytes]) -> deque[str]:
+    def _log_output(self, output: IO[bytes]) -> deque[str]:
         """Log what the stage says until it ends, what Spark says below it as DEBUG; its last lines."""
-        last: deque[str] = deque(maxlen=_LINES)
-        for line in _lines(self._running, said):
-            if _CHATTER.match(line):
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+        for line in _output_lines(self._process, output):
+            if _SPARK_NOISE.match(line):
                 self.log.debug("%s", line)
             else:
                 self.log.info("%s", line)
                 last.append(line)
         return last
 
-    def _judge(self, code: int, last: str) -> None:
+    def _raise_if_failed(self, code: int, last_lines: str) -> None:
         if code == 0:
             return
-        why = ENDED.get(code, "it was killed")
-        failed = AirflowFailException if code in FOR_GOOD else AirflowException
-        raise failed(f"{self.stage} of {self.pipeline} ended with exit code {code}: {why}\n{last}")
+        why = EXIT_CODES.get(code, "it was killed")
+        failed = AirflowFailException if code in PERMANENT else AirflowException
+        raise failed(f"{self.stage} of {self.pipeline} ended with exit code {code}: {why}\n{last_lines}")
 
 
 def pipeline_dag(
@@ -150,14 +150,16 @@ def pipeline_dag(
             "trigger_rule": TriggerRule.ALL_DONE,
         },
     ) as dag:
-        tasks = [Stage(stage=s, pipeline=pipeline, outlets=[layer(name, s)] if s in LAYERS else []) for s in stages]
+        tasks = [
+            Stage(stage=s, pipeline=pipeline, outlets=[layer_asset(name, s)] if s in LAYERS else []) for s in stages
+        ]
         chain(*tasks)
         # The state of a run is that of its last task: this one needs all of them, and is never sent to a worker.
         tasks >> EmptyOperator(task_id="verdict", trigger_rule=TriggerRule.ALL_SUCCESS)
     return dag
 
 
-def layer(name: str, stage: str) -> Asset:
+def layer_asset(name: str, stage: str) -> Asset:
     """What a stage keeps up to date, for DAGs that read it. An event says that it is, not that it changed."""
     return Asset(f"lakehouse://{name}/{LAYERS[stage]}")
 
@@ -177,9 +179,9 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
 
 
-def driver(submit: int, stage: str) -> psutil.Process:
+def job_process(submit_pid: int, stage: str) -> psutil.Process:
     """The process that heeds SIGTERM: the Python below spark-submit, which needs that one's JVM to come to its end."""
-    above = psutil.Process(submit)
+    above = psutil.Process(submit_pid)
     job = str(home() / "jobs" / f"{stage}.py")
     return next((p for p in above.children(recursive=True) if _argv(p)[1:2] == [job]), above)
 
@@ -191,13 +193,13 @@ def _argv(process: psutil.Process) -> list[str]:
         return []
 
 
-def _lines(process: subprocess.Popen[bytes] | None, said: IO[bytes]) -> Iterator[str]:
+def _output_lines(process: subprocess.Popen[bytes] | None, output: IO[bytes]) -> Iterator[str]:
     """What a process writes to a file, line by line, until it has ended."""
     assert process is not None
     rest = b""
     while True:
         ended = _has_ended(process)
-        *lines, rest = (rest + said.read()).split(b"\n")
+        *lines, rest = (rest + output.read()).split(b"\n")
         yield from (line.decode(errors="replace").rstrip() for line in lines)
         if ended:
             break
@@ -207,7 +209,7 @@ def _lines(process: subprocess.Popen[bytes] | None, said: IO[bytes]) -> Iterator
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     try:
-        process.wait(_LOOK)
+        process.wait(_POLL_INTERVAL)
     except subprocess.TimeoutExpired:
         return False
     return True

@@ -66,16 +66,16 @@ def test_a_life_of_inserts_updates_deletes_and_returns(tmp_path: Path, spark: Sp
         ("b", 1, "x", 4, None),
         ("c", 1, "x", 1, 5),
     ]
-    opened_by = {(r["id"], r["__START_AT"].day): r["_cdc_operation"] for r in project.whole_rows("bronze/items")}
+    opened_by = {(r["id"], r["__START_AT"].day): r["_cdc_operation"] for r in project.rows_with_cdc("bronze/items")}
     assert opened_by[("a", 1)] == "I" and opened_by[("a", 2)] == "U" and opened_by[("b", 4)] == "I"
-    assert project.writes()["bronze/items"] == 5, "one commit a snapshot"
+    assert project.write_counts()["bronze/items"] == 5, "one commit a snapshot"
 
     checks = verified(project)
     assert checks["I1 history = the change sets, each at its time"] == "holds"
     assert checks["I1 windows neither overlap nor are empty"] == "holds"
 
     assert project("bronze", "--full-refresh").code == 0
-    assert project.writes()["bronze/items"] == 5, "computed anew it is the same history"
+    assert project.write_counts()["bronze/items"] == 5, "computed anew it is the same history"
 
     before, bronze = history(project), f"delta.`{project.lake}/bronze/items`"
     spark.sql(f"UPDATE {bronze} SET __END_AT = NULL WHERE id = 'a' AND qty = 2")
@@ -120,7 +120,7 @@ def test_only_the_columns_of_history_for_open_a_window_and_another_choice_is_ano
     project.snapshot(DAYS[2], items="id,qty,note\na,2,y\n")
     assert project.run().code == 0
     assert history(project) == [("a", 1, "y", 1, 3), ("a", 2, "y", 3, None)]
-    assert [r["_cdc_sequence"] for r in project.whole_rows("bronze/items")] == [1, 3]
+    assert [r["_cdc_sequence"] for r in project.rows_with_cdc("bronze/items")] == [1, 3]
     verified(project)
 
     project.configure(history_for=None, history_except=["qty"])
@@ -154,7 +154,7 @@ def test_a_snapshot_taken_again_at_its_time_leaves_no_window_without_length(tmp_
         ("c", 3, None, 2, None),
     ]
     assert project("bronze", "--full-refresh").code == 0
-    assert project.writes()["bronze/items"] == 3
+    assert project.write_counts()["bronze/items"] == 3
     verified(project)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Project, Result, counts, lakehouse
+from helpers import Project, Result, lakehouse, nonzero_counts
 from loyalty_project import SAMPLES, SECOND, TABLES, Loyalty, assert_gold, assert_silver
 from pyspark.sql import SparkSession
 from servers.kaggle import KEY, SIGNATURE, Kaggle, kaggle
@@ -61,8 +61,8 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     with kaggle() as server:
         one = Published(tmp_path_factory.mktemp("kaggle") / "loyalty-kaggle", server)
         one.publish(FIRST, "2025-10-03T17:05:52.513Z")
-        one.done = one("run")
-        assert one.done.code == 0, one.done.stderr
+        one.last_run = one("run")
+        assert one.last_run.code == 0, one.last_run.stderr
         yield one
 
 
@@ -77,7 +77,7 @@ def test_a_version_on_kaggle_becomes_gold_in_one_run(published: Published) -> No
 
 def test_the_same_version_starts_no_jvm_and_downloads_nothing(published: Published) -> None:
     before = published.versions()
-    published.server.asked.clear()
+    published.server.requests.clear()
 
     done = published.alone("run")
 
@@ -101,10 +101,10 @@ def test_a_diff_shows_what_a_new_version_would_change_and_lands_nothing(publishe
 
 
 def test_no_secret_is_in_the_lake_or_in_what_was_said(published: Published) -> None:
-    assert published.done is not None
+    assert published.last_run is not None
     secrets = [secret.encode() for secret in (KEY, SIGNATURE)]
     files = [path for path in published.lake.rglob("*") if path.is_file()]
-    said = (published.done.stderr + str(published.done.document)).encode()
+    said = (published.last_run.stderr + str(published.last_run.document)).encode()
     assert not [path for path in files for secret in secrets if secret in path.read_bytes()]
     assert not [secret for secret in secrets if secret in said]
 
@@ -132,7 +132,7 @@ def bank(
     database.execute(ACCOUNTS, FILL)
     table = {"file": "public.accounts", "format": "parquet", "schema": SCHEMA, "keys": ["id"]}
     source = {"type": "jdbc", "url": database.jdbc_url, "user": USER, "password": PASSWORD}
-    yield Project(tmp_path_factory.mktemp("bank"), {"accounts": table}, from_=source), database
+    yield Project(tmp_path_factory.mktemp("bank"), {"accounts": table}, source_settings=source), database
     database.drop()
 
 
@@ -141,7 +141,7 @@ def test_a_table_of_a_database_becomes_bronze_value_by_value(bank: tuple[Project
     assert project.run("--as-of", "2025-10-03T17:05:52Z").code == 0
 
     (entry,) = project.ledger("accounts")
-    assert counts(entry) == {"rows_read": 30, "inserted": 30}
+    assert nonzero_counts(entry) == {"rows_read": 30, "inserted": 30}
     there = database.execute("SELECT id::text, email, balance, seen, since, tags, token FROM accounts ORDER BY id")
     assert [tuple(row.values()) for row in project.rows("bronze/accounts")] == there
 
@@ -171,7 +171,7 @@ def test_changes_in_a_database_are_shown_by_diff_and_taken_by_the_next_run(bank:
 
     assert project.run().code == 0
 
-    assert counts(project.ledger("accounts")[-1]) == {
+    assert nonzero_counts(project.ledger("accounts")[-1]) == {
         "rows_read": 24,
         "deleted": 6,
         "unchanged": 18,

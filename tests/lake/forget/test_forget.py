@@ -15,9 +15,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from helpers import Project, counts
+from helpers import Project, nonzero_counts
 from pyspark.sql import SparkSession
-from traces import found, remaining
+from traces import find_words, find_words_in_lake
 
 from lakehouse.lake import delta
 
@@ -65,7 +65,7 @@ def shop(base: Project, tmp_path: Path) -> Project:
 
 def traces(project: Project) -> list[str]:
     """Where the person still is."""
-    return remaining(project.lake, [PERSON, THEIRS])
+    return find_words_in_lake(project.lake, [PERSON, THEIRS])
 
 
 def not_holding(project: Project, but: str = "") -> list[str]:
@@ -80,7 +80,7 @@ RETENTION = "can no longer be read"
 
 
 def test_no_file_of_the_lake_has_the_person_after_forget_and_vacuum(shop: Project) -> None:
-    before = {(e["sequence"], e["status"]): counts(e) for e in shop.ledger()}
+    before = {(e["sequence"], e["status"]): nonzero_counts(e) for e in shop.ledger()}
     assert len(traces(shop)) > 20
     done = shop("forget", "items", PERSON, "--vacuum")
     assert done.code == 0, done.document
@@ -90,7 +90,7 @@ def test_no_file_of_the_lake_has_the_person_after_forget_and_vacuum(shop: Projec
     assert traces(shop) == []
     assert [r["id"] for r in shop.rows("silver/items")] == ["aa", "zz"]
     assert [r["note"] for r in shop.rows("gold/notes")] == ["aa", "zz"]
-    assert {(e["sequence"], e["status"]): counts(e) for e in shop.ledger()} == before  # what was decided stands
+    assert {(e["sequence"], e["status"]): nonzero_counts(e) for e in shop.ledger()} == before  # what was decided stands
     assert {left["table"]: left["old_files"] for left in done.document["left"]} == dict.fromkeys(TABLES, 0)
     assert not_holding(shop, but=RETENTION) == []
 
@@ -114,7 +114,7 @@ def test_a_source_that_still_has_the_person_does_not_bring_them_back_until_they_
     assert shop("forget", "items", PERSON).code == 0
     shop.snapshot(FOURTH, items=f'{HEADER}aa,2,aa\n{PERSON},9,"{THEIRS}"\nyy,9,yy\nzz,3,zz\n')
     assert shop.run().code == 0
-    assert counts(shop.ledger()[-1]) == {"rows_read": 3, "inserted": 1, "unchanged": 2}
+    assert nonzero_counts(shop.ledger()[-1]) == {"rows_read": 3, "inserted": 1, "unchanged": 2}
     assert {r["id"] for r in shop.rows("silver/items")} == {"aa", "yy", "zz"}
     assert not_holding(shop, but=RETENTION) == []
     again = shop("forget", "items", PERSON)
@@ -187,7 +187,7 @@ def test_keys_of_several_columns_and_packed_json_and_parquet_files(tmp_path: Pat
         assert done.document["erased"] == {"landing": 1, "raw": 1, "quarantine": 0, "bronze": 1, "ledger": 0}
         assert len(project.rows(f"bronze/{table}")) == 2
     landed = project.lake / "landing"
-    assert found(landed, [THEIRS]) == []
+    assert find_words(landed, [THEIRS]) == []
     assert [
         json.loads(t) for t in gzip.decompress((landed / "lines" / FIRST / "lines.json.gz").read_bytes()).splitlines()
     ] == [a, b]
@@ -208,7 +208,7 @@ def test_a_person_of_a_hashed_table_is_named_by_the_plain_key(tmp_path: Path, mo
     assert len(project.quarantine()) == 1
     done = project("forget", "items", PERSON)
     assert done.document["erased"] == {"landing": 2, "raw": 1, "quarantine": 1, "bronze": 1, "ledger": 0}
-    assert found(project.lake, [PERSON, THEIRS]) == []
+    assert find_words(project.lake, [PERSON, THEIRS]) == []
 
 
 def test_a_history_loses_all_windows_of_a_person(tmp_path: Path) -> None:

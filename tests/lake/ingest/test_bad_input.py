@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ITEMS, Project, Result, Row, counts
+from helpers import ITEMS, Project, Result, Row, nonzero_counts
 from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -41,7 +41,7 @@ def assert_rejected(project: Project, *told: str) -> None:
     outcome = done.outcome("ingest", "items")
     assert (outcome["status"], outcome["code"]) == ("rejected", 5)
     entry = project.ledger()[-1]
-    assert (entry["status"], entry["sequence"], entry["path"], counts(entry)) == ("rejected", None, None, {})
+    assert (entry["status"], entry["sequence"], entry["path"], nonzero_counts(entry)) == ("rejected", None, None, {})
     assert outcome["note"] == entry["reason"]
     for text in ("found:", "expected:", "where:", *told):
         assert text in entry["reason"]
@@ -67,8 +67,8 @@ def assert_accepted(project: Project, **expected: int) -> Result:
     assert done.code == 0, done.document
     entry = project.ledger()[-1]
     assert entry["status"] == "accepted"
-    assert counts(entry) == expected
-    assert entry["rows_read"] == sum(entry[c] for c in counts(entry) if c not in ("rows_read", "deleted"))
+    assert nonzero_counts(entry) == expected
+    assert entry["rows_read"] == sum(entry[c] for c in nonzero_counts(entry) if c not in ("rows_read", "deleted"))
     return done
 
 
@@ -163,11 +163,11 @@ def test_two_columns_of_one_name_are_rejected(shop: Project) -> None:
 
 def test_a_header_in_another_order_and_case_after_a_bom_changes_nothing(shop: Project) -> None:
     shop.snapshot(SECOND, items="\ufeffNOTE,Id,QTY\nepsilon,e,5\ndelta,d,4\n,c,3\nbeta,b,2\nalpha,a,1\n")
-    before, rows = shop.versions(), shop.whole_rows("bronze/items")
+    before, rows = shop.versions(), shop.rows_with_cdc("bronze/items")
     assert_accepted(shop, rows_read=5, unchanged=5)
     assert shop.ledger()[-1]["sequence"] == 2
     assert_only_the_ledger_grew(shop, before)
-    assert shop.whole_rows("bronze/items") == rows
+    assert shop.rows_with_cdc("bronze/items") == rows
 
 
 def test_an_open_quote_at_the_end_of_the_file_is_rejected(shop: Project) -> None:
@@ -370,7 +370,7 @@ def test_a_mass_delete_is_held_on_every_run_until_it_is_approved(shop: Project) 
 
     assert shop("approve", "items", SECOND).code == 0
     assert shop.statuses() == ["accepted", "held", "accepted"]
-    assert counts(shop.ledger()[-1]) == {"rows_read": 2, "deleted": 3, "unchanged": 2}
+    assert nonzero_counts(shop.ledger()[-1]) == {"rows_read": 2, "deleted": 3, "unchanged": 2}
     assert shop.run().code == 0
     assert [row["id"] for row in shop.rows("bronze/items")] == ["a", "b"]
     assert shop("approve", "items", SECOND).code == 2
@@ -411,7 +411,7 @@ def test_there_and_back_again_is_three_sequences(shop: Project) -> None:
     assert shop.run().code == 0
     entries = shop.ledger()
     assert [(e["sequence"], e["kind"]) for e in entries] == [(1, "full-load"), (2, "cdc"), (3, "cdc")]
-    assert [counts(e).get("updated") for e in entries] == [None, 1, 1]
+    assert [nonzero_counts(e).get("updated") for e in entries] == [None, 1, 1]
     assert values(shop, "a")["qty"] == 1
 
 

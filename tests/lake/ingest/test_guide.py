@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from guide import Example, NotUnderstood, Section, sections
+from guide import Example, GuideError, Section, parse_sections
 from pyspark.sql import SparkSession
 
 PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-data-capture.md"
-SECTIONS = sections(PAGE.read_text(encoding="utf-8"))
+SECTIONS = parse_sections(PAGE.read_text(encoding="utf-8"))
 WITHOUT_EXAMPLE = {
     "How to read this page",
     "The ledger, and what becomes of a snapshot",
@@ -46,8 +46,8 @@ def test_every_section_is_an_example_or_is_known_to_be_none() -> None:
     ],
 )
 def test_a_page_that_cannot_be_checked_is_refused(page: str, told: str) -> None:
-    with pytest.raises(NotUnderstood, match=told):
-        sections(page)
+    with pytest.raises(GuideError, match=told):
+        parse_sections(page)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_a_page_that_cannot_be_checked_is_refused(page: str, told: str) -> None:
     ],
 )
 def test_an_example_that_shows_anything_else_fails(done: Example, expected: str, told: str) -> None:
-    (section,) = sections(BEGINNING + RUN + expected)
+    (section,) = parse_sections(BEGINNING + RUN + expected)
     (part,) = section.parts
-    (what,) = part.steps[0].after
+    (what,) = part.steps[0].checks
     with pytest.raises(AssertionError, match=told):
         done.compare(part, what)
 
@@ -76,6 +76,6 @@ def test_an_example_that_shows_anything_else_fails(done: Example, expected: str,
 def done(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """One row, as it is, in a ledger and in bronze."""
     right = BRONZE + "| a | 1 | x |\n"
-    example = Example(sections(BEGINNING + RUN + right)[0], tmp_path_factory.mktemp("guide"), spark)
+    example = Example(parse_sections(BEGINNING + RUN + right)[0], tmp_path_factory.mktemp("guide"), spark)
     example.check()
     return example

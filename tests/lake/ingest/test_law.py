@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-from helpers import Project, Row, counts
-from model import Cdc, Change, Columns, Key, Record, Span, Taken, Timeline, canonical
+from helpers import Project, Row, nonzero_counts
+from model import Cdc, Change, Columns, HistoryRow, Key, Record, SnapshotResult, Timeline, canonical_value
 from pyarrow import parquet
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
@@ -182,7 +182,7 @@ class Source:
             self.rows.setdefault(self.key(row), row)
 
     def key(self, row: Row) -> Any:
-        return tuple(canonical(row[column.name]) for column in self.keys)
+        return tuple(canonical_value(row[column.name]) for column in self.keys)
 
     def live(self) -> None:
         """From one snapshot to the next."""
@@ -226,15 +226,15 @@ class Source:
     def record(self, line: Line) -> Record:
         """What a line means."""
         if line is None:
-            return Record(None, None, is_lost=True)
+            return Record(None, None, is_key_unreadable=True)
         key = [line[column.name] for column in self.keys]
         content = [line[column.name] for column in self.content]
         if None in key:
             return Record(None, None)
         if any(isinstance(part, Wrong) for part in key):
-            return Record(None, None, is_lost=True)
+            return Record(None, None, is_key_unreadable=True)
         spoilt = any(isinstance(value, Wrong) for value in content)
-        return Record(self.key(line), None if spoilt else tuple(map(canonical, content)))
+        return Record(self.key(line), None if spoilt else tuple(map(canonical_value, content)))
 
 
 # --- files: each value in one of its spellings --------------------------------------------------------------------
@@ -450,10 +450,10 @@ class Reader:
     of: Format
 
     def key(self, row: Row) -> Key:
-        return tuple(canonical(row[column.name]) for column in self.of.keys)
+        return tuple(canonical_value(row[column.name]) for column in self.of.keys)
 
     def content(self, row: Row) -> tuple[Any, ...]:
-        return tuple(canonical(row[column.name]) for column in self.of.content)
+        return tuple(canonical_value(row[column.name]) for column in self.of.content)
 
     def change_set(self, entry: Row) -> dict[Key, Change]:
         rows = self.project.change_set(entry)
@@ -480,16 +480,16 @@ class Reader:
                 Cdc(row["_cdc_operation"], row["_cdc_timestamp"], row["_cdc_sequence"]),
                 row,
             )
-            for row in self.project.whole_rows(f"bronze/{name}")
+            for row in self.project.rows_with_cdc(f"bronze/{name}")
         ]
 
 
-def hold(project: Project, of: Format, name: str, taken: list[Taken], timeline: Timeline) -> None:
+def hold(project: Project, of: Format, name: str, taken: list[SnapshotResult], timeline: Timeline) -> None:
     """Compare the tables of a format, without history and with it, with the model."""
     reader = Reader(project, of)
     for twin in project.tables.keys() & {name, f"{name}_history"}:
         entries = project.ledger(twin)
-        found = [(e["snapshot_time"], e["status"], e["sequence"], counts(e)) for e in entries]
+        found = [(e["snapshot_time"], e["status"], e["sequence"], nonzero_counts(e)) for e in entries]
         assert found == [(t.time, t.status, t.sequence, dict(t.diff.counts)) for t in taken], twin
         for entry, one in zip(entries, taken, strict=True):
             if one.status == "accepted":
@@ -505,10 +505,10 @@ def hold(project: Project, of: Format, name: str, taken: list[Taken], timeline: 
 def hold_history(reader: Reader, name: str, timeline: Timeline) -> None:
     windows = reader.bronze(f"{name}_history")
     assert all(row["__START_AT"] == cdc.time for _, _, cdc, row in windows)
-    spans = [Span(key, content, cdc, row["__END_AT"]) for key, content, cdc, row in windows]
+    spans = [HistoryRow(key, content, cdc, row["__END_AT"]) for key, content, cdc, row in windows]
     assert len(spans) == len(timeline.history)
-    history = {(span.key, span.by.time): span for span in timeline.history}
-    assert differing({(span.key, span.by.time): span for span in spans}, history) == {}, name
+    history = {(span.key, span.cdc.time): span for span in timeline.history}
+    assert differing({(span.key, span.cdc.time): span for span in spans}, history) == {}, name
 
 
 def hold_now(reader: Reader, name: str, timeline: Timeline) -> None:
@@ -523,11 +523,11 @@ def test_what_was_there_with_the_difference_applied_is_what_is(tmp_path: Path) -
     tables = {"csv": table("csv", every["csv"])}
     tables |= {f"{n}_history": table(n, every[n], scd=2, **every[n].history) for n in ("json", "parquet")}
     project = Project(tmp_path, tables)
-    models: dict[str, tuple[list[Taken], Timeline]] = {}
+    models: dict[str, tuple[list[SnapshotResult], Timeline]] = {}
     for seed, (name, of) in enumerate(every.items()):
         names = tuple(column.name for column in of.content)
         timeline = Timeline(Columns(names, frozenset({IGNORED})), kept(of))
-        models[name] = [timeline.take(*one) for one in snapshots(seed, of, project.source, name)], timeline
+        models[name] = [timeline.take_snapshot(*one) for one in snapshots(seed, of, project.source, name)], timeline
         statuses = [taken.status for taken in models[name][0]]
         assert statuses == ["accepted", "accepted", "held", "accepted", "accepted"]
         assert models[name][0][-1].diff.changes == []

@@ -148,11 +148,11 @@ def test_changes_that_touch_no_row_of_a_cube_are_noted_without_writing_it(
     second: Project, done: Result, tmp_path: Path
 ) -> None:
     shop = second.copy(tmp_path / "shop")
-    writes = shop.writes()
+    writes = shop.write_counts()
     shop.snapshot("20250103_000000", sales=SECOND, shops=CITIES.replace("b,Rio", "b,Recife") + "d,Natal\n")
     again = shop.run()
     assert again.outcome("silver", "silver.placed")["status"] == "lookup"
-    assert {t: n for t, n in shop.writes().items() if n != writes[t]}.keys() == {"bronze/shops", "raw/ledger"}
+    assert {t: n for t, n in shop.write_counts().items() if n != writes[t]}.keys() == {"bronze/shops", "raw/ledger"}
     assert shop.run().document["nothing_new"]
 
 
@@ -210,7 +210,7 @@ EXAMPLES = -(-int(os.environ.get("LAKEHOUSE_DELTA_MODELS", "6")) // SIDE_BY_SIDE
 def histories(draw: grammar.Draw) -> list[Tables]:
     states = [draw(grammar.tables())]
     for _ in range(2):
-        states.append(draw(grammar.changed(states[-1])))
+        states.append(draw(grammar.changed_tables(states[-1])))
     return states
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 import polars as pl
 import pytest
-from helpers import ITEMS, Lake, Project, Result, lakehouse
+from helpers import ITEMS, LakeFiles, Project, Result, lakehouse
 from nbclient import NotebookClient
 from pyspark.sql import SparkSession
 
@@ -27,7 +27,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 @dataclass
-class Page(Lake):
+class Page(LakeFiles):
     """A lake, and a report of it as text."""
 
     text: str

@@ -93,7 +93,7 @@ def retain(project: Project, **retention: str) -> None:
 
 
 def test_what_no_table_needs_goes_and_all_that_is_still_checkable_holds(shop: Project) -> None:
-    before = {table: shop.whole_rows(table) for table in shop.versions()}
+    before = {table: shop.rows_with_cdc(table) for table in shop.versions()}
     was = checks(shop)
 
     looked = shop("expire", "--dry-run")
@@ -109,7 +109,7 @@ def test_what_no_table_needs_goes_and_all_that_is_still_checkable_holds(shop: Pr
     # The first was superseded, the third has the second's bytes; the second is the last accepted, the fourth waits.
     assert [files(shop, stamp) for stamp in (FIRST, THIRD)] == [["_manifest.json"]] * 2
     assert [files(shop, stamp) for stamp in (SECOND, FOURTH)] == [["_manifest.json", "items.csv"]] * 2
-    assert {table: shop.whole_rows(table) for table in before} == before
+    assert {table: shop.rows_with_cdc(table) for table in before} == before
     now = checks(shop)
     changed = {what for what in was if now[what] != was[what]}
     assert {now[what] for what in changed} <= {"not checkable"}
@@ -205,7 +205,7 @@ def dropped(project: Project) -> list[Row]:
 
 
 def test_old_change_sets_give_way_to_the_state_they_come_to_and_bronze_can_be_built_of_it(sets: Project) -> None:
-    before, was = sets.whole_rows("bronze/items"), raw(sets)
+    before, was = sets.rows_with_cdc("bronze/items"), raw(sets)
     looked = sets("expire", "--dry-run")
     assert raw(sets) == was
     accepted = dropped(sets)
@@ -225,10 +225,10 @@ def test_old_change_sets_give_way_to_the_state_they_come_to_and_bronze_can_be_bu
     # Bronze that is gone, was set back or is asked for anew is built of the state and what follows it.
     shutil.rmtree(sets.lake / "bronze/items")
     assert sets("bronze").outcome("bronze", "items")["status"] == "healed"
-    assert sets.whole_rows("bronze/items") == before
+    assert sets.rows_with_cdc("bronze/items") == before
     checks(sets)
     assert sets("bronze", "items", "--full-refresh").code == 0
-    assert sets.whole_rows("bronze/items") == before
+    assert sets.rows_with_cdc("bronze/items") == before
     assert sets("diff", "items", "--from", FIRST, "--to", FIFTH).code == 0  # landing has them
     assert [row.id for row in lakehouse.as_of(sets.pipeline, "items", "2025-01-04").collect()] == ["a"]
     with pytest.raises(ConfigError, match="its change sets up to 3 were dropped"):
@@ -283,7 +283,7 @@ class Killed(BaseException):
 def test_killed_before_or_after_the_state_is_published_the_next_time_ends_it(
     sets: Project, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:
-    before, inner = sets.whole_rows("bronze/items"), getattr(module, name)
+    before, inner = sets.rows_with_cdc("bronze/items"), getattr(module, name)
 
     def die(*arguments: Any) -> Any:
         if module is ledger or "/raw/" in str(arguments[0]):
@@ -299,7 +299,7 @@ def test_killed_before_or_after_the_state_is_published_the_next_time_ends_it(
     assert sets("bronze", "items", "--full-refresh").code == 0
 
     assert [row["sequence"] for row in dropped(sets)] == [1, 2, 3, 4, 3]
-    assert sets.whole_rows("bronze/items") == before
+    assert sets.rows_with_cdc("bronze/items") == before
 
 
 def test_change_sets_that_do_not_come_to_what_the_ledger_says_are_kept(sets: Project) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import Project
 from pyspark.sql import SparkSession
-from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, TABLES, THIRD, content
+from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, TABLES, THIRD, lake_content
 
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets
@@ -44,7 +44,7 @@ def unbroken(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     """What a run that nothing befell makes of it."""
     project = waiting.copy(tmp_path_factory.mktemp("unbroken"))
     assert project.run().code == 0
-    assert project.rows("gold/notes") == GOLD
+    assert project.rows("gold/notes") == GOLD_AFTER_THIRD
     return project
 
 
@@ -86,8 +86,8 @@ def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
     assert killed.returncode == -signal.SIGKILL, told
 
     assert shop.run().code == 0
-    assert content(shop) == content(unbroken)
-    assert shop.writes() == unbroken.writes()
+    assert lake_content(shop) == lake_content(unbroken)
+    assert shop.write_counts() == unbroken.write_counts()
     assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
     assert shop.run().document["nothing_new"]
 
@@ -112,7 +112,7 @@ def test_asked_to_end_a_run_finishes_its_stage_and_the_next_one_does_the_rest(
     assert "stopped, as asked" in told
     assert not (shop.lake / "_state/clean.json").exists()
     assert shop.run().code == 0
-    assert content(shop) == content(unbroken)
+    assert lake_content(shop) == lake_content(unbroken)
 
 
 def test_a_second_run_ends_at_once_and_names_the_first(unbroken: Project, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def assert_healed(project: Project, unbroken: Project) -> None:
     """The next run makes every table what it was, and the one after it has nothing to do."""
     done = project.run()
     assert done.code == 0, done.document
-    assert content(project) == content(unbroken)
+    assert lake_content(project) == lake_content(unbroken)
     assert project.run().document["nothing_new"]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from helpers import Project, Row, counts
+from helpers import Project, Row, nonzero_counts
 from pyspark.sql import SparkSession
-from traces import found
+from traces import find_words
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -39,8 +39,8 @@ def values(project: Project, name: str) -> Row:
 
 
 def assert_nothing_plain(project: Project) -> None:
-    assert found(project.lake, [*WORDS, KEY, KEY.encode().hex()], passed_over=["landing"]) == []
-    assert found(project.lake / "landing", WORDS)  # the search finds them where they are
+    assert find_words(project.lake, [*WORDS, KEY, KEY.encode().hex()], skipped_folders=["landing"]) == []
+    assert find_words(project.lake / "landing", WORDS)  # the search finds them where they are
 
 
 def failed(project: Project) -> list[str]:
@@ -79,7 +79,7 @@ def shop(base: Project, tmp_path: Path) -> Project:
 
 
 def test_nothing_plain_is_written_outside_landing_whatever_a_row_has_wrong(base: Project) -> None:
-    assert counts(base.ledger()[-1]) == {"rows_read": 8, "inserted": 2, "quarantined": 6}
+    assert nonzero_counts(base.ledger()[-1]) == {"rows_read": 8, "inserted": 2, "quarantined": 6}
     assert values(base, "a") == {
         "id": hashed("zzida"),
         "email": hashed("zzmail.a@example.org"),
@@ -119,7 +119,7 @@ def test_diff_shows_and_updates_are_judged_by_what_is_kept(shop: Project) -> Non
     assert found_in(shown.document) == []
     assert shop.run().code == 0
     entry = shop.ledger()[-1]
-    assert counts(entry) == {"rows_read": 3, "inserted": 1, "updated": 1, "unchanged": 1}
+    assert nonzero_counts(entry) == {"rows_read": 3, "inserted": 1, "updated": 1, "unchanged": 1}
     (updated,) = [r for r in shop.change_set(entry) if r["_cdc_operation"] == "U"]
     assert updated["_cdc_changed"] == ["email", "phone"]
     assert_nothing_plain(shop)
@@ -208,9 +208,9 @@ def test_another_key_is_refused_until_everything_is_taken_anew_by_it(
     assert shop("ingest", "items", "--full-refresh").code == 0
     assert shop.run().code == 0
     assert [r["id"] for r in shop.rows("silver/items")] == sorted(hashed(f"zzid{n}", OTHER_KEY) for n in "ag")
-    taken = [(e["sequence"], e["status"], counts(e)) for e in shop.ledger()]
-    assert taken == [(e["sequence"], e["status"], counts(e)) for e in before]
-    assert found(shop.lake, [hashed("zzida"), hashed("zzidb")], passed_over=["landing", "silver"]) == []
+    taken = [(e["sequence"], e["status"], nonzero_counts(e)) for e in shop.ledger()]
+    assert taken == [(e["sequence"], e["status"], nonzero_counts(e)) for e in before]
+    assert find_words(shop.lake, [hashed("zzida"), hashed("zzidb")], skipped_folders=["landing", "silver"]) == []
     assert failed(shop) == []
     assert shop.run().document["nothing_new"]
 

@@ -43,7 +43,7 @@ class Loyalty:
 
     def rows(self, layer: str, name: str, columns: tuple[str, ...]) -> list[oracle.Row]:
         table = pl.read_delta(str(self.folder / "tables" / layer / name))
-        return oracle.in_order(table.select(columns).rows())
+        return oracle.sort_rows(table.select(columns).rows())
 
     def versions(self) -> dict[str, int]:
         logs = (self.folder / "tables").glob("*/*/_delta_log")

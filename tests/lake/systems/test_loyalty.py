@@ -15,7 +15,7 @@ import oracle
 import polars as pl
 import pytest
 from deltalake import DeltaTable, QueryBuilder
-from helpers import counts
+from helpers import nonzero_counts
 from loyalty_project import (
     PIPELINE,
     SAMPLES,
@@ -40,12 +40,12 @@ pytestmark = pytest.mark.usefixtures("spark")
 def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
     folder = tmp_path_factory.mktemp("first")
     (folder / "source").mkdir()
-    return Loyalty(folder / "loyalty", folder / "source").take(SAMPLES / "20251003_170552")
+    return Loyalty(folder / "loyalty", folder / "source").take_snapshot(SAMPLES / "20251003_170552")
 
 
 @pytest.fixture(scope="module")
 def second(first: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
-    return first.copy(tmp_path_factory.mktemp("second")).take(SAMPLES / SECOND)
+    return first.copy(tmp_path_factory.mktemp("second")).take_snapshot(SAMPLES / SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def third(second: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
         patch.setattr(
             refresh, "FULL_REFRESH_BELOW_BYTES", 0
         )  # by what changed, though cubes as small as these are sooner whole
-        return second.copy(folder).take(derived(SAMPLES / SECOND, folder / "derived" / THIRD))
+        return second.copy(folder).take_snapshot(derived(SAMPLES / SECOND, folder / "derived" / THIRD))
 
 
 def test_the_first_snapshot_is_a_full_load_of_every_table(first: Loyalty) -> None:
@@ -64,7 +64,7 @@ def test_the_first_snapshot_is_a_full_load_of_every_table(first: Loyalty) -> Non
         rows = len((SAMPLES / "20251003_170552" / f"{table}.csv").read_text(encoding="utf-8").splitlines()) - 1
         assert (entry["status"], entry["sequence"], entry["kind"]) == ("accepted", 1, "full-load")
         assert entry["path"] == f"raw/full-load/{table}.parquet"
-        assert counts(entry) == {"rows_read": rows, "inserted": rows}
+        assert nonzero_counts(entry) == {"rows_read": rows, "inserted": rows}
     assert_silver(first, SAMPLES / "20251003_170552")
     assert_gold(first, SAMPLES / "20251003_170552")
 
@@ -79,8 +79,8 @@ def test_the_second_snapshot_changes_the_keys_that_differ_and_no_others(second: 
 
 
 def test_the_second_snapshot_reaches_silver_row_by_row_and_gold_to_the_last_digit(second: Loyalty) -> None:
-    assert second.done is not None
-    assert second.done.statuses("silver") == {
+    assert second.last_run is not None
+    assert second.last_run.statuses("silver") == {
         "silver.clientes": "row-wise",
         "silver.produtos": "current",
         "silver.transacoes": "row-wise",
@@ -182,9 +182,9 @@ def edit(file: Path, change: Callable[[list[dict[str, str]]], None]) -> None:
 
 def test_the_third_snapshot_is_equal_to_a_whole_computation_of_it(third: Loyalty) -> None:
     snapshot = third.source / THIRD
-    assert third.done is not None
-    assert set(third.done.statuses("silver").values()) == {"row-wise"}
-    assert third.done.statuses("gold") == {
+    assert third.last_run is not None
+    assert set(third.last_run.statuses("silver").values()) == {"row-wise"}
+    assert third.last_run.statuses("gold") == {
         "gold.resumo_diario": "grouped",
         **dict.fromkeys(
             ["gold.resumo_28_dias", "gold.churn", "gold.ciclo_de_vida", "gold.grupos_de_valor"], "windowed"
@@ -196,13 +196,13 @@ def test_the_third_snapshot_is_equal_to_a_whole_computation_of_it(third: Loyalty
 
 
 def test_recomputing_every_model_whole_finds_nothing_to_change(third: Loyalty) -> None:
-    before = third.writes()
+    before = third.write_counts()
     for layer in ("silver", "gold"):
         done = third(layer, "--full-refresh")
         assert done.code == 0, done.stderr
         for outcome in done.document["outcomes"]:
             assert (outcome["status"], sum(outcome["counts"].values())) == ("full", 0), outcome["name"]
-    assert third.writes() == before
+    assert third.write_counts() == before
 
 
 # --- the real ones ----------------------------------------------------------------------------------------------
@@ -218,10 +218,10 @@ REAL = os.environ.get("LAKEHOUSE_REAL_SNAPSHOTS", "")
 def test_the_real_snapshots_give_what_the_samples_give(spark: SparkSession, tmp_path: Path) -> None:
     before, after = Path(REAL, "20251003_170552"), Path(REAL, SECOND)
     (tmp_path / "source").mkdir()
-    loyalty = Loyalty(tmp_path / "loyalty", tmp_path / "source").take(before)
+    loyalty = Loyalty(tmp_path / "loyalty", tmp_path / "source").take_snapshot(before)
     assert_silver(loyalty, before)
     assert_gold(loyalty, before)
-    loyalty.take(after)
+    loyalty.take_snapshot(after)
     assert_changes(loyalty, before, after)
     clientes = loyalty.ledger("clientes")[-1]
     assert (clientes["inserted"], clientes["updated"], clientes["deleted"]) == (5, 6, 0)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import treasury
 from generate_tesouro import GROUPS, Snapshot, generate
-from helpers import Lake, Result, lakehouse
+from helpers import LakeFiles, Result, lakehouse
 from pyspark.sql import SparkSession
 
 from lakehouse.models import refresh
@@ -31,11 +31,11 @@ MODELS = {
 
 
 @dataclass
-class Tesouro(Lake):
+class Tesouro(LakeFiles):
     """The pipeline of this repository on a lake of the test's own, and the snapshots that it has taken."""
 
     source: Path
-    taken: list[Snapshot] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     runs: list[Result] = field(default_factory=list)
     gold: list[dict[str, list[treasury.Row]]] = field(default_factory=list)
 
@@ -48,17 +48,17 @@ class Tesouro(Lake):
             )  # by what changed, though models this small are sooner whole
             return lakehouse(verb, str(PIPELINE), *arguments)
 
-    def take(self, snapshot: Snapshot) -> None:
+    def take_snapshot(self, snapshot: Snapshot) -> None:
         """Put a snapshot into the source, run, and keep what gold then has."""
         snapshot.folder.rename(self.source / snapshot.folder.name)
         done = self("run")
         assert done.code == 0, done.stderr
-        self.taken.append(snapshot)
+        self.snapshots.append(snapshot)
         self.runs.append(done)
         self.gold.append({group: self.table(f"gold/{group}_gold", treasury.GROUP_GOLD) for group in GROUPS})
 
     def table(self, name: str, columns: tuple[str, ...]) -> list[treasury.Row]:
-        return treasury.in_order(pl.read_delta(str(self.lake / name)).select(columns).rows())
+        return treasury.sort_rows(pl.read_delta(str(self.lake / name)).select(columns).rows())
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +67,13 @@ def tesouro(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Te
     (folder / "source").mkdir()
     made = Tesouro(folder / "tesouro", folder / "source")
     for snapshot in generate(folder / "made", seed=1, days=12, snapshots=3):
-        made.take(snapshot)
+        made.take_snapshot(snapshot)
     return made
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_gold_is_the_mean_of_what_was_quoted_after_every_snapshot(tesouro: Tesouro, group: str) -> None:
-    for number, snapshot in enumerate(tesouro.taken):
+    for number, snapshot in enumerate(tesouro.snapshots):
         assert tesouro.gold[number][group] == treasury.group_gold(group, snapshot.group(group)), number
     if group == "dadostesouroipca":
         assert any(quote.buy_rate == 0 for quote in snapshot.group(group).values()), "of which no percentage is taken"
@@ -83,7 +83,7 @@ def test_gold_is_the_mean_of_what_was_quoted_after_every_snapshot(tesouro: Tesou
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_each_bond_and_day_is_one_row_of_silver_whatever_it_was_written_as(tesouro: Tesouro, group: str) -> None:
-    last = tesouro.taken[-1]
+    last = tesouro.snapshots[-1]
     assert tesouro.table(f"silver/{group}_silver", treasury.GROUP_SILVER) == treasury.group_silver(
         group, last.group(group)
     )
@@ -100,11 +100,11 @@ def test_each_bond_and_day_is_one_row_of_silver_whatever_it_was_written_as(tesou
 
 
 def test_the_treasurys_file_gives_the_same_and_every_cube_over_it(tesouro: Tesouro) -> None:
-    quotes = tesouro.taken[-1].quotes
+    quotes = tesouro.snapshots[-1].quotes
     assert tesouro.table("silver/precos_silver", treasury.SILVER) == treasury.silver(quotes)
     assert tesouro.table("gold/curva_por_prazo", treasury.CURVE) == treasury.curve(quotes)
     assert tesouro.table("gold/spread_compra_venda", treasury.SPREAD) == treasury.spread(quotes)
-    assert tesouro.table("gold/variacao_diaria", treasury.MOVES) == treasury.moves(quotes)
+    assert tesouro.table("gold/variacao_diaria", treasury.MOVES) == treasury.daily_moves(quotes)
     rates = [(q.buy_rate, q.buy_price) for q in quotes.values()]
     assert any(rate is not None and rate < 0 for rate, _ in rates), "a spread over Selic may be negative"
     assert any(rate == 0 and price for rate, price in rates), "a rate of zero is one where there is a price"
@@ -114,17 +114,17 @@ def test_the_treasurys_file_gives_the_same_and_every_cube_over_it(tesouro: Tesou
 def test_quotes_that_were_revised_or_taken_back_are_told_with_what_they_were(tesouro: Tesouro) -> None:
     revised = tesouro.table("gold/cotacoes_revisadas", treasury.REVISED)
 
-    assert revised == treasury.revisions(tesouro.taken)
+    assert revised == treasury.revisions(tesouro.snapshots)
     told = Counter(row[treasury.REVISED.index("situacao")] for row in revised)
     assert told["REVISADA"] > 10 and told["RETIRADA"] > 10
-    assert tesouro.taken[-1].traps["put back"] > 0
+    assert tesouro.snapshots[-1].traps["put back"] > 0
 
 
 def test_what_cannot_be_read_waits_with_its_reason_and_a_known_quote_stays_as_it_was(tesouro: Tesouro) -> None:
     for table in (*GROUPS, CSV):
         entries = tesouro.ledger(table)
         assert [entry["status"] for entry in entries] == ["accepted"] * 3
-        assert [e["quarantined"] for e in entries] == [s.refused[table] for s in tesouro.taken], table
+        assert [e["quarantined"] for e in entries] == [s.rejected[table] for s in tesouro.snapshots], table
     rows = tesouro("quarantine", "dadostesouroipca").document["rows"]
     reasons = {row["reason"] for row in rows}
     assert "PUCompraManha: not a DECIMAL(18,2)" in reasons, "text, and digits that would have to be rounded"
@@ -138,10 +138,10 @@ def test_a_quote_that_cannot_be_waits_with_its_reason_and_is_back_once_it_is_men
     tesouro: Tesouro, model: str
 ) -> None:
     group = model.removesuffix("_silver")
-    quotes = [s.group(group) if group in GROUPS else s.quotes for s in tesouro.taken]
-    wrong = [{k for k, quote in those.items() if treasury.cannot_be(k, quote)} for those in quotes]
-    for snapshot, those, found in zip(tesouro.taken, quotes, wrong, strict=True):
-        assert found == snapshot.absurd & set(those), "the generator and this test mean the same"
+    quotes = [s.group(group) if group in GROUPS else s.quotes for s in tesouro.snapshots]
+    wrong = [{k for k, quote in those.items() if treasury.is_impossible(k, quote)} for those in quotes]
+    for snapshot, those, found in zip(tesouro.snapshots, quotes, wrong, strict=True):
+        assert found == snapshot.impossible & set(those), "the generator and this test mean the same"
 
     rows = tesouro("quarantine", f"silver.{model}").document["rows"]
     assert {(row["data_vencimento"], row["data_base"]) for row in map(quarantined, rows)} == {
@@ -166,7 +166,7 @@ def quarantined(row: dict[str, Any]) -> dict[str, Any]:
 def test_a_file_written_anew_is_no_change_of_its_quotes(tesouro: Tesouro) -> None:
     """Every row of every file has another dt_update; only quotes that are new or revised are changes."""
     for group in GROUPS:
-        before, after = (s.group(group) for s in tesouro.taken[-2:])
+        before, after = (s.group(group) for s in tesouro.snapshots[-2:])
         same = sum(after.get(key) == quote for key, quote in before.items())
         last = tesouro.ledger(group)[-1]
         assert last["unchanged"] >= same - last["quarantined"] > 20

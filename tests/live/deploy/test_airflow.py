@@ -32,7 +32,7 @@ SUBMIT = (
     " --driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m'"
 )
 # Ends with the code that the pipeline is called by, as spark-submit does with that of a job; or when it is asked to.
-ENDS = """#!/bin/bash
+SUBMIT_STAND_IN = """#!/bin/bash
 echo "found:    what was found"
 trap 'echo "came to its end"; exit 0' TERM
 while [ "$2" = slow ]; do sleep 0.1; done
@@ -53,8 +53,8 @@ broken.get_task("extract").retries = 1
 stopped = dag("stopped", "{folder}/shop/pipeline", "run")
 """
 CODES = (1, 2, 6, 137)
-STANDING_IN = "slow = dag('slow', 'slow', 'gold', timeout=timedelta(seconds=1))\nslow.get_task('gold').retries = 0\n"
-ENDING = "ends_{0} = dag('ends_{0}', '{0}', 'gold')\nends_{0}.get_task('gold').retries = 1\n"
+SLOW_DAG = "slow = dag('slow', 'slow', 'gold', timeout=timedelta(seconds=1))\nslow.get_task('gold').retries = 0\n"
+ENDING_DAG = "ends_{0} = dag('ends_{0}', '{0}', 'gold')\nends_{0}.get_task('gold').retries = 1\n"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Airflow:
             trials = [f"trials:{dag}" for dag in dags]
             return subprocess.Popen([*words, *trials], env=self.environ | more, stdout=log, stderr=log)
 
-    def ended(self, name: str, process: subprocess.Popen[bytes]) -> dict[str, dict[str, Any]]:
+    def wait_for_dags(self, name: str, process: subprocess.Popen[bytes]) -> dict[str, dict[str, Any]]:
         """What became of the DAGs, by name; and what the log has of each."""
         assert process.wait() == 0, self.log(name)[-5000:]
         found = json.loads((self.folder / f"{name}.json").read_text())
@@ -79,7 +79,7 @@ class Airflow:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def said(self, name: str, dag: str) -> str:
+    def dag_log(self, name: str, dag: str) -> str:
         """What a log has of one DAG's tasks, without what Airflow puts before each line."""
         _, _, after = self.log(name).partition(f"<TaskInstance: {dag}.")
         return re.sub(r"^\S+ \[\w+ *\] ", "", after.partition("Created dag run.")[0], flags=re.MULTILINE)
@@ -90,14 +90,14 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     """Airflow, with the DAGs that the repository has and those of the tests."""
     folder = tmp_path_factory.mktemp("airflow")
     shutil.copytree(airflow.DAGS, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    text = DAGS.format(folder=folder) + STANDING_IN + "".join(ENDING.format(code) for code in CODES)
+    text = DAGS.format(folder=folder) + SLOW_DAG + "".join(ENDING_DAG.format(code) for code in CODES)
     (folder / "dags/trials.py").write_text(text)
-    (folder / "ends").write_text(ENDS)
+    (folder / "ends").write_text(SUBMIT_STAND_IN)
     (folder / "ends").chmod(0o755)
-    airflow.environment()
+    airflow.airflow_bin()
     environ = airflow.settings(folder / "home", folder / "dags")
     environ |= {"LAKEHOUSE_HOME": str(REPOSITORY), "LAKEHOUSE_SPARK_SUBMIT": SUBMIT, "SHOP_PASSWORD": SECRET}
-    airflow.migrated(environ)
+    airflow.migrate_database(environ)
     return Airflow(folder, environ)
 
 
@@ -115,9 +115,9 @@ def trials(own: Airflow, shop: Project) -> dict[str, dict[str, Any]]:
         project = Project(own.folder / name)
         project.snapshot(FIRST, items=content)
         assert project("extract").code == 0
-    broken = Project(own.folder / "broken", from_={"type": "files", "path": "/proc/self"})
+    broken = Project(own.folder / "broken", source_settings={"type": "files", "path": "/proc/self"})
     broken.configure(file="mem")  # a file that the system fails to read
-    return own.ended("trials", own.start("trials", "whole", "held", "refused", "broken"))
+    return own.wait_for_dags("trials", own.start("trials", "whole", "held", "refused", "broken"))
 
 
 def test_every_stage_is_run_and_tells_in_the_tasks_log_what_it_did(
@@ -128,7 +128,7 @@ def test_every_stage_is_run_and_tells_in_the_tasks_log_what_it_did(
     assert {stage: whole["tasks"][stage] for stage in STAGES} == {stage: ["success", 1] for stage in STAGES}
     assert whole["events"] == [f"lakehouse://whole/{layer}" for layer in ("bronze", "silver", "gold")]
     assert shop.rows("gold/notes") == [{"note": "x", "qty": 3}, {"note": "y", "qty": 7}, {"note": "z", "qty": 5}]
-    said = own.said("trials", "whole")
+    said = own.dag_log("trials", "whole")
     for stage, name in (("extract", "items"), ("ingest", "items"), ("bronze", "items"), ("gold", "gold.notes")):
         assert re.search(rf"^{stage} +{name} .* 0*\d+\.\d s", said, re.MULTILINE), stage  # its line of progress
     assert "INFO SparkContext" not in said
@@ -145,7 +145,7 @@ def test_what_asks_for_a_person_fails_at_once_with_its_words(
     own: Airflow, trials: dict[str, dict[str, Any]], dag: str, words: str, detail: str
 ) -> None:
     assert (trials[dag]["state"], trials[dag]["tasks"]["ingest"]) == ("failed", ["failed", 1])
-    raised = own.said("trials", dag).partition("AirflowFailException: ")[2]
+    raised = own.dag_log("trials", dag).partition("AirflowFailException: ")[2]
     assert words in raised and detail in raised
 
 
@@ -158,7 +158,7 @@ def test_after_a_stage_that_failed_the_others_are_run_and_the_run_fails(trials: 
 
 def test_what_may_be_well_in_a_moment_is_tried_again(own: Airflow, trials: dict[str, dict[str, Any]]) -> None:
     assert (trials["broken"]["state"], trials["broken"]["tasks"]["extract"]) == ("failed", ["failed", 2])
-    said = own.said("trials", "broken")
+    said = own.dag_log("trials", "broken")
     assert said.count("ended with exit code 3: storage, memory or a server failed") >= 2
     assert "Input/output error" in said.partition("AirflowException: ")[2]
 
@@ -168,7 +168,7 @@ def endings(own: Airflow) -> dict[str, dict[str, Any]]:
     """What became of stages that a stand-in for spark-submit ended."""
     names = [f"ends_{code}" for code in CODES]
     given = {"LAKEHOUSE_SPARK_SUBMIT": str(own.folder / "ends")}
-    return own.ended("endings", own.start("endings", "slow", *names, **given))
+    return own.wait_for_dags("endings", own.start("endings", "slow", *names, **given))
 
 
 def test_every_other_exit_code_is_tried_again_where_that_may_help(
@@ -187,7 +187,7 @@ def test_every_other_exit_code_is_tried_again_where_that_may_help(
 def test_a_stage_that_takes_too_long_is_asked_to_end_and_its_last_words_are_heard(
     own: Airflow, endings: dict[str, dict[str, Any]]
 ) -> None:
-    said = own.said("endings", "slow")
+    said = own.dag_log("endings", "slow")
 
     assert endings["slow"]["tasks"]["gold"] == ["failed", 1]
     asked, ended, raised = (
@@ -208,13 +208,13 @@ def test_a_task_that_is_told_to_stop_lets_its_stage_come_to_an_end(
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
 
-    assert own.ended("stopped", process)["stopped"]["tasks"]["run"] == ["success", 1]
-    said = own.said("stopped", "stopped")
+    assert own.wait_for_dags("stopped", process)["stopped"]["tasks"]["run"] == ["success", 1]
+    said = own.dag_log("stopped", "stopped")
     assert "asking run to end" in said
     assert re.search(r"exit code 0, stopped before \w+", said)
 
 
-PARSED = """
+PARSE_PROGRAM = """
 import json, os, sys
 from pathlib import Path
 from airflow.dag_processing.dagbag import BundleDagBag
@@ -239,7 +239,7 @@ print(json.dumps({
 def test_the_repositorys_dags_are_found_need_no_spark_and_keep_airflows_secrets_to_it(
     own: Airflow, trials: dict[str, dict[str, Any]]
 ) -> None:
-    command = [airflow.VENV / "bin/python", "-c", PARSED, airflow.DAGS]
+    command = [airflow.VENV / "bin/python", "-c", PARSE_PROGRAM, airflow.DAGS]
     done = subprocess.run(command, env=own.environ, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
 

@@ -17,7 +17,7 @@ import psycopg
 import pyspark
 import pytest
 from servers import airflow, s3
-from servers.postgres import PASSWORD, USER, Server, _free_port, programs
+from servers.postgres import PASSWORD, USER, Server, _free_port, program_folder
 
 REPOSITORY = Path(__file__).parents[3]
 START = REPOSITORY / "deploy/compose/start"
@@ -26,20 +26,20 @@ TABLES = ("dadostesouroipca_gold", "dadostesouropre_gold")
 SQL = REPOSITORY / "deploy/connect/postgres.sql"
 
 
-def psql(server: Server) -> dict[str, str]:
+def psql_environment(server: Server) -> dict[str, str]:
     """As PostgreSQL's image has it: psql on the PATH, and who is meant in its variables."""
-    path = f"{programs()}{os.pathsep}{os.environ['PATH']}"
+    path = f"{program_folder()}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": USER, "PGPASSWORD": PASSWORD}
     return own | GIVEN | {"POSTGRES_USER": USER}
 
 
 @pytest.fixture(scope="module")
 def database(postgres_server: Server) -> Server:
-    subprocess.run([START / "databases.sh"], env=psql(postgres_server), check=True, capture_output=True)
+    subprocess.run([START / "databases.sh"], env=psql_environment(postgres_server), check=True, capture_output=True)
     return postgres_server
 
 
-def allowed(server: Server, user: str, password: str, name: str) -> bool:
+def can_connect(server: Server, user: str, password: str, name: str) -> bool:
     try:
         psycopg.connect(f"postgresql://{user}:{password}@127.0.0.1:{server.port}/{name}").close()
     except psycopg.OperationalError:
@@ -48,7 +48,7 @@ def allowed(server: Server, user: str, password: str, name: str) -> bool:
 
 
 @contextmanager
-def started(*words: str | Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+def running_script(*words: str | Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(words, env=dict(os.environ) | environ)
     try:
         yield process
@@ -57,7 +57,7 @@ def started(*words: str | Path, **environ: str) -> Iterator[subprocess.Popen[byt
         process.wait(20)
 
 
-def well(process: subprocess.Popen[bytes], port: int, *path: str, seconds: float = 60) -> bool:
+def becomes_healthy(process: subprocess.Popen[bytes], port: int, *path: str, seconds: float = 60) -> bool:
     """Whether the health check comes to hold."""
     deadline = time.monotonic() + seconds
     while subprocess.run([START / "healthy.sh", str(port), *path], capture_output=True, check=False).returncode:
@@ -68,21 +68,21 @@ def well(process: subprocess.Popen[bytes], port: int, *path: str, seconds: float
 
 
 def test_who_publishes_and_airflow_have_a_database_each(database: Server) -> None:
-    assert allowed(database, "lakehouse", "published", "tesouro")
-    assert allowed(database, "airflow", "airflows", "airflow")
-    assert not allowed(database, "lakehouse", "airflows", "tesouro")
+    assert can_connect(database, "lakehouse", "published", "tesouro")
+    assert can_connect(database, "airflow", "airflows", "airflow")
+    assert not can_connect(database, "lakehouse", "airflows", "tesouro")
 
 
 def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> None:
-    environ = psql(database) | {"PGDATABASE": "tesouro", "PUBLICATION_LOOK": "0.1", "CONNECT_SQL": str(SQL)}
+    environ = psql_environment(database) | {"PGDATABASE": "tesouro", "PUBLICATION_LOOK": "0.1", "CONNECT_SQL": str(SQL)}
     place = f"127.0.0.1:{database.port}/tesouro"
     with psycopg.connect(f"postgresql://lakehouse:published@{place}", autocommit=True) as publisher:
         publisher.execute("CREATE SCHEMA old")
         for table in (f"old.{TABLES[0]}", f"old.{TABLES[1]}", TABLES[0]):
             publisher.execute(f"CREATE TABLE {table} (id int PRIMARY KEY)")
-        with started(START / "publication.sh", **environ) as script:
+        with running_script(START / "publication.sh", **environ) as script:
             time.sleep(1)
-            assert script.poll() is None and not allowed(database, "lakehouse_cdc", "follows", "tesouro")
+            assert script.poll() is None and not can_connect(database, "lakehouse_cdc", "follows", "tesouro")
             publisher.execute(f"CREATE TABLE {TABLES[1]} (id int PRIMARY KEY)")
             assert script.wait(20) == 0
 
@@ -96,9 +96,14 @@ def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> 
 def test_the_s3_store_has_its_bucket_and_refuses_another_key(tmp_path: Path) -> None:
     port = _free_port()
     places = {"S3_DATA": str(tmp_path), "S3_JARS": str(s3.s3proxy_jars()), "S3_LOG": str(START / "logback.xml")}
-    own = s3.KEY | {"S3_BUCKET": "lake", "S3_LISTEN": "127.0.0.1", "S3_PORT": str(port), "TMPDIR": str(tmp_path)}
-    with started(START / "s3.sh", **own, **places) as process:
-        assert well(process, port)
+    own = s3.CREDENTIALS | {
+        "S3_BUCKET": "lake",
+        "S3_LISTEN": "127.0.0.1",
+        "S3_PORT": str(port),
+        "TMPDIR": str(tmp_path),
+    }
+    with running_script(START / "s3.sh", **own, **places) as process:
+        assert becomes_healthy(process, port)
         client = s3.client(f"http://127.0.0.1:{port}")
         client.put_object(Bucket="lake", Key="a", Body=b"1")
         assert [o["Key"] for o in client.list_objects_v2(Bucket="lake")["Contents"]] == ["a"]
@@ -120,12 +125,12 @@ def test_a_spark_master_is_well_by_the_check_of_the_compose_file(tmp_path: Path)
     port, web = _free_port(), _free_port()
     own |= {"SPARK_PORT": str(port), "SPARK_WEB_PORT": str(web), "SPARK_DAEMON_MEMORY": "256m"}
     own |= {"SPARK_LOCAL_IP": "127.0.0.1"}
-    with started(START / "spark.sh", "master", **own) as process:
-        assert well(process, web, "/json/")
+    with running_script(START / "spark.sh", "master", **own) as process:
+        assert becomes_healthy(process, web, "/json/")
 
 
 def test_airflow_makes_its_tables_in_postgresql(database: Server, tmp_path: Path) -> None:
-    own = airflow.settings(tmp_path) | {"AIRFLOW_BIN": str(airflow.environment())}
+    own = airflow.settings(tmp_path) | {"AIRFLOW_BIN": str(airflow.airflow_bin())}
     own["AIRFLOW_DATABASE"] = f"airflow:airflows@127.0.0.1:{database.port}/airflow"
     done = subprocess.run([START / "airflow.sh", "db", "migrate"], env=own, capture_output=True, text=True, check=False)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import stamina
 from servers import kaggle as servers
-from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zipped
+from servers.kaggle import DATASET, KEY, SIGNATURE, TOKEN, USER, Answer, Kaggle, kaggle, zip_files
 
 from lakehouse import retry
 from lakehouse.config import Pipeline, load
@@ -143,7 +143,7 @@ def test_a_version_lands_for_every_table_under_the_time_it_was_published(shop: S
 
 def test_a_version_that_has_landed_is_not_downloaded_again(shop: Shop) -> None:
     shop.extract()
-    shop.server.asked.clear()
+    shop.server.requests.clear()
 
     assert shop.extract() == {"clientes": [], "produtos": []}
     assert shop.server.routes == ["GetDataset"]
@@ -161,7 +161,7 @@ def test_a_version_lands_once_in_a_lake_on_s3_too(
     shop.lake = Lake(f"s3a://{new_bucket(moto)}/shop")
     assert shop.extract() == {"clientes": [FIRST], "produtos": [FIRST]}
     assert shop.landed[f"produtos/{FIRST}"] == {n: c for n, c in FILES.items() if n != "clientes.csv"}
-    shop.server.asked.clear()
+    shop.server.requests.clear()
     assert shop.extract() == {"clientes": [], "produtos": []}
     assert shop.server.routes == ["GetDataset"]
     assert {name.partition("/")[0] for name in file_io.file_sizes(shop.lake.path())} == {"landing"}
@@ -178,7 +178,7 @@ def test_a_new_version_lands_beside_the_old_one(shop: Shop) -> None:
         b"id\n1\n",
         b"id\n1\n2\n",
     ]
-    assert shop.server.asked[-2][2]["datasetVersionNumber"] == 2  # that very one, whatever is published meanwhile
+    assert shop.server.requests[-2][2]["datasetVersionNumber"] == 2  # that very one, whatever is published meanwhile
 
 
 def test_a_table_that_was_added_gets_the_version_that_the_others_have(shop: Shop) -> None:
@@ -231,7 +231,7 @@ def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop)
     assert (snapshot_name(found.time), warning, shop.landed, shop.left_behind) == (FIRST, "", {}, [])
 
     shop.extract()
-    shop.server.asked.clear()
+    shop.server.requests.clear()
     with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         assert peek(source, "clientes", NOW)[0].folder == shop.lake.landing_path("clientes") / FIRST
     assert shop.server.routes == ["GetDataset"]
@@ -313,7 +313,7 @@ def test_without_credentials_nothing_is_asked_and_all_ways_are_named(
     error = failing(shop, ConfigError)
 
     assert all(way in error.expected for way in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", ".env", "kaggle.json"))
-    assert shop.server.asked == []
+    assert shop.server.requests == []
 
 
 def test_without_kaggles_client_the_package_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +366,7 @@ def test_the_store_is_sent_no_credentials(shop: Shop) -> None:
     shop.server.cuts = [200_000]
     shop.extract()
 
-    to_the_store = [headers for route, headers, _ in shop.server.asked if route == "archive"]
+    to_the_store = [headers for route, headers, _ in shop.server.requests if route == "archive"]
     assert len(to_the_store) == 3
     assert not [headers for headers in to_the_store if "Authorization" in headers]
 
@@ -471,22 +471,22 @@ def test_a_cut_download_goes_on_where_it_was_cut(shop: Shop) -> None:
     shop.server.cuts = [200_000, 10**9, 100_000]  # the second answer is only asked what the archive is
 
     assert shop.extract()["clientes"] == [SECOND]
-    ranges = [headers.get("Range") for route, headers, _ in shop.server.asked if route == "archive"]
+    ranges = [headers.get("Range") for route, headers, _ in shop.server.requests if route == "archive"]
     assert ranges == [None, None, "bytes=196608-", None, "bytes=262144-"]
 
 
 def test_an_archive_that_comes_without_a_store_is_gone_on_with_too(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
-    shop.server.cuts, shop.server.redirects = [200_000], False
+    shop.server.cuts, shop.server.has_redirects = [200_000], False
 
     assert shop.extract()["clientes"] == [SECOND]
     assert shop.server.routes == ["GetDataset"] + ["DownloadDataset"] * 3
-    assert shop.server.asked[-1][1]["Range"] == "bytes=196608-"
+    assert shop.server.requests[-1][1]["Range"] == "bytes=196608-"
 
 
 def test_a_cut_download_of_a_store_that_sends_no_parts_begins_anew(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
-    shop.server.cuts, shop.server.ranges = [200_000], False
+    shop.server.cuts, shop.server.has_ranges = [200_000], False
 
     assert shop.extract()["clientes"] == [SECOND]
     assert shop.landed[f"clientes/{SECOND}"] == {"clientes.csv": FILES["clientes.csv"]}
@@ -499,10 +499,10 @@ def test_a_download_that_broke_off_for_good_is_gone_on_with_by_the_next_run(shop
     failing(shop, InfrastructureError)
     assert len(shop.left_behind) == 1
     shop.server.cuts.clear()
-    shop.server.asked.clear()
+    shop.server.requests.clear()
 
     assert shop.extract()["clientes"] == [SECOND]
-    assert shop.server.asked[-1][1]["Range"] == "bytes=196608-"
+    assert shop.server.requests[-1][1]["Range"] == "bytes=196608-"
     assert shop.left_behind == []
 
 
@@ -512,7 +512,7 @@ def test_a_version_published_in_between_is_not_glued_to_the_old_part(shop: Shop)
     failing(shop, InfrastructureError)
     shop.server.cuts.clear()
     shop.server.publish(FILES | {"more.bin": big(2)}, "2025-10-05T00:00:00Z")
-    shop.server.asked.clear()
+    shop.server.requests.clear()
 
     assert shop.extract()["clientes"] == ["20251005_000000"]
     assert shop.server.routes == ["GetDataset", "DownloadDataset", "archive"]
@@ -520,7 +520,7 @@ def test_a_version_published_in_between_is_not_glued_to_the_old_part(shop: Shop)
 
 
 def test_a_cut_download_of_unknown_length_is_seen_and_tried_again(shop: Shop) -> None:
-    shop.server.cuts, shop.server.sizes = [100], False
+    shop.server.cuts, shop.server.has_sizes = [100], False
 
     assert shop.extract()["clientes"] == [FIRST]
     assert shop.server.routes.count("archive") == 2
@@ -604,7 +604,7 @@ def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
 
 
 def test_a_zip_damaged_at_its_source_is_refused(shop: Shop) -> None:
-    archive = bytearray(zipped({"clientes.csv": big()}))
+    archive = bytearray(zip_files({"clientes.csv": big()}))
     archive[1000:1010] = b"damaged!!!"
     shop.server.publish(bytes(archive), TIMES[SECOND])
 

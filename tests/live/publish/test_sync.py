@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers import Project, Result, in_order
+from helpers import Project, Result, sort_rows
 from psycopg.rows import dict_row
 from pyspark.sql import SparkSession
 from servers.postgres import PASSWORD, Server
@@ -370,7 +370,7 @@ class Shop(Project):
         """A published table, as Polars reads the lake's."""
         name = TABLES[source].replace("Days", '"Days"')
         with psycopg.connect(self.server.url, row_factory=dict_row) as connection:
-            return in_order(connection.execute(f"SELECT * FROM {name}").fetchall())
+            return sort_rows(connection.execute(f"SELECT * FROM {name}").fetchall())
 
     def published(self) -> dict[str, dict[str, Any]]:
         return {row["source"]: row for row in self("status").document["published"]}
@@ -419,7 +419,7 @@ def test_a_run_publishes_every_layer_and_only_what_changed(shop: Shop) -> None:
     assert second.outcome("publish", "bronze.items")["counts"] == {"inserted": 1, "updated": 1, "deleted": 1}
     assert second.outcome("publish", "gold.days")["counts"] == {"inserted": 1, "updated": 1, "deleted": 1}
     for source in TABLES:
-        assert shop.table(source) == shop.whole_rows(source.replace(".", "/")), source
+        assert shop.table(source) == shop.rows_with_cdc(source.replace(".", "/")), source
     assert None in [row["city"] for row in shop.table("gold.cities")]
     verified = shop("verify")
     assert (verified.code, {c["result"] for c in verified.document["checks"]}) == (0, {"holds"})

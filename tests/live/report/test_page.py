@@ -10,7 +10,7 @@ import pytest
 from helpers import Project
 from playwright.sync_api import Browser, Page
 from pyspark.sql import SparkSession
-from report_document import DAYS, HOSTILE, IMAGE, document, empty
+from report_document import DAYS, HOSTILE, IMAGE, empty_document, report_document
 from servers.chromium import chromium
 
 from lakehouse.report.page import render
@@ -70,7 +70,7 @@ def _is_here(url: str, file: Path) -> bool:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(opened: Opened, width: int, scheme: str) -> None:
-    page = opened(render(document(), "en"), width, scheme)
+    page = opened(render(report_document(), "en"), width, scheme)
 
     charts = page.locator(".chart")
     assert charts.count() == page.locator(".chart svg").count() == 7
@@ -82,7 +82,7 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(opened: Opened,
 
 
 def test_what_stands_in_the_data_is_shown_and_not_run(opened: Opened) -> None:
-    page = opened(render(document(), "en"))
+    page = opened(render(report_document(), "en"))
 
     assert page.evaluate("window.pwned") is None
     assert page.locator("img, iframe, object, embed, link:not([href^='data:'])").count() == 0
@@ -95,13 +95,13 @@ def test_what_stands_in_the_data_is_shown_and_not_run(opened: Opened) -> None:
 
 def test_a_script_that_got_in_would_not_run_nor_be_told_anything_by_another_address(opened: Opened) -> None:
     inside = '<script>window.pwned = 1</script><img src="https://example.org/x">'
-    page = opened(render(document(), "en").replace("<main>", f"<main>{inside}"), refused=2)
+    page = opened(render(report_document(), "en").replace("<main>", f"<main>{inside}"), refused=2)
 
     assert page.evaluate("window.pwned") is None
 
 
 def test_a_table_is_sorted_by_its_headings_numbers_as_numbers_and_what_is_not_there_last(opened: Opened) -> None:
-    page = opened(render(document(), "pt"))
+    page = opened(render(report_document(), "pt"))
     rows = page.locator("#rows-1")
 
     def column(number: int) -> list[str]:
@@ -121,7 +121,7 @@ def test_a_table_is_sorted_by_its_headings_numbers_as_numbers_and_what_is_not_th
 
 
 def test_a_table_is_narrowed_to_what_is_typed_whatever_its_accents(opened: Opened) -> None:
-    page = opened(render(document(), "pt"))
+    page = opened(render(report_document(), "pt"))
     rows = page.locator("#rows-1")
 
     rows.get_by_role("searchbox").fill("PONEI")
@@ -133,17 +133,17 @@ def test_a_table_is_narrowed_to_what_is_typed_whatever_its_accents(opened: Opene
 
 
 def test_a_day_is_that_day_on_a_charts_axis_west_of_greenwich(opened: Opened) -> None:
-    cube = document()["cubes"][0]
+    cube = report_document()["cubes"][0]
     series = [{"t": day, "m0": 1, "m1": 1} for day in DAYS[:3]]
     cube["charts"] = [cube["charts"][0] | {"series": series}]
-    page = opened(render(document(cubes=[cube], changes={}), "en"))
+    page = opened(render(report_document(cubes=[cube], changes={}), "en"))
 
     labels = page.locator("#cube-1-1 .role-axis-label text").all_text_contents()
     assert labels[:3] == ["Sep 1", "Sep 2", "Sep 3"]
 
 
 def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
-    page = opened(render(document(), "en"))
+    page = opened(render(report_document(), "en"))
     chart = page.locator("#cube-1-4")
     before = chart.locator(".mark-rect path").first.get_attribute("d")
 
@@ -154,7 +154,7 @@ def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
 
 
 def test_lineage_shows_what_a_column_comes_from_and_what_comes_from_it(opened: Opened) -> None:
-    page = opened(render(document(), "en"))
+    page = opened(render(report_document(), "en"))
     lineage = page.locator(".lineage")
 
     lineage.get_by_role("button", name="valor", exact=True).click()
@@ -168,7 +168,7 @@ def test_lineage_shows_what_a_column_comes_from_and_what_comes_from_it(opened: O
 
 
 def test_the_theme_can_be_chosen_whatever_the_system_has(opened: Opened) -> None:
-    page = opened(render(document(), "en"), scheme="light")
+    page = opened(render(report_document(), "en"), scheme="light")
     line = page.locator("#cube-1-1 .mark-line path").first
     light = line.evaluate("path => getComputedStyle(path).stroke")
 
@@ -179,7 +179,7 @@ def test_the_theme_can_be_chosen_whatever_the_system_has(opened: Opened) -> None
 
 
 def test_on_paper_tables_are_cut_and_what_was_folded_is_there(opened: Opened) -> None:
-    page = opened(render(document(), "en"))
+    page = opened(render(report_document(), "en"))
 
     page.emulate_media(media="print")
     assert page.locator("#rows-1 tbody tr:visible").count() == 25
@@ -191,7 +191,7 @@ def test_on_paper_tables_are_cut_and_what_was_folded_is_there(opened: Opened) ->
 
 
 def test_a_lake_that_holds_nothing_has_a_page_that_says_so(opened: Opened) -> None:
-    page = opened(render(empty(), "pt"), NARROW, charts=False)
+    page = opened(render(empty_document(), "pt"), NARROW, charts=False)
 
     assert "ainda não tem nada" in page.inner_text("main")
     assert "lakehouse run conf/shop" in page.inner_text("main")

@@ -22,7 +22,7 @@ import oracle
 import polars as pl
 import pyspark
 import pytest
-from remote import copied
+from remote import download_prefix
 from servers import s3
 
 REPOSITORY = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ class Cluster:
 @contextmanager
 def daemon(name: str, folder: Path, *arguments: str) -> Iterator[None]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_"))}
-    environment |= {"SPARK_HOME": str(SPARK), "SPARK_DAEMON_MEMORY": "256m", "SPARK_LOCAL_IP": LOCAL, **s3.KEY}
+    environment |= {"SPARK_HOME": str(SPARK), "SPARK_DAEMON_MEMORY": "256m", "SPARK_LOCAL_IP": LOCAL, **s3.CREDENTIALS}
     command = [str(SPARK / "bin/spark-class"), f"org.apache.spark.deploy.{name}", *arguments]
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
@@ -152,7 +152,7 @@ def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
     bucket = new_bucket(s3proxy)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"SPARK_HOME": str(SPARK), "PYSPARK_PYTHON": sys.executable}
-    environment |= {"SPARK_CONF_DIR": str(REPOSITORY / "conf"), "AWS_ENDPOINT_URL": s3proxy, **s3.KEY}
+    environment |= {"SPARK_CONF_DIR": str(REPOSITORY / "conf"), "AWS_ENDPOINT_URL": s3proxy, **s3.CREDENTIALS}
     environment |= {"LAKE_ROOT": f"s3a://{bucket}", "LOYALTY_SOURCE": str(SAMPLES)}
     command = [str(SPARK / "bin/spark-submit"), "--master", cluster.url, *with_ours, *confs, *job]
     done = subprocess.run(
@@ -166,11 +166,11 @@ def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
         (stage, 0) for stage in ("extract", "ingest", "bronze", "silver", "gold")
     }
     lake = tmp_path / "lake"
-    copied(s3proxy, bucket, "loyalty/", lake)
+    download_prefix(s3proxy, bucket, "loyalty/", lake)
     newest = SAMPLES / "20251004_095645"
     for model in ("resumo_diario", "churn"):
         columns = getattr(oracle, model.upper())
-        found = oracle.in_order(pl.read_delta(str(lake / "gold" / model)).select(columns).rows())
+        found = oracle.sort_rows(pl.read_delta(str(lake / "gold" / model)).select(columns).rows())
         assert found == getattr(oracle, model)(newest), model
     (record,) = (lake / "_state/runs").glob("*.json")
     assert json.loads(record.read_text())["version"] == VERSION  # the zip's code, not the one installed here

@@ -40,20 +40,20 @@ class System:
         assert text.count(SHARED) == 2
         # The same connectors, but that the sink writes every second: a test does not wait for a minute.
         (self.pipeline / "pipeline.yml").write_text(text.replace(SHARED, f"{chain.folder}/"))
-        self.waiting: list[Snapshot] = generate(folder / "made", seed=3, days=15, snapshots=3)
+        self.next_snapshots: list[Snapshot] = generate(folder / "made", seed=3, days=15, snapshots=3)
 
     def __call__(self, verb: str, *arguments: str) -> Any:
         return lakehouse(verb, *arguments, str(self.pipeline))
 
-    def arrives(self) -> None:
-        snapshot = self.waiting.pop(0)
+    def add_next_snapshot(self) -> None:
+        snapshot = self.next_snapshots.pop(0)
         snapshot.folder.rename(self.source / snapshot.folder.name)
 
     def run(self) -> None:
         done = self("run")
         assert done.code == 0, done.document
 
-    def verified(self) -> dict[str, int]:
+    def passed_checks(self) -> dict[str, int]:
         """How many checks of each invariant were made; each has to hold."""
         found = self("verify")
         failed = [check for check in found.document["checks"] if check["result"] == "failed"]
@@ -70,12 +70,12 @@ class System:
 def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("system")
     chain = Chain(folder)
-    chain.connectors()
+    chain.write_connector_files()
     own = System(folder, chain)
 
     def first() -> None:
         patch.setenv("PG_URL", chain.database.url)
-        own.arrives()
+        own.add_next_snapshot()
         own.run()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +85,9 @@ def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
             patch.setenv(name, value)
         try:
             chain.start(first)
-            for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3, "CONNECT_URL": chain.connect.address}).items():
+            for name, value in (
+                s3.CREDENTIALS | {"AWS_ENDPOINT_URL": chain.s3, "CONNECT_URL": chain.connect.address}
+            ).items():
                 patch.setenv(name, value)
             yield own
         finally:
@@ -95,7 +97,7 @@ def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_the_first_snapshot_is_in_every_layer_in_postgresql_and_on_s3(system: System) -> None:
     applied = system("connect", "apply")
     assert applied.code == 0, applied.document
-    assert system.verified()["I6"] == CHECKS
+    assert system.passed_checks()["I6"] == CHECKS
     counts = system.counts()
     assert all(counts.values()), counts
     assert counts["dadostesouroipca_silver"] > counts["dadostesouroipca_gold"]
@@ -103,20 +105,20 @@ def test_the_first_snapshot_is_in_every_layer_in_postgresql_and_on_s3(system: Sy
 
 def test_new_revised_and_withdrawn_quotes_arrive_as_changes(system: System) -> None:
     before = len(system.chain.lines("dadostesouroipca_gold"))
-    system.arrives()
+    system.add_next_snapshot()
     system.run()
-    assert system.verified()["I6"] == CHECKS
+    assert system.passed_checks()["I6"] == CHECKS
     added = len(system.chain.lines("dadostesouroipca_gold")) - before
     assert 0 < added < before, "what changed, and not all of it again"
 
 
 def test_a_publisher_killed_in_the_middle_is_made_good_by_the_next_run(system: System) -> None:
-    system.arrives()
+    system.add_next_snapshot()
     for stage in ("extract", "ingest", "bronze", "silver", "gold"):
         assert system(stage).code == 0
     command = [sys.executable, REPOSITORY / "tests/lake/killed.py", "published-half", "publish", system.pipeline]
     killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     system.run()
-    assert system.verified()["I6"] == CHECKS
+    assert system.passed_checks()["I6"] == CHECKS
     assert system("run").document["nothing_new"]

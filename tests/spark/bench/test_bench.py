@@ -20,13 +20,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("peer", trial.PEERS)
 def test_a_peer_finds_the_changes_that_were_made(peer: str, spark: SparkSession, folder: Path, tmp_path: Path) -> None:
-    if reason := trial.missing(peer):
+    if reason := trial.missing_reason(peer):
         assert peer in NOT_INSTALLED, reason
         pytest.skip(f"{peer} is not installed: {reason}")
-    csv, parquet = data.state(folder, ROWS)
-    new, expected = data.snapshot(folder, ROWS, SHARE), data.truth(ROWS, SHARE)
+    csv, parquet = data.state_files(folder, ROWS)
+    new, expected = data.snapshot_file(folder, ROWS, SHARE), data.expected_changes(ROWS, SHARE)
 
-    found = _trial(peer, spark, csv, parquet, new, tmp_path)
+    found = _run_trial(peer, spark, csv, parquet, new, tmp_path)
 
     assert [data.Changes(**changes) for changes in found["changes"]] == [expected, expected]
     assert found["written"] > 0 < found["peak"]
@@ -34,21 +34,21 @@ def test_a_peer_finds_the_changes_that_were_made(peer: str, spark: SparkSession,
         assert found["bronze_written"]["cdc"] > 0
 
 
-def _trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Path, work: Path) -> dict[str, Any]:
+def _run_trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Path, work: Path) -> dict[str, Any]:
     """A peer's trial in this process, on what bench/changes.py would have made in others."""
     measured = work / "measured"
     if peer in trial.IN_MEMORY:
-        return trial.in_memory(peer, parquet, new, measured)
+        return trial.run_in_memory(peer, parquet, new, measured)
     if peer == trial.OURS:
-        trial.prepare(peer, csv, work)
-        trial.land(work / "pipeline", new, work / "landed")
-        return trial.of_ours(spark, work / "landed", measured)
+        trial.prepare_state(peer, csv, work)
+        trial.land_snapshot(work / "pipeline", new, work / "landed")
+        return trial.run_ours(spark, work / "landed", measured)
     if peer == trial.MERGE:
-        trial.prepare(peer, parquet, work)
-    return trial.on_spark(spark, peer, work / "table" if peer == trial.MERGE else parquet, new, measured)
+        trial.prepare_state(peer, parquet, work)
+    return trial.run_on_spark(spark, peer, work / "table" if peer == trial.MERGE else parquet, new, measured)
 
 
 def test_the_changes_are_those_that_the_generator_says(folder: Path) -> None:
     # 200 of 4,000 rows are hit: of each twenty one is deleted, one has a new one beside it, the others are updated.
-    assert str(data.truth(ROWS, SHARE)).startswith("10 I, 180 U, 10 D")
-    assert str(data.truth(ROWS, 0)).startswith("0 I, 0 U, 0 D")
+    assert str(data.expected_changes(ROWS, SHARE)).startswith("10 I, 180 U, 10 D")
+    assert str(data.expected_changes(ROWS, 0)).startswith("0 I, 0 U, 0 D")

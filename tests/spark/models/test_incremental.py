@@ -52,7 +52,7 @@ def refreshed(spark: SparkSession, understood: Plan, target: list[Row], then: Ta
     """The target, with the rows of the touched keys replaced."""
     inputs = {}
     for relation in understood.inputs:
-        images = grammar.images(then[relation], now[relation])
+        images = grammar.row_images(then[relation], now[relation])
         changed = cache_rows(spark, frame(spark, relation, images)) if images else None
         before = partial(frame, spark, relation, then[relation])
         inputs[relation] = ModelInput(frame(spark, relation, now[relation]), changed, before)
@@ -216,7 +216,7 @@ def test_what_a_change_touches_is_found(small: SparkSession, change: str) -> Non
 def histories(draw: grammar.Draw) -> list[Tables]:
     states = [draw(grammar.tables())]
     for _ in range(draw(st.integers(1, 2))):
-        states.append(draw(grammar.changed(states[-1])))
+        states.append(draw(grammar.changed_tables(states[-1])))
     return states
 
 

@@ -14,9 +14,9 @@ Nameless = Callable[..., dict[str, str]]
 @pytest.fixture
 def nameless(monkeypatch: pytest.MonkeyPatch) -> Nameless:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "deploy/evidence"))
-    from pages import nameless
+    from pages import anonymize
 
-    return nameless
+    return anonymize
 
 
 def test_folders_and_addresses_have_other_names(nameless: Nameless) -> None:

@@ -50,7 +50,7 @@ def statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def may(stage: str, action: str) -> set[str]:
+def allowed_parts(stage: str, action: str) -> set[str]:
     """The parts of the lake that a stage may do something with."""
     allowed = [s for s in statements(POLICIES[stage]) if action in s["Action"]]
     return {r.removeprefix(f"{BUCKET}/{PREFIX}/") for s in allowed for r in s["Resource"] if r.startswith(f"{BUCKET}/")}
@@ -79,7 +79,7 @@ def test_a_policy_is_well_formed_and_names_every_action_and_resource(name: str) 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_object_of_a_policy_lies_in_the_lakes_layout(name: str) -> None:
-    places = {place for action in ACTIONS for place in may(name, action)}
+    places = {place for action in ACTIONS for place in allowed_parts(name, action)}
     assert places
     assert {place.partition("/")[0] for place in places} <= LAYOUT
     assert all(place.endswith(("/*", "/_manifest.json")) for place in places)
@@ -87,7 +87,9 @@ def test_every_object_of_a_policy_lies_in_the_lakes_layout(name: str) -> None:
 
 def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
     assert {*STAGES, PUBLISH, "verify", "forget"} == POLICIES.keys()
-    writes = {name: {p.partition("/")[0] for p in may(name, "s3:PutObject")} - {"_state"} for name in POLICIES}
+    writes = {
+        name: {p.partition("/")[0] for p in allowed_parts(name, "s3:PutObject")} - {"_state"} for name in POLICIES
+    }
     assert writes == {
         "extract": {"landing"},
         "ingest": {"raw", "bronze", "quarantine"},  # it applies to bronze what it compares with next
@@ -99,10 +101,12 @@ def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
         "forget": LAYOUT - {"_state"},
     }
     # Extract removes what a killed one had begun to land; nobody else may.
-    assert [name for name in POLICIES if "landing/*" in may(name, "s3:DeleteObject")] == ["extract"]
-    assert may("extract", "s3:GetObject") == {"landing/*", "_state/*"}
+    assert [name for name in POLICIES if "landing/*" in allowed_parts(name, "s3:DeleteObject")] == ["extract"]
+    assert allowed_parts("extract", "s3:GetObject") == {"landing/*", "_state/*"}
     for name in ("bronze", "silver", "gold", "publish"):  # sizes, by the manifests alone: not what was received
-        assert {p for p in may(name, "s3:GetObject") if p.startswith("landing")} == {"landing/*/_manifest.json"}
+        assert {p for p in allowed_parts(name, "s3:GetObject") if p.startswith("landing")} == {
+            "landing/*/_manifest.json"
+        }
     for name, policy in POLICIES.items():
         keys = [s for s in statements(policy) if any(a.startswith("kms:") for a in s["Action"])]
         assert all("kms:ViaService" in s["Condition"]["StringEquals"] for s in keys), name

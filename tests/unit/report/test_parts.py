@@ -13,7 +13,7 @@ import grammar
 import pytest
 import sqlglot
 from hypothesis import given, settings
-from report_document import HOSTILE, IMAGE, document, empty
+from report_document import HOSTILE, IMAGE, empty_document, report_document
 
 from lakehouse import config, report
 from lakehouse.cli import main
@@ -23,7 +23,7 @@ from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.report import lineage
 from lakehouse.report.flow import layout
 from lakehouse.report.page import render
-from lakehouse.report.shape import Kind, Shape, shape, time_keys
+from lakehouse.report.shape import ColumnKind, CubeShape, cube_shape, time_keys
 from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
 from lakehouse.runner.context import open_run
@@ -35,9 +35,9 @@ LOYALTY = Path(__file__).parents[3] / "conf" / "loyalty"
 # --- lineage ----------------------------------------------------------------------------------------------------
 
 
-def columns(
+def lineage_of(
     tmp_path: Path, models: dict[str, str], pii: dict[str, str] | None = None
-) -> dict[str, dict[str, lineage.Column]]:
+) -> dict[str, dict[str, lineage.LineageColumn]]:
     """The columns of models over bronze.pessoas(id, email, Pontos, dt), by relation and name."""
     schema = "id STRING, email STRING, Pontos BIGINT, dt DATE"
     table = {"file": "p.csv", "format": "csv", "schema": schema, "keys": ["id"], "pii": pii or {}}
@@ -52,12 +52,12 @@ def columns(
         (tmp_path / layer / f"{short}.sql").write_text(sql)
     (tmp_path / "pipeline.json").write_text(json.dumps(written))
     pipeline = config.load(tmp_path)
-    found = lineage.columns(pipeline, plan_pipeline(pipeline))
+    found = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
     return {relation: {c.name: c for c in each} for relation, each in found.items()}
 
 
 def test_a_column_leads_to_the_columns_its_value_comes_from_through_ctes_and_layers(tmp_path: Path) -> None:
-    found = columns(
+    found = lineage_of(
         tmp_path,
         {
             "silver.pessoas": "SELECT p.id AS id, p.pontos * 2 AS dobro FROM bronze.pessoas AS p WHERE p.email <> ''",
@@ -67,21 +67,21 @@ def test_a_column_leads_to_the_columns_its_value_comes_from_through_ctes_and_lay
     )
 
     assert found["silver.pessoas"]["dobro"].origins == (("bronze.pessoas", "Pontos"),)
-    assert found["silver.pessoas"]["dobro"].text == "p.pontos * 2"
+    assert found["silver.pessoas"]["dobro"].expression == "p.pontos * 2"
     assert found["gold.total"]["total"].origins == (("silver.pessoas", "dobro"),)
-    assert found["gold.total"]["total"].text == "SUM(x.d) + 1"
+    assert found["gold.total"]["total"].expression == "SUM(x.d) + 1"
     assert found["gold.total"]["sete"].origins == ()
     assert list(found["bronze.pessoas"]) == ["id", "email", "Pontos", "dt"]
 
 
 def test_a_star_leads_to_every_column(tmp_path: Path) -> None:
-    found = columns(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
+    found = lineage_of(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
 
     assert found["silver.pessoas"]["pontos"].origins == (("bronze.pessoas", "Pontos"),)
 
 
 def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(tmp_path: Path) -> None:
-    found = columns(
+    found = lineage_of(
         tmp_path,
         {
             "silver.pessoas": "SELECT p.id AS id, lower(p.email) AS mail, p.pontos AS pontos FROM bronze.pessoas AS p",
@@ -92,9 +92,9 @@ def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(
     )
 
     assert "dt" not in found["bronze.pessoas"]
-    personal = {f"{relation}.{c.name}" for relation, each in found.items() for c in each.values() if c.personal}
+    personal = {f"{relation}.{c.name}" for relation, each in found.items() for c in each.values() if c.is_personal}
     assert personal == {"bronze.pessoas.email", "silver.pessoas.mail", "gold.g.algum"}
-    hidden = lineage.personal({relation: tuple(each.values()) for relation, each in found.items()}, "gold.g")
+    hidden = lineage.personal_predicate({relation: tuple(each.values()) for relation, each in found.items()}, "gold.g")
     assert [name for name in ("id", "ALGUM", "quantos", "named_by_an_older_sql") if hidden(name)] == [
         "ALGUM",
         "named_by_an_older_sql",
@@ -103,7 +103,7 @@ def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(
 
 def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
     pipeline = config.load(LOYALTY)
-    found = lineage.columns(pipeline, plan_pipeline(pipeline))
+    found = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
 
     leading_nowhere = [
         f"{relation}.{c.name}"
@@ -115,7 +115,7 @@ def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
 
 
 KNOWN = {
-    relation: tuple(lineage.Column(name, personal=name in ("shop", "name")) for name in each)
+    relation: tuple(lineage.LineageColumn(name, is_personal=name in ("shop", "name")) for name in each)
     for relation, each in grammar.COLUMNS.items()
 }
 
@@ -125,26 +125,26 @@ KNOWN = {
 def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_it_leads_to(
     model: grammar.Model,
 ) -> None:
-    columns = lineage.of_model(plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
+    columns = lineage.model_columns(plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
 
     assert [c.name for c in columns] == sqlglot.parse_one(model.sql, read="spark").named_selects
     for column in columns:
-        origins = {c.personal for relation, name in column.origins for c in KNOWN[relation] if c.name == name}
+        origins = {c.is_personal for relation, name in column.origins for c in KNOWN[relation] if c.name == name}
         assert origins or not column.origins  # each is a column that is there
-        assert True in origins or not column.personal
+        assert True in origins or not column.is_personal
 
 
 # --- the shape of a cube ----------------------------------------------------------------------------------------
 
 
-def cube(sql: str, keys: tuple[str, ...] = ()) -> Plan:
+def cube_plan(sql: str, keys: tuple[str, ...] = ()) -> Plan:
     return plan_model("gold.cubo", sql, keys, "gold/cubo.sql")
 
 
 DAILY = """
     SELECT t.dia AS dia, t.loja AS loja, GROUPING_ID() AS gid, MAX(t.nome) AS nome, SUM(t.v) AS soma,
         COUNT(DISTINCT t.c) AS clientes FROM silver.t AS t GROUP BY {}"""
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ColumnKind] = {
     **{"dia": "time", "loja": "text", "gid": "number"},
     **{"nome": "text", "soma": "number", "clientes": "number"},
 }
@@ -159,48 +159,59 @@ KINDS: dict[str, Kind] = {
     ],
 )
 def test_totals_are_told_by_the_grouping_id_that_spark_gives_them(group: str, levels: dict[int, set[str]]) -> None:
-    found = shape(cube(DAILY.format(group)), KINDS)
+    found = cube_shape(cube_plan(DAILY.format(group)), KINDS)
 
-    assert found.levels == levels
-    assert (found.time, found.dimensions, found.grouping, found.labels) == ("dia", ("loja",), "gid", {"loja": "nome"})
+    assert found.grouping_levels == levels
+    assert (found.time, found.dimensions, found.grouping_column, found.labels) == (
+        "dia",
+        ("loja",),
+        "gid",
+        {"loja": "nome"},
+    )
     assert found.measures == ("soma", "clientes")
-    assert [(v.by, v.level, v.adds) for v in found.views] == [((), 1, False), (("loja",), 0, False)]
+    assert [(v.by, v.grouping_level, v.is_aggregated) for v in found.charts] == [((), 1, False), (("loja",), 0, False)]
 
 
-def of_people(hidden: tuple[str, ...] = ()) -> Shape:
+def people_shape(hidden: tuple[str, ...] = ()) -> CubeShape:
     sql = """SELECT t.dia AS dia, t.id AS id, SUM(t.v) AS soma, COUNT(DISTINCT t.w) AS dias, AVG(t.v) AS media,
         CASE WHEN SUM(t.v) > 3 THEN 'A' ELSE 'B' END AS grupo FROM silver.t AS t GROUP BY t.dia, t.id"""
-    kinds: dict[str, Kind] = {
+    kinds: dict[str, ColumnKind] = {
         **{"dia": "time", "id": "text", "soma": "number"},
         **{"dias": "number", "media": "number", "grupo": "text"},
     }
-    return shape(cube(sql), kinds, hidden)
+    return cube_shape(cube_plan(sql), kinds, hidden)
 
 
 def test_only_sums_and_counts_are_added_up_and_classes_sort_the_rows() -> None:
-    found = of_people()
+    found = people_shape()
 
     assert found.additive == {"soma"}
-    added = [(v.by, v.measures) for v in found.views if v.adds]
+    added = [(v.by, v.measures) for v in found.charts if v.is_aggregated]
     assert added == [((), ("soma",)), (("grupo",), ("soma",))]
 
 
 def test_rows_of_a_hidden_key_are_never_shown_as_if_there_were_one_a_day() -> None:
-    found = of_people(hidden=("id",))
+    found = people_shape(hidden=("id",))
 
     assert found.dimensions == ()
-    assert all(view.adds for view in found.views)
+    assert all(view.is_aggregated for view in found.charts)
 
 
 def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together() -> None:
     sql = """SELECT t.venc AS venc, t.tipo AS tipo, t.dia AS dia, AVG(t.taxa) AS media, COUNT(*) AS quantos
         FROM silver.t AS t GROUP BY t.venc, t.tipo, t.dia"""
-    kinds: dict[str, Kind] = {"venc": "time", "tipo": "text", "dia": "time", "media": "number", "quantos": "number"}
-    found = shape(cube(sql), kinds, time="dia")
+    kinds: dict[str, ColumnKind] = {
+        "venc": "time",
+        "tipo": "text",
+        "dia": "time",
+        "media": "number",
+        "quantos": "number",
+    }
+    found = cube_shape(cube_plan(sql), kinds, time="dia")
 
-    assert time_keys(cube(sql), kinds) == ["venc", "dia"]
+    assert time_keys(cube_plan(sql), kinds) == ["venc", "dia"]
     assert (found.time, found.dimensions) == ("dia", ("venc", "tipo"))
-    assert [(v.by, v.adds, v.measures) for v in found.views] == [
+    assert [(v.by, v.is_aggregated, v.measures) for v in found.charts] == [
         (("venc", "tipo"), False, ("media", "quantos")),
         ((), True, ("quantos",)),
         (("venc",), True, ("quantos",)),
@@ -209,19 +220,19 @@ def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together(
 
 
 def test_a_cube_by_time_alone_shows_each_of_its_numbers_as_it_is() -> None:
-    found = shape(
-        cube("SELECT t.dia AS dia, AVG(t.v) AS media FROM silver.t AS t GROUP BY t.dia"),
+    found = cube_shape(
+        cube_plan("SELECT t.dia AS dia, AVG(t.v) AS media FROM silver.t AS t GROUP BY t.dia"),
         {"dia": "time", "media": "number"},
     )
 
-    assert [(v.by, v.adds, v.measures) for v in found.views] == [((), False, ("media",))]
+    assert [(v.by, v.is_aggregated, v.measures) for v in found.charts] == [((), False, ("media",))]
 
 
 # --- the flow ---------------------------------------------------------------------------------------------------
 
 
 def test_every_line_of_the_flow_joins_two_cards_and_no_card_lies_on_another() -> None:
-    flow = document()["flow"]
+    flow = report_document()["flow"]
     found = layout(flow)
 
     cards = [card for stage in found["stages"] for card in stage["cards"]]
@@ -281,7 +292,7 @@ class Elements(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("language", ["en", "pt"])
 def test_data_is_text_in_the_page_and_neither_elements_nor_scripts(language: Any) -> None:
-    page = Elements(render(document(), language))
+    page = Elements(render(report_document(), language))
 
     assert set(HOSTILE) <= set(page.texts)
     assert not {"img", "iframe", "object", "b1"} & set(page.names)
@@ -292,7 +303,7 @@ def test_data_is_text_in_the_page_and_neither_elements_nor_scripts(language: Any
 
 
 def test_a_specification_keeps_its_data_and_cannot_end_its_script() -> None:
-    page = render(document(), "en")
+    page = render(report_document(), "en")
 
     specifications = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
     assert len(specifications) == 7
@@ -301,7 +312,7 @@ def test_a_specification_keeps_its_data_and_cannot_end_its_script() -> None:
 
 
 def test_a_name_that_vega_would_take_for_an_expression_is_only_a_title() -> None:
-    shown = document()
+    shown = report_document()
     shown["cubes"][0]["charts"][0]["measures"][0]["name"] = "a['b'].c"
     page = render(shown, "en")
 
@@ -335,11 +346,11 @@ def _contrast(one: float, other: float) -> float:
 
 
 def test_two_pages_of_the_same_are_the_same() -> None:
-    assert render(document(), "pt") == render(document(), "pt")
+    assert render(report_document(), "pt") == render(report_document(), "pt")
 
 
 def test_a_lake_that_holds_nothing_has_a_page_that_says_so_and_no_charts() -> None:
-    page = render(empty(), "en")
+    page = render(empty_document(), "en")
 
     assert TEXTS["empty"][0] in page
     assert "lakehouse run conf/shop" in page
@@ -350,7 +361,7 @@ def test_a_lake_that_holds_nothing_has_a_page_that_says_so_and_no_charts() -> No
 
 
 def test_without_its_packages_it_says_which_and_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_NEEDED", ("altair", "a_package_that_is_not_there"))
+    monkeypatch.setattr(report, "_REQUIRED_PACKAGES", ("altair", "a_package_that_is_not_there"))
 
     with pytest.raises(ConfigError, match="a_package_that_is_not_there") as error:
         report.report(open_run(LOYALTY))
@@ -374,11 +385,11 @@ def test_a_language_that_it_does_not_speak_is_refused(capsys: pytest.CaptureFixt
 
 
 def test_what_a_cube_is_comes_from_the_comment_that_its_sql_begins_with() -> None:
-    from lakehouse.report.shape import about
+    from lakehouse.report.shape import leading_comment
 
-    assert about("-- One row\n-- a day.\n\n-- Not this.\nSELECT 1") == "One row a day."
+    assert leading_comment("-- One row\n-- a day.\n\n-- Not this.\nSELECT 1") == "One row a day."
     assert (
-        about("-- Kinds:\n--\n--   A  the first\n--   B  the second\nSELECT 1")
+        leading_comment("-- Kinds:\n--\n--   A  the first\n--   B  the second\nSELECT 1")
         == "Kinds:\n\n  A  the first\n  B  the second"
     )
-    assert about(f"SELECT 1 -- {IMAGE}") == ""
+    assert leading_comment(f"SELECT 1 -- {IMAGE}") == ""

@@ -28,6 +28,6 @@ def test_both_forms_hold_the_whole_history_and_each_group_is_a_family_of_the_csv
     assert len({row["Data Base"] for row in rows}) == len({key.day for key in last.quotes}) == 35, "one that cannot be"
     assert len(rows) == len(last.quotes) + 1, "one row stands twice"
     lines = [line for n in (1, 2) for line in (last.folder / f"dadostesouroipca_{n}.json").read_text().splitlines()]
-    assert len(lines) >= len(last.group("dadostesouroipca")) + last.refused["dadostesouroipca"] - 1
+    assert len(lines) >= len(last.group("dadostesouroipca")) + last.rejected["dadostesouroipca"] - 1
     assert all(json.loads(line)["Tipo"] in GROUPS["dadostesouroipca"][1] for line in lines)
     assert len(json.loads((last.folder / "dadostesouropre.json").read_text())) > len(last.group("dadostesouropre"))

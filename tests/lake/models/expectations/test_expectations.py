@@ -154,9 +154,9 @@ def test_a_refresh_by_what_changed_takes_out_and_brings_back_what_a_whole_one_wo
     }
     assert unmet(shop) == {"positive": 3, "known": 2, "small": 1}  # d, which the refresh did not touch, among them
     assert failed_checks(shop) == []
-    writes = shop.writes()
+    writes = shop.write_counts()
     assert shop("silver", "--full-refresh").outcome("silver", "silver.items")["status"] == "full"
-    assert shop.writes() == writes
+    assert shop.write_counts() == writes
 
 
 def test_a_run_with_nothing_new_judges_nothing(shop: Project) -> None:

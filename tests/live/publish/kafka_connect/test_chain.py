@@ -22,7 +22,7 @@ from typing import Any
 import local_kafka
 import psycopg
 import pytest
-from chain import IPCA, PRE, Chain, eventually, publish
+from chain import IPCA, PRE, Chain, publish_rows, wait_for
 from servers import postgres, s3
 
 from lakehouse.cli import main
@@ -40,9 +40,9 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
         try:
             chain.start()
-            for name, value in (s3.KEY | {"AWS_ENDPOINT_URL": chain.s3}).items():
+            for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": chain.s3}).items():
                 patch.setenv(name, value)
-            chain.pipeline()
+            chain.write_pipeline()
             assert main(["connect", "apply", str(chain.folder)]) == ExitCode.OK
             yield chain
         finally:
@@ -66,17 +66,17 @@ def test_three_micro_batches_of_new_revised_and_withdrawn_quotes_are_on_s3_as_in
     days = [FIRST + timedelta(n) for n in range(4)]  # into the next month
     url, every = chain.database.url, (IPCA, PRE)
     for table in every:
-        publish(url, table, [quote(day, kind) for day in days for kind in ("COM JUROS", "SEM JUROS")])
-    assert chain.differing() == []
+        publish_rows(url, table, [quote(day, kind) for day in days for kind in ("COM JUROS", "SEM JUROS")])
+    assert chain.s3_differences() == []
     for table in every:
         revised = [quote(days[0], "SEM JUROS", "10.1234567890123456789"), quote(days[2], "COM JUROS", None)]
-        publish(url, table, [*revised, quote(days[3] + timedelta(1), "COM JUROS")], [(days[1], "SEM JUROS")])
-    assert chain.differing() == []
+        publish_rows(url, table, [*revised, quote(days[3] + timedelta(1), "COM JUROS")], [(days[1], "SEM JUROS")])
+    assert chain.s3_differences() == []
     for table in every:
         back = [quote(days[1], "SEM JUROS", "-0.05")]
-        publish(url, table, back, [(days[3], "COM JUROS"), (days[3], "SEM JUROS")])
+        publish_rows(url, table, back, [(days[3], "COM JUROS"), (days[3], "SEM JUROS")])
     began = time.monotonic()
-    assert chain.differing() == []
+    assert chain.s3_differences() == []
     print(f"from commit to S3: {time.monotonic() - began:.1f} s, with a rotation of 1 s")
 
     lines = chain.lines(IPCA)
@@ -90,8 +90,8 @@ def test_three_micro_batches_of_new_revised_and_withdrawn_quotes_are_on_s3_as_in
     assert withdrawn["__deleted"] == "true" and withdrawn["tipo"] == "SEM JUROS"
     assert withdrawn["pu_base_manha_media"] == "491.69", "a delete has all of its row"
     folders = {f"postgres-{table}/year=2024/month=0{month}" for table in every for month in (1, 2)}
-    assert {key.rpartition("/")[0] for key in chain.objects()} == folders
-    assert f"postgres-{IPCA}/year=2024/month=01/postgres-{IPCA}+0+{0:020d}.json" in chain.objects(IPCA)
+    assert {key.rpartition("/")[0] for key in chain.object_keys()} == folders
+    assert f"postgres-{IPCA}/year=2024/month=01/postgres-{IPCA}+0+{0:020d}.json" in chain.object_keys(IPCA)
 
 
 def test_applied_again_nothing_changes_and_status_shows_what_runs(
@@ -107,25 +107,25 @@ def test_applied_again_nothing_changes_and_status_shows_what_runs(
 def test_what_connect_refuses_exits_2_and_what_fails_exits_5_until_it_is_mended(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chain.pipeline(**{"flush.size": "0"})
+    chain.write_pipeline(**{"flush.size": "0"})
     code, told = command(chain, capsys, "apply")
     assert code == ExitCode.USAGE
     assert "flush.size: Invalid value 0" in told["error"]["found"]
-    chain.pipeline(**{"value.converter": "org.apache.kafka.connect.json.JsonConverter"})
+    chain.write_pipeline(**{"value.converter": "org.apache.kafka.connect.json.JsonConverter"})
     code, told = command(chain, capsys, "apply")
     assert (code, "value.converter has to be" in told["error"]["found"]) == (ExitCode.USAGE, True)
 
-    chain.pipeline(**{"s3.bucket": "not-there"})
+    chain.write_pipeline(**{"s3.bucket": "not-there"})
     assert command(chain, capsys, "apply")[0] == ExitCode.OK
-    publish(chain.database.url, PRE, [quote(FIRST, "LATE")])
-    eventually(lambda: command(chain, capsys, "status")[0] == ExitCode.REFUSED)
+    publish_rows(chain.database.url, PRE, [quote(FIRST, "LATE")])
+    wait_for(lambda: command(chain, capsys, "status")[0] == ExitCode.REFUSED)
     code, found = command(chain, capsys, "status")
     assert "s3:PutObject of not-there/topics/postgres-dadostesouropre_gold/year=2024" in found["connectors"][1]["error"]
     assert "was answered 404" in found["connectors"][1]["error"]
 
-    chain.pipeline()
+    chain.write_pipeline()
     assert command(chain, capsys, "apply")[0] == ExitCode.OK
-    assert chain.differing() == []
+    assert chain.s3_differences() == []
 
 
 # Faults
@@ -140,7 +140,7 @@ def loading(chain: Chain, kind: str) -> threading.Thread:
             rows = [quote(day + timedelta(n), kind, qtde_registros=batch) for n in range(ROWS)]
             while True:
                 try:
-                    publish(chain.database.url, IPCA, rows)
+                    publish_rows(chain.database.url, IPCA, rows)
                     break
                 except psycopg.OperationalError:
                     time.sleep(0.2)
@@ -153,7 +153,7 @@ def loading(chain: Chain, kind: str) -> threading.Thread:
 
 def each_once(chain: Chain, kind: str) -> bool:
     """Whether each row of a load is in the topic, and once: not one line more than there were changes."""
-    found = [count for (_, tipo, _), count in chain.changes(IPCA).items() if tipo == kind]
+    found = [count for (_, tipo, _), count in chain.change_counts(IPCA).items() if tipo == kind]
     return found == [1] * (BATCHES * ROWS)
 
 
@@ -163,20 +163,20 @@ def test_connect_killed_in_mid_load_loses_and_doubles_nothing(chain: Chain) -> N
     chain.connect.kill()
     assert load.is_alive(), "it was to be killed in the middle"
     load.join()
-    chain.connect = chain.run("connect", chain.worker(int(chain.connect.address.rpartition(":")[2])))
-    assert chain.differing(90) == []
+    chain.connect = chain.start_part("connect", chain.worker(int(chain.connect.address.rpartition(":")[2])))
+    assert chain.s3_differences(90) == []
     assert each_once(chain, "CONNECT")
 
 
 def test_a_store_that_is_down_for_seconds_gets_it_all_afterwards(chain: Chain) -> None:
     load = loading(chain, "STORE")
     time.sleep(0.5)
-    chain.faults.down = True
+    chain.faults.is_down = True
     load.join()
     time.sleep(6)
-    assert chain.differing(0) != []
-    chain.faults.down = False
-    assert chain.differing() == []
+    assert chain.s3_differences(0) != []
+    chain.faults.is_down = False
+    assert chain.s3_differences() == []
     assert each_once(chain, "STORE")
 
 
@@ -185,20 +185,20 @@ def test_a_broker_killed_and_started_again_has_kept_all(chain: Chain) -> None:
     time.sleep(0.5)
     port = int(chain.broker.address.rpartition(":")[2])
     chain.broker.kill()
-    chain.broker = chain.run("broker", local_kafka.broker(chain.folder, port))
+    chain.broker = chain.start_part("broker", local_kafka.broker(chain.folder, port))
     load.join()
-    assert chain.differing(120) == []
+    assert chain.s3_differences(120) == []
     assert each_once(chain, "BROKER")
 
 
 def test_a_database_restarted_in_mid_load_is_followed_again(chain: Chain) -> None:
     load = loading(chain, "DATABASE")
     time.sleep(0.5)
-    chain.parts["database"].close()
+    chain.part_stacks["database"].close()
     time.sleep(1)
-    chain.database = chain.run("database", postgres.running(chain.database_home, chain.database.port))
+    chain.database = chain.start_part("database", postgres.running_server(chain.database_home, chain.database.port))
     load.join()
-    assert chain.differing(120) == []
+    assert chain.s3_differences(120) == []
     assert each_once(chain, "DATABASE")
 
 
@@ -209,9 +209,9 @@ def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chain.faults.every = {}  # how long it takes is of interest here
-    chain.pipeline(**{"rotate.interval.ms": "10000"})
+    chain.write_pipeline(**{"rotate.interval.ms": "10000"})
     assert command(chain, capsys, "apply")[0] == ExitCode.OK
-    before, began = set(chain.objects()), time.monotonic()
+    before, began = set(chain.object_keys()), time.monotonic()
     for table in (IPCA, PRE):
         chain.database.execute(
             f"INSERT INTO {table} (data_base, tipo, qtde_registros, compra_manha_media) "
@@ -219,10 +219,10 @@ def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
             "FROM (SELECT date '2000-01-01' + n FROM generate_series(0, 7304) AS n) AS days (d), "
             "unnest(ARRAY['A', 'B']) AS kinds (t) WHERE extract(isodow FROM d) < 6 ORDER BY md5(t || d)"
         )
-    eventually(lambda: len(set(chain.objects()) - before) >= 480, 120)
+    wait_for(lambda: len(set(chain.object_keys()) - before) >= 480, 120)
     seconds = time.monotonic() - began
-    assert chain.differing() == []
-    added = len(set(chain.objects()) - before)
+    assert chain.s3_differences() == []
+    added = len(set(chain.object_keys()) - before)
     print(f"2 topics x 5,218 days x 2 kinds: {added} objects, {seconds:.0f} s with a rotation of 10 s")
     assert added <= 490
 
@@ -230,7 +230,7 @@ def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
 def test_no_secret_is_in_what_the_servers_said(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
     said = [*chain.folder.glob("*.log"), *chain.folder.glob("*.json"), *chain.folder.glob("*.properties")]
     assert len(said) > 4
-    secrets = ("canary-of-the-cdc", s3.KEY["AWS_SECRET_ACCESS_KEY"])
+    secrets = ("canary-of-the-cdc", s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     assert [str(file) for file in said for secret in secrets if secret in file.read_text(errors="replace")] == []
     assert not any(secret in str(command(chain, capsys, "status")) for secret in secrets)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from helpers import Project
-from remote import Remote
-from shop import FIRST, GOLD, MODELS, SECOND, SNAPSHOTS, THIRD, content
+from remote import S3Project
+from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, THIRD, lake_content
 
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
@@ -39,19 +39,19 @@ class Yesterday(datetime):
 @pytest.fixture
 def shop(
     moto: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
-) -> Remote:
+) -> S3Project:
     bucket = new_bucket(moto)
     known_to_spark(bucket, moto)
-    return Remote(tmp_path / "shop", bucket, moto, models=MODELS)
+    return S3Project(tmp_path / "shop", bucket, moto, models=MODELS)
 
 
-def start(point: str, shop: Remote) -> subprocess.Popen[str]:
+def start(point: str, shop: S3Project) -> subprocess.Popen[str]:
     command = [sys.executable, str(KILLED), point, "run", str(shop.pipeline)]
     pipe, environment = subprocess.PIPE, os.environ | shop.environment
     return subprocess.Popen(command, cwd=shop.folder, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(shop: Remote, tmp_path: Path) -> None:
+def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(shop: S3Project, tmp_path: Path) -> None:
     unbroken = Project(tmp_path / "unbroken", models=MODELS)
     for project in (unbroken, shop):
         project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
@@ -67,18 +67,18 @@ def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(sh
         held = shop.run()
         assert held.code == 6
         assert f"process {killed.pid} on " in held.error["found"]
-        shop.free()  # as its lease does by itself in a minute
+        shop.delete_leases()  # as its lease does by itself in a minute
     done = shop.run()
 
     assert done.code == 0, done.document
-    assert content(shop.look()) == content(unbroken)
-    assert shop.writes() == unbroken.writes()
+    assert lake_content(shop.download()) == lake_content(unbroken)
+    assert shop.write_counts() == unbroken.write_counts()
     assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
     assert shop.run().document["nothing_new"]
 
 
 def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
-    shop: Remote, monkeypatch: pytest.MonkeyPatch
+    shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lease, two JVMs: the other one has compared and written its change set, and so has this one."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
@@ -110,13 +110,13 @@ def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
 
     shop.snapshot(THIRD, items=SNAPSHOTS[THIRD])
     assert shop.run().code == 0
-    assert shop.look().rows("gold/notes") == GOLD
+    assert shop.download().rows("gold/notes") == GOLD_AFTER_THIRD
     assert [row["sequence"] for row in shop.ledger()][-1] == 3
     assert shop("verify").code == 0
 
 
 def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
-    shop: Remote, monkeypatch: pytest.MonkeyPatch
+    shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody publishes between our comparing and our publishing; our clock is a day behind."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
@@ -136,13 +136,13 @@ def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
     lost = shop("ingest")
     assert lost.code == 6
     assert "change set 2 of items was published by run theirs" in lost.outcome("ingest", "items")["note"]
-    assert len(shop.look().ledger()) == 3
+    assert len(shop.download().ledger()) == 3
 
     done = shop.run()
     assert done.code == 0, done.document
     assert done.outcome("bronze", "items")["counts"] == {"inserted": 1, "updated": 2, "deleted": 1}
     assert shop("history", "items").document["entries"][1]["run_id"] == "theirs"
-    assert shop.look().rows("bronze/items") == [
+    assert shop.download().rows("bronze/items") == [
         {"id": "a", "qty": 10, "note": "x"},
         {"id": "b", "qty": 2, "note": "x"},
         {"id": "c", "qty": 3, "note": "y"},
@@ -152,7 +152,7 @@ def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
 
 
 def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
-    shop: Remote, monkeypatch: pytest.MonkeyPatch
+    shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Delta's log store on S3 looks, and then writes: a driver that looked before us can write after us."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])

@@ -10,8 +10,8 @@ from pathlib import Path
 import oracle
 import polars as pl
 import pytest
-from helpers import Lake, Result, counts, lakehouse
-from remote import copied
+from helpers import LakeFiles, Result, lakehouse, nonzero_counts
+from remote import download_prefix
 from servers import faults, s3
 
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # hundreds of requests, most of them twice
@@ -23,7 +23,7 @@ EVERY = {faults.SLOW_DOWN: 90, faults.RESET: 120, faults.LOST: 25, faults.CUT: 1
 
 
 @dataclass
-class Loyalty(Lake):
+class Loyalty(LakeFiles):
     """The pipeline of this repository; `lake` is a copy of the bucket's, as of the last look."""
 
     source: Path
@@ -36,7 +36,7 @@ class Loyalty(Lake):
     @property
     def environment(self) -> dict[str, str]:
         own = {"LAKE_ROOT": f"s3a://{self.bucket}", "LOYALTY_SOURCE": str(self.source)}
-        return s3.KEY | own | {"AWS_ENDPOINT_URL": self.url}
+        return s3.CREDENTIALS | own | {"AWS_ENDPOINT_URL": self.url}
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         with pytest.MonkeyPatch.context() as patch:
@@ -51,7 +51,7 @@ class Loyalty(Lake):
 
     def look(self) -> Loyalty:
         shutil.rmtree(self.lake, ignore_errors=True)
-        copied(self.behind, self.bucket, "loyalty/", self.lake)
+        download_prefix(self.behind, self.bucket, "loyalty/", self.lake)
         return self
 
 
@@ -65,7 +65,7 @@ def loyalty(
     """Both snapshots in every layer, each by a run of its own through all faults."""
     folder, bucket, befall = tmp_path_factory.mktemp("loyalty"), new_bucket(moto), faults.Faults(EVERY)
     (folder / "source").mkdir()
-    with faults.before(moto, befall) as url:
+    with faults.proxy(moto, befall) as url:
         known_to_spark(bucket, url)
         own = Loyalty(folder / "lake", folder / "source", bucket, url, moto, befall)
         own.take(FIRST)
@@ -74,14 +74,14 @@ def loyalty(
 
 
 def test_through_bursts_resets_lost_and_broken_answers_nothing_is_doubled_and_nothing_lost(loyalty: Loyalty) -> None:
-    befallen = loyalty.faults.befallen
+    befallen = loyalty.faults.fault_counts
     assert min(befallen[kind] for kind in EVERY) >= 3, befallen
     for model, columns, expected in (
         ("resumo_diario", oracle.RESUMO_DIARIO, oracle.resumo_diario(SECOND)),
         ("churn", oracle.CHURN, oracle.churn(SECOND)),
     ):
         rows = pl.read_delta(str(loyalty.lake / "gold" / model)).select(columns).rows()
-        assert oracle.in_order(rows) == expected
+        assert oracle.sort_rows(rows) == expected
     for table, changes in oracle.changes(FIRST, SECOND).items():
         first, second = loyalty.ledger(table)
         assert (first["status"], first["sequence"]) == ("accepted", 1)
@@ -93,14 +93,14 @@ def test_through_bursts_resets_lost_and_broken_answers_nothing_is_doubled_and_no
             found[row["_cdc_operation"]].add(row[oracle.KEYS[table]])
         assert found == {"I": changes.inserted, "U": changes.updated, "D": changes.deleted}, table
         assert sum(map(len, found.values())) == sum(
-            counts(second).get(n, 0) for n in ("inserted", "updated", "deleted")
+            nonzero_counts(second).get(n, 0) for n in ("inserted", "updated", "deleted")
         )
 
 
 def test_verify_is_green_through_the_same_faults(loyalty: Loyalty) -> None:
-    before = loyalty.faults.befallen.copy()
+    before = loyalty.faults.fault_counts.copy()
     verified = loyalty("verify")
     assert [check for check in verified.document["checks"] if check["result"] != "holds"] == []
     assert verified.code == 0
-    befallen = loyalty.faults.befallen - before
+    befallen = loyalty.faults.fault_counts - before
     assert {faults.CUT, faults.CUT_LIST, faults.SLOW_DOWN, faults.RESET} <= set(befallen), befallen

@@ -72,7 +72,7 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
     server: str, new_bucket: Callable[[str], str], aws: Callable[[str], None], tmp_path: Path
 ) -> None:
     befall = faults.Faults({faults.SLOW_DOWN: 17, faults.RESET: 11, faults.LOST: 4, faults.CUT: 3})
-    with faults.before(server, befall) as url:
+    with faults.proxy(server, befall) as url:
         aws(url)
         lake = Lake(f"s3a://{new_bucket(server)}/shop")
         landed = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
@@ -87,7 +87,7 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
         assert [path.read_bytes() for path in landed.paths] == [NUMBERS, b'id\n"1"\n']
         with landed.paths[0].open(encoding="utf-8") as lines:
             assert sum(1 for _ in lines) == 1_500_000
-    assert set(befall.befallen) == {faults.SLOW_DOWN, faults.RESET, faults.LOST, faults.CUT}, befall.befallen
+    assert set(befall.fault_counts) == {faults.SLOW_DOWN, faults.RESET, faults.LOST, faults.CUT}, befall.fault_counts
 
 
 def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
@@ -112,7 +112,7 @@ def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: La
     file = lake.path("landing", "items.csv")
     file_io.write_atomically(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 1})
-    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises((WriteConflict, LakehouseError)), file.open("rb") as reading:
             reading.read(1000)
@@ -125,27 +125,27 @@ def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(l
     file = lake.path("raw", "numbers")
     file_io.write_atomically(file, NUMBERS)
     befall = faults.Faults({faults.CUT: 2})
-    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with file.open("rb") as reading:
             assert (reading.seek(-9, os.SEEK_END), reading.read()) == (len(NUMBERS) - 9, NUMBERS[-9:])
             assert (reading.seek(7_000_000), reading.read(2_000_000)) == (7_000_000, NUMBERS[7_000_000:9_000_000])
             assert (reading.seek(0), reading.read()) == (0, NUMBERS)
-    assert befall.befallen[faults.CUT] > 1
+    assert befall.fault_counts[faults.CUT] > 1
 
 
 def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: Lake, moto: str) -> None:
     """A 404 has a body too: half of it says nothing."""
     file = lake.path("raw", "nothing")
     befall = faults.Faults({faults.CUT: 2})
-    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         for _ in range(3):
             with pytest.raises(FileNotFoundError):
                 file.read_bytes()
             with pytest.raises(FileNotFoundError):
                 S3Path.from_url(str(file)).read_object()
-        assert befall.befallen[faults.CUT] > 1
+        assert befall.fault_counts[faults.CUT] > 1
         befall.every[faults.CUT] = 1
         with pytest.raises(InfrastructureError, match="was cut short"):
             S3Path.from_url(str(file)).read_object()
@@ -168,10 +168,10 @@ def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str
     assert file.read_bytes() == NUMBERS
 
     befall = faults.Faults({faults.LOST: 3, faults.CUT: 2})
-    with faults.before(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         landing.rewrite_file(lake, there, "items.csv", without_its_first_line)
-    assert {faults.LOST, faults.CUT} <= set(befall.befallen)
+    assert {faults.LOST, faults.CUT} <= set(befall.fault_counts)
     (after,) = landing.list_snapshots(lake, "items")
     assert file.read_bytes() == NUMBERS.partition(b"\n")[2]
     assert after.file_hashes == there.file_hashes
@@ -222,7 +222,7 @@ def test_a_403_is_told_with_the_action_the_key_and_the_permission_and_is_not_ask
         asked.append(method) if method == "PUT" else None
         return method == "PUT"
 
-    with faults.before(moto, faults.Faults({}, refuse)) as url:
+    with faults.proxy(moto, faults.Faults({}, refuse)) as url:
         aws(url)
         with pytest.raises(ConfigError) as refused:
             landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
@@ -242,7 +242,7 @@ def test_no_credentials_and_no_bucket_are_told_as_such(
     assert "NoSuchBucket" in no_bucket.value.found
     assert "s3a://nobodys-bucket/x" in no_bucket.value.found
 
-    for name in s3.KEY:
+    for name in s3.CREDENTIALS:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -338,11 +338,11 @@ def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_end
 ) -> None:
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
     befall = faults.Faults({})
-    with faults.before(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
+    with faults.proxy(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
         aws(url)
         with holder(lake, jvm.pid) as process:
             aws(moto)
-            befall.down = True
+            befall.is_down = True
             told = ended(process)
             assert process.returncode == ExitCode.INFRASTRUCTURE, told
             assert "could not be renewed in time" in told
@@ -392,17 +392,17 @@ def test_a_lease_is_taken_though_the_answer_to_its_writing_is_lost(
     lake: Lake, moto: str, aws: Callable[[str], None]
 ) -> None:
     befall = faults.Faults({faults.LOST: 1})
-    with faults.before(moto, befall) as url:
+    with faults.proxy(moto, befall) as url:
         aws(url)
         with pytest.raises((LakeBusy, InfrastructureError)):  # every answer is lost: it gives up
             take(lake)
     lake = Lake(f"{lake.root}/other")
     befall = faults.Faults({faults.LOST: 2})
-    with faults.before(moto, befall) as url:
+    with faults.proxy(moto, befall) as url:
         aws(url)
         for _ in range(2):
             take(lake)
-    assert befall.befallen[faults.LOST] >= 2
+    assert befall.fault_counts[faults.LOST] >= 2
 
 
 @pytest.mark.parametrize("seconds", ["0", "2", "never", "1e9", "nan"])
@@ -451,7 +451,7 @@ def test_spark_is_told_where_to_ask_and_no_credential(
     assert told["spark.hadoop.fs.s3a.endpoint"] == moto
     assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
     assert told["spark.hadoop.fs.s3a.path.style.access"] == "true"
-    assert not [value for value in told.values() if s3.KEY["AWS_SECRET_ACCESS_KEY"] in value]
+    assert not [value for value in told.values() if s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"] in value]
 
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     told = spark_settings()

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from remote import Remote
+from remote import S3Project
 from servers import faults, s3
 from servers.postgres import Server
 from shop import MODELS
@@ -36,7 +36,7 @@ _ABOVE = re.compile(r"loyalty(/[a-z]+)?(/_delta_log)?")
 _BY_METHOD = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "POST": "Put", "DELETE": "Delete"}
 
 
-class Loyalty(Remote):
+class Loyalty(S3Project):
     @property
     def root(self) -> str:
         return f"s3a://{self.bucket}/loyalty"
@@ -82,7 +82,7 @@ def test_every_stage_verify_and_forget_do_their_work_with_the_rights_of_their_ow
     publish = {"postgres": {"url": database.url, "tables": {"bronze.items": "items", "gold.notes": "notes"}}}
     s3.client(moto).create_bucket(Bucket=BUCKET)
     guard = Guard()
-    with faults.before(moto, faults.Faults({}, guard.refuses)) as url:
+    with faults.proxy(moto, faults.Faults({}, guard.refuses)) as url:
         known_to_spark(BUCKET, url)
         shop = Loyalty(tmp_path / "shop", BUCKET, url, moto, models=MODELS, publish=publish)
         shop.snapshot(FIRST, items='id,qty,note\na,1,"x"\r\nb,2,"y"\nc,3,z\n')  # line ends of two kinds

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from helpers import ITEMS
 from pyspark.sql import SparkSession
-from remote import Remote
+from remote import S3Project
 from servers import faults, s3
 from shop import MODELS
-from traces import found, remaining
+from traces import find_words, find_words_in_lake
 
 import lakehouse as product
 from lakehouse.lake import delta, ledger
@@ -34,13 +34,15 @@ TABLE = {**ITEMS, "file": "items*", "guard": {"max_deleted": 0.5}}
 @pytest.fixture
 def shop(
     s3proxy: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
-) -> Remote:
+) -> S3Project:
     bucket = new_bucket(s3proxy)
     known_to_spark(bucket, s3proxy)
-    return Remote(tmp_path / "shop", bucket, s3proxy, tables={"items": dict(TABLE)}, models=MODELS)
+    return S3Project(tmp_path / "shop", bucket, s3proxy, tables={"items": dict(TABLE)}, models=MODELS)
 
 
-def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callable[[str], None], s3proxy: str) -> None:
+def test_every_verb_does_on_s3_what_it_does_on_a_disk(
+    shop: S3Project, aws: Callable[[str], None], s3proxy: str
+) -> None:
     folder = shop.snapshot(FIRST)
     (folder / "items.csv.gz").write_bytes(gzip.compress(b'id,qty,note\n"a",1,"x\n1"\nb,2,x\n'))
     (folder / "items more.csv").write_bytes(b'id,qty,note\r\nc,3,"y"\nd,4x,z\r\ne,5,z\r\n')  # line ends of two kinds
@@ -49,7 +51,7 @@ def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callabl
     assert first.outcome("ingest", "items")["counts"]["inserted"] == 4
     assert [row["line"] for row in shop.quarantine()] == [3]
     notes = [{"note": "x", "qty": 2}, {"note": "x\n1", "qty": 1}, {"note": "y", "qty": 3}, {"note": "z", "qty": 5}]
-    assert shop.look().rows("gold/notes") == notes
+    assert shop.download().rows("gold/notes") == notes
     assert not list((shop.lake / "_state" / "plain").rglob("*.csv")), "gone after the reading"
 
     shop.snapshot(SECOND, items="id,qty,note\na,1,x\n")
@@ -65,7 +67,7 @@ def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callabl
     ]
     assert shop("approve", "items", SECOND).code == 0
     assert shop.run().code == 0
-    assert shop.look().rows("gold/notes") == [{"note": "x", "qty": 1}]
+    assert shop.download().rows("gold/notes") == [{"note": "x", "qty": 1}]
     assert shop("diff", "--from", FIRST, "--to", SECOND).document["tables"][0]["counts"]["deleted"] == 3
     assert [entry["status"] for entry in shop("history", "items").document["entries"]] == [
         "accepted",
@@ -74,10 +76,10 @@ def test_every_verb_does_on_s3_what_it_does_on_a_disk(shop: Remote, aws: Callabl
     ]
     assert shop.run().document["nothing_new"]
 
-    before = shop.look().writes()
+    before = shop.download().write_counts()
     for stage in ("bronze", "silver", "gold"):
         assert shop(stage, "--full-refresh").code == 0
-    assert shop.look().writes() == before
+    assert shop.download().write_counts() == before
     verified = shop("verify")
     assert verified.code == 0, verified.document
     aws(s3proxy)
@@ -92,9 +94,9 @@ def test_what_a_stage_may_not_write_is_told_with_the_permission(
 ) -> None:
     bucket = new_bucket(moto)
     befall = faults.Faults({}, lambda method, path: method == "PUT" and "/raw/" in path)
-    with faults.before(moto, befall) as url:
+    with faults.proxy(moto, befall) as url:
         known_to_spark(bucket, url)
-        shop = Remote(tmp_path / "shop", bucket, url, moto)
+        shop = S3Project(tmp_path / "shop", bucket, url, moto)
         shop.snapshot(FIRST, items="id,qty,note\na,1,x\n")
         refused = shop.run()
     assert refused.code == 2
@@ -109,12 +111,12 @@ def people(
     new_bucket: Callable[[str], str],
     known_to_spark: Callable[[str, str], None],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Remote:
+) -> S3Project:
     """A person in every layer: in a packed file, in one with line ends of two kinds, in a row that is refused."""
     bucket = new_bucket(moto)
     known_to_spark(bucket, moto)
     tables = {"items": {**TABLE, "guard": {"max_deleted": 1, "max_quarantined": 1}}}
-    shop = Remote(tmp_path_factory.mktemp("people"), bucket, moto, tables=tables, models=MODELS)
+    shop = S3Project(tmp_path_factory.mktemp("people"), bucket, moto, tables=tables, models=MODELS)
     packed = gzip.compress(f'{HEADER}aa,1,x\n{PERSON},2,"{THEIRS}"\nzz,3,y\n'.encode())
     (shop.snapshot(FIRST) / "items.csv.gz").write_bytes(packed)
     shop.snapshot(SECOND, items=f'{HEADER}aa,1,x\r\n{PERSON},3,"{THEIRS}\n, twice"\nzz,3,y\n')
@@ -124,42 +126,42 @@ def people(
 
 
 def test_a_table_is_taken_anew_from_what_landed_also_where_that_was_killed(
-    people: Remote, monkeypatch: pytest.MonkeyPatch
+    people: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that was made of the table has gone, and the ledger has still to forget it."""
-    before, told = people.look().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
+    before, told = people.download().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
     assert before
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "delete_tables", lambda *_: 1 / 0)
         assert people("ingest", "items", "--full-refresh").code == 1
-    assert not (people.look().lake / "bronze/items").exists()
+    assert not (people.download().lake / "bronze/items").exists()
     assert people("ingest", "items", "--full-refresh").code == 0
     assert people.run().code == 0
-    assert people.look().rows("gold/notes") == before
+    assert people.download().rows("gold/notes") == before
     assert [(e["sequence"], e["status"]) for e in people.ledger()] == told
     verified = people("verify")
     assert verified.code == 0, verified.document
 
 
 def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_killed(
-    people: Remote, spark: SparkSession
+    people: S3Project, spark: SparkSession
 ) -> None:
     client, left = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
     client.put_object(Bucket=people.bucket, Key=left, Body=PERSON.encode())
     for table in ("bronze/items", "quarantine/items", "silver/items", "gold/notes", "silver/many", "raw/ledger"):
         where = delta.sql_name(f"{people.root}/{table}")
         spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
-    assert len(found(people.look().lake, [PERSON])) > 10
+    assert len(find_words(people.download().lake, [PERSON])) > 10
     command = [sys.executable, str(KILLED), "forget-raw", "forget", str(people.pipeline), "items", PERSON]
     killed = subprocess.run(command, env=os.environ | people.environment, capture_output=True, timeout=250, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    people.free()
+    people.delete_leases()
 
     done = people("forget", "items", PERSON, "--vacuum")
     assert done.code == 0, done.document
     assert done.document["erased"]["bronze"] == 1
     assert "versions" in done.document["note"]
-    assert remaining(people.look().lake, [PERSON, THEIRS]) == []
+    assert find_words_in_lake(people.download().lake, [PERSON, THEIRS]) == []
     left_files: dict[str, Any] = {one["table"]: one["old_files"] for one in done.document["left"]}
     assert set(left_files.values()) == {0}
     assert [row["id"] for row in people.rows("silver/items")] == ["aa", "zz"]
@@ -169,11 +171,11 @@ def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_kil
     assert "failed" not in {check["result"] for check in people("verify").document["checks"]}
     versions = people.versions()
     assert people.run().code == 0
-    assert people.look().versions() == versions
+    assert people.download().versions() == versions
 
 
-def test_what_is_old_goes_and_what_is_left_holds(people: Remote) -> None:
-    rows = people.look().rows("bronze/items")
+def test_what_is_old_goes_and_what_is_left_holds(people: S3Project) -> None:
+    rows = people.download().rows("bronze/items")
     file = people.pipeline / "pipeline.json"
     retention = {"landing": "1d", "change_sets": "1d", "vacuum": "7d"}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"retention": retention}))
@@ -181,7 +183,7 @@ def test_what_is_old_goes_and_what_is_left_holds(people: Remote) -> None:
     assert done.code == 0, done.document
     assert done.outcome("expire", "items")["counts"]["snapshots"] == 2
     assert done.outcome("expire", "raw.items")["counts"]["change_sets"] == 2
-    assert people.look().rows("bronze/items") == rows
+    assert people.download().rows("bronze/items") == rows
     assert [p.name for p in (people.lake / "landing/items" / FIRST).iterdir()] == ["_manifest.json"]
     assert [p.name for p in (people.lake / "raw/full-load").iterdir()] == [f"items_{SECOND}.parquet"]
     assert "failed" not in {check["result"] for check in people("verify").document["checks"]}
