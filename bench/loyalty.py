@@ -22,9 +22,9 @@ COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sy
 FLOOR_PROGRAM = """
 import sys
 from lakehouse.storage.paths import Lake
-from lakehouse.spark.session import session
+from lakehouse.spark.session import get_session
 lake = Lake(sys.argv[1])
-session(lake, "floor").range(1).write.format("delta").save(lake.at("one"))
+get_session(lake, "floor").range(1).write.format("delta").save(lake.spark_path("one"))
 """
 
 

@@ -22,7 +22,7 @@ import sys
 from pyspark.sql import SparkSession
 from lakehouse.spark import session
 from lakehouse.storage import s3
-settings = session.defaults() | (s3.spark_settings() if sys.argv[1] == "S3" else {})
+settings = session.default_settings() | (s3.spark_settings() if sys.argv[1] == "S3" else {})
 builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
 for name, value in (settings | {"spark.jars.ivy": sys.argv[2]}).items():
     builder = builder.config(name, value)

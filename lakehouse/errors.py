@@ -46,9 +46,9 @@ def worst_exit_code(codes: Iterable[int]) -> int:
     Not the greatest number: what needs a person's hand soonest wins. No code at all is success; a code
     that nobody defined is a bug.
 
-    >>> int(worst([0, 4, 5]))
+    >>> int(worst_exit_code([0, 4, 5]))
     5
-    >>> int(worst([5, 3]))
+    >>> int(worst_exit_code([5, 3]))
     3
     """
     defined = set(ExitCode)

@@ -87,7 +87,7 @@ def redact_document(document: Any) -> Any:
 def is_secret_name(name: str) -> bool:
     """Whether what is called so is a secret.
 
-    >>> names_secret("database_password"), names_secret("password_file")
+    >>> is_secret_name("database_password"), is_secret_name("password_file")
     (True, False)
     """
     return bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name)

@@ -27,5 +27,5 @@ ENV PATH=/opt/lakehouse/.venv/bin:$PATH SPARK_HOME=/opt/spark PYSPARK_PYTHON=/op
     AIRFLOW__CORE__DAGS_FOLDER=/opt/lakehouse/deploy/airflow/dags AIRFLOW__CORE__LOAD_EXAMPLES=false
 USER lakehouse
 # Delta's jars, now and not at each first stage.
-RUN python -c 'from lakehouse.spark import session; from lakehouse.storage.paths import Lake; session.session(Lake("/tmp/lake"), "jars").stop()'
+RUN python -c 'from lakehouse.spark import session; from lakehouse.storage.paths import Lake; session.get_session(Lake("/tmp/lake"), "jars").stop()'
 ENTRYPOINT ["tini", "--"]

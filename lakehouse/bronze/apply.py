@@ -17,10 +17,10 @@ from lakehouse.bronze import fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, merge
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import WriteResult, add_new_columns, merge_to_match
-from lakehouse.lake.small_rows import MAX_LOCAL_ROWS
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io

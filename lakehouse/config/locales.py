@@ -31,9 +31,9 @@ _BY_LOWER_CASE_TAG = {tag.lower(): separators for tag, separators in LOCALES.ite
 def find_separators(tag: str) -> Separators | None:
     """The separators of a language tag (BCP 47), whatever its case; None if it is not known here.
 
-    >>> separators("pt-br")
+    >>> find_separators("pt-br")
     Separators(decimal=',', groups='.')
-    >>> separators("pt_BR") is None
+    >>> find_separators("pt_BR") is None
     True
     """
     return _BY_LOWER_CASE_TAG.get(tag.lower())

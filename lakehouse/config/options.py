@@ -82,7 +82,7 @@ _CHARSETS = {
 def canonical_charset(name: str) -> str | None:
     """The name by which both Python and Java know an encoding; None if there is none.
 
-    >>> charset("latin-1"), charset("Windows-1252"), charset("hex")
+    >>> canonical_charset("latin-1"), canonical_charset("Windows-1252"), canonical_charset("hex")
     ('ISO-8859-1', 'windows-1252', None)
     """
     try:

@@ -24,9 +24,9 @@ _RESERVED_SIGNS = frozenset("#{}")
 def find_fault(pattern: str) -> str | None:
     """What is wrong with a pattern, or None.
 
-    >>> fault("[dd/MM/yyyy][yyyy-MM-dd'T'HH:mm]") is None
+    >>> find_fault("[dd/MM/yyyy][yyyy-MM-dd'T'HH:mm]") is None
     True
-    >>> fault("DD/mm/YYYY")
+    >>> find_fault("DD/mm/YYYY")
     'the letter Y is not one that Spark reads dates with'
     """
     if pattern.count("'") % 2:
@@ -60,7 +60,7 @@ def has_words(pattern: str) -> bool:
 def can_match_digits(pattern: str, count: int) -> bool:
     """Whether a pattern could take `count` digits for a date; in doubt it could.
 
-    >>> may_read_digits("dd/MM/yyyy", 13), may_read_digits("yyyyMMddHHmmss", 13), may_read_digits("yyyyMMdd", 13)
+    >>> can_match_digits("dd/MM/yyyy", 13), can_match_digits("yyyyMMddHHmmss", 13), can_match_digits("yyyyMMdd", 13)
     (False, True, False)
     """
     if re.search("[0-9]", pattern):  # which stand for themselves

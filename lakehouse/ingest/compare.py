@@ -11,12 +11,12 @@ from pyspark.sql import DataFrame
 
 from lakehouse.errors import ConfigError
 from lakehouse.ingest import diff
+from lakehouse.ingest.context import Comparison, IngestContext, fingerprint
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.fast_path.known_lines import ChangedLines, FastPath
 from lakehouse.ingest.guards import require_acceptable
 from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.work import Comparison, IngestContext, fingerprint
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import table_schema

@@ -25,10 +25,10 @@ from lakehouse.config import Guard, Pipeline
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import diff
 from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
+from lakehouse.ingest.context import CompareFunction, Comparison, IngestContext, IngestResult, fingerprint
 from lakehouse.ingest.fast_path.known_lines import FastPath
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.work import CompareFunction, Comparison, IngestContext, IngestResult, fingerprint
 from lakehouse.lake import change_sets, ledger, quarantine
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii

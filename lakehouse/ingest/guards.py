@@ -7,7 +7,7 @@ from dataclasses import replace
 from lakehouse.config import Guard
 from lakehouse.errors import DataRefused
 from lakehouse.ingest import diff
-from lakehouse.ingest.work import Comparison, IngestContext
+from lakehouse.ingest.context import Comparison, IngestContext
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
 

@@ -27,7 +27,7 @@ from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_c
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
-from lakehouse.ingest.work import IngestContext, fingerprint
+from lakehouse.ingest.context import IngestContext, fingerprint
 from lakehouse.inspect.diff_samples import describe_changes, persist_rows
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory

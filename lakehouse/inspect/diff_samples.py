@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.ingest import compare, diff
-from lakehouse.ingest.work import Comparison, IngestContext
+from lakehouse.ingest.context import Comparison, IngestContext
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
 from lakehouse.schema import table_schema
 
@@ -123,7 +123,7 @@ def json_rows(rows: DataFrame) -> list[dict[str, Any]]:
 def json_value(value: Any, kind: T.DataType) -> Any:
     """A value that Spark wrote as JSON, by its type; its numbers are still text.
 
-    >>> plain("0E-8", T.DecimalType(10, 8)), plain(["1"], T.ArrayType(T.IntegerType())), plain("NaN", T.DoubleType())
+    >>> json_value("0E-8", T.DecimalType(10, 8)), json_value(["1"], T.ArrayType(T.IntegerType())), json_value("NaN", T.DoubleType())
     ('0.00000000', [1], 'NaN')
     """
     match kind:

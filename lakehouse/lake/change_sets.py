@@ -14,9 +14,9 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.lake.small_rows import MAX_LOCAL_ROWS
 from lakehouse.schema import pii
 from lakehouse.schema.cast import cast_text
 from lakehouse.schema.table_schema import stored_schema

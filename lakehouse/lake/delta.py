@@ -155,7 +155,7 @@ def is_before_image(change_type: str = "_change_type") -> Column:
 def sql_name(address: str) -> str:
     """A table, or a schema of a catalog, as SQL spells it.
 
-    >>> name("/lake/bronze/items"), name("main.shop_bronze.items")
+    >>> sql_name("/lake/bronze/items"), sql_name("main.shop_bronze.items")
     ('delta.`/lake/bronze/items`', '`main`.`shop_bronze`.`items`')
     """
     if is_catalog_name(address):

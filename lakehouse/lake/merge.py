@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
-from lakehouse.lake.small_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
 
 ACTION = "_cdc_action"
 

@@ -23,7 +23,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.lake.small_rows import CachedRows, ValueRange, ValueRanges, cache_rows, filter_to_ranges
+from lakehouse.lake.cached_rows import CachedRows, ValueRange, ValueRanges, cache_rows, filter_to_ranges
 from lakehouse.models.pushdown import ColumnTypes, SourceBounds, add_bounds, propagate_bounds
 from lakehouse.models.sql.blocks import Block, KeyPart, Source
 from lakehouse.models.sql.blocks import split_totals as apart

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from pyspark.sql import types as T
 
-from lakehouse.lake.small_rows import ValueRange
+from lakehouse.lake.cached_rows import ValueRange
 from lakehouse.models.sql.blocks import Block, Condition, Source
 
 SourceBounds = dict[str, dict[str, ValueRange]]  # by alias and column, both in lower case

@@ -18,9 +18,9 @@ from pyspark.sql import functions as F
 
 from lakehouse.errors import DataRefused
 from lakehouse.lake import delta
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, cache_rows
 from lakehouse.lake.delta import is_feed_unreadable
 from lakehouse.lake.merge import WriteResult, merge_to_match
-from lakehouse.lake.small_rows import MAX_LOCAL_ROWS, CachedRows, cache_rows
 from lakehouse.models import expectations
 from lakehouse.models.expectations import ExpectationsNotMet, ReferencedRelation, RuleResult
 from lakehouse.models.incremental import IncrementalQuery, ModelInput, require_exact_sums

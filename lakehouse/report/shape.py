@@ -134,7 +134,7 @@ def cube_shape(
 def leading_comment(sql: str) -> str:
     """The comment that a model's SQL begins with, as running text.
 
-    >>> about("-- One row per day,\\n-- and one for all.\\nSELECT 1")
+    >>> leading_comment("-- One row per day,\\n-- and one for all.\\nSELECT 1")
     'One row per day, and one for all.'
     """
     lines = []

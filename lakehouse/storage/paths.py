@@ -67,7 +67,7 @@ def snapshot_time(name: str) -> datetime | None:
 def to_utc(time: datetime | str) -> datetime:
     """A time as this project counts it.
 
-    >>> utc("2025-10-03T14:05:52-03:00").isoformat()
+    >>> to_utc("2025-10-03T14:05:52-03:00").isoformat()
     '2025-10-03T17:05:52+00:00'
 
     Raises:

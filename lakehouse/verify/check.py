@@ -129,7 +129,7 @@ def is_gone(error: Exception) -> bool:
 def format_ranges(values: list[int]) -> str:
     """A list of numbers, shortened.
 
-    >>> numbers([1, 2, 3, 5])
+    >>> format_ranges([1, 2, 3, 5])
     '1-3, 5'
     """
     runs: list[list[int]] = []

@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.ingest.context import fingerprint
 from lakehouse.ingest.prepare_files import readable_snapshot
-from lakehouse.ingest.work import fingerprint
 from lakehouse.lake import delta, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import pii

@@ -77,9 +77,9 @@ def _import_reader() -> ModuleType:
 def to_libpq_url(url: str) -> str:
     """A JDBC URL as libpq writes it.
 
-    >>> libpq("jdbc:postgresql://db.example:5433/shop?ssl=true&currentSchema=sales")
+    >>> to_libpq_url("jdbc:postgresql://db.example:5433/shop?ssl=true&currentSchema=sales")
     'postgresql://db.example:5433/shop?sslmode=verify-full&options=-csearch_path%3Dsales'
-    >>> libpq("jdbc:postgresql:shop")
+    >>> to_libpq_url("jdbc:postgresql:shop")
     'postgresql://localhost/shop'
 
     Raises:

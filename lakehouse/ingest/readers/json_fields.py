@@ -66,7 +66,7 @@ def leaf_texts(text: str, shape: Shape) -> str | None:
 
     None if it is not of this shape, or names a member twice.
 
-    >>> leaves('{"X": [1.10, "a", null], "other": 1}', {"x": [None]})
+    >>> leaf_texts('{"X": [1.10, "a", null], "other": 1}', {"x": [None]})
     '{"x":["1.10","a",null]}'
     """
     try:

@@ -21,11 +21,11 @@ from lakehouse.models.expectations.context import (
     full_refresh_reason,
     is_freshness_due,
 )
+from lakehouse.models.expectations.evaluation import evaluate
 from lakehouse.models.expectations.references import ReferencedRelation
 from lakehouse.models.expectations.references import full_refresh_reason as why_refers
 from lakehouse.models.expectations.results import FAILED, RuleResult, latest_results, record_results
 from lakehouse.models.expectations.row_rules import quarantined_rows, remaining_rows
-from lakehouse.models.expectations.verdict import evaluate
 
 __all__ = [
     "FAILED",

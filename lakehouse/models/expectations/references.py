@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.small_rows import cache_rows, filter_to_ranges
+from lakehouse.lake.cached_rows import cache_rows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule, quote_identifier
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.lake.small_rows import CachedRows, filter_to_ranges
+from lakehouse.lake.cached_rows import CachedRows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule, quote_identifier
 
 

@@ -194,7 +194,7 @@ def _parse_short_form(label: str, name: str, spec: Expectation, where: str) -> R
 def _format_duration(within: timedelta) -> str:
     """As pipeline.yml has it.
 
-    >>> _duration(timedelta(hours=36))
+    >>> _format_duration(timedelta(hours=36))
     '36h'
     """
     seconds = int(within.total_seconds())

@@ -98,7 +98,7 @@ def to_text(value: Any, value_type: type = str) -> str | None:
     Args:
         kind: what the value is in the table, where JSON has but text for it.
 
-    >>> text("5.430000", Decimal), text(Decimal("5.43")), text("2024-01-02"), text(True), text(None)
+    >>> to_text("5.430000", Decimal), to_text(Decimal("5.43")), to_text("2024-01-02"), to_text(True), to_text(None)
     ('5.43', '5.43', '2024-01-02', 'true', None)
     """
     if value is None:

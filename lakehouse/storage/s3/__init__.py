@@ -7,8 +7,8 @@
 boto3 is imported with the first request, so that who has no lake on S3 needs none.
 """
 
-from lakehouse.storage.s3.asking import WriteConflict
 from lakehouse.storage.s3.client import SCHEME, client, spark_settings
 from lakehouse.storage.s3.path import S3Object, S3Path
+from lakehouse.storage.s3.request import WriteConflict
 
 __all__ = ["SCHEME", "S3Object", "S3Path", "WriteConflict", "client", "spark_settings"]

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from lakehouse.storage.s3.asking import s3_request
+from lakehouse.storage.s3.request import s3_request
 
 SCHEME = "s3a://"
 KMS_KEY_VARIABLE = "LAKEHOUSE_S3_KMS_KEY"  # encrypt what is written with this key (SSE-KMS)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from lakehouse.errors import InfrastructureError
-from lakehouse.storage.s3.asking import TruncatedResponse, UploadNotFound, response_error, s3_request, with_retries
 from lakehouse.storage.s3.client import SCHEME, client, encryption_arguments
+from lakehouse.storage.s3.request import TruncatedResponse, UploadNotFound, response_error, s3_request, with_retries
 
 _READ_ATTEMPTS = 6  # times that a read is tried whose answer breaks off
 _MAX_DELETES_PER_REQUEST = 1000  # objects, the most of one request

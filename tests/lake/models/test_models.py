@@ -25,7 +25,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.config.expect import Expectation
 from lakehouse.errors import DataRefused
-from lakehouse.lake import delta, quarantine, small_rows
+from lakehouse.lake import cached_rows, delta, quarantine
 from lakehouse.lake.merge import merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models import refresh as refresh_module
@@ -162,7 +162,7 @@ def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_chan
     shop = second.copy(tmp_path / "shop")
     shop.snapshot("20250103_000000", sales=FIRST, shops=CITIES)
     assert shop("extract").code == shop("ingest").code == shop("bronze").code == 0
-    monkeypatch.setattr(small_rows, "MAX_LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
+    monkeypatch.setattr(cached_rows, "MAX_LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
     monkeypatch.setattr(refresh_module, "FULL_REFRESH_BELOW_BYTES", 1 << 20)

@@ -111,7 +111,7 @@ def at_the_first_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], obj
                 happens()
         return copied(self, *arguments)
 
-    monkeypatch.setattr(reader._ReadAttempt, "_copied", copying)
+    monkeypatch.setattr(reader._ReadAttempt, "_write_part", copying)
 
 
 def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
@@ -294,8 +294,8 @@ def test_a_killed_reader_leaves_nothing_that_the_next_one_keeps(shop: Shop) -> N
         "from lakehouse.extract.postgres import reader;"
         "from lakehouse.config import load;"
         "from lakehouse.storage.paths import Lake; from datetime import datetime, timezone;"
-        "whole = reader._Reading._whole;"
-        "reader._Reading._whole = lambda *a: (whole(*a), os.kill(os.getpid(), signal.SIGKILL));"
+        "whole = reader._ReadAttempt._complete_folder;"
+        "reader._ReadAttempt._complete_folder = lambda *a: (whole(*a), os.kill(os.getpid(), signal.SIGKILL));"
         "p = load(sys.argv[1], {});\n"
         "with opened(p, Lake(p.lake), ['items']) as s: extract(s, 'items', datetime.now(timezone.utc), None)"
     )

@@ -119,7 +119,7 @@ def package(tmp_path: Path) -> Path:
 def test_from_a_zip_the_package_finds_its_settings_and_knows_its_code(package: Path) -> None:
     told = (
         "from lakehouse.runner import up_to_date; from lakehouse.spark import session;"
-        "print(session.defaults()['spark.sql.extensions'], up_to_date._code())"
+        "print(session.default_settings()['spark.sql.extensions'], up_to_date._code_files())"
     )
     environment = os.environ | {"PYTHONPATH": str(package)}
     done = subprocess.run(

@@ -20,8 +20,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from lakehouse.lake import small_rows
-from lakehouse.lake.small_rows import cache_rows
+from lakehouse.lake import cached_rows
+from lakehouse.lake.cached_rows import cache_rows
 from lakehouse.models.incremental import IncrementalQuery, ModelInput
 from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.spark.session import isolated_session
@@ -232,6 +232,6 @@ def test_any_model_after_any_changes_equals_its_whole(
 ) -> None:
     note(model.sql)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small_rows, "MAX_LOCAL_ROWS", small_rows.MAX_LOCAL_ROWS if few else 0)
-        patch.setattr(small_rows, "_MAX_LISTED_VALUES", listed)
+        patch.setattr(cached_rows, "MAX_LOCAL_ROWS", cached_rows.MAX_LOCAL_ROWS if few else 0)
+        patch.setattr(cached_rows, "_MAX_LISTED_VALUES", listed)
         hold_the_law(small, model, states)

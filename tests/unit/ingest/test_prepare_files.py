@@ -83,7 +83,7 @@ def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake:
     script = (
         "import sys; sys.path[:0] = ['tests/unit/ingest']; from pathlib import Path; from test_prepare_files import *\n"
         f"lake = Lake({lake.root!r})\n"
-        "with plain(lake, table(), landing.newest(lake, 'items')) as files:\n"
+        "with readable_snapshot(lake, table(), landing.newest_snapshot(lake, 'items')) as files:\n"
         "    print('ready', flush=True); sys.stdin.read()"
     )
     reader = subprocess.Popen(

@@ -214,8 +214,8 @@ def test_what_is_for_one_run_is_refused_with_a_schedule(
 
 WORKING = """
 import sys, time
-from lakehouse.runner.signals import heeded
-with heeded() as stop, heeded() as inner:
+from lakehouse.runner.signals import handle_stop_signals
+with handle_stop_signals() as stop, handle_stop_signals() as inner:
     print("working", flush=True)
     while not inner():
         time.sleep(0.05)

@@ -48,7 +48,9 @@ def test_commits_are_read_as_far_back_as_they_are_asked_for(tmp_path: Path, monk
     assert head is not None
     read: list[int] = []
     contents = delta_log.file_io.read_files
-    monkeypatch.setattr(delta_log.file_io, "contents", lambda files: contents([f for f in files if not read.append(1)]))
+    monkeypatch.setattr(
+        delta_log.file_io, "read_files", lambda files: contents([f for f in files if not read.append(1)])
+    )
     assert head.recorded_progress() == {"sequence": 39}
     assert len(read) == 16
     assert not head.has_changed_since(39)
@@ -67,7 +69,7 @@ def test_who_asks_at_the_same_time_reads_no_commit_twice(tmp_path: Path, monkeyp
         time.sleep(0.02)
         return contents(files)
 
-    monkeypatch.setattr(delta_log.file_io, "contents", slow)
+    monkeypatch.setattr(delta_log.file_io, "read_files", slow)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(list, [head.commits] * 4))
     assert all([c.version for c in commits] == list(range(39, -1, -1)) for commits in found)

@@ -27,10 +27,10 @@ SOON = 5.0  # seconds; far less than a JVM is waited for
 HOLDER = """
 import sys
 from lakehouse.storage.paths import Lake
-from lakehouse.storage.lock import hold
-with hold(Lake(sys.argv[1]), "run-7", "ingest") as held:
+from lakehouse.storage.lock import lock_lake
+with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as held:
     if len(sys.argv) > 2:
-        held.note_jvm(int(sys.argv[2]))
+        held.record_jvm(int(sys.argv[2]))
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -10,8 +10,8 @@ The author's text is cut, never written anew: a parser that renames a function w
 from lakehouse.models.sql.blocks.block import Block, Condition, KeyPart, NotIncremental, Source
 from lakehouse.models.sql.blocks.clauses import find_calls
 from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.models.sql.blocks.parser import parse_blocks
 from lakehouse.models.sql.blocks.parts import split_totals
-from lakehouse.models.sql.blocks.read import parse_blocks
 
 __all__ = [
     "TOTALS",

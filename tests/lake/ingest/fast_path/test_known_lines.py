@@ -12,7 +12,7 @@ import pytest
 from helpers import ITEMS, Project, Row, nonzero_counts
 
 from lakehouse.config import Guard
-from lakehouse.ingest import decide, guards, work
+from lakehouse.ingest import context, decide, guards
 from lakehouse.ingest.fast_path import known_lines
 from lakehouse.lake.ledger import LedgerEntry
 
@@ -50,11 +50,11 @@ class Taken(list[bool]):
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     asked, original = Taken(), guards.apply_guards
 
-    def judged(base: LedgerEntry, found: work.Comparison, guard: Guard | None) -> LedgerEntry:
+    def judged(base: LedgerEntry, found: context.Comparison, guard: Guard | None) -> LedgerEntry:
         asked.append(found.changes is not None)
         return original(base, found, guard)
 
-    monkeypatch.setattr(decide, "judged", judged)
+    monkeypatch.setattr(decide, "apply_guards", judged)
     return asked
 
 

@@ -219,7 +219,7 @@ def test_a_run_killed_after_quarantine_was_written_shows_what_holds_and_the_next
         def killed(*_: Any, **__: Any) -> None:
             raise RuntimeError("killed")
 
-        patch.setattr(refresh, "make_equal", killed)
+        patch.setattr(refresh, "merge_to_match", killed)
         assert to_silver(shop)["status"] == "failed"
     assert (ids(shop), quarantined(shop)) == ("bde", before)
     # The snapshot after it undoes that: the keys are not touched by what changed in all.

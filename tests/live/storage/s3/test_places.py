@@ -34,9 +34,9 @@ assert len(NUMBERS) > 10 << 20
 HOLDER = """
 import sys
 from lakehouse.storage.paths import Lake
-from lakehouse.storage.lock import hold
-with hold(Lake(sys.argv[1]), "run-7", "ingest") as held:
-    held.note_jvm(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+from lakehouse.storage.lock import lock_lake
+with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as held:
+    held.record_jvm(int(sys.argv[2]) if len(sys.argv) > 2 else None)
     print("held", flush=True)
     sys.stdin.read()
 """

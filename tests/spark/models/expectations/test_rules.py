@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config.expect import Expectation
-from lakehouse.lake.small_rows import CachedRows, cache_rows
+from lakehouse.lake.cached_rows import CachedRows, cache_rows
 from lakehouse.models.expectations import remaining_rows
 from lakehouse.models.expectations.table_rules import Evaluated, ResultingTable
 from lakehouse.models.sql.plan import plan_model

@@ -77,7 +77,7 @@ def test_what_is_new_and_what_is_gone_is_what_counting_finds(
 
 def look_near(patched: pytest.MonkeyPatch) -> None:
     """A few bytes at once, so that small files have all that large ones have."""
-    for name, value in {"_NEAR": 2, "_FAR": 8, "_WINDOWS": (6, 24)}.items():
+    for name, value in {"_FIRST_CHUNK": 2, "_MAX_CHUNK": 8, "_SEARCH_WINDOWS": (6, 24)}.items():
         patched.setattr(common_lines, name, value)
 
 
@@ -199,7 +199,7 @@ def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
     found = compared(tmp_path, before, after)
     assert found is not None
     assert lines(found.added_file) == ["0,x", "2,b"]
-    monkeypatch.setattr(line_diff, "without_alike", lambda *_: None)
+    monkeypatch.setattr(line_diff, "remove_common_lines", lambda *_: None)
     assert compared(tmp_path, before, after) is None
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import types as T
 
-from lakehouse.lake.small_rows import ValueRange
+from lakehouse.lake.cached_rows import ValueRange
 
 DATE, INT, STRING = T.DateType(), T.IntegerType(), T.StringType()
 DAYS = st.dates(date(2024, 2, 25), date(2024, 3, 5))

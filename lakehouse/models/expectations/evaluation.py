@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.lake import quarantine
-from lakehouse.lake.small_rows import CachedRows, cache_rows
+from lakehouse.lake.cached_rows import CachedRows, cache_rows
 from lakehouse.models.expectations.context import EvaluationContext, as_of_state, not_met_error
 from lakehouse.models.expectations.results import RuleResult
 from lakehouse.models.expectations.row_rules import (

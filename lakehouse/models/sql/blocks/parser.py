@@ -12,8 +12,7 @@ from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks.block import Block, Column, KeyPart, NotIncremental, Source
 from lakehouse.models.sql.blocks.clauses import Clauses, split_selects
 from lakehouse.models.sql.blocks.group import grouping_expressions, grouping_sets, has_totals, is_grouping_id
-from lakehouse.models.sql.blocks.on import parse_conditions
-from lakehouse.models.sql.blocks.refuse import require_supported_clauses, require_supported_functions
+from lakehouse.models.sql.blocks.join_conditions import parse_conditions
 from lakehouse.models.sql.blocks.ties import (
     UniqueKeys,
     find_windows,
@@ -21,6 +20,7 @@ from lakehouse.models.sql.blocks.ties import (
     require_unique_order,
     unique_columns,
 )
+from lakehouse.models.sql.blocks.unsupported import require_supported_clauses, require_supported_functions
 
 
 def parse_blocks(
