@@ -1,10 +1,10 @@
-"""What an incremental diff costs: a new CSV against the stored state, the change set written; ours and others.
+"""Measures an incremental diff: a new CSV against the stored state, with the change set written; ours and others.
 
     .venv/bin/python bench/changes.py --rows 1000000 --shares 0.01
 
-Every peer compares the same files in a process of its own, whose start is left out: first cold, then once more, warm.
-What it wrote is compared, column by column, with what was changed when the files were made: a peer that found anything
-else fails the bench. Seconds belong to one machine; the ratios, to DuckDB in the same round, travel.
+Every peer compares the same files in a process of its own, whose start is not counted: first cold, then once more,
+warm. The result is compared, column by column, with the generated changes: a peer with any other result fails the
+bench. Seconds depend on the machine; the ratios to DuckDB in the same round are comparable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
-sys.path.insert(0, str(BENCH.parent))  # the clone's package, whatever is installed
+sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an installed one
 
 from peers import data, page, trial  # noqa: E402
 
@@ -29,7 +29,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 def run_peer(peer: str, *paths: Path) -> Any:
-    """A peer's process, from its arguments to what it found."""
+    """Run a peer in a process of its own; return its result."""
     places = [str(BENCH), str(BENCH.parent), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
     command = [sys.executable, "-m", "peers.trial", peer, *map(str, paths)]
@@ -40,20 +40,20 @@ def run_peer(peer: str, *paths: Path) -> Any:
 
 
 def prepare_states(peers: Iterable[str], folder: Path, rows: int, work: Path) -> dict[str, Path]:
-    """What each peer compares the snapshot with, made from v1."""
+    """Prepare the state that each peer compares the snapshot with, from v1."""
     csv, parquet = data.state_files(folder, rows)
-    found = dict.fromkeys(peers, parquet)
-    if trial.MERGE in found:
+    states = dict.fromkeys(peers, parquet)
+    if trial.MERGE in states:
         run_peer(f"prepare:{trial.MERGE}", parquet, _new_folder(work / "delta"))
-        found[trial.MERGE] = work / "delta/table"
-    if trial.OURS in found:
+        states[trial.MERGE] = work / "delta/table"
+    if trial.OURS in states:
         run_peer(f"prepare:{trial.OURS}", csv, _new_folder(work / "ours"))
-        found[trial.OURS] = work / "ours/pipeline"
-    return found
+        states[trial.OURS] = work / "ours/pipeline"
+    return states
 
 
 def measure_peers(peers: list[str], state: dict[str, Path], new: Path, work: Path, rounds: int) -> Results:
-    """Each peer once a round, so that what else the machine does meets all of them."""
+    """Run each peer once per round, so that other load on the machine affects all of them."""
     results: Results = {peer: [] for peer in peers}
     if trial.OURS in state:
         trial.land_snapshot(state[trial.OURS], new, work / "landed")
@@ -61,19 +61,19 @@ def measure_peers(peers: list[str], state: dict[str, Path], new: Path, work: Pat
     for n in range(rounds):
         for peer in peers:
             with tempfile.TemporaryDirectory(dir=work) as folder:
-                found = run_peer(peer, state[peer], new, Path(folder))
-            results[peer].append(found)
-            print(f"round {n + 1}  {peer:<16} {found['cold']:8.2f} {found['warm']:8.2f} s", file=sys.stderr)
+                result = run_peer(peer, state[peer], new, Path(folder))
+            results[peer].append(result)
+            print(f"round {n + 1}  {peer:<16} {result['cold']:8.2f} {result['warm']:8.2f} s", file=sys.stderr)
     return results
 
 
 def disagreements(results: Results, expected: data.Changes) -> list[str]:
-    """A line for each peer that found other changes than were made."""
+    """Return a line for each peer whose changes differ from the generated ones."""
     lines = []
     for peer, trials in results.items():
-        for changes in (c for found in trials for c in found["changes"]):
+        for changes in (c for result in trials for c in result["changes"]):
             if changes != asdict(expected):
-                lines.append(f"{peer} found {data.Changes(**changes)}; made were {expected}")
+                lines.append(f"{peer} found {data.Changes(**changes)}; expected are {expected}")
     return lines
 
 
@@ -81,31 +81,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument(
-        "--shares", type=_parse_shares, default=[0.001, 0.01, 0.2], help="of the rows changed: 0.001,0.01"
+        "--shares", type=_parse_shares, default=[0.001, 0.01, 0.2], help="shares of changed rows: 0.001,0.01"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=trial.PEERS, metavar="NAME,...")
-    parser.add_argument("--data", type=Path, help="a folder that keeps the generated files; else a temporary one")
-    parser.add_argument("--out", type=Path, help="a page to put the tables into, such as docs/bench.md")
+    parser.add_argument("--data", type=Path, help="folder that keeps the generated files; by default a temporary one")
+    parser.add_argument("--out", type=Path, help="page to write the section into, such as docs/bench.md")
     options = parser.parse_args()
     if unknown := [name for name in options.only if name not in trial.PEERS]:
-        parser.error(f"no peer {', '.join(unknown)}: there are {', '.join(trial.PEERS)}")
-    skipped = {peer: why for peer in options.only if (why := trial.missing_reason(peer))}
+        parser.error(f"unknown peer {', '.join(unknown)}: the peers are {', '.join(trial.PEERS)}")
+    skipped = {peer: reason for peer in options.only if (reason := trial.missing_reason(peer))}
     peers = [peer for peer in trial.PEERS if peer in options.only and peer not in skipped]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.data or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="work-") as work:
-            made = prepare_states(peers, folder, options.rows, Path(work))
+            states = prepare_states(peers, folder, options.rows, Path(work))
             for share in options.shares:
                 new, expected = (
                     data.snapshot_file(folder, options.rows, share),
                     data.expected_changes(options.rows, share),
                 )
-                results = measure_peers(peers, made, new, _new_folder(Path(work) / f"{share:g}"), options.rounds)
+                results = measure_peers(peers, states, new, _new_folder(Path(work) / f"{share:g}"), options.rounds)
                 if wrong := disagreements(results, expected):
                     raise SystemExit("\n".join(wrong))
-                section = page.section(options.rows, share, options.rounds, expected, results, skipped, new)
+                measurement = page.Measurement(options.rows, share, options.rounds, expected, results, skipped, new)
+                section = page.section(measurement)
                 print(section)
                 if options.out:
                     page.write_section(options.out, section)

@@ -1,8 +1,8 @@
-"""`make bench`: the whole loyalty run as its users feel it: cold, with a small change, with no change.
+"""Measures the full loyalty run: cold, with a small change, and without a change (`make bench`).
 
-Each figure is the wall time of one process of the command line, JVM start included, as the median of several rounds.
-Beside each stands a floor measured in the same round: a process that starts the same Spark session and writes one
-Delta table of one row. The ratio travels from machine to machine; the seconds do not.
+Each figure is the wall time of one process of the command line, including the start of the JVM, as the median of
+several rounds. Each is compared with a floor of the same round: a process that starts the same Spark session and writes
+a Delta table of one row. The ratio is comparable between machines; the seconds are not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ get_session(lake, "floor").range(1).write.format("delta").save(lake.spark_path("
 
 
 def time_process(command: list[str], env: dict[str, str]) -> float:
-    """Seconds of a process that has to succeed."""
+    """Return the seconds of a process that has to succeed."""
     began = time.monotonic()
     subprocess.run(command, env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.monotonic() - began
@@ -55,12 +55,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=150)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "snapshots"
+        snapshot_folder = Path(folder) / "snapshots"
         size = ["--transactions", str(options.transactions), "--clients", str(options.clients)]
-        subprocess.run([sys.executable, ROOT / "samples" / "generate.py", made, *size], check=True)
-        snapshots = sorted(p for p in made.iterdir() if p.is_dir())
+        subprocess.run([sys.executable, ROOT / "samples" / "generate.py", snapshot_folder, *size], check=True)
+        snapshots = sorted(p for p in snapshot_folder.iterdir() if p.is_dir())
         rounds = [run_round(snapshots, Path(folder) / f"round-{n}") for n in range(options.rounds)]
-    print(f"loyalty, {options.transactions:,} transactions, median of {options.rounds} (least to most), seconds")
+    print(f"loyalty, {options.transactions:,} transactions, median of {options.rounds} (minimum to maximum), seconds")
     for name in ("cold", "changed", "unchanged", "floor"):
         all_of = sorted(r[name] for r in rounds)
         ratio = statistics.median(r[name] / r["floor"] for r in rounds)

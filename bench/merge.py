@@ -1,6 +1,6 @@
-"""What a small MERGE costs by the settings of docs/decisions/0004-local-session.md: seconds, first and median.
+"""Measures a small MERGE under the settings of docs/decisions/0004-local-session.md: the first, and the median.
 
-One process, one session; a table of 4,000 rows, 20 of them updated at a time, as bronze and silver do it.
+One process with one session; a table of 4,000 rows, of which 20 are updated at a time, as in bronze and silver.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakehouse.lake.merge import merge_to_match
+from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
 CASES: dict[str, tuple[bool, int | None]] = {
-    "deletion vectors, ordinary settings": (True, None),
-    "no deletion vectors, ordinary settings": (False, None),
-    "no deletion vectors, settings for little data": (False, 0),
+    "deletion vectors, default settings": (True, None),
+    "no deletion vectors, default settings": (False, None),
+    "no deletion vectors, settings for small data": (False, 0),
 }
 
 
@@ -28,14 +28,13 @@ def time_merges(lake: Lake, name: str, vectors: bool, size: int | None, times: i
     spark = session.isolated_session(session.get_session(lake, "bench"), size)
     path = lake.spark_path(name.replace(" ", "-").replace(",", ""))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
-    merge_to_match(spark, path, rows, ["id"], {"sequence": 0}, large=vectors)
+    merge_to_match(MergeTarget(spark, path, ["id"], is_large=vectors), rows, {"sequence": 0})
     seconds = []
     for n in range(times):
         changed = rows.where(F.col("value").between(20 * n, 20 * n + 19)).withColumn("value", F.col("value") + 5_000)
         began = time.monotonic()
-        written = merge_to_match(
-            spark, path, changed, ["id"], {"sequence": n + 1}, changed.select("id"), expect_few=True
-        )
+        target = MergeTarget(spark, path, ["id"])
+        written = merge_to_match(target, changed, {"sequence": n + 1}, changed.select("id"), expect_few=True)
         seconds.append(time.monotonic() - began)
         assert written.updated == 20, written
     return seconds

@@ -1,11 +1,11 @@
-"""What it costs to keep a cube true: after 1,000 changed rows, beside computing it whole in Spark and in DuckDB.
+"""Measures the refresh of a cube after 1,000 changed rows, against computing it fully in Spark and in DuckDB.
 
     .venv/bin/python bench/models.py --rows 1000000,10000000,50000000 --out docs/bench.md
 
-A fact table of so many rows, 20,000 a day in no order of days, is written as Delta directly. Silver is a row-wise model
-of it, gold a cube of day and product with totals for each day; the engine makes both, lays silver out, and refreshes
-them after each change: first of rows of the last three days, then of rows of any day. Each size runs in a process of
-its own. At the end the cube is compared with its SQL over everything: one row off fails the bench.
+A fact table with `--rows` rows, 20,000 per day in random order, is written as Delta directly. Silver is a row-wise
+model of it, gold a cube of day and product with totals for each day. The engine builds both and refreshes them after
+each change: first of rows of the last three days, then of rows of any day. Each size runs in a process of its own. At
+the end the cube is compared with the result of its SQL over all rows: any difference fails the bench.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
-sys.path.insert(0, str(BENCH.parent))  # the clone's package, whatever is installed
+sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an installed one
 
 from peers import gauges, page  # noqa: E402
 
-ROWS_PER_DAY, CHANGED_ROWS, ROW_BYTES = 20_000, 1_000, 50  # rows of a day; rows changed; bytes of a row, as CSV
-LAST_DAYS = 3  # days
+ROWS_PER_DAY, CHANGED_ROWS, ROW_BYTES = 20_000, 1_000, 50  # the last: bytes of a row as CSV
+LAST_DAYS = 3
 SCHEMA = "id BIGINT, dia DATE, produto INT, cliente INT, valor DECIMAL(12,2)"
 SILVER = (
     "SELECT v.id AS id, v.dia AS dia, v.produto AS produto, v.cliente AS cliente, v.valor AS valor"
@@ -40,11 +40,11 @@ CUBE = (
     " COUNT(DISTINCT v.cliente) AS clientes, SUM(v.valor) AS valor"
     " FROM {} AS v GROUP BY GROUPING SETS ((v.dia, v.produto), (v.dia))"
 )
-# Where the seconds of a refresh go: who asks, and what for.
+# The functions that the seconds of a refresh are attributed to: module, class and function.
 TIMED_FUNCTIONS = {
-    "heads": ("delta", "head"),
-    "touched keys": ("incremental.Work", "touched"),
-    "MERGE": ("merge", "_apply"),
+    "table versions": ("lake.delta", "", "current_version"),
+    "affected keys": ("models.incremental", "IncrementalQuery", "affected_rows"),
+    "MERGE": ("lake.merge", "", "_merge"),
 }
 
 
@@ -52,7 +52,7 @@ TIMED_FUNCTIONS = {
 
 
 class CubeBench:
-    """The lake of one size, and what is done to it."""
+    """The lake of one size, and the operations that are measured on it."""
 
     def __init__(self, folder: Path, rows: int) -> None:
         from lakehouse.lake import ledger
@@ -78,11 +78,11 @@ class CubeBench:
         facts.write.format("delta").options(**delta.table_properties(True)).save(self.lake.table("bronze.vendas"))
 
     def _day_of_row(self) -> str:
-        """Which day a row is of, from its number."""
+        """Return the SQL expression of the day of a row, which follows from its number."""
         return f"pmod(xxhash64(id), {self.days})"
 
     def change_rows(self, within: int) -> None:
-        """1,000 rows of the last `within` days get another product and amount."""
+        """Change product and amount of 1,000 rows of the last `within` days."""
         from delta.tables import DeltaTable
 
         self.turn += 1
@@ -98,7 +98,7 @@ class CubeBench:
         merge.whenMatchedUpdate(set={"produto": "s.produto", "valor": "s.valor"}).execute()
 
     def refresh(self, model: str) -> dict[str, Any]:
-        """One refresh by the engine: how, seconds and their parts, what Spark read for it."""
+        """Refresh a model; return its status, the seconds with their parts, and the rows that Spark read."""
         from lakehouse.models import refresh as refresh_module
         from lakehouse.spark import session
 
@@ -111,14 +111,14 @@ class CubeBench:
         return {"how": done.status, "seconds": spent, "parts": dict(parts), "records": rows}
 
     def compute_in_duckdb(self, out: Path) -> float:
-        """Seconds of the whole cube in DuckDB, from silver's Parquet files to one of its own."""
+        """Compute the full cube in DuckDB from the Parquet files of silver into a file; return the seconds."""
         import duckdb
 
         files = self.spark.read.format("delta").load(self.lake.table("silver.vendas")).inputFiles()
         paths = [file.removeprefix("file://") for file in files]
         began = time.monotonic()
         with duckdb.connect() as duck:
-            rows = duck.read_parquet(paths)  # noqa: F841 -- the query names it
+            rows = duck.read_parquet(paths)  # noqa: F841 -- the query uses it
             duck.execute(
                 f"COPY ({CUBE.format('rows')}) TO '{out}' (FORMAT parquet)".replace(
                     "GROUPING_ID()", _DUCKDB_GROUPING_ID
@@ -127,17 +127,17 @@ class CubeBench:
         return time.monotonic() - began
 
     def is_correct(self) -> bool:
-        """Whether the cube is what its SQL gives over everything."""
+        """Return whether the cube is equal to the result of its SQL over all rows."""
         from lakehouse.lake import delta
-        from lakehouse.models import refresh as refresh_module
+        from lakehouse.models.model import run_model_query
 
         silver = delta.read(self.spark, self.lake.table("silver.vendas"))
-        whole = refresh_module.run_model_query(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
-        kept = delta.read(self.spark, self.lake.table("gold.por_dia"))
-        return whole.exceptAll(kept).isEmpty() and kept.count() == whole.count()
+        expected = run_model_query(self.spark, self.models["gold.por_dia"], {"silver.vendas": silver})
+        cube = delta.read(self.spark, self.lake.table("gold.por_dia"))
+        return expected.exceptAll(cube).isEmpty() and cube.count() == expected.count()
 
     def silver_files(self) -> list[tuple[int, int]]:
-        """Of silver: the files that may hold one of the last days, and all; how many, and their bytes."""
+        """Return number and bytes of the silver files that may contain one of the last days, and of all files."""
         from pyspark.sql import functions as F
 
         silver = self.spark.read.format("delta").load(self.lake.table("silver.vendas"))
@@ -164,21 +164,20 @@ def _write_pipeline(folder: Path) -> Path:
 
 @contextmanager
 def _time_parts() -> Iterator[Counter[str]]:
-    """Seconds by part, while the block lasts."""
+    """Measure the seconds by part during the block."""
     import importlib
 
     spent: Counter[str] = Counter()
-    kept = []
-    for part, (place, name) in TIMED_FUNCTIONS.items():
-        module, _, attribute = place.partition(".")
+    originals = []
+    for part, (module, class_name, name) in TIMED_FUNCTIONS.items():
         owner = importlib.import_module(f"lakehouse.{module}")
-        owner = getattr(owner, attribute) if attribute else owner
-        kept.append((owner, name, getattr(owner, name)))
+        owner = getattr(owner, class_name) if class_name else owner
+        originals.append((owner, name, getattr(owner, name)))
         setattr(owner, name, _timed_function(getattr(owner, name), spent, part))
     try:
         yield spent
     finally:
-        for owner, name, function in kept:
+        for owner, name, function in originals:
             setattr(owner, name, function)
 
 
@@ -194,72 +193,73 @@ def _timed_function(function: Callable[..., Any], spent: Counter[str], part: str
 
 
 def measure_size(rows: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Measure one size; return all figures as JSON values."""
     cube = CubeBench(folder, rows)
-    found: dict[str, Any] = {"silver_whole": cube.refresh("silver.vendas"), "whole": cube.refresh("gold.por_dia")}
-    found["duckdb"] = [cube.compute_in_duckdb(folder / f"cube-{n}.parquet") for n in range(rounds)]
-    found["files"] = cube.silver_files()
+    results: dict[str, Any] = {"silver_full": cube.refresh("silver.vendas"), "full": cube.refresh("gold.por_dia")}
+    results["duckdb"] = [cube.compute_in_duckdb(folder / f"cube-{n}.parquet") for n in range(rounds)]
+    results["files"] = cube.silver_files()
     for name, within in (("last days", LAST_DAYS), ("any day", cube.days)):
-        found[name] = []
+        results[name] = []
         for _ in range(rounds):
             cube.change_rows(within)
-            found[name].append({model: cube.refresh(model) for model in ("silver.vendas", "gold.por_dia")})
+            results[name].append({model: cube.refresh(model) for model in ("silver.vendas", "gold.por_dia")})
     if not cube.is_correct():
-        raise SystemExit(f"{rows:,} rows: the cube differs from its SQL over everything")
-    return found
+        raise SystemExit(f"{rows:,} rows: the cube differs from the result of its SQL over all rows")
+    return results
 
 
 # --- all sizes --------------------------------------------------------------------------------------------------
 
 
 def section(results: dict[int, dict[str, Any]], rounds: int) -> str:
-    """Markdown: what a refresh costs by size, beside the whole."""
+    """Return the Markdown section: the cost of a refresh by size, compared with a full computation."""
     lines = [
         "## A cube after 1,000 changed rows",
         "",
-        f"Seconds of the refresh of gold; medians of {rounds} changes (least to most), the first of a process left out"
-        " where there are more. *Whole* is the cube's first build: the same query in Spark, written to Delta.",
+        f"Seconds of the refresh of gold; medians of {rounds} changes (minimum to maximum), without the first of a"
+        " process if there are more. *Full* is the first build of the cube: the same query in Spark, written to Delta.",
         "",
-        "| rows | changed in | refresh, s | of silver, s | rows read | whole in Spark, s | in DuckDB, s"
-        " | whole : refresh |",
+        "| rows | changed in | refresh, s | of silver, s | rows read | full in Spark, s | in DuckDB, s"
+        " | full : refresh |",
         "|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for rows, found in results.items():
+    for rows, figures in results.items():
         for name in ("last days", "any day"):
-            lines.append(_result_line(rows, name, found))
-    lines += ["", "Where the seconds of a refresh after changes in the last days go:", ""]
+            lines.append(_result_line(rows, name, figures))
+    lines += ["", "The seconds of a refresh after changes in the last days, by part:", ""]
     lines += [
-        "| rows | " + " | ".join(TIMED_FUNCTIONS) + " | the rest |",
+        "| rows | " + " | ".join(TIMED_FUNCTIONS) + " | other |",
         "|--:|" + "--:|" * (len(TIMED_FUNCTIONS) + 1),
     ]
-    for rows, found in results.items():
-        told = [
-            _median(found["last days"], lambda t, p=part: t["gold.por_dia"]["parts"].get(p, 0.0))
+    for rows, figures in results.items():
+        parts = [
+            _median(figures["last days"], lambda t, p=part: t["gold.por_dia"]["parts"].get(p, 0.0))
             for part in TIMED_FUNCTIONS
         ]  # type: ignore[misc]
-        rest = _median(found["last days"], lambda t: t["gold.por_dia"]["seconds"]) - sum(told)
-        lines.append(f"| {rows:,} | " + " | ".join(f"{part:.2f}" for part in (*told, rest)) + " |")
-    lines += ["", *[f"- {rows:,} rows: {_files_line(found)}" for rows, found in results.items()]]
-    lines += ["- after the last change the cube was equal to its SQL over everything, at every size", ""]
+        other = _median(figures["last days"], lambda t: t["gold.por_dia"]["seconds"]) - sum(parts)
+        lines.append(f"| {rows:,} | " + " | ".join(f"{part:.2f}" for part in (*parts, other)) + " |")
+    lines += ["", *[f"- {rows:,} rows: {_files_line(figures)}" for rows, figures in results.items()]]
+    lines += ["- after the last change the cube was equal to the result of its SQL over all rows, at every size", ""]
     return "\n".join([*lines, *page.environment_lines()]) + "\n"
 
 
-def _result_line(rows: int, name: str, found: dict[str, Any]) -> str:
-    gold = sorted(t["gold.por_dia"]["seconds"] for t in _warm(found[name]))
-    spent, whole = statistics.median(gold), found["whole"]["seconds"]
-    silver = _median(found[name], lambda t: t["silver.vendas"]["seconds"])
-    read = _median(found[name], lambda t: t["gold.por_dia"]["records"])
-    duck = statistics.median(found["duckdb"])
-    how = found[name][-1]["gold.por_dia"]["how"]
+def _result_line(rows: int, name: str, figures: dict[str, Any]) -> str:
+    gold = sorted(t["gold.por_dia"]["seconds"] for t in _warm(figures[name]))
+    spent, full = statistics.median(gold), figures["full"]["seconds"]
+    silver = _median(figures[name], lambda t: t["silver.vendas"]["seconds"])
+    read = _median(figures[name], lambda t: t["gold.por_dia"]["records"])
+    duck = statistics.median(figures["duckdb"])
+    how = figures[name][-1]["gold.por_dia"]["how"]
     return (
         f"| {rows:,} | {name} ({how}) | {spent:.2f} ({gold[0]:.2f} to {gold[-1]:.2f}) | {silver:.2f} | {read:,.0f} |"
-        f" {whole:.1f} | {duck:.2f} | {whole / spent:.1f} |"
+        f" {full:.1f} | {duck:.2f} | {full / spent:.1f} |"
     )
 
 
-def _files_line(found: dict[str, Any]) -> str:
-    (near, read), (every, size) = found["files"]
-    told = f"{near} of silver's {every} files may hold one of the last {LAST_DAYS} days"
-    return f"{told}, {read / 1e6:.1f} of {size / 1e6:,.0f} MB: of the others nothing is read for them"
+def _files_line(figures: dict[str, Any]) -> str:
+    (near, read), (every, size) = figures["files"]
+    text = f"{near} of silver's {every} files may hold one of the last {LAST_DAYS} days"
+    return f"{text}, {read / 1e6:.1f} of {size / 1e6:,.0f} MB; the other files are not read for them"
 
 
 def _warm(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -274,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="1000000,10000000")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--out", type=Path, help="a page to put the tables into, such as docs/bench.md")
+    parser.add_argument("--out", type=Path, help="page to write the section into, such as docs/bench.md")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # a folder: one size, and its results as JSON
     options = parser.parse_args()
     sizes = [int(rows) for rows in options.rows.split(",")]

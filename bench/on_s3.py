@@ -1,10 +1,10 @@
-"""The loyalty run with its lake on S3: seconds of each stage, and the requests it took.
+"""Measures the loyalty run with its lake on S3: the seconds of each stage, and the number of requests.
 
     .venv/bin/python bench/on_s3.py --rounds 3
 
-The server is s3proxy (tests/servers/s3.py) on this machine, which answers within milliseconds: what a store further
-away adds is its latency, times the requests, by as many as go side by side. Each run is a process of the command line,
-JVM start included; a stage takes as long as the slowest of its tables or models. Medians, least to most.
+The server is s3proxy (tests/servers/s3.py) on this machine, which responds within milliseconds. A remote store adds its
+latency, times the number of requests, divided by the number of parallel requests. Each run is a process of the command
+line, including the start of the JVM; a stage takes as long as its slowest table or model. Medians, minimum to maximum.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ COMMAND = [sys.executable, "-c", "import sys; from lakehouse.cli import main; sy
 
 
 def time_run(env: dict[str, str]) -> tuple[float, dict[str, float]]:
-    """Seconds of a run, and of each of its stages: those of the slowest table or model."""
+    """Return the seconds of a run, and of each of its stages."""
     began = time.monotonic()
     done = subprocess.run([*COMMAND, "--json"], env=env, cwd=ROOT, check=True, capture_output=True)
     return time.monotonic() - began, seconds_by_stage(done.stdout)
 
 
 def seconds_by_stage(document: bytes) -> dict[str, float]:
-    """Of what `run --json` says."""
+    """Return the seconds of the slowest table or model of each stage, from the document of `run --json`."""
     seconds: dict[str, float] = defaultdict(float)
     for outcome in json.loads(document)["outcomes"]:
         seconds[outcome["stage"]] = max(seconds[outcome["stage"]], outcome["seconds"])
@@ -47,12 +47,12 @@ def seconds_by_stage(document: bytes) -> dict[str, float]:
 
 
 def run_round() -> dict[str, dict[str, float]]:
-    """Seconds by run, whole and by stage, and its requests, on a server of its own."""
-    none, found = faults.Faults({}), dict[str, dict[str, float]]()
+    """Return for each run its seconds, in total and by stage, and its requests, on a new server."""
+    no_faults, results = faults.Faults({}), dict[str, dict[str, float]]()
     with (
         tempfile.TemporaryDirectory() as own,
         s3.s3proxy(Path(own)) as server,
-        faults.proxy(server, none) as url,
+        faults.proxy(server, no_faults) as url,
     ):
         s3.client(server).create_bucket(Bucket="lake")
         source = Path(own, "source")
@@ -60,16 +60,16 @@ def run_round() -> dict[str, dict[str, float]]:
         for name, snapshot in (("cold", SAMPLES[0]), ("changed", SAMPLES[1]), ("unchanged", None)):
             if snapshot:
                 shutil.copytree(snapshot, source / snapshot.name)
-            before = none.request_count
+            before = no_faults.request_count
             seconds, stages = time_run(os.environ | s3.CREDENTIALS | lake)
-            found[name] = {"whole run": seconds, **stages, "requests": none.request_count - before}
-            print(name, found[name], file=sys.stderr)
-    return found
+            results[name] = {"full run": seconds, **stages, "requests": no_faults.request_count - before}
+            print(name, results[name], file=sys.stderr)
+    return results
 
 
 def seconds_table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
-    """Markdown: a line a run, a column a stage."""
-    columns = list(next(iter(rounds[0].values())))  # of the first run, which has every stage
+    """Return a Markdown table with a line per run and a column per stage."""
+    columns = list(next(iter(rounds[0].values())))  # the first run has every stage
     lines = ["| run | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for name in rounds[0]:
         cells = [_format_cell([each[name][c] for each in rounds if c in each[name]], c == "requests") for c in columns]
@@ -77,22 +77,20 @@ def seconds_table(rounds: list[dict[str, dict[str, float]]]) -> list[str]:
     return lines
 
 
-def _format_cell(values: list[float], whole: bool) -> str:
+def _format_cell(values: list[float], is_integer: bool) -> str:
     if not values:
         return ""
     middle = statistics.median(values)
-    return f"{middle:,.0f}" if whole else f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})"
+    return f"{middle:,.0f}" if is_integer else f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    parser.add_argument("--out", type=Path, help="page to write the section into")
     options = parser.parse_args()
     lines = seconds_table([run_round() for _ in range(options.rounds)])
-    about = (
-        f"Seconds, medians of {options.rounds} rounds (least to most), by `bench/on_s3.py`, where they are explained."
-    )
+    about = f"Seconds, medians of {options.rounds} rounds (minimum to maximum); `bench/on_s3.py` explains them."
     text = "\n".join(["## The loyalty run on S3", "", about, "", *lines, "", *page.environment_lines()]) + "\n"
     print(text)
     if options.out:

@@ -1,6 +1,6 @@
-"""What a first run fetches: jars and bytes of the Spark packages, for a lake on a disk and for one on S3.
+"""Measures the downloads of a first run: jars and bytes of the Spark packages, for a lake on a disk and on S3.
 
-Each set is fetched into an empty folder, by a session that does nothing else. With the extra `s3`, pip fetches boto3.
+Each set is downloaded into an empty folder, by a session that does nothing else. The extra `s3` also installs boto3.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ builder.getOrCreate()
 
 
 def fetch_packages(lake: str) -> tuple[int, float, float]:
-    """Jars, MB and seconds of a session for such a lake that finds none."""
+    """Return the number of jars, their MB, and the seconds of a first session for a lake on `disk` or `S3`."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         env = os.environ | {"AWS_REGION": "us-east-1"}
@@ -42,9 +42,9 @@ def fetch_packages(lake: str) -> tuple[int, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    parser.add_argument("--out", type=Path, help="page to write the section into")
     options = parser.parse_args()
-    lines = ["## What a first run fetches", "", "| lake | jars | MB | seconds, session included |", "|---|--:|--:|--:|"]
+    lines = ["## Downloads of a first run", "", "| lake | jars | MB | seconds, with the session |", "|---|--:|--:|--:|"]
     for lake in ("disk", "S3"):
         jars, size, seconds = fetch_packages(lake)
         lines.append(f"| {lake} | {jars} | {size:.1f} | {seconds:.0f} |")

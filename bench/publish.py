@@ -1,8 +1,8 @@
-"""What publishing to PostgreSQL costs: a first load of quotes, micro-batches of new ones, and finding nothing new.
+"""Measures publishing to PostgreSQL: a first load of quotes, micro-batches of new ones, and a publish without changes.
 
-One process, one session; a real PostgreSQL (tests/servers/postgres.py) on this machine, without fsync. Seconds leave
-out the start of Spark; each includes the connection. Memory is what Python has held at most, without the JVM.
-The whole way from JSON files is bench/tesouro.py.
+One process with one session, and a real PostgreSQL (tests/servers/postgres.py) on this machine, without fsync. The
+seconds include the connection, but not the start of Spark. The memory is the peak of Python, without the JVM.
+bench/tesouro.py measures the full way from JSON files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peers import page
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.lake.merge import merge_to_match
+from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.publish.sync import Publication, PublishResult, publish
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
@@ -33,7 +33,7 @@ KEYS = ("tipo", "data_vencimento", "data_base")
 
 
 def quotes(spark: SparkSession, first: int, rows: int) -> DataFrame:
-    """Quotes as conf/tesouro's gold has them: a key of three columns, five decimals."""
+    """Return quotes like those in gold of conf/tesouro: a key of three columns, five decimals."""
     number = F.col("id")
     money = [((number * factor) % 900_000 / 100).cast("decimal(18,2)") for factor in (7919, 7907, 7901, 7883, 7879)]
     return spark.range(first, first + rows).select(
@@ -57,25 +57,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=45_000)
     parser.add_argument("--batch", type=int, default=60)
     parser.add_argument("--batches", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="a page to write the section into")
+    parser.add_argument("--out", type=Path, help="page to write the section into")
     options = parser.parse_args()
     rows, batch = options.rows, options.batch
     with tempfile.TemporaryDirectory() as folder, postgres() as server:
         lake = Lake(folder)
         spark = session.get_session(lake, "bench", data_bytes=rows * 100)
-        what = Publication("bench", "gold.quotes", server.url, "quotes", KEYS)
+        publication = Publication("bench", "gold.quotes", server.url, "quotes", KEYS)
 
         def published() -> PublishResult:
-            return publish(what, lake, lambda: session.isolated_session(spark, rows * 100))
+            return publish(publication, lake, lambda: session.isolated_session(spark, rows * 100))
 
         path, seconds = lake.table("gold.quotes"), {}
         own = session.isolated_session(spark, 0)
-        merge_to_match(own, path, quotes(own, 0, rows), list(KEYS), {"n": 0})
+        target = MergeTarget(own, path, list(KEYS))
+        merge_to_match(target, quotes(own, 0, rows), {"n": 0})
         seconds[f"first load of {rows:,} rows"] = [time_publish(published, rows)]
         seconds[f"{batch:,} new rows"] = []
         for n in range(options.batches):
             new = quotes(own, rows + n * batch, batch)
-            merge_to_match(own, path, new, list(KEYS), {"n": n + 1}, new.select(*KEYS), expect_few=True)
+            merge_to_match(target, new, {"n": n + 1}, new.select(*KEYS), expect_few=True)
             seconds[f"{batch:,} new rows"].append(time_publish(published, batch))
         seconds["nothing new"] = [time_publish(published, 0) for _ in range(options.batches)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -86,14 +87,14 @@ def main() -> None:
 
 
 def section(rows: int, seconds: dict[str, list[float]], memory: float) -> str:
-    """Markdown: a line for each kind of load."""
+    """Return a Markdown table with a line for each kind of load."""
     lines = [f"## Publishing a table to PostgreSQL: {rows:,} rows", ""]
-    lines += ["A key of three columns and five decimals; a session that is warm. Medians (least to most).", ""]
+    lines += ["A key of three columns and five decimals; a warm session. Medians (minimum to maximum).", ""]
     lines += ["| | s |", "|---|--:|"]
     for name, each in seconds.items():
         spread = f" ({min(each):.2f} to {max(each):.2f})" if len(each) > 1 else ""
         lines.append(f"| {name} | {statistics.median(each):.2f}{spread} |")
-    return "\n".join([*lines, "", f"Python held {memory:,.0f} MB at most.", "", *page.environment_lines()]) + "\n"
+    return "\n".join([*lines, "", f"Peak memory of Python: {memory:,.0f} MB.", "", *page.environment_lines()]) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""spark-submit jobs/ingest.py PIPELINE [NAME ...] [options]: the verb `ingest`, as a job."""
+"""Runs the verb `ingest` as a job: spark-submit jobs/ingest.py PIPELINE [NAME ...] [options]."""
 
 import sys
 
 from lakehouse.cli import main
 
 if __name__ == "__main__":
-    if code := main(["ingest", *sys.argv[1:]]):  # Databricks takes any SystemExit for a failure
+    if code := main(["ingest", *sys.argv[1:]]):  # Databricks treats every SystemExit as a failure
         sys.exit(code)

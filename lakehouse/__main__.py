@@ -1,4 +1,4 @@
-"""`python -m lakehouse`: the command line, by a Python of one's own choice."""
+"""Runs the command line as `python -m lakehouse`, with the Python of the caller's choice."""
 
 import sys
 

@@ -1,16 +1,22 @@
-"""From whatever was raised to the one short block that people read: never a Java stack trace."""
+"""Maps any exception to one of the project's errors, so that people read one short block and never a Java stack trace.
+
+    to_lakehouse_error    the error that a command ends with
+    is_transient          whether the network or an overloaded store failed
+    retry_transient       the result of an operation, repeated after such a failure
+
+What a failure means is read from the text of the message, because Spark and S3A have no error classes for it.
+"""
 
 from __future__ import annotations
 
 import errno
-import random
 import re
-import time
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
+from lakehouse.retry import RetryPolicy, with_retries
 
 T = TypeVar("T")
 
@@ -24,16 +30,16 @@ _ENVIRONMENT_ERRNOS = {
     errno.ENOMEM,
     errno.ESTALE,
 }
-# What Spark says when it is its surroundings that failed, not the code.
+# Parts of Spark's messages that mean that its environment failed, not the code.
 _ENVIRONMENT_MESSAGES = (
     "No space left on device",
     "OutOfMemoryError",
     "Disk quota exceeded",
-    "DELTA_CONCURRENT",  # another driver wrote the same table meanwhile
+    "DELTA_CONCURRENT",  # another driver wrote to the same table at the same time
     "s3.model.S3Exception",
     "org.apache.hadoop.fs.s3a.AWS",
 )
-# The same of the network between: it may be well in a moment.
+# The same for the network: the next attempt may succeed.
 _TRANSIENT_MESSAGES = (
     "Connection refused",
     "Connection reset",
@@ -47,12 +53,12 @@ _TRANSIENT_MESSAGES = (
     "AWSServiceThrottledException",
     "AWSStatus500Exception",
     "SlowDown",
-    # PostgreSQL's words
+    # PostgreSQL
     "server closed the connection unexpectedly",
     "the database system is",  # starting up, shutting down, in recovery mode
     "terminating connection",
 )
-# What S3A says of a request that was forbidden: the object, and what it was about to do with it.
+# S3A's message about a forbidden request: the object, and the operation on it.
 _FORBIDDEN_REQUEST = re.compile(r"AccessDeniedException: (\S+): ([^\n]*(?:S3Exception|Status Code: 403))")
 _REQUIRED_PERMISSIONS = {
     "s3:DeleteObject": ("delete",),
@@ -60,88 +66,100 @@ _REQUIRED_PERMISSIONS = {
     "s3:ListBucket": ("list",),
     "s3:GetObject, and s3:ListBucket": ("",),
 }
-_ATTEMPTS = 3
+_MAX_LINE_CHARS = 500
+# No timeout: a stage that fails after an hour is retried too.
+_TRANSIENT_POLICY = RetryPolicy(attempts=3, wait_max=4.0, timeout=None)
 
 
 def to_lakehouse_error(error: BaseException, verbose: bool = False) -> LakehouseError:
-    """`error` as one of ours: itself, an `InfrastructureError`, or a bug."""
+    """Return `error` as one of the project's errors.
+
+    Args:
+        error: Any exception.
+        verbose: Whether a bug names its full Python trace, not only the innermost line of this package.
+
+    Returns:
+        The error itself if it is one already; a `ConfigError` for a permission or a package that is missing; an
+        `InfrastructureError` if the environment failed; else a plain `LakehouseError`, which is a bug.
+    """
     if isinstance(error, LakehouseError):
         return error
-    told = first_line(error)
     if forbidden := _FORBIDDEN_REQUEST.search(_full_text(error)):
-        place, doing = forbidden.groups()
-        request = doing.partition(" on ")[0]
-        needed = next(
-            name for name, words in _REQUIRED_PERMISSIONS.items() if any(word in request.lower() for word in words)
-        )
-        return ConfigError(
-            f"S3 forbade a request (403): {request}, of {place}",
-            expected=f"{needed} there",
-            where=place,
-            next_step="have the permission granted, or use other credentials",
-        )
+        return _missing_permission(*forbidden.groups())
     if "S3AFileSystem not found" in _full_text(error):
         return ConfigError(
             "this Spark session has no packages for S3",
-            expected="those of conf/spark-s3.conf, for a lake on s3a://",
+            expected="the packages of conf/spark-s3.conf, for a lake on s3a://",
             next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
         )
     if _is_environment_failure(error):
         return InfrastructureError(
-            told, expected="room, memory, permission and connections enough", next_step="run the same command again"
+            first_line(error),
+            expected="enough disk space, memory, permissions and connections",
+            next_step="run the same command again",
         )
-    where = traceback.format_exc() if verbose else _innermost_location(error)
     return LakehouseError(
-        f"{type(error).__name__}: {told}",
-        where=where,
-        next_step="run again with --verbose for the whole trace; this is a bug",
+        f"{type(error).__name__}: {first_line(error)}",
+        where=traceback.format_exc() if verbose else _innermost_location(error),
+        next_step="run again with --verbose for the full trace; this is a bug",
+    )
+
+
+def _missing_permission(path: str, operation: str) -> ConfigError:
+    request = operation.partition(" on ")[0]
+    permission = next(
+        name for name, words in _REQUIRED_PERMISSIONS.items() if any(word in request.lower() for word in words)
+    )
+    return ConfigError(
+        f"S3 forbade a request (403): {request}, of {path}",
+        expected=f"{permission} on this path",
+        where=path,
+        next_step="have the permission granted, or use other credentials",
     )
 
 
 def _is_environment_failure(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in _ENVIRONMENT_ERRNOS or isinstance(error, ConnectionError)
-    whole = _full_text(error)
+    text = _full_text(error)
     return isinstance(error, MemoryError) or any(
-        sign in whole for sign in (*_ENVIRONMENT_MESSAGES, *_TRANSIENT_MESSAGES)
+        message in text for message in (*_ENVIRONMENT_MESSAGES, *_TRANSIENT_MESSAGES)
     )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it was the network that failed, or a store that was asked for too much at once."""
-    whole = _full_text(error) + (_full_text(error.__cause__) if error.__cause__ else "")
-    return any(sign in whole for sign in _TRANSIENT_MESSAGES) and not _FORBIDDEN_REQUEST.search(whole)
+    """Return whether the network failed, or a store that had too many requests: another attempt may succeed."""
+    text = _full_text(error) + (_full_text(error.__cause__) if error.__cause__ else "")
+    return any(message in text for message in _TRANSIENT_MESSAGES) and not _FORBIDDEN_REQUEST.search(text)
 
 
-def with_retries(work: Callable[[], T]) -> T:
-    """Do `work`, which may be done again at any point of it; up to three times, where the network failed.
+def retry_transient(work: Callable[[], T]) -> T:
+    """Return what `work` returns, with up to three attempts if the network fails.
 
-    The clients of a store try a request again by themselves. Some of what befalls an answer on its way they do not see
-    as theirs to mend, and hand it on: half a list, for example.
+    The clients of a store retry single requests by themselves. Some failures on the way of an answer they do not treat
+    as theirs and pass on, half a listing for example.
+
+    Args:
+        work: The operation; repeating it must be harmless at any point.
+
+    Raises:
+        Exception: What the last attempt raised.
     """
-    for attempt in range(1, _ATTEMPTS):
-        try:
-            return work()
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            time.sleep(random.uniform(0.5, 1) * 2**attempt)
-    return work()
+    return with_retries(work, is_transient, _TRANSIENT_POLICY)
 
 
 def _full_text(error: BaseException) -> str:
-    """What an error says, with the causes that PySpark keeps to itself."""
+    """Return the message of an error with the Java causes, which PySpark keeps in a private attribute."""
     return f"{error} {getattr(error, '_stackTrace', '')}"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line, whichever way it came."""
+    """Return the message of any exception in one line of at most 500 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # Py4J's own errors open with a line about the call; what went wrong comes after it.
-    told = [
-        line for line in lines if not line.startswith(("An error occurred while calling", "at ", ": java.lang.Thread"))
-    ]
-    return (told or lines or [type(error).__name__])[0].removeprefix(": ")[:500]
+    # An error of Py4J begins with a line about the call; the cause is in the lines after it.
+    prefixes = ("An error occurred while calling", "at ", ": java.lang.Thread")
+    causes = [line for line in lines if not line.startswith(prefixes)]
+    return (causes or lines or [type(error).__name__])[0].removeprefix(": ")[:_MAX_LINE_CHARS]
 
 
 def _innermost_location(error: BaseException) -> str:

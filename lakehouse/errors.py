@@ -1,12 +1,12 @@
-"""What can go wrong, told in one short block, and the exit code each of it ends with.
+"""Defines the project's errors, each with its message in parts and the exit code that it ends with.
 
-    LakehouseError            1  a bug, unless a leaf says otherwise
-    ├── ConfigError           2  the command line or pipeline.yml cannot be used as they are
+    LakehouseError            1  a bug, unless it is one of the classes below
+    ├── ConfigError           2  the command line or pipeline.yml cannot be used
     ├── InfrastructureError   3  storage, network, a server: worth retrying
     ├── DataRefused           5  a snapshot was rejected, or a check failed
-    └── LakeBusy              6  another run holds the lake
+    └── LakeBusy              6  another run has locked the lake
 
-A snapshot *held* for approval (4) is a result, not an exception: the run goes on and reports it.
+A snapshot that is *held* for approval (4) is a result and not an exception: the run continues and reports it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ _WORST_FIRST = (
 
 
 def worst_exit_code(codes: Iterable[int]) -> int:
-    """The code that a run over several tables ends with.
+    """Return the exit code of a run over several tables.
 
-    Not the greatest number: what needs a person's hand soonest wins. No code at all is success; a code
-    that nobody defined is a bug.
+    Not the greatest code wins, but the one that needs a person soonest. Without any code the run succeeded; a code
+    that is not defined is a bug.
+
+    Args:
+        codes: The exit code of each table.
 
     >>> int(worst_exit_code([0, 4, 5]))
     5
@@ -57,13 +60,13 @@ def worst_exit_code(codes: Iterable[int]) -> int:
 
 
 class LakehouseError(Exception):
-    """Root of every error raised on purpose.
+    """Root of all errors that the project raises on purpose.
 
     Args:
         found: What was found, as a sentence or as one line per discrepancy.
-        expected: What would have been right.
-        where: File, line and column, or table and snapshot.
-        next_step: The next command to type, or what to change.
+        expected: What would have been correct.
+        where: The file, line and column, or the table and snapshot.
+        next_step: The next command to type, or the change to make.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
@@ -76,21 +79,22 @@ class LakehouseError(Exception):
         self.next_step = next_step
 
     def to_text(self) -> str:
-        """The error as people read it: one labelled line per thing known, longer texts indented."""
+        """Return the error as people read it: one labelled line for each part, further lines indented."""
         parts = {
             "found": self.found,
             "expected": self.expected,
             "where": self.where,
             "next": self.next_step,
         }
-        return "\n".join(f"{label + ':':<10}{_indent_after_label(text, 10)}" for label, text in parts.items() if text)
+        lines = {label: indent(text.strip(), " " * 10).lstrip() for label, text in parts.items() if text}
+        return "\n".join(f"{label + ':':<10}{text}" for label, text in lines.items())
 
     def __str__(self) -> str:
         return self.to_text()
 
 
 class ConfigError(LakehouseError):
-    """The command line or the configuration cannot be used as they are."""
+    """The command line or the configuration cannot be used."""
 
     exit_code = ExitCode.USAGE
 
@@ -108,10 +112,6 @@ class DataRefused(LakehouseError):
 
 
 class LakeBusy(LakehouseError):
-    """Another run holds the lake."""
+    """Another run has locked the lake."""
 
     exit_code = ExitCode.BUSY
-
-
-def _indent_after_label(text: str, width: int) -> str:
-    return indent(text.strip(), " " * width).lstrip()

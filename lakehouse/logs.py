@@ -1,11 +1,11 @@
-"""What a command tells on stderr, for people or as JSON lines; and what must never be told, there or anywhere.
+"""Writes log lines to stderr, as text or JSON, and removes secrets from all that leaves the process.
 
-    learn(pipeline)     notes the secrets of a configuration and of the environment
-    redact(text)        the text without them: for logs, errors, run records, whatever leaves the process
-    logger("json")      a structlog logger whose every event goes through `redact`
+    register_secrets(pipeline)   records the secrets of a configuration and of the environment
+    redact(text)                 the text without them: for logs, errors and run records
+    create_logger("json")        a structlog logger whose events are all redacted
 
-A secret is known by its name (`password`, `KAGGLE_KEY`, `AWS_SESSION_TOKEN`) or by its place (the login of a URL). It
-is recognised as it is, percent-encoded and in base64.
+A secret is known by its name (`password`, `KAGGLE_KEY`, `AWS_SESSION_TOKEN`) or by its position (the login of a URL).
+It is recognised as plain text, percent-encoded and in base64.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from typing import Any, Literal, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 import structlog
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+from stamina.instrumentation import RetryDetails
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from lakehouse.config import Pipeline, yaml_source
-from lakehouse.errors import ConfigError
+from lakehouse.error_mapping import first_line
+from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.retry import report_retries
 
 LogFormat = Literal["text", "json"]
 Log = FilteringBoundLogger
@@ -39,33 +41,36 @@ _HARMLESS_NAME = re.compile(r"(?i)^(?:old)?pwd$|(?:file|path|dir|folder|socket?|
 _URL_LOGIN = re.compile(r"://([^\s\"'<>]*)@")
 _URL_LOGIN_IN_TEXT = re.compile(r"(://)[^\s/?#\"'<>]*@")
 _SECRET_PARAMETER = re.compile(r"(?i)([\w.-]*(?:passw|secret|token|signature|credential)[\w.-]*=)([^\s&;,\"'{}]+)")
-# What is shorter is an ordinary word: hiding it would blot out the rest of a message.
+# A shorter value is probably an ordinary word: masking it everywhere would make messages unreadable.
 _MIN_LENGTH, _MIN_LENGTH_IN_ENVIRONMENT = 4, 6
 
 _known_secrets: set[str] = set()
 
 
 def register_secrets(pipeline: Pipeline | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Note what must not be told, for as long as the process lives.
+    """Record the secrets that `redact` removes, until the process ends.
 
     Args:
-        env: instead of the environment and `.env`.
+        pipeline: The configuration whose secrets are added.
+        env: Names and values to use instead of the environment and `.env`.
     """
     if env is None:
         try:
             env = yaml_source.load_environment()
-        except ConfigError:  # an .env that cannot be read is told by whoever needs it
+        except ConfigError:  # the code that needs an unreadable .env reports it
             env = os.environ
-    found = {s for name, value in env.items() for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH_IN_ENVIRONMENT}
+    secrets = {
+        s for name, value in env.items() for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH_IN_ENVIRONMENT
+    }
     if pipeline is not None:
-        # What a table calls its columns is no secret, even one that is called password.
-        leaves = _text_values("", pipeline.model_dump(exclude={"tables", "silver", "gold"}))
-        found |= {s for name, value in leaves for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH}
-    _known_secrets.update(found)
+        # The names of a table's columns are no secrets, not even `password`.
+        texts = _text_values("", pipeline.model_dump(exclude={"tables", "silver", "gold"}))
+        secrets |= {s for name, value in texts for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH}
+    _known_secrets.update(secrets)
 
 
 def redact(text: str) -> str:
-    """`text` with every secret that was learned, and every login or password of a URL, put out of sight.
+    """Return `text` with every registered secret, and every login or password of a URL, replaced by `***`.
 
     >>> redact("postgresql://ana:s3same@db/shop?sslpassword=x1")
     'postgresql://***@db/shop?sslpassword=***'
@@ -76,7 +81,7 @@ def redact(text: str) -> str:
 
 
 def redact_document(document: Any) -> Any:
-    """Plain values, or whatever prints as text, with each text redacted."""
+    """Return a document of plain values with each text redacted; other values become redacted text."""
     if isinstance(document, Mapping):
         return {redact(str(k)): redact_document(v) for k, v in document.items()}
     if isinstance(document, list | tuple | set | frozenset):
@@ -85,7 +90,7 @@ def redact_document(document: Any) -> Any:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what is called so is a secret.
+    """Return whether a setting or variable of this name is a secret.
 
     >>> is_secret_name("database_password"), is_secret_name("password_file")
     (True, False)
@@ -94,28 +99,32 @@ def is_secret_name(name: str) -> bool:
 
 
 def restore_stderr() -> None:
-    """Write to the stderr of spark-submit, which sends a job's to its stdout: that one is for the result alone."""
+    """Write to the stderr of spark-submit, which redirects a job's stderr to its own stdout.
+
+    Stdout is for the result only. Without spark-submit this does nothing.
+    """
     if "PYSPARK_GATEWAY_PORT" not in os.environ or not os.path.samestat(os.fstat(1), os.fstat(2)):
         return
     try:
-        theirs = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
-    except OSError:  # no /proc, or a socket: then they stay mixed
+        parent_stderr = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
+    except OSError:  # no /proc, or a socket: the two stay mixed
         return
     sys.stderr.flush()
-    os.dup2(theirs, 2)
-    os.close(theirs)
+    os.dup2(parent_stderr, 2)
+    os.close(parent_stderr)
 
 
 def create_logger(log_format: LogFormat = "text", level: int | None = None, stream: TextIO | None = None) -> Log:
-    """A logger that writes to stderr: a JSON object a line, or a line for people.
+    """Return a logger that writes one JSON object, or one line of text, for each event.
 
     Args:
-        level: from which on it writes. JSON has all of a run; for people, progress is told in a better way
-            (show.progress), and warnings are left.
-        to: instead of stderr.
+        log_format: JSON has all events of a run. Text has warnings and errors only: people see the progress in the
+            output of the command (`cli/render.py`).
+        level: The lowest level to write, instead of the default of the format.
+        stream: Where to write, instead of stderr.
     """
     is_json = log_format == "json"
-    least = level if level is not None else logging.INFO if is_json else logging.WARNING
+    default_level = logging.INFO if is_json else logging.WARNING
     log: Log = structlog.wrap_logger(
         structlog.PrintLogger(stream or cast(TextIO, _CurrentStderr())),
         processors=[
@@ -124,22 +133,28 @@ def create_logger(log_format: LogFormat = "text", level: int | None = None, stre
             _redact_event,
             structlog.processors.JSONRenderer(ensure_ascii=False) if is_json else _render_line,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        wrapper_class=structlog.make_filtering_bound_logger(default_level if level is None else level),
     )
     return log
 
 
 def log_retries(log: Log) -> None:
-    """Have `log` tell what stamina tries again. Left alone it would use structlog's own logger, which is stdout."""
+    """Have `log` report every retry of an operation, except those of a source, which are printed.
 
-    def hook(details: RetryDetails) -> None:
-        log.info("trying again", attempt=details.retry_num, seconds=details.wait_for, reason=str(details.caused_by))
+    Args:
+        log: Receives the number of the attempt that failed, the seconds until the next one and the reason.
+    """
 
-    set_on_retry_hooks([hook])
+    def on_retry(details: RetryDetails) -> None:
+        error = details.caused_by
+        reason = error.found if isinstance(error, LakehouseError) else first_line(error)
+        log.info("trying again", attempt=details.retry_num, seconds=details.wait_for, reason=reason)
+
+    report_retries(on_retry)
 
 
 class _CurrentStderr:
-    """What is stderr at the time: a logger outlives a redirection of it."""
+    """Writes to the `sys.stderr` of the moment: a logger outlives a redirection of it."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -154,15 +169,15 @@ def _redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _render_line(_: WrappedLogger, __: str, event: EventDict) -> str:
-    """`2026-01-31 02:00:00Z  the run ended  exit_code=3`; texts of several lines come below it."""
-    time, told = str(event.pop("timestamp"))[:19].replace("T", " "), str(event.pop("event"))
+    """Return `2026-01-31 02:00:00Z  the run ended  exit_code=3`, with texts of several lines below it."""
+    time, message = str(event.pop("timestamp"))[:19].replace("T", " "), str(event.pop("event"))
     short = " ".join(f"{k}={v}" for k, v in event.items() if k != "level" and "\n" not in str(v))
     long = "".join(f"\n    {line}" for v in event.values() if "\n" in str(v) for line in str(v).splitlines())
-    return f"{time}Z  {told}  {short}".rstrip() + long
+    return f"{time}Z  {message}  {short}".rstrip() + long
 
 
 def _text_values(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The texts of a configuration, each with the nearest key above it."""
+    """Yield the texts of a configuration, each with the nearest key above it."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _text_values(str(key), inner)
@@ -174,7 +189,7 @@ def _text_values(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _secrets_in(name: str, value: str) -> Iterator[str]:
-    """What of a value is secret: all of it, by its name, or a URL's password and parameters."""
+    """Yield the secret parts of a value: all of it if its name is secret, or a URL's password and parameters."""
     if is_secret_name(name):
         yield value
     for login in _URL_LOGIN.findall(value):
@@ -186,8 +201,8 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
 
 @lru_cache(maxsize=8)
 def _secrets_pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
-    forms = {form for secret in secrets for form in _encodings(secret)}
-    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None
+    texts = {text for secret in secrets for text in _encodings(secret)}
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
 
 
 def _encodings(secret: str) -> Iterator[str]:

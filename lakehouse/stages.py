@@ -1,4 +1,4 @@
-"""The stages as functions, for notebooks: `lakehouse.stages.silver("conf/loyalty", "silver.clientes")`."""
+"""Exports the stages as functions for notebooks: `lakehouse.stages.silver("conf/loyalty", "silver.clientes")`."""
 
 from lakehouse.runner.stages import bronze, extract, gold, ingest, publish, run, silver
 

@@ -1,10 +1,10 @@
-"""Generate snapshots of a loyalty system, in the shape of Kaggle's `teocalvo/teomewhy-loyalty-system`.
+"""Generates snapshots of a loyalty system with the schema of Kaggle's `teocalvo/teomewhy-loyalty-system`.
 
     python samples/generate.py samples/loyalty --describe
 
-A snapshot is a folder of four complete CSV files; nothing in it says what changed since the one before.
-Every snapshot after the first is the previous one streamed through `changed_transactions`, so memory
-grows with the number of clients only. The same arguments give the same bytes.
+A snapshot is a folder of four complete CSV files, without any information about the changes since the previous one.
+Every snapshot after the first is computed from the previous one as a stream (`next_transactions`), so that memory grows
+with the number of clients only. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADERS = {
 }
 
 CHAT_PRODUCT = "1"
-PRODUCTS = (  # id, name, category, points, how often; the catalogue is invented, like everything else
+PRODUCTS = (  # id, name, category, points, weight; the catalogue is invented, like all data
     ("1", "Mensagem no chat", "chat", 1, 550),
     ("2", "Presença na live", "presença", 50, 250),
     ("3", "Sequência de presenças", "presença", 100, 60),
@@ -46,7 +46,7 @@ PRODUCTS = (  # id, name, category, points, how often; the catalogue is invented
     ("10", "Item: Pingente de âmbar (280)", "rpg", -280, 10),
     ("11", "Item: Chapéu de palha (150)", "rpg", -150, 25),
 )
-# Courses are sold under a slug that has no row in produtos: slug, points, how often.
+# Courses are sold under a slug that has no row in produtos: slug, points, weight.
 COURSES = (("estatistica-2024", 1000, 8), ("estatistica-2025", 1000, 8), ("carreira", 1000, 4))
 POINTS = {id_: points for id_, *_, points, _ in (*PRODUCTS, *COURSES)}
 PRODUCT_IDS = tuple(POINTS)
@@ -55,7 +55,7 @@ PRODUCT_WEIGHTS = tuple(weight for *_, weight in (*PRODUCTS, *COURSES))
 FIRST_SNAPSHOT = datetime(2025, 10, 3, 17, 5, 52)
 SECOND_SNAPSHOT = datetime(2025, 10, 4, 9, 56, 45)
 LATER_INTERVAL = timedelta(hours=6)
-MIGRATION_DAY = datetime(2024, 2, 1)  # the day the system was moved: many clients share it as their creation
+MIGRATION_DAY = datetime(2024, 2, 1)  # many clients were created on the day of a migration
 HISTORY_LENGTH = timedelta(days=75)  # churn looks back 56 days
 
 
@@ -106,7 +106,7 @@ def moment_between(rng: random.Random, start: datetime, end: datetime) -> dateti
 
 
 def live_stream_moment(rng: random.Random, start: datetime, end: datetime) -> datetime:
-    """When the channel is live, in UTC: 12h to 17h, or around midnight, when São Paulo is a day behind."""
+    """Return a time of a live stream in UTC: 12h to 17h, or around midnight, when São Paulo is a day behind."""
     moment = moment_between(rng, start, end)
     hours = rng.uniform(12, 17) if rng.random() < 0.85 else rng.uniform(22, 27)
     live = datetime(moment.year, moment.month, moment.day) + timedelta(hours=hours)
@@ -119,7 +119,7 @@ def new_client(rng: random.Random, created: datetime) -> Client:
 
 
 def new_lines(rng: random.Random, balance: int) -> list[Line]:
-    """One line, rarely two or three. Nobody spends points that they don't have: they chat instead."""
+    """Return one line, rarely two or three. A client without enough points gets a chat line instead."""
     count = 1 + (rng.random() < 0.05) + (rng.random() < 0.01)
     lines = [
         Line(new_id(rng), product, 1 + (rng.random() < 0.02), POINTS[product])
@@ -142,7 +142,7 @@ def new_transaction(rng: random.Random, client: Client, created: datetime) -> Tr
 
 
 def incomplete_transaction(rng: random.Random, client: Client, created: datetime) -> Transaction:
-    """One whose line had not been written yet when the snapshot was taken."""
+    """Return a transaction whose line was not written yet when the snapshot was taken."""
     transaction = Transaction(new_id(rng), client.id, timestamp_text(created), POINTS[CHAT_PRODUCT], "twitch", [])
     client.points += transaction.points
     client.mark_updated(transaction.created)
@@ -157,7 +157,7 @@ def first_clients(rng: random.Random, count: int, taken_at: datetime) -> list[Cl
 
 
 def active_period(rng: random.Random, client: Client, taken_at: datetime) -> tuple[datetime, datetime]:
-    """When a client comes: some arrive later, some leave before the end, which is what churn shows."""
+    """Return the period in which a client is active: some start later, some leave early, which shows in churn."""
     start = max(datetime.fromisoformat(client.created), taken_at - HISTORY_LENGTH)
     if rng.random() < 0.4:
         start = moment_between(rng, start, taken_at)
@@ -168,16 +168,16 @@ def active_period(rng: random.Random, client: Client, taken_at: datetime) -> tup
 def first_transactions(
     rng: random.Random, clients: list[Client], count: int, taken_at: datetime
 ) -> Iterator[Transaction]:
-    """`count` transactions over the history, the last one torn."""
+    """Yield `count` transactions over the history; the last one is incomplete."""
     spans = [active_period(rng, client, taken_at) for client in clients]
     for _ in range(count - 1):
-        chosen = int(len(clients) * rng.random() ** 2)  # the first ones come far more often
+        chosen = int(len(clients) * rng.random() ** 2)  # the first clients are far more active
         yield new_transaction(rng, clients[chosen], live_stream_moment(rng, *spans[chosen]))
     yield incomplete_transaction(rng, clients[0], taken_at - timedelta(seconds=1))
 
 
 def next_clients(rng: random.Random, clients: list[Client], since: datetime, taken_at: datetime) -> list[Client]:
-    """A few clients erased, a few that gave their e-mail, a few new ones. Points start again from zero."""
+    """Erase a few clients, add an e-mail to a few, and add new ones. Points start again at zero."""
     few = max(2, len(clients) // 100)
     erased = set(rng.sample(range(len(clients)), few))
     changed = [client for i, client in enumerate(clients) if i not in erased]
@@ -190,9 +190,9 @@ def next_clients(rng: random.Random, clients: list[Client], since: datetime, tak
 
 
 def next_transaction(rng: random.Random, transaction: Transaction) -> Transaction | None:
-    """The transaction as the next snapshot has it: mostly as it was; None if it is deleted."""
+    """Return the transaction in the next snapshot: mostly unchanged; None if it is deleted."""
     luck, lines = rng.random(), transaction.lines
-    if not lines:  # torn in the snapshot before: its line has arrived
+    if not lines:  # incomplete in the previous snapshot: its line has arrived
         lines.append(Line(new_id(rng), CHAT_PRODUCT, 1, transaction.points))
     elif luck < 0.005:
         return None
@@ -200,7 +200,7 @@ def next_transaction(rng: random.Random, transaction: Transaction) -> Transactio
         lines.pop()
     elif luck < 0.015:
         lines[0].value += 10
-    transaction.points = total_points(lines)  # no column of a transaction says when it was updated
+    transaction.points = total_points(lines)  # a transaction has no column with an update time
     return transaction
 
 
@@ -211,7 +211,7 @@ def next_transactions(
     since: datetime,
     taken_at: datetime,
 ) -> Iterator[Transaction]:
-    """Those before, less the deleted ones and those of erased clients, a few changed; then the new ones."""
+    """Yield the previous transactions, without deleted ones and those of erased clients; then new ones."""
     by_id = {client.id: client for client in clients}
     count = 0
     for transaction in before:
@@ -247,7 +247,7 @@ def read_clients(folder: Path) -> list[Client]:
 
 
 def read_transactions(folder: Path) -> Iterator[Transaction]:
-    """Both files in step: `write_snapshot` keeps the lines together, in the order of the transactions."""
+    """Read both files in parallel: `write_snapshot` writes the lines in the order of the transactions."""
     lines_by_transaction = groupby(read_table(folder, "transacao_produto"), key=lambda line: line[1])
     owner, group = next(lines_by_transaction, (None, iter(())))
     for id_, client, created, points, origin in read_table(folder, "transacoes"):
@@ -266,7 +266,7 @@ def table_writer(folder: Path, table: str) -> Iterator[Writer]:
 
 
 def write_snapshot(folder: Path, clients: list[Client], transactions: Iterable[Transaction]) -> None:
-    """Write the four tables; clientes last, for the points are known when the transactions have passed."""
+    """Write the four tables; clientes last, because its points are known after the transactions."""
     folder.mkdir(parents=True, exist_ok=True)
     with table_writer(folder, "produtos") as produtos:
         produtos.writerows((id_, name, "", category) for id_, name, category, *_ in PRODUCTS)
@@ -296,7 +296,7 @@ def generate(out: Path, seed: int, clients: int, transactions: int, snapshots: i
 
 
 def change_counts(before: Path, after: Path) -> Iterator[str]:
-    """What changed between two snapshots, found by comparing them, as the rows of a Markdown table."""
+    """Yield the rows of a Markdown table of the changes between two snapshots, found by comparing them."""
     for table in HEADERS:
         old, new = ({row[0]: row for row in read_table(folder, table)} for folder in (before, after))
         inserted, deleted = len(new.keys() - old.keys()), len(old.keys() - new.keys())
@@ -306,10 +306,10 @@ def change_counts(before: Path, after: Path) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder that receives one folder per snapshot")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for the snapshots, which are a folder each")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--clients", type=int, default=150, help="first snapshot's (default: %(default)s)")
-    parser.add_argument("--transactions", type=int, default=800, help="first snapshot's (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=150, help="in the first snapshot (default: %(default)s)")
+    parser.add_argument("--transactions", type=int, default=800, help="in the first snapshot (default: %(default)s)")
     parser.add_argument("--snapshots", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--describe", action="store_true", help="print what changed between the snapshots")
     args = parser.parse_args(argv)

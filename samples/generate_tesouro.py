@@ -1,14 +1,14 @@
-"""Generate snapshots of the Brazilian treasury's bond prices (Tesouro Direto), in both forms in which there are.
+"""Generates snapshots of the Brazilian treasury's bond prices (Tesouro Direto) as CSV and as JSON.
 
     python samples/generate_tesouro.py samples/tesouro
 
-A snapshot is a folder with the whole history: `precotaxatesourodireto.csv`, all eight families as the treasury
-publishes them, and JSON files of two groups (`dadostesouroipca*`, `dadostesouropre*`) as applications write them, which
-is to say badly. From one to the next days are added, past quotes revised, taken back and put back; each has some quotes
-that cannot be, which the next one mends. No price is real.
+A snapshot is a folder with the full history: `precotaxatesourodireto.csv` has all eight families as the treasury
+publishes them; the JSON files of two groups (`dadostesouroipca*`, `dadostesouropre*`) have the defects of files written
+by applications. Each snapshot adds days, and revises, withdraws and restores past quotes; each has some impossible
+quotes, which the next one corrects. No price is real.
 
-`generate` also returns what is true: the quotes that a snapshot means, under whatever it wrote them. The same arguments
-give the same bytes. The whole history, some 45,000 quotes in the two groups: `--days 5300`.
+`generate` also returns the truth: the quotes that a snapshot represents, in whatever form it writes them. The same
+arguments give the same bytes. The full history, some 45,000 quotes in the two groups: `--days 5300`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Quote:
-    """A bond's morning quote; None is a bond that is not on sale (or not bought back) that day."""
+    """A bond's morning quote; None if the bond is not on sale (or not bought back) on that day."""
 
     buy_rate: Decimal | None
     sell_rate: Decimal | None
@@ -51,7 +51,7 @@ class Quote:
 class Family:
     """Bonds that mature on one day of the year, every so many years, and are sold for `life` years before.
 
-    `rate`, `step`, `margin`: percent a year, its smallest move from day to day, and what selling back costs.
+    `rate`, `step`, `margin`: percent per year, its smallest daily change, and the cost of selling back.
     """
 
     name: str
@@ -76,7 +76,7 @@ FAMILIES = (
     Family("Tesouro Renda+ Aposentadoria Extra", "real", (12, 15), 5, 40, 1500, "6.80", "0.01", "0.12"),
     Family("Tesouro Educa+", "real", (12, 15), 1, 5, 3000, "6.95", "0.01", "0.12"),
 )
-# The group's files, the family that it is, and how its label gets written.
+# By the name of a group's files: its family, and the spellings of its label.
 GROUPS = {
     "dadostesouroipca": ("Tesouro IPCA+", ("IPCA", "ipca ", " Ipca", "IPCA+")),
     "dadostesouropre": ("Tesouro Prefixado", ("PRE-FIXADOS", "pre-fixado ", "Prefixado", "PRÉ-FIXADOS")),
@@ -90,13 +90,13 @@ PRICE_FIELDS = ("CompraManha", "VendaManha", "PUCompraManha", "PUVendaManha", "P
 
 @dataclass
 class Snapshot:
-    """What was written, and what is true of it.
+    """A written snapshot, and its true contents.
 
     Attributes:
-        quotes: those that it means. A quote of which it has nothing but a row that cannot be read is as it was before.
-        absurd: those of the quotes that can be read, and cannot be.
-        refused: by table, how many rows cannot be taken.
-        traps: what is wrong on purpose, and how often.
+        quotes: The true quotes. A quote that only an unreadable row contains keeps its previous value.
+        impossible: The quotes that can be read but cannot be real.
+        rejected: By table, the number of rows that must be rejected.
+        traps: The intended defects, and the number of each.
     """
 
     folder: Path
@@ -115,7 +115,7 @@ class Snapshot:
 
 
 def quote_days(last: date, count: int) -> list[date]:
-    """So many weekdays up to `last`, the earliest first."""
+    """Return `count` weekdays up to `last`, the earliest first."""
     days: list[date] = []
     while len(days) < count:
         if last.weekday() < 5:
@@ -134,7 +134,7 @@ def weekdays_after(day: date, count: int) -> list[date]:
 
 
 def quote_history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
-    """Every bond's quotes; its rate walks from day to day."""
+    """Yield the quotes of every bond; its rate is a random walk over the days."""
     for family in FAMILIES:
         for year in range(2005 + family.every, 2090, family.every):
             maturity = date(year, *family.matures)
@@ -144,7 +144,7 @@ def quote_history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
             for day in days:
                 rate += step * rng.randint(-4, 4)
                 if issued <= day < maturity:
-                    flat = family.nature == "real" and rng.random() < 0.02  # a real rate of nothing at all
+                    flat = family.nature == "real" and rng.random() < 0.02  # a real rate of zero
                     yield (
                         Key(family.name, maturity, day),
                         quote_of_rate(family, maturity, day, Decimal(0) if flat else rate),
@@ -152,7 +152,7 @@ def quote_history(seed: int, days: list[date]) -> Iterator[tuple[Key, Quote]]:
 
 
 def quote_of_rate(family: Family, maturity: date, day: date, rate: Decimal) -> Quote:
-    """The quote of a rate. Simple interest: what counts here is that a higher rate is a lower price."""
+    """Return the quote of a rate. Simple interest is enough: a higher rate must give a lower price."""
     years = Decimal((maturity - day).days) / 365
     sell_rate = rate + Decimal(family.margin)
     buy_price, sell_price = ((family.face / (1 + r * years / 100)).quantize(CENT) for r in (rate, sell_rate))
@@ -162,7 +162,7 @@ def quote_of_rate(family: Family, maturity: date, day: date, rate: Decimal) -> Q
 
 
 def revise_quote(quote: Quote) -> Quote:
-    """A quote as the treasury corrects it: everything that is there moves."""
+    """Return a revised quote, in which every existing value changes."""
     up, down = Decimal("0.03"), Decimal("-1.11")
     moves = (up, up, down, down, down)
     values = [None if v is None else v + move for v, move in zip(vars(quote).values(), moves, strict=True)]
@@ -172,11 +172,11 @@ def revise_quote(quote: Quote) -> Quote:
 def next_quotes(
     rng: random.Random, quotes: dict[Key, Quote], withdrawn: dict[Key, Quote], snapshot: Snapshot
 ) -> dict[Key, Quote]:
-    """The quotes as the next snapshot has them, before new days: some revised, some taken back, some put back."""
+    """Return the quotes of the next snapshot without its new days: some revised, some withdrawn, some restored."""
     after = dict(quotes)
     for key in [*withdrawn][: len(withdrawn) // 2]:
         after[key] = withdrawn.pop(key)
-        snapshot.traps["put back"] += 1
+        snapshot.traps["restored"] += 1
     for family in FAMILIES:
         keys = sorted(key for key in quotes if key.family == family.name)
         chosen = rng.sample(keys, min(len(keys), max(3, len(keys) // 200)))
@@ -185,11 +185,11 @@ def next_quotes(
             snapshot.traps["revised"] += 1
         for key in chosen[:1]:
             withdrawn[key] = after.pop(key)
-            snapshot.traps["taken back"] += 1
+            snapshot.traps["withdrawn"] += 1
     return after
 
 
-# What becomes of a quote on its way into such files.
+# The ways in which a quote is made impossible.
 IMPOSSIBLE: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
     "no base price": lambda key, quote: (key, replace(quote, base_price=None)),
     "a price below zero": lambda key, quote: (key, replace(quote, sell_price=-quote.sell_price)),
@@ -201,22 +201,22 @@ IMPOSSIBLE: dict[str, Callable[[Key, Quote], tuple[Key, Quote]]] = {
 
 
 def add_impossible_quotes(snapshot: Snapshot, seed: int) -> None:
-    """Make of some of each group's quotes what cannot be, or add such ones. The market knows nothing of it."""
+    """Make some quotes of each group impossible, or add such quotes. The true market is not changed."""
     rng = random.Random(f"absurd {seed} {snapshot.folder.name}")
     for table in GROUPS:
         usual = sorted(key for key, quote in snapshot.group(table).items() if quote.buy_rate and quote.buy_rate > 2)
-        for (kind, made), key in zip(IMPOSSIBLE.items(), rng.sample(usual, len(IMPOSSIBLE)), strict=True):
-            wrong, quote = made(key, snapshot.quotes[key])
+        for (kind, spoil), key in zip(IMPOSSIBLE.items(), rng.sample(usual, len(IMPOSSIBLE)), strict=True):
+            wrong, quote = spoil(key, snapshot.quotes[key])
             snapshot.quotes[wrong] = quote
             snapshot.impossible.add(wrong)
-            snapshot.traps[f"absurd: {kind}"] += 1
+            snapshot.traps[f"impossible: {kind}"] += 1
 
 
 # --- CSV, as the treasury writes it -----------------------------------------------------------------------------
 
 
 def portuguese_number(value: Decimal | None, rng: random.Random, grouped: bool) -> str:
-    """7,29 and 2.374,37; what there is not is blank or zero."""
+    """Return 7,29 or 2.374,37; a missing value is blank or zero."""
     if value is None:
         return rng.choice(["", "0", "0,00"])
     text = f"{value:,.2f}" if value == value.quantize(CENT) else f"{value:,f}"
@@ -232,7 +232,7 @@ def csv_line(key: Key, quote: Quote, seed: int) -> str:
 
 
 def write_csv(snapshot: Snapshot, seed: int, bad: Key | None) -> None:
-    """In no order, with rows that cannot be taken."""
+    """Write the CSV file in random order, with rows that must be rejected."""
     table = "precotaxatesourodireto"
     lines = [csv_line(key, quote, seed) for key, quote in snapshot.quotes.items() if key != bad]
     lines += lines[:1]
@@ -272,7 +272,7 @@ NUMBER_FORMATS: tuple[Callable[[Decimal], str], ...] = (
 
 @dataclass(frozen=True)
 class JsonRowWriter:
-    """One row as it gets written: everything that can be written in several ways, in one of them."""
+    """Writes a row as JSON: each value in one of its possible spellings."""
 
     rng: random.Random
     label: str
@@ -293,7 +293,7 @@ class JsonRowWriter:
 
 
 def json_rows(table: str, key: Key, quote: Quote, seed: int, at: datetime, traps: Counter[str]) -> list[str]:
-    """The row of a quote, the same way each time, and rows that say the same bond and day once more."""
+    """Return the row of a quote, the same for the same seed, and further rows of the same bond and day."""
     rng = random.Random(f"{table} {seed} {key}")
     label, other = rng.sample(GROUPS[table][1], 2)
     writer = JsonRowWriter(rng, label)
@@ -316,8 +316,11 @@ def json_rows(table: str, key: Key, quote: Quote, seed: int, at: datetime, traps
 
 
 def unreadable_rows(table: str, at: datetime, is_first: bool) -> list[str]:
-    """Rows of bonds that there are not, which cannot be taken. Only a first snapshot has some whose key cannot be read:
-    of those nobody knows whose they are, and a snapshot that also takes quotes back is held for them."""
+    """Return rows of bonds that do not exist, which must be rejected.
+
+    Only the first snapshot has rows whose key cannot be read: such a row could be any row, so that a later snapshot
+    that also withdraws quotes would be held.
+    """
     label, stamp = GROUPS[table][1][0], f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
     def row(values: str, maturity: str = '"01/01/2099"', day: str = '"2025-12-19"') -> str:
@@ -338,7 +341,7 @@ def unreadable_rows(table: str, at: datetime, is_first: bool) -> list[str]:
 
 
 def write_json(snapshot: Snapshot, table: str, seed: int, bad: Key | None, is_first: bool) -> None:
-    """The IPCA group as objects on lines, in two files; the other one as an array."""
+    """Write the IPCA group as JSON lines in two files, and the other group as an array."""
     at, rows = snapshot.taken_at, unreadable_rows(table, snapshot.taken_at, is_first)
     snapshot.rejected[table] += len(rows)
     for key, quote in snapshot.group(table).items():
@@ -365,30 +368,33 @@ def generate(out: Path, seed: int = 1, days: int = 10, snapshots: int = 2, new_d
     """Write the snapshots, the earliest first; each is taken on the last of its days.
 
     Args:
-        days: quote days of the first one.
-        new_days: those that each of the others adds.
+        out: The folder for the snapshots.
+        seed: The seed of all random values.
+        days: The number of quote days of the first snapshot.
+        snapshots: The number of snapshots.
+        new_days: The number of quote days that each further snapshot adds.
     """
     first = quote_days(LAST_DAY, days)
     later = weekdays_after(LAST_DAY, new_days * (snapshots - 1))
     market = dict(quote_history(seed, [*first, *later]))
-    rng, gone, made = random.Random(seed), dict[Key, Quote](), list[Snapshot]()
+    rng, withdrawn, written = random.Random(seed), dict[Key, Quote](), list[Snapshot]()
     quotes: dict[Key, Quote] = {}
     for number in range(snapshots):
         new = later[(number - 1) * new_days : number * new_days] if number else first
         taken_at = datetime.combine(new[-1], time(13), timezone.utc)
         snapshot = Snapshot(out / f"{taken_at:%Y%m%d_%H%M%S}", taken_at, {})
-        quotes = next_quotes(rng, quotes, gone, snapshot) if number else quotes
+        quotes = next_quotes(rng, quotes, withdrawn, snapshot) if number else quotes
         quotes |= {key: quote for key, quote in market.items() if key.day in set(new)}
         snapshot.quotes = dict(quotes)
         add_impossible_quotes(snapshot, seed)
-        write_snapshot(snapshot, seed, made[-1] if made else None)
-        made.append(snapshot)
-    return made
+        write_snapshot(snapshot, seed, written[-1] if written else None)
+        written.append(snapshot)
+    return written
 
 
 def write_snapshot(snapshot: Snapshot, seed: int, before: Snapshot | None) -> None:
     snapshot.folder.mkdir(parents=True, exist_ok=True)
-    # One known quote of each file can no longer be read; in the next snapshot it is mended.
+    # One known quote of each file cannot be read; the next snapshot corrects it.
     same = [key for key, quote in snapshot.quotes.items() if before and before.quotes.get(key) == quote]
     bad = random.Random(f"{seed} {snapshot.folder.name}").sample(same, len(same))
     families = {table: family for table, (family, _) in GROUPS.items()}
@@ -401,13 +407,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--days", type=int, default=10, help="quote days of the first snapshot")
+    parser.add_argument("--days", type=int, default=10, help="number of quote days in the first snapshot")
     parser.add_argument("--snapshots", type=int, default=2)
-    parser.add_argument("--new-days", type=int, default=1, help="quote days that each other snapshot adds")
+    parser.add_argument("--new-days", type=int, default=1, help="number of quote days that each further snapshot adds")
     options = parser.parse_args()
-    for made in generate(**vars(options)):
-        refused = ", ".join(f"{table} {count}" for table, count in sorted(made.rejected.items()))
-        print(f"{made.folder}: {len(made.quotes)} quotes; rows to be refused: {refused}")
+    for snapshot in generate(**vars(options)):
+        rejected = ", ".join(f"{table} {count}" for table, count in sorted(snapshot.rejected.items()))
+        print(f"{snapshot.folder}: {len(snapshot.quotes)} quotes; rows to be rejected: {rejected}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One Spark for the whole test run; whoever uses the fixture needs a JVM, whoever does not runs without.
+"""Shares one Spark session between all tests. A test that uses the fixture `spark` needs a JVM; others run without.
 
-The session is the product's own local one for a lake on S3, which serves lakes on the disk as well: `lakehouse` picks
-it up as the active session. A bucket's endpoint is set when the bucket is made (tests/live).
+The session is the product's own local session for a lake on S3, which also works for lakes on the disk: `lakehouse`
+finds it as the active session. The endpoint of a bucket is set when the bucket is created (tests/live).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from servers.s3 import CREDENTIALS
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
-# How long an example takes says something of the machine, and of who else is at work on it.
+# The duration of an example depends on the machine and its load.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
 
@@ -30,13 +30,13 @@ settings.load_profile("without deadlines")
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     os.environ |= CREDENTIALS  # a JVM's environment is that of its start
-    # At first use Delta's packages are fetched, which two processes at once would do into one another.
+    # The first session downloads Delta's packages; two processes must not do so at the same time.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # As for much data: this JVM works for half an hour, and is worth compiling well.
-        own = session.get_session(Lake("s3a://tests/lake"), "tests", data_bytes=session.SMALL_DATA_BYTES)
-    yield own
-    own.stop()
+        # With the settings for large data: this JVM runs for half an hour, so full compilation pays.
+        shared = session.get_session(Lake("s3a://tests/lake"), "tests", data_bytes=session.SMALL_DATA_BYTES)
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Server]:
-    """A PostgreSQL for the whole test run; its superuser is `tests`."""
+    """Start one PostgreSQL for all tests; its superuser is `tests`."""
     with postgres() as server:
         yield server
 
 
 @pytest.fixture
 def database(postgres_server: Server) -> Iterator[Server]:
-    """An empty database of the test's own."""
-    own = postgres_server.new_database(f"test_{uuid.uuid4().hex[:12]}")
-    yield own
-    own.drop()
+    """Create an empty database for one test."""
+    database = postgres_server.new_database(f"test_{uuid.uuid4().hex[:12]}")
+    yield database
+    database.drop()

@@ -1,8 +1,8 @@
-"""Models at random, from the grammar of what is kept up to date by what changed; and tables that change at random.
+"""Generates random models of the SQL that can be refreshed incrementally, and tables that change at random.
 
-Three small tables with few values, so that joins meet, groups collide and NULLs are everywhere. A model is a chain of
-blocks: each reads tables or the CTEs before it, joined by equal columns or by ranges of days, and is plain, DISTINCT,
-grouped (with totals or without) or over windows. All columns carry a type, so that what is drawn can be computed.
+Three small tables have few values, so that joins match, groups collide and NULLs are frequent. A model is a chain of
+blocks: each reads tables or earlier CTEs, joined by equal columns or by ranges of days, and is plain, DISTINCT, grouped
+(with or without totals) or has window functions. Every column carries a type, so that the generated SQL is valid.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """`keys`: those that the model is configured with."""
+    """A model's SQL, and the keys that it is configured with."""
 
     sql: str
     keys: tuple[str, ...]
@@ -55,13 +55,13 @@ def tables(draw: Draw) -> Tables:
 
 @st.composite
 def changed_tables(draw: Draw, now: Tables) -> Tables:
-    """The tables after some rows came, went, or got other values; most often one table alone changes."""
-    moved = draw(st.lists(st.sampled_from(sorted(DDL)), min_size=1, max_size=3))
-    return {r: draw(_changed_table_rows(r, rows)) if r in moved else rows for r, rows in now.items()}
+    """Return the tables after some rows were inserted, deleted or updated; most often only one table changes."""
+    changed = draw(st.lists(st.sampled_from(sorted(DDL)), min_size=1, max_size=3))
+    return {r: draw(_changed_table_rows(r, rows)) if r in changed else rows for r, rows in now.items()}
 
 
 def row_images(then: list[Row], now: list[Row]) -> list[Row]:
-    """The rows that came or went, a changed one as it was and as it is."""
+    """Return the inserted and deleted rows, and the old and new image of each updated row."""
     return [row for row in then if row not in now] + [row for row in now if row not in then]
 
 
@@ -78,17 +78,17 @@ def _rows(draw: Draw, relation: str, count: int) -> list[Row]:
 
 @st.composite
 def _changed_table_rows(draw: Draw, relation: str, rows: list[Row]) -> list[Row]:
-    found = {row["id"]: row for row in rows}
+    by_id = {row["id"]: row for row in rows}
     for key in draw(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True)):
-        action = draw(st.sampled_from(["gone", "anew", "column"]))
-        if action == "gone":
-            found.pop(key, None)
-        elif action == "anew" or key not in found:
-            found[key] = draw(_row(relation, key))
+        action = draw(st.sampled_from(["delete", "replace", "column"]))
+        if action == "delete":
+            by_id.pop(key, None)
+        elif action == "replace" or key not in by_id:
+            by_id[key] = draw(_row(relation, key))
         else:
             column = draw(st.sampled_from([c for c in COLUMNS[relation] if c != "id"]))
-            found[key] = found[key] | {column: draw(VALUES[COLUMNS[relation][column]])}
-    return [found[key] for key in sorted(found)]
+            by_id[key] = by_id[key] | {column: draw(VALUES[COLUMNS[relation][column]])}
+    return [by_id[key] for key in sorted(by_id)]
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
@@ -96,12 +96,12 @@ def _changed_table_rows(draw: Draw, relation: str, rows: list[Row]) -> list[Row]
 
 @dataclass
 class _Block:
-    """A SELECT being drawn: what can be read, and what it selects, each with its type."""
+    """A SELECT that is being drawn: its sources, and the visible columns with their types."""
 
     sources: list[str] = field(default_factory=list)
     visible: list[tuple[str, str]] = field(default_factory=list)
     only_tables: bool = True
-    ids: list[str] = field(default_factory=list)  # of the tables whose rows multiply
+    ids: list[str] = field(default_factory=list)  # of the joined tables: together they identify a row
 
 
 @st.composite
@@ -186,7 +186,9 @@ def _condition(draw: Draw, columns: list[tuple[str, str]]) -> str:
 
 @st.composite
 def _expression(draw: Draw, columns: list[tuple[str, str]]) -> tuple[str, str]:
-    column, kind = draw(st.sampled_from([*columns, *columns[-3:]]))  # the last source's more often: it may be missing
+    column, kind = draw(
+        st.sampled_from([*columns, *columns[-3:]])
+    )  # columns of the last source more often: they may be NULL
     made = {
         "i": [(f"{column} % 2", "i"), (f"coalesce({column}, 7)", "i"), (f"CAST({column} AS DECIMAL(9,2))", "n")],
         "s": [(f"upper({column})", "s"), (f"coalesce({column}, '-')", "s"), (f"length({column})", "i")],
@@ -200,8 +202,8 @@ def _expression(draw: Draw, columns: list[tuple[str, str]]) -> tuple[str, str]:
 @st.composite
 def _expressions(draw: Draw, columns: list[tuple[str, str]], most: int) -> dict[str, tuple[str, str]]:
     count = draw(st.integers(1, most))
-    found = [draw(_expression(columns)) for _ in range(count)]
-    return {f"x{at}": e for at, e in enumerate(dict.fromkeys(found))}
+    expressions = [draw(_expression(columns)) for _ in range(count)]
+    return {f"x{at}": e for at, e in enumerate(dict.fromkeys(expressions))}
 
 
 def _select_list(named: dict[str, tuple[str, str]]) -> str:
@@ -226,7 +228,7 @@ def _distinct(draw: Draw, block: _Block) -> Shape:
 
 @st.composite
 def _aggregates(draw: Draw, columns: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+    aggregates: dict[str, tuple[str, str]] = {}
     for at in range(draw(st.integers(1, 3))):
         column, kind = draw(st.sampled_from(columns))
         options = [("COUNT(*)", "i"), (f"COUNT({column})", "i"), (f"COUNT(DISTINCT {column})", "i")]
@@ -241,8 +243,8 @@ def _aggregates(draw: Draw, columns: list[tuple[str, str]]) -> dict[str, tuple[s
             "s": [(f"array_join(array_sort(collect_set({column})), ',')", "s"), (f"COUNT_IF({column} = 'a')", "i")],
             "d": [(f"datediff(MAX({column}), MIN({column}))", "i")],
         }[kind]
-        found[f"m{at}"] = draw(st.sampled_from(options))
-    return found
+        aggregates[f"m{at}"] = draw(st.sampled_from(options))
+    return aggregates
 
 
 @st.composite
@@ -305,11 +307,11 @@ def _windowed(draw: Draw, block: _Block) -> Shape:
         if kind == "n":
             options.append((f"CAST(SUM({column}) {over} AS DECIMAL(18,3))", "n"))
         if block.only_tables:
-            told = f"OVER (PARTITION BY {by} ORDER BY {', '.join([order, *block.ids])})"
+            unique_over = f"OVER (PARTITION BY {by} ORDER BY {', '.join([order, *block.ids])})"
             options += [
-                (f"ROW_NUMBER() {told}", "i"),
-                (f"LAG({column}) {told}", kind),
-                (f"LEAD({column}, 2) {told}", kind),
+                (f"ROW_NUMBER() {unique_over}", "i"),
+                (f"LAG({column}) {unique_over}", kind),
+                (f"LEAD({column}, 2) {unique_over}", kind),
             ]
         windows[f"w{at}"] = draw(st.sampled_from(options))
     more = {f"y{at}": e for at, e in enumerate(draw(_expressions(block.visible, 2)).values())}

@@ -1,24 +1,24 @@
-"""A page of examples, read as a reader reads it, and done.
+"""Parses a page of examples, runs its commands, and compares the results with the page.
 
     ## a section         an example: a project of its own
     ### a part of it     a table of its own; without parts the section is the only one
 
-In a part, in order:
+A part contains, in order:
 
     `20250101_000000/items.csv`     a file of the source: this line, then a fenced block. A name that ends in .gz is
-                                    packed; "`20250101_000000/a.zip`, in it `b.csv`" is a member of a zip
-    ```yaml                         settings, as they stand below `tables:`; they stay until they are changed
-    ```sh                           commands, one a line, with `# exit code 4` unless it is 0
-    ```text                         what the last command said: these lines are in it, in this order
+                                    compressed; "`20250101_000000/a.zip`, in it `b.csv`" is a member of a zip
+    ```yaml                         settings as they stand below `tables:`; they remain until they are changed
+    ```sh                           commands, one per line, with `# exit code 4` unless it is 0
+    ```text                         the output of the last command: it contains these lines, in this order
     ```python, ```sql               run; the last expression is the **result**
-    **bronze**, **change set 2**,   what is there now, as the table below it, or `: not there`, or `: no rows`;
-    **quarantine**, **ledger**,     "of `other`" where it is not the part's own table
+    **bronze**, **change set 2**,   the current rows, as the table below it, or `: not there`, or `: no rows`;
+    **quarantine**, **ledger**,     "of `other`" if it is not the part's own table
     **result**, **lake**
 
-Rows are all there are, columns those that are shown: all declared ones, and of a ledger all counts that are not zero.
-A part without a block is prose. A step is a block of commands with all that stands before it. The first steps of a
-section's parts are done together, then the second ones: `lakehouse run conf/shop NAME` of several parts is one run, and
-each has the exit code of its own table.
+All rows have to be shown, and these columns: all declared ones, and of a ledger all counts that are not zero. A part
+without a block is prose. A step is a block of commands with everything before it. The first steps of all parts of a
+section are run together, then the second steps, and so on: `lakehouse run conf/shop NAME` of several parts is one run,
+and each has the exit code of its own table.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _COUNTS = ["inserted", "updated", "deleted", "quarantined", "duplicates"]
 
 _FILE = re.compile(r"`(?P<stamp>\d{8}_\d{6})/(?P<name>[^`]+)`(?:, in it `(?P<member>[^`]+)`)?")
 _CAPTION = re.compile(
-    r"\*\*(?P<what>bronze|quarantine|ledger|result|lake|change set (?P<number>\d+))\*\*"
+    r"\*\*(?P<subject>bronze|quarantine|ledger|result|lake|change set (?P<number>\d+))\*\*"
     r"(?: of `(?P<table>\w+)`)?(?:: (?P<none>not there|no rows))?"
 )
 _COMMAND = re.compile(r"lakehouse (?P<words>.+?)(?:\s+# exit code (?P<code>\d))?")
 
 
 class GuideError(Exception):
-    """The page says something that nobody can check."""
+    """The page contains something that cannot be checked."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class Command:
 
     @property
     def single_run_table(self) -> str | None:
-        """The one table that this is a run of."""
+        """The table, if the command is a run of one table."""
         return self.words[2] if self.words[:2] == ["run", PIPELINE] and len(self.words) == 3 else None
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Rows of something, None: it is not there. Or lines that were said."""
+    """The expected rows (None: the table does not exist), or the expected lines of output."""
 
-    what: str
+    subject: str
     table: str | None = None
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] | None = ()
@@ -84,10 +84,12 @@ class Expected:
 
 @dataclass
 class Step:
-    files: dict[str, str | dict[str, str]] = field(default_factory=dict)  # a zip: its members
+    files: dict[str, str | dict[str, str]] = field(default_factory=dict)  # for a zip: its members
     settings: dict[str, Row] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
-    checks: list[Expected | tuple[str, str]] = field(default_factory=list)  # what to expect, and snippets, in order
+    checks: list[Expected | tuple[str, str]] = field(
+        default_factory=list
+    )  # expected rows and lines, and snippets, in order
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Part:
 
     @property
     def tables(self) -> list[str]:
-        """Those that are set, or named by a command."""
+        """The tables that have settings or are named by a command."""
         named = [words[2] for s in self.steps for c in s.commands if len(words := c.words) > 2]
         return list(dict.fromkeys([*(t for s in self.steps for t in s.settings), *named]))
 
@@ -116,10 +118,10 @@ class Section:
 
 
 def parse_sections(page: str) -> list[Section]:
-    """The page's sections, all of them.
+    """Return all sections of a page.
 
     Raises:
-        NotUnderstood: a block, a caption or a table that says nothing here, or a part that expects nothing.
+        GuideError: A block, a caption or a table has no meaning at its place, or a part expects nothing.
     """
     found = []
     for body in _split_at_headings(page, "## ")[1:]:
@@ -130,7 +132,7 @@ def parse_sections(page: str) -> list[Section]:
 
 
 def _split_at_headings(text: str, heading: str) -> list[str]:
-    """At headings, which stand outside of fenced blocks."""
+    """Split a text at headings that are not inside a fenced block."""
     parts, fenced = [""], False
     for line in text.splitlines(keepends=True):
         fenced ^= line.startswith("```")
@@ -142,12 +144,12 @@ def _split_at_headings(text: str, heading: str) -> list[str]:
 
 
 def _parse_part(text: str) -> Part:
-    """One part, by its lines; paragraphs are passed over."""
+    """Parse one part by its lines; paragraphs are ignored."""
     title, *lines = text.split("\n")
     part, file, caption = Part(title.strip()), None, None
     if "\n```" not in text:
         if any(_CAPTION.fullmatch(line.strip()) for line in lines):
-            raise GuideError(f"{title}: something is shown, and nothing is done")
+            raise GuideError(f"{title}: a caption, but no command")
         return part
     steps = [Step()]
     walk = iter(lines)
@@ -166,12 +168,12 @@ def _parse_part(text: str) -> Part:
                 raise GuideError(f"{title}: {line}")
             if caption["none"]:
                 nothing = None if caption["none"] == "not there" else ()
-                steps[-1].checks.append(Expected(caption["what"], caption["table"], rows=nothing))
+                steps[-1].checks.append(Expected(caption["subject"], caption["table"], rows=nothing))
                 caption = None
         elif line.strip():
             file = _FILE.fullmatch(line.strip())
     if caption:
-        raise GuideError(f"{title}: **{caption['what']}** has no table")
+        raise GuideError(f"{title}: **{caption['subject']}** has no table")
     part.steps = [s for s in steps if s.files or s.settings or s.commands or s.checks]
     for step in part.steps:
         if not step.commands:
@@ -191,9 +193,9 @@ def _read_block(walk: Iterator[str]) -> str:
 
 
 def _add_block(steps: list[Step], kind: str, text: str, file: re.Match[str] | None, title: str) -> None:
-    """A fenced block; what comes after commands, and is not about them, begins the next step."""
-    lays = kind in ("csv", "json", "yaml")
-    if (lays and steps[-1].commands) or (kind == "sh" and steps[-1].checks):
+    """Add a fenced block to the steps; a file or a setting after commands begins the next step."""
+    is_input = kind in ("csv", "json", "yaml")
+    if (is_input and steps[-1].commands) or (kind == "sh" and steps[-1].checks):
         steps.append(Step())
     step = steps[-1]
     if kind in ("csv", "json") and file:
@@ -212,7 +214,7 @@ def _add_block(steps: list[Step], kind: str, text: str, file: re.Match[str] | No
                 raise GuideError(f"{title}: {line}")
             step.commands.append(Command(found["words"].split(), int(found["code"] or 0)))
     elif kind == "text" and step.commands:
-        step.checks.append(Expected("said", lines=tuple(text.splitlines())))
+        step.checks.append(Expected("output", lines=tuple(text.splitlines())))
     elif kind in ("python", "sql") and step.commands:
         step.checks.append((kind, text))
     else:
@@ -227,8 +229,8 @@ def _parse_table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expe
         rows.append(_cells(line))
     columns = _cells(head)
     if any(len(row) != len(columns) for row in rows) or len(rows) < 2:
-        raise GuideError(f"**{caption['what']}**: rows of {', '.join(columns)}: {rows}")
-    return Expected(caption["what"], caption["table"], columns, tuple(rows[1:]))
+        raise GuideError(f"**{caption['subject']}**: rows of {', '.join(columns)}: {rows}")
+    return Expected(caption["subject"], caption["table"], columns, tuple(rows[1:]))
 
 
 def _cells(line: str) -> tuple[str, ...]:
@@ -239,7 +241,7 @@ def _cells(line: str) -> tuple[str, ...]:
 
 
 class Example:
-    """A section at work."""
+    """The project of a section, and the output of its commands."""
 
     def __init__(self, section: Section, folder: Path, spark: SparkSession) -> None:
         self.section, self.spark = section, spark
@@ -259,11 +261,11 @@ class Example:
             for commands in zip_longest(*[step.commands for _, step in now]):
                 self._run_commands([(part.title, c) for (part, _), c in zip(now, commands, strict=True) if c])
             for part, step in now:
-                for what in step.checks:
-                    if isinstance(what, Expected):
-                        self.compare(part, what)
+                for check in step.checks:
+                    if isinstance(check, Expected):
+                        self.compare(part, check)
                     else:
-                        self.result = self._run_snippet(*what)
+                        self.result = self._run_snippet(*check)
 
     def _write_inputs(self, step: Step) -> None:
         for path, content in step.files.items():
@@ -275,16 +277,16 @@ class Example:
         self.project.configure()
 
     def _run_commands(self, commands: list[tuple[str, Command]]) -> None:
-        """The runs of single tables as one, the others one after the other."""
+        """Run several runs of one table each as a single run, and the other commands one after the other."""
         together = [(title, c) for title, c in commands if c.single_run_table] if len(commands) > 1 else []
         if together:
             done = self.project.run(*[c.single_run_table or "" for _, c in together])
             for title, command in together:
-                told = [o for o in done.document["outcomes"] if o["name"] == command.single_run_table]
-                codes = {o["code"] for o in told}
+                outcomes = [o for o in done.document["outcomes"] if o["name"] == command.single_run_table]
+                codes = {o["code"] for o in outcomes}
                 worst = next(code for code in (1, 2, 3, 5, 4, 0) if code in codes)
-                assert worst == command.code, (title, told)
-                self.outputs[title] = self._to_page_paths("\n".join(o["note"] for o in told))
+                assert worst == command.code, (title, outcomes)
+                self.outputs[title] = self._to_page_paths("\n".join(o["note"] for o in outcomes))
         for title, command in commands:
             if not (together and command.single_run_table):
                 out = io.StringIO()
@@ -294,7 +296,7 @@ class Example:
                 assert code == command.code, (title, command.words, self.outputs[title])
 
     def _run_snippet(self, kind: str, text: str) -> list[Row]:
-        """The rows of a query, or of a module's last expression."""
+        """Return the rows of a query, or of the last expression of a Python snippet."""
         text = self._to_real_paths(text)
         if kind == "sql":
             return _frame_rows(self.spark.sql(text))
@@ -306,64 +308,68 @@ class Example:
         return _frame_rows(eval(compile(ast.Expression(last.value), "the guide", "eval"), names))
 
     def compare(self, part: Part, expected: Expected) -> None:
-        if expected.what == "said":
-            said, lines = self.outputs[part.title], [line.strip() for line in expected.lines]
-            assert re.search(".*".join(map(_pattern, lines)), said, re.DOTALL), (lines, said)
+        if expected.subject == "output":
+            output, lines = self.outputs[part.title], [line.strip() for line in expected.lines]
+            assert re.search(".*".join(map(_pattern, lines)), output, re.DOTALL), (lines, output)
             return
         table = expected.table or part.tables[0]
-        if expected.what == "lake":
+        if expected.subject == "lake":
             self._compare_files(expected)
             return
         found = self._read_rows(expected, table)
         if expected.rows is None or found is None:
-            assert (expected.rows, found) == (None, None), f"{part.title}: {expected.what} of {table}"
+            assert (expected.rows, found) == (None, None), f"{part.title}: {expected.subject} of {table}"
             return
         columns = list(expected.columns)
         if found and columns:
             must = self._required_columns(expected, table, found)
-            assert set(must) <= set(columns) <= set(found[0]), f"{part.title}: {expected.what} shows not {must}"
+            assert set(must) <= set(columns) <= set(found[0]), f"{part.title}: {expected.subject} does not show {must}"
         texts = [tuple(self._to_page_paths(cell_text(row[c])) for c in columns) for row in found]
         wanted = list(expected.rows)
         left = list(texts)
         for row in wanted:
-            candidates = left[:1] if expected.what == "ledger" else left  # only a ledger has an order
+            candidates = left[:1] if expected.subject == "ledger" else left  # only the rows of a ledger are ordered
             like = [other for other in candidates if all(map(_matches, row, other))]
-            assert like, f"{part.title}: {expected.what} of {table} has not {row}\n{_markdown_table(columns, texts)}"
+            assert like, (
+                f"{part.title}: {expected.subject} of {table} does not have {row}\n{_markdown_table(columns, texts)}"
+            )
             left.remove(like[0])
-        assert not left, f"{part.title}: {expected.what} of {table} has {left} too\n{_markdown_table(columns, texts)}"
+        assert not left, (
+            f"{part.title}: {expected.subject} of {table} also has {left}\n{_markdown_table(columns, texts)}"
+        )
 
     def _read_rows(self, expected: Expected, table: str) -> list[Row] | None:
-        match expected.what.split()[0]:
+        match expected.subject.split()[0]:
             case "result":
                 return self.result
             case "ledger":
                 return self.project.ledger(table)
             case "change":
-                wanted = int(expected.what.split()[-1])
+                wanted = int(expected.subject.split()[-1])
                 entry = [e for e in self.project.ledger(table) if e["sequence"] == wanted]
                 return self.project.change_set(entry[0]) if entry else None
-        folder = f"{expected.what}/{table}"
+        folder = f"{expected.subject}/{table}"
         return self.project.rows_with_cdc(folder) if (self.project.lake / folder / "_delta_log").is_dir() else None
 
     def _required_columns(self, expected: Expected, table: str, found: list[Row]) -> list[str]:
-        """The columns that may not be left out."""
-        if expected.what == "ledger":
+        """Return the columns that the page has to show."""
+        if expected.subject == "ledger":
             return ["status", *[c for c in _COUNTS if any(row[c] for row in found)]]
-        if expected.what == "quarantine":
+        if expected.subject == "quarantine":
             return ["resolved"] if any(row["resolved"] for row in found) else []
         return [c for c in found[0] if not c.startswith("_")]
 
     def _compare_files(self, expected: Expected) -> None:
-        """Each path is there, and nothing lies beside them."""
+        """Assert that each path exists, and that there are no other files."""
         listed = [row[0] for row in expected.rows or ()]
         for path in listed:
-            assert list(self.project.folder.glob(path.replace(LAKE, "lake", 1))), f"{path} is not there"
+            assert list(self.project.folder.glob(path.replace(LAKE, "lake", 1))), f"{path} does not exist"
         there = {f"{LAKE}/{p.relative_to(self.project.lake)}" for p in self.project.lake.glob("*/*")}
         known = {str(p) for path in listed for p in self._listed_paths(path)}
         assert there - known == {p for p in there if p.startswith(f"{LAKE}/_state/")}, there - known
 
     def _listed_paths(self, path: str) -> list[str]:
-        """What a listed path stands for, two folders deep."""
+        """Return the paths that a listed pattern matches, two folders deep."""
         found = self.project.folder.glob(path.replace(LAKE, "lake", 1))
         return [f"{LAKE}/{'/'.join(p.relative_to(self.project.lake).parts[:2])}" for p in found]
 
@@ -388,7 +394,7 @@ def _pack_content(name: str, content: str | dict[str, str]) -> bytes:
 
 
 def _frame_rows(frame: Any) -> list[Row]:
-    """Of a frame of Spark, Polars or DuckDB."""
+    """Return the sorted rows of a frame of Spark, Polars or DuckDB."""
     if isinstance(frame, pl.DataFrame):
         return sort_rows(frame.to_dicts())
     if hasattr(frame, "fetchall"):
@@ -398,7 +404,7 @@ def _frame_rows(frame: Any) -> list[Row]:
 
 
 def cell_text(value: Any) -> str:
-    """A value as the page shows it.
+    """Return a value as the page shows it.
 
     >>> [text(v) for v in (None, "", 1, True, -0.0, ["a", "b"], datetime(2025, 1, 2))]
     ['∅', '""', '1', 'true', '-0.0', 'a, b', '2025-01-02 00:00:00']
@@ -423,7 +429,7 @@ def cell_text(value: Any) -> str:
 
 
 def _matches(expected: str, found: str) -> bool:
-    """Whether they are the same, but for what is left out."""
+    """Return whether two texts are equal except for what an ellipsis leaves out."""
     return re.fullmatch(_pattern(expected), found) is not None
 
 
@@ -432,6 +438,6 @@ def _pattern(expected: str) -> str:
 
 
 def _markdown_table(columns: list[str], rows: list[tuple[str, ...]]) -> str:
-    """What is there, to be read beside the page."""
+    """Return rows as a Markdown table, for a comparison with the page."""
     lines = [columns, ["---"] * len(columns), *map(list, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,12 +1,12 @@
-"""A small project for tests: a pipeline, its source and its lake in one folder, run as a user runs it.
+"""Runs a small project for tests as a user runs it: a pipeline, its source and its lake in one folder.
 
     shop = Project(tmp_path)
-    shop.snapshot("20250101_000000", items="id,qty\\na,1\\n")
+    shop.snapshot("20250101_000000", items="id,qty\na,1\n")
     assert shop.run().code == 0
     assert shop.rows("bronze/items") == [{"id": "a", "qty": 1}]
 
-What a command said comes from its exit code and its --json document, what it did from the lake's files: Delta logs,
-and tables as Polars reads them. Nothing here looks into the product.
+A test reads the result of a command from its exit code and its --json document, and the effects from the files of the
+lake: Delta logs, and tables as Polars reads them. Nothing here uses the product's own code, except its command line.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Row = dict[str, Any]
 
 ITEMS = {"file": "items.csv", "format": "csv", "schema": "id STRING, qty INT, note STRING", "keys": ["id"]}
 
-# Operations of a Delta log after which other rows are in the table, or may be.
+# Operations in a Delta log that may change the rows of the table.
 _WRITE_OPERATIONS = frozenset({"WRITE", "MERGE", "DELETE", "UPDATE", "RESTORE", "CREATE TABLE AS SELECT"})
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command gave back: its exit code, its --json document, and what it wrote to stderr."""
+    """The result of a command: its exit code, its --json document, and its stderr."""
 
     code: int
     document: dict[str, Any]
@@ -42,14 +42,14 @@ class Result:
 
     @property
     def error(self) -> dict[str, str]:
-        """The parts of the error block: found, expected, where, next_step."""
+        """The parts of the error: found, expected, where, next_step."""
         error: dict[str, str] = self.document["error"]
         return error
 
     def outcome(self, stage: str, name: str) -> dict[str, Any]:
-        """What a stage says of a table or model: status, counts, code, note. It must have said one thing only."""
-        (found,) = [o for o in self.document["outcomes"] if (o["stage"], o["name"]) == (stage, name)]
-        return found
+        """Return the outcome of a table or model in a stage: status, counts, code, note. There must be only one."""
+        (outcome,) = [o for o in self.document["outcomes"] if (o["stage"], o["name"]) == (stage, name)]
+        return outcome
 
     def statuses(self, stage: str) -> dict[str, str]:
         return {o["name"]: o["status"] for o in self.document["outcomes"] if o["stage"] == stage}
@@ -57,34 +57,34 @@ class Result:
 
 @dataclass
 class LakeFiles:
-    """A lake's files, read without Spark."""
+    """The files of a lake, read without Spark."""
 
     lake: Path
 
     def versions(self) -> dict[str, int]:
-        """The newest version of every Delta table, from its log's file names."""
+        """Return the newest version of every Delta table, from the file names of its log."""
         logs = [log for log in self.lake.glob("*/*/_delta_log") if log.parts[-3] != "_state"]
         return {str(log.parent.relative_to(self.lake)): max(_log_versions(log)) for log in logs}
 
     def write_counts(self) -> dict[str, int]:
-        """How many commits of every Delta table may have changed its rows: all but maintenance and notes."""
+        """Return the number of commits of every Delta table that may have changed its rows."""
         return {table: sum(op in _WRITE_OPERATIONS for op in self.operations(table)) for table in self.versions()}
 
     def operations(self, table: str) -> list[str]:
-        """What each commit of a Delta table did, oldest first."""
+        """Return the operation of each commit of a Delta table, oldest first."""
         log = sorted((self.lake / table / "_delta_log").glob("*.json"))
         entries = [json.loads(line) for file in log for line in file.read_text().splitlines()]
         return [entry["commitInfo"]["operation"] for entry in entries if "commitInfo" in entry]
 
     def rows(self, table: str) -> list[Row]:
-        """A table of the lake without the `_cdc_*` columns, in order."""
+        """Return the sorted rows of a table without the `_cdc_*` columns."""
         return [{k: v for k, v in row.items() if not k.startswith("_cdc_")} for row in self.rows_with_cdc(table)]
 
     def rows_with_cdc(self, table: str) -> list[Row]:
         return sort_rows(pl.read_delta(str(self.lake / table)).to_dicts())
 
     def ledger(self, table: str = "items") -> list[Row]:
-        """The ledger's rows of a table, as they were recorded."""
+        """Return the ledger rows of a table in the order in which they were recorded."""
         rows = pl.read_delta(str(self.lake / "raw/ledger")).sort("recorded_at").to_dicts()
         return [row for row in rows if row["table"] == table]
 
@@ -92,17 +92,17 @@ class LakeFiles:
         return [row["status"] for row in self.ledger(table)]
 
     def change_set(self, entry: Row) -> list[Row]:
-        """The rows that an accepted row of the ledger published."""
+        """Return the rows of the change set of an accepted ledger row."""
         return sort_rows(pl.read_parquet(self.lake / entry["path"] / "*.parquet").to_dicts())
 
 
 class Project(LakeFiles):
-    """`folder` holds pipeline/, source/ and lake/.
+    """A pipeline with its source and its lake, in pipeline/, source/ and lake/ of `folder`.
 
     Args:
-        models: by name (silver.items), each its SQL and its settings.
-        from_: another source than the folder.
-        publish: where tables go from the lake.
+        models: By name (silver.items), the SQL and the settings of each model.
+        source_settings: The settings of the source; by default the folder source/.
+        publish: The settings of `publish`.
     """
 
     def __init__(
@@ -112,10 +112,11 @@ class Project(LakeFiles):
         models: dict[str, tuple[str, dict[str, Any]]] | None = None,
         source_settings: dict[str, Any] | None = None,
         publish: dict[str, Any] | None = None,
+        tuning: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(folder / "lake")
         self.folder, self.pipeline, self.source = folder, folder / "pipeline", folder / "source"
-        self.source_settings, self.publish = source_settings, publish
+        self.source_settings, self.publish, self.tuning = source_settings, publish, tuning
         self.tables, self.models = tables or {"items": dict(ITEMS)}, models or {}
         self.source.mkdir(parents=True, exist_ok=True)
         self.pipeline.mkdir(exist_ok=True)
@@ -123,11 +124,11 @@ class Project(LakeFiles):
 
     @property
     def root(self) -> str:
-        """The lake as the pipeline names it."""
+        """The root of the lake as the pipeline names it."""
         return str(self.lake)
 
     def configure(self, **items: Any) -> None:
-        """Write the pipeline, after `items` is changed in the table of that name; None takes a setting out."""
+        """Write the pipeline with these settings of the table `items` changed; None removes a setting."""
         if items:
             self.tables["items"] = {k: v for k, v in (self.tables["items"] | items).items() if v is not None}
         document: dict[str, Any] = {
@@ -135,7 +136,7 @@ class Project(LakeFiles):
             "lake": self.root,
             "source": self.source_settings or {"type": "files", "path": str(self.source)},
             "tables": self.tables,
-        } | ({"publish": self.publish} if self.publish else {})
+        } | {name: value for name, value in {"publish": self.publish, "tuning": self.tuning}.items() if value}
         for name, (sql, settings) in self.models.items():
             layer, _, short = name.partition(".")
             document.setdefault(layer, {})[short] = settings
@@ -144,7 +145,7 @@ class Project(LakeFiles):
         (self.pipeline / "pipeline.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
     def snapshot(self, stamp: str | None = None, **files: str | bytes) -> Path:
-        """Put `<name>.csv` files into the source: into a folder of that stamp, or, without one, flat."""
+        """Write `<name>.csv` files into the source: into the folder `stamp`, or directly if there is no stamp."""
         folder = self.source / stamp if stamp else self.source
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
@@ -153,7 +154,7 @@ class Project(LakeFiles):
         return folder
 
     def copy(self, folder: Path) -> Project:
-        """The same project elsewhere: its source and its lake as they are now."""
+        """Copy the project, with the current state of its source and its lake, to another folder."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         return Project(
             folder,
@@ -161,6 +162,7 @@ class Project(LakeFiles):
             dict(self.models),
             self.source_settings,
             self.publish,
+            self.tuning,
         )
 
     def __call__(self, verb: str, *arguments: str) -> Result:
@@ -170,27 +172,35 @@ class Project(LakeFiles):
         return self("run", *arguments)
 
     def quarantine(self) -> list[Row]:
-        """The rows of items that wait to be mended."""
-        found: list[Row] = self("quarantine", "items").document["rows"]
-        return found
+        """Return the unresolved rows in the quarantine of `items`."""
+        rows: list[Row] = self("quarantine", "items").document["rows"]
+        return rows
 
 
 def lakehouse(*arguments: str) -> Result:
-    """A command line with --json, in this process."""
+    """Run a command with --json in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([*arguments, "--json"])
     return Result(code, json.loads(out.getvalue()), err.getvalue())
 
 
+def copy_pipeline(pipeline: Path, folder: Path, **tuning: int) -> Path:
+    """A copy of a pipeline's folder with a `tuning:` section."""
+    shutil.copytree(pipeline, folder, dirs_exist_ok=True)
+    with (folder / "pipeline.yml").open("a", encoding="utf-8") as file:
+        file.write("\ntuning:\n" + "".join(f"  {name}: {value}\n" for name, value in tuning.items()))
+    return folder
+
+
 def nonzero_counts(entry: Row) -> Row:
-    """The counts of a ledger row that are not zero."""
+    """Return the counts of a ledger row that are not zero."""
     names = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
     return {name: entry[name] for name in names if entry[name]}
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
-    """Sorted by their values, nulls first."""
+    """Sort rows by their values, nulls first."""
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row.values()])
 
 

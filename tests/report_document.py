@@ -1,6 +1,6 @@
-"""What `lakehouse.report.gather` gives, made up: for tests of the page that need no lake.
+"""Builds a made-up result of `lakehouse.report.gather`, for tests of the page that need no lake.
 
-Names and values are what an ill-meaning source would choose; the page has to show them as they are.
+Names and values are those of a hostile source; the page has to show them unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DAYS = [(date(2025, 9, 1) + timedelta(days=n)).isoformat() for n in range(30)]
 
 
 def report_document(**changed: Any) -> Document:
-    """A lake of two tables, a model of each layer, and a cube over time by product."""
+    """Return the document of a lake with two tables, a model of each layer, and a cube over time by product."""
     return {
         "pipeline": SCRIPT,
         "folder": "conf/shop",
@@ -81,7 +81,7 @@ def report_document(**changed: Any) -> Document:
 
 
 def empty_document() -> Document:
-    """A lake that holds nothing."""
+    """Return the document of an empty lake."""
     nothing: Document = {name: [] for name in ("runs", "quarantine", "models", "lineage", "cubes")}
     status = {"tables": [_table_status("clientes", snapshot_time=None, age_seconds=None, newest=None)], "models": []}
     flow = {"ended": None, "nothing_since": 0, "published": [], "tables": [], "models": []}

@@ -1,4 +1,4 @@
-"""Three snapshots of a small shop, its models, and all that its lake says: for tests of runs that are killed."""
+"""Defines three snapshots of a small shop and its models, and reads its lake: for tests of killed runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from helpers import Project, nonzero_counts
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 SNAPSHOTS = {
     FIRST: "id,qty,note\na,1,x\nb,2,x\nc,3,y\nd,4,y\ne,5,z\n",
-    SECOND: "id,qty,note\na,10,x\nb,2x,x\nc,3,y\nd,4,z\nf,6,\n",  # U, one to quarantine, U, D, I
-    THIRD: "id,qty,note\na,1,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n",  # there and back: U, mended, D, I
+    SECOND: "id,qty,note\na,10,x\nb,2x,x\nc,3,y\nd,4,z\nf,6,\n",  # U, one quarantined row, U, D, I
+    THIRD: "id,qty,note\na,1,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n",  # back to the first values: U, resolved, D, I
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
@@ -18,11 +18,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gold.notes": ("SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note", {}),
 }
 TABLES = ("bronze/items", "silver/items", "silver/many", "gold/notes")
-GOLD_AFTER_THIRD = [{"note": "x", "qty": 21}, {"note": "y", "qty": 3}, {"note": "z", "qty": 9}]  # after the third
+GOLD_AFTER_THIRD = [
+    {"note": "x", "qty": 21},
+    {"note": "y", "qty": 3},
+    {"note": "z", "qty": 9},
+]  # after the third snapshot
 
 
 def lake_content(project: Project) -> dict[str, Any]:
-    """All that a lake says, but for when and by which run it was recorded."""
+    """Return the contents of a lake, without the times and run ids of its records."""
     accepted = [
         (row["sequence"], row["snapshot_time"], row["kind"], row["path"], nonzero_counts(row))
         for row in project.ledger()

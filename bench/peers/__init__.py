@@ -1,1 +1,1 @@
-"""Ways to find what changed between a stored state and a new CSV, one module each; bench/changes.py measures them."""
+"""Implements ways to find the changes between a stored state and a new CSV; bench/changes.py measures them."""

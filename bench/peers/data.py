@@ -1,10 +1,11 @@
-"""Two snapshots of one table, and what is known to differ between them.
+"""Generates two snapshots of one table, and computes the changes between them.
 
     v1.csv, v1.parquet   the state; the same for every share
     v2.csv               the new snapshot: a share of the rows changed
-    truth                the changes, counted by how they were made; nobody compared anything for it
+    expected_changes     the changes, computed from the generator without a comparison
 
-Everything follows from a row's number, so that any size is made in a stream and the same call gives the same bytes.
+Every value follows from the number of its row, so that any size is generated as a stream and the same arguments give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CSV_TYPES = {
     "amount": "DECIMAL(12,2)",
 }
 _SEED = 7
-_IS_INSERTED = "hit AND nth % 20 = 10"  # an insert: the row itself stays, one beside it is new
+_IS_INSERTED = "hit AND nth % 20 = 10"  # an insert: the row itself stays, and a new one is added
 _IS_DELETED = "hit AND nth % 20 = 0"
 _IS_UPDATED = "hit AND nth % 10 <> 0"
 
@@ -44,12 +45,12 @@ class Changes:
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that keeps to what the smallest of the machines has: 2 threads, 2 GB."""
+    """Return a DuckDB connection with the resources of the smallest machine: 2 threads, 2 GB."""
     return duckdb.connect(config={"threads": 2, "memory_limit": "2GB"})
 
 
 def state_files(folder: Path, rows: int) -> tuple[Path, Path]:
-    """v1 as CSV and as Parquet, made where it is not there yet."""
+    """Return v1 as CSV and as Parquet; generate a file that does not exist."""
     csv, parquet = folder / f"v1-{rows}.csv", folder / f"v1-{rows}.parquet"
     if not csv.exists():
         _copy(_text_columns(f"SELECT *, 0 AS more FROM {_numbered_rows(rows, 0)}"), csv, "HEADER, DELIMITER ';'")
@@ -59,32 +60,32 @@ def state_files(folder: Path, rows: int) -> tuple[Path, Path]:
 
 
 def snapshot_file(folder: Path, rows: int, share: float) -> Path:
-    """v2 as CSV: 90 % of the changed rows updated, 5 % deleted, 5 % inserted, all spread evenly."""
+    """Return v2 as CSV: 90 % of the changed rows are updated, 5 % deleted, 5 % inserted, all evenly distributed."""
     csv = folder / f"v2-{rows}-{share:g}.csv"
     if not csv.exists():
         numbered = _numbered_rows(rows, share)
-        kept = f"SELECT *, CAST({_IS_UPDATED} AS INTEGER) AS more FROM {numbered} WHERE NOT ({_IS_DELETED})"
-        _copy(_text_columns(f"{kept} UNION ALL {_inserted_rows(rows, numbered)}"), csv, "HEADER, DELIMITER ';'")
+        remaining = f"SELECT *, CAST({_IS_UPDATED} AS INTEGER) AS more FROM {numbered} WHERE NOT ({_IS_DELETED})"
+        _copy(_text_columns(f"{remaining} UNION ALL {_inserted_rows(rows, numbered)}"), csv, "HEADER, DELIMITER ';'")
     return csv
 
 
 def expected_changes(rows: int, share: float) -> Changes:
-    """What v2 changes of v1, from how it was made."""
+    """Return the changes from v1 to v2, computed from the generator."""
     numbered = _numbered_rows(rows, share)
-    made = {
+    queries = {
         "I": _inserted_rows(rows, numbered),
         "U": f"SELECT *, 1 AS more FROM {numbered} WHERE {_IS_UPDATED}",
         "D": f"SELECT *, 0 AS more FROM {numbered} WHERE {_IS_DELETED}",
     }
     parts = [
         f"SELECT '{kind}' AS _cdc_operation, {_typed_columns()} FROM ({_text_columns(rows)})"
-        for kind, rows in made.items()
+        for kind, rows in queries.items()
     ]
     return _summarize_changes(" UNION ALL ".join(parts))
 
 
 def read_changes(changes: Path) -> Changes:
-    """What a peer wrote: Parquet files with the table's columns and `_cdc_operation`."""
+    """Return the changes that a peer wrote as Parquet files with the table's columns and `_cdc_operation`."""
     return _summarize_changes(f"SELECT _cdc_operation, {_typed_columns()} FROM read_parquet('{changes}/**/*.parquet')")
 
 
@@ -106,7 +107,7 @@ def _typed_columns() -> str:
 
 
 def _numbered_rows(rows: int, share: float) -> str:
-    """Row numbers; of those that are hit, a counter of the hits. Whole numbers, so that no rounding moves one."""
+    """Return SQL for the row numbers, with a counter of the selected ones. Integers avoid rounding errors."""
     millionths = round(share * 1_000_000)
     hits = f"i * {millionths} // 1000000 AS nth, (i + 1) * {millionths} // 1000000 > nth AS hit"
     return f"(SELECT i, {hits} FROM range({rows}) AS numbers(i))"
@@ -117,7 +118,7 @@ def _inserted_rows(rows: int, numbered: str) -> str:
 
 
 def _text_columns(numbers: str) -> str:
-    """The six columns, as a CSV file has them, of row numbers `i`; `more` is added to the points."""
+    """Return SQL for the six CSV columns of the row numbers `i`; `more` is added to the points."""
     digits = f"SELECT i, more, md5('{_SEED}.' || i) AS d, md5_number_lower('{_SEED}.' || i) AS n FROM ({numbers})"
 
     def uuid(hexadecimal: str) -> str:
@@ -138,7 +139,7 @@ _UUID_PARTS = [(1, 8), (9, 12), (13, 16), (17, 20), (21, 32)]
 
 
 def _copy(query: str, to: Path, how: str) -> None:
-    """Write a query's rows; what an interrupted call leaves is not taken for the whole."""
+    """Write the rows of a query atomically, so that an interrupted call leaves no incomplete file."""
     to.parent.mkdir(parents=True, exist_ok=True)
     partial = to.with_name(f".{to.name}.partial")
     with connect() as duck:

@@ -1,4 +1,4 @@
-"""What a process used, from outside the code that is measured: memory, bytes shuffled, bytes written."""
+"""Measures memory, shuffled bytes and written bytes of a process, from outside the measured code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lakehouse.spark.session import jvm_pid
 
 
 def peak_memory(pids: Iterable[int | None]) -> int:
-    """The most bytes that each process has held in memory since it began, summed."""
+    """Return the sum of the peak memory of the processes, in bytes."""
     texts = [Path(f"/proc/{pid}/status").read_text(encoding="utf-8") for pid in pids if pid]
     peaks = [line.split()[1] for text in texts for line in text.splitlines() if line.startswith("VmHWM:")]
     return sum(int(peak) for peak in peaks) * 1024
@@ -25,25 +25,25 @@ def process_peak_memory(spark: SparkSession | None) -> int:
 
 
 def shuffled_bytes(spark: SparkSession) -> int:
-    """Bytes written to shuffles so far, from the store that would feed the UI; it is kept without one, too."""
+    """Return the bytes written to shuffles so far, from Spark's status store, which exists without the UI, too."""
     return sum(stage.shuffleWriteBytes() for stage in _spark_stages(spark))
 
 
 def rows_read(spark: SparkSession) -> int:
-    """Rows read from tables' files and logs so far. Bytes are not to be had: vectored reads are not counted."""
+    """Return the rows read from files and logs so far. Bytes are not available: vectored reads are not counted."""
     return sum(stage.inputRecords() for stage in _spark_stages(spark))
 
 
 def _spark_stages(spark: SparkSession) -> list[Any]:
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
     store, gateway = spark.sparkContext._jsc.sc().statusStore(), spark.sparkContext._gateway
-    none = gateway.jvm.java.util.ArrayList()
-    stages = store.stageList(none, False, False, gateway.new_array(gateway.jvm.double, 0), none)
+    no_filter = gateway.jvm.java.util.ArrayList()
+    stages = store.stageList(no_filter, False, False, gateway.new_array(gateway.jvm.double, 0), no_filter)
     return [stages.apply(n) for n in range(stages.size())]
 
 
 def dataset_bytes(folder: Path) -> int:
-    """Bytes of the data files in a Parquet dataset."""
+    """Return the bytes of the data files in a Parquet dataset."""
     return sum(file.stat().st_size for file in folder.rglob("*.parquet") if file.is_file())
 
 
@@ -52,30 +52,30 @@ def newest_version(table: Path) -> int:
 
 
 def written_bytes(table: Path, after: int) -> dict[str, int]:
-    """Bytes that the commits after a version added to a Delta table, by kind.
+    """Return the bytes that the commits after a version added to a Delta table, by kind.
 
-    A vector's bytes count once for each file that it marks; a vector in the log itself counts there.
+    The bytes of a deletion vector count once for each file that it marks.
     """
-    found = {"data": 0, "cdc": 0, "vectors": 0}
+    sizes = {"data": 0, "cdc": 0, "vectors": 0}
     for version in range(after + 1, newest_version(table) + 1):
         for action in _log_actions(table, version):
             added, change = action.get("add"), action.get("cdc")
             if vector := (added or {}).get("deletionVector"):
-                found["vectors"] += vector["sizeInBytes"]
+                sizes["vectors"] += vector["sizeInBytes"]
             elif added:
-                found["data"] += added["size"]
+                sizes["data"] += added["size"]
             if change:
-                found["cdc"] += change["size"]
-    return found
+                sizes["cdc"] += change["size"]
+    return sizes
 
 
 def average_row_bytes(table: Path) -> float:
-    """Average bytes of a row in the files of a table's newest version."""
+    """Return the average bytes of a row in the files of a table's current version."""
     files: dict[str, dict[str, Any]] = {}
     for version in range(newest_version(table) + 1):
         for action in _log_actions(table, version):
-            if gone := action.get("remove"):
-                files.pop(gone["path"], None)
+            if removed := action.get("remove"):
+                files.pop(removed["path"], None)
             if added := action.get("add"):
                 files[added["path"]] = added
     rows = sum(json.loads(file["stats"])["numRecords"] for file in files.values())

@@ -1,4 +1,4 @@
-"""pandas, Polars and DuckDB: each the best way known to us."""
+"""Finds changes with pandas, Polars and DuckDB, each in the best way known to us."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONTENT = COLUMNS[1:]
 
 
 def with_pandas(state: Path, new: Path, out: Path) -> None:
-    """An outer merge with an indicator. Columns are Arrow's, which takes half the memory of objects."""
+    """Find changes by an outer merge with an indicator. Arrow columns take half the memory of objects."""
     import pandas as pd
     import pyarrow as pa
     from pyarrow import csv
@@ -31,9 +31,9 @@ def with_pandas(state: Path, new: Path, out: Path) -> None:
         old, now = both[f"{column}_before"], both[column]
         differs |= (old != now).fillna(True).astype(bool) & ~(old.isna() & now.isna())
     changed = both[(both["_merge"] != "both") | differs].copy()
-    gone = changed["_merge"] == "left_only"
+    deleted = changed["_merge"] == "left_only"
     for column in CONTENT:
-        changed[column] = changed[column].where(~gone, changed[f"{column}_before"])
+        changed[column] = changed[column].where(~deleted, changed[f"{column}_before"])
     changed["_cdc_operation"] = operation
     changed[[*COLUMNS, "_cdc_operation"]].to_parquet(out / "changes.parquet", index=False)
 
@@ -43,7 +43,7 @@ def _arrow_types(pa: Any) -> list[Any]:
 
 
 def with_polars(state: Path, new: Path, out: Path) -> None:
-    """A lazy full join, streamed from the files into the file."""
+    """Find changes by a lazy full join, streamed from the input files into the output file."""
     import polars as pl
 
     types = [pl.String, pl.String, pl.String, pl.Int32, pl.String, pl.Decimal(12, 2)]
@@ -53,15 +53,15 @@ def with_polars(state: Path, new: Path, out: Path) -> None:
     before = pl.scan_parquet(state).with_columns(pl.lit(True).alias("_old"))
     both = before.join(after, on="id", how="full", coalesce=True, suffix="_after")
     differs = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c}_after")) for c in CONTENT)
-    gone, added = pl.col("_new").is_null(), pl.col("_old").is_null()
-    operation = pl.when(gone).then(pl.lit("D")).when(added).then(pl.lit("I")).otherwise(pl.lit("U"))
-    values = [pl.when(gone).then(pl.col(c)).otherwise(pl.col(f"{c}_after")).alias(c) for c in CONTENT]
-    changed = both.filter(gone | added | differs).select("id", *values, operation.alias("_cdc_operation"))
+    deleted, added = pl.col("_new").is_null(), pl.col("_old").is_null()
+    operation = pl.when(deleted).then(pl.lit("D")).when(added).then(pl.lit("I")).otherwise(pl.lit("U"))
+    values = [pl.when(deleted).then(pl.col(c)).otherwise(pl.col(f"{c}_after")).alias(c) for c in CONTENT]
+    changed = both.filter(deleted | added | differs).select("id", *values, operation.alias("_cdc_operation"))
     changed.sink_parquet(out / "changes.parquet", engine="streaming")
 
 
 def with_duckdb(state: Path, new: Path, out: Path) -> None:
-    """A full join on IS DISTINCT FROM, with two threads."""
+    """Find changes by a full join and IS DISTINCT FROM, with two threads."""
     differs = " OR ".join(f"n.{c} IS DISTINCT FROM s.{c}" for c in CONTENT)
     values = ", ".join(f"CASE WHEN n.id IS NULL THEN s.{c} ELSE n.{c} END AS {c}" for c in COLUMNS)
     query = f"""

@@ -1,4 +1,4 @@
-"""This project: a lake of one table, v1 in bronze, v2 landed. What is measured are its stages."""
+"""Runs the stages of this project on a lake of one table, with v1 in bronze and v2 landed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST, SECOND = "20260101_000000", "20260102_000000"
 
 
 def prepare_lake(folder: Path, csv: Path) -> Path:
-    """A pipeline's folder with its lake: v1 ingested and applied to bronze."""
+    """Create a pipeline and its lake with v1 in bronze; return the folder of the pipeline."""
     pipeline = _write_pipeline(folder)
     land_snapshot(pipeline, csv, FIRST)
     run_stage(pipeline, "ingest")
@@ -24,7 +24,7 @@ def prepare_lake(folder: Path, csv: Path) -> Path:
 
 
 def copy_lake(pipeline: Path, folder: Path) -> Path:
-    """The same lake elsewhere. Data files are linked, since none is ever changed in place."""
+    """Copy a lake. Data files are hard-linked, because none is changed in place."""
     folder.mkdir(parents=True)
     subprocess.run(["cp", "-al", pipeline / "lake", folder / "lake"], check=True)
     return _write_pipeline(folder)
@@ -38,7 +38,7 @@ def land_snapshot(pipeline: Path, csv: Path, stamp: str) -> None:
 
 
 def run_stage(pipeline: Path, stage: str) -> None:
-    """One stage; the statuses that mean it did its work."""
+    """Run one stage, and raise unless it did its work."""
     report = stages.run_stages(context.open_run(pipeline), (stage,))
     done = [o.status for o in report.outcomes]
     if report.code or done not in (["landed"], ["accepted"], ["applied"]):
@@ -46,7 +46,7 @@ def run_stage(pipeline: Path, stage: str) -> None:
 
 
 def change_set_path(pipeline: Path) -> Path:
-    """What the second ingest wrote."""
+    """Return the change set of the second ingest."""
     (path,) = (pipeline / "lake/raw/cdc").glob("*.parquet")
     return path
 

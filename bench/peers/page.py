@@ -1,4 +1,4 @@
-"""The page of results: a section for each size and share, put in place of the one that was there before."""
+"""Writes the page of results: one section per measurement, which replaces the previous one of the same heading."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -20,38 +21,54 @@ MB = 1e6
 _PACKAGES = ("pyspark", "delta-spark", "duckdb", "polars", "pandas", "pyarrow", "datacompy")
 
 
-def section(
-    rows: int,
-    share: float,
-    rounds: int,
-    expected: Changes,
-    results: dict[str, list[dict[str, Any]]],
-    skipped: dict[str, str],
-    new: Path,
-) -> str:
-    """Markdown: who was how fast, and with what."""
+@dataclass(frozen=True)
+class Measurement:
+    """The measurement of all peers at one size and share.
+
+    Attributes:
+        rows: The number of rows in v1.
+        share: The share of changed rows in v2.
+        rounds: The number of rounds.
+        expected: The generated changes.
+        results: The results of each peer, one per round.
+        skipped: The reason for each peer that was not run.
+        new: The CSV file of v2.
+    """
+
+    rows: int
+    share: float
+    rounds: int
+    expected: Changes
+    results: dict[str, list[dict[str, Any]]]
+    skipped: dict[str, str]
+    new: Path
+
+
+def section(run: Measurement) -> str:
+    """Return the Markdown section of one size and share: the seconds, memory and bytes of each peer."""
+    changes = run.expected
     lines = [
-        f"## {rows:,} rows, {100 * share:g} % changed",
+        f"## {run.rows:,} rows, {100 * run.share:g} % changed",
         "",
-        f"{expected.inserted:,} inserted, {expected.updated:,} updated, {expected.deleted:,} deleted; the new CSV has"
-        f" {new.stat().st_size / MB:,.0f} MB. Seconds are medians of {rounds} rounds (least to most); x is the median"
-        " of the ratios to DuckDB in the same round.",
+        f"{changes.inserted:,} inserted, {changes.updated:,} updated, {changes.deleted:,} deleted; the new CSV has"
+        f" {run.new.stat().st_size / MB:,.0f} MB. Seconds are medians of {run.rounds} rounds (minimum to maximum); x is"
+        " the median of the ratios to DuckDB in the same round.",
         "",
         "| | cold, s | x | warm, s | x | peak memory, MB | shuffled, MB | change set, MB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    base = results.get("duckdb")
-    for peer, trials in results.items():
+    base = run.results.get("duckdb")
+    for peer, trials in run.results.items():
         if peer == trial.OURS:
             lines.append(_table_row("**ours**: ingest", _cold_and_warm(trials), base, trials))
-            whole = [{k: t[k] + t["bronze"][n] for n, k in enumerate(("cold", "warm"))} for t in trials]
-            lines.append(_table_row("**ours**: ingest and bronze", whole, base, None))
+            total = [{k: t[k] + t["bronze"][n] for n, k in enumerate(("cold", "warm"))} for t in trials]
+            lines.append(_table_row("**ours**: ingest and bronze", total, base, None))
         else:
             lines.append(_table_row(peer, _cold_and_warm(trials), base, trials))
-    lines += ["", *[_write_amplification(peer, t[0]) for peer, t in results.items() if "bronze_written" in t[0]]]
-    lines += [f"- {peer} was skipped: {why}" for peer, why in skipped.items()]
+    lines += ["", *[_write_amplification(peer, t[0]) for peer, t in run.results.items() if "bronze_written" in t[0]]]
+    lines += [f"- {peer} was skipped: {reason}" for peer, reason in run.skipped.items()]
     lines += [
-        "- every peer found the same changes, by count and by a checksum over all columns",
+        "- every peer result the same changes, by their counts and a checksum over all columns",
         "",
         *environment_lines(),
     ]
@@ -59,17 +76,17 @@ def section(
 
 
 def write_section(page: Path, text: str) -> None:
-    """Write a section into the page, in place of the one of the same heading, else at its end."""
+    """Write a section into the page: in place of the section with the same heading, or else at the end."""
     old = page.read_text(encoding="utf-8") if page.exists() else "# What a diff costs\n"
     heading = text.partition("\n")[0]
     parts = re.split(r"(?m)^(?=## )", old)
-    kept = [part.strip("\n") + "\n" for part in parts]
-    same = [n for n, part in enumerate(kept) if part.partition("\n")[0] == heading]
+    sections = [part.strip("\n") + "\n" for part in parts]
+    same = [n for n, part in enumerate(sections) if part.partition("\n")[0] == heading]
     if same:
-        kept[same[0]] = text
+        sections[same[0]] = text
     else:
-        kept.append(text)
-    page.write_text("\n".join(kept), encoding="utf-8")
+        sections.append(text)
+    page.write_text("\n".join(sections), encoding="utf-8")
 
 
 def _cold_and_warm(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -89,18 +106,18 @@ def _table_row(name: str, seconds: list[dict[str, float]], base: Any, trials: li
     return "| " + " | ".join(cells) + " |"
 
 
-def _write_amplification(peer: str, found: dict[str, Any]) -> str:
-    """What applying the change set wrote, against what had changed."""
-    wrote = found["bronze_written"]
+def _write_amplification(peer: str, result: dict[str, Any]) -> str:
+    """Return the bytes written by applying the change set, compared with the bytes of the changed rows."""
+    wrote = result["bronze_written"]
     kinds = ", ".join(f"{kind} {size / MB:,.1f}" for kind, size in wrote.items())
     text = f"- {peer}: the MERGE wrote {sum(wrote.values()) / MB:,.1f} MB ({kinds})"
-    if changed := found.get("changed_bytes"):
+    if changed := result.get("changed_bytes"):
         text += f", {sum(wrote.values()) / changed:,.1f} times the {changed / MB:,.2f} MB of the changed rows"
     return text
 
 
 def environment_lines() -> list[str]:
-    """With what, and by which command, a table came about."""
+    """Return a line with the machine, the versions, the date and the command of a measurement."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     versions = [f"{name} {version}" for name in _PACKAGES if (version := _package_version(name))]
     command = " ".join(["python", os.path.relpath(sys.argv[0]), *_command_arguments()])
@@ -111,7 +128,7 @@ def environment_lines() -> list[str]:
 
 
 def _command_arguments() -> list[str]:
-    """The command line's, without the place of the generated files, which is nobody else's."""
+    """Return the arguments of the command line, without the private folder of the generated files."""
     given = [f"'{a}'" if " " in a else a for a in sys.argv[1:] if not a.startswith("--data=")]
     return [a for n, a in enumerate(given) if a != "--data" and (n == 0 or given[n - 1] != "--data")]
 
@@ -126,6 +143,6 @@ def _package_version(name: str) -> str | None:
 def _java_version() -> str:
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else "java"
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "([^"]+)"', said)
-    return f"Java {found[1]}" if found else "no Java found"
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    result = re.search(r'version "([^"]+)"', output)
+    return f"Java {result[1]}" if result else "no Java found"

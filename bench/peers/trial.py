@@ -1,8 +1,9 @@
-"""One peer in a process of its own: set up, then the same comparison twice, the first one cold.
+"""Runs one peer in a process of its own: prepares it, and then makes the same comparison twice, first cold.
 
     python -m peers.trial PEER STATE NEW FOLDER        prints one JSON document
 
-FOLDER is an empty one to work in. STATE is what the peer compares with: a Parquet file, a Delta table, our pipeline.
+FOLDER is an empty folder for temporary files. STATE is what the peer compares with: a Parquet file, a Delta table or
+our pipeline.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PEERS = [OURS, *IN_MEMORY, *ON_SPARK, MERGE]
 
 
 def missing_reason(peer: str) -> str:
-    """Why a peer cannot be asked here; empty if it can."""
+    """Return why a peer cannot be run here; empty if it can."""
     module = {"spark wide join": "pyspark", MERGE: "delta", OURS: "lakehouse"}.get(peer, peer)
     try:
         __import__(module)
@@ -64,32 +65,32 @@ def run_on_spark(spark: Any, peer: str, state: Path, new: Path, folder: Path) ->
             __import__("datacompy")
         work = getattr(ways, ON_SPARK[peer])
         spent = [time_call(lambda out=out: work(spark, state, new, out)) for out in outs]  # type: ignore[misc]
-        moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
-        return _result_document(spent, peak, moved // 2, gauges.dataset_bytes(outs[0]), outs)
+        shuffled, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+        return _result_document(spent, peak, shuffled // 2, gauges.dataset_bytes(outs[0]), outs)
     tables = [out / "table" for out in outs]
     for table in tables:
         subprocess.run(["cp", "-al", state, table], check=True)
     spent = [time_call(lambda table=table: ways.delta_merge(spark, table, new)) for table in tables]  # type: ignore[misc]
-    moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+    shuffled, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
     wrote = gauges.written_bytes(tables[0], 0)
     for table, out in zip(tables, outs, strict=True):
         ways.write_delta_changes(spark, table, out)
         shutil.rmtree(table)
-    return _result_document(spent, peak, moved // 2, wrote["cdc"], outs) | {"bronze_written": wrote}
+    return _result_document(spent, peak, shuffled // 2, wrote["cdc"], outs) | {"bronze_written": wrote}
 
 
 def run_ours(spark: Any, state: Path, folder: Path) -> dict[str, Any]:
-    """The stage ingest, cold and warm; after both were measured, the stage bronze on the same two lakes."""
+    """Run the stage ingest, cold and warm; after both, run the stage bronze on the same two lakes."""
     from peers import gauges, ours
 
     before = gauges.shuffled_bytes(spark)
     lakes = [ours.copy_lake(state, folder / name) for name in ("cold", "warm")]
     spent = [time_call(lambda lake=lake: ours.run_stage(lake, "ingest")) for lake in lakes]  # type: ignore[misc]
-    moved, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
+    shuffled, peak = gauges.shuffled_bytes(spark) - before, gauges.process_peak_memory(spark)
     table, outs = ours.bronze_path(lakes[0]), [ours.change_set_path(lake) for lake in lakes]
     per_row, version = gauges.average_row_bytes(table), gauges.newest_version(table)
     applied = [time_call(lambda lake=lake: ours.run_stage(lake, "bronze")) for lake in lakes]  # type: ignore[misc]
-    result = _result_document(spent, peak, moved // 2, gauges.dataset_bytes(outs[0]), outs)
+    result = _result_document(spent, peak, shuffled // 2, gauges.dataset_bytes(outs[0]), outs)
     wrote, changes = gauges.written_bytes(table, version), result["changes"][0]
     changed = per_row * sum(changes[kind] for kind in ("inserted", "updated", "deleted"))
     return result | {"bronze": applied, "bronze_written": wrote, "changed_bytes": changed}
@@ -110,7 +111,7 @@ def start_spark(folder: Path) -> Any:
 
 
 def prepare_state(what: str, source: Path, folder: Path) -> None:
-    """What a peer compares with, made by a process that measures nothing."""
+    """Prepare the state that a peer compares with, in a process that measures nothing."""
     spark = start_spark(folder)
     if what == MERGE:
         from peers import on_spark as ways
@@ -123,7 +124,7 @@ def prepare_state(what: str, source: Path, folder: Path) -> None:
 
 
 def land_snapshot(pipeline: Path, new: Path, folder: Path) -> None:
-    """A copy of our lake with the new snapshot landed; the stage extract starts no JVM."""
+    """Copy our lake and land the new snapshot; the stage extract starts no JVM."""
     from peers import ours
 
     ours.land_snapshot(ours.copy_lake(pipeline, folder), new, ours.SECOND)
@@ -136,9 +137,11 @@ def _output_folders(folder: Path) -> list[Path]:
     return outs
 
 
-def _result_document(spent: list[float], peak: int, moved: int | None, size: int, outs: list[Path]) -> dict[str, Any]:
+def _result_document(
+    spent: list[float], peak: int, shuffled: int | None, size: int, outs: list[Path]
+) -> dict[str, Any]:
     changes = [asdict(data.read_changes(out)) for out in outs]
-    return {"cold": spent[0], "warm": spent[1], "peak": peak, "shuffled": moved, "written": size, "changes": changes}
+    return {"cold": spent[0], "warm": spent[1], "peak": peak, "shuffled": shuffled, "written": size, "changes": changes}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# The package with its Spark in .venv, Airflow with the DAG in .venv-airflow: both from their locks, as the tests run them.
+# The package with its Spark in .venv, and Airflow with the DAG in .venv-airflow, both installed from their lock files.
 FROM python:3.11.13-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless procps tini \
@@ -18,7 +18,7 @@ COPY conf conf
 COPY jobs jobs
 COPY deploy/connect/postgres-source.json deploy/connect/s3-sink.json deploy/connect/
 COPY deploy/airflow/dags/lakehouse_stages.py deploy/airflow/dags/tesouro.py deploy/airflow/dags/
-# spark-submit reads its defaults from its own conf folder, and runs a job with the first python3 of the PATH.
+# spark-submit reads its defaults from its conf folder, and runs a job with the first python3 of the PATH.
 RUN spark=$(.venv/bin/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])') \
     && mkdir -p "$spark/conf" && cp lakehouse/spark/spark-defaults.conf "$spark/conf/spark-defaults.conf" \
     && ln -s "$spark" /opt/spark
@@ -26,6 +26,6 @@ ENV PATH=/opt/lakehouse/.venv/bin:$PATH SPARK_HOME=/opt/spark PYSPARK_PYTHON=/op
     LAKEHOUSE_HOME=/opt/lakehouse AIRFLOW_HOME=/srv/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/lakehouse/deploy/airflow/dags AIRFLOW__CORE__LOAD_EXAMPLES=false
 USER lakehouse
-# Delta's jars, now and not at each first stage.
+# Download Delta's jars now, not at the first stage of each container.
 RUN python -c 'from lakehouse.spark import session; from lakehouse.storage.paths import Lake; session.get_session(Lake("/tmp/lake"), "jars").stop()'
 ENTRYPOINT ["tini", "--"]

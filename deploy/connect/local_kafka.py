@@ -1,13 +1,13 @@
-"""A Kafka broker and a Kafka Connect worker on this machine, without Docker: for people, and for the tests.
+"""Runs a Kafka broker and a Kafka Connect worker on this machine, without Docker: for people, and for the tests.
 
-    python deploy/connect/local_kafka.py          # until Ctrl-C; Connect answers on http://127.0.0.1:8083
+    python deploy/connect/local_kafka.py          # until Ctrl-C; Connect is at http://127.0.0.1:8083
 
     with broker(folder) as kafka, worker(folder, kafka.address, environment) as connect:
         connect.address                           # "http://127.0.0.1:40123"
 
-Java 17 or later and Maven have to be there. Maven fetches Kafka and Debezium at first use (70 MB), builds the sink and
-runs its tests; all of it lies in target/. Both listen on the loopback only, on ports that were free; each is ended by
-its own process. What a broker knows lies in the folder that it was given: started there again, it knows it still.
+Java 17 or later and Maven are required. At first use Maven downloads Kafka and Debezium (70 MB), builds the sink and
+runs its tests; everything is in target/. Both servers listen on free ports of the loopback only, and each is ended
+through its own process. The broker's data is in the folder that it was given; a broker started there again has it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TARGET = HERE / "target"
-_START_TIMEOUT = 120.0  # seconds; a second or ten on a machine that is not busy
+_START_TIMEOUT = 120.0  # seconds; a start takes up to ten on an idle machine
 _STOP_TIMEOUT = 20.0
-# One compiler and one collector: a start takes half the time, and nobody measures throughput here.
+# One compiler and one garbage collector: a start takes half the time, and throughput does not matter here.
 _JVM_OPTIONS = [
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}",
 ]
-_CLUSTER_ID = "lakehouse-local-kafka-"  # 22 characters, as an id has to have
+_CLUSTER_ID = "lakehouse-local-kafka-"  # an id has 22 characters
 
 
 @dataclass(frozen=True)
@@ -50,30 +50,35 @@ class Server:
     log: Path
 
     def kill(self) -> None:
-        """SIGKILL: as a crash, or a machine that is gone."""
+        """Send SIGKILL, to imitate a crash."""
         self.process.kill()
         self.process.wait(_STOP_TIMEOUT)
 
 
 def build() -> Path:
-    """target/ with worker/ and plugins/, made by Maven where a source is newer than it."""
+    """Return target/ with worker/ and plugins/, which Maven builds if a source is newer."""
     TARGET.mkdir(exist_ok=True)
     done = TARGET / ".done"
-    with (TARGET / ".lock").open("w") as lock:  # two test processes at once
+    with (TARGET / ".lock").open("w") as lock:  # between test processes
         fcntl.flock(lock, fcntl.LOCK_EX)
         sources = [*HERE.glob("pom.xml"), *HERE.glob("*/pom.xml"), *HERE.glob("s3-json-sink/src/**/*")]
         if not done.exists() or any(source.stat().st_mtime > done.stat().st_mtime for source in sources):
             command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "package"]
-            made = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if made.returncode:
-                raise RuntimeError(f"{' '.join(command)} ended with {made.returncode}:\n{made.stdout[-8000:]}")
+            result = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if result.returncode:
+                raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout[-8000:]}")
             done.touch()
     return TARGET
 
 
 @contextmanager
 def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
-    """A broker for the length of the block, with its data below `folder`."""
+    """Run a broker during the block.
+
+    Args:
+        folder: The folder for its data and its log.
+        port: Its port; by default a free one.
+    """
     port, controller = port or free_port(), free_port()
     settings = {
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
@@ -93,20 +98,22 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
 
 @contextmanager
 def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: int | None = None) -> Iterator[Server]:
-    """A Connect worker for the length of the block.
+    """Run a Connect worker during the block.
 
     Args:
-        bootstrap: the broker's address.
-        environment: what connector files may name, and what the AWS tools take.
+        folder: The folder for its settings and its log.
+        bootstrap: The broker's address.
+        environment: The variables for connector files, and for the AWS SDK.
+        port: Its port; by default a free one.
     """
     port = port or free_port()
-    own = {
+    settings = {
         "bootstrap.servers": bootstrap,
         "listeners": f"http://127.0.0.1:{port}",
         "rest.advertised.host.name": "127.0.0.1",
         "plugin.path": str(build() / "plugins"),
     }
-    file = _write_properties(folder / "worker.properties", "worker.properties", own)
+    file = _write_properties(folder / "worker.properties", "worker.properties", settings)
     log, url = folder / "worker.log", f"http://127.0.0.1:{port}"
     command = java_command("org.apache.kafka.connect.cli.ConnectDistributed", str(file))
     with _run_process(command, log, environment) as process:
@@ -115,7 +122,7 @@ def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: i
 
 
 def java_command(*arguments: str) -> list[str]:
-    """The words that run a class of Kafka's: `java("org.apache.kafka.tools.TopicCommand", "--help")`."""
+    """Return the command line that runs a class of Kafka: `java("org.apache.kafka.tools.TopicCommand", "--help")`."""
     program = str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java"
     return [program, *_JVM_OPTIONS, "-cp", f"{build() / 'worker'}/*", *arguments]
 
@@ -128,7 +135,7 @@ def free_port() -> int:
 
 
 def _write_properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
-    """The settings of `base` and these, of which the last one counts."""
+    """Write the settings of the file `base` and then these, which take precedence."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{name}={value}\n" for name, value in more.items())
     file.write_text(f"{(HERE / base).read_text(encoding='utf-8')}\n{lines}", encoding="utf-8")
@@ -137,7 +144,7 @@ def _write_properties(file: Path, base: str, more: Mapping[str, str]) -> Path:
 
 @contextmanager
 def _run_process(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The log is begun anew, so that nobody finds in it what an earlier one said."""
+    """Run a process during the block. Its log is truncated, so that it has no lines of an earlier process."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(environment), start_new_session=True
@@ -157,7 +164,7 @@ def _wait_until_ready(is_ready: Callable[[], bool], process: subprocess.Popen[by
     deadline = time.monotonic() + _START_TIMEOUT
     while not is_ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"it did not start: {log.read_text(errors='replace')[-8000:]}")
+            raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-8000:]}")
         time.sleep(0.2)
 
 
@@ -171,19 +178,19 @@ def _is_answering(url: str) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kafka and Kafka Connect on this machine, until Ctrl-C.")
-    parser.add_argument("--folder", type=Path, default=Path("lake/kafka"), help="where Kafka's data and the logs lie")
-    parser.add_argument("--port", type=int, default=8083, help="of Connect")
-    given = parser.parse_args(argv)
+    parser.add_argument("--folder", type=Path, default=Path("lake/kafka"), help="folder for Kafka's data and the logs")
+    parser.add_argument("--port", type=int, default=8083, help="port of Connect")
+    options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    folder = given.folder.resolve()
+    folder = options.folder.resolve()
     try:
         with broker(folder) as kafka:
             print(f"Kafka:    {kafka.address}", flush=True)
-            with worker(folder, kafka.address, os.environ, given.port) as connect:
+            with worker(folder, kafka.address, os.environ, options.port) as connect:
                 print(f"Connect:  {connect.address}\nlogs:     {folder}\nCtrl-C ends both", flush=True)
                 while kafka.process.poll() is None and connect.process.poll() is None:
                     time.sleep(1)
-                print(f"one of them has ended: see {folder}", file=sys.stderr)
+                print(f"a server has ended: see {folder}", file=sys.stderr)
                 return 1
     except KeyboardInterrupt:
         return 0

@@ -1,10 +1,10 @@
--- What the source connector needs of the database, once, after `lakehouse publish` has made the tables. Run it as the
--- tables' owner, with the right to make roles (or have the role made first), and wal_level = logical on the server:
+-- Prepares the database for the source connector. Run it once, after `lakehouse publish` has created the tables, as the
+-- tables' owner with the right to create roles (or create the role first), with wal_level = logical on the server:
 --
 --     psql "$PG_URL" -v password="'...'" -f deploy/connect/postgres.sql
 --
--- The publication names its tables: a table that is dropped and made anew would have left it, in silence. `lakehouse
--- publish` therefore never does that; it inserts, updates and deletes.
+-- The publication names its tables. A table that is dropped and created again would silently be missing from it;
+-- therefore `lakehouse publish` never does that, but inserts, updates and deletes rows.
 
 DO $$
 BEGIN
@@ -17,7 +17,7 @@ ALTER ROLE lakehouse_cdc PASSWORD :password;
 GRANT USAGE ON SCHEMA public TO lakehouse_cdc;
 GRANT SELECT ON public.dadostesouroipca_gold, public.dadostesouropre_gold TO lakehouse_cdc;
 
--- With all of the row in a delete, its line on S3 has it, too.
+-- A delete then contains the full row, and so does its line on S3.
 ALTER TABLE public.dadostesouroipca_gold REPLICA IDENTITY FULL;
 ALTER TABLE public.dadostesouropre_gold REPLICA IDENTITY FULL;
 

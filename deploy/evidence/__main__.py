@@ -1,16 +1,16 @@
-"""`make evidence`: both systems under a real Airflow, each in two runs, and what they showed, in docs/evidence/.
+"""Runs both systems under a real Airflow, twice each, and writes what was observed to docs/evidence/ (`make evidence`).
 
     loyalty/   snapshots to cubes; one snapshot is held             loyalty.py
-    tesouro/   messy JSON to PostgreSQL, to Kafka, to objects on S3  tesouro.py
-      README.md    when, with which versions, what became of each task, Airflow's grid
-      rows.md      rows in each layer's tables
+    tesouro/   JSON to PostgreSQL, to Kafka, to objects on S3       tesouro.py
+      README.md    date, versions, the state of each task, Airflow's grid
+      rows.md      number of rows in the tables of each layer
       sql.md       the models' SQL, and how each is kept up to date
-      log.md       what the tasks said
+      log.md       the output of the tasks
       kafka.md     (tesouro) topics and connectors
       s3.md        (tesouro) objects and lines
 
-Every server runs on this machine, on a free port, and ends with this. What is written names no machine and no folder of
-it. `python deploy/evidence tesouro` writes one of them anew.
+Every server runs on this machine, on a free port, and ends with this program. The pages contain no names or folders of
+the machine. `python deploy/evidence tesouro` writes only the pages of one system.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path += [str(REPOSITORY / "tests"), str(REPOSITORY / "deploy/connect")]
 
-import loyalty  # noqa: E402 - tests is no package that is installed
+import loyalty  # noqa: E402 - needs the path above
 import tesouro  # noqa: E402
 
-SYSTEMS = {"loyalty": loyalty.shown, "tesouro": tesouro.shown}
+SYSTEMS = {"loyalty": loyalty.make_pages, "tesouro": tesouro.make_pages}
 
 
 def main(names: list[str]) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers end with this, whatever ends it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers end, too
     for name in names or SYSTEMS:
-        to = REPOSITORY / "docs/evidence" / name
-        to.mkdir(parents=True, exist_ok=True)
+        target = REPOSITORY / "docs/evidence" / name
+        target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
-            pages = SYSTEMS[name](Path(folder), to / "airflow.png")
+            pages = SYSTEMS[name](Path(folder), target / "airflow.png")
         for page, text in pages.items():
-            (to / page).write_text(text, encoding="utf-8")
+            (target / page).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

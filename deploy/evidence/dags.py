@@ -1,10 +1,10 @@
-"""A DAG of deploy/airflow under a real Airflow, on a free port of this machine, and what that shows of its runs.
+"""Runs a DAG of deploy/airflow under a real Airflow on a free port, and reports on its runs.
 
-with running("tesouro", folder, PG_URL=...) as dag:
-    dag.ended()                        # the run that the schedule begins, and any other, to its end
+with running_airflow("tesouro", folder, "a first snapshot", PG_URL=...) as dag:
+    dag.wait_for_runs()                # waits for the end of the scheduled run, and of any other
     dag.trigger("a second snapshot")
-    dag.ended()
-    dag.summary(), dag.log(), dag.picture(to)
+    dag.wait_for_runs()
+    dag.summary(), dag.log(), dag.take_picture(to)
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 from pages import REPOSITORY, markdown_table
 from servers import airflow
 
-_POLL_INTERVAL, _TIMEOUT = 1.0, 1800.0  # seconds between two looks at the runs, and for all of them
-# What Spark says before a stage begins, and where it has its packages.
+_POLL_INTERVAL, _TIMEOUT = 1.0, 1800.0  # seconds between two requests, and for all runs
+# Log lines of Spark before a stage starts, and of the download of its packages.
 _SPARK_NOISE = re.compile(r"WARNING: |Ivy |The jars |\S+#\S+ added|\t|Using Spark|\d\d/\d\d/\d\d ")
-# Of so little work a JVM's start is most: this one is quick to start.
+# These options make the JVM start quickly, which dominates such small work.
 SUBMIT = (
     f"{REPOSITORY}/.venv/bin/spark-submit --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2"
     " --driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m'"
@@ -36,11 +36,13 @@ SUBMIT = (
 
 @contextmanager
 def running_airflow(name: str, folder: Path, about: str, **environ: str) -> Iterator[Dag]:
-    """Airflow with this DAG alone, which it begins to run at once.
+    """Run Airflow with this DAG only, which is scheduled immediately.
 
     Args:
-        about: what the first run finds.
-        environ: of the stages.
+        name: The name of the DAG.
+        folder: A folder for Airflow's files.
+        about: The title of the first run.
+        environ: The environment of the stages.
     """
     dags = folder / "dags"
     dags.mkdir()
@@ -53,21 +55,21 @@ def running_airflow(name: str, folder: Path, about: str, **environ: str) -> Iter
 
 
 class Dag:
-    """A DAG, as Airflow's REST API has it."""
+    """A DAG in Airflow, through its REST API."""
 
     def __init__(self, name: str, url: str, about: str) -> None:
         self.name, self.url, self._first_title = name, url, about
-        self._titles: dict[str, str] = {}  # of runs that were asked for
+        self._titles: dict[str, str] = {}  # of triggered runs
         self._headers = {"Content-Type": "application/json"}
         self._headers["Authorization"] = f"Bearer {self._call('auth/token')['access_token']}"
 
     def trigger(self, about: str) -> None:
-        """Ask for a run."""
-        begun = self._call(f"api/v2/dags/{self.name}/dagRuns", {"logical_date": None})
-        self._titles[begun["dag_run_id"]] = about
+        """Trigger a run with this title."""
+        run = self._call(f"api/v2/dags/{self.name}/dagRuns", {"logical_date": None})
+        self._titles[run["dag_run_id"]] = about
 
     def wait_for_runs(self) -> None:
-        """Wait until there are runs, and all of them have ended."""
+        """Wait until there is a run and all runs have ended."""
         deadline = time.monotonic() + _TIMEOUT
         while not (runs := self._runs()) or any(run["state"] in ("queued", "running") for run in runs):
             if time.monotonic() > deadline:
@@ -76,7 +78,7 @@ class Dag:
         print(f"{self.name}: {', '.join(run['state'] for run in runs)}", flush=True)
 
     def summary(self) -> str:
-        """What became of each task."""
+        """Return the state of each task of each run."""
         parts = []
         for run in self._runs():
             lines = [(t["task_id"], t["state"], t["try_number"], f"{t['duration'] or 0:.1f}") for t in self._tasks(run)]
@@ -85,31 +87,31 @@ class Dag:
         return "\n\n".join(parts)
 
     def log(self) -> str:
-        """What the stages said, of the tasks' logs in Airflow."""
+        """Return the output of the stages from the tasks' logs in Airflow."""
         parts = []
         for run in self._runs():
             parts.append(f"## {self._title(run)}")
             for task in self._tasks(run):
                 if task["state"] in ("success", "failed") and task["task_id"] != "verdict":
                     place = f"{run['dag_run_id']}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-                    told = self._call(f"api/v2/dags/{self.name}/dagRuns/{place}?full_content=true")
-                    said = "\n".join(_log_lines(told["content"]))
-                    parts.append(f"### {task['task_id']}: {task['state']}\n\n```\n{said}\n```")
+                    response = self._call(f"api/v2/dags/{self.name}/dagRuns/{place}?full_content=true")
+                    output = "\n".join(_log_lines(response["content"]))
+                    parts.append(f"### {task['task_id']}: {task['state']}\n\n```\n{output}\n```")
         return "\n\n".join(parts)
 
     def take_picture(self, to: Path) -> None:
-        """What a browser shows of the DAG's grid."""
+        """Take a picture of the DAG's grid in a browser."""
         chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         if chromium is None:
-            raise SystemExit("there is no chromium to take the picture with (Debian: chromium)")
+            raise SystemExit("chromium, which takes the picture, was not found (Debian package: chromium)")
         with tempfile.TemporaryDirectory() as profile:
-            words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1500,900"]
-            words += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={to}"]
-            command = [chromium, *words, f"{self.url}/dags/{self.name}"]
+            options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1500,900"]
+            options += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={to}"]
+            command = [chromium, *options, f"{self.url}/dags/{self.name}"]
             subprocess.run(command, check=True, capture_output=True, timeout=180)
 
     def _runs(self) -> list[dict[str, Any]]:
-        """The earliest first; none while Airflow has not found the DAG."""
+        """Return the runs, the earliest first; none before Airflow has loaded the DAG."""
         if self.name not in [dag["dag_id"] for dag in self._call("api/v2/dags")["dags"]]:
             return []
         runs = self._call(f"api/v2/dags/{self.name}/dagRuns")["dag_runs"]
@@ -123,7 +125,7 @@ class Dag:
         if about := self._titles.get(run["dag_run_id"]):
             return f"{about.capitalize()}, by hand"
         is_first = run["dag_run_id"] == self._runs()[0]["dag_run_id"]
-        return f"{self._first_title.capitalize() if is_first else 'What there was'}, by the schedule"
+        return f"{self._first_title.capitalize() if is_first else 'Unchanged source'}, by the schedule"
 
     def _call(self, path: str, document: Any = None) -> Any:
         body = None if document is None else json.dumps(document).encode()

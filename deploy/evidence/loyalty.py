@@ -1,6 +1,6 @@
-"""The DAG `loyalty` in two runs: the source's first snapshot, then its second with one table cut to its header.
+"""Runs the DAG `loyalty` twice: on the first snapshot, and on the second with one table cut to its header.
 
-That one is held, and the others go on.
+That table's snapshot is held, and the others are processed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CUT = "clientes.csv"
 
 
 def make_pages(folder: Path, picture: Path) -> dict[str, str]:
-    """The pages, by their names."""
+    """Return the pages by their names."""
     source, lake = folder / "source", folder / "lake"
     first, second = sorted(SAMPLES.iterdir())
     shutil.copytree(first, source / first.name)
@@ -30,12 +30,12 @@ def make_pages(folder: Path, picture: Path) -> dict[str, str]:
         dag.trigger(f"a second one, {CUT} cut to its header")
         dag.wait_for_runs()
         dag.take_picture(picture)
-        about = "[rows in each layer](rows.md) · [the models' SQL](sql.md) · [what the tasks said](log.md)"
+        about = "[rows in each layer](rows.md) · [the models' SQL](sql.md) · [output of the tasks](log.md)"
         grid = "![Airflow's grid](airflow.png)\n\nThe DAG `loyalty` in Airflow after both runs."
         pages = {
-            "README.md": "\n\n".join(["# Loyalty: what was seen", versions_line(), about, grid, dag.summary()]),
-            "log.md": "# What the tasks said\n\nOf their logs in Airflow, without what Airflow itself and Spark's"
-            f" packages say there.\n\n{dag.log()}",
+            "README.md": "\n\n".join(["# Loyalty: observed results", versions_line(), about, grid, dag.summary()]),
+            "log.md": "# Output of the tasks\n\nFrom their logs in Airflow, without the lines of Airflow and of Spark's"
+            f" packages.\n\n{dag.log()}",
             "rows.md": f"# Rows in each layer\n\n{row_counts(lake / 'loyalty')}",
             "sql.md": model_sql_page(REPOSITORY / "conf/loyalty"),
         }

@@ -1,4 +1,4 @@
-"""What the pages of docs/evidence have in common: tables, rows of a lake, SQL of a pipeline; and what none may say."""
+"""Builds the common parts of the pages of docs/evidence, and removes the names of the machine from them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ AIRFLOW_LOCK = REPOSITORY / "deploy/airflow/requirements.lock"
 
 
 def versions_line(*others: str) -> str:
-    """When, and with which versions.
+    """Return a line with the date and the versions.
 
     Args:
-        others: versions beside those of Spark, Delta and Airflow: "PostgreSQL 16.4".
+        others: Further versions beside those of Spark, Delta and Airflow: "PostgreSQL 16.4".
     """
     versions = [f"{name} {version(name)}" for name in ("pyspark", "delta-spark")]
     (airflow,) = re.findall(r"^apache-airflow==(\S+)", AIRFLOW_LOCK.read_text(encoding="utf-8"), re.MULTILINE)
-    told = ", ".join([*versions, f"apache-airflow {airflow}", *others])
-    return f"Written by `make evidence` on {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC; {told}."
+    all_versions = ", ".join([*versions, f"apache-airflow {airflow}", *others])
+    return f"Written by `make evidence` on {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC; {all_versions}."
 
 
 def row_counts(lake: Path) -> str:
-    """How many rows every table and model has."""
+    """Return a table with the number of rows of every table and model."""
     counted = []
     for layer in ("bronze", "silver", "gold", "quarantine"):
-        for place in sorted((lake / layer).glob("*")):
-            counted.append((layer, place.name, pl.scan_delta(str(place)).select(pl.len()).collect().item()))
+        for folder in sorted((lake / layer).glob("*")):
+            counted.append((layer, folder.name, pl.scan_delta(str(folder)).select(pl.len()).collect().item()))
     return markdown_table(("layer", "table", "rows"), counted)
 
 
 def model_sql_page(pipeline: Path) -> str:
-    """The SQL of silver and gold."""
-    parts = ["# The models' SQL\n\nWhat keeps silver and gold up to date; `lakehouse explain` says how and why."]
+    """Return the page with the SQL of silver and gold."""
+    about = "The SELECT statements of silver and gold; `lakehouse explain` shows how they are kept up to date, and why."
+    parts = [f"# The models' SQL\n\n{about}"]
     for name, plan in pipeline_plans.plan_pipeline(load(pipeline)).items():
         layer, _, short = name.partition(".")
         sql = (pipeline / layer / f"{short}.sql").read_text(encoding="utf-8").strip()
@@ -57,23 +58,27 @@ def markdown_table(head: Iterable[str], lines: Iterable[Iterable[object]]) -> st
 
 
 def anonymize(pages: Mapping[str, str], names: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
-    """The pages without what is this machine's: its folders and addresses have other names.
+    """Replace the folders and addresses of this machine in the pages.
 
     Args:
-        names: by what is found, what stands for it.
+        pages: The text of each page by its name.
+        names: The replacement of each text.
+        secrets: Texts that no page may contain.
 
     Raises:
-        SystemExit: a page names the machine, or a secret, still.
+        SystemExit: A page still contains the machine's names or a secret.
     """
-    own = [re.escape(name) for name in (str(Path.home()), tempfile.gettempdir(), socket.gethostname(), *secrets)]
-    others = {**names, f"{REPOSITORY}/": "", str(REPOSITORY): "."}
-    found = {}
+    forbidden = [re.escape(name) for name in (str(Path.home()), tempfile.gettempdir(), socket.gethostname(), *secrets)]
+    replacements = {**names, f"{REPOSITORY}/": "", str(REPOSITORY): "."}
+    anonymous = {}
     for page, text in pages.items():
-        found[page] = "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n")) + "\n"
-        for name in sorted(others, key=len, reverse=True):
-            found[page] = found[page].replace(name, others[name])
-        found[page] = re.sub(r"(127\.0\.0\.1|localhost):\d+", "localhost:PORT", found[page])
-        for pattern in own:
-            if told := re.search(rf"^.*(?<!\w){pattern}(?!\w).*$", found[page], re.MULTILINE):
-                raise SystemExit(f"{page} was not written, for it names this machine or a secret: {told[0]}")
-    return found
+        anonymous[page] = "\n".join(line.rstrip() for line in text.rstrip("\n").split("\n")) + "\n"
+        for name in sorted(replacements, key=len, reverse=True):
+            anonymous[page] = anonymous[page].replace(name, replacements[name])
+        anonymous[page] = re.sub(r"(127\.0\.0\.1|localhost):\d+", "localhost:PORT", anonymous[page])
+        for pattern in forbidden:
+            if line := re.search(rf"^.*(?<!\w){pattern}(?!\w).*$", anonymous[page], re.MULTILINE):
+                raise SystemExit(
+                    f"{page} was not written, because it contains a name of this machine or a secret: {line[0]}"
+                )
+    return anonymous

@@ -1,6 +1,6 @@
-"""The DAG `tesouro` in two runs, with a PostgreSQL, a Kafka broker, a Connect worker and an S3 store behind it.
+"""Runs the DAG `tesouro` twice, with PostgreSQL, a Kafka broker, a Connect worker and an S3 store behind it.
 
-A first snapshot is published, and read by Debezium; a second one arrives as changes.
+The first snapshot is published, and read by Debezium; the second one arrives as changes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT = 600.0  # seconds for a verb of the command line
 
 
 def make_pages(folder: Path, picture: Path) -> dict[str, str]:
-    """The pages, by their names."""
+    """Return the pages by their names."""
     first, second = sorted(SAMPLES.iterdir())
     shutil.copytree(first, folder / "source" / first.name)
     shutil.copytree(second, folder / second.name)
@@ -42,9 +42,7 @@ def make_pages(folder: Path, picture: Path) -> dict[str, str]:
             dag.wait_for_runs()
             dag.take_picture(picture)
             runs, tasks = dag.summary(), dag.log()
-        verified = run_verb(
-            "verify", environ=environ
-        )  # which waits for S3; under Airflow the next run would come between
+        verified = run_verb("verify", environ=environ)  # it waits for S3; in Airflow the next run would interfere
         pages = {"README.md": summary_page(servers, runs, verified), "log.md": log_page(tasks)}
         pages["rows.md"] = rows_page(servers.database, folder / "lake/tesouro", pipeline)
         pages["sql.md"] = model_sql_page(PIPELINE)
@@ -54,14 +52,14 @@ def make_pages(folder: Path, picture: Path) -> dict[str, str]:
 
 
 def address_names(servers: stream.Servers) -> dict[str, str]:
-    """What stands for the servers' addresses: those of deploy/compose."""
+    """Return a replacement for each server address: its name in deploy/compose."""
     urls = {servers.connect.address: "connect:8083", servers.s3: "s3:9000"}
     own = {url.removeprefix("http://"): name for url, name in urls.items()}
     return own | {servers.kafka: "kafka:9092", f"127.0.0.1:{servers.database.port}": "postgres:5432"}
 
 
 def run_verb(*verb: str, environ: Mapping[str, str]) -> str:
-    """What a verb of the command line says, which has to end well."""
+    """Run a verb of the command line, which has to succeed; return its output."""
     program = "import sys; from lakehouse.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, *verb, "conf/tesouro"]
     own = os.environ | environ | {"COLUMNS": "160"}
@@ -79,16 +77,16 @@ def run_verb(*verb: str, environ: Mapping[str, str]) -> str:
 def summary_page(servers: stream.Servers, runs: str, verified: str) -> str:
     ((database,),) = servers.database.execute("SHOW server_version")
     parts = [
-        "# Tesouro Direto: what was seen",
+        "# Tesouro Direto: observed results",
         versions_line(f"PostgreSQL {database}", *streams.connect_versions(servers.connect)),
         "[rows in each layer, and in PostgreSQL](rows.md) · [the models' SQL](sql.md) ·"
-        " [topics and connectors](kafka.md) · [objects on S3](s3.md) · [what the tasks said](log.md)",
-        "Every part is a real one, on one machine and without Docker. The DAG, the pipeline, the connectors and the"
+        " [topics and connectors](kafka.md) · [objects on S3](s3.md) · [output of the tasks](log.md)",
+        "All servers are real and ran on one machine without Docker. The DAG, the pipeline, the connectors and the"
         " samples are those of this repository.",
         "![Airflow's grid](airflow.png)\n\nThe DAG `tesouro` in Airflow after its runs.",
         runs,
-        "## What has to hold, checked at the end",
-        "I6: PostgreSQL is gold, and the lines on S3 folded by key are PostgreSQL.",
+        "## Checks at the end",
+        "I6: PostgreSQL is equal to gold, and the lines on S3, folded by key, are equal to PostgreSQL.",
         verified,
     ]
     return "\n\n".join(parts)
@@ -96,9 +94,10 @@ def summary_page(servers: stream.Servers, runs: str, verified: str) -> str:
 
 def log_page(tasks: str) -> str:
     about = (
-        "Of their logs in Airflow, without what Airflow itself and Spark's packages say there. What Debezium and the"
+        "From their logs in Airflow, without the lines of Airflow and of Spark's packages. The log of Debezium and the"
+        " sink is on the page about [topics and connectors](kafka.md)."
     )
-    return f"# What the tasks said\n\n{about} sink said is with [topics and connectors](kafka.md).\n\n{tasks}"
+    return f"# Output of the tasks\n\n{about}\n\n{tasks}"
 
 
 def rows_page(database: postgres.Server, lake: Path, pipeline: Pipeline) -> str:
@@ -110,8 +109,8 @@ def rows_page(database: postgres.Server, lake: Path, pipeline: Pipeline) -> str:
         row_counts(lake),
         "## PostgreSQL",
         markdown_table(("table", "follows", "rows"), counts),
-        "How far PostgreSQL says that it is, in the table `lakehouse_publish`: the version of the Delta table that each"
-        " is equal to.",
+        "The table `lakehouse_publish` in PostgreSQL: for each table, the version of the Delta table that it is equal"
+        " to.",
         markdown_table(("table", "follows", "version"), record),
     ]
     for name in pipeline.connect.topics.values():

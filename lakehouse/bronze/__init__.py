@@ -1,1 +1,31 @@
-"""Bronze: each table's current state or history."""
+"""Keeps bronze equal to the ledger: the current rows of each table (scd 1), or their history (scd 2).
+
+Entry point: `refresh` brings one table to the ledger's last accepted sequence. In order:
+
+1. add columns that were declared since; done if bronze is at that sequence            apply.py
+2. a stream over the ledger starts the work, one batch for all that is pending          apply.py
+3. read each pending change set and check that it is complete                           lakehouse/lake/change_sets.py
+4. scd 1: merge it as it is; scd 2: compute the windows that it opens and closes        apply.py, scd2.py
+5. if bronze is not where a change set began: fold all change sets and merge what differs   fold.py
+
+`read.py` has what other packages read of bronze: current rows, rows as of a time, and rows that bronze has to have.
+"""
+
+from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, refresh
+from lakehouse.bronze.fold import fold_to_live_rows
+from lakehouse.bronze.read import current_rows, expected_rows, rows_as_of, schema_mismatches
+from lakehouse.bronze.scd2 import is_open_window, row_keys
+
+__all__ = [
+    "BronzeResult",
+    "apply_pending",
+    "current_rows",
+    "expected_rows",
+    "fold_to_live_rows",
+    "is_current",
+    "is_open_window",
+    "refresh",
+    "row_keys",
+    "rows_as_of",
+    "schema_mismatches",
+]

@@ -1,7 +1,7 @@
-"""Bronze: each table's current state or history, one data-changing commit per snapshot that changed something.
+"""Applies change sets to bronze: one commit that changes data for each snapshot that changed something.
 
-A stream over the ledger is the trigger. What is done depends on the ledger and on bronze's own commits alone, which
-name the sequence they brought the table to; a checkpoint that is lost, late or wrong therefore costs time, not data.
+What is done depends only on the ledger and on bronze's own commits, which name the sequence that they brought the table
+to. The stream over the ledger is a trigger: a checkpoint that is lost, late or wrong costs time, not data.
 """
 
 from __future__ import annotations
@@ -10,29 +10,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.bronze import fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
-from lakehouse.lake import change_sets, delta, merge
-from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
+from lakehouse.lake import change_sets, delta
+from lakehouse.lake.cdc import CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
-from lakehouse.lake.merge import WriteResult, add_new_columns, merge_to_match
-from lakehouse.schema.table_schema import stored_schema
+from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
-from lakehouse.storage.paths import Lake
-
-LARGE_SNAPSHOT_BYTES = 128 << 20  # of a snapshot: from here on a table's files are not rewritten for a few rows
 
 
 @dataclass(frozen=True)
 class BronzeResult:
-    """What bronze did: rows written, the sequence it is at now, and why it had to be compared whole, if it had to."""
+    """What a refresh of bronze did.
+
+    Attributes:
+        sequence: The sequence that bronze is at.
+        inserted: Rows inserted; so `updated` and `deleted`.
+        commits: Commits that changed data.
+        repair_reason: Why bronze was compared with all change sets; empty if it was not.
+    """
 
     sequence: int = 0
     inserted: int = 0
@@ -42,6 +45,7 @@ class BronzeResult:
     repair_reason: str = ""
 
     def plus(self, written: WriteResult, sequence: int, repair_reason: str = "") -> BronzeResult:
+        """Return the result with one more write, which brought bronze to `sequence`."""
         return BronzeResult(
             sequence,
             self.inserted + written.inserted,
@@ -52,207 +56,181 @@ class BronzeResult:
         )
 
 
-def refresh(
-    spark: SparkSession,
-    lake: Lake,
-    name: str,
-    table: Table,
-    history: LedgerHistory,
-    snapshot_bytes: int,
-    full_refresh: bool = False,
-) -> BronzeResult:
-    """Bring a table to the ledger's last accepted sequence: the stage's entry point.
+def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_refresh: bool = False) -> BronzeResult:
+    """Bring a table to the ledger's last accepted sequence.
 
     Args:
-        history: what the ledger says of the table.
-        size: of its newest snapshot, in bytes.
-        whole: compare it with the fold of all change sets, whatever its position says.
+        table: The table, with a session that nobody else uses.
+        history: The ledger's rows of the table.
+        snapshot_bytes: The size of its newest snapshot.
+        full_refresh: Whether to compare bronze with all change sets, whatever sequence it is at.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InfrastructureError: A change set does not have the rows that the ledger reports.
+        DataRefused: Bronze has to be rebuilt, and values do not fit the schema that was declared since.
     """
     if full_refresh and history.accepted:
-        return _repair(spark, lake, name, table, history, snapshot_bytes, "asked for", rebuild=True)
-    _add_declared_columns(spark, lake, name, table)
-    if is_current(delta.current_version(spark, lake.bronze_table(name)), table, history):
+        return _repair(table, history, snapshot_bytes, "asked for", replace=True)
+    if delta.exists(table.spark, table.bronze):  # models may name a new column before a snapshot has it
+        delta.add_new_columns(table.spark, table.bronze, table.schema)
+    if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
     results: list[BronzeResult] = []
     failures: list[Exception] = []
 
     def on_batch(batch: DataFrame, _: int) -> None:
         try:
-            own = isolated_session(batch.sparkSession, snapshot_bytes)
-            results.append(apply_pending(own, lake, name, table, history, snapshot_bytes))
+            batch_table = table.with_spark(isolated_session(batch.sparkSession, snapshot_bytes))
+            results.append(apply_pending(batch_table, history, snapshot_bytes))
         except Exception as error:
             failures.append(error)
             raise
 
     try:
-        _stream_ledger(spark, lake, name, on_batch)
+        _stream_ledger(table, on_batch)
     except Exception:
         if failures:
-            # The error itself, not the stream's report of it; its cause tells whether another attempt may help.
+            # Raise the error itself, not the stream's report of it; its cause tells whether a retry may help.
             raise failures[0] from failures[0].__cause__
-        # The checkpoint does not fit the ledger (one of them was replaced). It is only a trigger: start it anew.
-        file_io.remove(lake.local_path("bronze", name))
-        _stream_ledger(spark, lake, name, on_batch)
-    # Nothing new in the ledger does not mean that bronze is as it should be: it may have been restored or dropped.
-    return results[-1] if results else apply_pending(spark, lake, name, table, history, snapshot_bytes)
+        # The checkpoint does not fit the ledger, one of which was replaced. It is only a trigger: start a new one.
+        file_io.remove(table.lake.local_path("bronze", table.name))
+        _stream_ledger(table, on_batch)
+    # Without a new row in the ledger there is no batch. Bronze may still have been restored or dropped.
+    return results[-1] if results else apply_pending(table, history, snapshot_bytes)
 
 
-def _add_declared_columns(spark: SparkSession, lake: Lake, name: str, table: Table) -> None:
-    """Give bronze the columns that were added to the schema: models may name them before a snapshot has them."""
-    path = lake.bronze_table(name)
-    if delta.exists(spark, path):
-        add_new_columns(spark, path, stored_schema(table))
-
-
-def is_current(version: TableVersion | None, table: Table, history: LedgerHistory) -> bool:
-    """Whether bronze holds what the ledger says, so that there is nothing to apply."""
-    pending = [e.sequence or 0 for e in history.accepted if e.changed_rows or e.sequence == 1]
-    if not pending:
-        return True
-    progress = version.recorded_progress() if version else None
-    # A set without changes makes no commit; healing records the last sequence, whatever it holds.
-    if progress is None or _repair_reason(table, progress, history.accepted[-1].sequence or 0):
-        return False
-    return bool(pending[-1] <= progress["sequence"])
-
-
-def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
-    """What a commit of bronze records: the sequence it brings the table to, and how a history is kept."""
-    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
-
-
-def _stream_ledger(spark: SparkSession, lake: Lake, name: str, on_batch: Callable[[DataFrame, int], None]) -> None:
-    accepted = (F.col("table") == name) & (F.col("status") == "accepted")
+def _stream_ledger(table: TableRef, on_batch: Callable[[DataFrame, int], None]) -> None:
+    """Call `on_batch` if the ledger has accepted rows of the table that its checkpoint has not seen."""
+    is_accepted = (F.col("table") == table.name) & (F.col("status") == "accepted")
     query = (
-        delta.read_stream(spark, lake.ledger_table)
-        .where(accepted)
+        delta.read_stream(table.spark, table.lake.ledger_table)
+        .where(is_accepted)
         .writeStream.foreachBatch(on_batch)
-        .option("checkpointLocation", lake.checkpoint_path(name))
+        .option("checkpointLocation", table.lake.checkpoint_path(table.name))
         .trigger(availableNow=True)
         .start()
     )
     query.awaitTermination()
 
 
-def apply_pending(
-    spark: SparkSession, lake: Lake, name: str, table: Table, history: LedgerHistory, snapshot_bytes: int
-) -> BronzeResult:
-    """Apply the accepted change sets that bronze has not got yet, in sequence.
+def is_current(version: TableVersion | None, table: Table, history: LedgerHistory) -> bool:
+    """Return whether bronze is at the ledger's last accepted sequence, so that there is nothing to apply.
 
     Args:
-        size: of the newest snapshot, in bytes.
+        version: Bronze's current version.
+        table: The table's configuration.
+        history: The ledger's rows of the table.
+    """
+    with_commit = [e.sequence or 0 for e in history.accepted if e.changed_rows or e.sequence == 1]
+    if not with_commit:
+        return True
+    progress = version.recorded_progress() if version else None
+    # A change set without rows makes no commit. A repair records the last sequence, whatever its change set has.
+    if progress is None or _repair_reason(table, progress, history.accepted[-1].sequence or 0):
+        return False
+    return bool(with_commit[-1] <= progress["sequence"])
+
+
+def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) -> BronzeResult:
+    """Apply the accepted change sets that bronze does not have yet, in sequence.
+
+    Args:
+        table: The table, with a session that nobody else uses.
+        history: The ledger's rows of the table.
+        snapshot_bytes: The size of its newest snapshot.
+
+    Returns:
+        What was done.
 
     Raises:
-        InfrastructureError: a change set does not hold the rows that the ledger says.
-        DataRefused: bronze is gone, and what it has to hold does not fit the schema that was declared since.
+        InfrastructureError: A change set does not have the rows that the ledger reports.
+        DataRefused: There is no bronze, and values do not fit the schema that was declared since.
     """
     accepted = history.accepted
     if not accepted:
         return BronzeResult()
-    last = accepted[-1].sequence or 0
-    head = delta.current_version(spark, lake.bronze_table(name))
-    if head is None:
-        # bronze may be gone, and the schema another than it had
-        fold.require_values_fit(spark, lake, table, history.entries_to_fold)
-        at = 0
+    version = delta.current_version(table.spark, table.bronze)
+    if version is None:
+        # Bronze may have been dropped, and the schema may have changed since.
+        fold.require_values_fit(table, history.entries_to_fold)
+        sequence = 0
     else:
-        progress = head.recorded_progress()
-        if reason := _repair_reason(table, progress, last):
-            return _repair(spark, lake, name, table, history, snapshot_bytes, reason)
-        at = progress["sequence"] if progress else 0
-    lost = [e for e in accepted if (e.sequence or 0) > at and history.is_dropped(e)]
-    if lost and (at == 0 or any(e.changed_rows for e in lost)):
-        reason = f"change sets up to {lost[-1].sequence} were dropped, and it was at {at}"
-        return _repair(spark, lake, name, table, history, snapshot_bytes, reason)
-    done = BronzeResult(at)
+        progress = version.recorded_progress()
+        if reason := _repair_reason(table.config, progress, accepted[-1].sequence or 0):
+            return _repair(table, history, snapshot_bytes, reason)
+        sequence = progress["sequence"] if progress else 0
+    dropped = [e for e in accepted if (e.sequence or 0) > sequence and history.is_dropped(e)]
+    if dropped and (sequence == 0 or any(e.changed_rows for e in dropped)):
+        reason = f"change sets up to {dropped[-1].sequence} were dropped, and it was at {sequence}"
+        return _repair(table, history, snapshot_bytes, reason)
+    is_new, is_large = sequence == 0, snapshot_bytes >= table.tuning.large_snapshot_bytes
+    result = BronzeResult(sequence)
     for entry in accepted:
-        if (entry.sequence or 0) > at:
-            done = done.plus(
-                _apply_change_set(spark, lake, name, table, entry, snapshot_bytes, first=at == 0), entry.sequence or 0
-            )
-            at = entry.sequence or 0
-    return done
+        if (entry.sequence or 0) > sequence:
+            written = _apply_change_set(table, entry, is_large) if entry.changed_rows or is_new else WriteResult()
+            result, is_new = result.plus(written, entry.sequence or 0), False
+    return result
 
 
-def _repair_reason(table: Table, progress: dict[str, Any] | None, last: int) -> str:
-    """Why bronze cannot be brought forward by the change sets it lacks; empty if it can."""
+def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence: int) -> str:
+    """Return why change sets cannot be applied to bronze as it is; empty if they can."""
     if progress is None:
         return "its rows were written by somebody else"
-    if progress["sequence"] > last:
+    if progress["sequence"] > last_sequence:
         return "it is ahead of the ledger"
     if table.scd == 2 and progress.get("rule") != scd2.history_rule(table):
         return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.history_rule(table)}"
     return ""
 
 
-def _apply_change_set(
-    spark: SparkSession, lake: Lake, name: str, table: Table, entry: LedgerEntry, snapshot_bytes: int, first: bool
-) -> WriteResult:
-    if not entry.changed_rows and not first:
+def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
+    """Return what a commit of bronze records: the sequence that it brings the table to, and which history it keeps."""
+    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
+
+
+def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
+    keys, local_rows = scd2.row_keys(table.config), table.tuning.local_rows
+    return MergeTarget(table.spark, table.bronze, keys, is_large=is_large, replace=replace, local_rows=local_rows)
+
+
+def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
+    changes, erased = change_sets.read_complete(table, entry)
+    target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
+    has_bronze = delta.exists(table.spark, table.bronze)
+    if entry.changed_rows and erased.total() == entry.changed_rows and has_bronze:
+        # All its rows were forgotten, so that no commit would record that it was applied.
+        delta.record_progress(table.spark, table.bronze, progress)
         return WriteResult()
-    changes, taken = change_sets.read_complete(spark, lake, table, entry)
-    path, keys, progress = lake.bronze_table(name), scd2.row_keys(table), _commit_progress(table, entry.sequence or 0)
-    large = snapshot_bytes >= LARGE_SNAPSHOT_BYTES
-    if entry.changed_rows and taken.total() == entry.changed_rows and delta.exists(spark, path):
-        delta.record_progress(
-            spark, path, progress
-        )  # every row of it was forgotten: no commit would say it was applied
-        return WriteResult()
-    if table.scd == 2:
-        changed = live_rows(spark, lake, name, table).join(changes.select(*table.keys), on=table.keys, how="left_semi")
-        wanted, touched = scd2.apply_changes(changed, changes, table, stored_schema(table))
-        return merge_to_match(
-            spark, path, wanted, keys, progress, touched, entry.changed_rows <= MAX_LOCAL_ROWS, large=large
-        )
+    if table.config.scd == 2:
+        changed_keys = changes.select(*table.config.keys)
+        open_windows = live_rows(table).join(changed_keys, on=table.config.keys, how="left_semi")
+        wanted, affected = scd2.apply_changes(open_windows, changes, table.config, table.schema)
+        return merge_to_match(target, wanted, progress, affected, entry.changed_rows <= table.tuning.local_rows)
     rows = changes.drop(CHANGED_COLUMNS)
-    if not delta.exists(spark, path):
-        return merge_to_match(spark, path, rows, keys, progress, large=large)
-    # Bronze is where the set began, and so the set is the difference.
-    actions = rows.withColumn(merge.ACTION, F.col("_cdc_operation"))
-    told = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
-    counts = {operation: rows - taken[operation] for operation, rows in told.items()}
-    return merge.merge_changes(spark, path, actions, counts, keys, progress, large)
-
-
-def schema_mismatches(spark: SparkSession, lake: Lake, name: str, table: Table) -> list[str]:
-    """What of bronze's columns the declared schema renames, removes or types otherwise."""
-    if not delta.exists(spark, lake.bronze_table(name)):
-        return []
-    wanted = {f.name: f.dataType for f in stored_schema(table)}
-    found = []
-    there = delta.read(spark, lake.bronze_table(name)).schema
-    if (kept := scd2.START in there.names) != (table.scd == 2):
-        found.append(f"scd: {2 if kept else 1} is now {table.scd}")
-    for field in there:
-        if field.name in (*CDC_COLUMNS, scd2.START, scd2.END, *table.pii):
-            continue  # of a personal column the change sets tell more than its type
-        if field.name not in wanted:
-            found.append(f"{field.name} is gone")
-        elif field.dataType != wanted[field.name]:
-            found.append(f"{field.name}: {field.dataType.simpleString()} is now {wanted[field.name].simpleString()}")
-    return found
+    if not has_bronze:
+        return merge_to_match(target, rows, progress)
+    # Bronze is where the change set began, and so the change set is the difference.
+    counts = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
+    remaining = {operation: count - erased[operation] for operation, count in counts.items()}
+    return merge_changes(target, rows.withColumn(ACTION, F.col("_cdc_operation")), remaining, progress)
 
 
 def _repair(
-    spark: SparkSession,
-    lake: Lake,
-    name: str,
-    table: Table,
-    history: LedgerHistory,
-    snapshot_bytes: int,
-    reason: str,
-    rebuild: bool = False,
+    table: TableRef, history: LedgerHistory, snapshot_bytes: int, reason: str, replace: bool = False
 ) -> BronzeResult:
-    """Compare bronze with the fold of its change sets and write what differs.
+    """Compare bronze with the fold of its change sets, and write what differs.
 
     Raises:
-        DataRefused: a value of a change set does not fit the schema that was declared since.
+        DataRefused: A value of a change set does not fit the schema that was declared since.
     """
-    path, last = lake.bronze_table(name), history.accepted[-1].sequence or 0
-    wanted, keys = fold.fold_change_sets(spark, lake, table, history.entries_to_fold), scd2.row_keys(table)
-    # The commit is told from one that applies a change set; what it brings the table to is the same.
-    healed, large = _commit_progress(table, last) | {"healed": reason}, snapshot_bytes >= LARGE_SNAPSHOT_BYTES
-    written = merge_to_match(spark, path, wanted, keys, healed, rebuild=rebuild, large=large)
+    sequence = history.accepted[-1].sequence or 0
+    wanted, progress = fold.fold_change_sets(table, history.entries_to_fold), _commit_progress(table.config, sequence)
+    target = _target(table, snapshot_bytes >= table.tuning.large_snapshot_bytes, replace)
+    # Its commit is told from one that applies a change set by `healed`; the recorded sequence is the same.
+    written = merge_to_match(target, wanted, progress | {"healed": reason})
     if not written.committed:
-        delta.record_progress(spark, path, _commit_progress(table, last))
-    return BronzeResult().plus(written, last, repair_reason=reason)
+        delta.record_progress(table.spark, table.bronze, progress)
+    return BronzeResult().plus(written, sequence, reason)

@@ -1,84 +1,109 @@
-"""Reads bronze: current rows, rows as of a time, expected rows."""
+"""Reads bronze: its current rows, its rows as of a time, the rows that it has to have, and whether its schema fits."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.bronze import fold, scd2
 from lakehouse.config import Table
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
 from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.table_ref import TableRef
+from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import local_frame
-from lakehouse.storage.paths import Lake
 
 _CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+_OWN_COLUMNS_DDL = {1: _CDC_DDL, 2: f"{_CDC_DDL}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # by `scd`
 
 
-_OWN_COLUMNS_DDL = {
-    1: _CDC_DDL,
-    2: f"{_CDC_DDL}, __START_AT TIMESTAMP, __END_AT TIMESTAMP",
-}  # bronze's own columns, by `scd`
+def current_rows(table: TableRef, version: int | None = None) -> DataFrame:
+    """Return the live rows by the declared schema; a column that bronze does not have yet is null.
+
+    Args:
+        table: The table.
+        version: The version of bronze to read; None: the current one.
+    """
+    return live_rows(table, version).select(*map(quote_identifier, table.schema.names))
 
 
-def current_rows(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
-    """The live rows by the declared schema, now or at a version; a column that bronze has not yet got is null."""
-    return live_rows(spark, lake, name, table, version).select(*stored_schema(table).names)
+def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataFrame:
+    """Return the rows that were live at a time, by the declared schema and with the `_cdc_*` columns.
 
+    Rows with a history (scd 2) are read from its windows, others are folded from the change sets.
 
-def rows_as_of(
-    spark: SparkSession, lake: Lake, name: str, table: Table, history: LedgerHistory, time: datetime
-) -> DataFrame:
-    """The rows that were live at `time`, by the declared schema and the `_cdc_*` columns.
-
-    Read from the windows of a history (scd 2), else folded from the change sets.
+    Args:
+        table: The table.
+        history: The ledger's rows of the table.
+        time: The time, with its zone.
 
     Raises:
-        DataRefused: they do not fit the schema that was declared since.
-        ConfigError: the change sets of that time have gone.
+        DataRefused: A value does not fit the schema that was declared since.
+        ConfigError: The change sets up to that time were dropped.
     """
-    if table.scd == 2 and delta.exists(spark, lake.bronze_table(name)):
-        rows = delta.read(spark, lake.bronze_table(name)).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
-        return _with_declared_columns(rows, table).select(*stored_schema(table).names, *CDC_COLUMNS)
+    columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS]
+    if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
+        rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
+        return _with_declared_columns(rows, table.config).select(*columns)
     base = history.base_state
     if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
         raise ConfigError(
-            f"{name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
-            expected=f"a time from {base.snapshot_time.isoformat()} on, which `retention` has not reached",
-            where=lake.spark_path(base.path or ""),
+            f"{table.name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
+            expected=f"a time from {base.snapshot_time.isoformat()} on, of which `retention` has kept the change sets",
+            where=table.lake.spark_path(base.path or ""),
         )
-    until = [e for e in history.entries_to_fold if e.snapshot_time <= time]
-    rows = fold.fold_change_sets(spark, lake, table, until) if until else live_rows(spark, lake, name, table).limit(0)
-    return rows.select(*stored_schema(table).names, *CDC_COLUMNS)
+    entries = [e for e in history.entries_to_fold if e.snapshot_time <= time]
+    rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
+    return rows.select(*columns)
 
 
-def expected_rows(spark: SparkSession, lake: Lake, table: Table, entries: list[LedgerEntry]) -> DataFrame:
-    """The live rows by the declared schema, from the change sets alone."""
-    rows = fold.fold_change_sets(spark, lake, table, entries)
-    return (rows.where(scd2.is_open_window()) if table.scd == 2 else rows).select(*stored_schema(table).names)
+def expected_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
+    """Return the live rows by the declared schema, computed from the change sets alone.
+
+    Args:
+        table: The table.
+        entries: The ledger rows of the change sets, in order.
+    """
+    rows = fold.fold_change_sets(table, entries)
+    live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
+    return live.select(*map(quote_identifier, table.schema.names))
 
 
-def live_rows(spark: SparkSession, lake: Lake, name: str, table: Table, version: int | None = None) -> DataFrame:
-    """The same, with bronze's own columns; of a history, the open windows."""
-    fields, path = stored_schema(table), lake.bronze_table(name)
-    own = T.DataType.fromDDL(_OWN_COLUMNS_DDL[table.scd])
+def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
+    """Return the live rows with all columns of bronze; of a history, the open windows."""
+    own = T.DataType.fromDDL(_OWN_COLUMNS_DDL[table.config.scd])
     assert isinstance(own, T.StructType)
-    if not delta.exists(spark, path):
-        return local_frame(spark, T.StructType([*fields, *own]))
-    rows = delta.read(spark, path, version)
-    live = rows.where(scd2.is_open_window()) if table.scd == 2 else rows
-    return _with_declared_columns(live, table).select(*fields.names, *own.names)
+    if not delta.exists(table.spark, table.bronze):
+        return local_frame(table.spark, T.StructType([*table.schema, *own]))
+    rows = delta.read(table.spark, table.bronze, version)
+    live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
+    columns = map(quote_identifier, [*table.schema.names, *own.names])
+    return _with_declared_columns(live, table.config).select(*columns)
 
 
 def _with_declared_columns(rows: DataFrame, table: Table) -> DataFrame:
-    """With the columns that were declared since, as null."""
-    there = rows.columns
-    return rows.select(
-        "*", *[F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name not in there]
-    )
+    """Return rows with the declared columns that they lack, as null."""
+    added = [F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name not in rows.columns]
+    return rows.select("*", *added)
+
+
+def schema_mismatches(table: TableRef) -> list[str]:
+    """Return what the declared schema renames, removes or retypes in bronze, one line each.
+
+    Columns of `pii` are left out: about these, the metadata of the change sets is more exact than the type.
+    """
+    if not delta.exists(table.spark, table.bronze):
+        return []
+    found = delta.read(table.spark, table.bronze).schema
+    ignored = {*CDC_COLUMNS, scd2.START, scd2.END, *table.config.pii}
+    scd = 2 if scd2.START in found.names else 1
+    scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []
+    compared = T.StructType([field for field in found if field.name not in ignored])
+    return scd_changed + mismatch.schema_mismatches(compared, table.schema)

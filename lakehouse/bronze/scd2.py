@@ -1,11 +1,11 @@
-"""History (scd 2): a row a key and span of time. Pure: DataFrames in, DataFrames out.
+"""Computes the history of a table (scd 2): one row for each key and window of time. Pure: DataFrames in and out.
 
-    __START_AT  the time of the change that opened the window; `_cdc_*` are that change's
+    __START_AT  the time of the change that opened the window; the `_cdc_*` columns are those of that change
     __END_AT    the time of the change that closed it; null while it is open
 
 Windows are half-open, so that those of a key neither overlap nor leave a gap while it lives. A change of columns whose
-history is not kept is written into the open window. Two change sets of one time (a snapshot taken again once the
-configuration was mended) leave no window without length: the later one's stands.
+history is not kept is written into the open window. Two change sets of one time (a snapshot that is ingested again with
+a corrected configuration) make no window without length: that of the later one remains.
 """
 
 from __future__ import annotations
@@ -17,75 +17,86 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, INSERT
 
 START, END = "__START_AT", "__END_AT"
 
 
 def row_keys(table: Table) -> list[str]:
-    """What identifies a row of bronze: the table's keys, and in a history the start of the window."""
+    """Return the columns that identify a row of bronze: the table's keys and, in a history, the window's start."""
     return [*table.keys, START] if table.scd == 2 else list(table.keys)
 
 
 def is_open_window() -> Column:
+    """Return whether a window is open, so that it shows a live row."""
     return F.col(END).isNull()
 
 
 def is_valid_at(time: Column) -> Column:
-    """Whether a window shows what was true at `time`."""
+    """Return whether a window includes `time`."""
     return (F.col(START) <= time) & (is_open_window() | (F.col(END) > time))
 
 
 def apply_changes(
     open_windows: DataFrame, changes: DataFrame, table: Table, fields: T.StructType
 ) -> tuple[DataFrame, DataFrame]:
-    """What one change set makes of the windows it touches.
+    """Return what one change set makes of the windows that it affects.
 
     Args:
-        opened: the open windows of the changed keys.
-        changes: the change set, with CHANGED.
+        open_windows: The open windows of the changed keys.
+        changes: The change set, with the names of changed columns in CHANGED_COLUMNS.
+        table: The table's configuration.
+        fields: The declared columns.
 
     Returns:
-        The windows that must be there afterwards, and the `keys` of all that are touched.
+        The windows that there have to be afterwards, and the `row_keys` of all affected windows.
     """
-    same_key = reduce(Column.__and__, [F.col(f"o.`{k}`") == F.col(f"c.`{k}`") for k in table.keys])
+    same_key = reduce(
+        Column.__and__, [F.col(quote_identifier("o", k)) == F.col(quote_identifier("c", k)) for k in table.keys]
+    )
     both = changes.alias("c").join(open_windows.alias("o"), on=same_key, how="left")
-    now = F.col("c._cdc_timestamp")
-    opens, there = _opens_window(table, fields, "c."), F.col(f"o.{START}").isNotNull()
+    start, now = F.col(f"o.{START}"), F.col("c._cdc_timestamp")
+    opens, is_open = _opens_window(table, fields, "c."), start.isNotNull()
     deletes = F.col("c._cdc_operation") == DELETE
 
-    def row(values: str, cdc: str, start: Column, end: Column | None = None) -> list[Column]:
+    def window(values: str, cdc: str, start: Column, end: Column | None = None) -> list[Column]:
         return [
-            *[F.col(f"{values}.`{name}`") for name in fields.names],
+            *[F.col(quote_identifier(values, name)) for name in fields.names],
             *[F.col(f"{cdc}.{name}") for name in CDC_COLUMNS],
             start.alias(START),
             (F.lit(None).cast("timestamp") if end is None else end).alias(END),
         ]
 
-    start = F.col(f"o.{START}")
-    closed = both.where(there & (opens | deletes) & (start < now)).select(*row("o", "o", start, now))
-    begun = both.where(opens | ~(there | deletes)).select(*row("c", "c", now))
-    refreshed = both.where(there & ~opens & ~deletes).select(*row("c", "o", start))
-    wanted = closed.unionByName(begun).unionByName(refreshed)
-    before = both.where(there).select(*[F.col(f"c.`{k}`") for k in table.keys], start)
-    return wanted, before.unionByName(wanted.select(*row_keys(table))).distinct()
+    closed = both.where(is_open & (opens | deletes) & (start < now)).select(*window("o", "o", start, now))
+    opened = both.where(opens | ~(is_open | deletes)).select(*window("c", "c", now))
+    updated = both.where(is_open & ~opens & ~deletes).select(*window("c", "o", start))
+    wanted = closed.unionByName(opened).unionByName(updated)
+    before = both.where(is_open).select(*[F.col(quote_identifier("c", k)) for k in table.keys], start)
+    return wanted, before.unionByName(wanted.select(*map(quote_identifier, row_keys(table)))).distinct()
 
 
 def build_history(changes: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
-    """The whole history, from all change sets at once."""
-    in_order = Window.partitionBy(*table.keys).orderBy("_cdc_sequence")
+    """Return all windows of a table.
+
+    Args:
+        changes: All change sets, with the names of changed columns in CHANGED_COLUMNS.
+        table: The table's configuration.
+        fields: The declared columns.
+    """
+    keys, columns = [*map(quote_identifier, table.keys)], [*map(quote_identifier, fields.names)]
     deletes = F.col("_cdc_operation") == DELETE
-    numbered = changes.withColumn("_cdc_bound", _opens_window(table, fields) | deletes).withColumn(
-        "_cdc_window", F.count_if("_cdc_bound").over(in_order)
-    )
-    opener = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the one that bounds it: the first
-    values = [F.max_by(F.struct(*fields.names), "_cdc_sequence").alias("_cdc_values")]
-    each = numbered.groupBy(*table.keys, "_cdc_window").agg(*values, *opener)
-    ends = F.lead("_cdc_timestamp").over(Window.partitionBy(*table.keys).orderBy("_cdc_window"))
+    bounds = F.count_if("_cdc_bound").over(Window.partitionBy(*keys).orderBy("_cdc_sequence"))
+    numbered = changes.withColumn("_cdc_bound", _opens_window(table, fields) | deletes)
+    numbered = numbered.withColumn("_cdc_window", bounds)
+    first_change = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the change that bounds the window
+    last_values = F.max_by(F.struct(*columns), "_cdc_sequence").alias("_cdc_values")
+    windows = numbered.groupBy(*keys, "_cdc_window").agg(last_values, *first_change)
+    end = F.lead("_cdc_timestamp").over(Window.partitionBy(*keys).orderBy("_cdc_window"))
     has_length = ~F.col("_cdc_timestamp").eqNullSafe(F.col(END))
-    spans = each.withColumn(END, ends).where((F.col("_cdc_operation") != DELETE) & has_length)
-    return spans.select(
-        *[F.col(f"_cdc_values.`{name}`") for name in fields.names],
+    history = windows.withColumn(END, end).where((F.col("_cdc_operation") != DELETE) & has_length)
+    return history.select(
+        *[F.col(quote_identifier("_cdc_values", name)) for name in fields.names],
         *CDC_COLUMNS,
         F.col("_cdc_timestamp").alias(START),
         END,
@@ -93,21 +104,21 @@ def build_history(changes: DataFrame, table: Table, fields: T.StructType) -> Dat
 
 
 def _opens_window(table: Table, fields: T.StructType, prefix: str = "") -> Column:
-    """Whether a change opens a window: an insert, or an update of a column whose history is kept."""
-    kept = F.array(*[F.lit(c) for c in fields.names if _is_tracked(table, c)]).cast("array<string>")
-    updates = F.coalesce(F.arrays_overlap(F.col(f"{prefix}{CHANGED_COLUMNS}"), kept), F.lit(False))
+    """Return whether a change opens a window: an insert, or an update of a column whose history is kept."""
+    tracked = F.array(*[F.lit(c) for c in fields.names if _is_tracked(table, c)]).cast("array<string>")
+    updates = F.coalesce(F.arrays_overlap(F.col(f"{prefix}{CHANGED_COLUMNS}"), tracked), F.lit(False))
     return (F.col(f"{prefix}_cdc_operation") == INSERT) | updates
 
 
 def _is_tracked(table: Table, column: str) -> bool:
     if table.history_for is not None:
         return column in table.history_for
-    # A column of `ignore` is in a change set only beside others. They decide, unless these are left out themselves.
+    # A change set has a changed column of `ignore` only beside others. These decide, unless they are left out as well.
     return table.history_except is None or column not in {*table.history_except, *table.ignore}
 
 
 def history_rule(table: Table) -> str:
-    """Which columns' history is kept, as each commit of bronze records it: by another rule it is another history."""
+    """Return which columns' history is kept. Each commit of bronze records it: another rule makes another history."""
     if table.history_for is not None:
         return f"history for {', '.join(sorted(table.history_for))}"
     if table.history_except is not None:

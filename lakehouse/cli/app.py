@@ -1,6 +1,7 @@
-"""The command line: `lakehouse VERB PIPELINE [NAME ...] [options]`. It parses, calls, prints and ends with a code.
+"""Defines the command line: `lakehouse VERB PIPELINE [NAME ...] [options]`.
 
-The result goes to stdout, as a table or, with --json, as one document; progress goes to stderr.
+Each command parses its arguments, calls one function, prints the result and returns an exit code. The result goes to
+stdout, as tables or, with --json, as one document; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import typer
 from lakehouse import config, logs
 from lakehouse.cli import render
 from lakehouse.config import Retention, yaml_source
+from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
-from lakehouse.runner import context, signals, stages
+from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
 from lakehouse.storage.paths import snapshot_time, to_utc
 
@@ -32,29 +34,39 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME]...", help="Only these tables (clientes) or models (silver.clientes)."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One machine-readable document on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Spark's own output and whole traces, on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable document on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print Spark's own output and full traces on stderr.")]
 AsOf = Annotated[
     str | None,
-    typer.Option("--as-of", metavar="ISO", help="The time of a snapshot that has none, such as 2025-10-03T17:05:52Z."),
+    typer.Option(
+        "--as-of", metavar="ISO", help="The time of a snapshot that has none of its own, such as 2025-10-03T17:05:52Z."
+    ),
 ]
-Full = Annotated[bool, typer.Option("--full-refresh", help="Rebuild what is named from the layer before it.")]
+Full = Annotated[
+    bool, typer.Option("--full-refresh", help="Rebuild the named tables and models from the layer before.")
+]
 Log = Annotated[
     logs.LogFormat,
-    typer.Option("--log", envvar="LAKEHOUSE_LOG", help="What stderr gets: text for people, or json, an object a line."),
+    typer.Option(
+        "--log", envvar="LAKEHOUSE_LOG", help="The form of stderr: text for people, or json with one object per line."
+    ),
 ]
 TableOrModel = Annotated[str, typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).")]
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; returns the exit code of the contract."""
+    """Run a command line, and return its exit code.
+
+    Args:
+        argv: The arguments; None: those of the process.
+    """
     arguments = sys.argv[1:] if argv is None else argv
-    as_json, log = "--json" in arguments, _log_form(arguments)
+    as_json, log = "--json" in arguments, _log_format(arguments)
     logs.restore_stderr()
     logs.register_secrets()
-    if told := yaml_source.env_file_warning():
-        render.warning(told)
+    if message := yaml_source.env_file_warning():
+        render.warning(message)
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
@@ -63,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except Exception as raised:
-        if hasattr(raised, "format_message"):  # a usage error, of click or of the copy of it that typer carries
+        if hasattr(raised, "format_message"):  # a usage error of click, or of typer's copy of click
             return render.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
         return render.error(to_lakehouse_error(raised, verbose="--verbose" in arguments), as_json, log)
 
@@ -72,15 +84,15 @@ def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else to_utc(text)
 
 
-def _log_form(arguments: list[str]) -> logs.LogFormat:
-    """What `--log` says, also where the rest of the command line cannot be understood."""
-    given = [after for word, after in pairwise(arguments) if word == "--log"]
-    given += [word.partition("=")[2] for word in arguments if word.startswith("--log=")]
-    return "json" if [*given, os.environ.get("LAKEHOUSE_LOG", "")][0] == "json" else "text"
+def _log_format(arguments: list[str]) -> logs.LogFormat:
+    """Return the value of `--log`, even if the rest of the command line is wrong."""
+    values = [value for option, value in pairwise(arguments) if option == "--log"]
+    values += [word.partition("=")[2] for word in arguments if word.startswith("--log=")]
+    return "json" if [*values, os.environ.get("LAKEHOUSE_LOG", "")][0] == "json" else "text"
 
 
 def _open_run(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, **options: Any) -> Run:
-    """The pipeline, opened for work whose progress goes to stderr as `log` says."""
+    """Return a run whose progress goes to stderr in a log format."""
     opened = context.open_run(pipeline, names or (), log=logs.create_logger(log), **options)
     opened.on_outcome = render.log_outcomes(opened.log) if log == "json" else render.progress
     return opened
@@ -95,7 +107,7 @@ def _run_stages(run: Run, wanted: Iterable[str], as_json: bool) -> int:
 
 @app.command()
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
-    """Check the configuration and the models' SQL, without Spark and without touching anything."""
+    """Check the configuration and the models' SQL, without Spark and without changing anything."""
     run = context.open_run(pipeline)
     render.validation(run, as_json)
     return ExitCode.OK
@@ -107,39 +119,30 @@ def run(
     names: Names = None,
     as_of: AsOf = None,
     full_refresh: Full = False,
-    schedule: Annotated[bool, typer.Option("--schedule", help="Again and again, every `schedule.every`.")] = False,
+    schedule: Annotated[
+        bool, typer.Option("--schedule", help="Repeat the run, at the interval `schedule.every`.")
+    ] = False,
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """All stages in order: extract, ingest, bronze, silver, gold, publish."""
-    if schedule:
-        return _run_schedule(pipeline, names or [], as_of, full_refresh, log, as_json, verbose)
-    opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), full_refresh=full_refresh, verbose=verbose)
-    return _run_stages(opened, stages.STAGES, as_json)
-
-
-def _run_schedule(
-    pipeline: str,
-    names: list[str],
-    as_of: str | None,
-    full_refresh: bool,
-    log: logs.LogFormat,
-    as_json: bool,
-    verbose: bool,
-) -> int:
-    from lakehouse.runner.schedule import run_schedule
-
+    """Run all stages in order: extract, ingest, bronze, silver, gold, publish."""
+    if not schedule:
+        opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), full_refresh=full_refresh, verbose=verbose)
+        return _run_stages(opened, stages.STAGES, as_json)
     if as_of or full_refresh:
         raise ConfigError(
             "--schedule together with --as-of or --full-refresh",
-            expected="neither: they are for one run, and every round would do the same again",
+            expected="neither: they are for one run, and each round would do the same work again",
         )
-    opened = context.open_run(pipeline, names, log=logs.create_logger(log, logging.INFO))
-    flags = [flag for flag, given in (("--json", as_json), ("--verbose", verbose)) if given]
-    found = run_schedule(opened, pipeline, ["run", pipeline, *names, "--log", log, *flags], as_json, main)
-    render.schedule(found, as_json)
-    return int(found["exit_code"])
+    from lakehouse.runner.schedule import run_schedule
+
+    arguments = ["run", pipeline, *(names or ()), "--log", log]
+    arguments += [flag for flag, is_given in (("--json", as_json), ("--verbose", verbose)) if is_given]
+    opened = context.open_run(pipeline, names or (), log=logs.create_logger(log, logging.INFO))
+    summary = run_schedule(opened, pipeline, arguments, as_json, main)
+    render.schedule(summary, as_json)
+    return int(summary["exit_code"])
 
 
 def _add_stage_command(stage: str, help_text: str) -> None:
@@ -151,8 +154,9 @@ def _add_stage_command(stage: str, help_text: str) -> None:
         as_json: Json = False,
         verbose: Verbose = False,
     ) -> int:
-        chosen = [n if "." in n or stage not in ("silver", "gold") else f"{stage}.{n}" for n in names or ()]
-        opened = _open_run(pipeline, chosen, log, full_refresh=full_refresh, verbose=verbose)
+        prefix = f"{stage}." if stage in MODEL_LAYERS else ""  # a model's layer may be left out
+        full_names = [name if "." in name else prefix + name for name in names or ()]
+        opened = _open_run(pipeline, full_names, log, full_refresh=full_refresh, verbose=verbose)
         return _run_stages(opened, (stage,), as_json)
 
     app.command(stage, help=help_text)(command)
@@ -172,8 +176,8 @@ def extract(
     return _run_stages(opened, ("extract",), as_json)
 
 
-_add_stage_command("ingest", "Compare each landed snapshot with bronze and publish what changed.")
-_add_stage_command("bronze", "Apply the published change sets to bronze.")
+_add_stage_command("ingest", "Compare each landed snapshot with bronze, and write the changes as a change set.")
+_add_stage_command("bronze", "Apply the accepted change sets to bronze.")
 _add_stage_command("silver", "Bring the silver models up to date with bronze.")
 _add_stage_command("gold", "Bring the gold cubes up to date with silver.")
 _add_stage_command("publish", "Bring the tables in PostgreSQL up to date with those of the lake.")
@@ -183,7 +187,7 @@ _add_stage_command("publish", "Bring the tables in PostgreSQL up to date with th
 def approve(
     pipeline: Pipeline,
     table: Table,
-    snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The snapshot that is held.")],
+    snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The held snapshot.")],
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
@@ -202,25 +206,27 @@ def approve(
 def expire(
     pipeline: Pipeline,
     names: Names = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be removed, and remove nothing.")
+    ] = False,
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Remove what `retention` says may go; `run` does the same once a day."""
+    """Remove old files and versions by `retention`; `run` does the same once a day."""
     opened = _open_run(pipeline, names, log, dry_run=dry_run, verbose=verbose)
     if opened.pipeline.retention == Retention():
         raise ConfigError(
-            "retention names nothing: everything is kept",
+            "no retention is set: everything is kept",
             expected="retention: {landing: 90d, vacuum: 30d}, or one of them",
             where=str(opened.pipeline.path),
         )
-    return _run_stages(opened, (stages.EXPIRE,), as_json)
+    return _run_stages(opened, (expiring.EXPIRE,), as_json)
 
 
 @app.command()
 def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Where every table and model stands, and what waits for somebody."""
+    """Show the state of each table and model, and what waits for a decision."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
@@ -234,7 +240,9 @@ def report(
     names: Names = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="Where to write it; artifacts/<pipeline>-report.html unless given."),
+        typer.Option(
+            "--out", metavar="FILE", help="Where to write the page; by default artifacts/<pipeline>-report.html."
+        ),
     ] = None,
     language: Annotated[Literal["en", "pt"], typer.Option("--lang", help="The page's language.")] = "en",
     as_json: Json = False,
@@ -250,7 +258,7 @@ def report(
 
 @app.command()
 def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Every decision about a table's snapshots, oldest first."""
+    """Show every decision about a table's snapshots, oldest first."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
@@ -260,13 +268,12 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
 
 @app.command()
 def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, verbose: Verbose = False) -> int:
-    """The rows of a table, or of a model, that wait to be mended."""
+    """Show the rows of a table or model that wait to be corrected."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    render.document(
-        inspect_status.quarantined_rows(opened, inspect_status.single_table(opened, allow_model=True)), as_json
-    )
+    name = inspect_status.single_table(opened, allow_model=True)
+    render.document(inspect_status.quarantined_rows(opened, name), as_json)
     return ExitCode.OK
 
 
@@ -274,20 +281,22 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
 def forget(
     pipeline: Pipeline,
     table: Table,
-    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The key, or a=1 b=2 for one of several columns.")],
-    vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove at once what retention no longer keeps.")] = False,
-    lift: Annotated[bool, typer.Option("--lift", help="Let a forgotten key come again; nothing is erased.")] = False,
+    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The key; of several columns: a=1 b=2.")],
+    vacuum: Annotated[
+        bool, typer.Option("--vacuum", help="Remove old file versions at once, as far as retention allows.")
+    ] = False,
+    lift: Annotated[bool, typer.Option("--lift", help="Let a forgotten key in again; nothing is erased.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Erase all rows of a key from every layer, landing included, and pass over what the source still hands out."""
-    from lakehouse.forget import forget as forgetting
+    """Erase all rows of a key from every layer, landing included, and ignore them in later snapshots."""
+    from lakehouse.forget import forget_key, lift_key
 
-    context.open_run(pipeline, [table])  # says so, if there is no such table
-    opened = context.open_run(pipeline, verbose=verbose, told=render.progress)
-    found = forgetting.lift(opened, table, key) if lift else forgetting.forget(opened, table, key, vacuum)
-    render.document(found, as_json)
-    return int(found["exit_code"])
+    context.open_run(pipeline, [table])  # raises if there is no such table
+    opened = context.open_run(pipeline, verbose=verbose, on_outcome=render.progress)
+    result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
+    render.document(result, as_json)
+    return int(result["exit_code"])
 
 
 @app.command()
@@ -296,39 +305,48 @@ def diff(
     names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only these tables.")] = None,
     from_: Annotated[
         str | None,
-        typer.Option("--from", metavar="YYYYMMDD_HHMMSS", help="Compare this landed snapshot, not bronze."),
+        typer.Option(
+            "--from", metavar="YYYYMMDD_HHMMSS", help="The landed snapshot to start from, in place of bronze."
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="YYYYMMDD_HHMMSS", help="With this landed one, not the source's newest."),
+        typer.Option(
+            "--to",
+            metavar="YYYYMMDD_HHMMSS",
+            help="The landed snapshot to compare with it, in place of the source's newest.",
+        ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show of each kind of change.")] = 5,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """What the newest snapshot would change, and what the guards would say; nothing is written."""
+    """Show what the newest snapshot would change and whether the guards would hold it; nothing is written."""
     from lakehouse.inspect import diff as inspect_diff
 
-    found = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
-    render.diff(found, as_json)
-    return int(found["exit_code"])
+    result = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
+    render.diff(result, as_json)
+    return int(result["exit_code"])
 
 
 @app.command()
 def connect(
-    action: Annotated[Literal["apply", "status"], typer.Argument(help="Register and start them, or look at them.")],
+    action: Annotated[
+        Literal["apply", "status"],
+        typer.Argument(help="apply: register and start the connectors; status: show their state."),
+    ],
     pipeline: Pipeline,
     as_json: Json = False,
 ) -> int:
-    """Register the connectors to Kafka and S3 with Kafka Connect and wait until they run, or see how they are."""
+    """Register the connectors to Kafka and S3 with Kafka Connect and wait until they run, or show their state."""
     from lakehouse.publish.kafka_connect import connectors as connecting
 
     opened = config.load(pipeline)
     logs.register_secrets(opened)
     logs.log_retries(logs.create_logger())
-    found = connecting.apply(opened) if action == "apply" else connecting.status(opened)
-    render.document(logs.redact_document(found), as_json)
-    return int(found["exit_code"])
+    result = connecting.apply(opened) if action == "apply" else connecting.status(opened)
+    render.document(logs.redact_document(result), as_json)
+    return int(result["exit_code"])
 
 
 @app.command()
@@ -337,18 +355,19 @@ def explain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.")],
     as_json: Json = False,
 ) -> int:
-    """How a model is kept up to date, and why: by rows, groups or days that changed, or whole. Starts no JVM."""
+    """Show how a model is refreshed, by changed rows, groups or days, or in full, and why. Starts no JVM."""
     render.explanation(pipeline_plans.load_plan(pipeline, model), as_json)
     return ExitCode.OK
 
 
 @app.command()
 def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Check on the lake itself what has to hold always, and print each check with its figures."""
+    """Check the invariants of the lake, and print each check with its figures."""
     from lakehouse import verify as checks
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     with context.lock_lake(opened, "verify"):
-        found = checks.verify(opened)
-    render.checks(found, as_json)
-    return ExitCode.REFUSED if any(c.result == "failed" for c in found) else worst_exit_code(c.code for c in found)
+        results = checks.verify(opened)
+    render.checks(results, as_json)
+    has_failed = any(check.result == "failed" for check in results)
+    return ExitCode.REFUSED if has_failed else worst_exit_code(check.code for check in results)

@@ -1,7 +1,7 @@
-"""What is wrong with a configuration and shows only in several of its values together.
+"""Checks a configuration for errors that concern several of its values together.
 
-They all look at the data as written: a value may be missing or of any type, which the models' fields
-report; here it is passed over. So a user is told of both kinds at once.
+The checks read the data as written, before it is validated, so that all errors are reported at once. A value may be
+missing or of any type: the models' fields report that, and the checks skip it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
 
-# Names that Delta's Change Data Feed or our own layers put beside the source's columns.
+# Column names that Delta's Change Data Feed or the lake adds to the source's columns.
 _RESERVED_NAMES = re.compile(r"(?i)_cdc_.*|__start_at|__end_at|_change_type|_commit_.*|_feed_sequence")
 _JDBC_OPTIONS = ("numPartitions", "fetchsize", "queryTimeout")
-# Globs and paths are for files.
+# Without the characters of globs and paths.
 _DATABASE_TABLE = r"[^.*?/\\\[\]\s]+(\.[^.*?/\\\[\]\s]+)?"
-PUBLISH_POSITION_TABLE = "lakehouse_publish"  # the table in which PostgreSQL says how far it is
-# What Delta refuses in a column's name, and the dot, by which SQL reaches into a struct.
+PUBLISH_POSITION_TABLE = "lakehouse_publish"  # the table in PostgreSQL with the lake versions it has received
+# The characters that Delta rejects in a column's name, and the dot, with which SQL selects a struct's field.
 _FORBIDDEN_CHARACTERS = frozenset(" ,;{}()\n\t=.`")
-# Types whose values are not written in one way by every Java, or are more than one value.
+# Types without a unique text per value: Java versions write floating-point numbers differently.
 _TYPES_WITHOUT_ONE_TEXT = ("FLOAT", "DOUBLE", "BINARY", "ARRAY", "STRUCT")
 
 
 def sql_file(folder: Path, layer: str, model: str) -> Path:
-    """Where a model's SELECT lies."""
+    """Return the path of the file with a model's SELECT.
+
+    Args:
+        folder: The folder of the configuration file.
+        layer: `silver` or `gold`.
+        model: The model's name.
+    """
     return folder / layer / f"{model}.sql"
 
 
 def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
-    """Discrepancies inside one table."""
+    """Yield the discrepancies inside one table."""
     yield from _check_options(_as_mapping(data.get("options")), data.get("format"))
     schema = data.get("schema")
     try:
@@ -44,59 +50,59 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         columns = ()
     yield from _check_columns(columns, data.get("format"))
     yield from _check_names(data, columns)
-    named = list(_column_references(data))
+    references = list(_column_references(data))
     if columns:
-        yield from _check_references(named, columns)
-    yield from _check_repeats(named)
-    yield from _check_pii(_as_mapping(data.get("pii")), named, columns)
+        yield from _check_references(references, columns)
+    yield from _check_repeats(references)
+    yield from _check_pii(_as_mapping(data.get("pii")), references, columns)
     if data.get("duplicates") == "latest" and data.get("updated_at") is None:
-        yield Discrepancy(("duplicates",), VALUE, "which needs updated_at, the column that says what is latest")
+        yield Discrepancy(("duplicates",), VALUE, "which requires updated_at, the column that orders the rows")
     if data.get("history_for") is not None and data.get("history_except") is not None:
-        yield Discrepancy(("history_except",), STRUCTURE, "says the opposite of history_for; give one of them")
+        yield Discrepancy(("history_except",), STRUCTURE, "contradicts history_for; give only one of them")
     if data.get("feed") is not None and data.get("guard") is not None:
-        yield Discrepancy(("guard",), STRUCTURE, "guards snapshots; a table with a feed takes none")
+        yield Discrepancy(("guard",), STRUCTURE, "applies to snapshots only; this table has a feed")
 
 
 def check_jdbc(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
-    """Discrepancies inside a source of type jdbc."""
+    """Yield the discrepancies inside a source of type jdbc."""
     for name, value in _as_mapping(data.get("options")).items():
         if name not in _JDBC_OPTIONS:
-            near = did_you_mean(str(name), _JDBC_OPTIONS) or f"; there are {', '.join(_JDBC_OPTIONS)}"
-            yield Discrepancy(("options", str(name)), STRUCTURE, f"no option of a jdbc source{near}")
+            hint = did_you_mean(str(name), _JDBC_OPTIONS) or f"; expected one of {', '.join(_JDBC_OPTIONS)}"
+            yield Discrepancy(("options", str(name)), STRUCTURE, f"unknown option of a jdbc source{hint}")
         elif not re.fullmatch("[1-9][0-9]{0,6}", str(value)):
             yield Discrepancy(("options", str(name)), VALUE, "expected a whole number above 0")
 
 
 def check_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-    """Discrepancies between parts of a pipeline, and between it and the SQL files beside it."""
+    """Yield the discrepancies between sections of a pipeline, and between it and the SQL files beside it."""
     if _as_mapping(data.get("source")).get("type") == "jdbc":
         yield from _check_database_tables(_as_mapping(data.get("tables")))
-    for part in ("tables", "silver", "gold"):
-        for name, twin in _names_differing_in_case(_as_mapping(data.get(part))):
-            message = f'differs from "{twin}" only in case; SQL and some file systems take them for one'
-            yield Discrepancy((part, name), STRUCTURE, message)
+    for section in ("tables", "silver", "gold"):
+        for name, other in _names_differing_in_case(_as_mapping(data.get(section))):
+            message = f'differs from "{other}" only in case; to SQL and some file systems they are the same name'
+            yield Discrepancy((section, name), STRUCTURE, message)
     for name, model in _as_mapping(data.get("silver")).items():
         if model is None or (isinstance(model, Mapping) and not model.get("keys")):
-            yield Discrepancy(("silver", name, "keys"), STRUCTURE, "missing, and a silver model needs them")
+            yield Discrepancy(("silver", name, "keys"), STRUCTURE, "missing; a silver model requires keys")
     for layer in ("silver", "gold"):
         for name in _as_mapping(data.get(layer)):
             if folder and not sql_file(folder, layer, name).is_file():
-                message = f"its SQL is not there: {sql_file(folder, layer, name)}"
+                message = f"its SQL file does not exist: {sql_file(folder, layer, name)}"
                 yield Discrepancy((layer, name), STRUCTURE, message)
     if data.get("pii_key") is None:
         for name, table in _as_mapping(data.get("tables")).items():
             if "hmac" in _as_mapping(_as_mapping(table).get("pii")).values():
-                fix = "set LAKEHOUSE_PII_KEY in the environment or .env, to what `openssl rand -hex 32` prints"
-                yield Discrepancy(("tables", name, "pii"), STRUCTURE, f"hmac needs a key, and there is none; {fix}")
+                fix = "set LAKEHOUSE_PII_KEY in the environment or .env to the output of `openssl rand -hex 32`"
+                yield Discrepancy(("tables", name, "pii"), STRUCTURE, f"hmac requires a key, and none is set; {fix}")
     yield from _check_publish(data)
 
 
 def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
-    """Tables to publish that are not there, and two of them, or our own record, under one name."""
+    """Yield tables to publish that do not exist, target tables with two sources, and topics of unpublished tables."""
     postgres = _as_mapping(_as_mapping(data.get("publish")).get("postgres"))
     layers = {"bronze": "tables", "silver": "silver", "gold": "gold"}
-    known = [f"{layer}.{name}" for layer, part in layers.items() for name in _as_mapping(data.get(part))]
-    taken: dict[str, str] = {}
+    known = [f"{layer}.{name}" for layer, section in layers.items() for name in _as_mapping(data.get(section))]
+    sources: dict[str, str] = {}
     for name, table in _as_mapping(postgres.get("tables")).items():
         loc = ("publish", "postgres", "tables", name)
         if name not in known:
@@ -105,22 +111,14 @@ def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         if not isinstance(table, str):
             continue
         if table.rpartition(".")[2] == PUBLISH_POSITION_TABLE:
-            yield Discrepancy(
-                loc, STRUCTURE, f"{PUBLISH_POSITION_TABLE} is where PostgreSQL says how far each table is"
-            )
-        elif table in taken:
-            yield Discrepancy(loc, STRUCTURE, f"the same table as {taken[table]}'s")
-        taken.setdefault(table, name)
-    yield from _check_topics(
-        _as_mapping(_as_mapping(data.get("connect")).get("topics")), _as_mapping(postgres.get("tables"))
-    )
-
-
-def _check_topics(topics: Mapping[str, Any], published: Mapping[str, Any]) -> Iterator[Discrepancy]:
-    known = [table for table in published.values() if isinstance(table, str)]
-    for topic, table in topics.items():
-        if isinstance(table, str) and table not in known:
-            message = f"which publish.postgres.tables does not publish{did_you_mean(table, known)}"
+            message = f"{PUBLISH_POSITION_TABLE} is reserved: it holds the publish position of each table"
+            yield Discrepancy(loc, STRUCTURE, message)
+        elif table in sources:
+            yield Discrepancy(loc, STRUCTURE, f"the same target table as {sources[table]}")
+        sources.setdefault(table, name)
+    for topic, table in _as_mapping(_as_mapping(data.get("connect")).get("topics")).items():
+        if isinstance(table, str) and table not in sources:
+            message = f"which is not in publish.postgres.tables{did_you_mean(table, sources)}"
             yield Discrepancy(("connect", "topics", topic), VALUE, message)
 
 
@@ -130,28 +128,30 @@ def _check_database_tables(tables: Mapping[str, Any]) -> Iterator[Discrepancy]:
         if isinstance(file, str) and not re.fullmatch(_DATABASE_TABLE, file):
             yield Discrepancy(("tables", name, "file"), VALUE, "expected a table of the database: name or schema.name")
         if file_format in ("csv", "json"):
-            yield Discrepancy(("tables", name, "format"), VALUE, "expected parquet, as which a database's table lands")
+            yield Discrepancy(
+                ("tables", name, "format"), VALUE, "expected parquet, the format of landed database tables"
+            )
 
 
 def check_on_failure(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
-    """Discrepancies inside `on_failure`."""
+    """Yield the discrepancies inside `on_failure`."""
     if data.get("command") is None and data.get("webhook") is None:
-        yield Discrepancy((), STRUCTURE, "names nobody; give command: [...] or webhook: https://...")
+        yield Discrepancy((), STRUCTURE, "has no recipient; give command: [...] or webhook: https://...")
     webhook = data.get("webhook")
     if isinstance(webhook, str) and not webhook.startswith(("http://", "https://")):
-        yield Discrepancy(("webhook",), STRUCTURE, "expected an address that begins with https:// or http://")
+        yield Discrepancy(("webhook",), STRUCTURE, "expected a URL that begins with https:// or http://")
 
 
 def check_connect(data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-    """Discrepancies inside `connect`, and between it and the files beside it."""
+    """Yield the discrepancies inside `connect`, and between it and the connector files beside it."""
     url, objects, files = data.get("url"), data.get("objects"), data.get("connectors")
     if isinstance(url, str) and not re.match(r"https?://[^/\s]", url):
-        yield Discrepancy(("url",), STRUCTURE, "expected an address that begins with http:// or https://")
+        yield Discrepancy(("url",), STRUCTURE, "expected a URL that begins with http:// or https://")
     if isinstance(objects, str) and not re.match(r"s3a://[^/\s]+/[^/\s]", objects):
         yield Discrepancy(("objects",), STRUCTURE, "expected s3a://bucket/prefix, the bucket and prefix of the sink")
     if (objects is None) != (not data.get("topics")):
         yield Discrepancy(
-            (), STRUCTURE, "objects and topics go together: `verify` compares each topic's with its table"
+            (), STRUCTURE, "objects and topics go together: `verify` compares each topic's objects with its table"
         )
     for n, file in enumerate(files if isinstance(files, list) else []):
         if folder and isinstance(file, str) and not (folder / file).is_file():
@@ -162,55 +162,56 @@ def _check_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discr
     yield from options.discrepancies(given, file_format)
     first: dict[str, str] = {}
     for name in map(str, given):
-        meant = options.ALIASES.get(name.lower(), name.lower())
-        if meant in first:
-            yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{first[meant]}"')
-        first.setdefault(meant, name)
+        canonical = options.ALIASES.get(name.lower(), name.lower())
+        if canonical in first:
+            yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{first[canonical]}"')
+        first.setdefault(canonical, name)
 
 
 def _check_columns(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discrepancy]:
-    for name, twin in _names_differing_in_case(column.name for column in columns):
-        message = f'column "{name}": the same name as "{twin}" (case does not count)'
+    for name, other in _names_differing_in_case(column.name for column in columns):
+        message = f'column "{name}": the same name as "{other}" (case does not matter)'
         yield Discrepancy(("schema",), STRUCTURE, message)
     for column in columns:
         if _RESERVED_NAMES.fullmatch(column.name):
-            fix = "leave it out of schema, or have the source rename it"
-            message = f'column "{column.name}": a name the lake uses for itself; {fix}'
+            fix = "remove it from schema, or rename it at the source"
+            message = f'column "{column.name}": the name is reserved for the lake; {fix}'
             yield Discrepancy(("schema",), STRUCTURE, message)
-        if strange := sorted(set(column.name) & _FORBIDDEN_CHARACTERS):
-            message = f'column "{column.name}": Delta Lake takes no name with {" ".join(map(repr, strange))}'
-            fix = f'give it another one, and say what the files call it: names: {{another: "{column.name}"}}'
+        if forbidden := sorted(set(column.name) & _FORBIDDEN_CHARACTERS):
+            message = f'column "{column.name}": Delta Lake does not allow {" ".join(map(repr, forbidden))} in a name'
+            fix = f'use another name, and give its name in the files: names: {{another: "{column.name}"}}'
             yield Discrepancy(("schema",), STRUCTURE, f"{message}; {fix}")
         if column.is_nested and file_format == "csv":
-            message = f'column "{column.name}": a CSV file holds no {column.type}; read it as STRING'
+            message = f'column "{column.name}": a CSV file cannot hold {column.type}; read it as STRING'
             yield Discrepancy(("schema",), STRUCTURE, message)
 
 
 def _check_names(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
-    """Discrepancies in `names`: each column has to have a name of its own in the files."""
+    """Yield the discrepancies of `names`: each column must have its own name in the files."""
     names, known = _as_mapping(data.get("names")), [column.name for column in columns]
     header = {str(name).lower(): value for name, value in _as_mapping(data.get("options")).items()}.get("header")
     if names and data.get("format") == "csv" and str(header).lower() == "false":
-        yield Discrepancy(("names",), STRUCTURE, "a file without a header names no column; `schema` has them in order")
+        message = "a file without a header has no column names; `schema` lists the columns in order"
+        yield Discrepancy(("names",), STRUCTURE, message)
     for column, name in names.items():
         if columns and column not in known:
-            yield Discrepancy(("names", column), STRUCTURE, f"no column of schema{did_you_mean(str(column), known)}")
+            yield Discrepancy(("names", column), STRUCTURE, f"not a column of schema{did_you_mean(str(column), known)}")
         elif isinstance(name, str) and data.get("format") == "csv" and name != name.strip():
-            yield Discrepancy(("names", column), VALUE, "expected no space around it, which in a header does not count")
-    called: dict[str, str] = {}
+            yield Discrepancy(("names", column), VALUE, "expected no surrounding spaces: in a header they are ignored")
+    by_file_name: dict[str, str] = {}
     for column in sorted(known, key=lambda name: name in names):
         name = str(names.get(column, column)).lower()
-        if column in names and name in called:
-            message = f'which is what the column "{called[name]}" is read from'
+        if column in names and name in by_file_name:
+            message = f'from which the column "{by_file_name[name]}" is read already'
             yield Discrepancy(("names", column), VALUE, message)
-        called.setdefault(name, column)
+        by_file_name.setdefault(name, column)
 
 
 def _column_references(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
-    """Every place in a table that names a column, and the name."""
+    """Yield the location and the name of every reference to a column."""
     feed = _as_mapping(data.get("feed"))
-    lists: dict[Loc, Any] = {(part,): data.get(part) for part in ("keys", "ignore", "history_for", "history_except")}
-    lists |= {("feed", part): feed.get(part) for part in ("sequence_by", "drop")}
+    lists: dict[Loc, Any] = {(key,): data.get(key) for key in ("keys", "ignore", "history_for", "history_except")}
+    lists |= {("feed", key): feed.get(key) for key in ("sequence_by", "drop")}
     for loc, names in lists.items():
         for n, name in enumerate(names if isinstance(names, list) else []):
             if isinstance(name, str):
@@ -223,7 +224,7 @@ def _check_references(references: list[tuple[Loc, str]], columns: tuple[Column, 
     known = [column.name for column in columns]
     for loc, name in references:
         if name not in known:
-            yield Discrepancy(loc, VALUE, f"which is no column of schema{did_you_mean(name, known)}")
+            yield Discrepancy(loc, VALUE, f"which is not a column of schema{did_you_mean(name, known)}")
 
 
 def _check_repeats(references: list[tuple[Loc, str]]) -> Iterator[Discrepancy]:
@@ -231,9 +232,9 @@ def _check_repeats(references: list[tuple[Loc, str]]) -> Iterator[Discrepancy]:
     keys = {name for loc, name in references if loc[0] == "keys"}
     for loc, name in references:
         if (loc[:-1], name) in seen:
-            yield Discrepancy(loc, VALUE, "named twice")
+            yield Discrepancy(loc, VALUE, "given twice")
         if loc[0] == "ignore" and name in keys:
-            yield Discrepancy(loc, VALUE, "which is a key: a row with another key is another row")
+            yield Discrepancy(loc, VALUE, "which is a key, and keys cannot be ignored")
         seen.add((loc[:-1], name))
 
 
@@ -241,25 +242,25 @@ def _check_pii(
     pii: Mapping[str, Any], references: list[tuple[Loc, str]], columns: tuple[Column, ...]
 ) -> Iterator[Discrepancy]:
     types = {column.name: column.canonical_type for column in columns}
-    for name, how in pii.items():
-        places = {loc[0] for loc, other in references if other == name}
+    for name, action in pii.items():
+        used_in = {loc[0] for loc, other in references if other == name}
         message = ""
         if columns and name not in types:
-            message = f"no column of schema{did_you_mean(name, types)}"
-        elif "keys" in places and how != "hmac":
-            message = "a key, by which rows are told apart; that takes hmac"
-        elif "updated_at" in places:
-            message = "updated_at decides by its order, of which nothing would be left"
-        elif places and how == "drop":
-            message = f"dropped here, and named in {' and '.join(sorted(map(str, places)))}"
-        elif how == "hmac" and types.get(name, "").startswith(_TYPES_WITHOUT_ONE_TEXT):
-            message = f"{types[name]} has no one text to be hashed; declare it as STRING or DECIMAL, or mask or drop it"
+            message = f"not a column of schema{did_you_mean(name, types)}"
+        elif "keys" in used_in and action != "hmac":
+            message = "a key, which must stay unique per row; use hmac"
+        elif "updated_at" in used_in:
+            message = "used as updated_at, whose order hmac, mask and drop destroy"
+        elif used_in and action == "drop":
+            message = f"dropped here, but used in {' and '.join(sorted(map(str, used_in)))}"
+        elif action == "hmac" and types.get(name, "").startswith(_TYPES_WITHOUT_ONE_TEXT):
+            message = f"{types[name]} has no unique text to hash; declare it as STRING or DECIMAL, or mask or drop it"
         if message:
             yield Discrepancy(("pii", name), STRUCTURE, message)
 
 
 def _names_differing_in_case(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Names that differ from an earlier one in case at most, each with that one."""
+    """Yield each name that equals an earlier one except for case, with the earlier name."""
     first: dict[str, str] = {}
     for name in names:
         if name.lower() in first:

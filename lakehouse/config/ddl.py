@@ -1,8 +1,8 @@
-"""A table's schema, as Spark's DDL: ``id STRING, price DECIMAL(10,2), tags ARRAY<STRING>``.
+"""Parses the Spark DDL of a table's schema, such as ``id STRING, price DECIMAL(10,2), tags ARRAY<STRING>``.
 
-Read here and not by Spark, because a configuration is checked before any JVM starts; and by a grammar of
-its own over sqlglot's tokens, because sqlglot's parser takes types that Spark has not (TEXT, UUID) and
-refuses names that Spark takes (``from``, ``select``).
+A configuration is checked before any JVM starts, so Spark cannot parse it. The grammar below works on sqlglot's
+tokens. sqlglot's own parser does not fit: it accepts types that Spark does not have (TEXT, UUID) and rejects names
+that Spark accepts (``from``, ``select``).
 
     columns := column {"," column}
     column  := name type ["NOT" "NULL"] ["COMMENT" text]         inside a struct also: name ":" type ...
@@ -40,13 +40,13 @@ _SIMPLE_TYPES = {
     "BINARY": "BINARY",
 }
 _DECIMAL_NAMES = ("DECIMAL", "DEC", "NUMERIC")
-# Types that Spark knows and that still cannot be used here: say why, instead of "unknown".
+# Types that Spark has but that cannot be used here, with the reason for the message.
 _UNSUPPORTED_TYPES = {
-    "MAP": "a MAP cannot be compared, so no update could be seen; use an ARRAY<STRUCT<key: ..., value: ...>>",
-    "VARIANT": "a VARIANT cannot be compared, so no update could be seen; use STRING",
-    "CHAR": "Spark's readers take no CHAR; use STRING",
-    "CHARACTER": "Spark's readers take no CHARACTER; use STRING",
-    "VARCHAR": "Spark's readers take no VARCHAR; use STRING",
+    "MAP": "a MAP cannot be compared, so updates could not be detected; use an ARRAY<STRUCT<key: ..., value: ...>>",
+    "VARIANT": "a VARIANT cannot be compared, so updates could not be detected; use STRING",
+    "CHAR": "Spark's readers do not support CHAR; use STRING",
+    "CHARACTER": "Spark's readers do not support CHARACTER; use STRING",
+    "VARCHAR": "Spark's readers do not support VARCHAR; use STRING",
 }
 _TYPE_NAMES = {*_SIMPLE_TYPES, *_DECIMAL_NAMES, *_UNSUPPORTED_TYPES, "ARRAY", "STRUCT"}
 _EXPECTED_TYPE = f"{', '.join(dict.fromkeys(_SIMPLE_TYPES.values()))}, DECIMAL(p,s), ARRAY<...> or STRUCT<...>"
@@ -58,8 +58,8 @@ class Column:
     """One declared column.
 
     Attributes:
-        name: As declared, without backticks.
-        type: The text of the DDL, such as ``DECIMAL(10,2)``.
+        name: The declared name, without backticks.
+        type: The type as written in the DDL, such as ``DECIMAL(10,2)``.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Column:
 
     @property
     def canonical_type(self) -> str:
-        """One spelling per type: ``integer`` and ``INT`` are both ``INT``."""
+        """The one spelling of the type: ``integer`` and ``INT`` are both ``INT``."""
         return canonical_type(self.type)
 
     @property
@@ -77,7 +77,11 @@ class Column:
 
 
 class DdlError(ValueError):
-    """A schema that cannot be read; ``problems`` names every column that is wrong."""
+    """A schema that cannot be parsed.
+
+    Attributes:
+        problems: One message for each invalid column.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -86,28 +90,46 @@ class DdlError(ValueError):
 
 @lru_cache(maxsize=256)
 def parse_columns(ddl: str) -> tuple[Column, ...]:
-    """Reads a schema.
+    """Return the columns of a schema.
 
     >>> [(c.name, c.type) for c in parse_columns("id STRING NOT NULL, `v 1` DECIMAL(10,2) COMMENT 'BRL'")]
     [('id', 'STRING'), ('v 1', 'DECIMAL(10,2)')]
 
+    Args:
+        ddl: Column definitions, as in CREATE TABLE.
+
     Raises:
-        DdlError: with all that is wrong in it.
+        DdlError: The schema is invalid. It has a message for each invalid column.
     """
     return _Parser(ddl).parse_columns()
 
 
 @lru_cache(maxsize=256)
 def canonical_type(text: str) -> str:
-    """One spelling for all the ways to write a type.
+    """Return the one spelling of a type that can be written in several ways.
 
     >>> canonical_type("array<struct<a integer, b: dec(4, 1)>>")
     'ARRAY<STRUCT<a: INT, b: DECIMAL(4,1)>>'
 
+    Args:
+        text: A type as written in DDL.
+
     Raises:
-        DdlError: it is no type that can be used here.
+        DdlError: The text is not a supported type.
     """
     return _Parser(text).parse_type()
+
+
+def quote_identifier(*parts: str) -> str:
+    """Return a name in backticks, as Spark SQL quotes it.
+
+    >>> quote_identifier("Tipo Titulo"), quote_identifier("a`b"), quote_identifier("source", "id")
+    ('`Tipo Titulo`', '`a``b`', '`source`.`id`')
+
+    Args:
+        parts: The name, or the parts of a qualified name.
+    """
+    return ".".join(f"`{part.replace('`', '``')}`" for part in parts)
 
 
 class _Parser:
@@ -117,10 +139,10 @@ class _Parser:
         try:
             self._tokens = tokenize(ddl, read="spark")
         except SqlglotError:
-            raise DdlError(["a quote or backtick is left open"]) from None
+            raise DdlError(["a quote or backtick is not closed"]) from None
 
     def parse_columns(self) -> tuple[Column, ...]:
-        """The columns; after a faulty one it goes on behind the next comma, to report all of them."""
+        """Parse all columns; continue after an invalid one at the next comma, to report all of them at once."""
         columns: list[Column] = []
         problems: list[str] = []
         while True:
@@ -162,13 +184,13 @@ class _Parser:
             raise DdlError([f"expected a column name, found {self._next_for_message()}"])
         if not quoted and not _NAME.fullmatch(token.text):
             raise DdlError(
-                [f"expected a column name, found {self._next_for_message()}; put an unusual one in backticks"]
+                [f"expected a column name, found {self._next_for_message()}; put an unusual name in backticks"]
             )
         self._position += 1
         return token.text
 
     def parse_type(self) -> str:
-        """The canonical spelling of the type that comes next."""
+        """Parse a type and return its canonical spelling."""
         word = self._next_keyword()
         if word not in _TYPE_NAMES:
             raise DdlError([f"expected {_EXPECTED_TYPE}, found {self._next_for_message()}{self._backtick_hint()}"])
@@ -193,7 +215,9 @@ class _Parser:
             scale = self._parse_number() if self._accept(",") else 0
             self._expect(")")
         if not (1 <= precision <= 38 and scale <= precision):
-            raise DdlError([f"DECIMAL({precision},{scale}): precision goes from 1 to 38, scale up to it"])
+            raise DdlError(
+                [f"DECIMAL({precision},{scale}): the precision must be 1 to 38, the scale at most the precision"]
+            )
         return f"DECIMAL({precision},{scale})"
 
     def _parse_struct(self) -> str:
@@ -206,7 +230,7 @@ class _Parser:
 
     def _skip_comment(self) -> None:
         start = self._position
-        # 'it''s' comes as two tokens.
+        # 'it''s' is two tokens.
         while (token := self._peek()) and token.token_type is TokenType.STRING:
             self._position += 1
         if self._position == start:
@@ -227,10 +251,10 @@ class _Parser:
         return f'"{token.text}"' if token else "the end"
 
     def _backtick_hint(self) -> str:
-        """For ``Tipo Titulo STRING`` and ``a-b INT``, where the rest of a name stands in the type's place."""
+        """Return a hint about backticks if the next token continues a name: ``Tipo Titulo STRING``, ``a-b INT``."""
         ahead = self._tokens[self._position : self._position + 2]
-        in_a_name = len(ahead) == 2 and (ahead[1].text.upper() in _TYPE_NAMES or not _NAME.fullmatch(ahead[0].text))
-        return "; a name with spaces or signs goes in backticks" if in_a_name else ""
+        in_name = len(ahead) == 2 and (ahead[1].text.upper() in _TYPE_NAMES or not _NAME.fullmatch(ahead[0].text))
+        return "; put a name with spaces or special characters in backticks" if in_name else ""
 
     def _next_keyword(self) -> str:
         token = self._peek()
@@ -239,9 +263,9 @@ class _Parser:
         return token.text.upper()
 
     def _accept(self, text: str) -> bool:
-        if taken := self._next_keyword() == text:
+        if accepted := self._next_keyword() == text:
             self._position += 1
-        return taken
+        return accepted
 
     def _expect(self, text: str) -> None:
         if not self._accept(text):

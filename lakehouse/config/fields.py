@@ -1,4 +1,4 @@
-"""The kinds of values in a configuration: what each accepts, and what it says to the rest."""
+"""Defines the value types of a configuration: what each accepts, and the message for everything else."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ _DURATION_PATTERN = "^[1-9][0-9]{0,5}[smhd]$"
 _NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _KAGGLE_NAME_PATTERN = r"^[^/\s]+/[^/\s]+$"
 MIN_PII_KEY_LENGTH = 32
-MAX_POSTGRES_NAME_BYTES = 63  # bytes; it cuts off the rest
+MAX_POSTGRES_NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
 
 def _check_name(value: str) -> str:
     if not re.fullmatch(_NAME_PATTERN, value):
-        raise validation_error(
-            "a name has letters a-z, digits and _ only, and no digit first: it becomes a folder", STRUCTURE
-        )
+        message = "a name may contain only letters a-z, digits and _, and must not start with a digit"
+        raise validation_error(f"{message}: it becomes a folder", STRUCTURE)
     return value
 
 
@@ -40,7 +39,7 @@ def _parse_duration(value: Any) -> timedelta:
 
 def _check_week_or_more(value: timedelta) -> timedelta:
     if value < timedelta(days=7):
-        raise validation_error("expected at least 7d: whoever reads an older version would lose its files")
+        raise validation_error("expected at least 7d: readers of an older version would lose its files")
     return value
 
 
@@ -48,14 +47,14 @@ def _check_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        near = did_you_mean(value, available_timezones())
-        raise validation_error(f"expected an IANA time zone, such as America/Sao_Paulo{near}") from None
+        hint = did_you_mean(value, available_timezones())
+        raise validation_error(f"expected an IANA time zone, such as America/Sao_Paulo{hint}") from None
     return value
 
 
 def _check_file_name(value: str) -> str:
-    either = (PurePosixPath(value), PureWindowsPath(value))
-    if any(path.anchor or ".." in path.parts for path in either):
+    paths = (PurePosixPath(value), PureWindowsPath(value))
+    if any(path.anchor or ".." in path.parts for path in paths):
         raise validation_error("expected a name or glob inside the snapshot: no absolute path, no ..")
     return value
 
@@ -68,27 +67,28 @@ def _check_lake_root(value: str) -> str:
 
 def _check_kaggle_name(value: str) -> str:
     if not re.fullmatch(_KAGGLE_NAME_PATTERN, value):
-        raise validation_error("expected owner/name, as in the dataset's address")
+        raise validation_error("expected owner/name, as in the dataset's URL")
     return value
 
 
 def _check_jdbc_url(value: str) -> str:
     if not value.startswith("jdbc:postgresql:"):
-        other = re.match("jdbc:([a-z0-9]{1,20}):", value)
-        known = "; of databases, only PostgreSQL is read here"
-        raise validation_error(f"expected jdbc:postgresql://host/database{known if other else ''}")
+        is_other_database = re.match("jdbc:([a-z0-9]{1,20}):", value)
+        hint = "; PostgreSQL is the only supported database" if is_other_database else ""
+        raise validation_error(f"expected jdbc:postgresql://host/database{hint}")
     return value
 
 
 def _check_postgres_url(value: str) -> str:
-    # Nothing of it is told: its words hold the password. Of libpq's two forms only this one, in which `logs` finds it.
+    # STRUCTURE, so that the message does not show the value, which contains the password. libpq has a second form,
+    # "host=... password=...", which is not supported: `logs` can only redact passwords in URLs.
     if not re.match("postgres(ql)?://", value):
         raise validation_error("expected postgresql://user:password@host/database", STRUCTURE)
     return value
 
 
 def _none_if_url_is_empty(value: Any) -> Any:
-    """A place is not there where its address, such as `${PG_URL:-}`, is empty."""
+    """Return None for a section whose URL, such as `${PG_URL:-}`, is empty."""
     return None if isinstance(value, Mapping) and value.get("url") == "" else value
 
 
@@ -98,13 +98,13 @@ def _check_postgres_table(value: str) -> str:
         raise validation_error("expected a table's name, or schema.name", STRUCTURE)
     if any(len(part.encode()) > MAX_POSTGRES_NAME_BYTES for part in parts):
         raise validation_error(
-            f"a name longer than the {MAX_POSTGRES_NAME_BYTES} bytes that PostgreSQL keeps", STRUCTURE
+            f"the name is longer than PostgreSQL's limit of {MAX_POSTGRES_NAME_BYTES} bytes", STRUCTURE
         )
     return value
 
 
 def _check_key_length(value: SecretStr) -> SecretStr:
-    # A key that can be guessed gives every value away: whoever has the hashes tries keys until names come out.
+    # A key that can be guessed reveals every value: an attacker with the hashes tries keys until names come out.
     if len(value.get_secret_value()) < MIN_PII_KEY_LENGTH:
         raise validation_error(
             f"expected at least {MIN_PII_KEY_LENGTH} characters, such as `openssl rand -hex 32` prints", STRUCTURE
@@ -113,14 +113,14 @@ def _check_key_length(value: SecretStr) -> SecretStr:
 
 
 def _reject_boolean(value: Any) -> Any:
-    # To pydantic, yes is 1: `max_deleted: yes` would switch the guard off.
+    # pydantic reads `yes` as 1: `max_deleted: yes` would disable the guard.
     if isinstance(value, bool):
         raise validation_error("expected a number")
     return value
 
 
 def to_option_text(value: Any) -> Any:
-    """A value of YAML as the text of a reader option."""
+    """Return a YAML value as the text of a Spark reader option."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -162,10 +162,10 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
 
 Scalar = Annotated[Any, AfterValidator(_check_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
-"""A value that SQL can write as a literal; dates are text."""
+"""A value that SQL has a literal for; dates are text."""
 
 Option = Annotated[str, BeforeValidator(to_option_text), WithJsonSchema({"type": ["string", "boolean", "number"]})]
-"""A reader option: Spark takes text, YAML has ``true`` and ``10``."""
+"""A reader option: Spark expects text, YAML has ``true`` and ``10``."""
 
 EmptyIfNull = Annotated[T, BeforeValidator(_empty_if_null)]
 NoneIfUrlIsEmpty = Annotated[T | None, BeforeValidator(_none_if_url_is_empty)]

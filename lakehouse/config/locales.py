@@ -1,7 +1,6 @@
-"""How numbers are written where: the decimal sign and the signs between groups of three digits, as CLDR has them.
+"""Lists the number separators of locales, as in CLDR: the decimal sign, and the signs between groups of three digits.
 
-Of a language's regions only those are named whose separators are known to be these; a locale that is guessed would
-read 1.234 as the wrong one of two numbers.
+Only locales whose separators are known are listed. With a guessed locale, 1.234 would be read as the wrong number.
 """
 
 from __future__ import annotations
@@ -10,13 +9,18 @@ from typing import NamedTuple
 
 
 class Separators(NamedTuple):
-    """The decimal sign, and each of the signs that may stand between groups of three digits."""
+    """The separators of a locale.
+
+    Attributes:
+        decimal: The decimal sign.
+        groups: Each of the signs that may separate groups of three digits.
+    """
 
     decimal: str
     groups: str
 
 
-_SPACES = " \u00a0\u202f"  # people type the first, CLDR has the other two
+_SPACES = " \u00a0\u202f"  # people type the first one, CLDR has the other two
 _APOSTROPHES = "'\u2019"
 _BY_SEPARATORS = {
     Separators(".", ","): "en en-US en-GB en-AU en-CA en-IE en-NZ es-MX ja-JP ko-KR zh-CN",
@@ -29,11 +33,14 @@ _BY_LOWER_CASE_TAG = {tag.lower(): separators for tag, separators in LOCALES.ite
 
 
 def find_separators(tag: str) -> Separators | None:
-    """The separators of a language tag (BCP 47), whatever its case; None if it is not known here.
+    """Return the separators of a language tag (BCP 47), or None if the tag is unknown; case does not matter.
 
     >>> find_separators("pt-br")
     Separators(decimal=',', groups='.')
     >>> find_separators("pt_BR") is None
     True
+
+    Args:
+        tag: A tag such as `pt-BR`.
     """
     return _BY_LOWER_CASE_TAG.get(tag.lower())

@@ -1,7 +1,7 @@
-"""Reader options: which there are for each format, what each may say, and why others of Spark's are refused.
+"""Checks the reader options of a table: the supported options per format, their values, and why others are rejected.
 
-Spark passes over an option that it does not know, and takes others that would change the contract without a word
-(`mode: DROPMALFORMED` makes deletes of malformed rows). So only those that are named here are taken.
+Spark silently ignores unknown options, and accepts some that would silently change results: `mode: DROPMALFORMED` would
+turn malformed rows into deletes. So only the options listed here are accepted.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _OPTIONS_BY_FORMAT = {
 }
 
 _REJECTION_REASONS = {
-    "`malformed` says what becomes of rows that cannot be read": "mode columnNameOfCorruptRecord",
-    "`schema` says what is read, nothing is inferred": (
+    "`malformed` decides what happens to rows that cannot be read": "mode columnNameOfCorruptRecord",
+    "`schema` declares the columns, nothing is inferred": (
         "inferSchema samplingRatio preferDate primitivesAsString prefersDecimal dropFieldIfAllNull mergeSchema"
     ),
-    "columns are found by their names in the header": "enforceSchema",
-    "records that span lines are read as they are": "multiLine",
-    "line ends are seen in the file": "lineSep",
-    "no line is passed over; have the source leave comments out": "comment",
-    "`file` says which files are read, and each is read whole": (
+    "columns are matched by their names in the header": "enforceSchema",
+    "records that span several lines are always supported": "multiLine",
+    "line ends are detected in the file": "lineSep",
+    "no line is skipped; remove the comments at the source": "comment",
+    "`file` selects the files, and each is read completely": (
         "recursiveFileLookup pathGlobFilter modifiedBefore modifiedAfter ignoreCorruptFiles ignoreMissingFiles"
     ),
-    "the pipeline's `timezone` is the one that counts": "timeZone",
-    "a packed file is known by its name, which ends in .gz or .zip": "compression",
+    "the pipeline's `timezone` applies": "timeZone",
+    "a compressed file is recognized by its name, which ends in .gz or .zip": "compression",
     "quotes are read strictly, by RFC 4180": "unescapedQuoteHandling charToEscapeQuoteEscaping",
-    "NaN and Infinity are read as such": "nanValue positiveInf negativeInf",
+    "NaN and Infinity are always recognized": "nanValue positiveInf negativeInf",
     "JSON is read strictly, by RFC 8259, in UTF-8": (
         "allowComments allowUnquotedFieldNames allowSingleQuotes allowNumericLeadingZeros allowNonNumericNumbers"
         " allowBackslashEscapingAnyCharacter allowUnquotedControlChars"
     ),
 }
-# Values of theirs that ask for what is done anyway: people bring them along from their own readers.
+# Values of rejected options that request the normal behaviour. Users copy them from their own readers.
 REDUNDANT_OPTIONS = {
     **{"multiline": "true", "mode": "permissive", "inferschema": "false", "mergeschema": "false"},
     **{"enforceschema": "false", "primitivesasstring": "false", "ignorecorruptfiles": "false"},
@@ -67,7 +67,7 @@ _VALUE_PATTERNS = {
     "maxcharspercolumn": ("-1|[1-9][0-9]*", "expected a whole number above 0, or -1 for no limit"),
 }
 
-# Encodings that Python and Java both know: Python's own name of each, and one that both understand.
+# Encodings that Python and Java both support: Python's canonical name, and a name that both accept.
 _CHARSETS = {
     **{"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"},
     **{"ascii": "US-ASCII", "mac-roman": "MacRoman", "koi8-r": "KOI8-R", "koi8-u": "KOI8-U"},
@@ -80,10 +80,13 @@ _CHARSETS = {
 
 
 def canonical_charset(name: str) -> str | None:
-    """The name by which both Python and Java know an encoding; None if there is none.
+    """Return the name of an encoding that Python and Java both accept, or None if one of them does not support it.
 
     >>> canonical_charset("latin-1"), canonical_charset("Windows-1252"), canonical_charset("hex")
     ('ISO-8859-1', 'windows-1252', None)
+
+    Args:
+        name: Any name of the encoding.
     """
     try:
         return _CHARSETS.get(codecs.lookup(name).name)
@@ -92,35 +95,40 @@ def canonical_charset(name: str) -> str | None:
 
 
 def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
-    """What is wrong with a table's options, as written."""
+    """Yield the discrepancies of a table's options.
+
+    Args:
+        options: The options as written in the file.
+        file_format: The table's format as written in the file; may be invalid.
+    """
     known = _OPTIONS_BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
-    spelled = {name.lower(): name for name in known or [*_CSV_OPTIONS, *_PARQUET_OPTIONS, *_COMMON_OPTIONS]}
+    spelling = {name.lower(): name for name in known or [*_CSV_OPTIONS, *_PARQUET_OPTIONS, *_COMMON_OPTIONS]}
     for name, value in options.items():
-        low, loc, written = str(name).lower(), ("options", name), to_option_text(value)
-        if low in REDUNDANT_OPTIONS and str(written).lower() == REDUNDANT_OPTIONS[low]:
+        lower, loc, text = str(name).lower(), ("options", name), to_option_text(value)
+        if lower in REDUNDANT_OPTIONS and str(text).lower() == REDUNDANT_OPTIONS[lower]:
             continue
-        if low in _REJECTED_OPTIONS:
-            yield Discrepancy(loc, STRUCTURE, f"no option here: {_REJECTED_OPTIONS[low]}")
-        elif low not in spelled:
-            near = did_you_mean(str(name), spelled.values()) or f"; there are {', '.join(spelled.values())}"
-            yield Discrepancy(loc, STRUCTURE, f"no option of {file_format} files{near}")
-        elif isinstance(written, str) and (expected := _expected_value(low, written)):
+        if lower in _REJECTED_OPTIONS:
+            yield Discrepancy(loc, STRUCTURE, f"not supported: {_REJECTED_OPTIONS[lower]}")
+        elif lower not in spelling:
+            hint = did_you_mean(str(name), spelling.values()) or f"; expected one of {', '.join(spelling.values())}"
+            yield Discrepancy(loc, STRUCTURE, f"unknown option of {file_format} files{hint}")
+        elif isinstance(text, str) and (expected := _expected_value(lower, text)):
             yield Discrepancy(loc, VALUE, expected)
-    signs = {ALIASES.get(str(name).lower(), str(name).lower()): value for name, value in options.items()}
-    if signs.get("sep", ",") == signs.get("quote", '"'):
-        yield Discrepancy(("options",), STRUCTURE, "sep and quote are the same sign")
+    by_canonical_name = {ALIASES.get(str(name).lower(), str(name).lower()): value for name, value in options.items()}
+    if by_canonical_name.get("sep", ",") == by_canonical_name.get("quote", '"'):
+        yield Discrepancy(("options",), STRUCTURE, "sep and quote are the same character")
 
 
 def _expected_value(name: str, value: str) -> str | None:
-    """What an option should have said, or None if it says that."""
+    """Return a description of the valid values of an option, or None if the value is valid."""
     if name in _VALUE_PATTERNS:
-        form, expected = _VALUE_PATTERNS[name]
-        return None if re.fullmatch(form, value, re.DOTALL) else expected
+        pattern, expected = _VALUE_PATTERNS[name]
+        return None if re.fullmatch(pattern, value, re.DOTALL) else expected
     if name in ("encoding", "charset") and canonical_charset(value) is None:
         return "expected an encoding such as UTF-8, UTF-16, ISO-8859-1 or windows-1252"
     if name == "locale" and locales.find_separators(value) is None:
-        near = did_you_mean(value, locales.LOCALES)
-        return f"expected a language tag, one of {', '.join(sorted(locales.LOCALES))}{near}"
+        hint = did_you_mean(value, locales.LOCALES)
+        return f"expected a language tag, one of {', '.join(sorted(locales.LOCALES))}{hint}"
     if name.endswith("format") and value not in patterns.EPOCH_UNITS and (fault := patterns.find_fault(value)):
         return f"expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: {fault}"
     return None

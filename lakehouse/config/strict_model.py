@@ -1,9 +1,9 @@
-"""The base of every part of a configuration: frozen, no unknown keys, and everything wrong said at once.
+"""Defines `StrictModel`, the base of every section of a configuration: frozen, no unknown keys, all errors at once.
 
-Pydantic runs a check across fields only once all fields are right, so that a user with five mistakes would
-be told of them in two or three rounds. `StrictModel` therefore lets a part look at its data as written, with
-`discrepancies`, whether or not the fields pass, and puts both lists into one error. It also rewords
-pydantic's messages; none of them repeats a value, because a value may be a secret.
+pydantic checks several fields together only when every single field is valid, so a user with five mistakes would see
+them in two or three rounds. `StrictModel` therefore calls a section's `discrepancies` on the data as written, even if
+some fields are invalid, and puts both lists into one error. It also replaces pydantic's messages. No message repeats
+a value, because a value may be a secret.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing_extensions import Self
 from lakehouse.config.yaml_source import Loc
 
 VALUE = "value"
-"""Kind of a discrepancy that is told behind the value: ``found "cvs", expected csv, json or parquet``."""
+"""Kind of a discrepancy whose message follows the value: ``found "cvs", expected csv, json or parquet``."""
 STRUCTURE = "structure"
-"""Kind of a discrepancy that says it all by itself: ``unknown key``."""
+"""Kind of a discrepancy whose message is complete without the value: ``unknown key``."""
 
 _MISSING = "missing, and required"
 _MESSAGES = {
@@ -38,7 +38,7 @@ _MESSAGES = {
     "int_from_float": "expected a whole number",
     "float_parsing": "expected a number",
     "bool_parsing": "expected true or false",
-    "string_too_short": "expected some text",
+    "string_too_short": "expected text that is not empty",
     "too_short": "expected at least one",
     "list_type": "expected a list, such as [a, b]",
     "dict_type": "expected a mapping",
@@ -48,7 +48,13 @@ _MESSAGES = {
 
 
 class Discrepancy(NamedTuple):
-    """Something wrong at `loc`, seen from the model that reports it."""
+    """One error in the configuration.
+
+    Attributes:
+        loc: Its location, relative to the section that reports it.
+        kind: VALUE or STRUCTURE.
+        message: What is wrong, without the value.
+    """
 
     loc: Loc
     kind: str
@@ -56,69 +62,91 @@ class Discrepancy(NamedTuple):
 
 
 class StrictModel(BaseModel):
-    """See the module's docstring."""
+    """The base of every section; see the module's docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
-        """What only shows in several values together, or in `folder`, where the file lies.
+        """Yield the errors that concern several values together, or files beside the configuration.
 
-        `data` is as written: nothing about its types is sure, and what the fields report needs no repeating.
+        Args:
+            data: The section as written. Any value may be missing or of a wrong type; the fields report that.
+            folder: The folder of the configuration file, if it was read from a file.
         """
         yield from ()
 
     @model_validator(mode="wrap")
     @classmethod
     def _report_all_at_once(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        found: list[Discrepancy] = []
+        discrepancies: list[Discrepancy] = []
         model = None
         try:
             model = handler(data)
         except ValidationError as error:
-            lines = error.errors(include_url=False)
-            # A default that waits for another field is no fault of its own.
-            found = [_to_discrepancy(cls, line) for line in lines if line["type"] != "default_factory_not_called"]
+            # A default that depends on an invalid field is not an error of its own.
+            details = [d for d in error.errors(include_url=False) if d["type"] != "default_factory_not_called"]
+            discrepancies = [_to_discrepancy(cls, detail) for detail in details]
         if isinstance(data, Mapping):
-            found += cls.discrepancies(data, (info.context or {}).get("folder"))
-        if model is None or found:
-            raise ValidationError.from_exception_data(cls.__name__, [_to_error_details(one) for one in found])
+            discrepancies += cls.discrepancies(data, (info.context or {}).get("folder"))
+        if model is None or discrepancies:
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [
+                    InitErrorDetails(type=validation_error(one.message, one.kind), loc=one.loc, input=None)
+                    for one in discrepancies
+                ],
+            )
         return model
 
 
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """The end of a message, naming the nearest of what is known; empty if nothing is near.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that suggests the nearest known name, or "" if none is near.
 
     >>> did_you_mean("idcliente", ["idCliente", "flEmail"])
     '; did you mean "idCliente"?'
+
+    Args:
+        name: The unknown name.
+        known: The names to choose from.
     """
-    spelled = {name.lower(): name for name in known}
-    near = get_close_matches(found.lower(), spelled, n=1)
-    return f'; did you mean "{spelled[near[0]]}"?' if near else ""
+    spelling = {one.lower(): one for one in known}
+    nearest = get_close_matches(name.lower(), spelling, n=1)
+    return f'; did you mean "{spelling[nearest[0]]}"?' if nearest else ""
 
 
 def join_with_or(names: Iterable[str]) -> str:
-    """``csv, json or parquet``."""
+    """Return names as ``csv, json or parquet``.
+
+    Args:
+        names: At least one name.
+    """
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
 
 def validation_error(message: str, kind: str = VALUE) -> PydanticCustomError:
-    """The error for a validator to raise."""
+    """Return the error for a validator to raise.
+
+    Args:
+        message: What was expected, without the value.
+        kind: VALUE if the message follows the value, STRUCTURE if it is complete without it.
+    """
     return PydanticCustomError(kind, message)
 
 
-def _to_discrepancy(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
-    kind, loc, ctx, value = line["type"], line["loc"], line.get("ctx", {}), line["input"]
+def _to_discrepancy(model: type[BaseModel], detail: ErrorDetails) -> Discrepancy:
+    """Return a pydantic error in our words."""
+    kind, loc, ctx, value = detail["type"], detail["loc"], detail.get("ctx", {}), detail["input"]
     match kind:
         case "value" | "structure":
-            return Discrepancy(loc, kind, line["msg"])
+            return Discrepancy(loc, kind, detail["msg"])
         case "missing":
             return Discrepancy(loc, STRUCTURE, _MISSING)
         case "extra_forbidden":
             known = [field.alias or name for name, field in model.model_fields.items()]
-            near = did_you_mean(str(loc[-1]), known) or f"; there are {', '.join(known)}"
-            return Discrepancy(loc, STRUCTURE, f"unknown key{near}")
+            hint = did_you_mean(str(loc[-1]), known) or f"; expected one of {', '.join(known)}"
+            return Discrepancy(loc, STRUCTURE, f"unknown key{hint}")
         case "union_tag_not_found":
             return Discrepancy((*loc, ctx["discriminator"].strip("'")), STRUCTURE, _MISSING)
         case "union_tag_invalid":
@@ -134,14 +162,11 @@ def _to_discrepancy(model: type[BaseModel], line: ErrorDetails) -> Discrepancy:
         case "less_than_equal":
             message = f"expected at most {ctx['le']:g}"
         case _:
-            message = _MESSAGES.get(kind) or line["msg"].replace("Input should be", "expected")
+            message = _MESSAGES.get(kind) or detail["msg"].replace("Input should be", "expected")
     return Discrepancy(loc, VALUE, message)
 
 
-def _expected_one_of(quoted: str, found: object) -> str:
+def _expected_one_of(quoted: str, value: object) -> str:
+    """Return a message with the allowed values, which pydantic gives as text: ``'csv', 'json' or 'parquet'``."""
     allowed = re.findall(r"'([^']*)'", quoted)
-    return f"expected {join_with_or(allowed)}{did_you_mean(str(found), allowed)}"
-
-
-def _to_error_details(one: Discrepancy) -> InitErrorDetails:
-    return InitErrorDetails(type=validation_error(one.message, one.kind), loc=one.loc, input=None)
+    return f"expected {join_with_or(allowed)}{did_you_mean(str(value), allowed)}"

@@ -1,8 +1,7 @@
-"""A YAML (or JSON) file as plain data that still knows its lines, with ``${VAR}`` filled in.
+"""Reads a YAML (or JSON) file as plain data with line numbers, and replaces ``${VAR}`` by the variable's value.
 
-Two things a plain ``yaml.safe_load`` cannot do: say on which line a value stands, and speak of a value
-without showing it. A message shows what the *file* says (``${PG_URL}``), never what the environment put
-there, and nothing at all for keys that look like secrets.
+``yaml.safe_load`` offers neither line numbers nor messages that are safe to show. Here a message shows the text of the
+*file* (``${PG_URL}``), never the variable's value, and no value at all for keys that look like secrets.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from dotenv import dotenv_values
 from lakehouse.errors import ConfigError
 
 Loc = tuple[str | int, ...]
-"""Where a value stands: ``("tables", "clientes", "keys", 0)``."""
+"""The location of a value: ``("tables", "clientes", "keys", 0)``."""
 
 _VARIABLE_PATTERN = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
 _SECRET_KEY_PATTERN = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
 _LOGIN_PATTERN = re.compile(r"://\S*@")
-# Shorter values are no secrets, and replacing them would blot out ordinary words of a message.
+# Shorter values are not secrets, and masking them would remove ordinary words from a message.
 _MIN_MASKED_LENGTH = 4
 _MAX_SHOWN_LENGTH = 60
 
 
 class Problem(NamedTuple):
-    """One discrepancy; sorts by line."""
+    """One error in the file; sorts by line."""
 
     line: int
     loc: Loc
@@ -40,16 +39,16 @@ class Problem(NamedTuple):
 
 @dataclass
 class YamlSource:
-    """One file, read.
+    """The content of a file, with what messages need.
 
     Attributes:
         path: The file.
         data: Its content as dicts, lists and scalars; keys are always text.
-        problems: What is wrong with it before anybody looks at its meaning.
-        unread: Values that could not be read or filled in, so that judging them makes no sense.
-        lines: Where each key and list item stands.
-        written: Each scalar as the file has it, before variables are filled in.
-        filled_in: The variables used, and what they gave.
+        problems: Errors in its form: repeated keys, variables that are not set.
+        unreadable: Locations of the values with such an error; their meaning is not checked.
+        lines: The line of each key and list item.
+        raw_texts: The text of each scalar in the file, before variables are replaced.
+        used_variables: The values of the variables used.
     """
 
     path: Path
@@ -61,17 +60,17 @@ class YamlSource:
     used_variables: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add_from_environment(self, key: str, variable: str, env: Mapping[str, str]) -> None:
-        """Put a variable's value under a top-level key that the file leaves out, if the variable is set."""
+        """Set a top-level key to a variable's value if the file does not have the key and the variable is set."""
         if isinstance(self.data, dict) and key not in self.data and env.get(variable):
             self.data[key] = self.used_variables[variable] = env[variable]
 
     def problem_at(self, loc: Loc, message: str) -> Problem:
-        """A discrepancy at `loc`, on its line or on that of the nearest key above it."""
+        """Return a problem at `loc`, with the line of `loc` or of the nearest key above it."""
         nearest = (loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in self.lines)
         return Problem(self.lines.get(next(nearest, ()), 1), loc, message)
 
     def value_for_message(self, loc: Loc) -> str:
-        """What the file says at `loc`, fit for a message; empty for mappings and lists."""
+        """Return the file's text at `loc` for a message, without secrets; "" for mappings and lists."""
         if loc not in self.raw_texts:
             return ""
         if _is_secret(loc):
@@ -82,7 +81,7 @@ class YamlSource:
         return f'"{text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "..."}"'
 
     def format_problem(self, problem: Problem) -> str:
-        """The discrepancy as one line: ``conf/x/pipeline.yml:14 tables.clientes.kyes: unknown key``."""
+        """Return a problem as one line: ``conf/x/pipeline.yml:14 tables.clientes.kyes: unknown key``."""
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc)[1:]
         label = f"{where}: " if where else ""
         return f"{self.path}:{problem.line} {label}{self._mask_variables(problem.message)}"
@@ -95,26 +94,37 @@ class YamlSource:
 
 
 def env_file_warning() -> str:
-    """What to say of a `.env` that others than its owner can read; empty where there is none."""
+    """Return a warning if other users can read the `.env` file of the working directory, else ""."""
     file = Path.cwd() / ".env"
     mode = file.stat().st_mode & 0o777 if file.is_file() and os.name == "posix" else 0
-    return f"others can read {file} (mode {mode:04o}), where secrets are: chmod 600 .env" if mode & 0o077 else ""
+    return f"other users can read {file} (mode {mode:04o}), which holds secrets: chmod 600 .env" if mode & 0o077 else ""
 
 
 def load_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables a configuration may use: `env` (the real environment unless given) over ``.env``."""
+    """Return the variables that a configuration can use: those of `env`, then those of ``.env``.
+
+    Args:
+        env: Used instead of the process environment.
+
+    Raises:
+        ConfigError: The file ``.env`` cannot be read.
+    """
     try:
-        written = dotenv_values(Path.cwd() / ".env")
+        in_file = dotenv_values(Path.cwd() / ".env")
     except (OSError, UnicodeDecodeError):
         raise ConfigError("the file .env cannot be read", expected="UTF-8 lines of NAME=value") from None
-    return {k: v for k, v in written.items() if v is not None} | dict(os.environ if env is None else env)
+    return {k: v for k, v in in_file.items() if v is not None} | dict(os.environ if env is None else env)
 
 
 def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
-    """Reads a file and fills in its variables; what is wrong with single values is kept in `problems`.
+    """Read a file and replace its variables; errors of single values are collected in `problems`.
+
+    Args:
+        path: A YAML or JSON file.
+        env: The values of variables.
 
     Raises:
-        ConfigError: the file cannot be read or is not YAML.
+        ConfigError: The file cannot be read or is not valid YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -123,7 +133,7 @@ def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=str(path)) from None
     if path.suffix == ".json":
-        # JSON indents with tabs where YAML must not; inside a JSON string a bare tab is not allowed anyway.
+        # JSON may be indented with tabs, YAML may not. Inside a JSON string a bare tab is not allowed anyway.
         text = text.replace("\t", " ")
     try:
         return _Builder(path, text, env).source
@@ -132,16 +142,16 @@ def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates: nothing in a configuration is one, so ``name: 2024-01-31`` is text."""
+    """A YAML loader without dates: no key of a configuration is a date, so ``name: 2024-01-31`` is text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - declared so by PyYAML
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
 class _Builder:
-    """Turns YAML nodes into data, noting lines and texts on the way."""
+    """Converts YAML nodes to data, and records their lines and texts."""
 
     def __init__(self, path: Path, text: str, env: Mapping[str, str]) -> None:
         self.source = YamlSource(path)
@@ -169,21 +179,21 @@ class _Builder:
 
     def _build_mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
         self._report_repeated_keys(node, loc)
-        # What `<<: *base` brings goes in front, so that the mapping's own keys win.
+        # Puts the keys of `<<: *base` first, so that the mapping's own keys win.
         self._loader.flatten_mapping(node)
         data = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._report(loc, "a key that is no text; put braces and brackets in quotes")
+                self._report(loc, "a key is not text; put braces and brackets in quotes")
                 continue
-            # The text and not the constructed key: a table called `no` or `2024` is called that.
-            at = (*loc, key.value)
-            self.source.lines[at] = key.start_mark.line + 1
-            data[key.value] = self._build(value, at)
+            # The key's text, not its value: a table named `no` or `2024` keeps this name.
+            key_loc = (*loc, key.value)
+            self.source.lines[key_loc] = key.start_mark.line + 1
+            data[key.value] = self._build(value, key_loc)
         return data
 
     def _report_repeated_keys(self, node: yaml.MappingNode, loc: Loc) -> None:
-        if id(node) in self._checked_nodes:  # through an alias; flattened by now, so overrides would look repeated
+        if id(node) in self._checked_nodes:  # an alias; flattened by now, so overridden keys would look repeated
             return
         self._checked_nodes.add(id(node))
         first: dict[str, int] = {}
@@ -203,7 +213,7 @@ class _Builder:
             self._report(loc, "not a value that YAML can read; put it in quotes")
             return node.value
         if value is None:
-            self.source.raw_texts[loc] = ""  # and not "null" or "~"
+            self.source.raw_texts[loc] = ""  # instead of "null" or "~"
         if isinstance(value, str):
             return _VARIABLE_PATTERN.sub(lambda match: self._resolve_variable(match, loc), value)
         return value
@@ -213,7 +223,7 @@ class _Builder:
             return "${"
         name, default = match["name"], match["default"]
         if name is None:
-            self._report(loc, "a ${ that is neither ${NAME} nor ${NAME:-default}; write $${ for the characters")
+            self._report(loc, "${ must start ${NAME} or ${NAME:-default}; write $${ for the characters")
         elif default is not None and not self._env.get(name):
             return default
         elif name not in self._env:
@@ -235,7 +245,7 @@ def _is_secret(loc: Loc) -> bool:
 
 def _yaml_error(path: Path, error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
-    # Names in quotes come from the file: an unquoted password such as *pa55 is "an undefined alias".
+    # Names in quotes are text of the file: YAML reads an unquoted password such as *pa55 as an undefined alias.
     problem = re.sub(r"'(?!<)[^']{2,}'", "...", str(getattr(error, "problem", None) or "unreadable characters"))
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
     return ConfigError(f"not valid YAML: {problem}", where=where)

@@ -1,13 +1,16 @@
-"""Sources: each brings snapshots into the landing zone, as received.
+"""Copies snapshots from a source into the landing zone, unchanged; the entry points are `open_source`, `extract_table`.
 
-    with opened(pipeline, lake, tables) as source:
-        extract(source, "clientes", now, as_of)
+    with open_source(pipeline, lake, tables) as source:
+        extract_table(source, "clientes", now, as_of)
 
-    files.py    a folder                          what every source comes to, and how it lands: source.py
-    kaggle.py   a dataset on Kaggle               asked for by kaggle_api.py, through kaggle_client.py
-    jdbc.py     the tables of a database          read by postgres.py
+The steps, in order:
 
-A source knows nothing of Spark, of the ledger or of what changed.
+1. `open_source` lists the source's snapshots: `folder.py` for files, `kaggle/source.py` for a dataset on Kaggle,
+   `postgres/source.py` for the tables of a database.
+2. `source.py`: `extract_table` lands each snapshot that has not landed yet. `peek` returns the newest one without
+   landing it.
+
+A source knows nothing of Spark, of the ledger, or of what changed.
 """
 
 from __future__ import annotations
@@ -25,41 +28,51 @@ __all__ = ["ExtractResult", "Source", "extract_table", "is_read_every_run", "ope
 
 @contextmanager
 def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[Source]:
-    """The pipeline's source, open for the length of a `with` block.
+    """Open the pipeline's source for the length of a `with` block.
 
     Args:
-        tables: those that will be asked for: a database is read once, for all of them.
+        pipeline: The pipeline.
+        lake: The lake to land in.
+        tables: The tables to extract; a database is read once for all of them.
 
     Raises:
-        ConfigError: there is no such source, or it does not let us in.
-        InfrastructureError: it cannot be reached.
+        ConfigError: The source does not exist, or denies access.
+        InfrastructureError: The source cannot be reached.
     """
     match pipeline.source:
         case Files():
             yield Source(pipeline, lake, folder.list_snapshots(pipeline))
         case Kaggle():
-            # Here, for with what it needs it takes a third of the time in which any command starts.
+            # Imported here, because these imports would take a third of the start time of every command.
             from lakehouse.extract.kaggle import source as kaggle
 
-            with kaggle.open_snapshots(pipeline, lake) as offers:
-                yield Source(pipeline, lake, offers)
+            with kaggle.open_snapshots(pipeline, lake) as snapshots:
+                yield Source(pipeline, lake, snapshots)
         case Jdbc():
             from lakehouse.extract.postgres import source as postgres
 
-            with postgres.open_snapshots(pipeline, lake, tuple(tables)) as offers:
-                yield Source(pipeline, lake, offers)
+            with postgres.open_snapshots(pipeline, lake, tuple(tables)) as snapshots:
+                yield Source(pipeline, lake, snapshots)
 
 
 def is_read_every_run(pipeline: Pipeline) -> bool:
-    """Whether only reading the source tells if it has something new: a database says of no table when it changed."""
+    """Return whether the source must be read to find out if it has new data; a database records no times of changes.
+
+    Args:
+        pipeline: The pipeline.
+    """
     return isinstance(pipeline.source, Jdbc)
 
 
 def source_signature(pipeline: Pipeline) -> dict[str, str]:
-    """What a source has that need not be read for it: equal means nothing new to land.
+    """Return metadata of the source that is equal as long as there is nothing new to land.
+
+    Args:
+        pipeline: A pipeline whose source is not read every run.
 
     Raises:
-        ConfigError, InfrastructureError: as `opened` does.
+        ConfigError: The source does not exist, or denies access.
+        InfrastructureError: The source cannot be reached.
     """
     if not isinstance(pipeline.source, Kaggle):
         return folder.signature(pipeline)

@@ -1,60 +1,71 @@
-"""A source of type `files`: a folder with the files of one snapshot, or with a folder per snapshot."""
+"""Lists the snapshots of a source of type `files`: a folder with the files of one, or with a folder per snapshot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from lakehouse.config import Files, Pipeline, Table
 from lakehouse.errors import ConfigError
-from lakehouse.extract import source
-from lakehouse.extract.source import SourceSnapshot
+from lakehouse.extract.source import SourceSnapshot, TableFiles
 from lakehouse.storage import landing
 from lakehouse.storage.paths import snapshot_time
 
 
 def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
-    """The folders that name their time, oldest first; without one the source's folder itself is the snapshot.
+    """Return a snapshot per folder that is named by a time, oldest first; without one, the source's folder is the only.
+
+    Args:
+        pipeline: A pipeline with a source of type `files`.
 
     Raises:
-        ConfigError: the source's folder is not there.
+        ConfigError: The source's folder does not exist.
     """
+
+    def fetch_from(folder: Path) -> Callable[[str], TableFiles]:
+        return lambda table: find_table_files(folder, pipeline.tables[table])
+
     root = _source_folder(pipeline)
-    files = partial(_table_files, pipeline.tables)
-    dated = tuple(SourceSnapshot(time, partial(files, folder)) for time, folder in _snapshot_folders(root))
-    return dated or (SourceSnapshot(None, partial(files, root)),)
+    dated = tuple(SourceSnapshot(time, fetch_from(folder)) for time, folder in _snapshot_folders(root))
+    return dated or (SourceSnapshot(None, fetch_from(root)),)
 
 
 def signature(pipeline: Pipeline) -> dict[str, str]:
-    """A signature per file of the source, from metadata alone: equal means nothing new to land.
+    """Return a signature for each file of the source, from metadata alone; equal means nothing new to land.
 
-    A snapshot's folder counts by itself: without any file it is a snapshot that lacks every table's.
+    A snapshot's folder has its own entry, because even without files it is a snapshot, one that lacks every table.
+
+    Args:
+        pipeline: A pipeline with a source of type `files`.
+
+    Raises:
+        ConfigError: The source's folder does not exist.
     """
     root = _source_folder(pipeline)
     dated = [folder for _, folder in _snapshot_folders(root)]
-    files = (
-        f for folder in dated or [root] for table in pipeline.tables.values() for f in matching_files(folder, table)
-    )
+    tables = pipeline.tables.values()
+    files = [file for folder in dated or [root] for table in tables for file in find_table_files(folder, table).paths]
     return {f"{folder.name}/": "" for folder in dated} | {
         file.relative_to(root).as_posix(): landing.file_signature(file) for file in files
     }
 
 
-def matching_files(folder: Path, table: Table) -> list[Path]:
-    """The files of `table` in one snapshot's folder, by name or glob; never one from outside it."""
+def find_table_files(folder: Path, table: Table) -> TableFiles:
+    """Return the files of a table in a snapshot's folder, by name or glob; never a file outside the folder.
+
+    Args:
+        folder: The folder of one snapshot.
+        table: The table's configuration.
+    """
     inside = folder.resolve()
-    return sorted(p for p in folder.glob(table.file) if p.is_file() and p.resolve().is_relative_to(inside))
-
-
-def _table_files(tables: dict[str, Table], folder: Path, name: str) -> source.TableFiles:
-    return folder, matching_files(folder, tables[name])
+    paths = (p for p in folder.glob(table.file) if p.is_file() and p.resolve().is_relative_to(inside))
+    return TableFiles(folder, sorted(paths))
 
 
 def _snapshot_folders(root: Path) -> list[tuple[datetime, Path]]:
-    """The snapshot folders of a source, oldest first; empty if `root` holds the files themselves."""
-    found = [(time, p) for p in root.iterdir() if p.is_dir() and (time := snapshot_time(p.name))]
-    return sorted(found)
+    """Return the snapshot folders of a source, oldest first; none if `root` contains the files themselves."""
+    return sorted((time, p) for p in root.iterdir() if p.is_dir() and (time := snapshot_time(p.name)))
 
 
 def _source_folder(pipeline: Pipeline) -> Path:
@@ -62,9 +73,9 @@ def _source_folder(pipeline: Pipeline) -> Path:
     root = Path(pipeline.source.path)
     if not root.is_dir():
         raise ConfigError(
-            f"the source folder {root} is not there" if not root.exists() else f"the source {root} is a file",
+            f"the source {root} is a file" if root.exists() else f"the source folder {root} does not exist",
             expected="a folder with the files of one snapshot, or with folders named YYYYMMDD_HHMMSS",
             where=f"{pipeline.path}: source.path",
-            next_step="mend source.path, or mount what it names",
+            next_step="correct source.path, or mount the folder",
         )
     return root

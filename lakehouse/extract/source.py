@@ -1,4 +1,7 @@
-"""What every source comes to: snapshots on offer, each with its time or without one, and a table's files in each."""
+"""Lands the snapshots of a source, of whatever type: `extract_table` those of one table that have not landed yet.
+
+A source is a list of snapshots, each with or without a time, and with a function that fetches a table's files.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,36 @@ from pathlib import Path
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError
 from lakehouse.storage import landing
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake, snapshot_name
 
-TableFiles = tuple[Path, list[Path]]
-"""A folder, and the files below it that are a table's; they land under their paths from there."""
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of one table in a snapshot of a source.
+
+    Attributes:
+        folder: The folder that names are relative to.
+        paths: The files, in the order of their names.
+    """
+
+    folder: Path
+    paths: list[Path]
+
+    @property
+    def names(self) -> list[str]:
+        """The names under which the files land: their paths relative to the folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self.paths]
 
 
 @dataclass(frozen=True)
 class SourceSnapshot:
-    """One snapshot that a source hands out.
+    """One snapshot that a source offers.
 
     Attributes:
-        time: when it was taken; None where the source does not say.
-        files: those of a table, fetched at need: the call may take long, and raises what goes wrong with it.
-        lasting: what was handed out under its time never changes: once it has landed nobody looks at it again.
+        time: The time it was taken at; None if the source does not record it.
+        fetch_files: Returns the files of a table; the call may take long, and raises the errors of the source.
+        immutable: Whether the source never changes the files of this time, so that a landed copy needs no comparison.
     """
 
     time: datetime | None
@@ -33,7 +52,7 @@ class SourceSnapshot:
 
 @dataclass(frozen=True)
 class Source:
-    """An open source: either any number of offers with a time, oldest first, or a single one without."""
+    """An open source: any number of snapshots with a time, oldest first, or a single one without."""
 
     pipeline: Pipeline
     lake: Lake
@@ -41,12 +60,13 @@ class Source:
 
     @property
     def snapshot_times(self) -> set[datetime]:
-        return {offer.time for offer in self.snapshots if offer.time}
+        """The times of the snapshots that have one."""
+        return {snapshot.time for snapshot in self.snapshots if snapshot.time}
 
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What `extract` did for one table: the snapshots landed now, and what a reader should know."""
+    """The result of `extract_table`: the times of the snapshots that it landed, and warnings."""
 
     table: str
     landed_times: tuple[datetime, ...] = ()
@@ -54,15 +74,17 @@ class ExtractResult:
 
 
 def extract_table(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
-    """Land what the source has and the lake has not, for one table.
+    """Land the snapshots of one table that have not landed yet.
 
     Args:
-        now: the run's clock, the time of a snapshot that has none.
-        as_of: the time to give to it instead.
+        source: The open source.
+        table: The table's name.
+        now: The time of the run; it becomes the time of a snapshot that has none.
+        as_of: A time to use instead of `now`.
 
     Raises:
-        ConfigError: `as_of` names a snapshot that has landed with other bytes.
-        LakehouseError: the source cannot be read; nothing has landed.
+        ConfigError: A snapshot with other bytes has already landed at `as_of`.
+        LakehouseError: The source cannot be read; nothing has landed.
     """
     if source.snapshot_times:
         return _extract_dated(source, table, as_of)
@@ -70,85 +92,93 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
 
 
 def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:
-    new, warnings = [], []
+    landed_times, warnings = [], []
     if as_of:
-        warnings.append("--as-of is ignored: the source names the time of each snapshot")
-    for offer in source.snapshots:
-        assert offer.time
-        there = landing.find_snapshot(source.lake, table, offer.time)
-        if there is None:
-            folder, files = offer.fetch_files(table)
-            landing.land_snapshot(source.lake, table, offer.time, files, folder)
-            new.append(offer.time)
-        elif not offer.immutable:
-            warnings += _change_warnings(there, offer.fetch_files(table))
-    return ExtractResult(table, tuple(new), tuple(warnings))
+        warnings.append("--as-of is ignored: the snapshots of this source have their own times")
+    for snapshot in source.snapshots:
+        assert snapshot.time
+        landed = landing.find_snapshot(source.lake, table, snapshot.time)
+        if landed is None:
+            files = snapshot.fetch_files(table)
+            landing.land_snapshot(source.lake, table, snapshot.time, files.paths, files.folder)
+            landed_times.append(snapshot.time)
+        elif not snapshot.immutable:
+            warnings += _change_warnings(landed, snapshot.fetch_files(table))
+    return ExtractResult(table, tuple(landed_times), tuple(warnings))
 
 
 def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
-    (offer,) = source.snapshots
-    folder, files = offer.fetch_files(table)
-    last = landing.newest_snapshot(source.lake, table)
-    if last and not _has_changed(last, folder, files):
+    (snapshot,) = source.snapshots
+    files = snapshot.fetch_files(table)
+    newest = landing.newest_snapshot(source.lake, table)
+    if newest and not _has_changed(newest, files):
         return ExtractResult(table)
     warnings = []
-    time = as_of.replace(microsecond=0) if as_of else _time_of_undated(now, last)
+    time = as_of.replace(microsecond=0) if as_of else _time_of_undated(now, newest)
     if time > now and not as_of:
-        warnings.append(f"the clock says {now:%Y-%m-%d %H:%M:%S}, not later than the last snapshot; taken as {time}")
-    if there := landing.find_snapshot(source.lake, table, time):
-        if not _has_changed(there, folder, files):
+        late = f"the clock shows {now:%Y-%m-%d %H:%M:%S}, which is not later than the last snapshot"
+        warnings.append(f"{late}; the time of the snapshot is set to {time}")
+    if landed := landing.find_snapshot(source.lake, table, time):
+        if not _has_changed(landed, files):
             return ExtractResult(table)
         raise ConfigError(
-            f"the snapshot of {table} at {snapshot_name(time)} has landed already, with other bytes",
+            f"a snapshot of {table} with other bytes has already landed at {snapshot_name(time)}",
             expected="one snapshot per table and time",
-            where=str(there.folder),
-            next_step="give --as-of a time of its own",
+            where=str(landed.folder),
+            next_step="use another time for --as-of",
         )
-    landing.land_snapshot(source.lake, table, time, files, folder)
+    landing.land_snapshot(source.lake, table, time, files.paths, files.folder)
     return ExtractResult(table, (time,), tuple(warnings))
 
 
-def _time_of_undated(now: datetime, landed: landing.LandedSnapshot | None) -> datetime:
-    """Of a snapshot without a time. Order comes from the landing zone, not from a clock that may have been set back."""
+def _time_of_undated(now: datetime, newest: LandedSnapshot | None) -> datetime:
+    """Return a time later than the newest snapshot's, even if the clock was set back."""
     time = now.replace(microsecond=0)
-    return max(time, landed.time + timedelta(seconds=1)) if landed else time
+    return max(time, newest.time + timedelta(seconds=1)) if newest else time
 
 
-def peek(source: Source, table: str, now: datetime) -> tuple[landing.LandedSnapshot, str]:
-    """The source's newest snapshot as `extract` would land it, and a warning or "". Nothing lands.
+def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str]:
+    """Return the source's newest snapshot as `extract_table` would land it, and a warning or "". Nothing lands.
 
-    What has landed already is taken from landing; else `folder` is where the source's files lie while it is open.
+    Args:
+        source: The open source. If the snapshot has not landed, its files are valid as long as the source is open.
+        table: The table's name.
+        now: The time of a snapshot that has none.
+
+    Raises:
+        LakehouseError: The source cannot be read.
     """
-    offer = source.snapshots[-1]
-    last, time = landing.newest_snapshot(source.lake, table), offer.time
-    if time:
-        last = landing.find_snapshot(source.lake, table, time)
-        if last and offer.immutable:
-            return last, ""
-    folder, files = offer.fetch_files(table)
-    if last and time:
-        return last, "".join(_change_warnings(last, (folder, files)))
-    if last and not _has_changed(last, folder, files):
-        return last, ""
-    read = tuple(landing.inspect_file(f, name=f.relative_to(folder).as_posix()) for f in files)
-    return landing.LandedSnapshot(table, time or _time_of_undated(now, last), folder, read), ""
+    snapshot = source.snapshots[-1]
+    if snapshot.time:
+        landed = landing.find_snapshot(source.lake, table, snapshot.time)
+        if landed and snapshot.immutable:
+            return landed, ""
+    else:
+        landed = landing.newest_snapshot(source.lake, table)
+    files = snapshot.fetch_files(table)
+    if landed and snapshot.time:
+        return landed, "".join(_change_warnings(landed, files))
+    if landed and not _has_changed(landed, files):
+        return landed, ""
+    inspected = tuple(landing.inspect_file(p, name=n) for p, n in zip(files.paths, files.names, strict=True))
+    return LandedSnapshot(table, snapshot.time or _time_of_undated(now, landed), files.folder, inspected), ""
 
 
-def _change_warnings(landed: landing.LandedSnapshot, now: TableFiles) -> list[str]:
-    folder, files = now
-    if not _has_changed(landed, folder, files):
+def _change_warnings(landed: LandedSnapshot, files: TableFiles) -> list[str]:
+    if not _has_changed(landed, files):
         return []
     return [
-        f"{folder} changed after it was taken; the landed copy stands. "
-        "Hand out a correction as a new snapshot, under its own time"
+        f"{files.folder} changed after it was landed; the landed copy is kept. "
+        "Deliver a correction as a new snapshot with its own time"
     ]
 
 
-def _has_changed(landed: landing.LandedSnapshot, folder: Path, files: list[Path]) -> bool:
-    """Whether the source's files differ from what landed; reads them only if their metadata does."""
-    names = [f.relative_to(folder).as_posix() for f in files]
-    if [f.name for f in landed.files] != names:
+def _has_changed(landed: LandedSnapshot, files: TableFiles) -> bool:
+    """Return whether the source's files differ from the landed ones; read them only if their metadata differs."""
+    if [file.name for file in landed.files] != files.names:
         return True
-    if all(f.signature == landing.file_signature(p) for f, p in zip(landed.files, files, strict=True)):
+    signatures = [landing.file_signature(path) for path in files.paths]
+    if [file.signature for file in landed.files] == signatures:
         return False
-    return landed.file_hashes != tuple((n, landing.inspect_file(p).sha256) for n, p in zip(names, files, strict=True))
+    hashes = [landing.inspect_file(path).sha256 for path in files.paths]
+    return landed.file_hashes != tuple(zip(files.names, hashes, strict=True))

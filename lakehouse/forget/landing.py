@@ -1,95 +1,88 @@
-"""A key's records taken out of what landed: found by the readers that `ingest` reads with, whatever they are written
-like, and left out of a copy in which every other byte stays as it stands. Packed files are packed again.
+"""Erases a data subject's records from landed files.
+
+The records are found by the readers that `ingest` uses, however the file is written. A copy without them keeps every
+other byte as it is. Packed files are packed again.
 """
 
 from __future__ import annotations
 
 import gzip
-import re
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import readable_snapshot
+from lakehouse.forget.data_subject import DataSubject
 from lakehouse.ingest.readers import json_reader, parquet_reader
-from lakehouse.ingest.readers.csv_dialect import Dialect
-from lakehouse.ingest.readers.fields import ParsedField
+from lakehouse.ingest.readers.fields import ParsedField, ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import PARSERS, to_data_refused
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import archives, landing, temp_dirs
+from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath
-from lakehouse.storage.landing import LandedSnapshot
-from lakehouse.storage.paths import Lake
+from lakehouse.storage.landing import LandedFile, LandedSnapshot
+from lakehouse.storage.prepare_files import readable_snapshot
 
-_POSITION = "_cdc_position"
-
-
-@dataclass(frozen=True)
-class DataSubject:
-    """Whose rows are meant.
-
-    Attributes:
-        texts: the key as it was given, by column.
-        plain: the one row of the key, by the declared types.
-        stored: the same as the lake holds it (`pii`).
-        hashed: as the list of forgotten keys has it.
-    """
-
-    key_texts: Mapping[str, str]
-    plain_key: DataFrame
-    stored_key: DataFrame
-    key_hash: str
-
-    def is_named_in(self, text: str) -> bool:
-        """Whether every part of the key stands in a text as a word: all that can be told of what is no row."""
-        return all(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in self.key_texts.values())
-
-    def rows_in(self, rows: DataFrame, as_stored: bool = True) -> DataFrame:
-        """Those of `rows` that have the key."""
-        key = F.broadcast(self.stored_key if as_stored else self.plain_key)
-        return rows.join(key, on=list(self.key_texts), how="left_semi")
+_ROW_INDEX = "_cdc_index"
 
 
-def erase(
-    spark: SparkSession, lake: Lake, table: Table, snapshot: LandedSnapshot, timezone: str, subject: DataSubject
-) -> int:
-    """Take a person's records out of a landed snapshot; returns how many there were.
+def erase_from_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject) -> int:
+    """Erase a data subject's records from a landed snapshot.
+
+    Args:
+        table: The table whose snapshot it is.
+        snapshot: The snapshot, whose files have not expired.
+        time_zone: The zone of timestamps that name none.
+        subject: The data subject.
+
+    Returns:
+        How many records were erased.
 
     Raises:
-        DataRefused: a file cannot be read, so that nobody can say whether they are in it.
+        DataRefused: A file cannot be read, so that nobody can tell whether the data subject is in it.
     """
-    bare = table.model_copy(update={"pii": {}})
-    records = 0
-    with readable_snapshot(lake, bare, snapshot) as files:
+    as_received = replace(table, config=table.config.model_copy(update={"pii": {}}))
+    erased = 0
+    with readable_snapshot(table.lake, as_received.config, snapshot) as readable:
         for file in snapshot.files:
-            doomed = {
-                part.name: _SubjectRecords.find(spark, bare, part, path, timezone, subject)
-                for part, path in zip(files.files, files.paths, strict=True)
-                if part.name == file.name or part.name.startswith(f"{file.name}/")
-            }
-            if count := sum(each.count for each in doomed.values()):
-                _rewrite_file(lake, bare, snapshot, file.name, doomed)
-                records += count
-    return records
+            records = {}
+            for part, path in zip(readable.files, readable.paths, strict=True):
+                if part.name == file.name or part.name.startswith(f"{file.name}/"):
+                    try:
+                        records[part.name] = _find_records(as_received, part, path, time_zone, subject)
+                    except SPARK_ERRORS as error:
+                        raise to_data_refused(error, str(path)) from error
+            if count := sum(found.count for found in records.values()):
+                _rewrite_file(as_received, snapshot, file, records)
+                erased += count
+    return erased
 
 
 def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubject) -> bool:
-    """Whether a snapshot that cannot be read surely has none of a person's records: where a key can be written in one
-    way only, plain text that does not have it is enough to know."""
-    kinds = {f.name: f.dataType for f in declared_schema(table)}
+    """Return whether a snapshot that cannot be read surely has no record of a data subject.
+
+    This is so if it is empty, or if it is plain CSV without the key in its text. The latter needs a key that can be
+    written in one way only: one of type STRING.
+
+    Args:
+        table: The table's configuration.
+        snapshot: The snapshot.
+        subject: The data subject.
+    """
+    types = {f.name: f.dataType for f in declared_schema(table)}
     if all(file.size == 0 for file in snapshot.files):
         return True
-    packed = any(archives.is_packed(file.name) for file in snapshot.files)
-    if table.format != "csv" or packed or any(kinds[k] != T.StringType() for k in subject.key_texts):
+    is_packed = any(archives.is_packed(file.name) for file in snapshot.files)
+    if table.format != "csv" or is_packed or any(types[column] != T.StringType() for column in subject.key_texts):
         return False
     encoding = Dialect.from_options(table.options).options["encoding"]
     for path in snapshot.paths:
@@ -101,112 +94,107 @@ def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubje
 
 @dataclass(frozen=True)
 class _SubjectRecords:
-    """The records of one file that are to go: by the texts of their key, by their own text, or by their position."""
+    """A data subject's records in one file.
+
+    Attributes:
+        subject: The data subject.
+        count: How many records there are.
+        keys: In CSV: the fields of their key, as they are written.
+        texts: In JSON: the records as they are written.
+        row_indexes: In Parquet: their positions in the file.
+    """
 
     subject: DataSubject
     count: int
     keys: frozenset[tuple[str, ...]] = frozenset()
     texts: frozenset[str] = frozenset()
-    positions: frozenset[int] = frozenset()
-
-    @classmethod
-    def find(
-        cls,
-        spark: SparkSession,
-        table: Table,
-        file: landing.LandedFile,
-        path: StorePath,
-        timezone: str,
-        subject: DataSubject,
-    ) -> _SubjectRecords:
-        try:
-            return cls._find(spark, table, file, path, timezone, subject)
-        except SPARK_ERRORS as error:
-            raise to_data_refused(error, str(path)) from error
-
-    @classmethod
-    def _find(
-        cls,
-        spark: SparkSession,
-        table: Table,
-        file: landing.LandedFile,
-        path: StorePath,
-        timezone: str,
-        subject: DataSubject,
-    ) -> _SubjectRecords:
-        fields, keys = declared_schema(table), list(subject.key_texts)
-        part = PARSERS[table.format](spark, table, fields, file, path, timezone, frozenset(fields.names))
-        key = {name: part.columns[name] for name in keys}
-        if table.format == "parquet":
-            there = part.rows.select(*_key_columns(key), F.col("_metadata.row_index").alias(_POSITION))
-            positions = frozenset(row[_POSITION] for row in subject.rows_in(there, as_stored=False).collect())
-            return cls(subject, len(positions), positions=positions)
-        broken = part.row_error if part.row_error is not None else F.lit(None)
-        # With the key's texts, since Spark reads no column of broken records alone.
-        spelled = [field.text.alias(f"_cdc_text_{n}") for n, field in enumerate(key.values())]
-        unread = part.rows.where(broken.isNotNull()).select(part.raw_record, *spelled).toLocalIterator()
-        named = [row[0] for row in unread if row[0] is not None and subject.is_named_in(row[0])]
-        if table.format == "json":
-            own = subject.rows_in(
-                part.rows.select(*_key_columns(key), part.raw_record.alias("_cdc_text")), as_stored=False
-            )
-            texts = [row["_cdc_text"] for row in own.collect()] + named
-            return cls(subject, len(texts), texts=frozenset(texts))
-        own = subject.rows_in(part.rows.where(broken.isNull()).select(*_key_columns(key), *spelled), as_stored=False)
-        found = [tuple(row) for row in own.select(*[f"_cdc_text_{n}" for n in range(len(key))]).collect()]
-        return cls(subject, len(found) + len(named), keys=frozenset(found))
+    row_indexes: frozenset[int] = frozenset()
 
     def copy_without(self, table: Table, path: Path, target: Path) -> None:
-        """Copy a file without them."""
+        """Copy a file without these records."""
         if table.format == "parquet":
-            parquet_reader.copy_without(path, target, set(self.positions))
+            parquet_reader.copy_without(path, target, set(self.row_indexes))
         elif table.format == "json":
             json_reader.copy_without(path, target, set(self.texts))
         else:
-            names = [table.name_in_files(name).lower() for name in self.subject.key_texts]
+            names = [table.name_in_files(column).lower() for column in self.subject.key_texts]
 
-            def is_doomed(fields: Mapping[str, str], text: str) -> bool:
-                if not fields:
+            def is_excluded(fields: Mapping[str, str], text: str) -> bool:
+                if not fields:  # the record cannot be split into fields
                     return self.subject.is_named_in(text)
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
+            declared = declared_schema(table).names
             try:
-                Dialect.from_options(table.options).copy_without(path, target, declared_schema(table).names, is_doomed)
+                Dialect.from_options(table.options).copy_without(path, target, declared, is_excluded)
             except UnicodeError as error:
                 raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
 
 
-def _key_columns(key: Mapping[str, ParsedField]) -> list[Column]:
-    return [field.value.alias(name) for name, field in key.items()]
+def _find_records(
+    table: TableRef, file: LandedFile, path: StorePath, time_zone: str, subject: DataSubject
+) -> _SubjectRecords:
+    file_format, optional_columns = table.config.format, frozenset(declared_schema(table.config).names)
+    settings = ReadSettings(table.spark, table.config, time_zone, optional_columns)
+    parsed = PARSERS[file_format](settings, file, path)
+    key = {column: parsed.columns[column] for column in subject.key_texts}
+    if file_format == "parquet":
+        rows = parsed.rows.select(*_key_values(key), F.col("_metadata.row_index").alias(_ROW_INDEX))
+        indexes = frozenset(row[_ROW_INDEX] for row in subject.rows_in(rows, as_stored=False).collect())
+        return _SubjectRecords(subject, len(indexes), row_indexes=indexes)
+    row_error = parsed.row_error if parsed.row_error is not None else F.lit(None)
+    # The texts of the key are selected as well, since Spark reads no column of broken records alone.
+    key_texts = [field.text.alias(f"_cdc_text_{number}") for number, field in enumerate(key.values())]
+    broken = parsed.rows.where(row_error.isNotNull()).select(parsed.raw_record, *key_texts).toLocalIterator()
+    naming = [row[0] for row in broken if row[0] is not None and subject.is_named_in(row[0])]
+    if file_format == "json":
+        rows = parsed.rows.select(*_key_values(key), parsed.raw_record.alias("_cdc_text"))
+        texts = [row["_cdc_text"] for row in subject.rows_in(rows, as_stored=False).collect()] + naming
+        return _SubjectRecords(subject, len(texts), texts=frozenset(texts))
+    rows = parsed.rows.where(row_error.isNull()).select(*_key_values(key), *key_texts)
+    matching = subject.rows_in(rows, as_stored=False).select(*[f"_cdc_text_{number}" for number in range(len(key))])
+    keys = [tuple(row) for row in matching.collect()]
+    return _SubjectRecords(subject, len(keys) + len(naming), keys=frozenset(keys))
+
+
+def _key_values(key: Mapping[str, ParsedField]) -> list[Column]:
+    return [field.value.alias(column) for column, field in key.items()]
 
 
 def _rewrite_file(
-    lake: Lake, table: Table, snapshot: LandedSnapshot, name: str, erased: Mapping[str, _SubjectRecords]
+    table: TableRef, snapshot: LandedSnapshot, file: LandedFile, records: Mapping[str, _SubjectRecords]
 ) -> None:
-    """Put a landed file without the doomed records in its place, packed as it was."""
+    """Replace a landed file by one without these records, packed as it was.
+
+    Args:
+        table: The table whose snapshot it is.
+        snapshot: The snapshot.
+        file: The file.
+        records: The records of each of its parts, by name: of a packed file the files in it, else of itself.
+    """
 
     def write(path: Path, target: Path) -> None:
-        if not archives.is_packed(name):
-            erased[name].copy_without(table, path, target)
+        if not archives.is_packed(file.name):
+            records[file.name].copy_without(table.config, path, target)
             return
-        file = next(f for f in snapshot.files if f.name == name)
-        with temp_dirs.temp_dir(lake.local_path("plain")) as folder:
-            parts = {part.name: inner for part, inner in archives.unpack(path, file, folder)}
-            for part, inner in parts.items():
-                copy = inner.with_name(f"{inner.name}.without")
-                erased[part].copy_without(table, inner, copy)
-                copy.replace(inner)
-            _pack({part.removeprefix(f"{name}/"): inner for part, inner in parts.items()}, path, target)
+        with temp_dirs.temp_dir(table.lake.local_path("plain")) as folder:
+            members = {part.name: member for part, member in archives.unpack(path, file, folder)}
+            for name, member in members.items():
+                copy = member.with_name(f"{member.name}.without")
+                records[name].copy_without(table.config, member, copy)
+                copy.replace(member)
+            _pack({name.removeprefix(f"{file.name}/"): member for name, member in members.items()}, path, target)
 
-    landing.rewrite_file(lake, snapshot, name, write)
+    landing.rewrite_file(table.lake, snapshot, file.name, write)
 
 
-def _pack(parts: Mapping[str, Path], packed: Path, target: Path) -> None:
+def _pack(members: Mapping[str, Path], packed: Path, target: Path) -> None:
+    """Pack files into a new archive of the same kind as `packed`."""
     if not packed.name.lower().endswith(".zip"):
-        (inner,) = parts.values()
-        with inner.open("rb") as source, gzip.open(target, "wb") as out:
+        (member,) = members.values()
+        with member.open("rb") as source, gzip.open(target, "wb") as out:
             shutil.copyfileobj(source, out)
         return
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, inner in parts.items():
-            archive.write(inner, name)
+        for name, member in members.items():
+            archive.write(member, name)

@@ -1,4 +1,4 @@
-"""A snapshot compared with the rows before it."""
+"""Compares a landed snapshot with the rows before it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import ConfigError
 from lakehouse.ingest import diff
-from lakehouse.ingest.context import Comparison, IngestContext, fingerprint
-from lakehouse.ingest.diff import Counts
-from lakehouse.ingest.fast_path.known_lines import ChangedLines, FastPath
+from lakehouse.ingest.context import Comparison, IngestContext
+from lakehouse.ingest.fast_path import FastPath
 from lakehouse.ingest.guards import require_acceptable
-from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.fields import ParsedSnapshot
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.schema import table_schema
+from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
+from lakehouse.storage.prepare_files import readable_snapshot
 
 
 @contextmanager
@@ -32,108 +31,129 @@ def compare_snapshot(
     snapshot: LandedSnapshot,
     state: DataFrame,
     optional_columns: frozenset[str],
-    fast_path: FastPath | None = None,
+    use_fast_path: bool = False,
 ) -> Iterator[Comparison]:
-    """Read a snapshot and compare it with the rows before it; with `known` lines, no more of either than can differ.
+    """Read a snapshot and compare it with the rows before it. In order:
+
+    1. prepare its files for reading                                       storage/prepare_files.py
+    2. compare only its changed lines with bronze, if that is possible     fast_path/
+    3. else read it by the declared schema and compare all rows            readers/, diff.py
+    4. raise if it cannot be accepted, whatever the guards allow           guards.py
+
+    Args:
+        context: The table's ingest.
+        snapshot: The landed snapshot.
+        state: The current rows of the table.
+        optional_columns: Declared columns that the snapshot may lack.
+        use_fast_path: Whether `state` is bronze with the last accepted snapshot, so that lines can be compared.
 
     Raises:
-        DataRefused: it cannot be taken, whatever the guards say.
-        ConfigError: its files have expired.
+        DataRefused: The snapshot cannot be accepted.
+        ConfigError: Retention deleted its files.
     """
     if snapshot.expired:
         raise ConfigError(
-            f"the files of the snapshot {snapshot_name(snapshot.time)} of {context.name} have expired",
+            f"the files of the snapshot {snapshot_name(snapshot.time)} of {context.table.name} have expired",
             expected="a snapshot that `retention` has not reached",
             where=str(snapshot.folder),
-            next_step=f"lakehouse history {context.pipeline.folder} {context.name}, for what it changed",
+            next_step=f"lakehouse history {context.pipeline.folder} {context.table.name}, for what it changed",
         )
-    with readable_snapshot(context.lake, context.table, snapshot) as files, ExitStack() as held:
-        last = context.history.last_accepted
-        unknown = (
-            held.enter_context(fast_path.find_changes(_unchanged_snapshot(context, last), last, files, state))
-            if fast_path
-            else None
-        )
-        found = _compare(context, files, state, optional_columns, unknown, held)
-        if fast_path and unknown and fast_path.has_overlooked_rows(unknown, found.verdicts, state):
-            found = _compare(context, files, state, optional_columns, None, held)
-        require_acceptable(context, found)
-        yield found
+    with readable_snapshot(context.table.lake, context.config, snapshot) as readable, ExitStack() as stack:
+        comparison = _compare_changed_lines(context, readable, state, stack) if use_fast_path else None
+        if comparison is None:
+            parsed = snapshot_reader.read(context.read_settings(optional_columns), readable)
+            comparison = _compare(context, readable, parsed, state, stack)
+        require_acceptable(context, comparison)
+        yield comparison
+
+
+def _compare_changed_lines(
+    context: IngestContext, snapshot: LandedSnapshot, state: DataFrame, stack: ExitStack
+) -> Comparison | None:
+    """Compare only the lines that the last accepted snapshot does not have; return None if that is not possible."""
+    last, fast_path = context.history.last_accepted, _fast_path(context)
+    if fast_path is None or last is None:
+        return None
+    before = landing.find_snapshot(context.table.lake, context.table.name, last.snapshot_time)
+    if before is None or before.expired or context.fingerprint(before) != last.fingerprint:
+        return None  # the files or the configuration changed since
+    changes = fast_path.find_changes(last, before, snapshot, state, stack)
+    if changes is None:
+        return None
+    comparison = _compare(context, snapshot, changes.parsed, changes.state, stack)
+    if fast_path.has_overlooked_rows(changes, comparison.verdicts, state):
+        return None
+    counts = comparison.counts.with_unchanged(changes.unchanged_count)
+    return replace(comparison, full_state=state, counts=counts, changes=changes)
+
+
+def _fast_path(context: IngestContext) -> FastPath | None:
+    # It keeps hashes of lines, and keys as received: not of personal data, nor of keys to be forgotten.
+    is_private = context.config.pii or context.forgotten
+    return None if is_private else FastPath(context.table, context.read_settings())
 
 
 def _compare(
-    context: IngestContext,
-    files: LandedSnapshot,
-    full_state: DataFrame,
-    optional_columns: frozenset[str],
-    changes: ChangedLines | None,
-    stack: ExitStack,
+    context: IngestContext, snapshot: LandedSnapshot, parsed: ParsedSnapshot, state: DataFrame, stack: ExitStack
 ) -> Comparison:
-    """The verdicts of a snapshot's rows, or of those that are `unknown`, and their counts."""
-    table = context.table
-    if changes:
-        read, state = changes.parsed, changes.state
-    else:
-        read, state = (
-            snapshot_reader.read(context.spark, table, files, context.pipeline.timezone, optional_columns),
-            full_state,
-        )
-    read = _drop_forgotten_rows(context, read)
-    if table.format == "json":  # its objects are taken apart in Python, by a long plan, and asked for several times
-        stack.callback(read.rows.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-    verdicts = diff.verdicts(read.rows, state, table, table_schema.stored_schema(table))
-    stack.callback(verdicts.persist(StorageLevel.MEMORY_AND_DISK).unpersist)
-    counts = _collect_counts(verdicts, files).with_unchanged(changes.unchanged_count if changes else 0)
-    return Comparison(files, full_state, read, state, verdicts, counts, changes)
+    parsed = _drop_forgotten_rows(context, parsed)
+    if context.config.format == "json":  # Python splits its objects in a long plan, and the rows are used several times
+        stack.enter_context(persist_rows(parsed.rows))
+    verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, state, context.config)))
+    try:
+        counts = diff.Counts(**diff.count_verdicts(verdicts).collect()[0].asDict())
+    except SPARK_ERRORS as error:
+        raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
+    return Comparison(snapshot, state, parsed, state, verdicts, counts)
 
 
-def _unchanged_snapshot(context: IngestContext, entry: LedgerEntry | None) -> LandedSnapshot | None:
-    """The snapshot of a row of the ledger, if its files and the configuration are still what they were."""
-    landed = landing.find_snapshot(context.lake, context.name, entry.snapshot_time) if entry else None
-    if entry is None or landed is None or landed.expired:
-        return None
-    return landed if fingerprint(context.pipeline, context.name, landed) == entry.fingerprint else None
-
-
-def _drop_forgotten_rows(
-    context: IngestContext, parsed: snapshot_reader.ParsedSnapshot
-) -> snapshot_reader.ParsedSnapshot:
-    """A snapshot as if rows of forgotten keys were not in it."""
+def _drop_forgotten_rows(context: IngestContext, parsed: ParsedSnapshot) -> ParsedSnapshot:
+    """Return a snapshot without the rows of forgotten keys, as if it had never had them."""
     if not context.forgotten:
         return parsed
-    rows = forgotten_keys.drop_forgotten(parsed.rows, context.table, context.forgotten)
+    rows = forgotten_keys.drop_forgotten(parsed.rows, context.config, context.forgotten)
     if parsed.record_count is None:
         return replace(parsed, rows=rows)
-    passed_over = parsed.rows.where(forgotten_keys.is_forgotten(context.table, context.forgotten)).count()
-    return replace(parsed, rows=rows, record_count=parsed.record_count - passed_over)
+    dropped = parsed.rows.where(forgotten_keys.is_forgotten(context.config, context.forgotten)).count()
+    return replace(parsed, rows=rows, record_count=parsed.record_count - dropped)
+
+
+def prepare_next_comparison(context: IngestContext, comparison: Comparison, entry: LedgerEntry) -> None:
+    """Save what the fast path needs to compare the next snapshot with this one.
+
+    Args:
+        context: The table's ingest.
+        comparison: The comparison of the snapshot.
+        entry: Its ledger row, which is about to be appended.
+    """
+    if fast_path := _fast_path(context):
+        fast_path.save_faulty_lines(comparison.snapshot, entry, comparison.verdicts, comparison.changes)
 
 
 def undelivered_columns(context: IngestContext) -> frozenset[str]:
-    """Declared columns that no snapshot has had yet, added to the schema since: a backlog without them is no fault.
+    """Return the declared columns that no snapshot has had yet, so that older snapshots may lack them.
 
-    A change set is written without the columns that its snapshot lacked, so the last one tells.
+    A change set has only the columns of its snapshot, so the last change set shows which were delivered.
 
     Raises:
-        ConfigError: `pii` asks for something else than that one holds.
+        ConfigError: `pii` was changed since the last change set was written.
     """
-    last = context.history.last_accepted
+    history, last = context.history, context.history.last_accepted
     if not last or not last.path:
         return frozenset()
-    there = context.history.base_state if context.history.base_state and context.history.is_dropped(last) else last
-    delivered = change_sets.delivered_columns(context.spark, context.lake, context.table, there)
-    return frozenset(name for name in table_schema.stored_schema(context.table).names if name not in delivered)
-
-
-def _collect_counts(verdicts: DataFrame, snapshot: LandedSnapshot) -> Counts:
-    try:
-        return Counts(**diff.count_verdicts(verdicts).collect()[0].asDict())
-    except SPARK_ERRORS as error:
-        raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
+    entry = history.base_state if history.base_state and history.is_dropped(last) else last
+    delivered = change_sets.delivered_columns(context.table, entry)
+    return frozenset(name for name in context.table.schema.names if name not in delivered)
 
 
 def change_set(context: IngestContext, comparison: Comparison, sequence: int) -> DataFrame:
-    """The rows that a snapshot inserts, updates and deletes, as they are to be published."""
-    table = context.table
-    fields = table_schema.stored_schema(table)
-    rows, verdicts, counts = comparison.parsed.rows, comparison.verdicts, comparison.counts
-    return diff.change_set(rows, comparison.state, verdicts, counts, table, fields, sequence, comparison.snapshot.time)
+    """Return the rows that a snapshot inserts, updates and deletes, with their `_cdc_*` columns.
+
+    Args:
+        context: The table's ingest.
+        comparison: The comparison of the snapshot.
+        sequence: The sequence that the change set gets.
+    """
+    rows, counts = comparison.parsed.rows, comparison.counts
+    changes = diff.changed_rows(rows, comparison.state, comparison.verdicts, counts, context.config)
+    return diff.to_change_set(changes, sequence, comparison.snapshot.time)

@@ -1,12 +1,12 @@
-"""What changed between bronze's current state and a snapshot. Pure: DataFrames in, DataFrames out.
+"""Compares the rows of a snapshot with the current rows of a table. Pure: DataFrames in, DataFrames out.
 
-    rows        the snapshot as read: the declared columns, PROBLEMS, RECEIVED and KEY (snapshot.py)
-    state       bronze's live rows: the declared columns
-    verdicts    one row a key of either side: what is to happen to it
+    rows        the rows of the snapshot as `snapshot_reader.read` returns them
+    state       the current rows of the table: the columns that the lake stores
+    verdicts    one row per key of either side: what happens to it
     change set  the rows to insert, update and delete
 
-Only keys and 128-bit hashes pass the join's shuffle; whole rows are fetched afterwards, for the keys that changed.
-Columns of our own are called `_cdc_...`, as no column of a source may be.
+Only keys and 128-bit hashes pass through the join's shuffle; full rows are fetched afterwards, for the keys that
+changed. Columns that are added here begin with `_cdc_`, which no column of a source may.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.ingest.hashes import hash_columns, normalize
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, UNMASKED
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UNCHANGED, UPDATE
+from lakehouse.schema.table_schema import stored_schema
 
 VERDICT = "_cdc_verdict"
-PROTECTED = "protected"  # a row of the key goes to quarantine: bronze keeps what it has
-CONFLICT = "conflict"  # one key, different content, and the policy has no answer
-UNREADABLE = "unread"  # rows whose key could not be read, as one
+OPERATION = "_cdc_operation"
+PROTECTED = "protected"  # a row of the key goes to quarantine, so bronze keeps the row that it has
+CONFLICT = "conflict"  # rows of one key have different content, and the `duplicates` policy has no answer
+UNREADABLE = "unread"  # all rows whose key could not be read, as one group
 
-
-_ROW_HASHES = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that counts for its key; what fetches it again
-_COMPARED_HASHES = ["_cdc_after_1", "_cdc_after_2"]  # of what is compared
-_HASH_SEEDS = (42, -7046029254386353131)
+_ROW_HASHES = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that represents its key; the row is fetched by them
+_COMPARED_HASHES = ["_cdc_after_1", "_cdc_after_2"]  # of the compared columns
+_STATE_HASHES = ["_cdc_before_1", "_cdc_before_2"]  # the same of the table's row
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of the snapshot by what becomes of them; `deleted` are rows of bronze, `conflicts` are keys.
+    """Numbers of rows of the snapshot by what happens to them; `deleted` are rows of bronze, `conflicts` are keys.
 
-    rows_read = inserted + updated + unchanged + quarantined + duplicates, where there is no conflict.
+    rows_read = inserted + updated + unchanged + quarantined + duplicates, if there is no conflict.
     """
 
     rows_read: int
@@ -49,121 +51,108 @@ class Counts:
     quarantined: int
     duplicates: int
     conflicts: int
-    unreadable_keys: int  # quarantined rows that could stand for any row of bronze
+    unreadable_keys: int  # quarantined rows that could be for any row of bronze
 
     @property
     def changes(self) -> int:
+        """The number of rows of the change set."""
         return self.inserted + self.updated + self.deleted
 
     def with_unchanged(self, rows: int) -> Counts:
-        """These, and `rows` more that are in bronze as they stand."""
+        """Return the counts with more rows that bronze already has."""
         return replace(self, rows_read=self.rows_read + rows, unchanged=self.unchanged + rows)
 
 
-def verdicts(rows: DataFrame, state: DataFrame, table: Table, fields: T.StructType) -> DataFrame:
-    """One row a key: the keys, VERDICT, `_cdc_rows` of the snapshot with that key, `_cdc_unreadable` ones among them,
-    `_cdc_known` where `state` has it, and the hashes of the row that counts. Keys and hashes of unchanged single rows
-    are left out: nobody asks."""
-    compared = [c for c in fields.names if c not in table.keys and c not in table.ignore]
-    before = state.select(*table.keys, *_hashes(compared, fields, ["_cdc_before_1", "_cdc_before_2"]))
-    # Keys that were read hold no null, and the one group of unread rows must match nothing: plain equality is right.
-    both = _group_by_key(rows, table, fields, compared).join(before, on=list(table.keys), how="full")
-    same = (F.col("_cdc_after_1") == F.col("_cdc_before_1")) & (F.col("_cdc_after_2") == F.col("_cdc_before_2"))
+def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
+    """Decide what happens to each key.
+
+    Args:
+        rows: The rows of the snapshot.
+        state: The current rows of the table.
+        table: The table's configuration.
+
+    Returns:
+        One row per key: the key columns, `VERDICT`, `_cdc_rows` (rows of the snapshot with that key),
+        `_cdc_unreadable` (those whose key cannot be read), `_cdc_known` (whether `state` has the key), and hashes of
+        the row that represents the key. The key and hashes of a single unchanged row are null, as nothing needs them.
+    """
+    schema = stored_schema(table)
+    compared = [c for c in schema.names if c not in table.keys and c not in table.ignore]
+    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES))
+    hash_pairs = zip(_COMPARED_HASHES, _STATE_HASHES, strict=True)
+    # Keys that were read have no null, and the one group of unreadable rows must match nothing: so plain equality.
+    joined = _group_by_key(rows, table, compared).join(before, on=list(table.keys), how="full")
+    is_same = reduce(Column.__and__, [F.col(of_row) == F.col(of_state) for of_row, of_state in hash_pairs])
+    is_known = F.col(_STATE_HASHES[0]).isNotNull()
     verdict = (
         F.when(F.col("_cdc_rows").isNull(), DELETE)
         .when(F.col(table.keys[0]).isNull(), UNREADABLE)
         .when(F.col("_cdc_bad") > 0, PROTECTED)
         .when(F.col("_cdc_conflict"), PROTECTED if table.duplicates == "quarantine" else CONFLICT)
-        .when(F.col("_cdc_before_1").isNull(), INSERT)
-        .when(same, UNCHANGED)
+        .when(~is_known, INSERT)
+        .when(is_same, UNCHANGED)
         .otherwise(UPDATE)
     )
-    judged = both.select("*", verdict.alias(VERDICT))
-    asked = (F.col(VERDICT) != UNCHANGED) | (F.col("_cdc_rows") > 1)
-    asked_for = [F.when(asked, F.col(c)).alias(c) for c in [*table.keys, *_ROW_HASHES]]
-    rows_read, known = F.coalesce("_cdc_rows", F.lit(0)), F.col("_cdc_before_1").isNotNull()
-    told = [rows_read.alias("_cdc_rows"), F.col("_cdc_unreadable"), known.alias("_cdc_known")]
-    return judged.select(VERDICT, *told, *asked_for)
+    is_needed = (F.col(VERDICT) != UNCHANGED) | (F.col("_cdc_rows") > 1)
+    return joined.select("*", verdict.alias(VERDICT)).select(
+        VERDICT,
+        F.coalesce("_cdc_rows", F.lit(0)).alias("_cdc_rows"),
+        F.col("_cdc_unreadable"),
+        is_known.alias("_cdc_known"),
+        *[F.when(is_needed, F.col(c)).alias(c) for c in [*table.keys, *_ROW_HASHES]],
+    )
 
 
-def _group_by_key(rows: DataFrame, table: Table, fields: T.StructType, compared: list[str]) -> DataFrame:
-    """A row a key of the snapshot; the rows whose key was not read come as one, under null."""
-    content = [c for c in fields.names if c not in table.keys]
+def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFrame:
+    """Return one row per key of the snapshot; rows whose key was not read form one group, under null."""
+    schema = stored_schema(table)
+    content = [c for c in schema.names if c not in table.keys]
     narrow = rows.select(
         *[F.when(F.col(KEY_STATE) == "read", F.col(k)).alias(k) for k in table.keys],
         (F.col(KEY_STATE) == "unreadable").alias("_cdc_lost"),
         (F.size(PROBLEMS) == 0).alias("_cdc_good"),
         *([F.col(table.updated_at).alias("_cdc_at")] if table.updated_at else []),
-        *_hashes(content, fields, _ROW_HASHES),
-        *_hashes(compared, fields, _COMPARED_HASHES),
+        *hash_columns(content, schema, _ROW_HASHES),
+        *hash_columns(compared, schema, _COMPARED_HASHES),
     )
-    choice, conflict = _aggregate_latest_rows() if table.duplicates == "latest" else _aggregate_identical_rows()
+    chosen = _newest_row_hashes() if table.duplicates == "latest" else _identical_row_hashes()
     grouped = narrow.groupBy(*table.keys).agg(
         F.count("*").alias("_cdc_rows"),
         F.count_if("_cdc_lost").alias("_cdc_unreadable"),
         F.count_if(~F.col("_cdc_good")).alias("_cdc_bad"),
-        *choice,
+        *chosen,
     )
-    return grouped.select("*", F.coalesce(conflict, F.lit(False)).alias("_cdc_conflict"))
+    # The greatest and the least of a key's rows differ.
+    is_conflict = reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _ROW_HASHES])
+    return grouped.select("*", F.coalesce(is_conflict, F.lit(False)).alias("_cdc_conflict"))
 
 
-def _aggregate_identical_rows() -> tuple[list[Column], Column]:
-    """All good rows of a key must be the same one. Scalar extremes, because those aggregate in place."""
-    good = F.col("_cdc_good")
-    top = [F.max(F.when(good, F.col(c))).alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]]
-    low = [F.min(F.when(good, F.col(c))).alias(f"_cdc_low{c}") for c in _ROW_HASHES]
-    return [*top, *low], _rows_differ()
+def _identical_row_hashes() -> list[Column]:
+    """Return the greatest and the least hashes of a key's good rows, which must all be identical.
 
-
-def _aggregate_latest_rows() -> tuple[list[Column], Column]:
-    """The good row with the greatest `updated_at` counts; two different ones there are a conflict."""
-    good = F.col("_cdc_good")
-    top = F.max(F.when(good, F.struct("_cdc_at", *_ROW_HASHES, *_COMPARED_HASHES)))
-    # Complemented hashes sort the other way round, so this is the least of the rows at the same greatest time.
-    low = F.max(F.when(good, F.struct("_cdc_at", *[F.bitwise_not(F.col(c)).alias(c) for c in _ROW_HASHES])))
-    chosen = [top[c].alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]]
-    opposite = [F.bitwise_not(low[c]).alias(f"_cdc_low{c}") for c in _ROW_HASHES]
-    return [*chosen, *opposite], _rows_differ()
-
-
-def _rows_differ() -> Column:
-    """Whether the greatest and the least of a key's rows are two."""
-    return reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _ROW_HASHES])
-
-
-def _hashes(columns: list[str], fields: T.StructType, names: list[str]) -> list[Column]:
-    """128 bits over `columns`, as two longs: equal for equal rows, with null apart from empty and -0.0 as 0.0.
-
-    xxhash64 passes over nulls, so each value goes in together with its being null.
+    Scalar extremes, because those are aggregated in place.
     """
-    values = [_normalize(F.col(c), fields[c].dataType) for c in columns]
-    parts = [part for value in values for part in (value.isNull(), value)]
-    return [F.xxhash64(F.lit(seed), *parts).alias(name) for seed, name in zip(_HASH_SEEDS, names, strict=True)]
+    is_good = F.col("_cdc_good")
+    greatest = [F.max(F.when(is_good, F.col(c))).alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]]
+    least = [F.min(F.when(is_good, F.col(c))).alias(f"_cdc_low{c}") for c in _ROW_HASHES]
+    return [*greatest, *least]
 
 
-def _normalize(value: Column, data_type: T.DataType) -> Column:
-    """NaN, and the two zeros, each as one value."""
-    if isinstance(data_type, T.ArrayType):
-        inner = F.transform(value, lambda one: _with_null_flag(one, data_type.elementType))
-        return F.when(value.isNotNull(), F.struct(F.size(value).alias("size"), inner.alias("each")))
-    if isinstance(data_type, T.StructType):
-        return F.when(
-            value.isNotNull(), F.struct(*[_with_null_flag(value[f.name], f.dataType).alias(f.name) for f in data_type])
-        )
-    if not isinstance(data_type, T.FloatType | T.DoubleType):
-        return value
-    return (
-        F.when(F.isnan(value), F.lit("NaN").cast(data_type)).when(value == 0, F.lit(0).cast(data_type)).otherwise(value)
-    )
-
-
-def _with_null_flag(value: Column, data_type: T.DataType) -> Column:
-    """A value inside another, with its being null."""
-    return F.struct(value.isNull().alias("is_null"), _normalize(value, data_type).alias("value"))
+def _newest_row_hashes() -> list[Column]:
+    """Return the greatest and the least hashes of a key's good rows with the greatest `updated_at`."""
+    is_good = F.col("_cdc_good")
+    greatest = F.max(F.when(is_good, F.struct("_cdc_at", *_ROW_HASHES, *_COMPARED_HASHES)))
+    # Complemented hashes sort in the opposite order, so this is the least of the rows at the same greatest time.
+    complements = [F.bitwise_not(F.col(c)).alias(c) for c in _ROW_HASHES]
+    least = F.max(F.when(is_good, F.struct("_cdc_at", *complements)))
+    return [
+        *[greatest[c].alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]],
+        *[F.bitwise_not(least[c]).alias(f"_cdc_low{c}") for c in _ROW_HASHES],
+    ]
 
 
 def count_verdicts(verdicts: DataFrame) -> DataFrame:
-    """The one row of `Counts`."""
+    """Count the verdicts; returns one row, with the fields of `Counts`."""
     verdict, rows = F.col(VERDICT), F.col("_cdc_rows")
 
     def keys(kind: str) -> Column:
@@ -185,115 +174,140 @@ def count_verdicts(verdicts: DataFrame) -> DataFrame:
     )
 
 
-def change_set(
-    rows: DataFrame,
-    state: DataFrame,
-    verdicts: DataFrame,
-    counts: Counts,
-    table: Table,
-    fields: T.StructType,
-    sequence: int,
-    time: datetime,
-) -> DataFrame:
-    """The rows to insert, update (as they are now) and delete (as they were), with their `_cdc_*` columns."""
-    after = _fetch_rows(rows, verdicts, counts, table, fields)
-    before = state.select(*table.keys, *[F.col(c).alias(f"_cdc_before_{c}") for c in fields.names])
+def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts: Counts, table: Table) -> DataFrame:
+    """Return the rows to insert, to update (as they are now) and to delete (as they were).
+
+    Args:
+        rows: The rows of the snapshot.
+        state: The current rows of the table.
+        verdicts: What happens to each key.
+        counts: The counts of the verdicts; a kind of change that has none is not looked for.
+        table: The table's configuration.
+
+    Returns:
+        The columns that the lake stores, `OPERATION`, and `CHANGED_COLUMNS` (null unless updated).
+    """
+    schema, keys = stored_schema(table), list(table.keys)
+    no_columns = F.lit(None).cast("array<string>").alias(CHANGED_COLUMNS)
+    after, changed = _fetch_rows(rows, verdicts, counts, table), no_columns
     if counts.updated:
-        after = after.join(before, on=list(table.keys), how="left")
-        changed = _changed_columns(table, fields)
-    else:
-        changed = F.lit(None).cast("array<string>")
-    parts = [after.select(*fields.names, F.col(VERDICT).alias("_cdc_operation"), changed.alias(CHANGED_COLUMNS))]
-    if counts.deleted:
-        gone = verdicts.where(F.col(VERDICT) == DELETE).select(*table.keys)
-        last_known = state.join(gone, on=list(table.keys), how="left_semi")
-        nothing = F.lit(None).cast("array<string>")
-        parts.append(
-            last_known.select(*fields.names, F.lit(DELETE).alias("_cdc_operation"), nothing.alias(CHANGED_COLUMNS))
-        )
-    stamp, number = F.lit(time).cast("timestamp"), F.lit(sequence).cast("long")
-    return _union(parts).select(
-        *fields.names, "_cdc_operation", stamp.alias("_cdc_timestamp"), number.alias("_cdc_sequence"), CHANGED_COLUMNS
+        before = state.select(*keys, *[F.col(c).alias(f"_cdc_before_{c}") for c in schema.names])
+        after, changed = after.join(before, on=keys, how="left"), _changed_columns(table, schema)
+    changes = after.select(*schema.names, F.col(VERDICT).alias(OPERATION), changed.alias(CHANGED_COLUMNS))
+    if not counts.deleted:
+        return changes
+    deleted_keys = verdicts.where(F.col(VERDICT) == DELETE).select(*keys)
+    deleted = state.join(deleted_keys, on=keys, how="left_semi")
+    return changes.unionByName(deleted.select(*schema.names, F.lit(DELETE).alias(OPERATION), no_columns))
+
+
+def to_change_set(changes: DataFrame, sequence: int, time: datetime) -> DataFrame:
+    """Return changed rows with all columns of a change set.
+
+    Args:
+        changes: The rows of `changed_rows`.
+        sequence: The sequence that the change set gets.
+        time: The time of the snapshot.
+    """
+    of_row = [c for c in changes.columns if c not in (OPERATION, CHANGED_COLUMNS)]
+    stamp = F.lit(time).cast("timestamp").alias("_cdc_timestamp")
+    return changes.select(
+        *of_row, OPERATION, stamp, F.lit(sequence).cast("long").alias("_cdc_sequence"), CHANGED_COLUMNS
     )
 
 
-def _fetch_rows(rows: DataFrame, verdicts: DataFrame, counts: Counts, table: Table, fields: T.StructType) -> DataFrame:
-    """The snapshot's rows that are inserted or updated, one a key, with their verdict."""
+def _fetch_rows(rows: DataFrame, verdicts: DataFrame, counts: Counts, table: Table) -> DataFrame:
+    """Return the snapshot's rows that are inserted or updated, one per key, with their verdict."""
+    schema = stored_schema(table)
     good = rows.where(F.size(PROBLEMS) == 0)
-    if counts.inserted == counts.rows_read:  # a first load without duplicates: there is nothing to look up
-        return good.select(*fields.names, F.lit(INSERT).alias(VERDICT))
-    content = [c for c in fields.names if c not in table.keys]
+    if counts.inserted == counts.rows_read:  # a first load without duplicates: nothing has to be joined
+        return good.select(*schema.names, F.lit(INSERT).alias(VERDICT))
+    content = [c for c in schema.names if c not in table.keys]
     wanted = verdicts.where(F.col(VERDICT).isin(INSERT, UPDATE)).select(*table.keys, *_ROW_HASHES, VERDICT)
-    hashed = good.select(*fields.names, *_hashes(content, fields, _ROW_HASHES))
-    found = hashed.join(wanted, on=[*table.keys, *_ROW_HASHES], how="inner")
-    # Rows that agree in key and hashes are equal in all columns: whichever stays is the row.
-    single = found.dropDuplicates(list(table.keys)) if counts.duplicates else found
-    return single.select(*fields.names, VERDICT)
+    hashed = good.select(*schema.names, *hash_columns(content, schema, _ROW_HASHES))
+    fetched = hashed.join(wanted, on=[*table.keys, *_ROW_HASHES], how="inner")
+    # Rows with the same key and hashes are equal in all columns, so it does not matter which one remains.
+    one_per_key = fetched.dropDuplicates(list(table.keys)) if counts.duplicates else fetched
+    return one_per_key.select(*schema.names, VERDICT)
 
 
-def _changed_columns(table: Table, fields: T.StructType) -> Column:
-    """The names of the columns that differ; null for an insert."""
-    content = [c for c in fields.names if c not in table.keys]
-    differing = [
-        F.when(
-            ~_normalize(F.col(c), fields[c].dataType).eqNullSafe(
-                _normalize(F.col(f"_cdc_before_{c}"), fields[c].dataType)
-            ),
-            c,
-        )
-        for c in content
-    ]
+def _changed_columns(table: Table, schema: T.StructType) -> Column:
+    """Return the names of the columns that differ; null for an insert."""
+    differing = []
+    for name in schema.names:
+        if name not in table.keys:
+            after, before = (normalize(F.col(c), schema[name].dataType) for c in (name, f"_cdc_before_{name}"))
+            differing.append(F.when(~after.eqNullSafe(before), name))
     return F.when(F.col(VERDICT) == UPDATE, F.array_compact(F.array(*differing)))
 
 
-def _union(parts: list[DataFrame]) -> DataFrame:
-    return parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
-
-
 def quarantine_rows(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataFrame:
-    """The rows that go to quarantine: `row` as received (JSON), `column`, `value`, `reason` and `rule`.
+    """Return the rows that go to quarantine.
 
-    The good rows of a protected key go with the bad one, or with those they contradict. SOUGHT, if there, goes along.
+    The good rows of a protected key go with its malformed row, or with the rows that they contradict.
+
+    Args:
+        rows: The rows of the snapshot, with `RECEIVED`.
+        verdicts: What happens to each key.
+        table: The table's configuration.
+
+    Returns:
+        `row` as received (JSON), `column`, `value`, `reason`, `rule`, and `UNMASKED` if `rows` has it.
     """
-    sought = [c for c in rows.columns if c == UNMASKED]
-    protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys, F.lit(True).alias("_cdc_protected"))
+    unmasked = [c for c in rows.columns if c == UNMASKED]
+    protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys)
     first = F.get(PROBLEMS, F.lit(0))
-    bad = rows.where(F.size(PROBLEMS) > 0).select(
+    malformed = rows.where(F.size(PROBLEMS) > 0).select(
         F.col(RECEIVED).alias("row"),
         first["column"].alias("column"),
         first["value"].alias("value"),
-        F.array_join(F.transform(PROBLEMS, _problem_text), "; ").alias("reason"),
+        F.array_join(F.transform(PROBLEMS, lambda p: F.concat_ws(": ", p["column"], p["reason"])), "; ").alias(
+            "reason"
+        ),
         F.when(F.col(KEY_STATE) == "null", "null_key").otherwise("malformed").alias("rule"),
-        *sought,
+        *unmasked,
     )
     good = rows.where(F.size(PROBLEMS) == 0).join(protected, on=list(table.keys), how="left_semi")
-    doubled = good.select(
+    duplicate = good.select(
         F.col(RECEIVED).alias("row"),
         F.lit(", ".join(table.keys)).alias("column"),
         F.to_json(F.struct(*table.keys)).alias("value"),
         F.lit("another row of the snapshot has the same key").alias("reason"),
         F.lit("duplicate_key").alias("rule"),
-        *sought,
+        *unmasked,
     )
-    return bad.unionByName(doubled)
-
-
-def _problem_text(problem: Column) -> Column:
-    return F.concat_ws(": ", problem["column"], problem["reason"])
+    return malformed.unionByName(duplicate)
 
 
 def faulty_keys(verdicts: DataFrame, table: Table) -> DataFrame:
-    """Keys that stand on several rows of the snapshot, or on one that is not taken."""
-    kept = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREADABLE))
-    return verdicts.where(kept).select(*table.keys)
+    """Return the keys that several rows of the snapshot have, or a row that is not accepted.
+
+    Args:
+        verdicts: What happens to each key.
+        table: The table's configuration.
+    """
+    is_faulty = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREADABLE))
+    return verdicts.where(is_faulty).select(*table.keys)
 
 
 def new_keys(verdicts: DataFrame, table: Table) -> DataFrame:
-    """Keys of the snapshot that the state has not, whatever becomes of them."""
+    """Return the keys of the snapshot that the state does not have, whatever their verdict.
+
+    Args:
+        verdicts: What happens to each key.
+        table: The table's configuration.
+    """
     return verdicts.where(~F.col("_cdc_known") & (F.col(VERDICT) != UNREADABLE)).select(*table.keys)
 
 
 def example_keys(verdicts: DataFrame, verdict: str, table: Table, limit: int = 3) -> str:
-    """A few keys of a verdict, for a message."""
-    found = verdicts.where(F.col(VERDICT) == verdict).select(*table.keys).limit(limit).collect()
-    return ", ".join(str(tuple(row)) if len(row) > 1 else repr(row[0]) for row in found)
+    """Return a few keys of a verdict, as text for a message.
+
+    Args:
+        verdicts: What happens to each key.
+        verdict: The verdict to show keys of.
+        table: The table's configuration.
+        limit: How many keys to show at most.
+    """
+    keys = verdicts.where(F.col(VERDICT) == verdict).select(*table.keys).limit(limit).collect()
+    return ", ".join(str(tuple(row)) if len(row) > 1 else repr(row[0]) for row in keys)

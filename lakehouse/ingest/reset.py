@@ -1,8 +1,8 @@
-"""A table begun anew from what landed: `lakehouse ingest PIPELINE TABLE --full-refresh`.
+"""Resets a table to what landed, for `lakehouse ingest PIPELINE TABLE --full-refresh`.
 
-What was decided about it and what came of that, up to bronze, is taken away; `ingest` then finds its landed snapshots
-as if they had just come. That is how personal columns which were written before `pii` named them, or hashed by another
-key, leave raw: nothing else holds them as they were received. Silver and gold follow bronze as always.
+All decisions about its snapshots and their results, up to bronze, are deleted; `ingest` then finds the landed snapshots
+as if they had just arrived. This removes personal data from raw that was written before `pii` named its column, or
+hashed with another key, because only landing keeps it as received. Silver and gold follow bronze as always.
 """
 
 from __future__ import annotations
@@ -17,17 +17,23 @@ from lakehouse.storage.paths import Lake
 
 
 def reset_tables(spark: SparkSession, lake: Lake, names: list[str]) -> None:
-    """Take away all that was made of these tables' snapshots. The ledger's rows go last: whatever kills this before,
-    the same command ends it.
+    """Delete all that was made of the snapshots of these tables.
+
+    The ledger's rows go last: if this is interrupted before, the same command completes it.
+
+    Args:
+        spark: The session to work in.
+        lake: The lake.
+        names: The tables to reset.
 
     Raises:
-        ConfigError: nothing of a table has landed, so that nothing would come back.
+        ConfigError: Nothing of a table has landed, so that nothing would come back.
     """
-    if bare := [name for name in names if not landing.list_snapshots(lake, name)]:
+    if missing := [name for name in names if not landing.list_snapshots(lake, name)]:
         raise ConfigError(
-            f"nothing of {', '.join(bare)} has landed",
-            expected="at least one snapshot, to begin anew from",
-            where=str(lake.landing_path(bare[0])),
+            f"nothing of {', '.join(missing)} has landed",
+            expected="at least one snapshot to rebuild the table from",
+            where=str(lake.landing_path(missing[0])),
         )
     for name in names:
         for table in (lake.bronze_table(name), lake.quarantine_table(name)):

@@ -1,8 +1,8 @@
-"""What a snapshot would change, to look at before a run: decided by `ingest`'s own functions, and nothing is written.
+"""Compares a snapshot before a run, with the functions of `ingest`, and writes nothing. The entry point is `diff`.
 
-    which       the source's newest snapshot against bronze, or two landed snapshots against each other
-    decide      what would become of it: the verdict, the counts and the guards' word are those of `ingest`
-    contents    what `ingest` would write, counted by column and sampled instead          samples.py
+1. Choose the two sides: the source's newest snapshot and bronze, or two landed snapshots.
+2. Decide as `ingest` would: the verdict, the counts and the guards' reason.
+3. Describe the changes that `ingest` would write, by column and with a few rows.          diff_samples.py
 
 From a notebook: `lakehouse.diff("conf/loyalty", "clientes")`.
 """
@@ -10,7 +10,6 @@ From a notebook: `lakehouse.diff("conf/loyalty", "clientes")`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -19,20 +18,21 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import extract, logs
-from lakehouse.bronze import apply, read
+from lakehouse import bronze, extract, logs
+from lakehouse.concurrency import worker_pool
 from lakehouse.config import Guard
 from lakehouse.error_mapping import to_lakehouse_error
-from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
+from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
-from lakehouse.ingest.context import IngestContext, fingerprint
-from lakehouse.inspect.diff_samples import describe_changes, persist_rows
+from lakehouse.ingest.context import IngestContext
+from lakehouse.inspect.diff_samples import describe_changes
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner.context import Run, open_run
-from lakehouse.schema import table_schema
+from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import isolated_session, local_frame
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
@@ -40,13 +40,18 @@ from lakehouse.storage.paths import snapshot_name
 
 Document = dict[str, Any]
 
-_SIDE_BY_SIDE = 4
 _MAX_STAMPS = 20
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a snapshot is held against: rows, the columns that the snapshot may lack, and what to know of the rows."""
+    """The rows that a snapshot is compared with.
+
+    Attributes:
+        rows: The rows, by the declared schema.
+        optional_columns: Declared columns that the snapshot may lack.
+        note: What a reader of the result has to know about the rows.
+    """
 
     rows: DataFrame
     optional_columns: frozenset[str]
@@ -61,60 +66,57 @@ def diff(
     samples: int = 5,
     verbose: bool = False,
 ) -> Document:
-    """What would change: the source's newest snapshot against bronze or, given `from_` or `to`, two landed ones.
+    """Return what a snapshot would change. Nothing is written.
+
+    Without `from_` and `to`, the source's newest snapshot is compared with bronze; else two landed snapshots with each
+    other.
 
     Args:
-        pipeline: a folder with pipeline.yml, or that file.
-        names: of tables; none: all of them.
-        from_: a landed snapshot, YYYYMMDD_HHMMSS; left out: the one that landed before `to`.
-        to: a landed snapshot; left out: the newest.
-        samples: rows to show of each kind of change.
+        pipeline: A folder with pipeline.yml, or that file.
+        *names: Tables; none: all of them.
+        from_: A landed snapshot, YYYYMMDD_HHMMSS; None: the last one before `to`.
+        to: A landed snapshot; None: the newest.
+        samples: The number of rows to show of each kind of change.
+        verbose: Whether errors have their full trace.
 
     Returns:
-        The document of `lakehouse diff --json`. A table that cannot be compared has the verdict `failed`, and
-        `exit_code` is not 0 only for such.
+        The document of `lakehouse diff --json`. A table that cannot be compared has the verdict `failed`; only such a
+        table makes `exit_code` other than 0.
 
     Raises:
-        ConfigError: a name that is no table, a snapshot that has not landed, no source.
+        ConfigError: A name is no table, a snapshot has not landed, or the source does not exist.
     """
     run = open_run(pipeline, names, verbose=verbose)
-    if models := [n for n in run.names if n not in run.pipeline.tables]:
+    if models := [name for name in run.names if name not in run.pipeline.tables]:
         raise ConfigError(
             f"{', '.join(models)}: models are not compared",
             expected=f"tables: {', '.join(run.pipeline.tables)}",
-            next_step=f"lakehouse status {run.pipeline.folder}, for where the models stand",
+            next_step=f"lakehouse status {run.pipeline.folder}, for the state of the models",
         )
-    with _table_comparison(run, from_, to, samples) as compare, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, run.selected_tables())
+    tables = run.selected_tables()
+    with _table_comparison(run, from_, to, samples) as compare, worker_pool() as pool:
+        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, tables)
 
         def attempt(name: str) -> tuple[Document, ExitCode]:
+            table = TableRef(spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
+            context = IngestContext(table, run.pipeline, run.id, histories[name])
             try:
-                return compare(IngestContext(spark, run.lake, run.pipeline, name, run.id, histories[name])), ExitCode.OK
-            except Exception as error:
-                known = to_lakehouse_error(error, verbose=verbose)
-                return _failed_document(name, known), known.exit_code
+                return compare(context), ExitCode.OK
+            except Exception as raised:
+                error = to_lakehouse_error(raised, verbose=verbose)
+                verdict = {"verdict": "failed", "reason": logs.redact(error.to_text())}
+                return {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
 
-        found = list(pool.map(attempt, run.selected_tables()))
+        results = list(pool.map(attempt, tables))
     return {
         "pipeline": run.pipeline.name,
-        "tables": [t for t, _ in found],
-        "exit_code": int(worst_exit_code(c for _, c in found)),
-    }
-
-
-def _failed_document(name: str, error: LakehouseError) -> Document:
-    return {
-        "table": name,
-        "from": None,
-        "to": None,
-        "verdict": "failed",
-        "reason": logs.redact(error.to_text()),
-        **_empty_comparison(),
+        "tables": [document for document, _ in results],
+        "exit_code": int(worst_exit_code(code for _, code in results)),
     }
 
 
 def _empty_comparison() -> Document:
-    """What is said of a table whose rows were not looked at."""
+    """Return the part of a table's document about its rows, for rows that were not compared."""
     return {
         "counts": {},
         "rows_before": None,
@@ -126,137 +128,154 @@ def _empty_comparison() -> Document:
     }
 
 
-# --- which ------------------------------------------------------------------------------------------------------
+# --- which snapshots --------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _table_comparison(
-    run: Run, first: str | None, second: str | None, samples: int
+    run: Run, from_: str | None, to: str | None, samples: int
 ) -> Iterator[Callable[[IngestContext], Document]]:
-    """How a table is compared: two landed snapshots of it, or the source, open meanwhile, against bronze."""
-    if first is None and second is None:
+    """Yield the function that compares a table; the source stays open for the length of the `with` block."""
+    if from_ is None and to is None:
         with extract.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
-            yield lambda work: _diff_with_bronze(work, source, samples)
+            yield lambda context: _diff_with_bronze(context, source, samples)
     else:
         pairs = {
-            name: select_pair(name, landing.list_snapshots(run.lake, name), first, second)
-            for name in run.selected_tables()
+            name: select_pair(name, landing.list_snapshots(run.lake, name), from_, to) for name in run.selected_tables()
         }
-        yield lambda work: _diff_landed(work, *pairs[work.name], samples)
+        yield lambda context: _diff_landed(context, *pairs[context.table.name], samples)
 
 
 def select_pair(
-    table: str, landed: list[LandedSnapshot], first: str | None, second: str | None
+    table: str, snapshots: list[LandedSnapshot], from_: str | None, to: str | None
 ) -> tuple[LandedSnapshot, LandedSnapshot]:
-    """The snapshots to compare, the older one first.
+    """Return the two landed snapshots to compare, the older one first.
+
+    Args:
+        table: The table's name, for messages.
+        snapshots: Its landed snapshots.
+        from_: The older one's time; None: the last one before `to`.
+        to: The newer one's time; None: the newest.
 
     Raises:
-        ConfigError: one has not landed, or they come in the wrong order; with what has landed.
+        ConfigError: One has not landed, or they are in the wrong order; the message lists those that have.
     """
-    there = {snapshot_name(s.time): s for s in landed}
-    to = second or max(there, default="")
-    start = first or max((stamp for stamp in there if stamp < to), default="")
-    if unknown := [stamp for stamp in (first, second) if stamp and stamp not in there]:
-        wrong = f"no snapshot {' and no '.join(unknown)} of {table} has landed"
-    elif not start:
-        wrong = f"no snapshot of {table} has landed before {to}" if to else f"no snapshot of {table} has landed"
-    elif start >= to:
-        wrong = f"--from {start} is not before --to {to}"
+    landed = {snapshot_name(snapshot.time): snapshot for snapshot in snapshots}
+    newer = to or max(landed, default="")
+    older = from_ or max((stamp for stamp in landed if stamp < newer), default="")
+    if unknown := [stamp for stamp in (from_, to) if stamp and stamp not in landed]:
+        problem = f"no snapshot {' and no '.join(unknown)} of {table} has landed"
+    elif not older:
+        problem = f"no snapshot of {table} has landed before {newer}" if newer else f"no snapshot of {table} has landed"
+    elif older >= newer:
+        problem = f"--from {older} is not before --to {newer}"
     else:
-        return there[start], there[to]
+        return landed[older], landed[newer]
+    stamps = list(landed)[-_MAX_STAMPS:]
+    rest = f", and {len(landed) - _MAX_STAMPS} older" if len(landed) > _MAX_STAMPS else ""
     raise ConfigError(
-        wrong,
-        expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {_list_stamps(list(there))}",
-        next_step="lakehouse extract PIPELINE, to land what the source has; or name the tables that have landed then",
+        problem,
+        expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {', '.join(stamps) or 'none'}{rest}",
+        next_step="lakehouse extract PIPELINE, to land the source's snapshots; or name only tables with such snapshots",
     )
 
 
-def _list_stamps(stamps: list[str]) -> str:
-    older = len(stamps) - _MAX_STAMPS
-    return ", ".join(stamps[-_MAX_STAMPS:]) + (f", and {older} older" if older > 0 else "") if stamps else "none"
+def _in_isolated_session(context: IngestContext, data_bytes: int) -> IngestContext:
+    """Return the context with a session of its own, with settings for the size of the data."""
+    return replace(context, table=context.table.with_spark(isolated_session(context.table.spark, data_bytes)))
 
 
-def _diff_with_bronze(work: IngestContext, source: Source, samples: int) -> Document:
-    """The source's newest snapshot against bronze as the ledger says that it must be."""
-    landed, warning = extract.peek(source, work.name, datetime.now(timezone.utc))
-    work.spark = isolated_session(work.spark, landed.size)
-    decide.require_same_columns(work)
-    waiting = _count_waiting(work, source, landed.time)
+# --- the source's newest snapshot with bronze --------------------------------------------------------------------
+
+
+def _diff_with_bronze(context: IngestContext, source: Source, samples: int) -> Document:
+    """Return what the source's newest snapshot would change in bronze, once bronze is at the ledger's last sequence."""
+    snapshot, warning = extract.peek(source, context.table.name, datetime.now(timezone.utc))
+    context = _in_isolated_session(context, snapshot.size)
+    decide.require_same_columns(context)
+    history, last = context.history, context.history.last_accepted
+    landed_snapshots = landing.list_snapshots(context.table.lake, context.table.name)
+    times = source.snapshot_times | {landed.time for landed in landed_snapshots}
+    waiting = sum(
+        time < snapshot.time and history.entry_at(time) is None and (last is None or time > last.snapshot_time)
+        for time in times
+    )
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
-    return _diff_document(work, landed, _bronze_baseline, samples, (warning, older))
+    return _diff_document(context, snapshot, _bronze_baseline, samples, (warning, older))
 
 
-def _count_waiting(work: IngestContext, source: Source, until: datetime) -> int:
-    """How many snapshots a run would compare before the one of `until`."""
-    times = source.snapshot_times | {landed.time for landed in landing.list_snapshots(work.lake, work.name)}
-    last = work.history.last_accepted
-    newer = {time for time in times if last is None or time > last.snapshot_time}
-    return sum(time < until and work.history.entry_at(time) is None for time in newer)
+def _bronze_baseline(context: IngestContext) -> Baseline:
+    """Return bronze's rows at the ledger's last sequence.
+
+    The version is pinned, so that a run at the same time changes nothing. If no version is at that sequence, the rows
+    are computed from the change sets.
+    """
+    table, history = context.table, context.history
+    version, optional_columns = delta.current_version(table.spark, table.bronze), undelivered_columns(context)
+    if bronze.is_current(version, table.config, history):
+        return Baseline(bronze.current_rows(table, version.version if version else None), optional_columns)
+    rows = bronze.expected_rows(table, history.entries_to_fold)
+    note = "bronze is not at the ledger's last sequence: compared with the rows of the accepted change sets"
+    return Baseline(rows, optional_columns, f"{note}; `lakehouse bronze` applies them")
 
 
-def _bronze_baseline(work: IngestContext) -> Baseline:
-    """At the version whose commit says that it is where the ledger is: a run that is on meanwhile changes nothing."""
-    spark, lake, name, history = work.spark, work.lake, work.name, work.history
-    head, may_lack = delta.current_version(spark, lake.bronze_table(name)), undelivered_columns(work)
-    if apply.is_current(head, work.table, history):
-        version = head.version if head else None
-        return Baseline(read.current_rows(spark, lake, name, work.table, version), may_lack)
-    rows = read.expected_rows(spark, lake, work.table, history.entries_to_fold)
-    note = "bronze is not where the ledger is: compared with what the accepted change sets come to"
-    return Baseline(rows, may_lack, f"{note}; `lakehouse bronze` brings it there")
+# --- two landed snapshots ---------------------------------------------------------------------------------------
 
 
-def _diff_landed(work: IngestContext, first: LandedSnapshot, second: LandedSnapshot, samples: int) -> Document:
-    """The second snapshot, as if the first one were all that had been accepted."""
-    work.spark = isolated_session(work.spark, max(first.size, second.size))
-    print_ = fingerprint(work.pipeline, work.name, first)
-    only = LedgerEntry(work.name, 1, first.time, print_, "accepted", recorded_at=first.time)
-    with _snapshot_baseline(work, first) as before:
-        return _diff_document(replace(work, history=LedgerHistory([only])), second, lambda _: before, samples)
+def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSnapshot, samples: int) -> Document:
+    """Return what the newer snapshot would change if the older one were the only accepted snapshot."""
+    context = _in_isolated_session(context, max(older.size, newer.size))
+    older_fingerprint = context.fingerprint(older)
+    entry = LedgerEntry(context.table.name, 1, older.time, older_fingerprint, "accepted", recorded_at=older.time)
+    with _snapshot_baseline(context, older) as baseline:
+        return _diff_document(replace(context, history=LedgerHistory([entry])), newer, lambda _: baseline, samples)
 
 
 @contextmanager
-def _snapshot_baseline(work: IngestContext, landed: LandedSnapshot) -> Iterator[Baseline]:
-    """A snapshot's rows as bronze would hold them, had it been the first one."""
-    then = replace(
-        work,
-        history=LedgerHistory([e for e in work.history.entries if e.snapshot_time <= landed.time or e.is_base_state]),
-    )
-    nothing = local_frame(work.spark, table_schema.stored_schema(work.table))
-    with compare_snapshot(then, landed, nothing, undelivered_columns(then)) as found:
-        lost = found.counts.quarantined
-        note = f"rows of {snapshot_name(landed.time)} count as not there, since they cannot be taken: {lost}"
-        with persist_rows(change_set(then, found, 1).select(*nothing.columns)) as rows:
-            yield Baseline(rows, found.parsed.missing_columns, note if lost else "")
+def _snapshot_baseline(context: IngestContext, snapshot: LandedSnapshot) -> Iterator[Baseline]:
+    """Yield a snapshot's rows as bronze would have them if it were the first one."""
+    entries = [e for e in context.history.entries if e.snapshot_time <= snapshot.time or e.is_base_state]
+    context = replace(context, history=LedgerHistory(entries))
+    no_rows = local_frame(context.table.spark, context.table.schema)
+    with compare_snapshot(context, snapshot, no_rows, undelivered_columns(context)) as comparison:
+        quarantined = comparison.counts.quarantined
+        note = f"rows of {snapshot_name(snapshot.time)} that would be quarantined are missing: {quarantined}"
+        with persist_rows(change_set(context, comparison, 1).select(*no_rows.columns)) as rows:
+            yield Baseline(rows, comparison.parsed.missing_columns, note if quarantined else "")
 
 
-# --- decide -----------------------------------------------------------------------------------------------------
+# --- verdict and contents ---------------------------------------------------------------------------------------
 
 
 def _diff_document(
-    work: IngestContext,
-    landed: LandedSnapshot,
-    before: Callable[[IngestContext], Baseline],
+    context: IngestContext,
+    snapshot: LandedSnapshot,
+    read_baseline: Callable[[IngestContext], Baseline],
     samples: int,
     notes: tuple[str, ...] = (),
 ) -> Document:
-    """What `ingest` would say of the snapshot, and what it would do."""
-    seen, last = _empty_comparison(), work.history.last_accepted
+    """Return a table's document: the verdict that `ingest` would give a snapshot, and the changes that it would write.
 
-    def compare(work: IngestContext, landed: LandedSnapshot, base: LedgerEntry, guard: Guard | None) -> LedgerEntry:
-        start = before(work)
-        with compare_snapshot(work, landed, start.rows, start.optional_columns) as found:
-            entry = guards.apply_guards(base, found, guard)
-            seen.update(describe_changes(work, found, entry.counts, samples), note=start.note)
+    The baseline is read only if the snapshot has to be compared.
+    """
+    contents, last = _empty_comparison(), context.history.last_accepted
+
+    def compare(
+        context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
+    ) -> LedgerEntry:
+        baseline = read_baseline(context)
+        with compare_snapshot(context, snapshot, baseline.rows, baseline.optional_columns) as comparison:
+            entry = guards.apply_guards(base, comparison, guard)
+            contents.update(describe_changes(context, comparison, entry.counts, samples), note=baseline.note)
             return entry
 
-    entry = decide.decide(work, landed, work.table.guard, compare)
+    entry = decide.decide_snapshot(context, snapshot, context.config.guard, compare)
     return {
-        "table": work.name,
+        "table": context.table.name,
         "from": snapshot_name(last.snapshot_time) if last else None,
-        "to": snapshot_name(landed.time),
-        "verdict": "late" if landed.time in work.late else entry.status,
+        "to": snapshot_name(snapshot.time),
+        "verdict": "late" if snapshot.time in context.late else entry.status,
         "reason": entry.reason,
-        **seen,
-        "note": "\n".join(filter(None, (seen["note"], *notes))) or None,
+        **contents,
+        "note": "\n".join(filter(None, (contents["note"], *notes))) or None,
     }

@@ -1,16 +1,17 @@
-"""What a table takes of the store, against what its source handed out for it. Files are listed, none is read.
+"""Compares the bytes that a table takes in the store with the bytes that its source delivered. Files are only listed.
 
-    landing      the bytes as received, which are kept beside all that follows: nothing is saved there
-    full-load    the first accepted snapshot, or the state that retention put in its place
-    change sets  what the snapshots after it changed, against each of them whole
-    bronze       the rows as they are now, against the last accepted snapshot
+    landing      the bytes as received, which are kept beside everything that follows: nothing is saved there
+    full-load    the first accepted snapshot, or the state that retention wrote in its place
+    change sets  what later snapshots changed, against the full size of each of them
+    bronze       the current rows, against the last accepted snapshot
 
-`kept_bytes` counts all files of a place: also those of older versions, of the Change Data Feed, and Delta's log.
+`kept_bytes` counts all files: also those of older versions, of the Change Data Feed, and of Delta's log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,47 +21,61 @@ from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 
 
-def table_disk_usage(
-    lake: Lake, name: str, history: LedgerHistory, landed: list[LandedSnapshot], raw: dict[str, int], live: int
-) -> list[dict[str, Any]]:
-    """A row for each place that has something of a table.
+@dataclass(frozen=True)
+class StoredTable:
+    """A table, and the sizes of its files that are known already.
+
+    Attributes:
+        lake: Where the table is.
+        name: The table's name.
+        history: The ledger's entries of the table.
+        snapshots: Its landed snapshots, also those whose files have expired.
+        change_set_bytes: The sizes of all change sets of the lake, by path.
+        bronze_bytes: The size of bronze's files at its current version.
+    """
+
+    lake: Lake
+    name: str
+    history: LedgerHistory
+    snapshots: list[LandedSnapshot]
+    change_set_bytes: Mapping[str, int]
+    bronze_bytes: int
+
+
+def table_disk_usage(table: StoredTable) -> list[dict[str, Any]]:
+    """Return a row for each place that has files of a table.
 
     Args:
-        raw: as `of_raw` found it.
-        live: bytes of bronze's files as of its newest version.
+        table: The table.
+
+    Returns:
+        Rows of (table, place, received_bytes, bytes, less_percent, kept_bytes).
     """
-    received = {each.time: each.size for each in landed}
-    first, rest = history.entries_to_fold[:1], history.entries_to_fold[1:]
-    here = sum(each.size for each in landed if not each.expired)
-    # A catalog does not tell what it keeps of older versions.
-    bronze = live if lake.catalog else sum(file_io.file_sizes(lake.path("bronze", name)).values())
+    lake, history = table.lake, table.history
+    received = {snapshot.time: snapshot.size for snapshot in table.snapshots}
+    first, later = history.entries_to_fold[:1], history.entries_to_fold[1:]
+    first_bytes, later_bytes = (
+        sum(table.change_set_bytes.get(entry.path or "", 0) for entry in entries) for entries in (first, later)
+    )
+    landed_bytes = sum(snapshot.size for snapshot in table.snapshots if not snapshot.expired)
+    # A catalog does not report the size of a table's older versions.
+    bronze_files = {} if lake.catalog else file_io.file_sizes(lake.path("bronze", table.name))
+    bronze_kept = table.bronze_bytes if lake.catalog else sum(bronze_files.values())
     rows = [
-        _row(name, "landing", here, here, sum(received.values())),
-        _row(name, "full-load", *_change_set_bytes(first, raw), _received_bytes(first, received)),
-        _row(name, "change sets", *_change_set_bytes(rest, raw), _received_bytes(rest, received)),
-        _row(name, "bronze", live, bronze, _received_bytes(history.accepted[-1:], received)),
+        _row("landing", landed_bytes, landed_bytes, sum(received.values())),
+        _row("full-load", first_bytes, first_bytes, _received_bytes(first, received)),
+        _row("change sets", later_bytes, later_bytes, _received_bytes(later, received)),
+        _row("bronze", table.bronze_bytes, bronze_kept, _received_bytes(history.accepted[-1:], received)),
     ]
-    return [row for row in rows if row["kept_bytes"]]
+    return [{"table": table.name, **row} for row in rows if row["kept_bytes"]]
 
 
-def _change_set_bytes(entries: Iterable[LedgerEntry], raw: dict[str, int]) -> tuple[int, int]:
-    size = sum(raw.get(entry.path or "", 0) for entry in entries)
-    return size, size
-
-
-def _received_bytes(entries: Iterable[LedgerEntry], received: dict[datetime, int]) -> int | None:
-    """Bytes that landed for these; None where nobody knows any more."""
+def _received_bytes(entries: Iterable[LedgerEntry], received: Mapping[datetime, int]) -> int | None:
+    """Return the bytes of the entries' snapshots; None if the size of one is no longer known."""
     sizes = [received.get(entry.snapshot_time) for entry in entries]
     return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
-def _row(table: str, place: str, live: int, kept: int, received: int | None) -> dict[str, Any]:
-    less = round(100 * (1 - live / received), 1) if received else None
-    return {
-        "table": table,
-        "place": place,
-        "received_bytes": received,
-        "bytes": live,
-        "less_percent": less,
-        "kept_bytes": kept,
-    }
+def _row(place: str, current: int, kept: int, received: int | None) -> dict[str, Any]:
+    less = round(100 * (1 - current / received), 1) if received else None
+    return {"place": place, "received_bytes": received, "bytes": current, "less_percent": less, "kept_bytes": kept}

@@ -1,4 +1,4 @@
-"""What people ask a lake: documents of plain values, to be printed as tables or as JSON; and a table as it was."""
+"""Builds the documents of `status`, `history` and `quarantine`, of plain values for tables or JSON; and `as_of`."""
 
 from __future__ import annotations
 
@@ -12,190 +12,226 @@ from pyspark.sql import functions as F
 from lakehouse import logs
 from lakehouse.bronze import read
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.inspect import disk_usage
+from lakehouse.inspect.disk_usage import StoredTable, table_disk_usage
 from lakehouse.lake import change_sets, delta, ledger, quarantine
-from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.lake.ledger import LedgerHistory
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.models import expectations
 from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
 from lakehouse.storage import landing
-from lakehouse.storage.paths import to_utc
+from lakehouse.storage.delta_log import TableVersion
+from lakehouse.storage.paths import to_utc, utc_text_z
+
+Document = dict[str, Any]
 
 _RUNS_SHOWN = 5
+_MAX_QUARANTINE_ROWS = 1000
+_RUN_FIELDS = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
 
 
-def status(run: Run) -> dict[str, Any]:
-    """Where every table and model stands, how old that is, what waits for somebody, and what is stored."""
-    spark, lake = run.spark, run.lake
-    histories, runs, now = (
-        ledger.read_histories(spark, lake, run.selected_tables()),
-        records.read_newest(lake),
-        datetime.now(timezone.utc),
-    )
-    tables, stored, raw = list[dict[str, Any]](), list[dict[str, Any]](), change_sets.sizes(lake)
-    for name, history in histories.items():
-        last, newest = history.last_accepted, history.newest_entry
-        head, good = delta.current_version(spark, lake.bronze_table(name)), records.last_successful(runs, name)
-        landed = landing.list_snapshots(lake, name)
-        stored += disk_usage.table_disk_usage(lake, name, history, landed, raw, head.size if head else 0)
-        tables.append(
-            {
-                "table": name,
-                "sequence": last.sequence if last else None,
-                "snapshot_time": _iso(last.snapshot_time) if last else None,
-                "age_seconds": _age_seconds(last.snapshot_time) if last else None,
-                "newest": newest.status if newest else None,
-                "held": _iso(history.held_entry.snapshot_time) if history.held_entry else None,
-                "waiting": sum(history.entry_at(each.time) is None for each in landed),
-                "last_success": good["ended"] if good else None,
-                "overdue_seconds": records.overdue_seconds(good, run.pipeline.schedule.every, now),
-                "quarantined": last.quarantined if last else None,
-                "bronze_sequence": ((head.recorded_progress() or {}).get("sequence") if head else None),
-                "note": _decision_note(last, newest),
-            }
+def status(run: Run) -> Document:
+    """Return the state of each table and model, how old it is, what waits, and the bytes that are stored.
+
+    Args:
+        run: The command, with its pipeline and names.
+
+    Returns:
+        The document of `lakehouse status --json`.
+    """
+    lake, run_records = run.lake, records.read_newest(run.lake)
+    change_set_bytes = change_sets.sizes(lake)
+    tables, storage = list[Document](), list[Document]()
+    for name, history in ledger.read_histories(run.spark, lake, run.selected_tables()).items():
+        version, snapshots = (
+            delta.current_version(run.spark, lake.bronze_table(name)),
+            landing.list_snapshots(lake, name),
         )
+        bronze_bytes = version.size if version else 0
+        stored_table = StoredTable(lake, name, history, snapshots, change_set_bytes, bronze_bytes)
+        tables.append(_table_state(run, stored_table, version, records.last_successful(run_records, name)))
+        storage += table_disk_usage(stored_table)
     return {
         "pipeline": run.pipeline.name,
         "lake": lake.root,
         **({"catalog": lake.catalog} if lake.catalog else {}),
         "tables": tables,
-        "storage": stored,
-        "models": _model_rows(run),
-        "published": _published_rows(run),
+        "storage": storage,
+        "models": [_model_state(run, name) for name in run.selected_models()],
+        "published": _published_states(run),
         "expectations": _failed_expectations(run),
-        "runs": [_run_summary(record) for record in runs[:_RUNS_SHOWN]],
+        "runs": [_run_summary(record) for record in run_records[:_RUNS_SHOWN]],
     }
 
 
-def _run_summary(record: records.Record) -> dict[str, Any]:
-    """A run record in a line; one that has not ended is at work, or was killed."""
-    told = {k: record.get(k) for k in ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")}
-    failed = [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes", ()) if o["code"]]
-    return told | {"failed": failed}
-
-
-def _decision_note(last: LedgerEntry | None, newest: LedgerEntry | None) -> str | None:
-    """What the newest decision was about, or what the last accepted snapshot was accepted in spite of."""
+def _table_state(
+    run: Run, table: StoredTable, version: TableVersion | None, success: records.Record | None
+) -> Document:
+    """Return a table's row; `success` is the record of the last run that succeeded for it."""
+    history, now = table.history, datetime.now(timezone.utc)
+    last, newest, held = history.last_accepted, history.newest_entry, history.held_entry
+    note = last.reason if last else None  # such as columns that the schema does not name
     if newest and newest.status in ("held", "rejected"):
-        return newest.reason
-    return last.reason if last else None
+        note = newest.reason
+    return {
+        "table": table.name,
+        "sequence": last.sequence if last else None,
+        "snapshot_time": utc_text_z(last.snapshot_time) if last else None,
+        "age_seconds": int((now - last.snapshot_time).total_seconds()) if last else None,
+        "newest": newest.status if newest else None,
+        "held": utc_text_z(held.snapshot_time) if held else None,
+        "waiting": sum(history.entry_at(snapshot.time) is None for snapshot in table.snapshots),
+        "last_success": success["ended"] if success else None,
+        "overdue_seconds": records.overdue_seconds(success, run.pipeline.schedule.every, now),
+        "quarantined": last.quarantined if last else None,
+        "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
+        "note": note,
+    }
 
 
-def _model_rows(run: Run) -> list[dict[str, Any]]:
-    found = []
-    for name in (m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group):
-        head = delta.current_version(run.spark, run.lake.table(name))
-        progress = (head.recorded_progress() if head else None) or {}
-        inputs = {relation: at["version"] for relation, at in progress.get("inputs", {}).items()}
-        heads = {relation: delta.current_version(run.spark, run.lake.table(relation)) for relation in inputs}
-        waiting = [r for r, h in heads.items() if h and h.version != inputs[r] and h.has_changed_since(inputs[r])]
-        as_it_is = progress.get("sql") == run.plans[name].sql_hash
-        found.append(
-            {
-                "model": name,
-                "version": head.version if head else None,
-                "inputs": inputs,
-                "waiting": waiting if as_it_is else run.plans[name].inputs,  # its SQL changed, or it was never computed
-                "strategy": run.plans[name].strategy,
-                "failing": progress.get("failing", {}),
-            }
-        )
-    return found
+def _model_state(run: Run, name: str) -> Document:
+    """Return a model's row; `waiting` has the inputs with changes that the model has not read."""
+    plan = run.plans[name]
+    version = delta.current_version(run.spark, run.lake.table(name))
+    progress = (version.recorded_progress() if version else None) or {}
+    waiting = []
+    for relation, recorded in progress.get("inputs", {}).items():
+        current = delta.current_version(run.spark, run.lake.table(relation))
+        if current and current.has_unread_changes(recorded["id"], recorded["version"]):
+            waiting.append(relation)
+    is_current_sql = progress.get("sql") == plan.sql_hash  # not if the SQL changed, or it was never computed
+    return {
+        "model": name,
+        "version": version.version if version else None,
+        "inputs": {relation: recorded["version"] for relation, recorded in progress.get("inputs", {}).items()},
+        "waiting": waiting if is_current_sql else plan.inputs,
+        "strategy": plan.strategy,
+        "failing": progress.get("failing", {}),
+    }
 
 
-def _published_rows(run: Run) -> list[dict[str, Any]]:
-    """How far the tables in PostgreSQL are, by what it says itself; or why that cannot be told."""
-    tables, found, told = run.published_tables(), {}, None
+def _published_states(run: Run) -> list[Document]:
+    """Return a row for each published table, with the position that PostgreSQL records or why it cannot be read."""
+    tables, states, note = run.published_tables(), {}, None
     try:
-        found = publishing.read_states(run, tables) if tables else {}
+        states = publishing.read_states(run, tables) if tables else {}
     except LakehouseError as error:
-        told = logs.redact(error.found)
+        note = logs.redact(error.found)
     rows = []
     for source, table in tables.items():
-        at, head = found.get(source), delta.current_version(run.spark, run.lake.table(source))
+        state, version = states.get(source), delta.current_version(run.spark, run.lake.table(source))
+        position = state.position if state else None
         rows.append(
             {
-                "table": at.table if at else table,
+                "table": state.table if state else table,
                 "source": source,
-                "version": at.position.version if at and at.position else None,
-                "newest": head.version if head else None,
-                "waiting": publishing.is_behind(run, head, at.position) if at and head else None,
-                "published_at": _iso(at.published_at) if at and at.published_at else None,
-                "note": told,
+                "version": position.version if position else None,
+                "newest": version.version if version else None,
+                "waiting": publishing.is_behind(run, version, position) if state and version else None,
+                "published_at": utc_text_z(state.published_at) if state and state.published_at else None,
+                "note": note,
             }
         )
     return rows
 
 
-def _failed_expectations(run: Run) -> list[dict[str, Any]]:
-    """What is not as the models are expected to be, by the newest result of each rule that there is."""
+def _failed_expectations(run: Run) -> list[Document]:
+    """Return the rules of the selected models that failed, by the latest result of each."""
     rules = {(name, rule.name) for name, plan in run.plans.items() for rule in plan.rules}
-    wanted = {m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group}
-    rows = (
-        expectations.latest_results(run.spark, run.lake).where(F.col("status") == expectations.FAILED)
-        if rules
-        else None
-    )
-    found = [row.asDict() for row in rows.orderBy("model", "rule").collect()] if rows is not None else []
-    found = [r for r in found if r["model"] in wanted and (r["model"], r["rule"]) in rules]
-    return [r | {name: _iso(r[name]) if r[name] else None for name in ("as_of", "recorded_at")} for r in found]
+    if not rules:
+        return []
+    selected = run.selected_models()
+    failed = expectations.latest_results(run.spark, run.lake).where(F.col("status") == expectations.FAILED)
+    rows = [row.asDict() for row in failed.orderBy("model", "rule").collect()]
+    return [
+        row | {name: utc_text_z(row[name]) if row[name] else None for name in ("as_of", "recorded_at")}
+        for row in rows
+        if row["model"] in selected and (row["model"], row["rule"]) in rules
+    ]
 
 
-def history(run: Run, table: str) -> dict[str, Any]:
-    """Every decision about a table's snapshots, oldest first."""
-    entries = ledger.read_histories(run.spark, run.lake, [table])[table].entries
-    return {"pipeline": run.pipeline.name, "table": table, "entries": [_entry_document(e) for e in entries]}
+def _run_summary(record: records.Record) -> Document:
+    """Return a run record in one line; one without an end is running, or was killed."""
+    outcomes = record.get("outcomes", ())
+    failed = [f"{outcome['stage']} {outcome['name']}: {outcome['status']}" for outcome in outcomes if outcome["code"]]
+    return {name: record.get(name) for name in _RUN_FIELDS} | {"failed": failed}
 
 
-def quarantined_rows(run: Run, table: str) -> dict[str, Any]:
-    """The rows of a table, or of a model, that wait to be mended, newest first."""
-    rows = _rejected_rows(run, table)
-    shown = rows.where(~F.col("resolved")).orderBy(F.desc("first_sequence"), "line", "row_hash").limit(1000)
+def history(run: Run, table: str) -> Document:
+    """Return every decision about a table's snapshots, oldest first.
+
+    Args:
+        run: The command.
+        table: The table's name.
+
+    Returns:
+        The document of `lakehouse history --json`.
+    """
+    entries = [
+        {name: utc_text_z(value) if isinstance(value, datetime) else value for name, value in vars(entry).items()}
+        for entry in _read_history(run, table).entries
+    ]
+    return {"pipeline": run.pipeline.name, "table": table, "entries": entries}
+
+
+def quarantined_rows(run: Run, name: str) -> Document:
+    """Return the rows of a table or model that wait to be corrected, newest first.
+
+    Args:
+        run: The command.
+        name: The table's or model's name.
+
+    Returns:
+        The document of `lakehouse quarantine --json`, with at most 1000 rows.
+    """
+    if name in run.plans:
+        version = delta.current_version(run.spark, run.lake.table(name))
+        last_version = version.last_refresh_version if version else -1
+        rows = quarantine.read_of_model(run.spark, run.lake, name, last_version)
+    else:
+        last = _read_history(run, name).last_accepted
+        rows = quarantine.read_of_table(run.spark, run.lake, name, (last.sequence if last else None) or 0)
+    unresolved = rows.where(~F.col("resolved"))
+    shown = unresolved.orderBy(F.desc("first_sequence"), "line", "row_hash").limit(_MAX_QUARANTINE_ROWS)
     return {
         "pipeline": run.pipeline.name,
-        "table": table,
-        "unresolved": rows.where(~F.col("resolved")).count(),
+        "table": name,
+        "unresolved": unresolved.count(),
         "resolved": rows.where("resolved").count(),
         "rows": [row.asDict() for row in shown.drop("row_hash").collect()],
     }
 
 
-def _rejected_rows(run: Run, name: str) -> DataFrame:
-    if name in run.plans:
-        head = delta.current_version(run.spark, run.lake.table(name))
-        return quarantine.read_of_model(run.spark, run.lake, name, head.last_refresh_version if head else -1)
-    history = ledger.read_histories(run.spark, run.lake, [name])[name]
-    last = history.last_accepted.sequence if history.last_accepted else 0
-    return quarantine.read_of_table(run.spark, run.lake, name, last or 0)
-
-
 def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
-    """A table's rows as they were at a time: those of the newest snapshot accepted for then or before.
+    """Return a table's rows at a time: those of the newest snapshot that was accepted for that time or before.
 
     Args:
-        pipeline: a folder with pipeline.yml, or that file.
-        table: one of its tables, with a history (scd 2) or without.
-        time: aware, or taken for UTC; or ISO text of one.
+        pipeline: A folder with pipeline.yml, or that file.
+        table: One of its tables, with a history (scd 2) or without.
+        time: With a time zone, else it is UTC; or ISO text of a time.
 
     Returns:
         The declared columns and `_cdc_*`; empty before the first snapshot.
 
     Raises:
-        ConfigError: no such table, or no such time.
+        ConfigError: There is no such table, or the text is no time.
     """
-    opened = open_run(pipeline, [table])
-    if table not in opened.pipeline.tables:
-        raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(opened.pipeline.tables)}")
-    spark, lake = opened.spark, opened.lake
-    history = ledger.read_histories(spark, lake, [table])[table]
-    return read.rows_as_of(spark, lake, table, opened.pipeline.tables[table], history, to_utc(time))
+    run = open_run(pipeline, [table])
+    if table not in run.pipeline.tables:
+        raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
+    ref = TableRef(run.spark, run.lake, table, run.pipeline.tables[table], run.pipeline.tuning)
+    return read.rows_as_of(ref, _read_history(run, table), to_utc(time))
 
 
 def single_table(run: Run, allow_model: bool = False) -> str:
-    """The one table that a verb is about, or the one model.
+    """Return the one table, or the one model, that a command is about.
+
+    Args:
+        run: The command.
+        allow_model: Whether a model is allowed, too.
 
     Raises:
-        ConfigError: none or several are named.
+        ConfigError: The command names none or several.
     """
     known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
@@ -203,13 +239,5 @@ def single_table(run: Run, allow_model: bool = False) -> str:
     return run.names[0]
 
 
-def _entry_document(entry: LedgerEntry) -> dict[str, Any]:
-    return {k: _iso(v) if isinstance(v, datetime) else v for k, v in vars(entry).items()}
-
-
-def _iso(time: datetime) -> str:
-    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _age_seconds(time: datetime) -> int:
-    return int((datetime.now(timezone.utc) - time).total_seconds())
+def _read_history(run: Run, table: str) -> LedgerHistory:
+    return ledger.read_histories(run.spark, run.lake, [table])[table]

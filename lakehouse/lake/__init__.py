@@ -1,1 +1,12 @@
-"""Tables of the lake: Delta, MERGE, the ledger, change sets, quarantine."""
+"""Reads and writes the tables of the lake. Every stage stands on these modules, and imports them by name.
+
+table_ref.py        `TableRef`: one table of a pipeline, with the session and the lake that it is worked on with
+delta.py            Delta tables by address: read, create, append, progress in commits
+merge.py            `merge_to_match`: makes a Delta table equal to the wanted rows, by one MERGE
+cached_rows.py      rows that several queries read, and the value ranges that let queries skip files
+ledger.py           the ledger: one row for every decision about a snapshot
+change_sets.py      the rows that a snapshot inserts, updates and deletes
+quarantine.py       rejected rows, of tables and of models
+forgotten_keys.py   keys that no snapshot may bring back
+cdc.py              names of columns and operations
+"""

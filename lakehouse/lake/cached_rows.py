@@ -1,7 +1,7 @@
-"""Rows that several queries ask for, held: by the driver where they are few, so that their values can become literals.
+"""Caches rows that several queries read, and derives value ranges from them so that queries skip files.
 
-A join prunes no files, and Delta in open source has no pruning at run time: what is known of a column has to stand in
-the query as a literal, a list of values or a range, for files to be skipped.
+A join prunes no files, and open-source Delta does no pruning at run time. Files are skipped only by literals in the
+query: a list of values or a range. Few rows are therefore collected by the driver, where their values are known.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-MAX_LOCAL_ROWS = (
-    5_000  # up to here rows are held by the driver: a query over them plans and runs in a third of the time
-)
-_MAX_LISTED_VALUES = 200  # values in an IN; beyond, a range
+from lakehouse.config.tuning import Tuning
+
+# Unless the pipeline sets it. A query over collected rows takes a third of the time to plan and run.
+MAX_LOCAL_ROWS = Tuning().local_rows
+_MAX_LISTED_VALUES = 200  # values of an IN list; more become a range
 
 _RANGE_TYPES = (T.DateType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """What is known of a column: every value lies in it. `values`: these and no others, if they are few.
+    """What is known about the values of a column.
 
-    `low` and `high` are included, None where it is open; both None without `values`: nothing is known but `null`.
+    Attributes:
+        data_type: The column's type.
+        values: All values that occur, if they are few.
+        low: The least value, included; None: no lower bound.
+        high: The greatest value, included; None: no upper bound.
+        includes_null: Whether the column may be null.
     """
 
     data_type: T.DataType
@@ -39,35 +45,43 @@ class ValueRange:
     includes_null: bool = False
 
     def condition(self, column: Column) -> Column:
-        """That a value of `column`, which is of the same type, lies in it."""
-        found = F.lit(True)
+        """Return the condition that a value of `column`, which has the same type, is in the range."""
+        condition = F.lit(True)
         if self.values is not None:
-            found = column.isin(sorted(self.values)) if self.values else F.lit(False)
+            condition = column.isin(sorted(self.values)) if self.values else F.lit(False)
         else:
-            found = found if self.low is None else found & (column >= F.lit(self.low))
-            found = found if self.high is None else found & (column <= F.lit(self.high))
-        return found | column.isNull() if self.includes_null else found
+            condition = condition if self.low is None else condition & (column >= F.lit(self.low))
+            condition = condition if self.high is None else condition & (column <= F.lit(self.high))
+        return condition | column.isNull() if self.includes_null else condition
 
     def implied_range(self, comparison: str, days: int) -> ValueRange | None:
-        """What is known of a value that is `=`, `<=` or `>=` to one of these and so many days; None: nothing."""
+        """Return the range of values that compare so with a value of this one plus `days`.
+
+        Args:
+            comparison: `=`, `<=` or `>=`.
+            days: Added to each value; other than 0 for dates only.
+
+        Returns:
+            The range, or None if nothing is known.
+        """
         if days and not isinstance(self.data_type, T.DateType):
             return None
         values = None if self.values is None else frozenset(_add_days(v, days) for v in self.values)
-        low, high = (None if end is None else _add_days(end, days) for end in (self.low, self.high))
+        low, high = (None if bound is None else _add_days(bound, days) for bound in (self.low, self.high))
         if comparison == "=":
-            found = ValueRange(self.data_type, values, low, high)
+            implied = ValueRange(self.data_type, values, low, high)
         else:
-            found = ValueRange(
+            implied = ValueRange(
                 self.data_type, low=low if comparison == ">=" else None, high=high if comparison == "<=" else None
             )
-        return None if found == ValueRange(self.data_type) else found
+        return None if implied == ValueRange(self.data_type) else implied
 
     def intersect(self, other: ValueRange) -> ValueRange:
-        """What is known where both hold."""
+        """Return what is known about values that are in both ranges."""
         if self.values is not None or other.values is not None or self.data_type != other.data_type:
             return self if self.values is not None else other
-        lows = [end for end in (self.low, other.low) if end is not None]
-        highs = [end for end in (self.high, other.high) if end is not None]
+        lows = [bound for bound in (self.low, other.low) if bound is not None]
+        highs = [bound for bound in (self.high, other.high) if bound is not None]
         low, high = max(lows, default=None), min(highs, default=None)
         return replace(self, low=low, high=high, includes_null=self.includes_null and other.includes_null)
 
@@ -76,64 +90,83 @@ def _add_days(value: Any, days: int) -> Any:
     return value + timedelta(days=days) if days and isinstance(value, date) else value
 
 
-ValueRanges = Mapping[str, ValueRange]  # by column, in lower case
+ValueRanges = Mapping[str, ValueRange]  # by column name in lower case
 
 
 @dataclass(frozen=True)
 class CachedRows:
-    """Rows that read the same each time. `local`: they themselves, where they are few."""
+    """Rows that read the same each time.
+
+    Attributes:
+        rows: The rows.
+        local_rows: The same rows in the driver's memory, if they are few.
+    """
 
     rows: DataFrame
     local_rows: pa.Table | None = None
 
     @property
     def is_empty(self) -> bool:
+        """Whether there are surely no rows."""
         return self.local_rows is not None and self.local_rows.num_rows == 0
 
     def value_ranges(self) -> dict[str, ValueRange]:
-        """What is known of their columns."""
+        """Return what is known about the values of the columns; of rows that are not local, nothing."""
         if self.local_rows is None:
             return {}
-        kinds = {field.name: field.dataType for field in self.rows.schema}
-        found = {
-            name.lower(): _value_range(kinds[name], self.local_rows.column(name))
-            for name in self.local_rows.column_names
-        }
-        return {name: span for name, span in found.items() if span is not None}
+        types = {field.name: field.dataType for field in self.rows.schema}
+        ranges = {n.lower(): _value_range(types[n], self.local_rows.column(n)) for n in self.local_rows.column_names}
+        return {name: value_range for name, value_range in ranges.items() if value_range is not None}
 
     def drop(self, columns: Iterable[str]) -> CachedRows:
+        """Return the rows without these columns."""
         local = self.local_rows.drop_columns([*columns]) if self.local_rows is not None else None
         return CachedRows(self.rows.drop(*columns), local)
 
     def release(self) -> None:
+        """Free the memory that Spark keeps the rows in."""
         if self.local_rows is None:
             self.rows.unpersist()
 
 
-def cache_rows(spark: SparkSession, rows: DataFrame) -> CachedRows:
-    """Compute rows once: into the driver if they are few, else where Spark keeps them; then they are to be released."""
-    local = rows.limit(MAX_LOCAL_ROWS + 1).toArrow()
-    if local.num_rows <= MAX_LOCAL_ROWS:
+def cache_rows(spark: SparkSession, rows: DataFrame, max_local_rows: int = MAX_LOCAL_ROWS) -> CachedRows:
+    """Compute rows once, and keep them in the driver if they are few, else in Spark's memory and on its disk.
+
+    Args:
+        spark: The session that reads them.
+        rows: The rows to compute.
+        max_local_rows: Up to this many rows are collected by the driver (`tuning.local_rows`).
+
+    Returns:
+        The rows, which the caller releases.
+    """
+    local = rows.limit(max_local_rows + 1).toArrow()
+    if local.num_rows <= max_local_rows:
         return CachedRows(spark.createDataFrame(local, rows.schema), local)
     return CachedRows(rows.persist(StorageLevel.MEMORY_AND_DISK))
 
 
 def filter_to_ranges(rows: DataFrame, value_ranges: ValueRanges) -> DataFrame:
-    """Rows within `spans`: literals, as far as the columns have the types that the spans are of."""
+    """Return the rows whose values are in these ranges, by conditions with literals.
+
+    Args:
+        rows: The rows to filter.
+        value_ranges: By column; one of another type than its column is ignored.
+    """
     for field in rows.schema:
-        span = value_ranges.get(field.name.lower())
-        if span is not None and span.data_type == field.dataType:
-            rows = rows.where(span.condition(F.col(f"`{field.name}`")))
+        value_range = value_ranges.get(field.name.lower())
+        if value_range is not None and value_range.data_type == field.dataType:
+            rows = rows.where(value_range.condition(F.col(f"`{field.name}`")))
     return rows
 
 
-def _value_range(kind: T.DataType, column: pa.ChunkedArray) -> ValueRange | None:
-    if not isinstance(kind, (*_RANGE_TYPES, T.StringType)):
+def _value_range(data_type: T.DataType, column: pa.ChunkedArray) -> ValueRange | None:
+    if not isinstance(data_type, (*_RANGE_TYPES, T.StringType)):
         return None
-    present = set(column.unique().to_pylist())
-    null = None in present
-    present.discard(None)
-    listed = frozenset(present) if len(present) <= _MAX_LISTED_VALUES else None
-    if isinstance(kind, T.StringType):
-        return None if listed is None else ValueRange(kind, listed, includes_null=null)
-    return ValueRange(kind, listed, min(present, default=None), max(present, default=None), null)
+    values = set(column.unique().to_pylist())
+    includes_null = None in values
+    values.discard(None)
+    listed = frozenset(values) if len(values) <= _MAX_LISTED_VALUES else None
+    if isinstance(data_type, T.StringType):
+        return None if listed is None else ValueRange(data_type, listed, includes_null=includes_null)
+    return ValueRange(data_type, listed, min(values, default=None), max(values, default=None), includes_null)

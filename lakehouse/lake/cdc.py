@@ -1,11 +1,7 @@
-"""The columns and operations of change data capture."""
+"""Names the columns and operations of change data capture, as change sets and bronze have them."""
 
 from __future__ import annotations
 
 INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
-
-
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
-
-
-CHANGED_COLUMNS = "_cdc_changed"
+CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes

@@ -1,12 +1,13 @@
-"""The one way rows get into a Delta table: make the target equal to what is wanted, by MERGE of the difference.
+"""Writes rows into Delta tables: one MERGE of the difference makes a table equal to the wanted rows.
 
-Bronze, silver, gold, quarantine, healing and full recompute are all this. Equal rows are not written, no difference is
-no commit, so that any step may run again and nobody downstream sees a change that was none.
+Bronze, silver, gold, quarantine, repairs and full refreshes are all written this way. Equal rows are not written, and
+no difference makes no commit. So every step can run again, and no reader sees a change where nothing changed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -16,20 +17,48 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
 from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.schema.mismatch import schema_mismatches
 
 ACTION = "_cdc_action"
 
-# Of a table that lies in order, so that files hold few days: what is read for one of them, and written for a row of it.
+# In a table that is sorted, files hold few values of its column: less is read to find one, and rewritten to change it.
 _ROWS_PER_FILE = 250_000
 _ROWS_PER_FILE_CONF = "spark.sql.files.maxRecordsPerFile"
+
+# MERGE reads its source twice. Local rows are the same each time; those of a plan have to be materialized.
+_MATERIALIZE_CONF = "spark.databricks.delta.merge.materializeSource"
+
+
+@dataclass(frozen=True)
+class MergeTarget:
+    """A Delta table to write to, and how to write it.
+
+    Attributes:
+        spark: A session that nobody else uses: writing changes its settings.
+        address: The table's address. The table is created if there is none.
+        keys: The columns that identify a row. Null is a value like any other in them.
+        is_large: Whether to mark changed rows (deletion vectors) instead of rewriting files.
+        replace: Whether to replace a table whose columns do not fit the wanted rows, instead of raising.
+        sort_by: A column by which the rows of a new or replaced table are sorted.
+        local_rows: Up to this many changed rows are collected by the driver.
+    """
+
+    spark: SparkSession
+    address: str
+    keys: list[str]
+    is_large: bool = False
+    replace: bool = False
+    sort_by: str | None = None
+    local_rows: int = MAX_LOCAL_ROWS
 
 
 @dataclass(frozen=True)
 class WriteResult:
-    """What a write changed, in rows. `committed` is False where nothing differed."""
+    """How many rows a write changed, and whether it made a commit: it does not if nothing differed."""
 
     inserted: int = 0
     updated: int = 0
@@ -38,173 +67,174 @@ class WriteResult:
 
 
 def merge_to_match(
-    spark: SparkSession,
-    target: str,
+    target: MergeTarget,
     wanted: DataFrame,
-    keys: list[str],
-    progress: dict[str, Any],
+    progress: Mapping[str, Any],
     affected: CachedRows | DataFrame | None = None,
     expect_few: bool = False,
-    rebuild: bool = False,
-    large: bool = False,
-    sort_by: str | None = None,
 ) -> WriteResult:
-    """Make the table at `target` hold `wanted`, in at most one commit that carries `progress`.
+    """Make a table equal to the wanted rows, in at most one commit. In order:
+
+    1. create the table if there is none; check that its columns fit, and add new ones
+    2. read its rows that are affected
+    3. compare them with the wanted rows: one action (I, U or D) per row that differs
+    4. MERGE these actions
 
     Args:
-        spark: a session of the caller's own.
-        wanted: rows with unique `keys` (nulls in keys are values) and all columns that the table is to have.
-        touched: the keys to be made equal, or what rows have in common with them: columns of the table. A row of the
-            table that has them and is not wanted is deleted. None: the whole table.
-        few: the difference is thought to be small, so the driver may ask for its rows at once.
-        rebuild: replace a table whose columns no longer fit, instead of refusing.
-        large: the table is one whose files should not be rewritten for a few rows.
-        order: a column whose equal values are to lie together, where the table is written whole.
+        target: The table.
+        wanted: Rows with unique keys, and with all columns that the table is to have.
+        progress: What the commit records (`delta.commit_metadata`).
+        affected: Rows of some of the table's columns: only rows of the table that match one of them are compared, and
+            deleted if they are not wanted. None: all rows.
+        expect_few: Whether few rows are expected to differ, so that the driver collects them at once.
+
+    Returns:
+        How many rows changed.
 
     Raises:
-        ConfigError: a column has another type than the table's, or is gone.
+        ConfigError: A column of the table is not in `wanted`, or has another type there.
     """
-    if not delta.exists(spark, target):
-        return _create(spark, target, wanted, progress, "error", large, sort_by)
-    if misfits := _schema_mismatches(spark, target, wanted):
-        if rebuild:
-            return _create(spark, target, wanted, progress, "overwrite", large, sort_by)
+    spark, address = target.spark, target.address
+    if not delta.exists(spark, address):
+        return _create(target, wanted, progress, "error")
+    if mismatches := schema_mismatches(delta.read(spark, address).schema, wanted.schema):
+        if target.replace:
+            return _create(target, wanted, progress, "overwrite")
         raise ConfigError(
-            f"the columns of {target} changed: {'; '.join(misfits)}",
-            expected="the same columns, or new ones added",
-            where=target,
+            f"the columns of {address} changed: {'; '.join(mismatches)}",
+            expected="the same columns, or new ones in addition",
+            where=address,
             next_step="run the same stage for it again, with --full-refresh",
         )
-    add_new_columns(spark, target, wanted.schema)
-    if large:
-        delta.enable_deletion_vectors(spark, target)
-    current = delta.read(spark, target).select(*wanted.columns)
-    spans: ValueRanges = {}
+    _prepare(target, wanted.schema)
+    current = delta.read(spark, address).select(*map(quote_identifier, wanted.columns))
+    value_ranges: ValueRanges = {}
     if affected is not None:
         affected = affected if isinstance(affected, CachedRows) else CachedRows(affected)
-        spans = affected.value_ranges()
-        same = _keys_match("c", "t", affected.rows.columns)
-        current = filter_to_ranges(current, spans).alias("c").join(affected.rows.alias("t"), on=same, how="left_semi")
-    actions = row_actions(current, wanted, keys)
-    if expect_few and (rows := actions.limit(MAX_LOCAL_ROWS + 1).toArrow()).num_rows <= MAX_LOCAL_ROWS:
-        counted = Counter(rows.column(ACTION).to_pylist())
-        local = spark.createDataFrame(rows, actions.schema)
-        return _merge(spark, target, local, counted, keys, progress, "none", spans)
+        value_ranges = affected.value_ranges()
+        current = filter_to_ranges(current, value_ranges).alias("c")
+        is_affected = _keys_match("c", "a", affected.rows.columns)
+        current = current.join(affected.rows.alias("a"), on=is_affected, how="left_semi")
+    actions = row_actions(current, wanted, target.keys)
+    if expect_few and (local := actions.limit(target.local_rows + 1).toArrow()).num_rows <= target.local_rows:
+        counts = Counter(local.column(ACTION).to_pylist())
+        local_actions = spark.createDataFrame(local, actions.schema)
+        spark.conf.set(_MATERIALIZE_CONF, "none")
+        return _merge(target, local_actions, counts, progress, value_ranges)
+    spark.conf.set(_MATERIALIZE_CONF, "auto")
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        counted = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
-        return _merge(spark, target, actions, counted, keys, progress, "auto", spans)
+        counts = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
+        return _merge(target, actions, counts, progress, value_ranges)
     finally:
         actions.unpersist()
 
 
 def merge_changes(
-    spark: SparkSession,
-    target: str,
-    changes: DataFrame,
-    operation_counts: dict[str, int],
-    keys: list[str],
-    progress: dict[str, Any],
-    large: bool = False,
+    target: MergeTarget, changes: DataFrame, action_counts: Mapping[str, int], progress: Mapping[str, Any]
 ) -> WriteResult:
-    """Write what is known to be a difference from the table at `target`: nothing is compared again.
+    """Write rows that are known to be the difference from a table, without comparing them again.
 
     Args:
-        changes: rows that read the same each time, with their operation (I, U or D) in the column `_cdc_action`.
-        operations: how many of each there are.
+        target: The table, which exists.
+        changes: Rows that read the same each time, with their action (I, U or D) in the column `_cdc_action`.
+        action_counts: How many rows there are of each action.
+        progress: What the commit records.
+
+    Returns:
+        How many rows changed.
     """
-    add_new_columns(spark, target, T.StructType([f for f in changes.schema if f.name != ACTION]))
-    if large:
-        delta.enable_deletion_vectors(spark, target)
-    if sum(operation_counts.values()) <= MAX_LOCAL_ROWS:
-        changes = spark.createDataFrame(changes.toArrow(), changes.schema)
-    return _merge(spark, target, changes, Counter(operation_counts), keys, progress, "none")
+    _prepare(target, T.StructType([f for f in changes.schema if f.name != ACTION]))
+    if sum(action_counts.values()) <= target.local_rows:
+        changes = target.spark.createDataFrame(changes.toArrow(), changes.schema)
+    target.spark.conf.set(_MATERIALIZE_CONF, "none")
+    return _merge(target, changes, Counter(action_counts), progress, {})
 
 
 def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
-    """The rows of `wanted`, with `_cdc_action` I, U or D, that make `current` equal to it; D rows carry their keys."""
+    """Return the actions that make `current` equal to `wanted`.
+
+    Args:
+        current: Rows with unique keys.
+        wanted: Rows with unique keys and the same columns.
+        keys: The key columns.
+
+    Returns:
+        The rows of `wanted` that differ, with I or U in the column `_cdc_action`, and the keys of the rows that only
+        `current` has, with D.
+    """
     columns = wanted.columns
-    here = current.select(F.lit(True).alias("_cdc_here"), F.struct(*columns).alias("c"))
-    there = wanted.select(F.lit(True).alias("_cdc_there"), F.struct(*columns).alias("w"))
-    both = here.join(there, on=_keys_match("c", "w", keys), how="full")
-    values = [c for c in columns if c not in keys]
-    differ = reduce(Column.__or__, [~F.col(f"c.`{c}`").eqNullSafe(F.col(f"w.`{c}`")) for c in values], F.lit(False))
-    action = F.when(F.col("_cdc_here").isNull(), "I").when(F.col("_cdc_there").isNull(), "D").when(differ, "U")
-    picked = [F.coalesce(f"w.`{c}`", f"c.`{c}`").alias(c) if c in keys else F.col(f"w.`{c}`").alias(c) for c in columns]
-    return both.select(action.alias(ACTION), *picked).where(F.col(ACTION).isNotNull())
+    names = [quote_identifier(column) for column in columns]
+    before = current.select(F.lit(True).alias("_cdc_in_current"), F.struct(*names).alias("c"))
+    after = wanted.select(F.lit(True).alias("_cdc_in_wanted"), F.struct(*names).alias("w"))
+    both = before.join(after, on=_keys_match("c", "w", keys), how="full")
+    values = [column for column in columns if column not in keys]
+    differs = reduce(Column.__or__, [~_equal("c", "w", column) for column in values], F.lit(False))
+    action = F.when(F.col("_cdc_in_current").isNull(), "I").when(F.col("_cdc_in_wanted").isNull(), "D")
+    selected = [
+        F.coalesce(quote_identifier("w", c), quote_identifier("c", c)) if c in keys else F.col(quote_identifier("w", c))
+        for c in columns
+    ]
+    return both.select(
+        action.when(differs, "U").alias(ACTION), *[value.alias(c) for value, c in zip(selected, columns, strict=True)]
+    ).where(F.col(ACTION).isNotNull())
 
 
-def _create(
-    spark: SparkSession,
-    target: str,
-    wanted: DataFrame,
-    progress: dict[str, Any],
-    mode: str,
-    large: bool,
-    sort_by: str | None,
-) -> WriteResult:
+def _prepare(target: MergeTarget, schema: T.StructType) -> None:
+    """Add new columns to the table, and enable what a large table needs."""
+    delta.add_new_columns(target.spark, target.address, schema)
+    if target.is_large:
+        delta.enable_deletion_vectors(target.spark, target.address)
+
+
+def _create(target: MergeTarget, wanted: DataFrame, progress: Mapping[str, Any], mode: str) -> WriteResult:
+    spark, sort_by = target.spark, target.sort_by
     if sort_by:
         wanted = wanted.repartitionByRange(sort_by).sortWithinPartitions(sort_by)
         spark.conf.set(_ROWS_PER_FILE_CONF, _ROWS_PER_FILE)
     try:
         with delta.commit_metadata(spark, progress):
-            delta.create(spark, target, wanted, delta.table_properties(large), mode)
+            delta.create(spark, target.address, wanted, delta.table_properties(target.is_large), mode)
     finally:
         if sort_by:
             spark.conf.unset(_ROWS_PER_FILE_CONF)
-    return WriteResult(inserted=delta.read(spark, target).count(), committed=True)
+    return WriteResult(inserted=delta.read(spark, target.address).count(), committed=True)
 
 
 def _merge(
-    spark: SparkSession,
-    target: str,
+    target: MergeTarget,
     actions: DataFrame,
     counts: Counter[str],
-    keys: list[str],
-    progress: dict[str, Any],
-    materialize: str,
-    value_ranges: ValueRanges | None = None,
+    progress: Mapping[str, Any],
+    value_ranges: ValueRanges,
 ) -> WriteResult:
     if not counts:
         return WriteResult()
-    # MERGE reads its source twice: rows held by the driver are the same each time, a plan has to be written down.
-    spark.conf.set("spark.databricks.delta.merge.materializeSource", materialize)
-    columns = [c for c in actions.columns if c != ACTION]
-    within = [span.condition(F.col(f"t.`{c}`")) for c in columns if (span := (value_ranges or {}).get(c.lower()))]
-    matches = reduce(Column.__and__, within, _keys_match("t", "s", keys))  # literals, so that files are skipped
-    assigned: dict[str, str | Column] = {f"`{c}`": f"s.`{c}`" for c in columns}
-    with delta.commit_metadata(spark, progress):
+    columns = [column for column in actions.columns if column != ACTION]
+    in_ranges = [  # conditions with literals, so that files are skipped
+        value_range.condition(F.col(quote_identifier("t", column)))
+        for column in columns
+        if (value_range := value_ranges.get(column.lower()))
+    ]
+    same_row = reduce(Column.__and__, in_ranges, _keys_match("t", "s", target.keys))
+    values: dict[str, str | Column] = {quote_identifier(c): quote_identifier("s", c) for c in columns}
+    with delta.commit_metadata(target.spark, progress):
         (
-            delta.table(spark, target)
+            delta.table(target.spark, target.address)
             .alias("t")
-            .merge(actions.alias("s"), matches)
+            .merge(actions.alias("s"), same_row)
             .whenMatchedDelete(f"s.{ACTION} = 'D'")
-            .whenMatchedUpdate(f"s.{ACTION} <> 'D'", assigned)
-            .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", assigned)
+            .whenMatchedUpdate(f"s.{ACTION} <> 'D'", values)
+            .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", values)
             .execute()
         )
     return WriteResult(counts["I"], counts["U"], counts["D"], committed=True)
 
 
-def _schema_mismatches(spark: SparkSession, target: str, wanted: DataFrame) -> list[str]:
-    """The table's columns that `wanted` lacks, or has with another type."""
-    want = {f.name: f.dataType for f in wanted.schema}
-    found = []
-    for field in delta.read(spark, target).schema:
-        if field.name not in want:
-            found.append(f"{field.name} is gone")
-        elif field.dataType != want[field.name]:
-            found.append(f"{field.name}: {field.dataType.simpleString()} is now {want[field.name].simpleString()}")
-    return found
-
-
-def add_new_columns(spark: SparkSession, target: str, wanted: T.StructType) -> None:
-    """Add to a table the columns that only `wanted` has; its rows are null there."""
-    have = delta.read(spark, target).columns
-    added = [f"`{f.name}` {f.dataType.simpleString()}" for f in wanted if f.name not in have]
-    if added:
-        spark.sql(f"ALTER TABLE {delta.sql_name(target)} ADD COLUMNS ({', '.join(added)})")
-
-
 def _keys_match(left: str, right: str, keys: list[str]) -> Column:
-    return reduce(Column.__and__, [F.col(f"{left}.`{k}`").eqNullSafe(F.col(f"{right}.`{k}`")) for k in keys])
+    return reduce(Column.__and__, [_equal(left, right, key) for key in keys])
+
+
+def _equal(left: str, right: str, column: str) -> Column:
+    """Return whether a column has the same value on both sides; null equals null."""
+    return F.col(quote_identifier(left, column)).eqNullSafe(F.col(quote_identifier(right, column)))

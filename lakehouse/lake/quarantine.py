@@ -1,12 +1,12 @@
-"""Rows that were refused, kept until a snapshot no longer has them. Keyed by (stage, row, rule).
+"""Keeps rejected rows in quarantine until they are no longer delivered. A row of it has the key (stage, row, rule).
 
-Written before the ledger row that makes its sequence real; `current` shows accepted sequences only, and writing a
-sequence again takes back what an unpublished attempt at it had written.
+Rows of a table (stage `ingest`) are written before the ledger row that publishes their sequence. `read_of_table`
+returns those of accepted sequences only, and writing a sequence again replaces what an unpublished attempt wrote.
 
-Rows that a model's expectations took out (stage silver or gold) are numbered by the versions of the model's table
-instead: from `first_sequence` to `last_sequence` it was without the row, up to now where that is null. They are written
-before the version that is without them; `of_model` shows what is so by the versions that are there, `standing` tells of
-others.
+Rows that a model's expectations reject (stage `silver` or `gold`) are numbered by versions of the model's table: it is
+without the row from version `first_sequence` to `last_sequence`, or until now if that is null. They are written before
+the version that leaves them out. `read_of_model` returns what is rejected as of a version, and `read_state` whether
+there are rows of versions that do not exist.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import delta
-from lakehouse.lake.merge import merge_to_match
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS
+from lakehouse.lake.merge import MergeTarget, merge_to_match
+from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
 
@@ -27,119 +30,164 @@ KEYS = ["stage", "row_hash", "rule"]
 _DETAILS = ["row", "column", "value", "line", "reason"]
 KEY_PREFIX = "_cdc_own_"
 COLUMNS = [*KEYS, *_DETAILS, "occurrences", "first_sequence", "last_sequence", "resolved"]
+_SCHEMA = (
+    "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT, reason STRING,"
+    " occurrences BIGINT, first_sequence BIGINT, last_sequence BIGINT, resolved BOOLEAN"
+)
+_REJECTED_SCHEMA = "row STRING, column STRING, value STRING, line BIGINT, reason STRING, rule STRING"
+_JSON_OPTIONS = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 
 
-def write_of_table(
-    spark: SparkSession, lake: Lake, table: str, rows: DataFrame | None, stage: str, sequence: int
-) -> None:
-    """Record the refused rows of one sequence.
+def row_json(columns: list[str]) -> Column:
+    """Return a row as JSON, by which any two different rows differ."""
+    return F.to_json(F.struct(*map(quote_identifier, columns)), _JSON_OPTIONS)
+
+
+def read_stage(spark: SparkSession, lake: Lake, name: str, stage: str) -> DataFrame:
+    """Return all rows of one stage in the quarantine of a table or model, whatever versions exist.
 
     Args:
-        rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: there are none.
+        spark: The session to read in.
+        lake: The lake.
+        name: The table, or the model without its layer.
+        stage: `ingest`, `silver` or `gold`.
     """
-    path = lake.quarantine_table(table)
-    known = delta.read(spark, path).where(F.col("stage") == stage) if delta.exists(spark, path) else None
-    if rows is None and (known is None or known.where(~F.col("resolved")).isEmpty()):
-        return
-    old = (known if known is not None else _empty_frame(spark)).where(F.col("first_sequence") < sequence)
-    new = _grouped_rows(rows, stage, sequence) if rows is not None else _empty_frame(spark)
-    told = [F.coalesce(f"n.{c}", f"o.{c}").alias(c) for c in [*KEYS, *_DETAILS, "occurrences"]]
-    here = F.col("n.stage").isNotNull()
-    same = [F.col(f"o.{k}") == F.col(f"n.{k}") for k in KEYS]
-    wanted = (
-        old.alias("o")
-        .join(new.alias("n"), on=same, how="full")
-        .select(
-            *told,
-            F.coalesce("o.first_sequence", "n.first_sequence").alias("first_sequence"),
-            F.when(here, F.lit(sequence).cast("long"))
-            .otherwise(F.least("o.last_sequence", F.lit(sequence - 1).cast("long")))
-            .alias("last_sequence"),
-            (~here).alias("resolved"),
-        )
-    )
-    touched = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
-    merge_to_match(spark, path, wanted, KEYS, {"sequence": sequence}, touched, expect_few=True)
+    return delta.read_or_empty(spark, lake.quarantine_table(name), _SCHEMA).where(F.col("stage") == stage)
 
 
-def _grouped_rows(rows: DataFrame, stage: str, sequence: int) -> DataFrame:
+def _grouped_rows(rejected: DataFrame, stage: str, sequence: int) -> DataFrame:
+    """Return rejected rows as quarantine rows of one sequence, equal ones counted."""
     grouped = (
-        rows.withColumn("row_hash", F.sha2("row", 256))
+        rejected.withColumn("row_hash", F.sha2("row", 256))
         .groupBy("row_hash", "rule")
         .agg(*[F.min(c).alias(c) for c in _DETAILS], F.count("*").alias("occurrences"))
     )
-    at = F.lit(sequence).cast("long")
+    number = F.lit(sequence).cast("long")
     return grouped.select(
         F.lit(stage).alias("stage"),
         "row_hash",
         "rule",
         *_DETAILS,
         "occurrences",
-        at.alias("first_sequence"),
-        at.alias("last_sequence"),
+        number.alias("first_sequence"),
+        number.alias("last_sequence"),
         F.lit(False).alias("resolved"),
     )
 
 
-def _empty_frame(spark: SparkSession) -> DataFrame:
-    return local_frame(
-        spark,
-        "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT,"
-        " reason STRING, occurrences BIGINT, first_sequence BIGINT, last_sequence BIGINT, resolved BOOLEAN",
+def _join_by_key(old: DataFrame, new: DataFrame) -> tuple[DataFrame, list[Column]]:
+    """Return old (`o`) and new (`n`) quarantine rows side by side, and the columns that a new row replaces."""
+    same_key = [F.col(f"o.{k}") == F.col(f"n.{k}") for k in KEYS]
+    joined = old.alias("o").join(new.alias("n"), on=same_key, how="full")
+    return joined, [F.coalesce(f"n.{c}", f"o.{c}").alias(c) for c in [*KEYS, *_DETAILS, "occurrences"]]
+
+
+# --- of tables --------------------------------------------------------------------------------------------------------
+
+
+def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -> None:
+    """Record the rows that `ingest` rejected in one sequence; those recorded before and not among them are resolved.
+
+    Args:
+        table: The table.
+        rejected: `row`, `column`, `value`, `line`, `reason` and `rule`; None: no row was rejected.
+        sequence: The sequence that the ledger is about to accept.
+    """
+    spark, address = table.spark, table.lake.quarantine_table(table.name)
+    known = delta.read(spark, address).where("stage = 'ingest'") if delta.exists(spark, address) else None
+    if rejected is None and (known is None or known.where(~F.col("resolved")).isEmpty()):
+        return
+    empty = local_frame(spark, _SCHEMA)
+    old = (known if known is not None else empty).where(F.col("first_sequence") < sequence)
+    joined, columns = _join_by_key(old, _grouped_rows(rejected, "ingest", sequence) if rejected is not None else empty)
+    is_rejected = F.col("n.stage").isNotNull()
+    last_before = F.least("o.last_sequence", F.lit(sequence - 1).cast("long"))
+    wanted = joined.select(
+        *columns,
+        F.coalesce("o.first_sequence", "n.first_sequence").alias("first_sequence"),
+        F.when(is_rejected, F.lit(sequence).cast("long")).otherwise(last_before).alias("last_sequence"),
+        (~is_rejected).alias("resolved"),
     )
+    affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
+    target = MergeTarget(spark, address, KEYS, local_rows=table.tuning.local_rows)
+    merge_to_match(target, wanted, {"sequence": sequence}, affected, expect_few=True)
 
 
 def read_of_table(spark: SparkSession, lake: Lake, table: str, last_sequence: int) -> DataFrame:
-    """What is, or was, in quarantine by the sequences that the ledger accepted."""
+    """Return the rows that are or were in a table's quarantine.
+
+    Args:
+        spark: The session to read in.
+        lake: The lake.
+        table: The table's name.
+        last_sequence: The last sequence that the ledger accepted.
+    """
     return read_stage(spark, lake, table, "ingest").where(F.col("first_sequence") <= last_sequence)
-
-
-def read_stage(spark: SparkSession, lake: Lake, name: str, stage: str) -> DataFrame:
-    path = lake.quarantine_table(name)
-    rows = delta.read(spark, path) if delta.exists(spark, path) else _empty_frame(spark)
-    return rows.where(F.col("stage") == stage)
 
 
 # --- of models --------------------------------------------------------------------------------------------------------
 
-_JSON_OPTIONS = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
-
 
 @dataclass(frozen=True)
 class QuarantineState:
-    """What a model's quarantine holds: rows in all, those that are out by rule, and whether all of it is as the newest
-    version of the model's table has it; not so, where a run was killed before that version came."""
+    """The quarantine of a model, compared with the current version of the model's table.
+
+    Attributes:
+        rows: How many rows it has in all.
+        open_by_rule: How many of them the model is without, by rule.
+        is_in_step: Whether all rows are of versions that exist. They are not if a run was killed before it wrote the
+            model.
+    """
 
     rows: int
     open_by_rule: Mapping[str, int]
     is_in_step: bool
 
 
-def row_json(columns: list[str]) -> Column:
-    """A row as quarantine has it: JSON that tells any two rows apart."""
-    return F.to_json(F.struct(*[F.col(f"`{c}`") for c in columns]), _JSON_OPTIONS)
+@dataclass(frozen=True)
+class RejectedRows:
+    """What a refresh of a model rejects.
+
+    Attributes:
+        rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: it rejects none.
+        affected: The keys that the refresh is about, or what rows have in common with them; None: all rows.
+        current_version: The newest version of the model's table that a refresh made.
+        next_version: The least version that this refresh can make.
+    """
+
+    rows: DataFrame | None
+    affected: DataFrame | None
+    current_version: int
+    next_version: int
 
 
 def read_state(spark: SparkSession, lake: Lake, model: str, version: int) -> QuarantineState:
-    """How a model's quarantine stands beside `version`, the newest of the model's table that is a refresh's."""
+    """Return how a model's quarantine compares with `version`, the newest of its table that a refresh made."""
     stage, _, name = model.partition(".")
     if not delta.exists(spark, lake.quarantine_table(name)):
         return QuarantineState(0, {}, True)
-    counts = read_stage(spark, lake, name, stage).groupBy("rule", "resolved")
-    found = counts.agg(F.count("*").alias("rows"), F.count_if(_is_of_later_version(version)).alias("ahead")).collect()
-    out = {row.rule: row.rows for row in found if not row.resolved}
-    return QuarantineState(sum(row.rows for row in found), out, not any(row.ahead for row in found))
+    groups = read_stage(spark, lake, name, stage).groupBy("rule", "resolved")
+    counts = groups.agg(F.count("*").alias("rows"), F.count_if(_is_of_later_version(version)).alias("later")).collect()
+    open_by_rule = {row.rule: row.rows for row in counts if not row.resolved}
+    return QuarantineState(sum(row.rows for row in counts), open_by_rule, not any(row.later for row in counts))
 
 
 def read_of_model(spark: SparkSession, lake: Lake, model: str, version: int) -> DataFrame:
-    """What is, or was, taken out of a model by the version of its table."""
+    """Return the rows that expectations rejected up to a version of the model's table.
+
+    Args:
+        spark: The session to read in.
+        lake: The lake.
+        model: The model, as `silver.clientes`.
+        version: The newest version that a refresh made. A row that it has again is `resolved`.
+    """
     stage, _, name = model.partition(".")
     rows = read_stage(spark, lake, name, stage).where(F.col("first_sequence") <= version)
     return rows.withColumn("resolved", _is_resolved(version))
 
 
 def _is_of_later_version(version: int) -> Column:
-    """Whether a row was written for a version that never came, or is still to come."""
+    """Return whether a row was written for a version that does not exist, or not yet."""
     return (F.col("first_sequence") > version) | (F.col("resolved") & (F.col("last_sequence") >= version))
 
 
@@ -148,61 +196,56 @@ def _is_resolved(version: int, prefix: str = "") -> Column:
 
 
 def write_of_model(
-    spark: SparkSession,
-    lake: Lake,
-    model: str,
-    rows: DataFrame | None,
-    affected: DataFrame | None,
-    current_version: int,
-    next_version: int,
+    spark: SparkSession, lake: Lake, model: str, rejected: RejectedRows, local_rows: int = MAX_LOCAL_ROWS
 ) -> bool:
-    """Record what a refresh takes out of a model, before it is written; returns whether that is other than what was.
+    """Record what a refresh rejects, before the model is written.
 
     Args:
-        rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: it takes out none.
-        touched: the keys that the refresh is about, or what rows have in common with them; None: all of them.
-        at, to: the newest version of the model's table that is a refresh's, and the least that this one can become.
+        spark: A session that nobody else uses.
+        lake: The lake.
+        model: The model, as `silver.clientes`.
+        rejected: The rejected rows.
+        local_rows: Up to this many changed rows are collected by the driver (`tuning.local_rows`).
+
+    Returns:
+        Whether quarantine changed.
     """
     stage, _, name = model.partition(".")
-    known = read_stage(spark, lake, name, stage)
-    if affected is not None:
-        known = _with_keys(known, affected)
+    current, following = rejected.current_version, rejected.next_version
+    known, rows = read_stage(spark, lake, name, stage), rejected.rows
+    if rejected.affected is not None:
+        known = _with_keys(known, rejected.affected)
     if rows is None:
-        if known.where(~F.col("resolved") | _is_of_later_version(current_version)).isEmpty():
+        if known.where(~F.col("resolved") | _is_of_later_version(current)).isEmpty():
             return False
-        rows = local_frame(spark, "row STRING, column STRING, value STRING, line BIGINT, reason STRING, rule STRING")
-    old, new = known.where(F.col("first_sequence") <= current_version), _grouped_rows(rows, stage, next_version)
-    here, was_back = F.col("n.stage").isNotNull(), _is_resolved(current_version, "o.")
-    is_new = F.col("o.stage").isNull() | was_back
-    first, last = (
-        F.col("o.first_sequence"),
-        F.when(was_back, F.col("o.last_sequence")).otherwise(F.lit(next_version - 1)),
+        rows = local_frame(spark, _REJECTED_SCHEMA)
+    old = known.where(F.col("first_sequence") <= current)
+    joined, columns = _join_by_key(old, _grouped_rows(rows, stage, following))
+    is_rejected, was_resolved = F.col("n.stage").isNotNull(), _is_resolved(current, "o.")
+    is_new = F.col("o.stage").isNull() | was_resolved
+    first = F.when(is_rejected & is_new, F.lit(following)).otherwise(F.col("o.first_sequence"))
+    last = F.when(was_resolved, F.col("o.last_sequence")).otherwise(F.lit(following - 1))
+    wanted = joined.select(
+        *columns,
+        first.cast("long").alias("first_sequence"),
+        F.when(~is_rejected, last).cast("long").alias("last_sequence"),
+        (~is_rejected).alias("resolved"),
     )
-    wanted = (
-        old.alias("o")
-        .join(new.alias("n"), on=[F.col(f"o.{k}") == F.col(f"n.{k}") for k in KEYS], how="full")
-        .select(
-            *[F.coalesce(f"n.{c}", f"o.{c}").alias(c) for c in [*KEYS, *_DETAILS, "occurrences"]],
-            F.when(here & is_new, F.lit(next_version)).otherwise(first).cast("long").alias("first_sequence"),
-            F.when(~here, last).cast("long").alias("last_sequence"),
-            (~here).alias("resolved"),
-        )
-    )
-    keys = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct()
-    path = lake.quarantine_table(name)
-    return merge_to_match(spark, path, wanted, KEYS, {"stage": stage, "model": model}, keys, expect_few=True).committed
+    affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct()
+    target = MergeTarget(spark, lake.quarantine_table(name), KEYS, local_rows=local_rows)
+    return merge_to_match(target, wanted, {"stage": stage, "model": model}, affected, expect_few=True).committed
 
 
 def _with_keys(known: DataFrame, affected: DataFrame) -> DataFrame:
-    """The rows in quarantine that have one of the keys: compared as JSON has them, which is how rows are kept."""
+    """Return the quarantine rows that have one of the keys, compared as JSON, in which quarantine keeps rows."""
     names = [F.lit(c.lower()) for c in affected.columns]
-    theirs = affected.select(row_json(affected.columns).alias("row")).select(*_key_values(names)).distinct()
-    ours = known.select("*", *_key_values(names))
-    same = [F.col(f"q.{KEY_PREFIX}{n}").eqNullSafe(F.col(f"t.{KEY_PREFIX}{n}")) for n in range(len(names))]
-    kept = ours.alias("q").join(theirs.alias("t"), on=reduce(Column.__and__, same), how="left_semi")
-    return kept.select(*COLUMNS)
+    keys = affected.select(row_json(affected.columns).alias("row")).select(*_key_values(names)).distinct()
+    rows = known.select("*", *_key_values(names))
+    same_key = [F.col(f"q.{KEY_PREFIX}{n}").eqNullSafe(F.col(f"k.{KEY_PREFIX}{n}")) for n in range(len(names))]
+    matching = rows.alias("q").join(keys.alias("k"), on=reduce(Column.__and__, same_key), how="left_semi")
+    return matching.select(*COLUMNS)
 
 
 def _key_values(names: list[Column]) -> list[Column]:
-    members = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda told, _: F.lower(told))
+    members = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda key, _: F.lower(key))
     return [F.try_element_at(members, name).alias(f"{KEY_PREFIX}{n}") for n, name in enumerate(names)]

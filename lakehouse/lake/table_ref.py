@@ -38,7 +38,7 @@ class TableRef:
 
     @property
     def schema(self) -> T.StructType:
-        """The table's schema as the lake holds it."""
+        """The table's schema as the lake stores it."""
         return stored_schema(self.config)
 
     def with_spark(self, spark: SparkSession) -> TableRef:

@@ -1,317 +1,186 @@
-"""A model brought up to date by what changed in its inputs: which of its keys are touched, and their rows anew.
+"""Computes the rows of a model for the keys that changed rows of its inputs affect. Writes and reads no table.
 
-Nothing here reads or writes a table. Each input comes as it is now, as it was then, and with the *images* of its
-changed rows: as they were and as they are. Block by block (a CTE is a model that is not stored):
+Each input is given as it is now, as it was before, and with the *images* of its changed rows: each as it was and as it
+is. A CTE is treated as a model that is not stored. For each SELECT (block), in the order of the CTEs:
 
-    touched     the touch keys of rows of the FROM that came or went: images in the place of their source
-    restricted  the author's query over the rows of the FROM that have a touched key
-    images      of a CTE, for the blocks that read it: its rows for the touched keys, then and now
+    affected keys   the refresh keys of the rows of the FROM clause that were added or removed: the FROM clause with the
+                    images in the place of their source
+    rows for keys   the author's query, restricted to the rows of the FROM clause that have an affected key
+    images          of a CTE, for the blocks that read it: how its rows for the affected keys differ, before and now
 
-Where several sources of a FROM changed, they are taken one after the other: those before it as they are now, those
-after it as they were. So every row that came or went is found, and each source is read in one state only.
+If several sources of a FROM clause changed, they are handled one after the other: sources before the changed one are
+read as they are now, sources after it as they were. So every added or removed row is found, and each source is read in
+one state only.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from typing import Any
+from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from lakehouse.lake.cached_rows import CachedRows, ValueRange, ValueRanges, cache_rows, filter_to_ranges
-from lakehouse.models.pushdown import ColumnTypes, SourceBounds, add_bounds, propagate_bounds
-from lakehouse.models.sql.blocks import Block, KeyPart, Source
-from lakehouse.models.sql.blocks import split_totals as apart
-from lakehouse.models.sql.float_sums import inexact_sums_error
-from lakehouse.models.sql.plan import Plan
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRange, cache_rows
+from lakehouse.models.block_reader import CURRENT, KEY_PREFIX, PREVIOUS, BlockReader
+from lakehouse.models.pushdown import SourceBounds, propagate_bounds
+from lakehouse.models.sql.blocks import Block, Source
 
-PREVIOUS, CURRENT = "then", "now"
-_AFFECTED, _KEY_PREFIX, _SIGN = "_cdc_touched", "_cdc_key_", "_cdc_sign"
-_JOIN_KEYWORDS = {"inner": "JOIN", "cross": "CROSS JOIN", "left": "LEFT JOIN"}
-_JOIN_KEYWORDS |= {"semi": "LEFT SEMI JOIN", "anti": "LEFT ANTI JOIN"}
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """A relation as it is now.
-
-    Attributes:
-        images: its rows that came or went since then; None: nothing changed.
-        read_then: reads it as it was, where something changed; asked only if that matters.
-    """
-
-    current: DataFrame
-    images: CachedRows | None = None
-    read_then: Callable[[], DataFrame] | None = None
-
-    @cached_property
-    def previous(self) -> DataFrame:
-        return self.read_then() if self.images and self.read_then else self.current
+_SIGN = "_cdc_sign"
 
 
 @dataclass(frozen=True)
 class AffectedRows:
-    """What a model must hold for the keys touched: all of them in `keys`, and the rows that there are for them."""
+    """The affected keys of a model, under the names of its columns, and all rows that it has for them."""
 
     keys: CachedRows
     rows: DataFrame
 
 
-class IncrementalQuery:
-    """One model over one set of inputs. What it holds is to be released when its result has been written."""
+@dataclass(frozen=True)
+class _ChangedSource:
+    """One changed source of a FROM clause.
 
-    def __init__(
-        self, spark: SparkSession, plan: Plan, arguments: Mapping[str, Any], inputs: Mapping[str, ModelInput]
-    ) -> None:
-        self._spark, self._arguments, self._inputs = spark, dict(arguments), inputs
-        self._final_block, self._ctes = plan.blocks[-1], {block.name: block for block in plan.blocks if block.name}
-        self._images: dict[str, CachedRows | None] = {}
-        self._types_by_relation: dict[str, Mapping[str, T.DataType]] = {}
+    Attributes:
+        position: Its position in the FROM clause.
+        images: The images of its changed rows.
+        other_rows: The rows of the other sources by alias: those before it as they are now, those after it as before.
+        replacement_ranges: The value ranges of its own rows that can take the place of a changed row in an outer join.
+    """
+
+    position: int
+    images: DataFrame
+    other_rows: dict[str, DataFrame]
+    replacement_ranges: dict[str, ValueRange]
+
+
+class IncrementalQuery:
+    """Computes the affected rows of one model. Its caches are released after the result has been written."""
+
+    def __init__(self, spark: SparkSession, reader: BlockReader, local_rows: int = MAX_LOCAL_ROWS) -> None:
+        """Prepare the query.
+
+        Args:
+            spark: The caller's own session.
+            reader: The model's blocks over its inputs.
+            local_rows: Up to this many rows are collected by the driver.
+        """
+        self._spark, self._reader, self._local_rows = spark, reader, local_rows
+        self._cte_images: dict[str, CachedRows | None] = {}
         self._cached: list[CachedRows] = []
-        self._views: list[str] = []
 
     def affected_rows(self) -> AffectedRows | None:
-        """The model's touched keys, under the names of its columns, and their rows; None: nothing is touched."""
-        keys = self._affected_keys(self._final_block)
+        """Return the model's affected keys and its rows for them; None if no key is affected."""
+        keys = self._affected_keys(self._reader.final_block)
         if keys is None:
             return None
-        names = [key.output for key in self._final_block.refresh_key]
-        named = keys.rows.toDF(*names)
-        local = keys.local_rows.rename_columns(names) if keys.local_rows is not None else None
-        return AffectedRows(CachedRows(named, local), self._rows_for_keys(self._final_block, CURRENT, keys))
+        names = [key.output for key in self._reader.final_block.refresh_key]
+        local_rows = keys.local_rows.rename_columns(names) if keys.local_rows is not None else None
+        rows = self._reader.rows_for_keys(self._reader.final_block, CURRENT, keys)
+        return AffectedRows(CachedRows(keys.rows.toDF(*names), local_rows), rows)
 
     def release(self) -> None:
-        for held in self._cached:
-            held.release()
-        for view in self._views:
-            self._spark.catalog.dropTempView(view)
-
-    # --- what changed ---------------------------------------------------------------------------------------------
+        """Release the cached rows."""
+        for cached in self._cached:
+            cached.release()
 
     def _source_images(self, relation: str) -> CachedRows | None:
-        """The images of a source; None: it did not change."""
-        if relation not in self._ctes:
-            return self._inputs[relation].images
-        if relation not in self._images:
-            self._images[relation] = self._cte_images(self._ctes[relation])
-        return self._images[relation]
-
-    def _cte_images(self, cte: Block) -> CachedRows | None:
-        if cte.kind == "rows":
-            return self._cache(self._select_changed(cte, cte.select, cte.where))
-        keys = self._affected_keys(cte)
-        if keys is None:
-            return None
-        return self._cache(
-            _row_differences(self._rows_for_keys(cte, PREVIOUS, keys), self._rows_for_keys(cte, CURRENT, keys))
-        )
+        """Return the images of a relation or CTE; None if it did not change."""
+        if relation not in self._reader.ctes:
+            return self._reader.inputs[relation].images
+        if relation not in self._cte_images:
+            cte, images = self._reader.ctes[relation], None
+            if cte.kind == "rows":
+                images = self._select_changed(cte, cte.select, cte.where)
+            elif keys := self._affected_keys(cte):
+                previous = self._reader.rows_for_keys(cte, PREVIOUS, keys)
+                images = _row_differences(previous, self._reader.rows_for_keys(cte, CURRENT, keys))
+            self._cte_images[relation] = self._cache(images)
+        return self._cte_images[relation]
 
     def _affected_keys(self, block: Block) -> CachedRows | None:
-        """The touch keys of the rows of the FROM that came or went, as columns numbered in their order."""
-        texts = ", ".join(f"{key.sql} AS {_KEY_PREFIX}{at}" for at, key in enumerate(block.refresh_key))
-        tail = f"{block.where} {block.totals}"
-        found = self._select_changed(block, f"SELECT {'' if block.totals else 'DISTINCT '}{texts}", tail)
-        return self._cache(found.distinct() if found is not None else None)
+        """Return the refresh keys of added or removed rows of the FROM clause, in numbered columns; None if none."""
+        columns = ", ".join(f"{key.sql} AS {KEY_PREFIX}{at}" for at, key in enumerate(block.refresh_key))
+        select = f"SELECT {'' if block.totals else 'DISTINCT '}{columns}"
+        keys = self._select_changed(block, select, f"{block.where} {block.totals}")
+        return self._cache(keys.distinct() if keys is not None else None)
 
     def _cache(self, rows: DataFrame | None) -> CachedRows | None:
+        """Return rows cached until `release`; None if there are none."""
         if rows is None:
             return None
-        held = cache_rows(self._spark, rows)
-        self._cached.append(held)
-        return None if held.is_empty else held
+        cached = cache_rows(self._spark, rows, self._local_rows)
+        self._cached.append(cached)
+        return None if cached.is_empty else cached
 
     def _select_changed(self, block: Block, select: str, tail: str) -> DataFrame | None:
-        """What `select` gives for every row of the FROM that came or went, and maybe for some that did not."""
-        found = []
-        for at, source in enumerate(block.sources):
+        """Return what a SELECT gives for every added or removed row of the FROM clause, and maybe for other rows.
+
+        None if no source changed. `tail` is the text after the FROM clause.
+        """
+        parts = [
+            self._reader.run_sql(f"{select} FROM {from_sql} {tail}")
+            for changed in self._changed_sources(block)
+            for from_sql in self._changed_from_clauses(block, changed)
+        ]
+        return reduce(DataFrame.union, parts) if parts else None
+
+    def _changed_sources(self, block: Block) -> Iterator[_ChangedSource]:
+        for position, source in enumerate(block.sources):
             images = self._source_images(source.relation)
             if images is None:
                 continue
-            frames, own = self._read_other_sources(block, at, images)
-            for joined in self._from_clauses(block, at, images.rows, frames, own):
-                found.append(self._run_sql(f"{select} FROM {joined} {tail}"))
-        return reduce(DataFrame.union, found) if found else None
+            bounds = self._bounds_of_images(block, position, images)
+            other_rows = {
+                other.alias: self._reader.read(
+                    other.relation, CURRENT if at < position else PREVIOUS, bounds.get(other.alias.lower(), {})
+                )
+                for at, other in enumerate(block.sources)
+                if at != position
+            }
+            yield _ChangedSource(position, images.rows, other_rows, bounds[source.alias.lower()])
 
-    def _read_other_sources(
-        self, block: Block, at: int, images: CachedRows
-    ) -> tuple[dict[str, DataFrame], dict[str, ValueRange]]:
-        """The other sources beside the images of one: those before it now, those after it then; and what is known of
-        the rows of the same source that can stand in their place."""
-        source = block.sources[at]
-        alias, kinds = source.alias.lower(), self._column_types(block)
+    def _bounds_of_images(self, block: Block, position: int, images: CachedRows) -> SourceBounds:
+        """Return the bounds of the rows that are joined to the images of a source, or can take their place."""
+        source, column_types = block.sources[position], self._reader.column_types(block)
+        alias = source.alias.lower()
+        own_bounds: SourceBounds = {alias: images.value_ranges()}
         if source.is_inner_joined:
-            boxes = propagate_bounds(block.sources, {alias: images.value_ranges()}, kinds, alias)
-        else:
-            # Beside a row that the images reach stand others of the source too: they share what an `=` ties to it.
-            tied = {test.column[1] for test in source.conditions if test.column[0] == alias and test.operator == "="}
-            boxes = propagate_bounds(block.sources[: at + 1], {alias: images.value_ranges()}, kinds, alias)
-            boxes[alias] = {name: span for name, span in boxes[alias].items() if name in tied}
-            boxes = propagate_bounds(block.sources, boxes, kinds, alias)
-        frames = {
-            other.alias: self._read(
-                other.relation, CURRENT if place < at else PREVIOUS, boxes.get(other.alias.lower(), {})
-            )
-            for place, other in enumerate(block.sources)
-            if place != at
-        }
-        return frames, boxes[alias]
+            return propagate_bounds(block.sources, own_bounds, column_types, alias)
+        # A row on the left that joins an image may also join other rows of the source. All of these have the same
+        # values as the image in the columns that an `=` compares.
+        compared = {c.column[1] for c in source.conditions if c.column[0] == alias and c.operator == "="}
+        bounds = propagate_bounds(block.sources[: position + 1], own_bounds, column_types, alias)
+        bounds[alias] = {name: value_range for name, value_range in bounds[alias].items() if name in compared}
+        return propagate_bounds(block.sources, bounds, column_types, alias)
 
-    def _from_clauses(
-        self, block: Block, at: int, images: DataFrame, frames: dict[str, DataFrame], own_ranges: dict[str, ValueRange]
-    ) -> list[str]:
-        """The FROMs whose rows are all those that came or went with the images of one source."""
-        source, before, after = block.sources[at], block.sources[:at], block.sources[at + 1 :]
+    def _changed_from_clauses(self, block: Block, changed: _ChangedSource) -> list[str]:
+        """Return FROM clauses whose rows together are all those that the images of one source added or removed."""
+        source, position = block.sources[changed.position], changed.position
+        rows = changed.other_rows | {source.alias: changed.images}
         if source.is_inner_joined:
-            return [self._from_sql(block.sources, frames | {source.alias: images})]
-        # Its rows stand beside others only: those that the images reach are the ones that may change.
-        reached = self._from_sql(
-            (*before, Source(source.alias, "", "semi", source.on)), frames | {source.alias: images}
-        )
-        rest = "".join(f" {self._join_sql(s, frames[s.alias])}" for s in after)
+            return [self._reader.from_sql(block.sources, rows)]
+        # The source's rows only join rows on their left, so the rows that may change are those that an image joins.
+        joining = self._reader.from_sql((*block.sources[:position], Source(source.alias, "", "semi", source.on)), rows)
+        rest = "".join(f" {self._reader.join_sql(other, rows[other.alias])}" for other in block.sources[position + 1 :])
         if source.join_type != "left" or source.alias.lower() in block.unread_aliases:
-            return [reached + rest]
-        states = [self._read(source.relation, world, own_ranges) for world in (PREVIOUS, CURRENT)]
-        return [f"{reached} {self._join_sql(source, state)}{rest}" for state in states]
-
-    # --- rows -----------------------------------------------------------------------------------------------------
-
-    def _read(self, relation: str, version: str, value_ranges: ValueRanges) -> DataFrame:
-        """The rows of a source within `spans`."""
-        if relation in self._ctes:
-            return filter_to_ranges(self._cte_rows(self._ctes[relation], version, value_ranges), value_ranges)
-        source = self._inputs[relation]
-        return filter_to_ranges(source.current if version == CURRENT else source.previous, value_ranges)
-
-    def _column_types(self, block: Block) -> ColumnTypes:
-        relations = {source.alias.lower(): source.relation for source in block.sources}
-        return lambda alias: self._relation_types(relations[alias])
-
-    def _relation_types(self, relation: str) -> Mapping[str, T.DataType]:
-        if relation not in self._types_by_relation:
-            rows = self._read(relation, CURRENT, {})
-            self._types_by_relation[relation] = {field.name.lower(): field.dataType for field in rows.schema}
-        return self._types_by_relation[relation]
-
-    def _cte_rows(self, block: Block, version: str, value_ranges: ValueRanges) -> DataFrame:
-        """A block whole, but that rows outside of `spans` may be missing or wrong."""
-        movable = (
-            {key.output.lower() for key in block.refresh_key if key.can_push_down}
-            if block.kind != "rows"
-            else block.plain_columns
-        )
-        known: SourceBounds = {}
-        for output, span in value_ranges.items():
-            if output in movable and output in block.plain_columns:
-                add_bounds(known, block, *block.plain_columns[output], span)
-        frames = self._read_sources(block, version, propagate_bounds(block.sources, known, self._column_types(block)))
-        return self._run_sql(
-            f"{block.select} FROM {self._from_sql(block.sources, frames)} {block.where} {block.after_where}"
-        )
-
-    def _rows_for_keys(self, block: Block, version: str, keys: CachedRows) -> DataFrame:
-        """The author's rows of a block that have a touched key."""
-        found = [self._rows_for_part(block, version, keys, tail, below) for tail, below in apart(block)]
-        return reduce(DataFrame.union, found)
-
-    def _rows_for_part(
-        self, block: Block, version: str, keys: CachedRows, tail: str, pushdown_parts: tuple[int, ...]
-    ) -> DataFrame:
-        """Those that the block gives with `tail` after its WHERE, where rows may be left out by the keys `below`."""
-        spans, known = keys.value_ranges(), SourceBounds()
-        for at in pushdown_parts:
-            if (column := block.refresh_key[at].column) and f"{_KEY_PREFIX}{at}" in spans:
-                add_bounds(known, block, *column, spans[f"{_KEY_PREFIX}{at}"])
-        frames = self._read_sources(block, version, propagate_bounds(block.sources, known, self._column_types(block)))
-        source = self._from_sql(block.sources, frames)
-        if pushdown_parts:
-            source += self._semi_join_sql(block, keys.rows, pushdown_parts)
-        found = self._run_sql(f"{block.select} FROM {source} {block.where} {tail}")
-        return (
-            found
-            if len(pushdown_parts) == len(block.refresh_key)
-            else _semi_join_keys(found, keys.rows, block.refresh_key)
-        )
-
-    def _semi_join_sql(self, block: Block, keys: DataFrame, pushdown_parts: tuple[int, ...]) -> str:
-        if len(pushdown_parts) < len(block.refresh_key):
-            keys = keys.select(*[f"{_KEY_PREFIX}{at}" for at in pushdown_parts]).distinct()
-        same = " AND ".join(f"({block.refresh_key[at].sql}) <=> {_AFFECTED}.{_KEY_PREFIX}{at}" for at in pushdown_parts)
-        return f" LEFT SEMI JOIN {self._create_view(keys)} AS {_AFFECTED} ON {same}"
-
-    def _read_sources(self, block: Block, version: str, bounds: SourceBounds) -> dict[str, DataFrame]:
-        return {s.alias: self._read(s.relation, version, bounds.get(s.alias.lower(), {})) for s in block.sources}
-
-    # --- SQL ------------------------------------------------------------------------------------------------------
-
-    def _from_sql(self, sources: tuple[Source, ...], frames: Mapping[str, DataFrame]) -> str:
-        first, *others = sources
-        joined = "".join(f" {self._join_sql(s, frames[s.alias])}" for s in others)
-        return f"{self._create_view(frames[first.alias])} AS `{first.alias}`{joined}"
-
-    def _join_sql(self, source: Source, rows: DataFrame) -> str:
-        on = f" ON {source.on}\n" if source.on else ""
-        return f"{_JOIN_KEYWORDS[source.join_type]} {self._create_view(rows)} AS `{source.alias}`{on}"
-
-    def _create_view(self, rows: DataFrame) -> str:
-        name = f"_cdc_{uuid.uuid4().hex}"
-        rows.createOrReplaceTempView(name)
-        self._views.append(name)
-        return name
-
-    def _run_sql(self, text: str) -> DataFrame:
-        return self._spark.sql(text, args=self._arguments)
-
-    # --- types ----------------------------------------------------------------------------------------------------
-
-    def find_inexact_sums(self) -> list[str]:
-        """The sums whose last digits depend on the order in which rows come."""
-        found = []
-        for block in [*self._ctes.values(), self._final_block]:
-            if not block.sums:
-                continue
-            arguments = ", ".join(f"({argument}) AS _cdc_{at}" for at, (_, argument) in enumerate(block.sums))
-            source = self._from_sql(block.sources, self._read_sources(block, CURRENT, {}))
-            kinds = [field.dataType for field in self._run_sql(f"SELECT {arguments} FROM {source}").schema]
-            found += [f"{f}({text})" for (f, text), kind in zip(block.sums, kinds, strict=True) if _is_inexact(f, kind)]
-        return found
+            return [joining + rest]
+        states = [
+            self._reader.read(source.relation, version, changed.replacement_ranges) for version in (PREVIOUS, CURRENT)
+        ]
+        return [f"{joining} {self._reader.join_sql(source, state)}{rest}" for state in states]
 
 
-def require_exact_sums(work: IncrementalQuery, model: str) -> None:
-    """Refuse a model that adds up DOUBLE: computed twice over the same rows, it would differ.
-
-    Raises:
-        ConfigError: with the sums, and what to write instead.
-    """
-    if found := work.find_inexact_sums():
-        raise inexact_sums_error(found, model)
-
-
-def _is_inexact(function: str, kind: T.DataType) -> bool:
-    is_mean = function in ("avg", "mean", "try_avg")
-    return isinstance(kind, T.FloatType | T.DoubleType) or (is_mean and isinstance(kind, T.LongType))
-
-
-# --- frames -----------------------------------------------------------------------------------------------------------
-
-
-def _semi_join_keys(rows: DataFrame, keys: DataFrame, names: tuple[KeyPart, ...]) -> DataFrame:
-    same = [F.col(f"r.`{key.output}`").eqNullSafe(F.col(f"k.{_KEY_PREFIX}{at}")) for at, key in enumerate(names)]
-    return rows.alias("r").join(keys.alias("k"), on=reduce(Column.__and__, same), how="left_semi")
-
-
-def _row_differences(then: DataFrame, now: DataFrame) -> DataFrame:
-    """The rows that are in one of two frames more often than in the other, where that can be told by grouping."""
-    columns = [f"`{name}`" for name in now.columns]
-    both = then.select(*columns, F.lit(-1).alias(_SIGN)).union(now.select(*columns, F.lit(1).alias(_SIGN)))
-    # A map has no equal, and grouping would take -0.0 for 0.0.
-    if any(
-        kind in field.dataType.simpleString() for field in now.schema for kind in ("map<", "variant", "double", "float")
-    ):
+def _row_differences(previous: DataFrame, current: DataFrame) -> DataFrame:
+    """Return the rows that one of two frames has more often than the other; all rows if they cannot be grouped."""
+    columns = [quote_identifier(name) for name in current.columns]
+    signed_previous = previous.select(*columns, F.lit(-1).alias(_SIGN))
+    both = signed_previous.union(current.select(*columns, F.lit(1).alias(_SIGN)))
+    # A map cannot be compared, and grouping treats -0.0 and 0.0 as equal.
+    not_grouped = ("map<", "variant", "double", "float")
+    if any(name in field.dataType.simpleString() for field in current.schema for name in not_grouped):
         return both.drop(_SIGN)
     balance = both.groupBy(*columns).agg(F.sum(_SIGN).alias(_SIGN))
     return balance.where(F.col(_SIGN) != 0).drop(_SIGN)

@@ -1,8 +1,12 @@
-"""A model, and a refresh of it at work: what it reads and writes, as they are pinned, and the state between them."""
+"""Defines a model and the context of one refresh: its pinned inputs, its target table and its states.
+
+`run_model_query` runs the author's SQL over given DataFrames; `lakehouse verify` uses it as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,38 +16,76 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta
-from lakehouse.models.expectations import EvaluationContext, RuleResult
+from lakehouse.lake.cached_rows import CachedRows, cache_rows
+from lakehouse.lake.quarantine import QuarantineState, read_state
 from lakehouse.models.sql.plan import Plan
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
-_COLUMNS_WITH_STATISTICS = 32  # Delta notes least and greatest of the first columns only
+_COLUMNS_WITH_STATISTICS = 32  # Delta records minimum and maximum values of the first columns only
+
+ReadRelation = Callable[[str], DataFrame]
+"""Reads the current rows of a relation, by its name."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model and what refreshing it needs: its plan, and the keys of each of its inputs."""
+    """A model and what its refresh needs.
+
+    Attributes:
+        plan: The model's SQL, keys and rules.
+        input_keys: The key columns of each input, by relation.
+        parameters: All parameters by name. Spark receives only those that the plan uses.
+        lookup_columns: The columns by which later models look up rows in this one.
+        tuning: The thresholds of the run.
+    """
 
     plan: Plan
     input_keys: Mapping[str, tuple[str, ...]]
-    parameters: Mapping[str, Any]  # by name; only those that the plan uses are handed to Spark
-    lookup_columns: tuple[str, ...] = ()  # columns by which the models after it look for rows in it
+    parameters: Mapping[str, Any]
+    lookup_columns: tuple[str, ...] = ()
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def name(self) -> str:
+        """The layer and name, such as `silver.customers`."""
         return self.plan.model
 
     @property
     def arguments(self) -> dict[str, Any]:
-        return {p: self.parameters[p] for p in self.plan.parameters}
+        """The parameters that the plan uses."""
+        return {name: self.parameters[name] for name in self.plan.parameters}
+
+    @property
+    def is_one_row_per_input_row(self) -> bool:
+        """Whether each row of the only input gives at most one row, under the key of that input row.
+
+        A CTE that no SELECT reads is an input, too.
+        """
+        plan = self.plan
+        if plan.strategy != "row-wise" or len(plan.inputs) != 1:
+            return False
+        return plan.has_input_keys(self.input_keys[plan.inputs[0]])
+
+    @property
+    def has_unique_keys(self) -> bool:
+        """Whether the SQL itself makes the keys unique, so that no check is needed."""
+        return self.plan.has_unique_keys or self.is_one_row_per_input_row
 
 
 @dataclass(frozen=True)
 class RefreshContext:
-    """A refresh at work: the inputs as they are pinned, the target as it is, and the state that it will be at.
+    """What one refresh reads and writes.
 
-    `results` and `taken`: what came of its expectations.
+    Attributes:
+        spark: The refresh's own session.
+        lake: The lake's paths.
+        model: The model to refresh.
+        inputs: The current version of each relation that the model depends on. All reads use these versions.
+        target_version: The current version of the model's table; None if there is no table.
     """
 
     spark: SparkSession
@@ -51,68 +93,113 @@ class RefreshContext:
     model: Model
     inputs: Mapping[str, TableVersion]
     target_version: TableVersion | None
-    new_state: dict[str, Any]
-    results: list[RuleResult] = field(default_factory=list)
-    rejected: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """The address of the model's table."""
+        return self.lake.table(self.model.name)
+
+    @cached_property
+    def new_state(self) -> dict[str, Any]:
+        """The state that the refresh's commit records; a table with the same state needs no refresh."""
+        arguments = self.model.arguments
+        return {
+            "stage": self.model.name.partition(".")[0],
+            "sql": self.model.plan.sql_hash,
+            "arguments": {k: v.isoformat() if isinstance(v, datetime) else v for k, v in arguments.items()},
+            "inputs": {name: {"id": table.id, "version": table.version} for name, table in self.inputs.items()},
+        }
 
     @cached_property
     def recorded_state(self) -> dict[str, Any] | None:
-        """The state that the target is at; None: its rows are somebody else's."""
+        """The recorded state of the target's rows; None if there is no table or another writer changed its rows."""
         return self.target_version.recorded_progress() if self.target_version else None
 
     @property
     def previous_state(self) -> Mapping[str, Any]:
+        """The recorded state, or an empty one."""
         return self.recorded_state or {}
 
     @cached_property
-    def evaluation_context(self) -> EvaluationContext:
-        ours = self.target_version.commits if self.target_version else ()
-        last = next((c.metadata for c in ours if "inputs" in c.metadata), {})
-        plan, given = self.model.plan, self.model.parameters
-        return EvaluationContext(self.spark, self.lake, plan, given, self.target_version, last, self.read_current)
+    def last_refresh_state(self) -> Mapping[str, Any]:
+        """The state that the last refresh recorded, even if another writer changed rows since; else an empty one."""
+        commits = self.target_version.commits if self.target_version else ()
+        return next((commit.metadata for commit in commits if "inputs" in commit.metadata), {})
+
+    @property
+    def last_refresh_version(self) -> int:
+        """The target's version that the last refresh wrote; -1 if there is none."""
+        return self.target_version.last_refresh_version if self.target_version else -1
+
+    @cached_property
+    def quarantine_state(self) -> QuarantineState:
+        """The state of the model's quarantine before the refresh."""
+        return read_state(self.spark, self.lake, self.model.name, self.last_refresh_version)
 
     @cached_property
     def changed_inputs(self) -> list[str]:
-        """The inputs whose rows may have changed."""
-        return [r for r, head in self.inputs.items() if _has_changed(head, self.previous_state["inputs"][r])]
-
-    def read_current(self, relation: str) -> DataFrame:
-        return delta.read(self.spark, self.lake.table(relation), self.inputs[relation].version)
-
-    def read_previous(self, relation: str) -> DataFrame:
-        """An input as it was, with the columns that it has now."""
-        was = delta.read(self.spark, self.lake.table(relation), self.previous_state["inputs"][relation]["version"])
-        fields = self.read_current(relation).schema.fields
-        columns = [F.col(f"`{f.name}`") if f.name in was.columns else F.lit(None).cast(f.dataType) for f in fields]
-        return was.select(*[column.alias(f.name) for column, f in zip(columns, fields, strict=True)])
-
-    def file_order_column(self, rows: DataFrame) -> str | None:
-        """The day by which the rows of a large model lie together: one that the models after it look for."""
-        noted = rows.schema.fields[:_COLUMNS_WITH_STATISTICS]
-        days = {f.name.lower(): f.name for f in noted if isinstance(f.dataType, T.DateType)}
-        return next((days[c] for c in self.model.lookup_columns if c in days), None)
+        """The inputs whose rows may have changed since the recorded state."""
+        recorded = self.previous_state["inputs"]
+        return [
+            name
+            for name, table in self.inputs.items()
+            if table.has_unread_changes(recorded[name]["id"], recorded[name]["version"])
+        ]
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the inputs."""
-        return sum(head.size for head in self.inputs.values())
+        """The size of all inputs in bytes."""
+        return sum(table.size for table in self.inputs.values())
+
+    def read_target(self) -> DataFrame | None:
+        """Return the rows of the model's table; None if there is no table."""
+        return delta.read(self.spark, self.target) if self.target_version else None
+
+    def read_current(self, relation: str) -> DataFrame:
+        """Return the rows of an input at its pinned version."""
+        return delta.read(self.spark, self.lake.table(relation), self.inputs[relation].version)
+
+    def read_previous(self, relation: str) -> DataFrame:
+        """Return the rows of an input at the version of the recorded state, with the columns that it has now."""
+        version = self.previous_state["inputs"][relation]["version"]
+        previous = delta.read(self.spark, self.lake.table(relation), version)
+        return previous.select(
+            *[
+                (F.col(quote_identifier(f.name)) if f.name in previous.columns else F.lit(None).cast(f.dataType)).alias(
+                    f.name
+                )
+                for f in self.read_current(relation).schema
+            ]
+        )
 
     def read_changes(self, relation: str) -> DataFrame:
+        """Return an input's change feed from the recorded state (excluded) to its pinned version (included)."""
         after, until = self.previous_state["inputs"][relation]["version"], self.inputs[relation].version
         return delta.read_change_feed(self.spark, self.lake.table(relation), after, until)
 
+    def cache(self, rows: DataFrame) -> CachedRows:
+        """Compute rows once and return them cached; the caller releases them."""
+        return cache_rows(self.spark, rows, self.model.tuning.local_rows)
 
-def refresh_state(model: Model, inputs: Mapping[str, TableVersion]) -> dict[str, Any]:
-    """What a commit of the model records: with the same state there is nothing to do."""
-    arguments = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in model.arguments.items()}
-    versions = {relation: {"id": head.id, "version": head.version} for relation, head in inputs.items()}
-    return {
-        "stage": model.name.partition(".")[0],
-        "sql": model.plan.sql_hash,
-        "arguments": arguments,
-        "inputs": versions,
-    }
+    def file_order_column(self, rows: DataFrame) -> str | None:
+        """Return the DATE column to order the table's files by: the first that later models look rows up by."""
+        fields = rows.schema.fields[:_COLUMNS_WITH_STATISTICS]
+        dates = {field.name.lower(): field.name for field in fields if isinstance(field.dataType, T.DateType)}
+        return next((dates[column] for column in self.model.lookup_columns if column in dates), None)
 
 
-def _has_changed(head: TableVersion, recorded: Mapping[str, Any]) -> bool:
-    return head.version != recorded["version"] and head.has_changed_since(recorded["version"])
+def run_model_query(spark: SparkSession, model: Model, relations: Mapping[str, DataFrame]) -> DataFrame:
+    """Return the rows of the author's SQL over given DataFrames.
+
+    Args:
+        spark: The caller's own session: the DataFrames become temporary views in it.
+        model: The model whose SQL to run.
+        relations: The rows to use for each relation that the SQL reads.
+
+    Returns:
+        The rows with the columns that the SQL selects, before any expectation.
+    """
+    names = {relation: f"_{relation.replace('.', '_')}_{uuid.uuid4().hex}" for relation in relations}
+    for relation, rows in relations.items():
+        rows.createOrReplaceTempView(names[relation])
+    return spark.sql(model.plan.sql_with_names(names), args=model.arguments)

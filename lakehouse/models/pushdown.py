@@ -1,8 +1,8 @@
-"""What is known of the rows of a FROM that matter, source by source, and what follows from one for the others.
+"""Propagates the values that matter from one source of a FROM clause to the others, so that files are skipped.
 
-A touched key says which values a column can have; an equality or a range of days in a join hands that on to another
-source. Nothing may follow that would take away a row that counts: not across types, and not to a source whose rows may
-be made up of nulls, but by the very join that makes them up.
+The affected keys limit the values that a column can have. An equality or a range of days in a join condition limits a
+column of another source as well. A limit must never remove a row that counts. So nothing is propagated to a column of
+another type, nor to a source whose rows an outer join may fill with nulls, except through that join itself.
 """
 
 from __future__ import annotations
@@ -14,46 +14,60 @@ from pyspark.sql import types as T
 from lakehouse.lake.cached_rows import ValueRange
 from lakehouse.models.sql.blocks import Block, Condition, Source
 
-SourceBounds = dict[str, dict[str, ValueRange]]  # by alias and column, both in lower case
-ColumnTypes = Callable[[str], Mapping[str, T.DataType]]  # a source's columns, by its alias
+SourceBounds = dict[str, dict[str, ValueRange]]
+"""The values that matter by alias and column, both in lower case."""
+ColumnTypes = Callable[[str], Mapping[str, T.DataType]]
+"""Returns the types of a source's columns, by the source's alias."""
 
 
 def add_bounds(bounds: SourceBounds, block: Block, alias: str, column: str, value_range: ValueRange) -> None:
-    """Note what is known of a source's column, unless nulls may be made up for it."""
-    if any(s.is_inner_joined and s.alias.lower() == alias for s in block.sources):
+    """Add the value range of a source's column, unless a join may fill the column with nulls.
+
+    Args:
+        bounds: What is known; changed in place.
+        block: The SELECT.
+        alias: The source's alias in lower case.
+        column: The column in lower case.
+        value_range: The values that matter.
+    """
+    if any(source.is_inner_joined and source.alias.lower() == alias for source in block.sources):
         bounds.setdefault(alias, {})[column] = value_range
 
 
 def propagate_bounds(
     sources: tuple[Source, ...], bounds: SourceBounds, column_types: ColumnTypes, joined_to: str = ""
 ) -> SourceBounds:
-    """What follows for the other sources, through the conditions of the joins.
+    """Return the bounds of all sources that follow from some, through the join conditions.
 
     Args:
-        kinds: the types of a source's columns, by its alias: where a comparison casts, nothing follows.
-        reached_by: an alias that all rows of the FROM are joined to as if by an inner join.
+        sources: The FROM clause.
+        bounds: What is known.
+        column_types: Returns the types of a source's columns. A comparison that casts propagates nothing.
+        joined_to: The alias of a source whose rows all other rows are restricted to, as by an inner join.
     """
-    found = {alias: dict(spans) for alias, spans in bounds.items()}
+    result = {alias: dict(value_ranges) for alias, value_ranges in bounds.items()}
     for _ in sources:
         for source in sources:
-            for test in source.conditions:
-                known = found.get(test.other[0], {}).get(test.other[1])
-                if known and _can_propagate(sources, source, test, joined_to):
-                    _propagate(found, test, known, column_types)
-    return found
+            for condition in source.conditions:
+                other_alias, other_column = condition.other
+                known = result.get(other_alias, {}).get(other_column)
+                if known and _can_propagate(sources, source, condition, joined_to):
+                    _propagate(result, condition, known, column_types)
+    return result
 
 
 def _can_propagate(sources: tuple[Source, ...], source: Source, condition: Condition, joined_to: str) -> bool:
-    alias, own = condition.column[0], source.alias.lower()
-    if alias in (joined_to, own):
-        return alias == own != joined_to
-    kept = any(s.is_inner_joined and s.alias.lower() == alias for s in sources)
-    return kept and (source.join_type == "inner" or own == joined_to)
+    """Return whether a condition in the ON of `source` may restrict the rows of its column's source."""
+    alias, source_alias = condition.column[0], source.alias.lower()
+    if alias in (joined_to, source_alias):
+        return alias == source_alias != joined_to
+    is_inner_joined = any(s.is_inner_joined and s.alias.lower() == alias for s in sources)
+    return is_inner_joined and (source.join_type == "inner" or source_alias == joined_to)
 
 
 def _propagate(bounds: SourceBounds, condition: Condition, known: ValueRange, column_types: ColumnTypes) -> None:
     alias, column = condition.column
-    follows = known.implied_range(condition.operator, condition.days)
-    if follows and column_types(alias).get(column) == follows.data_type:
-        there = bounds.setdefault(alias, {})
-        there[column] = there[column].intersect(follows) if column in there else follows
+    implied = known.implied_range(condition.operator, condition.days)
+    if implied and column_types(alias).get(column) == implied.data_type:
+        of_source = bounds.setdefault(alias, {})
+        of_source[column] = of_source[column].intersect(implied) if column in of_source else implied

@@ -1,13 +1,11 @@
-"""Tables of the lake, followed by tables in a PostgreSQL database.
+"""Publishes tables of the lake to PostgreSQL. Entry point: `sync.publish`, for one table.
 
-    keep.py         one table brought up to date: what changed since, or all of it against all of it
-    table.py        the transaction's part in PostgreSQL: a table made equal to what is staged
-    statements.py   its SQL
-    database.py     what is there, and how far PostgreSQL itself says that it is
-    connection.py   who is let in, and what goes wrong
-    columns.py      types of the lake as types of PostgreSQL
-    lines.py        rows of the lake as lines of COPY
+1. `connection.py` connects and maps the errors of psycopg to ours; `catalog.py` reads the publish position.
+2. `sync.py` decides between the changed rows and a full comparison.
+3. `copy_rows.py` writes rows of the lake as lines of COPY; `types.py` maps their types.
+4. `table.py` applies the staged rows within the transaction; `statements.py` composes its SQL.
 
-PostgreSQL's own record is the only truth about what it has: it moves in the transaction that moves the rows. Nothing is
-dropped or emptied under a reader, equal rows are not written, and of keys a NULL is a value.
+PostgreSQL's own record is the only source for what it contains: the transaction that changes the rows also changes the
+publish position. Nothing is dropped or emptied while somebody reads it, equal rows are not written, and NULL is a value
+of a key.
 """

@@ -1,4 +1,7 @@
-"""The PostgreSQL that is published to: what is there, and how far it says that it is. No Spark here."""
+"""Reads and writes the publish positions, reads the catalog, and locks tables in PostgreSQL. No Spark here.
+
+The positions are in the table `lakehouse_publish`, in the first schema of the user's search_path.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from lakehouse.config.checks import PUBLISH_POSITION_TABLE
 from lakehouse.errors import ConfigError, LakeBusy
 from lakehouse.publish.connection import SETTING, Connection, connect
 
-_LOCK_WAIT = "30s"  # for somebody else's lock
+_LOCK_WAIT = "30s"
 _SET_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'"
 _TRANSACTION_SETTINGS = (
     "SET LOCAL TimeZone = 'UTC'",
@@ -24,18 +27,20 @@ _TRANSACTION_SETTINGS = (
     "SET LOCAL idle_in_transaction_session_timeout = 0",
     _SET_LOCK_TIMEOUT,
 )
-# Else a server that is at work for a publisher which was killed hears of it when it is done.
+# Without it, a server notices that a publisher was killed only after its current statement. From version 14 on.
 _DEAD_CLIENT_CHECK = (140000, "SET LOCAL client_connection_check_interval = '2s'")
 
 
 @dataclass(frozen=True)
 class PublishPosition:
-    """What a published table is equal to: a version of a table of the lake.
+    """The version of a table of the lake that a published table is equal to.
 
     Attributes:
-        source: by its name in the lake, such as gold.churn.
-        lake_table_id: another one where the table was made anew.
-        commit_id: another one where the version is that of a copy of the lake which went another way.
+        pipeline: The pipeline's name.
+        source: The table in the lake, such as `gold.churn`.
+        lake_table_id: The Delta table's id; a rebuilt table has another one.
+        version: The Delta version.
+        commit_id: The id of that version's commit; in a restored copy of the lake the same version has another one.
     """
 
     pipeline: str
@@ -47,7 +52,7 @@ class PublishPosition:
 
 @dataclass(frozen=True)
 class PublishState:
-    """A table by its full name, and how far it is: neither position nor time where it was never published to."""
+    """A table's full name, its publish position and the time of it; both None if it was never published to."""
 
     table: str
     position: PublishPosition | None
@@ -56,7 +61,7 @@ class PublishState:
 
 @dataclass(frozen=True)
 class PostgresTable:
-    """A table by its full name, and the record that speaks of it."""
+    """A table's full name, and the table that has its publish position."""
 
     schema: str
     name: str
@@ -67,15 +72,16 @@ class PostgresTable:
 
     @property
     def identifier(self) -> sql.Identifier:
+        """The quoted full name."""
         return sql.Identifier(self.schema, self.name)
 
 
 @contextmanager
 def publish_transaction(connection: Connection, table: PostgresTable) -> Iterator[None]:
-    """One transaction, in which nobody else publishes to this table.
+    """Open a transaction in which no other process publishes to this table.
 
     Raises:
-        LakeBusy: somebody else does, and for long.
+        LakeBusy: Another process is publishing to it, and does not finish in time.
     """
     with connection.transaction():
         for setting in _TRANSACTION_SETTINGS:
@@ -87,59 +93,78 @@ def publish_transaction(connection: Connection, table: PostgresTable) -> Iterato
 
 
 def resolve_table(connection: Connection, table_name: str) -> PostgresTable:
-    """The full name of a table that may be named without its schema."""
-    home = _fetch_one(connection, "SELECT current_schema()")[0]
+    """Return the full name of a table.
+
+    Args:
+        connection: An open connection.
+        table_name: The name, with or without its schema.
+
+    Raises:
+        ConfigError: The user has no schema that can be used.
+    """
+    default_schema = _fetch_one(connection, "SELECT current_schema()")[0]
     schema, _, name = table_name.rpartition(".")
-    if not home:
+    if not default_schema:
         raise ConfigError(
-            "no schema of the user's search_path is there, or may be used",
-            expected="a schema in which tables can be made",
+            "no schema of the user's search_path exists or may be used",
+            expected="a schema in which tables can be created",
             where=SETTING,
             next_step="GRANT USAGE, CREATE ON SCHEMA public TO the user that publishes",
         )
-    return PostgresTable(schema or home, name, sql.Identifier(home, PUBLISH_POSITION_TABLE))
+    return PostgresTable(schema or default_schema, name, sql.Identifier(default_schema, PUBLISH_POSITION_TABLE))
 
 
-# --- how far it is ----------------------------------------------------------------------------------------------------
+# --- publish positions ------------------------------------------------------------------------------------------------
 
 
 def read_position(connection: Connection, table: PostgresTable) -> PublishPosition | None:
-    """What the table is equal to; None if it is not there, or nobody published to it.
+    """Return what the table is equal to; None if it does not exist.
+
+    Args:
+        connection: An open connection.
+        table: The published table.
 
     Raises:
-        ConfigError: it is there and not ours.
+        ConfigError: The table exists and was not created by publishing.
     """
-    found = _read_position_row(connection, table)
-    if not exists(connection, table):
+    row = _read_position_row(connection, table)
+    if not _relation_exists(connection, table.identifier):
         return None
-    if found is None:
+    if row is None:
         raise ConfigError(
-            f"the table {table} is there, and was not made by publishing: {PUBLISH_POSITION_TABLE} has no row for it",
-            expected="a table that is ours alone to write",
+            f"the table {table} exists and was not made by publishing: {PUBLISH_POSITION_TABLE} has no row for it",
+            expected="a table that only `lakehouse publish` writes",
             where=SETTING,
             next_step="publish under another name; or rename or drop that table, if nobody needs it",
         )
-    return found[0]
+    return row[0]
 
 
 def read_states(url: str, tables: Mapping[str, str]) -> dict[str, PublishState]:
-    """How far each of these tables is, asked over one connection. As `connected`, otherwise.
+    """Return the publish state of tables, read over one connection.
 
     Args:
-        tables: by any name, as `located` takes them.
+        url: The address of the database.
+        tables: By any name, the table in PostgreSQL, with or without its schema.
+
+    Raises:
+        LakehouseError: PostgreSQL cannot be read; see `connect`.
     """
+    states = {}
     with connect(url) as connection:
-        places = {name: resolve_table(connection, table) for name, table in tables.items()}
-        return {name: _read_state(connection, place) for name, place in places.items()}
-
-
-def _read_state(connection: Connection, table: PostgresTable) -> PublishState:
-    found = _read_position_row(connection, table) if exists(connection, table) else None
-    return PublishState(str(table), *(found or (None, None)))
+        for name, table_name in tables.items():
+            table = resolve_table(connection, table_name)
+            row = _read_position_row(connection, table) if _relation_exists(connection, table.identifier) else None
+            states[name] = PublishState(str(table), *(row or (None, None)))
+    return states
 
 
 def check_source(position: PublishPosition | None, pipeline: str, source: str, table: PostgresTable) -> None:
-    """Raises: ConfigError, where the table follows something else than this source of this pipeline."""
+    """Raise if the table follows another source than this one of this pipeline.
+
+    Raises:
+        ConfigError: With the source that it follows.
+    """
     if position and (position.pipeline, position.source) != (pipeline, source):
         raise ConfigError(
             f"the table {table} follows {position.source} of the pipeline {position.pipeline}",
@@ -160,7 +185,7 @@ def _read_position_row(connection: Connection, table: PostgresTable) -> tuple[Pu
 
 
 def write_position(connection: Connection, table: PostgresTable, position: PublishPosition) -> None:
-    """Say what the table is equal to from this transaction on."""
+    """Record what the table is equal to when this transaction is committed."""
     statement = sql.SQL(
         "INSERT INTO {} (table_name, pipeline, source, lake_table_id, version, commit_id, published_at)"
         " VALUES (%s, %s, %s, %s, %s, %s, now()) ON CONFLICT (table_name) DO UPDATE SET pipeline = excluded.pipeline,"
@@ -171,7 +196,7 @@ def write_position(connection: Connection, table: PostgresTable, position: Publi
 
 
 def create_position_table(connection: Connection, table: PostgresTable) -> None:
-    """The table of positions, where it is missing: in a transaction of its own, so that nobody waits for it long."""
+    """Create the table of positions if it is missing; in a transaction of its own, so that its lock is short."""
     if _relation_exists(connection, table.position_table):
         return
     with connection.transaction():
@@ -187,21 +212,22 @@ _CREATE_POSITION_TABLE = """
 """
 
 
-# --- what is there ----------------------------------------------------------------------------------------------------
-
-
-def exists(connection: Connection, table: PostgresTable) -> bool:
-    return _relation_exists(connection, table.identifier)
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 def read_column_types(connection: Connection, table: PostgresTable) -> dict[str, str]:
-    """The table's columns and their types, as PostgreSQL spells them; empty where there is no such table."""
+    """Return the types of the table's columns, as PostgreSQL spells them; empty if the table does not exist.
+
+    Args:
+        connection: An open connection.
+        table: The published table.
+    """
     rows = connection.execute(_SELECT_COLUMN_TYPES, [table.identifier.as_string(connection)])
-    return {str(name): str(kind) for name, kind in rows}
+    return {str(name): str(data_type) for name, data_type in rows}
 
 
 def read_key_constraint(connection: Connection, table: PostgresTable, name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The kind (`p`: primary key, `u`: unique) and the columns of a constraint, if it is there."""
+    """Return a constraint's kind (`p`: primary key, `u`: unique) and columns; None if it does not exist."""
     row = connection.execute(_SELECT_KEY_CONSTRAINT, [table.identifier.as_string(connection), name]).fetchone()
     return (str(row[0]), tuple(row[1])) if row else None
 
@@ -228,11 +254,11 @@ def _fetch_one(connection: Connection, query: str, *values: object) -> tuple[Any
     return tuple(row)
 
 
-# --- one at a time ----------------------------------------------------------------------------------------------------
+# --- locks ------------------------------------------------------------------------------------------------------------
 
 
 def _lock_name(connection: Connection, name: str) -> None:
-    """A lock on a name, until the transaction's end; also of what is not there yet."""
+    """Lock a name, of an existing table or not, until the end of the transaction."""
     number = int.from_bytes(
         hashlib.sha256(f"{PUBLISH_POSITION_TABLE} {name}".encode()).digest()[:8], "big", signed=True
     )
@@ -242,12 +268,12 @@ def _lock_name(connection: Connection, name: str) -> None:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [number])
     except errors.LockNotAvailable:
         holder = connection.execute(_SELECT_LOCK_HOLDER, [number & 0xFFFFFFFF, number >> 32 & 0xFFFFFFFF]).fetchone()
-        who = f"process {holder[0]} of the server (for {holder[1]}, from {holder[2]})" if holder else "somebody"
+        who = f"process {holder[0]} of the server (for {holder[1]}, from {holder[2]})" if holder else "another process"
         raise LakeBusy(
-            f"{who} publishes to {name}",
-            expected=f"that nobody else does, within {_LOCK_WAIT}",
+            f"{who} is publishing to {name}",
+            expected=f"no other publisher within {_LOCK_WAIT}",
             where=SETTING,
-            next_step="run the same command when it is done",
+            next_step="run the same command again when it has finished",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A connection to the PostgreSQL that is published to, and what goes wrong on it, in our words. No Spark here."""
+"""Connects to the PostgreSQL database that is published to, and maps the errors of psycopg to ours. No Spark here."""
 
 from __future__ import annotations
 
@@ -15,68 +15,65 @@ from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 
 Connection = psycopg.Connection[Any]
 
-SETTING = "publish.postgres"
+SETTING = "publish.postgres"  # where in pipeline.yml
 
 
 @contextmanager
 def connect(url: str) -> Iterator[Connection]:
-    """A connection, on which each statement outside of `writing` is its own transaction.
+    """Open a connection; outside of `publish_transaction`, each statement is a transaction of its own.
+
+    Args:
+        url: The address, as pipeline.yml has it. Its parameters take precedence over the defaults.
 
     Raises:
-        ConfigError: the address cannot be read, or who it names is not let in, or may not do what is asked.
-        InfrastructureError: the server cannot be reached, or the connection was lost. Nothing of it happened.
-        DataRefused: a value that PostgreSQL does not take.
+        ConfigError: The address cannot be parsed, or the user may not log in or lacks a permission.
+        InfrastructureError: The server cannot be reached, or the connection was lost. Nothing was written.
+        DataRefused: PostgreSQL does not accept a value.
     """
-    with _understood():
+    try:
         given = conninfo_to_dict(url)
-        ours = CONNECTION_DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
-        conninfo = make_conninfo(url, **{k: v for k, v in ours.items() if k not in given})
+        defaults = CONNECTION_DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
+        conninfo = make_conninfo(url, **{key: value for key, value in defaults.items() if key not in given})
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
             yield connection
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """What psycopg raises, as one of ours. Of the server's words its first sentence is told: no statement, no row."""
-    try:
-        yield
     except psycopg.Error as error:
         raise _to_lakehouse_error(error) from None
 
 
 def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
-    said, code = error.diag.message_primary or " ".join(str(error).split()), error.sqlstate
+    """Map an error by its SQLSTATE. Only the server's first sentence is passed on: no statement and no row."""
+    message, code = error.diag.message_primary or " ".join(str(error).split()), error.sqlstate
     if isinstance(error, psycopg.ProgrammingError) and code is None:
-        # libpq could not read the address, and its words repeat parts of it.
+        # libpq could not parse the address, and its message repeats parts of it.
         return ConfigError(
-            "PostgreSQL's address cannot be read",
-            expected="postgresql://user:password@host:port/database?parameter=value, parts of it percent-encoded",
+            "PostgreSQL's address cannot be parsed",
+            expected="postgresql://user:password@host:port/database?parameter=value, with percent-encoded parts",
             where=f"{SETTING}.url",
         )
-    if code is None and LOGIN_FAILURE.search(said):
+    if code is None and LOGIN_FAILURE.search(message):
         return ConfigError(
-            f"PostgreSQL does not let us in: {said}",
-            expected="a user that may connect, and make tables",
+            f"PostgreSQL rejects the login: {message}",
+            expected="a user that may connect and create tables",
             where=f"{SETTING}.url",
-            next_step="correct it",
+            next_step="correct the address or the user",
         )
     if code and code.startswith("42"):
         return ConfigError(
-            f"PostgreSQL refuses: {said}",
-            expected="the rights of deploy/postgres/grants.sql, and names that PostgreSQL takes",
+            f"PostgreSQL rejects the statement: {message}",
+            expected="the privileges of deploy/postgres/grants.sql, and names that PostgreSQL accepts",
             where=f"SQLSTATE {code}",
         )
     if code and code.startswith(("22", "23")):
         column = re.search(r"line \d+, column ([^:]+)", error.diag.context or "")
         return DataRefused(
-            f"PostgreSQL does not take a row: {said}",
-            expected="text without NUL characters, years from 1 to 9999, and a table that nobody else writes",
+            f"PostgreSQL rejects a row: {message}",
+            expected="text without NUL characters, years from 1 to 9999, and a table that nothing else writes",
             where=f"the column {column[1]}" if column else f"SQLSTATE {code}",
-            next_step="mend it in the model's SQL, or at its source; the table is left as it was",
+            next_step="correct the value in the model's SQL or at its source; the published table is unchanged",
         )
     return InfrastructureError(
-        f"PostgreSQL failed: {said}",
+        f"PostgreSQL failed: {message}",
         expected="a server that answers",
         where=f"SQLSTATE {code}" if code else SETTING,
-        next_step="run the same command again: nothing of this was kept, and nothing is lost",
+        next_step="run the same command again: nothing was written and nothing is lost",
     )

@@ -1,43 +1,46 @@
-"""One published table, brought up to date with its table in the lake. In order:
+"""Publishes one table of the lake to PostgreSQL. Entry point: `publish`. Its steps:
 
-1. ask PostgreSQL which version it is at; the newest one already? done, without Spark
-2. in one transaction, alone: ask again
-3. stage what changed since by COPY or, where that cannot be told, the whole table
-4. delete, update, insert what differs; and say which version it is at now
+1. Read the publish position. If it is the current version of the lake's table, stop: no Spark session is needed.
+2. Open a transaction, lock the table and read the position again.
+3. Copy the changed rows into the stage, or all rows if the Change Data Feed cannot be used.
+4. Delete, update and insert the rows that differ, and write the new publish position.
 
-The first load, the catch-up after a week, a lost change feed, a table made anew or restored: all of them are this.
+The first load, a catch-up after a week, a lost change feed, and a rebuilt or restored table all take these steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import types as T
 
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_feed_unreadable
-from lakehouse.publish import catalog, copy_rows, table, types
+from lakehouse.publish import catalog, copy_rows, types
 from lakehouse.publish.catalog import PostgresTable, PublishPosition
 from lakehouse.publish.connection import Connection, connect
 from lakehouse.publish.statements import TargetTable
+from lakehouse.publish.table import apply_stage, check_columns, check_unique_keys, has_different_key, load_stage
 from lakehouse.spark.session import SPARK_ERRORS
-from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
 
-# Of the lake's files, in one partition: the driver holds the text of two of them.
+# Bytes of the lake's files in one partition: the driver holds the text of two partitions at a time.
 _MAX_PARTITION_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is to be published where.
+    """A table of the lake, and the PostgreSQL table that follows it.
 
     Attributes:
-        table: in PostgreSQL, with or without its schema.
-        keys: what tells the rows of `source` apart.
+        pipeline: The pipeline's name.
+        source: The table in the lake, such as `gold.churn`.
+        url: The address of the database; it may contain a password.
+        table: The table in PostgreSQL, with or without its schema.
+        keys: The columns that identify a row of `source`.
     """
 
     pipeline: str
@@ -49,7 +52,13 @@ class Publication:
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What became of it: `published`, `compared` (whole), `current` or `waiting`; why; and rows by what was done."""
+    """The result of publishing one table.
+
+    Attributes:
+        status: `published` (the changed rows), `compared` (all rows), `current` or `waiting` (nothing to publish yet).
+        reason: Why it has this status, as people read it.
+        counts: Rows by action: `inserted`, `updated`, `deleted`.
+    """
 
     status: str
     reason: str = ""
@@ -59,158 +68,168 @@ class PublishResult:
 def publish(
     publication: Publication, lake: Lake, open_session: Callable[[], SparkSession], full_refresh: bool = False
 ) -> PublishResult:
-    """Make the published table equal to its table in the lake as it is now.
+    """Make a published table equal to the current version of its table in the lake.
 
     Args:
-        session: gives a session of the caller's own; only asked if something may be new.
-        whole: compare all of it, whatever PostgreSQL says.
+        publication: The table of the lake and the table in PostgreSQL.
+        lake: The lake to read from.
+        open_session: Returns a session that only this call uses. Called only if there may be changes.
+        full_refresh: Compare all rows, whatever the publish position is.
+
+    Returns:
+        What was done, and the number of rows that were written.
 
     Raises:
-        ConfigError: the table is not ours, or its columns no longer fit.
-        DataRefused: two rows with one key, or a value that PostgreSQL does not have.
-        InfrastructureError: PostgreSQL cannot be reached. The table is as it was.
-        LakeBusy: somebody else publishes to it.
+        ConfigError: The table was not made by this pipeline, or its columns no longer match.
+        DataRefused: Two rows share a key, or PostgreSQL does not accept a value.
+        InfrastructureError: PostgreSQL cannot be reached. The table is unchanged.
+        LakeBusy: Another process is publishing to the table.
     """
-    path = lake.table(publication.source)
     with connect(publication.url) as connection:
-        place = catalog.resolve_table(connection, publication.table)
-        at = _read_own_position(connection, place, publication)
-        newest = newest_version(_delta_folder(lake, publication.source))
-        if newest < 0:
+        table = catalog.resolve_table(connection, publication.table)
+        position = _read_own_position(connection, table, publication)
+        if newest_version(_delta_folder(lake, publication.source)) < 0:
             return PublishResult("waiting", f"{publication.source} has no snapshot yet")
-        if not full_refresh and at and is_current(lake, at):
+        if not full_refresh and position and is_current(lake, position):
             return PublishResult("current")
         spark = open_session()
-        head = delta.current_version(spark, path)
-        assert head is not None
-        if not full_refresh and not is_behind(lake, head, at):
+        version = delta.current_version(spark, lake.table(publication.source))
+        assert version is not None
+        if not full_refresh and not is_behind(lake, version, position):
             return PublishResult("current")
-        _limit_partition_size(spark, head)
-        catalog.create_position_table(connection, place)
-        with catalog.publish_transaction(connection, place):
-            locked = _read_own_position(connection, place, publication)
-            if locked != at:  # somebody published while the lock was waited for
-                head = delta.current_version(spark, path) or head
-            return _PublishTransaction(connection, spark, lake, publication, place, head, locked).publish(full_refresh)
+        _limit_partition_size(spark, version)
+        catalog.create_position_table(connection, table)
+        with catalog.publish_transaction(connection, table):
+            locked_position = _read_own_position(connection, table, publication)
+            if locked_position != position:  # another process published while this one waited for the lock
+                version = delta.current_version(spark, lake.table(publication.source)) or version
+            transfer = _Transfer(connection, spark, lake, publication, version, locked_position)
+            return transfer.run(table, full_refresh)
 
 
 def is_current(lake: Lake, position: PublishPosition) -> bool:
-    """Whether the lake's table has nothing newer, as far as its log's newest file tells; without Spark."""
+    """Return whether the newest file of the lake's Delta log is the published version. Needs no Spark session."""
     folder = _delta_folder(lake, position.source)
-    return (
-        newest_version(folder) == position.version
-        and position.commit_id == commit_id(folder, position.version) is not None
-    )
+    if newest_version(folder) != position.version:
+        return False
+    return position.commit_id == commit_id(folder, position.version) is not None
 
 
 def has_unread_changes(spark: SparkSession, lake: Lake, position: PublishPosition) -> bool:
-    """Whether changes of the lake's table have still to be read; those of one that will be compared whole do not."""
+    """Return whether the next publish reads the change feed, so that its files must stay.
+
+    A table that will be compared in full needs no change feed.
+
+    Args:
+        spark: Any session.
+        lake: The lake of the published table.
+        position: The publish position that PostgreSQL recorded.
+    """
     version = delta.current_version(spark, lake.table(position.source))
-    return (
-        version is not None
-        and not _full_refresh_reason(lake, position, version)
-        and version.has_changed_since(position.version)
-    )
+    if version is None or _feed_unusable_reason(lake, version, position):
+        return False
+    return version.has_unread_changes(position.lake_table_id, position.version)
 
 
 def is_behind(lake: Lake, version: TableVersion, position: PublishPosition | None) -> bool:
-    """Whether the lake's table may have rows that PostgreSQL has not, or the other way round."""
-    return (
-        position is None
-        or bool(_full_refresh_reason(lake, position, version))
-        or version.has_changed_since(position.version)
-    )
+    """Return whether the rows in PostgreSQL may differ from those in the lake.
+
+    Args:
+        lake: The lake of the published table.
+        version: The current version of the lake's table.
+        position: The publish position that PostgreSQL recorded; None if nothing was published.
+    """
+    if position is None or _feed_unusable_reason(lake, version, position):
+        return True
+    return version.has_unread_changes(position.lake_table_id, position.version)
 
 
-def _delta_folder(lake: Lake, source: str) -> file_io.StorePath:
+def _delta_folder(lake: Lake, source: str) -> StorePath:
     return lake.path(*source.split("."))
-
-
-def _limit_partition_size(spark: SparkSession, version: TableVersion) -> None:
-    """Have the session make partitions of which the driver can hold two; few rows are put together again."""
-    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_MAX_PARTITION_BYTES))
-    if spark.conf.get("spark.sql.adaptive.enabled") == "true":
-        parts = max(int(spark.conf.get("spark.sql.shuffle.partitions") or 1), -(-version.size // _MAX_PARTITION_BYTES))
-        spark.conf.set("spark.sql.shuffle.partitions", str(parts))
 
 
 def _read_own_position(
     connection: Connection, table: PostgresTable, publication: Publication
 ) -> PublishPosition | None:
-    at = catalog.read_position(connection, table)
-    catalog.check_source(at, publication.pipeline, publication.source, table)
-    return at
+    position = catalog.read_position(connection, table)
+    catalog.check_source(position, publication.pipeline, publication.source, table)
+    return position
 
 
-def _full_refresh_reason(lake: Lake, position: PublishPosition, version: TableVersion) -> str:
-    """Why what changed since `at` cannot be told; empty if it can."""
+def _limit_partition_size(spark: SparkSession, version: TableVersion) -> None:
+    """Make partitions so small that the driver can hold two; Spark coalesces them again if there are few rows."""
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_MAX_PARTITION_BYTES))
+    if spark.conf.get("spark.sql.adaptive.enabled") == "true":
+        partitions = max(
+            int(spark.conf.get("spark.sql.shuffle.partitions") or 1), -(-version.size // _MAX_PARTITION_BYTES)
+        )
+        spark.conf.set("spark.sql.shuffle.partitions", str(partitions))
+
+
+def _feed_unusable_reason(lake: Lake, version: TableVersion, position: PublishPosition) -> str:
+    """Return why the changes since `position` cannot be taken from the change feed; empty if they can."""
+    source = position.source
     if position.lake_table_id != version.id or position.version > version.version:
-        return f"{position.source} was replaced"
-    if position.commit_id is None or position.commit_id != commit_id(
-        _delta_folder(lake, position.source), position.version
-    ):
-        return f"version {position.version} of {position.source} is no longer in its log, or another one"
+        return f"{source} was replaced"
+    if position.commit_id is None or position.commit_id != commit_id(_delta_folder(lake, source), position.version):
+        return f"version {position.version} of {source} is no longer in its log, or is a different one"
     if any(c.operation == "RESTORE" for c in version.commits if c.version > position.version):
-        return f"{position.source} was restored"
+        return f"{source} was restored"
     return ""
 
 
 @dataclass(frozen=True)
-class _PublishTransaction:
-    """A transaction at work: the table as it is pinned in the lake, and what PostgreSQL is at."""
+class _Transfer:
+    """One publish transaction: the pinned version of the lake's table, and the locked publish position."""
 
     connection: Connection
     spark: SparkSession
     lake: Lake
     publication: Publication
-    table: PostgresTable
     version: TableVersion
     position: PublishPosition | None
 
-    @property
-    def path(self) -> str:
-        return self.lake.table(self.publication.source)
+    def run(self, table: PostgresTable, full_refresh: bool) -> PublishResult:
+        """Stage the rows, apply them to the table and write the new position."""
+        publication, version = self.publication, self.version
+        rows = delta.read(self.spark, self.lake.table(publication.source), version.version)
+        target = TargetTable(
+            table,
+            types.postgres_columns(rows.schema, publication.source, publication.keys),
+            publication.keys,
+            f"{publication.source} of {publication.pipeline}, written by `lakehouse publish`: other changes are lost",
+        )
+        check_columns(self.connection, target, publication.source)
+        status, reason = self._load_stage(target, rows, full_refresh)
+        counts = apply_stage(self.connection, target, is_complete=status == "compared")
+        commit = commit_id(_delta_folder(self.lake, publication.source), version.version)
+        position = PublishPosition(publication.pipeline, publication.source, version.id, version.version, commit)
+        catalog.write_position(self.connection, table, position)
+        return PublishResult(status, reason, counts)
 
-    def publish(self, full_refresh: bool) -> PublishResult:
-        rows, what = delta.read(self.spark, self.path, self.version.version), self.publication
-        comment = f"{what.source} of {what.pipeline}, kept by `lakehouse publish`: what others write here is lost"
-        found = types.postgres_columns(rows.schema, what.source, what.keys)
-        target = TargetTable(self.table, found, what.keys, comment)
-        table.check_columns(self.connection, target, what.source)
-        kept = self._stage_rows(target, rows, full_refresh)
-        counts = table.apply_stage(self.connection, target, kept.status == "compared")
-        commit = commit_id(_delta_folder(self.lake, what.source), self.version.version)
-        now = PublishPosition(what.pipeline, what.source, self.version.id, self.version.version, commit)
-        catalog.write_position(self.connection, self.table, now)
-        return replace(kept, counts=counts)
-
-    def _stage_rows(self, target: TargetTable, rows: DataFrame, full_refresh: bool) -> PublishResult:
-        """What changed or, where that cannot be told, everything, in the stage."""
-        why = "asked for" if full_refresh else self._reason_for_full_refresh(target)
-        if not why:
+    def _load_stage(self, target: TargetTable, rows: DataFrame, full_refresh: bool) -> tuple[str, str]:
+        """Stage the changed rows, or all rows if the change feed cannot be used; return the status and its reason."""
+        reason = "full refresh requested" if full_refresh else self._comparison_reason(target)
+        if not reason:
             assert self.position is not None
             try:
+                path, read_version = self.lake.table(self.publication.source), self.position.version
+                images = delta.read_change_feed(self.spark, path, read_version, self.version.version)
+                lines = copy_rows.change_lines(images, rows.schema, self.publication.keys)
                 with self.connection.transaction():
-                    count = table.load_stage(
-                        self.connection, target, copy_rows.read_blocks(self._changed_lines(rows.schema))
-                    )
-                return PublishResult("published", f"{count:,} keys changed since version {self.position.version}")
+                    count = load_stage(self.connection, target, copy_rows.read_blocks(lines))
+                return "published", f"{count:,} keys changed since version {self.position.version}"
             except SPARK_ERRORS as error:
                 if not is_feed_unreadable(error):
                     raise
-                why = f"the changes of {self.publication.source} are no longer there"
-        table.load_stage(self.connection, target, copy_rows.read_blocks(copy_rows.row_lines(rows)))
-        table.check_unique_keys(self.connection, target, self.publication.source)
-        return PublishResult("compared", why)
+                reason = f"the change feed of {self.publication.source} can no longer be read"
+        load_stage(self.connection, target, copy_rows.read_blocks(copy_rows.row_lines(rows)))
+        check_unique_keys(self.connection, target, self.publication.source)
+        return "compared", reason
 
-    def _reason_for_full_refresh(self, target: TargetTable) -> str:
+    def _comparison_reason(self, target: TargetTable) -> str:
         if self.position is None:
-            return "first time"
-        if table.has_different_key(self.connection, target):
-            return "its key is another one"
-        return _full_refresh_reason(self.lake, self.position, self.version)
-
-    def _changed_lines(self, schema: T.StructType) -> DataFrame:
-        assert self.position is not None
-        images = delta.read_change_feed(self.spark, self.path, self.position.version, self.version.version)
-        return copy_rows.change_lines(images, schema, self.publication.keys)
+            return "first publish"
+        if has_different_key(self.connection, target):
+            return "its key columns changed"
+        return _feed_unusable_reason(self.lake, self.version, self.position)

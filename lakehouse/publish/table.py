@@ -1,7 +1,7 @@
-"""A table in PostgreSQL made equal to what is staged, within the caller's transaction. No Spark here.
+"""Applies staged rows to a PostgreSQL table, within the caller's transaction. Runs no Spark job.
 
-Nothing is dropped and nothing emptied: whoever reads the table sees it as it was until the transaction ends, and
-whoever follows its log sees the rows that differ, and no others.
+Nothing is dropped or emptied: readers see the old table until the transaction ends, and a reader of PostgreSQL's log
+sees the rows that differ, and no others.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.publish import catalog, statements
 from lakehouse.publish.connection import Connection
 from lakehouse.publish.statements import TargetTable
+from lakehouse.schema.mismatch import type_mismatches
 
-NULLS_NOT_DISTINCT_VERSION = 150000  # the version of the server that has it
+NULLS_NOT_DISTINCT_VERSION = 150000  # the first server version with UNIQUE NULLS NOT DISTINCT
 
 
 def load_stage(connection: Connection, target: TargetTable, blocks: Iterable[str]) -> int:
-    """Take lines of COPY into the stage, as they come; returns their number."""
+    """Create the stage and copy blocks of COPY lines into it as they arrive; return the number of lines."""
     _execute(connection, statements.create_stage(target))
     with connection.cursor() as cursor:
         with cursor.copy(statements.copy_into_stage(target)) as copy:
@@ -31,28 +32,35 @@ def load_stage(connection: Connection, target: TargetTable, blocks: Iterable[str
 
 
 def apply_stage(connection: Connection, target: TargetTable, is_complete: bool) -> dict[str, int]:
-    """Take over what is staged; returns the rows that were inserted, updated and deleted.
+    """Make the table equal to the staged rows; return the number of inserted, updated and deleted rows.
 
     Args:
-        whole: all rows of the table are staged, so that what is not staged goes.
+        connection: A connection with an open transaction.
+        target: The table as it should be.
+        is_complete: The stage has all rows of the table, so rows that are not staged are deleted.
 
     Raises:
-        ConfigError: a key has a NULL, and the server is too old to tell such keys apart.
+        ConfigError: A key has a NULL, and the server cannot compare such keys.
     """
-    staged = connection.execute(statements.select_null_patterns(target, of_stage=True)).fetchall()
-    has_nulls = any(map(any, staged))
+    patterns = connection.execute(statements.select_null_patterns(target, of_stage=True)).fetchall()
+    has_nulls = any(map(any, patterns))
     if has_nulls and connection.info.server_version < NULLS_NOT_DISTINCT_VERSION:
-        raise _null_keys_error(target)
+        raise ConfigError(
+            f"keys of {target.table} contain NULL, and this PostgreSQL treats every NULL as a different value",
+            expected=f"PostgreSQL 15 or later, or keys without NULL: {', '.join(target.keys)}",
+            where=str(target.table),
+            next_step="upgrade PostgreSQL, or replace NULL in the model's SQL, for example by coalesce(city, '-')",
+        )
     _create_or_extend(connection, target)
     counts = {"inserted": 0, "updated": 0, "deleted": _update_key_constraint(connection, target, has_nulls)}
     if is_complete:
         for pattern in connection.execute(statements.select_null_patterns(target, of_stage=False)).fetchall():
             counts["deleted"] += _execute(connection, statements.delete_absent(target, pattern))
-    for pattern in staged:
-        counts["deleted"] += 0 if is_complete else _execute(connection, statements.delete_marked(target, pattern))
-        counts["updated"] += (
-            _execute(connection, statements.update_changed(target, pattern)) if target.value_columns else 0
-        )
+    for pattern in patterns:
+        if not is_complete:
+            counts["deleted"] += _execute(connection, statements.delete_marked(target, pattern))
+        if target.value_columns:
+            counts["updated"] += _execute(connection, statements.update_changed(target, pattern))
         counts["inserted"] += _execute(connection, statements.insert_new(target, pattern))
     if is_complete:
         _execute(connection, statements.analyze_table(target))
@@ -60,80 +68,74 @@ def apply_stage(connection: Connection, target: TargetTable, is_complete: bool) 
 
 
 def has_different_key(connection: Connection, target: TargetTable) -> bool:
-    """Whether the table's rows are told apart by other columns than those that it should have for it."""
-    found = catalog.read_key_constraint(connection, target.table, target.key_constraint)
-    return found is None or found[1] != target.keys
+    """Return whether the table has no key constraint, or one on other columns."""
+    constraint = catalog.read_key_constraint(connection, target.table, target.key_constraint)
+    return constraint is None or constraint[1] != target.keys
 
 
 def check_columns(connection: Connection, target: TargetTable, source: str) -> None:
-    """Refuse columns that are gone, or are of another type: for readers that is another table.
+    """Raise if the lake no longer has a column of the table, or has it with another type. New columns are allowed.
 
     Raises:
-        ConfigError: with the statements that would make the table fit.
+        ConfigError: With the statements that would change the table.
     """
-    want = {column.name: column.type for column in target.columns}
-    table = target.identifier.as_string(None)
-    found, mend = [], []
-    for name, kind in catalog.read_column_types(connection, target.table).items():
-        quoted = statements.quote_identifier(name)
-        if name not in want:
-            found.append(f"{name} is gone")
-            mend.append(f"ALTER TABLE {table} DROP COLUMN {quoted};")
-        elif kind != want[name]:
-            found.append(f"{name}: {kind} is now {want[name]}")
-            mend.append(f"ALTER TABLE {table} ALTER COLUMN {quoted} TYPE {want[name]} USING {quoted}::{want[name]};")
-    if found:
+    types = {column.name: column.type for column in target.columns}
+    current = catalog.read_column_types(connection, target.table)
+    if mismatches := type_mismatches(current, types):
+        changed = [name for name, current_type in current.items() if types.get(name) != current_type]
+        fixes = [_alter_statement(target, name, types.get(name)) for name in changed]
         raise ConfigError(
-            f"the columns of {source} changed: {'; '.join(found)}",
-            expected=f"those of {target.table} in PostgreSQL, which others read, or new ones added",
+            f"the columns of {source} changed: {'; '.join(mismatches)}",
+            expected=f"the columns of {target.table} in PostgreSQL, which others read, or additional ones",
             where=str(target.table),
-            next_step="\n".join(["once its readers know, in psql:", *mend, "and then the same command again"]),
+            next_step="\n".join(["when its readers are ready, in psql:", *fixes, "and then run the command again"]),
         )
 
 
 def check_unique_keys(connection: Connection, target: TargetTable, source: str) -> None:
-    """Raises: DataRefused, where two staged rows have one key."""
-    if doubled := connection.execute(statements.select_duplicate_keys(target)).fetchall():
+    """Raise if two staged rows share a key.
+
+    Raises:
+        DataRefused: With a few of these keys.
+    """
+    if duplicates := connection.execute(statements.select_duplicate_keys(target)).fetchall():
         raise DataRefused(
-            f"{source} has more than one row for a key, such as {', '.join(map(str, doubled))}",
+            f"{source} has more than one row for a key, such as {', '.join(map(str, duplicates))}",
             expected=f"one row for each {', '.join(target.keys)}",
             where=str(target.table),
-            next_step="make the model's SQL, or its keys, tell them apart; the table is left as it was",
+            next_step="correct the model's SQL or its keys; the published table is unchanged",
         )
 
 
+def _alter_statement(target: TargetTable, name: str, new_type: str | None) -> str:
+    column = statements.quote_identifier(name)
+    change = f"ALTER COLUMN {column} TYPE {new_type} USING {column}::{new_type}"
+    return f"ALTER TABLE {target.identifier.as_string(None)} {change if new_type else f'DROP COLUMN {column}'};"
+
+
 def _create_or_extend(connection: Connection, target: TargetTable) -> None:
-    """The table, with all its columns."""
-    there = catalog.read_column_types(connection, target.table)
-    if not there:
+    """Create the table, or add the columns that it lacks."""
+    current = catalog.read_column_types(connection, target.table)
+    if not current:
         _execute(connection, *statements.create_table(target))
-    elif added := [column for column in target.columns if column.name not in there]:
-        _execute(connection, *statements.add_columns(target, added))
+    elif new_columns := [column for column in target.columns if column.name not in current]:
+        _execute(connection, *statements.add_columns(target, new_columns))
 
 
 def _update_key_constraint(connection: Connection, target: TargetTable, has_nulls: bool) -> int:
-    """See to the constraint on the key; returns the rows that had to go, where the key is another one."""
-    found, gone = catalog.read_key_constraint(connection, target.table, target.key_constraint), 0
-    is_other = has_different_key(connection, target)
-    if found and not is_other and not (has_nulls and found[0] == "p"):
+    """Create or replace the key constraint; return the number of rows that another key made it delete."""
+    constraint = catalog.read_key_constraint(connection, target.table, target.key_constraint)
+    is_different = constraint is None or constraint[1] != target.keys
+    if constraint and not is_different and not (has_nulls and constraint[0] == "p"):
         return 0
-    if found:
-        _execute(connection, *statements.drop_key_constraint(target, found[1]))
-    if is_other:
-        gone = _execute(connection, statements.delete_all(target))  # by another key, rows of before may be two of one
+    if constraint:
+        _execute(connection, *statements.drop_key_constraint(target, constraint[1]))
+    # The old rows were unique by the old key; by the new one, two of them may share a key.
+    deleted = _execute(connection, statements.delete_all(target)) if is_different else 0
     _execute(connection, statements.add_key_constraint(target, has_nulls))
-    return gone
-
-
-def _null_keys_error(target: TargetTable) -> ConfigError:
-    return ConfigError(
-        f"keys of {target.table} have NULLs, and this PostgreSQL takes each NULL for another value",
-        expected=f"PostgreSQL 15 or later, or keys without NULLs: {', '.join(target.keys)}",
-        where=str(target.table),
-        next_step="upgrade it, or put a value in their place in the model's SQL, such as coalesce(city, '-')",
-    )
+    return deleted
 
 
 def _execute(connection: Connection, *queries: Composed) -> int:
-    """Rows that they touched."""
+    """Execute statements and return how many rows they changed."""
     return sum(max(connection.execute(query).rowcount, 0) for query in queries)

@@ -1,4 +1,4 @@
-"""Types of the lake as types of PostgreSQL: the one that has the same values, or none."""
+"""Maps types of the lake to the PostgreSQL types with the same values; some have none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyspark.sql import types as T
 from lakehouse.config.fields import MAX_POSTGRES_NAME_BYTES
 from lakehouse.errors import ConfigError
 
-# As PostgreSQL itself spells them (format_type), so that what is there can be compared with what should be.
+# As PostgreSQL spells them (format_type), so that the types of an existing table can be compared with these.
 _POSTGRES_TYPES: dict[type[T.DataType], str] = {
     **{T.ByteType: "smallint", T.ShortType: "smallint", T.IntegerType: "integer", T.LongType: "bigint"},
     **{T.FloatType: "real", T.DoubleType: "double precision", T.BooleanType: "boolean", T.StringType: "text"},
@@ -20,7 +20,7 @@ _POSTGRES_TYPES: dict[type[T.DataType], str] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a published table: its name, PostgreSQL's type, and what is said of it there."""
+    """A column of a published table: its name, its PostgreSQL type and its comment."""
 
     name: str
     type: str
@@ -28,27 +28,38 @@ class Column:
 
 
 def postgres_columns(schema: T.StructType, source: str, keys: tuple[str, ...]) -> tuple[Column, ...]:
-    """The columns of the table that follows `source`.
+    """Return the columns of the PostgreSQL table that follows `source`; the default of a comment is the origin.
 
     Args:
-        fields: of the table in the lake.
+        schema: The schema of the table in the lake.
+        source: The table in the lake, such as `gold.churn`.
+        keys: The names of its key columns.
 
     Raises:
-        ConfigError: with all columns that PostgreSQL has no such type or no room for.
+        ConfigError: With all columns whose type or name PostgreSQL cannot have.
     """
-    misfits = [problem for f in schema if (problem := _column_problem(f))]
-    if misfits:
+    columns, problems = [], []
+    for field in schema:
+        spark_type, data_type = field.dataType.simpleString().upper(), postgres_type(field.dataType)
+        if len(field.name.encode()) > MAX_POSTGRES_NAME_BYTES:
+            problems.append(f"the name {field.name} has more than {MAX_POSTGRES_NAME_BYTES} bytes")
+        elif data_type is None:
+            problems.append(f"{field.name} is {spark_type}")
+        else:
+            origin = f"{source}.{field.name}, {spark_type}{', key' if field.name in keys else ''}"
+            columns.append(Column(field.name, data_type, str((field.metadata or {}).get("comment") or origin)))
+    if problems:
         raise ConfigError(
-            f"{source} cannot be published as it is: {'; '.join(misfits)}",
-            expected="numbers, text, bytes, truth values, dates and timestamps, under names that fit into PostgreSQL",
+            f"{source} cannot be published as it is: {'; '.join(problems)}",
+            expected="numbers, text, bytes, booleans, dates and timestamps, under names that fit into PostgreSQL",
             where=source,
-            next_step="publish a model that selects to_json(column), or the fields that are needed, or another name",
+            next_step="publish a model that selects to_json(column), or single fields, or another name",
         )
-    return tuple(Column(f.name, postgres_type(f.dataType) or "", _column_comment(f, source, keys)) for f in schema)
+    return tuple(columns)
 
 
 def postgres_type(data_type: T.DataType) -> str | None:
-    """PostgreSQL's type for one of the lake; None: there is none that has the same values and is equal for the same.
+    """Return the PostgreSQL type with the same values and the same equality; None if there is none.
 
     >>> postgres_type(T.DecimalType(12, 2))
     'numeric(12,2)'
@@ -56,16 +67,3 @@ def postgres_type(data_type: T.DataType) -> str | None:
     if isinstance(data_type, T.DecimalType):
         return f"numeric({data_type.precision},{data_type.scale})"
     return next((name for of, name in _POSTGRES_TYPES.items() if isinstance(data_type, of)), None)
-
-
-def _column_problem(field: T.StructField) -> str:
-    if len(field.name.encode()) > MAX_POSTGRES_NAME_BYTES:
-        return f"the name {field.name} has more than {MAX_POSTGRES_NAME_BYTES} bytes"
-    return "" if postgres_type(field.dataType) else f"{field.name} is {field.dataType.simpleString().upper()}"
-
-
-def _column_comment(field: T.StructField, source: str, keys: tuple[str, ...]) -> str:
-    """What the lake says of a column; else where it comes from."""
-    said = (field.metadata or {}).get("comment")
-    key = ", key" if field.name in keys else ""
-    return str(said) if said else f"{source}.{field.name}, {field.dataType.simpleString().upper()}{key}"

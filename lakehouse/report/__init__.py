@@ -1,8 +1,9 @@
-"""`lakehouse report`: one HTML file that shows a pipeline's lake, to be opened, mailed or printed by itself.
+"""Writes one HTML file that shows the lake of a pipeline. The entry point is `report`.
 
-    gather     what is to be told, as plain values, from the lake     gather.py, lineage.py, shape.py, cubes.py
-    render     those values as a page, in one language               page.py, charts.py, sheets.py, flow.py, words.py
+    collect the contents as plain values, from the lake      gather.py: lineage.py, cubes.py with shape.py
+    render them as a page in one language                    page.py: charts.py, sheets.py, flow.py, words.py, texts.py
 
+The file needs no other file and no network: it can be opened, mailed and printed.
 From a notebook: `lakehouse.report.report(open_run("conf/loyalty"))`.
 """
 
@@ -22,21 +23,23 @@ _REQUIRED_PACKAGES = ("altair", "babel", "jinja2", "vl_convert")
 
 
 def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"] = "en") -> dict[str, Any]:
-    """Write the page.
+    """Write the report.
 
     Args:
-        out: the file; `artifacts/<pipeline>-report.html` in the working directory unless given. One that is there is
-            replaced, whole.
+        run: A run that is open; its selection limits the tables and models.
+        out: The file; by default `artifacts/<pipeline>-report.html` in the working directory. An existing file is
+            replaced atomically.
+        language: The language of the page: English or Portuguese.
 
     Returns:
-        The pipeline, the file, its size in bytes, and the tables, models and cubes in it.
+        The pipeline, the file, its size in bytes, and the numbers of tables, models and cubes in it.
 
     Raises:
-        ConfigError: the packages of the extra `report` are not there, or the file cannot be written.
+        ConfigError: The packages of the extra `report` are not installed, or the file cannot be written.
     """
     if missing := [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]:
         raise ConfigError(
-            f"a report needs {', '.join(missing)}, and Python cannot find that",
+            f"a report needs packages that are not installed: {', '.join(missing)}",
             expected="the packages of the extra `report`",
             next_step="pip install 'lakehouse[report]'",
         )
@@ -59,7 +62,7 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
 
 
 def _check_writable(file: Path) -> None:
-    """Before anything is read: raises ConfigError where no file can be."""
+    """Raise ConfigError if the file cannot be written, before anything is read."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
@@ -67,6 +70,6 @@ def _check_writable(file: Path) -> None:
     except OSError as error:
         raise ConfigError(
             f"the report cannot be written: {error.strerror or error}",
-            expected="--out: a file in a folder that may be written to",
+            expected="--out: a file in a folder that can be written to",
             where=str(file),
         ) from error

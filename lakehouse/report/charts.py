@@ -1,7 +1,8 @@
-"""Charts as Vega-Lite specifications, by Altair, from a cube's plain rows.
+"""Builds the charts as Vega-Lite specifications with Altair, from the plain rows of a cube.
 
-Data go in under names of our own (`t`, `d`, `m0`), since a column may be called whatever Vega takes for an expression.
-Colours are the page's CSS variables: a chart follows the theme, and paper, without being drawn again.
+The data have column names of this module (`t`, `d`, `m0`), because Vega could take a user's column name for an
+expression. Colours are the page's CSS variables, so that a chart follows the theme and the print style without being
+drawn again.
 """
 
 from __future__ import annotations
@@ -20,18 +21,26 @@ Rows = list[dict[str, Any]]
 _SERIES_COLOURS = [f"var(--series-{n})" for n in range(1, 13)]
 _CHANGE_COLOURS = {"inserted": "var(--inserted)", "updated": "var(--updated)", "deleted": "var(--deleted)"}
 _NUMBER_FORMAT = ",.6~f"
-_SHORT_NUMBERS_FROM = 10_000  # from which on an axis writes 10k
+_SHORT_NUMBERS_FROM = 10_000  # an axis writes 10k
 _BAR_HEIGHT = 22  # pixels
-_MONTHS_ONLY_FROM = 100  # days: a longer axis names months alone
+_MONTHS_ONLY_FROM = 100  # days; a longer axis shows months without days
 
 
 def cube_figures(cube: Document, words: Words) -> list[Document]:
-    """Each chart: its title, a line beneath it, a legend (names and colours) and whether it takes half of the page."""
+    """Return the charts of a cube, each as `figure` returns it.
+
+    Args:
+        cube: The cube, as `read_cube` returns it.
+        words: The language.
+    """
     return [chart for view in cube["charts"] for chart in _view_figures(view, words)]
 
 
 def _view_figures(view: Document, words: Words) -> Iterable[Document]:
-    measures = [m | {"name": m["name"] or _count_title(view, words)} for m in view["measures"]]
+    # A row count of a cube with one more key counts the values of that key.
+    counted = view["counted"]
+    count_title = words("count_of", name=counted[0]) if len(counted) == 1 else words("count")
+    measures = [m | {"name": m["name"] or count_title} for m in view["measures"]]
     if not view["by"]:
         for m in measures:
             yield figure(m["name"], _trend_chart(view["series"], m, words), wide=len(measures) == 1)
@@ -51,21 +60,31 @@ def _view_figures(view: Document, words: Words) -> Iterable[Document]:
 
 
 def figure(title: str, spec: Document, beneath: str = "", legend: Iterable[Any] = (), wide: bool = False) -> Document:
+    """Return a chart for the page.
+
+    Args:
+        title: The title.
+        spec: The Vega-Lite specification.
+        beneath: The line below the title.
+        legend: The name and the colour of each series.
+        wide: Whether it takes the full width of the page, not half of it.
+    """
     return {"title": title, "beneath": beneath, "legend": list(legend), "spec": spec, "wide": wide}
 
 
 def _shown_of_all(view: Document, rows: Rows, measures: list[Document], words: Words) -> str:
+    """Return how many of the series are shown, and the measure that they were chosen by."""
     shown, of = len(_series_names(rows)), view["kinds"]
     return words("top", shown=words.number(shown), of=words.number(of), measure=measures[0]["name"])
 
 
-def _count_title(view: Document, words: Words) -> str:
-    """What rows are a count of: with one more key, of that."""
-    return words("count_of", name=view["counted"][0]) if len(view["counted"]) == 1 else words("count")
-
-
 def change_chart(shown: Rows, words: Words) -> Document:
-    """A table's inserted, updated and deleted rows by snapshot."""
+    """Return the chart of a table's inserted, updated and deleted rows by snapshot.
+
+    Args:
+        shown: The change counts of the snapshots, oldest first.
+        words: The language.
+    """
     rows = [
         {
             "t": e["snapshot_time"],
@@ -100,7 +119,7 @@ def change_chart(shown: Rows, words: Words) -> Document:
 
 
 def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
-    """One measure over time."""
+    """Return the chart of one measure over time."""
     column = measure["column"]
     base = _base_chart([{"t": row["t"], column: row[column]} for row in rows], 110).encode(
         x=_time_axis(rows, words),
@@ -112,20 +131,20 @@ def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
 
 
 def _line_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
-    """A line for each kind; the measure is chosen beside the chart."""
+    """Return a chart with a line for each series. The reader chooses the measure beside the chart."""
     chosen = _measure_selector(measures, words)
     base = (
         _base_chart(rows, 230)
         .transform_calculate(v=f"datum[{chosen.name}]")
         .encode(**_series_encoding(rows, measures, words))
     )
-    line = base.mark_line(strokeWidth=1.75, clip=True)  # broken where a kind has no row
-    alone = base.mark_point(filled=True, size=9, opacity=1)
-    return _to_spec(alt.layer(line, alone, _hover_points(base)).add_params(chosen))
+    line = base.mark_line(strokeWidth=1.75, clip=True)  # with gaps where a series has no row
+    isolated_points = base.mark_point(filled=True, size=9, opacity=1)
+    return _to_spec(alt.layer(line, isolated_points, _hover_points(base)).add_params(chosen))
 
 
 def _stacked_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
-    """What adds up, one kind on the other."""
+    """Return a chart of additive values, with the series stacked."""
     chosen = _measure_selector(measures, words)
     base = _base_chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]")
     area = base.mark_area(interpolate="step-after", line=False, clip=True).encode(
@@ -164,26 +183,30 @@ def _base_chart(rows: Rows, height: int) -> alt.Chart:
 
 
 def _to_spec(chart: alt.TopLevelMixin) -> Document:
-    """As wide as its place, axes included; without Altair's own colours, since the page gives Vega its own."""
-    found: Document = chart.to_dict()
-    plain = {name: value for name, value in found.items() if name != "config"}
-    return plain | {"autosize": {"type": "fit-x", "contains": "padding"}}
+    """Return the specification of a chart that fills its element, axes included.
+
+    Altair's configuration is removed: the page configures Vega with its own colours.
+    """
+    document: Document = chart.to_dict()
+    return {name: value for name, value in document.items() if name != "config"} | {
+        "autosize": {"type": "fit-x", "contains": "padding"}
+    }
 
 
 def _hover_points(base: alt.Chart) -> Any:
-    """Points that nobody sees, to be met by a pointer."""
+    """Return invisible points, which make it easy to hit a value with the pointer."""
     return base.mark_point(opacity=0, size=120, filled=True)
 
 
 def _time_axis(rows: Rows, words: Words) -> alt.X:
-    """In UTC: a day is written as its first moment there, which west of Greenwich is the day before."""
+    """Return the time axis, in UTC: in local time west of Greenwich a day would be shown as the day before."""
     days = len({str(row["t"])[:10] for row in rows})
     day = words("day_of_month")
-    form = {"year": "%Y", "quarter": "%b", "month": "%b", "week": day, "day": day, "date": day, "hours": "%H:%M"}
+    formats = {"year": "%Y", "quarter": "%b", "month": "%b", "week": day, "day": day, "date": day, "hours": "%H:%M"}
     if days <= _MONTHS_ONLY_FROM:
-        form |= {"year": day, "quarter": day, "month": day}
-    count = max(1, min(5, days - 1)) if _has_dates_only(rows) else 5  # never parts of days
-    axis = alt.Axis(grid=False, tickCount=count, format=form, labelOverlap=True)
+        formats |= {"year": day, "quarter": day, "month": day}
+    count = max(1, min(5, days - 1)) if _has_dates_only(rows) else 5  # no ticks within a day
+    axis = alt.Axis(grid=False, tickCount=count, format=formats, labelOverlap=True)
     return alt.X("t:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
 
 
@@ -234,8 +257,8 @@ def _series_names(rows: Rows) -> list[str]:
 
 
 def _fill_missing_points(rows: Rows, measures: list[Document], missing: int | None) -> Rows:
-    """With a row for each kind at each time: what is not there was counted as none, or is not known."""
-    there = {(row["t"], row["d"]): row for row in rows}
+    """Return a row for each series at each time; the measures of a missing row are `missing`: zero, or unknown."""
+    known = {(row["t"], row["d"]): row for row in rows}
     empty = {m["column"]: missing for m in measures}
-    times, kinds = dict.fromkeys(row["t"] for row in rows), dict.fromkeys(row["d"] for row in rows)
-    return [there.get(each, empty | {"t": each[0], "d": each[1]}) for each in product(times, kinds)]
+    times, series = dict.fromkeys(row["t"] for row in rows), dict.fromkeys(row["d"] for row in rows)
+    return [known.get((t, d), empty | {"t": t, "d": d}) for t, d in product(times, series)]

@@ -1,39 +1,44 @@
-"""What a cube shows: the rows of a few charts and its newest rows, as plain values. Spark hands out a bounded part.
+"""Reads the rows of a cube's charts, and its newest rows, as plain values. Collects a bounded part of them.
 
-What is left out is counted, and the page says so: `MOST_TIMES` times on an axis, `MOST_SERIES` and `MOST_BARS` of a
-dimension, `MOST_ROWS` rows in a table.
+The limits are `MAX_TIMES` times on an axis, `MAX_SERIES` series and `MAX_BARS` bars of a dimension, and `MAX_ROWS` rows
+in a table. The page reports how much it does not show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.inspect.diff_samples import json_rows, persist_rows
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta
 from lakehouse.models.sql.plan import Plan
 from lakehouse.report.shape import ChartRows, ColumnKind, CubeShape, cube_shape, leading_comment, time_keys
+from lakehouse.spark.persist import persist_rows
 from lakehouse.storage.paths import Lake
 
 Document = dict[str, Any]
 
 MAX_TIMES, MAX_SERIES, MAX_BARS, MAX_ROWS = 400, 6, 15, 200
-_MAX_DIMENSION_VALUES, _MAX_CATEGORY_VALUES = 100, 12  # of a dimension or class that has a chart of its own
-_MAX_CACHED_ROWS = 1_000_000  # rows
+_MAX_DIMENSION_VALUES, _MAX_CATEGORY_VALUES = 100, 12  # a dimension or category with more values has no chart
+_MAX_CACHED_ROWS = 1_000_000
+# The columns of a chart's rows; measures are m0, m1, ...
 _TIME, _SERIES, _LABEL, _COUNT = "t", "d", "label", "n"
 
 
 def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable[[str], bool]) -> Document | None:
-    """A cube's document, or None where it was never computed.
+    """Return the document of a cube, or None if it was never computed.
 
     Args:
-        spark: a session of the caller's own.
-        is_personal: tells of a column whether it must not be read.
+        spark: A session that no other thread uses.
+        lake: The lake with the cube's table.
+        plan: The plan of the cube.
+        is_personal: Returns whether a column may hold personal data and must not be read.
     """
     path = lake.table(plan.model)
     if not delta.exists(spark, path):
@@ -41,34 +46,33 @@ def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable
     table = delta.read(spark, path)
     hidden = list(filter(is_personal, table.columns))
     kinds = {f.name: _column_kind(f.dataType) for f in table.schema}
-    found = cube_shape(plan, kinds, hidden, _choose_time_axis(table, time_keys(plan, kinds, hidden)))
-    there = table.count()
-    with _cache_if_small(table.drop(*hidden), there) as rows:
-        since, times = _newest_times(rows, found.time)
-        shown = rows.where(_quoted_column(found.time) >= F.lit(since)) if found.time and since is not None else rows
-        views = {view: _has_few_series(shown, found, view) for view in found.charts}
+    cube = cube_shape(plan, kinds, hidden, _choose_time_axis(table, time_keys(plan, kinds, hidden)))
+    row_count = table.count()
+    visible = table.drop(*hidden)
+    # All queries of a small cube read cached rows; each query of a large cube reads only the columns that it needs.
+    with persist_rows(visible) if row_count <= _MAX_CACHED_ROWS else nullcontext(visible) as rows:
+        oldest_time, times = _newest_times(rows, cube.time)
+        recent = rows
+        if cube.time and oldest_time is not None:
+            recent = rows.where(_quoted_column(cube.time) >= F.lit(oldest_time))
+        charts = {chart: _has_few_series(recent, cube, chart) for chart in cube.charts}
         return {
             "model": plan.model,
             "about": leading_comment(plan.sql),
-            "rows": there,
-            "time": found.time,
-            "dimensions": [*found.dimensions],
-            "measures": list(found.measures),
+            "rows": row_count,
+            "time": cube.time,
+            "dimensions": [*cube.dimensions],
+            "measures": list(cube.measures),
             "hidden": hidden,
             "times_cut": MAX_TIMES if times > MAX_TIMES else 0,
-            "uncharted": [" · ".join(view.by) for view, is_worth_it in views.items() if not is_worth_it],
-            "charts": [_chart_document(shown, found, view) for view, is_worth_it in views.items() if is_worth_it],
-            "table": _table_document(rows, found, {c: k for c, k in kinds.items() if c not in hidden}),
+            "uncharted": [" · ".join(chart.by) for chart, is_shown in charts.items() if not is_shown],
+            "charts": [_chart_document(recent, cube, chart) for chart, is_shown in charts.items() if is_shown],
+            "table": _table_document(rows, cube, {c: k for c, k in kinds.items() if c not in hidden}),
         }
 
 
-def _cache_if_small(rows: DataFrame, count: int) -> AbstractContextManager[DataFrame]:
-    """A small cube is read once and kept for what is asked of it; of a large one each question reads what it needs."""
-    return persist_rows(rows) if count <= _MAX_CACHED_ROWS else nullcontext(rows)
-
-
-def _column_kind(kind: T.DataType) -> ColumnKind:
-    match kind:
+def _column_kind(data_type: T.DataType) -> ColumnKind:
+    match data_type:
         case T.DateType() | T.TimestampType() | T.TimestampNTZType():
             return "time"
         case T.NumericType():
@@ -79,20 +83,23 @@ def _column_kind(kind: T.DataType) -> ColumnKind:
 
 
 def _quoted_column(name: str) -> Column:
-    return F.col("`" + name.replace("`", "``") + "`")
+    return F.col(quote_identifier(name))
 
 
 def _choose_time_axis(rows: DataFrame, times: list[str]) -> str | None:
-    """Of several keys that are times the one with the most different values: of a bond, quote day and not maturity."""
+    """Return the time key with the most distinct values: for bond prices, the day of the quote, not the maturity.
+
+    Returns None if there are not several time keys.
+    """
     if len(times) < 2:
         return None
     counts = rows.agg(*[F.approx_count_distinct(_quoted_column(name)).alias(f"n{n}") for n, name in enumerate(times)])
-    (found,) = counts.collect()
-    return max(zip(found, times, strict=True), key=lambda each: each[0])[1]
+    (distinct_values,) = counts.collect()
+    return max(zip(distinct_values, times, strict=True), key=lambda pair: pair[0])[1]
 
 
 def _newest_times(rows: DataFrame, time: str | None) -> tuple[Any, int]:
-    """The oldest of the newest times, and how many there are, one more than are shown at most."""
+    """Return the oldest time that is shown, and the number of times, counted to `MAX_TIMES + 1`."""
     if time is None:
         return None, 0
     times = rows.select(_quoted_column(time).alias(_TIME)).where(F.col(_TIME).isNotNull()).distinct()
@@ -101,102 +108,105 @@ def _newest_times(rows: DataFrame, time: str | None) -> tuple[Any, int]:
     return (ranked[:MAX_TIMES][-1], len(ranked)) if ranked else (None, 0)
 
 
-def _has_few_series(rows: DataFrame, cube: CubeShape, view: ChartRows) -> bool:
-    """Whether what would tell the series apart is of few kinds: not each client by name."""
-    if not view.by:
+def _has_few_series(rows: DataFrame, cube: CubeShape, chart: ChartRows) -> bool:
+    """Return whether a chart has few enough series to be readable: not one per client."""
+    if not chart.by:
         return True
-    most = _MAX_CATEGORY_VALUES if view.by[0] in cube.categories else _MAX_DIMENSION_VALUES
-    kinds = rows.select(*map(_quoted_column, view.by)).distinct().limit(most + 1).count()
-    return kinds <= most
+    limit = _MAX_CATEGORY_VALUES if chart.by[0] in cube.categories else _MAX_DIMENSION_VALUES
+    return rows.select(*map(_quoted_column, chart.by)).distinct().limit(limit + 1).count() <= limit
 
 
-def _chart_document(rows: DataFrame, cube: CubeShape, view: ChartRows) -> Document:
-    """A view's rows: `t` the time, `d` what tells series apart, a column a measure."""
-    if view.grouping_level is not None and cube.grouping_column:
-        rows = rows.where(_quoted_column(cube.grouping_column) == view.grouping_level)
-    names = {f"m{n}": m for n, m in enumerate(view.measures)}
-    plain = _chart_rows(rows, cube, view, names)
-    found: Document = {
-        "by": [cube.labels.get(name, name) for name in view.by],
+def _chart_document(rows: DataFrame, cube: CubeShape, chart: ChartRows) -> Document:
+    """Return the rows of a chart: `t` is the time, `d` the series, `m0`, `m1`, ... the measures."""
+    if chart.grouping_level is not None and cube.grouping_column:
+        rows = rows.where(_quoted_column(cube.grouping_column) == chart.grouping_level)
+    names = {f"m{n}": measure for n, measure in enumerate(chart.measures)}
+    chart_rows = _chart_rows(rows, cube, chart, names)
+    document: Document = {
+        "by": [cube.labels.get(name, name) for name in chart.by],
         "time": cube.time,
-        "adds": view.is_aggregated,
-        "measures": ([{"column": _COUNT, "name": ""}] if view.is_aggregated else [])
+        "adds": chart.is_aggregated,
+        "measures": ([{"column": _COUNT, "name": ""}] if chart.is_aggregated else [])
         + [{"column": column, "name": name} for column, name in names.items()],
-        "counted": [d for d in cube.dimensions if d not in view.by],
+        "counted": [d for d in cube.dimensions if d not in chart.by],
     }
-    if not view.by:
-        return found | {"series": chart_points(json_rows(plain.orderBy(_TIME)), found)}
-    return found | _series_and_bars(plain, cube, found)
+    if not chart.by:
+        return document | {"series": chart_points(json_rows(chart_rows.orderBy(_TIME)), document)}
+    return document | _series_and_bars(chart_rows, cube, document)
 
 
-def _chart_rows(rows: DataFrame, cube: CubeShape, view: ChartRows, names: Mapping[str, str]) -> DataFrame:
+def _chart_rows(rows: DataFrame, cube: CubeShape, chart: ChartRows, names: Mapping[str, str]) -> DataFrame:
+    """Select or aggregate the rows of a chart; `names` maps the output columns to the measures."""
     keys = [_quoted_column(cube.time).alias(_TIME)] if cube.time else []
-    keys += [_series_value(view.by).alias(_SERIES)] if view.by else []
-    if view.is_aggregated:
-        sums = [F.sum(_quoted_column(m)).alias(n) for n, m in names.items()]
+    keys += [_series_value(chart.by).alias(_SERIES)] if chart.by else []
+    if chart.is_aggregated:
+        sums = [F.sum(_quoted_column(measure)).alias(column) for column, measure in names.items()]
         return rows.groupBy(*keys).agg(F.count("*").alias(_COUNT), *sums)
-    label = [_quoted_column(cube.labels[name]).alias(_LABEL) for name in view.by if name in cube.labels]
-    return rows.select(*keys, *label, *[_quoted_column(m).alias(n) for n, m in names.items()])
+    label = [_quoted_column(cube.labels[name]).alias(_LABEL) for name in chart.by if name in cube.labels]
+    return rows.select(*keys, *label, *[_quoted_column(measure).alias(column) for column, measure in names.items()])
 
 
 def _series_value(by: tuple[str, ...]) -> Column:
-    """One text for the values of several dimensions; of a single one, null for null."""
+    """Return one text for the values of all dimensions; for a single dimension, null stays null."""
     texts = [_quoted_column(name).cast("string") for name in by]
     return texts[0] if len(texts) == 1 else F.concat_ws(" · ", *[F.coalesce(text, F.lit("—")) for text in texts])
 
 
 def _series_and_bars(rows: DataFrame, cube: CubeShape, chart: Document) -> Document:
-    """The series of the kinds that weigh most, and all kinds at the newest time."""
-    first = chart["measures"][0]["column"]
-    weight = F.sum(F.abs(F.col(first).cast("double")))
-    weights = {r[0]: r[1] for r in rows.groupBy(_SERIES).agg(weight.alias("w")).collect()}
-    ranked = sorted(weights, key=lambda kind: (-(weights[kind] or 0), kind is None, str(kind)))
-    most = MAX_SERIES if not chart["adds"] else _MAX_CATEGORY_VALUES
-    found: Document = {"kinds": len(ranked), "series": [], "newest": None}
+    """Return the points of the largest series over time, and the bars of all series at the newest time."""
+    first_measure = F.abs(F.col(chart["measures"][0]["column"]).cast("double"))
+    weights = {row[0]: row[1] for row in rows.groupBy(_SERIES).agg(F.sum(first_measure).alias("w")).collect()}
+    ranked = sorted(weights, key=lambda series: (-(weights[series] or 0), series is None, str(series)))
+    limit = MAX_SERIES if not chart["adds"] else _MAX_CATEGORY_VALUES
+    points: list[Document] = []
     if cube.time:
-        shown = rows.where(_is_one_of(ranked[:most]))
-        found["series"] = chart_points(json_rows(shown.orderBy(_TIME, _SERIES)), chart)
+        largest = ranked[:limit]
+        is_largest = F.coalesce(F.col(_SERIES).isin([series for series in largest if series is not None]), F.lit(False))
+        if None in largest:
+            is_largest |= F.col(_SERIES).isNull()
+        points = chart_points(json_rows(rows.where(is_largest).orderBy(_TIME, _SERIES)), chart)
         newest = rows.agg(F.max(_TIME).alias(_TIME))
         rows = rows.join(F.broadcast(newest), on=_TIME, how="left_semi")
-    bars = rows.orderBy(F.desc_nulls_last(F.abs(F.col(first).cast("double"))), _SERIES).limit(MAX_BARS)
-    found["bars"] = chart_points(json_rows(bars), chart)
-    found["newest"] = found["bars"][0].get(_TIME) if found["bars"] else None
-    return found
-
-
-def _is_one_of(kinds: list[Any]) -> Column:
-    known = F.col(_SERIES).isin([kind for kind in kinds if kind is not None])
-    return known | F.col(_SERIES).isNull() if None in kinds else F.coalesce(known, F.lit(False))
+    bars = chart_points(json_rows(rows.orderBy(F.desc_nulls_last(first_measure), _SERIES).limit(MAX_BARS)), chart)
+    return {"kinds": len(ranked), "series": points, "bars": bars, "newest": bars[0].get(_TIME) if bars else None}
 
 
 def chart_points(rows: list[Document], chart: Document) -> list[Document]:
-    """Rows as a chart takes them: doubles for its measures, as near as they come, and a name for each kind.
+    """Convert rows to points of a chart: JSON numbers for the measures, and a readable name for the series.
 
-    Where several kinds have one name it only stands beside their keys.
+    If several series have the same label, it is written after their keys.
+
+    Args:
+        rows: The rows, with the columns of this module.
+        chart: The chart; of it only the measures are read.
     """
-    named = {row[_SERIES]: row.get(_LABEL) or row[_SERIES] for row in rows if _SERIES in row}
-    are_names = len(set(named.values())) == len(named)
-    found = []
+    labels = {row[_SERIES]: row.get(_LABEL) or row[_SERIES] for row in rows if _SERIES in row}
+    are_labels_unique = len(set(labels.values())) == len(labels)
+    points = []
     for row in rows:
         point: Document = {m["column"]: json_number(row[m["column"]]) for m in chart["measures"]}
         if _TIME in row:
             point[_TIME] = row[_TIME]
         if _SERIES in row:
-            name, key = named[row[_SERIES]], row[_SERIES]
-            point[_SERIES] = name if are_names or name == key else f"{key} ({name})"
-        found.append(point)
-    return found
+            label, key = labels[row[_SERIES]], row[_SERIES]
+            point[_SERIES] = label if are_labels_unique or label == key else f"{key} ({label})"
+        points.append(point)
+    return points
 
 
 def json_number(value: Any) -> float | int | None:
-    """What JSON calls a number; nothing for NaN and the infinities, which it has not."""
+    """Return a value as a JSON number: as near as a double comes; None for null, NaN and the infinities.
+
+    Args:
+        value: A number, or its text.
+    """
     if value is None or value in ("NaN", "Infinity", "-Infinity"):
         return None
     return value if isinstance(value, int) else float(value)
 
 
 def _table_document(rows: DataFrame, cube: CubeShape, kinds: Mapping[str, ColumnKind]) -> Document:
-    """The newest rows, or the first by key where there is no time."""
+    """Return the newest rows, or the first rows by key if the cube has no time axis."""
     order = [F.desc_nulls_last(_quoted_column(cube.time))] if cube.time else []
     order += [F.asc(_quoted_column(cube.grouping_column))] if cube.grouping_column else []
     order += [F.asc_nulls_last(_quoted_column(d)) for d in cube.dimensions]

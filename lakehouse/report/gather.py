@@ -1,21 +1,20 @@
-"""What a report tells, as plain values: read from the lake as it is, and from the configuration. Nothing is written.
+"""Collects the contents of a report as plain values, from the lake and the configuration. Writes nothing.
 
-    status, runs         what `lakehouse status` tells
-    flow                 each stage's tables and models, with what the last run did and what reads what
-    entries, changes     the ledger: decisions about snapshots, and what the accepted ones changed
-    quality              what came of the newest snapshots, and the models' expectations
-    quarantine           what was refused, by reason; never a row or a value
-    lineage              from column to column                                     lineage.py
-    cubes                charts' rows and the newest rows, a bounded part          cubes.py
+    status, runs         the document of `lakehouse status`, and the last runs
+    flow                 the tables and models of each stage, what the last run did to them, and their inputs
+    entries, changes     the ledger: decisions about snapshots, and the changes of the accepted ones
+    quality              row counts of the newest snapshots, and the expectations of the models
+    quarantine           the number of rejected rows by rule; never a row or a value
+    lineage              the source columns of each column                         lineage.py
+    cubes                the rows of the charts, and the newest rows               cubes.py
 
-Each table is read as it is when its turn comes: a run at work may commit between two of them.
+Each table is read at its current version. A run in progress can commit between two reads.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
@@ -25,9 +24,10 @@ from pyspark.sql import functions as F
 
 import lakehouse
 from lakehouse import logs
+from lakehouse.concurrency import worker_pool
 from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
-from lakehouse.inspect.diff_samples import json_rows
+from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import COUNT_COLUMNS, LedgerHistory
 from lakehouse.models import expectations
@@ -35,64 +35,86 @@ from lakehouse.report import cubes, lineage
 from lakehouse.runner import records
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated_session
+from lakehouse.storage.paths import utc_text, utc_text_z
 
 Document = dict[str, Any]
 ColumnsByRelation = dict[str, tuple[lineage.LineageColumn, ...]]
 
 MAX_DECISIONS, MAX_CHANGES, MAX_RUNS = 400, 60, 20
-_THREADS = 4
+_RUN_KEYS = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
 
 
 def gather(run: Run) -> Document:
-    """All that the page shows of the tables and models that `run` is narrowed to; secrets are out of sight."""
+    """Return everything that the page shows of the selected tables and models, with secrets masked.
+
+    Args:
+        run: A run that is open; its selection limits the tables and models.
+
+    Returns:
+        A document of JSON values. Its keys are listed in the description of this module.
+    """
     columns = lineage.relation_columns(run.pipeline, run.plans)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        read = [pool.submit(_read_cube, run, columns, model) for group in run.model_groups("gold") for model in group]
-        found = _document_without_cubes(run, columns)
-        found["cubes"] = [cube for each in read if (cube := each.result())]
-    hidden: Document = logs.redact_document(found)
-    return hidden
+    data_bytes = run.snapshot_bytes(*run.pipeline.tables)
+
+    def read_cube(model: str) -> Document | None:
+        spark = isolated_session(run.spark, data_bytes)
+        return cubes.read_cube(spark, run.lake, run.plans[model], lineage.personal_predicate(columns, model))
+
+    with worker_pool() as pool:
+        cubes_read = [pool.submit(read_cube, model) for group in run.model_groups("gold") for model in group]
+        document = _document_without_cubes(run, isolated_session(run.spark, data_bytes), columns)
+        document["cubes"] = [cube for future in cubes_read if (cube := future.result())]
+    redacted: Document = logs.redact_document(document)
+    return redacted
 
 
-def _document_without_cubes(run: Run, columns: ColumnsByRelation) -> Document:
-    """All but the cubes."""
-    spark = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
-    histories, newest = ledger.read_histories(spark, run.lake, run.selected_tables()), records.read_newest(run.lake)
-    models = [m for layer in ("silver", "gold") for group in run.model_groups(layer) for m in group]
+def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRelation) -> Document:
+    """Return the document without its key `cubes`."""
+    histories = ledger.read_histories(spark, run.lake, run.selected_tables())
+    run_records = records.read_newest(run.lake)
+    models = run.selected_models()
+    plans = [run.plans[model] for model in models]
     return {
         "pipeline": run.pipeline.name,
         "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
         "lake": run.lake.root,
         "version": lakehouse.__version__,
-        "made": records.utc_text(datetime.now(timezone.utc)),
+        "made": utc_text(datetime.now(timezone.utc)),
         "status": status.status(run),
-        "runs": _run_summaries(newest[:MAX_RUNS]),
-        "flow": _flow(run, spark, newest, histories, models),
-        "entries": _ledger_entries(histories.values()),
-        "changes": {name: _change_counts(history) for name, history in histories.items()},
-        "quality": _quality(run, spark, histories, models),
-        "quarantine": [
-            *(row for name, history in histories.items() for row in _table_quarantine(run, spark, name, history)),
-            *(row for model in models for row in _model_quarantine(run, spark, model)),
+        "runs": [
+            {key: record.get(key) for key in _RUN_KEYS} | {"failed": _failures(record)}
+            for record in run_records[:MAX_RUNS]
         ],
-        "models": [_model_document(run, model) for model in models],
-        "lineage": _lineage_document(columns),
+        "flow": _flow(run, spark, run_records, histories, models),
+        **_decisions(histories),
+        "quality": _quality(run, spark, histories, models),
+        "quarantine": list(_quarantine(run, spark, histories, models)),
+        "models": [
+            {"model": p.model, "strategy": p.strategy, "reason": p.reason, "keys": list(p.keys), "inputs": p.inputs}
+            for p in plans
+        ],
+        "lineage": [
+            {
+                "relation": relation,
+                "columns": [
+                    {
+                        "name": c.name,
+                        "text": c.expression,
+                        "origins": list(map(list, c.origins)),
+                        "personal": c.is_personal,
+                    }
+                    for c in of_relation
+                ],
+            }
+            for relation, of_relation in columns.items()
+        ],
     }
 
 
-def _read_cube(run: Run, columns: ColumnsByRelation, model: str) -> Document | None:
-    own = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
-    return cubes.read_cube(own, run.lake, run.plans[model], lineage.personal_predicate(columns, model))
-
-
-def _run_summaries(run_records: list[records.Record]) -> list[Document]:
-    """Run records in a line each."""
-    told = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
-    return [
-        {name: record.get(name) for name in told}
-        | {"failed": [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes") or () if o["code"]]}
-        for record in run_records
-    ]
+def _failures(record: records.Record) -> list[str]:
+    """Return the failed outcomes of a run as text."""
+    failed = [outcome for outcome in record.get("outcomes") or () if outcome["code"]]
+    return [f"{outcome['stage']} {outcome['name']}: {outcome['status']}" for outcome in failed]
 
 
 def _flow(
@@ -102,35 +124,32 @@ def _flow(
     histories: dict[str, LedgerHistory],
     models: list[str],
 ) -> Document:
-    """The stages' tables, and what the newest run that found something did to each."""
+    """Return the tables of each stage, and what the newest run that changed something did to them."""
     ended = [r for r in run_records if r["doing"] == "run" and r["ended"]]
     last = next((r for r in ended if r.get("outcomes") and not r.get("nothing_new")), None)
-    since = ended.index(last) if last else 0
-    bronze = [f"bronze.{name}" for name in histories]
-    counted = _row_counts(run, spark, [*bronze, *models])
+    row_counts = _row_counts(run, spark, [*(f"bronze.{name}" for name in histories), *models])
     outcomes = _outcomes_by_name(last or {})
-    reads = {model: run.plans[model].inputs for model in models}
     return {
         "ended": last["ended"] if last else None,
         "published": [{"relation": name, "outcome": o} for (stage, name), o in outcomes.items() if stage == "publish"],
-        "nothing_since": since,
+        "nothing_since": ended.index(last) if last else 0,
         "tables": [
             {
                 "table": name,
-                "snapshot_time": _utc_text(history.newest_entry.snapshot_time) if history.newest_entry else None,
+                "snapshot_time": utc_text_z(history.newest_entry.snapshot_time) if history.newest_entry else None,
                 "extract": outcomes.get(("extract", name)),
                 "ingest": outcomes.get(("ingest", name)),
                 "bronze": outcomes.get(("bronze", name)),
-                "rows": counted[f"bronze.{name}"],
+                "rows": row_counts[f"bronze.{name}"],
             }
             for name, history in histories.items()
         ],
         "models": [
             {
                 "model": model,
-                "reads": reads[model],
+                "reads": run.plans[model].inputs,
                 "outcome": outcomes.get((model.partition(".")[0], model)),
-                "rows": counted[model],
+                "rows": row_counts[model],
             }
             for model in models
         ],
@@ -138,131 +157,105 @@ def _flow(
 
 
 def _outcomes_by_name(record: records.Record) -> dict[tuple[str, str], Document]:
-    """What a run did by stage and name: of several snapshots of one table the sum, and the last one's status."""
-    found: dict[tuple[str, str], Document] = {}
-    for o in record.get("outcomes") or ():
-        before = found.get((o["stage"], o["name"]), {"counts": {}, "code": 0})
-        counts = {k: before["counts"].get(k, 0) + v for k, v in o["counts"].items()}
-        found[o["stage"], o["name"]] = {"status": o["status"], "counts": counts, "code": max(before["code"], o["code"])}
-    return found
+    """Return the outcomes of a run by stage and name.
+
+    If a table had several snapshots, their counts are added up, and the status is that of the last one.
+    """
+    outcomes: dict[tuple[str, str], Document] = {}
+    for outcome in record.get("outcomes") or ():
+        key = outcome["stage"], outcome["name"]
+        before = outcomes.get(key, {"counts": {}, "code": 0})
+        counts = {name: before["counts"].get(name, 0) + n for name, n in outcome["counts"].items()}
+        outcomes[key] = {"status": outcome["status"], "counts": counts, "code": max(before["code"], outcome["code"])}
+    return outcomes
 
 
 def _row_counts(run: Run, spark: SparkSession, relations: list[str]) -> dict[str, int | None]:
-    """How many rows each has now, in one query; None where there is no table."""
+    """Return the current number of rows of each relation, by one query; None if its table does not exist."""
     paths = {relation: run.lake.table(relation) for relation in relations}
-    there = [relation for relation, path in paths.items() if delta.exists(spark, path)]
-    counts = [delta.read(spark, paths[r]).agg(F.count("*").alias("n")).select(F.lit(r).alias("r"), "n") for r in there]
-    counted = {row["r"]: row["n"] for row in reduce(DataFrame.unionAll, counts).collect()} if counts else {}
+    counts = [
+        delta.read(spark, path).agg(F.count("*").alias("rows")).select(F.lit(relation).alias("relation"), "rows")
+        for relation, path in paths.items()
+        if delta.exists(spark, path)
+    ]
+    counted = {row["relation"]: row["rows"] for row in reduce(DataFrame.unionAll, counts).collect()} if counts else {}
     return {relation: counted.get(relation) for relation in relations}
 
 
-def _ledger_entries(histories: Iterable[LedgerHistory]) -> Document:
-    """Decisions by time of recording, the newest last."""
-    every = sorted(
-        (entry for history in histories for entry in history.entries),
+def _decisions(histories: dict[str, LedgerHistory]) -> Document:
+    """Return the newest decisions (`entries`) and the changes of the newest accepted snapshots (`changes`).
+
+    Decisions are in the order in which they were recorded. The full load of a table is not in its changes.
+    """
+    entries = sorted(
+        (entry for history in histories.values() for entry in history.entries),
         key=lambda e: (e.recorded_at or e.snapshot_time, e.table, e.snapshot_time),
     )
-    told = ("table", "sequence", "status", "kind", *COUNT_COLUMNS, "reason")
-    shown = [{name: getattr(e, name) for name in told} | {"snapshot_time": _utc_text(e.snapshot_time)} for e in every]
-    return {"of": len(shown), "shown": shown[-MAX_DECISIONS:]}
-
-
-def _change_counts(history: LedgerHistory) -> list[Document]:
-    """What the newest accepted snapshots changed, the full load left out, the newest last."""
-    told = ("inserted", "updated", "deleted")
-    later = [entry for entry in history.accepted if entry.kind != "full-load"]
-    return [
-        {"snapshot_time": _utc_text(e.snapshot_time)} | {name: getattr(e, name) or 0 for name in told}
-        for e in later[-MAX_CHANGES:]
+    names = ("table", "sequence", "status", "kind", *COUNT_COLUMNS, "reason")
+    changes = {}
+    for table, history in histories.items():
+        later = [entry for entry in history.accepted if entry.kind != "full-load"][-MAX_CHANGES:]
+        changes[table] = [
+            {"snapshot_time": utc_text_z(e.snapshot_time)}
+            | {name: getattr(e, name) or 0 for name in ("inserted", "updated", "deleted")}
+            for e in later
+        ]
+    shown = [
+        {name: getattr(entry, name) for name in names} | {"snapshot_time": utc_text_z(entry.snapshot_time)}
+        for entry in entries[-MAX_DECISIONS:]
     ]
+    return {"entries": {"of": len(entries), "shown": shown}, "changes": changes}
 
 
 def _quality(run: Run, spark: SparkSession, histories: dict[str, LedgerHistory], models: list[str]) -> Document:
-    """What became of the rows of each newest accepted snapshot, what the models are expected to be, and whether so."""
+    """Return the row counts of each table's newest accepted snapshot, and the expectations with their results."""
     accepted = [h.last_accepted for h in histories.values() if h.last_accepted]
-    expected = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
+    results = expectations.latest_results(spark, run.lake).where(F.col("model").isin(models))
+    models_by_layer = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
     return {
-        "tables": [{"table": e.table, "snapshot_time": _utc_text(e.snapshot_time)} | e.counts for e in accepted],
+        "tables": [{"table": e.table, "snapshot_time": utc_text_z(e.snapshot_time)} | e.counts for e in accepted],
         "expectations": [
             {
                 "model": model,
                 "name": name,
-                "check": _expectation_text(each),
-                "on_fail": getattr(each, "policy", each.on_fail),
+                "check": _expectation_text(expectation),
+                "on_fail": getattr(expectation, "policy", expectation.on_fail),
             }
             for model in models
-            for layer, _, short in [model.partition(".")]
-            for name, each in expected[layer][short].expect.items()
+            for layer, _, short_name in [model.partition(".")]
+            for name, expectation in models_by_layer[layer][short_name].expect.items()
         ],
-        "results": _expectation_results(run, spark, models),
+        "results": json_rows(results.orderBy("model", "rule")),
     }
 
 
 def _expectation_text(expectation: Expectation) -> str:
-    """An expectation as pipeline.yml says it: the condition alone, where it is one."""
-    said = expectation.model_dump(mode="json", exclude={"on_fail"}, exclude_none=True)
-    return str(said["check"]) if list(said) == ["check"] else json.dumps(said, ensure_ascii=False)
+    """Return an expectation as it is written in pipeline.yml; of a `check`, the condition alone."""
+    settings = expectation.model_dump(mode="json", exclude={"on_fail"}, exclude_none=True)
+    return str(settings["check"]) if list(settings) == ["check"] else json.dumps(settings, ensure_ascii=False)
 
 
-def _expectation_results(run: Run, spark: SparkSession, models: list[str]) -> list[Document]:
-    """The newest result of each expectation, as it is stored; no values of rows are in it."""
-    rows = expectations.latest_results(spark, run.lake).where(F.col("model").isin(models))
-    return json_rows(rows.orderBy("model", "rule"))
+def _quarantine(
+    run: Run, spark: SparkSession, histories: dict[str, LedgerHistory], models: list[str]
+) -> Iterator[Document]:
+    """Yield the number of unresolved and of resolved rows by table or model, stage, rule and column."""
+    for table, history in histories.items():
+        if history.last_accepted and history.last_accepted.sequence is not None:
+            rows = quarantine.read_of_table(spark, run.lake, table, history.last_accepted.sequence)
+            yield from _count_by_rule(table, rows)
+    for model in models:
+        version = delta.current_version(spark, run.lake.table(model))
+        if version is not None and any(rule.on_fail == "quarantine" for rule in run.plans[model].rules):
+            rows = quarantine.read_of_model(spark, run.lake, model, version.last_refresh_version)
+            # Their `first_sequence` is a version of the model's table, not the sequence of a snapshot.
+            yield from (row | {"since": None} for row in _count_by_rule(model, rows))
 
 
-def _table_quarantine(run: Run, spark: SparkSession, table: str, history: LedgerHistory) -> list[Document]:
-    """A table's quarantine by stage, rule and column: how much waits, and how much has been mended."""
-    if history.last_accepted is None or history.last_accepted.sequence is None:
-        return []
-    return _quarantine_by_rule(table, quarantine.read_of_table(spark, run.lake, table, history.last_accepted.sequence))
-
-
-def _model_quarantine(run: Run, spark: SparkSession, model: str) -> list[Document]:
-    """The same of what expectations took out of a model, since a version of its table that has no sequence."""
-    head = delta.current_version(spark, run.lake.table(model))
-    if head is None or not any(rule.on_fail == "quarantine" for rule in run.plans[model].rules):
-        return []
-    told = _quarantine_by_rule(model, quarantine.read_of_model(spark, run.lake, model, head.last_refresh_version))
-    return [row | {"since": None} for row in told]
-
-
-def _quarantine_by_rule(name: str, rows: DataFrame) -> list[Document]:
-    told = rows.groupBy("stage", "rule", "column").agg(
+def _count_by_rule(name: str, rows: DataFrame) -> list[Document]:
+    """Return the number of unresolved and of resolved rows, and the first sequence of the unresolved ones."""
+    counts = rows.groupBy("stage", "rule", "column").agg(
         F.count(F.when(~F.col("resolved"), 1)).alias("waiting"),
         F.count(F.when(F.col("resolved"), 1)).alias("resolved"),
         F.min(F.when(~F.col("resolved"), F.col("first_sequence"))).alias("since"),
     )
-    return [{"table": name} | row for row in json_rows(told.orderBy(F.desc("waiting"), "stage", "rule", "column"))]
-
-
-def _model_document(run: Run, model: str) -> Document:
-    plan = run.plans[model]
-    return {
-        "model": model,
-        "strategy": plan.strategy,
-        "reason": plan.reason,
-        "keys": list(plan.keys),
-        "inputs": plan.inputs,
-    }
-
-
-def _lineage_document(columns: ColumnsByRelation) -> list[Document]:
-    return [
-        {
-            "relation": relation,
-            "columns": [
-                {
-                    "name": c.name,
-                    "text": c.expression,
-                    "origins": [list(o) for o in c.origins],
-                    "personal": c.is_personal,
-                }
-                for c in each
-            ],
-        }
-        for relation, each in columns.items()
-    ]
-
-
-def _utc_text(time: datetime) -> str:
-    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [{"table": name} | row for row in json_rows(counts.orderBy(F.desc("waiting"), "stage", "rule", "column"))]

@@ -1,7 +1,7 @@
-"""From column to column: what a model's columns are computed from, as sqlglot reads the SQL. No Spark.
+"""Finds the source columns of each column of a model, as sqlglot parses the SQL. Uses no Spark.
 
-Values alone are followed. What a filter, a join or a GROUP BY looks at decides which rows there are, and would lead
-from nearly every column to nearly every other.
+Only values are followed. The columns of a filter, a join or a GROUP BY decide which rows exist; to follow them would
+connect nearly every column with nearly every other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 
-from lakehouse.config import Pipeline, Table
+from lakehouse.config import Pipeline
 from lakehouse.models.sql.blocks.clauses import split_selects
 from lakehouse.models.sql.plan import Plan, dependency_levels
 
@@ -22,7 +22,7 @@ Origin = tuple[str, str]
 """A relation (`silver.clientes`) and a column of it."""
 
 _CDC_COLUMNS = ("_cdc_operation", "_cdc_timestamp", "_cdc_sequence", "__START_AT", "__END_AT")
-# What is left of a value that was only counted tells nothing of it.
+# The result of these functions reveals nothing of a value.
 _COUNT_FUNCTIONS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
 
 
@@ -31,9 +31,10 @@ class LineageColumn:
     """A column of a relation.
 
     Attributes:
-        text: the SQL that computes it, as its author wrote it; empty in bronze.
-        origins: the columns of the model's inputs that its value comes from.
-        personal: whether it holds what a `pii` column holds, or may.
+        name: Its name.
+        expression: The SQL that computes it, as its author wrote it; empty in bronze.
+        origins: The columns of the model's inputs that its value comes from.
+        is_personal: Whether it holds, or may hold, the value of a `pii` column.
     """
 
     name: str
@@ -43,41 +44,62 @@ class LineageColumn:
 
 
 def relation_columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, tuple[LineageColumn, ...]]:
-    """The columns of every relation, inputs first."""
-    bronze = {f"bronze.{name}": _bronze_columns(table) for name, table in pipeline.tables.items()}
-    found = dict(bronze)
-    for model in (m for group in dependency_levels(plans) for m in group):
-        found[model] = model_columns(plans[model], found)
-    used = {origin for each in found.values() for column in each for origin in column.origins}
-    for name, each in bronze.items():
-        found[name] = tuple(c for c in each if c.name not in _CDC_COLUMNS or (name, c.name) in used)
-    return found
+    """Return the columns of every relation by its name, inputs first.
+
+    The `_cdc_*` and history columns of bronze are listed only if a model uses them.
+
+    Args:
+        pipeline: The configuration, for the columns of bronze.
+        plans: The plan of each model.
+    """
+    bronze = {
+        f"bronze.{name}": tuple(
+            LineageColumn(column, is_personal=column in table.pii)
+            for column in (*(c.name for c in table.columns if table.pii.get(c.name) != "drop"), *_CDC_COLUMNS)
+        )
+        for name, table in pipeline.tables.items()
+    }
+    columns = dict(bronze)
+    for model in (model for level in dependency_levels(plans) for model in level):
+        columns[model] = model_columns(plans[model], columns)
+    used = {origin for relation in columns.values() for column in relation for origin in column.origins}
+    for name, declared in bronze.items():
+        columns[name] = tuple(c for c in declared if c.name not in _CDC_COLUMNS or (name, c.name) in used)
+    return columns
 
 
 def personal_predicate(columns: Mapping[str, tuple[LineageColumn, ...]], model: str) -> Callable[[str], bool]:
-    """Tells of a stored column whether it is personal. One that the model's SQL no longer names may be, if any is."""
+    """Return a function that returns whether a stored column of a model may hold personal data.
+
+    A stored column that the model's SQL no longer names may hold personal data if any column of the lake does.
+
+    Args:
+        columns: What `relation_columns` returns.
+        model: The name of the model.
+    """
     known = {c.name.lower(): c.is_personal for c in columns[model]}
-    otherwise = any(c.is_personal for each in columns.values() for c in each)
-    return lambda name: known.get(name.lower(), otherwise)
-
-
-def _bronze_columns(table: Table) -> tuple[LineageColumn, ...]:
-    kept = [c.name for c in table.columns if table.pii.get(c.name) != "drop"]
-    return tuple(LineageColumn(name, is_personal=name in table.pii) for name in [*kept, *_CDC_COLUMNS])
+    default = any(c.is_personal for relation in columns.values() for c in relation)
+    return lambda name: known.get(name.lower(), default)
 
 
 def model_columns(
     plan: Plan, columns_by_relation: Mapping[str, tuple[LineageColumn, ...]]
 ) -> tuple[LineageColumn, ...]:
-    """The columns of one model, whose inputs are known."""
+    """Return the columns of one model.
+
+    Args:
+        plan: The plan of the model.
+        columns_by_relation: The columns of its inputs.
+    """
     query = sqlglot.parse_one(plan.sql, read="spark")
-    assert isinstance(query, exp.Query)  # as the plan has seen
+    assert isinstance(query, exp.Query)  # the plan was made from it
     columns_of = {relation: {c.name.lower(): c for c in columns_by_relation[relation]} for relation in plan.inputs}
-    anything_personal = any(c.is_personal for each in columns_of.values() for c in each.values())
+    has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
     try:
-        values, held = _column_origins(query, columns_of), _column_origins(_without_counts(query), columns_of)
-    except SqlglotError:  # a clause that it cannot follow: no origins, and what might be personal is taken to be
-        return tuple(LineageColumn(name, is_personal=anything_personal) for name in query.named_selects)
+        values = _column_origins(query, columns_of)
+        revealed = _column_origins(_without_counts(query), columns_of)
+    except SqlglotError:  # a clause that it cannot follow: no origins, and any column may be personal
+        return tuple(LineageColumn(name, is_personal=has_personal_inputs) for name in query.named_selects)
     names, texts = {n.lower(): n for n in query.named_selects}, _selected_expressions(plan.sql, list(values))
     return tuple(
         LineageColumn(
@@ -85,7 +107,7 @@ def model_columns(
             texts.get(name, ""),
             origins,
             is_personal=any(
-                columns_of[relation][column.lower()].is_personal for relation, column in held.get(name, ())
+                columns_of[relation][column.lower()].is_personal for relation, column in revealed.get(name, ())
             ),
         )
         for name, origins in values.items()
@@ -95,10 +117,11 @@ def model_columns(
 def _column_origins(
     query: exp.Expr, columns_of: Mapping[str, Mapping[str, LineageColumn]]
 ) -> dict[str, tuple[Origin, ...]]:
-    schema: dict[str, dict[str, dict[str, str]]] = {}
-    for relation, each in columns_of.items():
-        layer, _, short = relation.partition(".")
-        schema.setdefault(layer, {})[short] = dict.fromkeys(each, "string")
+    """Return the origins of each column of a query by the column's name in lower case."""
+    schema: dict[str, dict[str, dict[str, str]]] = {}  # sqlglot only needs the names; each column counts as a string
+    for relation, columns in columns_of.items():
+        layer, _, short_name = relation.partition(".")
+        schema.setdefault(layer, {})[short_name] = dict.fromkeys(columns, "string")
     by_lower = {relation.lower(): relation for relation in columns_of}
     nodes = lineage(None, query, schema, dialect="spark")
     return {name: tuple(dict.fromkeys(_source_columns(node, by_lower, columns_of))) for name, node in nodes.items()}
@@ -107,27 +130,29 @@ def _column_origins(
 def _source_columns(
     node: Node, by_lower: Mapping[str, str], columns_of: Mapping[str, Mapping[str, LineageColumn]]
 ) -> Iterable[Origin]:
-    for each in node.walk():
-        if isinstance(each.expression, exp.Table):
-            relation = by_lower.get(f"{each.expression.db}.{each.expression.name}".lower())
-            column = exp.to_column(each.name, dialect="spark").name.lower()
+    """Yield the columns of the model's inputs at the leaves of a lineage graph."""
+    for leaf in node.walk():
+        if isinstance(leaf.expression, exp.Table):
+            relation = by_lower.get(f"{leaf.expression.db}.{leaf.expression.name}".lower())
+            column = exp.to_column(leaf.name, dialect="spark").name.lower()
             if relation and column in columns_of[relation]:
                 yield relation, columns_of[relation][column].name
 
 
 def _without_counts(query: exp.Expr) -> exp.Expr:
+    """Replace counts by a constant, so that the lineage does not lead to the counted values."""
     return query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNT_FUNCTIONS) else e)
 
 
 def _selected_expressions(sql: str, names: list[str]) -> dict[str, str]:
-    """What is selected under each name, if every item of the SELECT has one: not with a star among them."""
+    """Return the SQL of each selected column by its name; empty if an item has no name, such as a star."""
     items = split_selects(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
     parsed = sqlglot.parse_one(sql, read="spark")
     outputs = [p.alias_or_name.lower() for p in parsed.expressions] if isinstance(parsed, exp.Select) else []
     if len(items) != len(outputs) or outputs != [n.lower() for n in names]:
         return {}
-    aliased = [isinstance(p, exp.Alias) for p in parsed.expressions]
+    have_alias = [isinstance(p, exp.Alias) for p in parsed.expressions]
     return {
-        name: " ".join((item.expression if alias else item.text).split())
-        for name, item, alias in zip(names, items, aliased, strict=True)
+        name: " ".join((item.expression if has_alias else item.text).split())
+        for name, item, has_alias in zip(names, items, have_alias, strict=True)
     }

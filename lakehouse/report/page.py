@@ -1,4 +1,8 @@
-"""The page: what was gathered, in a template that escapes all of it, with everything it needs inside."""
+"""Renders the contents of a report as one HTML page, from a template that escapes all values.
+
+The page contains its style, its scripts and its data. Its Content-Security-Policy allows no other script and no
+request.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -19,36 +24,50 @@ from lakehouse.report.words import Language, Words
 
 Document = dict[str, Any]
 
-_PRINTED_ROWS = 25  # rows of a table on paper
+_PRINTED_ROWS = 25  # of each table
 
 
 def render(document: Document, language: Language) -> str:
-    """The whole file, as HTML.
+    """Return the page as HTML.
 
     Args:
-        found: what `gather` gives.
+        document: What `gather` returns.
+        language: The language of the texts, numbers and dates.
     """
     words = Words(language)
     has_charts = bool(document["cubes"] or document["entries"]["of"])
     scripts = [*([_vega_script()] if has_charts else []), _page_file("page.js")]
+    # By these hashes the Content-Security-Policy allows the scripts of the page, and no others.
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    change_charts = [
+        charts.figure(table, charts.change_chart(changes, words))
+        for table, changes in document["changes"].items()
+        if changes
+    ]
+    cube_sections = [
+        cube
+        | {"figures": charts.cube_figures(cube, words)}
+        | {"facts": sheets.facts(cube, words), "sheet": sheets.cube(cube, words)}
+        for cube in document["cubes"]
+    ]
     return (
         _jinja_environment()
         .get_template("page.html")
         .render(
             **document,
-            change_charts=list(_change_figures(document, words)),
-            drawn_cubes=[_cube_section(cube, words) for cube in document["cubes"]],
+            change_charts=change_charts,
+            cube_sections=cube_sections,
             relations=_with_column_numbers(document["lineage"]),
             w=words,
             is_empty=not document["entries"]["of"] and not document["runs"],
             attention=list(_attention_items(document, words)),
-            way=layout(document["flow"]),
-            sheets=_all_sheets(document, words),
+            flow_chart=layout(document["flow"]),
+            sheets={name: build(document, words) for name, build in sheets.SHEETS.items()},
             settings=_script_settings(language, words),
             css=Markup(_page_file("page.css")),
             scripts=[Markup(script) for script in scripts],
-            hashes=" ".join(f"'sha256-{_csp_hash(script)}'" for script in scripts),
-            printed=_PRINTED_ROWS,
+            hashes=" ".join(f"'sha256-{each}'" for each in hashes),
+            printed_rows=_PRINTED_ROWS,
             as_json=partial(json.dumps, ensure_ascii=False),
         )
     )
@@ -56,6 +75,7 @@ def render(document: Document, language: Language) -> str:
 
 @lru_cache
 def _jinja_environment() -> Environment:
+    """Return the environment of the templates; an unknown name in a template is an error."""
     return Environment(
         loader=PackageLoader("lakehouse.report", "page"),
         autoescape=True,
@@ -66,6 +86,7 @@ def _jinja_environment() -> Environment:
 
 
 def _page_file(name: str) -> str:
+    """Return the text of a file of the folder `page`."""
     loader = _jinja_environment().loader
     assert loader is not None
     return loader.get_source(_jinja_environment(), name)[0].strip()
@@ -73,18 +94,16 @@ def _page_file(name: str) -> str:
 
 @lru_cache
 def _vega_script() -> str:
-    """Vega, Vega-Lite and Vega-Embed, without what would end a script in HTML, or begin one that ends elsewhere."""
-    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what has a default
+    """Return Vega, Vega-Lite and Vega-Embed as one script, safe to put into HTML.
+
+    Text that would end a script element, or open another one or a comment, is escaped.
+    """
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub requires an argument that has a default
     return re.sub(r"<(?=/?script|!--)", r"\\x3c", bundle, flags=re.IGNORECASE).strip()
 
 
-def _csp_hash(script: str) -> str:
-    """As a Content-Security-Policy names a script that may run: no other one does."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _attention_items(document: Document, words: Words) -> Any:
-    """What somebody should look at, the most pressing first."""
+def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, str]]:
+    """Yield a text and its urgency (`bad` or `late`) for everything that needs attention, the most urgent first."""
     for table in document["status"]["tables"]:
         name = table["table"]
         if table["held"]:
@@ -102,51 +121,32 @@ def _attention_items(document: Document, words: Words) -> Any:
             yield words("model_waits", model=model["model"], inputs=", ".join(model["waiting"])), "late"
 
 
-def _change_figures(document: Document, words: Words) -> Any:
-    """A chart for each table that has changed since its full load."""
-    for table, changes in document["changes"].items():
-        if changes:
-            yield charts.figure(table, charts.change_chart(changes, words))
-
-
-def _all_sheets(document: Document, words: Words) -> Document:
-    every = ("freshness", "decisions", "quality", "expectations", "results", "quarantine", "columns", "models", "runs")
-    return {name: getattr(sheets, name)(document, words) for name in every}
-
-
-def _cube_section(cube: Document, words: Words) -> Document:
-    drawn, told = charts.cube_figures(cube, words), sheets.facts(cube, words)
-    return cube | {"drawn": drawn, "facts": told, "sheet": sheets.cube(cube, words)}
-
-
 def _with_column_numbers(relations: list[Document]) -> list[Document]:
-    """With a number for each column, to name its element by: what a column is called may not serve."""
+    """Add a number to each column and to its origins.
+
+    The page names its elements by these numbers, because the name of a column may not be usable for that.
+    """
     names = [(r["relation"], c["name"]) for r in relations for c in r["columns"]]
-    places = {name: number for number, name in enumerate(names)}
-    return [
-        r
-        | {
-            "columns": [
-                c
-                | {"place": places[r["relation"], c["name"]], "origin_places": [places[tuple(o)] for o in c["origins"]]}
-                for c in r["columns"]
-            ]
-        }
-        for r in relations
-    ]
+    numbers = {name: number for number, name in enumerate(names)}
+
+    def numbered(relation: str, column: Document) -> Document:
+        origins = [numbers[tuple(origin)] for origin in column["origins"]]
+        return column | {"number": numbers[relation, column["name"]], "origin_numbers": origins}
+
+    return [r | {"columns": [numbered(r["relation"], column) for column in r["columns"]]} for r in relations]
 
 
 def _script_settings(language: Language, words: Words) -> Document:
-    """What the page's script has to know."""
+    """Return the settings of the page's script: formats and texts of the language."""
+
+    def parsed(document: Any) -> Any:  # vl_convert returns JSON text or a dictionary, depending on its version
+        return json.loads(document) if isinstance(document, str) else document
+
     locale: Literal["en-US", "pt-BR"] = "en-US" if language == "en" else "pt-BR"
     return {
         "locale": locale,
-        "format": _json(vl_convert.get_format_locale(locale)),
-        "timeFormat": _json(vl_convert.get_time_format_locale(locale)),
+        "format": parsed(vl_convert.get_format_locale(locale)),
+        "timeFormat": parsed(vl_convert.get_time_format_locale(locale)),
         "shown": words("rows_shown", shown="{shown}", of="{of}"),
         "failed": words("chart_failed"),
     }
-
-
-def _json(document: Any) -> Any:
-    return json.loads(document) if isinstance(document, str) else document

@@ -1,8 +1,8 @@
-"""What of a cube is a dimension and what a measure, and which charts that makes. From its plan and types; no Spark.
+"""Determines the dimensions and measures of a cube, and the charts that they make, from its plan and its types.
 
-A dimension is a key, a measure a number beside the keys, a class a text or a truth value beside them. A number is
-added up only where that is right: a SUM or a COUNT, over rows of one time. Counts of different things, shares and
-averages are shown where the cube itself holds them, and nowhere else.
+A dimension is a key; a measure is a number that is not a key; a category is a text or a truth value that is not a key.
+A measure is summed only if that is correct: a SUM or a COUNT, over rows of one time. Distinct counts, shares and
+averages are shown only as the cube itself contains them. Uses no Spark.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LABEL_FUNCTIONS = (exp.Max, exp.Min, exp.First, exp.AnyValue)
 
 @dataclass(frozen=True)
 class ChartRows:
-    """Rows of a cube that make one chart.
+    """The rows of a cube that make one chart.
 
     Attributes:
-        by: the dimensions, or the class, that tell its series apart; empty: there is one.
-        level: the value of GROUPING_ID() of the rows that are meant; None: all rows.
-        adds: whether rows are counted and `measures` added up; else each row is shown as it is.
-        measures: what is shown.
+        by: The dimensions, or the category, with one series per value; empty: a single series.
+        grouping_level: The value of GROUPING_ID() of these rows; None: all rows.
+        is_aggregated: Whether rows are counted and `measures` summed; if not, each row is shown as it is.
+        measures: The columns that are shown.
     """
 
     by: tuple[str, ...]
@@ -42,17 +42,18 @@ class ChartRows:
 
 @dataclass(frozen=True)
 class CubeShape:
-    """A cube, understood.
+    """The columns of a cube by their role.
 
     Attributes:
-        time: the dimension that is the axis of time.
-        dimensions: the other keys.
-        is_whole: whether no key is hidden.
-        classes: what sorts rows into few kinds, and is no key.
-        labels: by dimension, the column that says it for people.
-        measures: numbers.
-        grouping: the column with GROUPING_ID().
-        levels: by its value, the dimensions that are not totalled over.
+        time: The dimension on the time axis.
+        dimensions: The other keys.
+        has_all_keys: Whether no key is hidden.
+        categories: Texts that are not keys and sort the rows into few groups.
+        labels: By dimension, the column with its readable name.
+        measures: The numbers that are not keys.
+        additive: The measures that can be summed.
+        grouping_column: The column with GROUPING_ID().
+        grouping_levels: By the value of GROUPING_ID(), the dimensions that the totals are grouped by.
     """
 
     time: str | None
@@ -67,11 +68,11 @@ class CubeShape:
 
     @property
     def charts(self) -> tuple[ChartRows, ...]:
-        """Over time first, then by each dimension or class."""
+        """The charts: first over time, then by each dimension or category."""
         return tuple(self._charts_of_totals() if self.grouping_column else self._charts_of_rows())
 
     def _charts_of_totals(self) -> Iterator[ChartRows]:
-        """The totals that are there at each time, the coarsest first."""
+        """Yield the totals that exist for each time, those with the fewest dimensions first."""
         for level, dimensions in sorted(self.grouping_levels.items(), key=lambda each: (len(each[1]), each[0])):
             by = tuple(d for d in self.dimensions if d in dimensions)
             is_shown = set(by) == dimensions - {self.time} and (self.time is None or self.time in dimensions)
@@ -79,19 +80,26 @@ class CubeShape:
                 yield ChartRows(by, level, False, self.measures)
 
     def _charts_of_rows(self) -> Iterator[ChartRows]:
+        """Yield the rows as they are, and then their counts and sums."""
         if self.measures and self.has_all_keys and (self.time or self.dimensions):
             yield ChartRows(self.dimensions, None, False, self.measures)
         if not self.dimensions and self.has_all_keys:
-            return  # a row a time: nothing to count
-        added = tuple(m for m in self.measures if m in self.additive)
+            return  # one row per time: nothing to count
+        additive = tuple(m for m in self.measures if m in self.additive)
         if self.time:
-            yield ChartRows((), None, True, added)
+            yield ChartRows((), None, True, additive)
         several = self.dimensions if len(self.dimensions) > 1 else ()
-        yield from (ChartRows((by,), None, True, added) for by in (*several, *self.categories))
+        yield from (ChartRows((by,), None, True, additive) for by in (*several, *self.categories))
 
 
 def time_keys(plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[str] = ()) -> list[str]:
-    """The keys that could be the axis of time."""
+    """Return the keys that can be on the time axis.
+
+    Args:
+        plan: The plan of the cube.
+        kinds: The kind of each column of the cube, in their order.
+        hidden: Columns that must not be shown.
+    """
     keys = {k.lower() for k in plan.keys}
     return [c for c, kind in kinds.items() if kind == "time" and c.lower() in keys and c not in hidden]
 
@@ -99,12 +107,13 @@ def time_keys(plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[st
 def cube_shape(
     plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[str] = (), time: str | None = None
 ) -> CubeShape:
-    """Understand a cube.
+    """Determine the role of each column of a cube.
 
     Args:
-        kinds: of its columns, by name, in order.
-        hidden: columns that must not be shown.
-        time: which of several `time_keys` is the axis; unless given, the first.
+        plan: The plan of the cube.
+        kinds: The kind of each column of the cube, in their order.
+        hidden: Columns that must not be shown.
+        time: Which of several `time_keys` is on the time axis; by default the first.
     """
     query = sqlglot.parse_one(plan.sql, read="spark")
     projections = {p.alias_or_name.lower(): p.unalias() for p in query.selects} if isinstance(query, exp.Query) else {}
@@ -113,17 +122,18 @@ def cube_shape(
     shown = [c for c in kinds if c not in hidden and c != grouping]
     dimensions = [c for c in shown if c.lower() in keys]
     time = time or next(iter(time_keys(plan, kinds, hidden)), None)
-    others = tuple(c for c in dimensions if c != time)
-    beside = [c for c in shown if c.lower() not in keys]
-    measures = tuple(c for c in beside if kinds[c] == "number")
-    texts = [c for c in beside if kinds[c] == "text"]
-    named = [c for c in texts if _is_label(projections.get(c.lower()))]
+    other_dimensions = tuple(c for c in dimensions if c != time)
+    values = [c for c in shown if c.lower() not in keys]
+    measures = tuple(c for c in values if kinds[c] == "number")
+    texts = [c for c in values if kinds[c] == "text"]
+    # A text that is chosen from the rows of its group names a dimension, and is no category.
+    labels = [c for c in texts if projections.get(c.lower(), exp.Null()).find(*_LABEL_FUNCTIONS) is not None]
     return CubeShape(
         time=time,
-        dimensions=others,
+        dimensions=other_dimensions,
         has_all_keys=keys <= {c.lower() for c in (*shown, grouping or "")},
-        categories=tuple(c for c in texts if c not in named),
-        labels={others[0]: named[0]} if len(others) == 1 and named else {},
+        categories=tuple(c for c in texts if c not in labels),
+        labels={other_dimensions[0]: labels[0]} if len(other_dimensions) == 1 and labels else {},
         measures=measures,
         additive=frozenset(m for m in measures if _is_additive(projections.get(m.lower()))),
         grouping_column=grouping,
@@ -132,7 +142,7 @@ def cube_shape(
 
 
 def leading_comment(sql: str) -> str:
-    """The comment that a model's SQL begins with, as running text.
+    """Return the comment at the start of a model's SQL as text, with its lines joined unless some are indented.
 
     >>> leading_comment("-- One row per day,\\n-- and one for all.\\nSELECT 1")
     'One row per day, and one for all.'
@@ -145,12 +155,8 @@ def leading_comment(sql: str) -> str:
     return "\n".join(lines) if any(line.startswith("  ") for line in lines) else " ".join(filter(None, lines))
 
 
-def _is_label(projection: exp.Expr | None) -> bool:
-    """Whether a text is one of those of its group's rows: what a dimension is called, and no kind of its own."""
-    return projection is not None and projection.find(*_LABEL_FUNCTIONS) is not None
-
-
 def _is_additive(projection: exp.Expr | None) -> bool:
+    """Return whether a column is a sum or a count, but not a distinct count."""
     while isinstance(projection, exp.Cast | exp.Coalesce):
         projection = projection.this
     if isinstance(projection, exp.Sum | exp.Count):
@@ -159,17 +165,17 @@ def _is_additive(projection: exp.Expr | None) -> bool:
 
 
 def _grouping_levels(query: exp.Expr, kinds: Mapping[str, ColumnKind]) -> dict[int, frozenset[str]]:
-    """By GROUPING_ID(), the output columns that a set of totals groups by: a bit for each expression left out of it."""
+    """Return the output columns of each grouping set by its GROUPING_ID(), in which a bit marks an omitted column."""
     group = query.args.get("group")
     sets = grouping_sets(group) if isinstance(group, exp.Group) else None
     if sets is None or not isinstance(query, exp.Select) or not isinstance(group, exp.Group):
         return {}
-    real = {c.lower(): c for c in kinds}
-    outputs = {p.unalias().sql(): real.get(p.alias_or_name.lower(), "") for p in query.expressions}
-    outputs |= {exp.column(p.alias).sql(): real.get(p.alias.lower(), "") for p in query.expressions if p.alias}
+    names = {c.lower(): c for c in kinds}
+    outputs = {p.unalias().sql(): names.get(p.alias_or_name.lower(), "") for p in query.expressions}
+    outputs |= {exp.column(p.alias).sql(): names.get(p.alias.lower(), "") for p in query.expressions if p.alias}
     order = [e.sql() for e in grouping_expressions(group)]
-    bits = {text: 1 << (len(order) - 1 - place) for place, text in enumerate(order)}
+    bits = {text: 1 << (len(order) - 1 - n) for n, text in enumerate(order)}
     return {
-        sum(bit for text, bit in bits.items() if text not in each): frozenset(outputs.get(text, text) for text in each)
-        for each in sets
+        sum(bit for text, bit in bits.items() if text not in grouped): frozenset(outputs.get(t, t) for t in grouped)
+        for grouped in sets
     }

@@ -1,6 +1,6 @@
-"""The page's tables: which columns, of which kind, and the rows. Plain values; how they are written is the template's.
+"""Builds the tables of the page: their columns with a kind each, and their rows. The template writes the cells.
 
-Kinds: `name` and `code` (as they are, in type of one width), `text`, `status`, `number`, `time`, `age` (seconds).
+The kinds are `name` and `code` (in a fixed-width font), `text`, `status`, `number`, `time` and `age` (seconds).
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ Document = dict[str, Any]
 
 
 def sheet(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = "") -> Document:
-    """A table: `columns` are heading and kind."""
+    """Return a table.
+
+    Args:
+        columns: The heading and the kind of each column.
+        rows: The values of each row.
+        note: A text above the table, such as the number of rows that are not shown.
+    """
     return {"columns": list(columns), "rows": [list(row) for row in rows], "note": note}
 
 
 def freshness(document: Document, words: Words) -> Document:
+    """Return the age of the newest accepted snapshot of each table, and its delay."""
     columns = [
         *[(words("table"), "name"), (words("snapshot"), "time"), (words("age"), "age"), (words("sequence"), "number")],
         *[
@@ -33,12 +40,15 @@ def freshness(document: Document, words: Words) -> Document:
     def due(seconds: int | None) -> str | None:
         return None if seconds is None else words("late", age=words.age(seconds)) if seconds else words("in_time")
 
-    told = ("table", "snapshot_time", "age_seconds", "sequence", "newest", "last_success")
+    names = ("table", "snapshot_time", "age_seconds", "sequence", "newest", "last_success")
     tables = document["status"]["tables"]
-    return sheet(columns, ([*(t[name] for name in told), due(t["overdue_seconds"]), t["note"] or None] for t in tables))
+    return sheet(
+        columns, ([*(t[name] for name in names), due(t["overdue_seconds"]), t["note"] or None] for t in tables)
+    )
 
 
 def decisions(document: Document, words: Words) -> Document:
+    """Return the decisions of the ledger, the newest first."""
     counts = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
     columns = [
         (words("table"), "name"),
@@ -47,30 +57,31 @@ def decisions(document: Document, words: Words) -> Document:
         (words("sequence"), "number"),
     ]
     columns += [*((words(name), "number") for name in counts), (words("reason"), "text")]
-    told = ("table", "snapshot_time", "status", "sequence", *counts, "reason")
-    entries = document["entries"]
-    shown, of = entries["shown"], entries["of"]
-    cut = words("decisions_cut", shown=words.number(len(shown)), of=words.number(of), folder=document["folder"])
+    names = ("table", "snapshot_time", "status", "sequence", *counts, "reason")
+    shown, total = document["entries"]["shown"], document["entries"]["of"]
+    note = words("decisions_cut", shown=words.number(len(shown)), of=words.number(total), folder=document["folder"])
     return sheet(
         columns,
-        ([e[name] if e[name] != "" else None for name in told] for e in reversed(shown)),
-        cut if of > len(shown) else "",
+        ([e[name] if e[name] != "" else None for name in names] for e in reversed(shown)),
+        note if total > len(shown) else "",
     )
 
 
 def quality(document: Document, words: Words) -> Document:
+    """Return the row counts of the newest accepted snapshot of each table."""
     names = ("rows_read", "accepted_rows", "quarantined", "duplicates")
     columns = [(words("table"), "name"), (words("snapshot"), "time"), *((words(name), "number") for name in names)]
 
     def row(table: Document) -> list[Any]:
-        read, refused, doubled = (table.get(name, 0) for name in ("rows_read", "quarantined", "duplicates"))
-        share = f"{100 * (read - refused) / read:.2f}" if read else None
-        return [table["table"], table["snapshot_time"], read, read - refused - doubled, refused, doubled, share]
+        read, rejected, duplicates = (table.get(name, 0) for name in ("rows_read", "quarantined", "duplicates"))
+        share = f"{100 * (read - rejected) / read:.2f}" if read else None
+        return [table["table"], table["snapshot_time"], read, read - rejected - duplicates, rejected, duplicates, share]
 
     return sheet([*columns, (words("accepted_share"), "number")], map(row, document["quality"]["tables"]))
 
 
 def expectations(document: Document, words: Words) -> Document:
+    """Return the expectations of the models."""
     columns = [
         (words("model"), "name"),
         (words("expectation"), "name"),
@@ -83,7 +94,7 @@ def expectations(document: Document, words: Words) -> Document:
 
 
 def results(document: Document, words: Words) -> Document:
-    """What came of each expectation; a column that is not known here is shown as it is stored."""
+    """Return the newest result of each expectation. A column without a translated heading has its stored name."""
     kinds = {
         "status": "status",
         "recorded_at": "time",
@@ -93,28 +104,28 @@ def results(document: Document, words: Words) -> Document:
         "run_id": "name",
     }
     rows = document["quality"]["results"]
-    names = [*rows[0]] if rows else []
+
+    def kind(name: str) -> str:
+        values = [row[name] for row in rows if row[name] is not None]
+        return "number" if values and all(type(value) in (int, float) for value in values) else "text"
+
     columns = [
-        (words(name) if name in TEXTS else name.replace("_", " "), kinds.get(name) or _cell_kind(rows, name))
-        for name in names
+        (words(name) if name in TEXTS else name.replace("_", " "), kinds.get(name) or kind(name))
+        for name in (rows[0] if rows else ())
     ]
     return sheet(columns, ([None if value == "" else value for value in row.values()] for row in rows))
 
 
-def _cell_kind(rows: list[Document], name: str) -> str:
-    values = [row[name] for row in rows if row[name] is not None]
-    return "number" if values and all(type(value) in (int, float) for value in values) else "text"
-
-
 def quarantine(document: Document, words: Words) -> Document:
+    """Return the number of rejected rows by rule."""
     columns = [(words("table"), "name"), (words("stage"), "text"), (words("rule"), "name"), (words("column"), "name")]
     columns += [(words(name), "number") for name in ("waiting", "resolved", "since_sequence")]
-    told = ("table", "stage", "rule", "column", "waiting", "resolved", "since")
-    return sheet(columns, ([q[name] for name in told] for q in document["quarantine"]))
+    names = ("table", "stage", "rule", "column", "waiting", "resolved", "since")
+    return sheet(columns, ([q[name] for name in names] for q in document["quarantine"]))
 
 
 def columns(document: Document, words: Words) -> Document:
-    """Every column of a model and what it is computed from."""
+    """Return every column of every model, with its source columns and its SQL."""
     headings = [
         (words("model"), "name"),
         (words("column"), "name"),
@@ -122,57 +133,75 @@ def columns(document: Document, words: Words) -> Document:
         (words("computed_as"), "code"),
     ]
     rows = (
-        [
-            each["relation"],
-            c["name"],
-            ", ".join(".".join(o) for o in c["origins"]) or words("constant"),
-            c["text"] or None,
-        ]
-        for each in document["lineage"]
-        if not each["relation"].startswith("bronze.")
-        for c in each["columns"]
+        [r["relation"], c["name"], ", ".join(".".join(o) for o in c["origins"]) or words("constant"), c["text"] or None]
+        for r in document["lineage"]
+        if not r["relation"].startswith("bronze.")
+        for c in r["columns"]
     )
     return sheet(headings, rows)
 
 
 def models(document: Document, words: Words) -> Document:
+    """Return the models with the reason for their strategy."""
     columns = [(words("model"), "name"), (words("strategy"), "name"), (words("reason"), "text")]
     columns += [(words("keys"), "name"), (words("reads"), "name")]
-    told = ("model", "strategy", "reason")
-    rows = ([*(m[n] for n in told), ", ".join(m["keys"]), ", ".join(m["inputs"])] for m in document["models"])
+    names = ("model", "strategy", "reason")
+    rows = ([*(m[name] for name in names), ", ".join(m["keys"]), ", ".join(m["inputs"])] for m in document["models"])
     return sheet(columns, rows)
 
 
 def runs(document: Document, words: Words) -> Document:
+    """Return the last runs, the newest first."""
     columns = [(words("run"), "name"), (words("doing"), "text"), (words("started"), "time")]
     columns += [(words("seconds"), "number"), (words("exit_code"), "number"), (words("note"), "text")]
-    told = ("run_id", "doing", "started", "seconds", "exit_code")
+    names = ("run_id", "doing", "started", "seconds", "exit_code")
 
     def note(run: Document) -> str | None:
         return words("nothing_new") if run["nothing_new"] else "; ".join(run["failed"]) or None
 
-    return sheet(columns, ([*(run[name] for name in told), note(run)] for run in document["runs"]))
+    return sheet(columns, ([*(run[name] for name in names), note(run)] for run in document["runs"]))
 
 
 def cube(document: Document, words: Words) -> Document:
-    """A cube's newest rows."""
-    rows, of = document["table"]["rows"], document["rows"]
-    cut = words("rows_shown", shown=words.number(len(rows)), of=words.number(of))
-    return sheet([(c["name"], c["kind"]) for c in document["table"]["columns"]], rows, cut if len(rows) < of else "")
+    """Return the newest rows of a cube."""
+    rows, total = document["table"]["rows"], document["rows"]
+    note = words("rows_shown", shown=words.number(len(rows)), of=words.number(total))
+    return sheet(
+        [(c["name"], c["kind"]) for c in document["table"]["columns"]], rows, note if len(rows) < total else ""
+    )
 
 
 def facts(cube_document: Document, words: Words) -> str:
-    """What a cube is made of, and what of it is not shown, in a line."""
+    """Return one line about a cube: its size, its columns, and the parts that are not shown.
+
+    Args:
+        cube_document: The cube, as `read_cube` returns it.
+        words: The language.
+    """
     dimensions = [d for d in (cube_document["time"], *cube_document["dimensions"]) if d]
-    told = words(
+    summary = words(
         "cube_facts",
         rows=words.number(cube_document["rows"]),
         dimensions=", ".join(dimensions) or words("none"),
         measures=", ".join(cube_document["measures"]) or words("none"),
     )
-    left_out = {
+    omitted = {
         words("hidden", columns=", ".join(cube_document["hidden"])): cube_document["hidden"],
         words("uncharted", dimensions=", ".join(dict.fromkeys(cube_document["uncharted"]))): cube_document["uncharted"],
         words("times_cut", n=words.number(cube_document["times_cut"])): cube_document["times_cut"],
     }
-    return " ".join([told, *(text for text, is_so in left_out.items() if is_so)])
+    return " ".join([summary, *(text for text, has_omission in omitted.items() if has_omission)])
+
+
+SHEETS = {
+    "freshness": freshness,
+    "decisions": decisions,
+    "quality": quality,
+    "expectations": expectations,
+    "results": results,
+    "quarantine": quarantine,
+    "columns": columns,
+    "models": models,
+    "runs": runs,
+}
+"""The tables of the page by their name in the template; a cube has one of its own."""

@@ -1,4 +1,4 @@
-"""Every word of the page: English, Portuguese. Names of tables, columns and models are the user's own."""
+"""Contains every text of the page in English and Portuguese. Names of tables, columns and models are the user's own."""
 
 from __future__ import annotations
 
@@ -6,88 +6,90 @@ TEXTS: dict[str, tuple[str, str]] = {
     "lang": ("en", "pt-BR"),
     "title": ("{pipeline} · lakehouse report", "{pipeline} · relatório do lakehouse"),
     "kicker": ("Lakehouse report", "Relatório do lakehouse"),
-    "made": ("Made {time} from {lake}", "Gerado em {time} a partir de {lake}"),
+    "made": ("Created {time} from {lake}", "Gerado em {time} a partir de {lake}"),
     "theme": ("Theme", "Tema"),
-    "theme_auto": ("As the system", "Como o sistema"),
+    "theme_auto": ("Same as system", "Igual ao sistema"),
     "theme_light": ("Light", "Claro"),
     "theme_dark": ("Dark", "Escuro"),
     "contents": ("Contents", "Conteúdo"),
-    "empty": ("This lake holds nothing yet.", "Este lake ainda não tem nada."),
+    "empty": ("This lake is empty.", "Este lake está vazio."),
     "empty_next": (
-        "No snapshot has been accepted and no run is on record. The next command:",
-        "Nenhum snapshot foi aceito e nenhuma execução está registrada. O próximo comando:",
+        "There is no accepted snapshot and no recorded run. Next command:",
+        "Não há snapshot aceito nem execução registrada. Próximo comando:",
     ),
     # the summary
     "newest": ("Newest snapshot", "Snapshot mais recente"),
     "before": ("{age} before this report", "{age} antes deste relatório"),
     "never": ("never", "nunca"),
     "last_run": ("Last run", "Última execução"),
-    "run_good": ("went well", "terminou bem"),
-    "run_nothing": ("found nothing new", "não encontrou novidade"),
-    "run_open": ("has not ended", "não terminou"),
+    "run_good": ("succeeded", "concluída com sucesso"),
+    "run_nothing": ("nothing new", "nenhuma novidade"),
+    "run_open": ("not finished", "não terminada"),
     "run_code": ("exit code {code}", "código de saída {code}"),
-    "took": ("{time}, took {age}", "{time}, levou {age}"),
+    "took": ("{time}, duration {age}", "{time}, duração {age}"),
     "waiting_rows": ("Rows in quarantine", "Linhas em quarentena"),
     "of_tables": ("in {tables} of {of} tables", "em {tables} de {of} tabelas"),
     "up_to_date": ("Models up to date", "Modelos em dia"),
     "of": ("{part} of {whole}", "{part} de {whole}"),
-    "attention": ("To look at", "Para verificar"),
+    "attention": ("Needs attention", "Requer atenção"),
     "held_since": (
-        "{table}: the snapshot of {time} is held until somebody approves it",
-        "{table}: o snapshot de {time} está retido até que alguém o aprove",
+        "{table}: the snapshot of {time} is held for approval",
+        "{table}: o snapshot de {time} está retido e precisa de aprovação",
     ),
     "rejected_newest": ("{table}: the newest snapshot was rejected", "{table}: o snapshot mais recente foi rejeitado"),
     "overdue": ("{table}: overdue by {age}", "{table}: atrasada em {age}"),
-    "model_waits": ("{model}: waits for {inputs}", "{model}: espera por {inputs}"),
+    "model_waits": ("{model}: not up to date with {inputs}", "{model}: desatualizado em relação a {inputs}"),
     "run_failed": ("run {run}: {failed}", "execução {run}: {failed}"),
-    "nothing_waits": ("Nothing waits for anybody.", "Nada espera por ninguém."),
+    "nothing_waits": ("Nothing needs attention.", "Nada requer atenção."),
     # the flow
     "flow": ("Flow", "Fluxo"),
     "flow_lede": (
-        "From the source's snapshots to the cubes, with what the run of {time} did. A line is what reads what.",
-        "Dos snapshots da fonte aos cubos, com o que a execução de {time} fez. Uma linha diz quem lê quem.",
+        "From the snapshots of the source to the cubes, with the result of the run of {time}. A line connects a table"
+        " or model with its input.",
+        "Dos snapshots da fonte aos cubos, com o resultado da execução de {time}. Uma linha liga cada tabela ou modelo"
+        " à sua entrada.",
     ),
-    "flow_never": ("No run is on record.", "Nenhuma execução está registrada."),
+    "flow_never": ("There is no recorded run.", "Não há execução registrada."),
     "flow_since": (
-        "{runs} runs since then found nothing new.",
-        "{runs} execuções desde então não encontraram novidade.",
+        "Runs since then without changes: {runs}.",
+        "Execuções desde então sem mudanças: {runs}.",
     ),
     "rows": ("{n} rows", "{n} linhas"),
-    "not_there": ("not there yet", "ainda não existe"),
+    "not_there": ("does not exist yet", "ainda não existe"),
     # freshness
     "freshness": ("Freshness", "Atualidade"),
     "freshness_lede": (
-        "How old the newest accepted snapshot of each table was when this report was made, and when a run last looked"
-        " at the source.",
-        "Idade do snapshot aceito mais recente de cada tabela quando este relatório foi gerado, e quando uma execução"
-        " olhou a fonte pela última vez.",
+        "The age of the newest accepted snapshot of each table when this report was created, and the time of the last"
+        " successful check of the source.",
+        "A idade do snapshot aceito mais recente de cada tabela quando este relatório foi gerado, e o momento da última"
+        " verificação da fonte com sucesso.",
     ),
     "table": ("table", "tabela"),
     "snapshot": ("snapshot", "snapshot"),
     "age": ("age", "idade"),
     "sequence": ("sequence", "sequência"),
     "newest_decision": ("newest decision", "última decisão"),
-    "last_looked": ("last looked at", "última verificação"),
-    "due": ("due", "prazo"),
-    "in_time": ("in time", "em dia"),
+    "last_looked": ("last checked", "última verificação"),
+    "due": ("schedule", "prazo"),
+    "in_time": ("on time", "em dia"),
     "late": ("late by {age}", "atraso de {age}"),
     "note": ("note", "nota"),
     # changes
     "changes": ("Changes over time", "Mudanças ao longo do tempo"),
     "changes_lede": (
-        "Rows inserted, updated and deleted by each accepted snapshot. A table's first snapshot is all inserts and is"
-        " left out of the charts; the table below has it.",
-        "Linhas inseridas, atualizadas e excluídas por cada snapshot aceito. O primeiro snapshot de uma tabela é só"
-        " inserção e fica fora dos gráficos; a tabela abaixo o mostra.",
+        "Rows inserted, updated and deleted by each accepted snapshot. The first snapshot of a table only inserts rows;"
+        " it is not in the charts, but in the table below.",
+        "Linhas inseridas, atualizadas e excluídas por cada snapshot aceito. O primeiro snapshot de uma tabela só"
+        " insere linhas; ele não aparece nos gráficos, mas na tabela abaixo.",
     ),
     "no_changes": (
-        "One snapshot so far: nothing to compare yet.",
-        "Só um snapshot até agora: nada para comparar ainda.",
+        "There is only one snapshot: nothing to compare yet.",
+        "Há somente um snapshot: ainda não há o que comparar.",
     ),
-    "decisions": ("Every decision", "Todas as decisões"),
+    "decisions": ("All decisions", "Todas as decisões"),
     "decisions_cut": (
-        "The newest {shown} of {of}. All of them: lakehouse history {folder} TABLE",
-        "As {shown} mais recentes de {of}. Todas: lakehouse history {folder} TABLE",
+        "The newest {shown} of {of}. To see all: lakehouse history {folder} TABLE",
+        "As {shown} mais recentes de {of}. Para ver todas: lakehouse history {folder} TABLE",
     ),
     "status": ("status", "situação"),
     "rows_read": ("read", "lidas"),
@@ -101,11 +103,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     # quality and quarantine
     "quality": ("Quality", "Qualidade"),
     "quality_lede": (
-        "What the newest accepted snapshot of each table came to, and what is expected of the models.",
-        "O resultado do snapshot aceito mais recente de cada tabela, e o que se espera dos modelos.",
+        "Row counts of the newest accepted snapshot of each table, and the expectations of the models.",
+        "Contagem de linhas do snapshot aceito mais recente de cada tabela, e as expectativas dos modelos.",
     ),
     "accepted_rows": ("accepted", "aceitas"),
-    "accepted_share": ("% not refused", "% não recusadas"),
+    "accepted_share": ("% not rejected", "% não rejeitadas"),
     "no_expectations": ("No model has expectations.", "Nenhum modelo tem expectativas."),
     "expectation": ("expectation", "expectativa"),
     "check": ("check", "verificação"),
@@ -113,17 +115,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "results": ("Results", "Resultados"),
     "quarantine": ("Quarantine", "Quarentena"),
     "quarantine_lede": (
-        "Rows that were refused and wait to be mended, by reason. Their contents stay in the lake:"
+        "The number of rejected rows by rule. This report does not show the rows. To see them:"
         " lakehouse quarantine {folder} TABLE",
-        "Linhas recusadas que esperam correção, por motivo. O conteúdo delas fica no lake:"
+        "O número de linhas rejeitadas por regra. Este relatório não mostra as linhas. Para vê-las:"
         " lakehouse quarantine {folder} TABLE",
     ),
-    "no_quarantine": ("Nothing is, or ever was, in quarantine.", "Nada está, nem esteve, em quarentena."),
+    "no_quarantine": ("No row has been quarantined.", "Nenhuma linha foi posta em quarentena."),
     "stage": ("stage", "etapa"),
     "rule": ("rule", "regra"),
     "column": ("column", "coluna"),
-    "waiting": ("waiting", "à espera"),
-    "resolved": ("mended", "corrigidas"),
+    "waiting": ("unresolved", "pendentes"),
+    "resolved": ("resolved", "resolvidas"),
     "since_sequence": ("since sequence", "desde a sequência"),
     # cubes
     "cubes": ("Cubes", "Cubos"),
@@ -133,9 +135,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{rows} linhas · dimensões: {dimensions} · medidas: {measures}.",
     ),
     "none": ("none", "nenhuma"),
-    "hidden": ("Personal columns are left out: {columns}.", "Colunas pessoais ficam de fora: {columns}."),
-    "uncharted": ("No chart by {dimensions}: too many kinds.", "Sem gráfico por {dimensions}: tipos demais."),
-    "times_cut": ("The charts show the newest {n} times.", "Os gráficos mostram os {n} tempos mais recentes."),
+    "hidden": ("Personal columns are not shown: {columns}.", "Colunas pessoais não são mostradas: {columns}."),
+    "uncharted": ("No chart by {dimensions}: too many values.", "Sem gráfico por {dimensions}: valores demais."),
+    "times_cut": (
+        "The charts show the newest {n} dates or times.",
+        "Os gráficos mostram as {n} datas ou horas mais recentes.",
+    ),
     "count": ("rows", "linhas"),
     "count_of": ("number of {name}", "número de {name}"),
     "day_of_month": ("%b %-d", "%-d %b"),
@@ -152,31 +157,31 @@ TEXTS: dict[str, tuple[str, str]] = {
     "filter_table": ("Filter the table {name}", "Filtrar a tabela {name}"),
     "sort_by": ("Sort by {name}", "Ordenar por {name}"),
     "no_script": (
-        "The charts need JavaScript, which this browser does not run. The tables do not.",
-        "Os gráficos precisam de JavaScript, que este navegador não executa. As tabelas, não.",
+        "The charts need JavaScript, which is disabled in this browser. The tables work without it.",
+        "Os gráficos precisam de JavaScript, que está desativado neste navegador. As tabelas funcionam sem ele.",
     ),
     "chart_failed": ("This chart could not be drawn.", "Este gráfico não pôde ser desenhado."),
     # lineage
     "lineage": ("Lineage", "Linhagem"),
     "lineage_lede": (
-        "Choose a column to see what its values are computed from, and what is computed from them. Filters, joins and"
-        " GROUP BY decide which rows there are and are not followed.",
-        "Escolha uma coluna para ver de que seus valores são calculados, e o que se calcula deles. Filtros, junções e"
-        " GROUP BY decidem quais linhas existem e não são seguidos.",
+        "Choose a column to see the columns that its values are computed from, and the columns computed from them. The"
+        " columns of filters, joins and GROUP BY decide which rows exist; they are not followed.",
+        "Escolha uma coluna para ver as colunas das quais seus valores são calculados, e as colunas calculadas a partir"
+        " deles. As colunas de filtros, junções e GROUP BY decidem quais linhas existem; elas não são seguidas.",
     ),
     "find_column": ("Find a column", "Encontrar uma coluna"),
     "clear": ("Clear", "Limpar"),
     "personal": ("personal", "pessoal"),
-    "from_columns": ("from", "de"),
-    "reads": ("reads", "lê"),
-    "constant": ("from no column", "de nenhuma coluna"),
-    "all_columns": ("All columns and what they are computed from", "Todas as colunas e de que são calculadas"),
-    "computed_as": ("computed as", "calculada como"),
+    "from_columns": ("source columns", "colunas de origem"),
+    "reads": ("inputs", "entradas"),
+    "constant": ("none", "nenhuma"),
+    "all_columns": ("All columns with their source columns", "Todas as colunas com suas colunas de origem"),
+    "computed_as": ("SQL expression", "expressão SQL"),
     # models and runs
     "models": ("Models", "Modelos"),
     "models_lede": (
-        "How each model is kept up to date, and why so.",
-        "Como cada modelo é mantido em dia, e por quê.",
+        "How each model is kept up to date, and the reason.",
+        "Como cada modelo é mantido em dia, e o motivo.",
     ),
     "model": ("model", "modelo"),
     "strategy": ("strategy", "estratégia"),
@@ -184,16 +189,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "version": ("version", "versão"),
     "runs": ("Runs", "Execuções"),
     "run": ("run", "execução"),
-    "doing": ("doing", "fazendo"),
+    "doing": ("command", "comando"),
     "started": ("started", "início"),
     "seconds": ("seconds", "segundos"),
     "exit_code": ("exit code", "código de saída"),
     "failed": ("failed", "falhou"),
     "nothing_new": ("nothing new", "sem novidade"),
     "about": (
-        "Written by lakehouse {version}, command: lakehouse report {folder}. One file: it loads and sends nothing."
-        " It is a copy of what the lake held: after lakehouse forget, make it anew and delete the old one.",
-        "Escrito pelo lakehouse {version}, comando: lakehouse report {folder}. Um só arquivo: nada carrega, nada envia."
-        " É uma cópia do que o lake tinha: depois de lakehouse forget, gere-o de novo e apague o antigo.",
+        "Created by lakehouse {version}, command: lakehouse report {folder}. This file loads and sends nothing. It is a"
+        " copy of data of the lake: after lakehouse forget, create a new report and delete this one.",
+        "Gerado pelo lakehouse {version}, comando: lakehouse report {folder}. Este arquivo não carrega nem envia nada."
+        " É uma cópia de dados do lake: depois de lakehouse forget, gere um novo relatório e apague este.",
     ),
 }

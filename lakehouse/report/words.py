@@ -1,4 +1,4 @@
-"""The page's words in both languages, and how each writes numbers, dates and ages (by Babel's tables)."""
+"""Writes texts, numbers, dates and ages in the language of the page, with Babel's tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DATE_PATTERNS = {"en": ("yyyy-MM-dd", "yyyy-MM-dd HH:mm 'UTC'"), "pt": ("dd/MM/
 
 @dataclass(frozen=True)
 class Words:
-    """One language.
+    """The texts and formats of one language.
 
     >>> Words("pt").number("1234.50"), Words("en").number(1234567)
     ('1.234,50', '1,234,567')
@@ -29,11 +29,16 @@ class Words:
     language: Language
 
     def __call__(self, key: str, **values: object) -> str:
-        """The text of a key, with `{name}` replaced by values."""
+        """Return the text of a key with its placeholders filled in.
+
+        Args:
+            key: A key of `TEXTS`.
+            values: The values of the placeholders.
+        """
         return TEXTS[key][0 if self.language == "en" else 1].format(**values)
 
     def number(self, value: object) -> str:
-        """A number with all of its digits; what is none (NaN) as it is."""
+        """Return a number with all of its digits; a text that is no number, such as NaN, is returned unchanged."""
         try:
             exact = value if isinstance(value, int) else Decimal(str(value))
         except InvalidOperation:
@@ -42,23 +47,24 @@ class Words:
         return str(format_decimal(exact, format="#,##0." + "0" * digits, locale=LOCALES[self.language]))
 
     def day(self, value: date | str) -> str:
+        """Return a date."""
         return self._format_date(date.fromisoformat(value) if isinstance(value, str) else value, 0)
 
     def time(self, value: datetime | str) -> str:
-        """A moment, to the minute, in UTC."""
-        found = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-        return self._format_date(found.astimezone(timezone.utc) if found.tzinfo else found, 1)
+        """Return a time in UTC, to the minute."""
+        time = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+        return self._format_date(time.astimezone(timezone.utc) if time.tzinfo else time, 1)
 
     def moment(self, value: object) -> str:
-        """A day or a moment as JSON has it."""
+        """Return a date or a time that is given as text."""
         text = str(value)
         try:
             return self.day(text) if len(text) == len("2025-10-03") else self.time(text)
-        except ValueError:  # a year that Python has not
+        except ValueError:  # a year that Python does not support
             return text
 
     def age(self, seconds: float | None) -> str:
-        """How long something takes or is ago, in its greatest unit."""
+        """Return a duration in its largest unit."""
         if seconds is None:
             return "—"
         return str(format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=LOCALES[self.language]))

@@ -1,9 +1,9 @@
-"""One command at work on one lake: what it was asked for, what became of it, and its record.
+"""Defines `Run`: one command that works on one lake, with its lock, its record and its threads.
 
-open_run       the pipeline, read and understood
-attended       its time and its record; word with whom `on_failure` names, if it fails
-holding        the lake, which nobody else works on meanwhile
-side_by_side   the same work for several tables or models; none keeps another from being attempted
+1. `open_run` reads and checks the pipeline.
+2. `record_run` keeps the record of the command, and notifies `on_failure` if it fails.
+3. `lock_lake` keeps other commands from working on the lake.
+4. `run_in_parallel` does the same work for several tables or models; a failure of one does not stop the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -21,9 +20,11 @@ from time import monotonic as time_now
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import config, logs
+from lakehouse.concurrency import worker_pool
 from lakehouse.config import Pipeline
+from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.config.strict_model import did_you_mean
-from lakehouse.error_mapping import to_lakehouse_error, with_retries
+from lakehouse.error_mapping import retry_transient, to_lakehouse_error
 from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, dependency_levels
@@ -35,17 +36,26 @@ from lakehouse.storage.paths import Lake
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_PARALLEL_TASKS = 4  # tables at once: the driver plans one while the executors work on another
+    from lakehouse.lake.table_ref import TableRef
 
 
 @dataclass
 class Run:
-    """One command at work on one lake.
+    """One command that works on one lake.
 
     Attributes:
-        told: hears each outcome at once.
-        stop: whether somebody has asked for an orderly end.
-        dry_run: of `expire`: say what would go.
+        pipeline: The pipeline as it was read at the start.
+        names: The tables and models to which the command is limited; empty for all.
+        as_of: The time of a snapshot whose source has none.
+        full_refresh: Rebuild from the layer before.
+        verbose: Show Spark's own output and full traces.
+        dry_run: For `expire`: report what would be removed.
+        on_outcome: Receives each outcome as soon as there is one.
+        stop_requested: Returns whether somebody has requested that the command stops.
+        log: The logger, with the run's id and the pipeline's name.
+        id: The run's id, which starts with its time in UTC.
+        lake_lock: The lock, while the lake is locked.
+        stages: The stages of the command.
     """
 
     pipeline: Pipeline
@@ -59,77 +69,115 @@ class Run:
     log: logs.Log = field(default_factory=logs.create_logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
     lake_lock: lock.LakeLock | None = None
-    stages: tuple[str, ...] = ()  # the stages that the command asks for
+    stages: tuple[str, ...] = ()
 
     @cached_property
     def lake(self) -> Lake:
-        where = self.pipeline.lake
-        if isinstance(where, str):
-            return Lake.from_root(where)
-        return Lake.in_catalog(where.catalog, where.volume, self.pipeline.name, self.pipeline.tables)
+        """The lake of the pipeline."""
+        location = self.pipeline.lake
+        if isinstance(location, str):
+            return Lake.from_root(location)
+        return Lake.in_catalog(location.catalog, location.volume, self.pipeline.name, self.pipeline.tables)
 
     @cached_property
     def spark(self) -> SparkSession:
+        """The session, which starts the JVM at first use."""
         from lakehouse.spark.session import get_session, jvm_pid
 
-        spark = get_session(
-            self.lake, f"lakehouse {self.pipeline.name}", self.verbose, self.snapshot_bytes(*self.pipeline.tables)
-        )
+        app_name, data_bytes = f"lakehouse {self.pipeline.name}", self.snapshot_bytes(*self.pipeline.tables)
+        spark = get_session(self.lake, app_name, self.verbose, data_bytes)
         if self.lake_lock:
             self.lake_lock.record_jvm(jvm_pid(spark))
         return spark
 
+    def table_ref(self, name: str, spark: SparkSession | None = None) -> TableRef:
+        """Return one table of the pipeline, with a session that nobody else uses.
+
+        Args:
+            name: The table's name.
+            spark: The session to use; None: a new one, with settings for the table's size.
+        """
+        from lakehouse.lake.table_ref import TableRef
+        from lakehouse.spark.session import isolated_session
+
+        session = spark or isolated_session(self.spark, self.snapshot_bytes(name))
+        return TableRef(session, self.lake, name, self.pipeline.tables[name], self.pipeline.tuning)
+
     @cached_property
     def plans(self) -> dict[str, Plan]:
+        """The plans of all models, by name."""
         return pipeline_plans.plan_pipeline(self.pipeline)
 
     def selected_tables(self) -> list[str]:
-        """The tables that the command is narrowed to."""
-        named = [n for n in self.names if n in self.pipeline.tables]
+        """Return the tables to which the command is limited."""
+        named = [name for name in self.names if name in self.pipeline.tables]
         return named if self.names else list(self.pipeline.tables)
 
+    def selected_models(self) -> list[str]:
+        """Return the models to which the command is limited, silver first, each after the models that it reads."""
+        return [model for layer in MODEL_LAYERS for group in self.model_groups(layer) for model in group]
+
+    def model_groups(self, layer: str) -> list[list[str]]:
+        """Return the selected models of a layer, in groups in which no model reads another.
+
+        Args:
+            layer: `silver` or `gold`.
+        """
+        plans = {model: plan for model, plan in self.plans.items() if model.startswith(f"{layer}.")}
+        selected = {model for model in plans if not self.names or model in self.names}
+        return [group for level in dependency_levels(plans) if (group := [m for m in level if m in selected])]
+
     def published_tables(self) -> dict[str, str]:
-        """What the command is narrowed to of what is published: by the lake's name, the table that follows it."""
+        """Return the published tables to which the command is limited: by the lake's name, the one in PostgreSQL."""
         tables = self.pipeline.publish.tables if self.pipeline.publish else {}
-        return {s: t for s, t in tables.items() if not self.names or {s, s.removeprefix("bronze.")} & {*self.names}}
+        if not self.names:
+            return dict(tables)
+        return {
+            source: table
+            for source, table in tables.items()
+            if {source, source.removeprefix("bronze.")} & set(self.names)
+        }
 
     def key_columns(self) -> dict[str, tuple[str, ...]]:
-        """What tells the rows of each table and model apart."""
-        from lakehouse.bronze.scd2 import row_keys
+        """Return the columns that identify a row of each table and model."""
+        from lakehouse.bronze import row_keys
 
         tables = {f"bronze.{name}": tuple(row_keys(table)) for name, table in self.pipeline.tables.items()}
         return tables | {name: plan.keys for name, plan in self.plans.items()}
 
     def snapshot_bytes(self, *tables: str) -> int:
-        """Bytes of the newest snapshots of these tables, as received: how much there is to work on."""
-        found = [landing.newest_snapshot(self.lake, table) for table in tables]
-        return sum(landed.size for landed in found if landed)
+        """Return the size of the newest snapshots of some tables as received: how much there is to work on.
 
-    def model_groups(self, layer: str) -> list[list[str]]:
-        """The layer's models that the command is narrowed to, in groups that need nothing of each other."""
-        own = {m: p for m, p in self.plans.items() if m.startswith(f"{layer}.")}
-        wanted = {m for m in own if not self.names or m in self.names}
-        return [chosen for group in dependency_levels(own) if (chosen := [m for m in group if m in wanted])]
+        Args:
+            tables: The names of the tables.
+        """
+        snapshots = [landing.newest_snapshot(self.lake, table) for table in tables]
+        return sum(snapshot.size for snapshot in snapshots if snapshot)
 
 
 def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:
-    """Read the pipeline and check that it, and the names, can be worked with.
+    """Read a pipeline and check it, its models' SQL and the names.
+
+    Args:
+        path: A folder with pipeline.yml, or that file.
+        names: Tables and models to which the command is limited.
+        options: Further attributes of `Run`.
 
     Raises:
-        ConfigError: with all that stands in the way.
+        ConfigError: With all problems that were found.
     """
     pipeline = config.load(path)
     logs.register_secrets(pipeline)
-    if missing := config.unavailable_features(pipeline):
-        raise ConfigError("\n".join(missing), where=str(pipeline.path), next_step="see docs/decisions/0001-scope.md")
+    if unavailable := config.unavailable_features(pipeline):
+        next_step = "see docs/decisions/0001-scope.md"
+        raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)
     run = Run(pipeline, tuple(names), **options)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)
     known = [*pipeline.tables, *run.plans]
-    if unknown := [n for n in run.names if n not in known]:
-        near = "".join(did_you_mean(n, known) for n in unknown[:1])
+    if unknown := [name for name in run.names if name not in known]:
         raise ConfigError(
-            f"{pipeline.name} has no {', '.join(unknown)}{near}",
+            f"{pipeline.name} has no {', '.join(unknown)}{did_you_mean(unknown[0], known)}",
             expected=f"tables or models: {', '.join(known)}",
             where=str(pipeline.path),
         )
@@ -138,8 +186,14 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
 
 @contextmanager
 def record_run(run: Run, report: Report, command: str) -> Iterator[records.Record]:
-    """Time a command, keep its record, and if it fails tell whom `on_failure` names."""
-    began, error = time_now(), None
+    """Measure the time of a command, keep its record, and notify `on_failure` if it fails.
+
+    Args:
+        run: The command.
+        report: Its report, which gets the time.
+        command: What it does, for people: `run`, the stages, or `approve clientes`.
+    """
+    started, error = time_now(), None
     record = records.start_record(run.pipeline.name, run.id, command, run.names)
     run.log.info("run begun", doing=command)
     try:
@@ -148,58 +202,92 @@ def record_run(run: Run, report: Report, command: str) -> Iterator[records.Recor
         error = to_lakehouse_error(raised, verbose=run.verbose)
         raise
     finally:
-        report.seconds = round(time_now() - began, 2)
-        if error or sys.exc_info()[0] is None:  # interrupted, it has not ended in a way that a record could tell
+        report.seconds = round(time_now() - started, 2)
+        if error or sys.exc_info()[0] is None:  # an interrupted run has no exit code to record
             _finish_record(run, report, record, error)
 
 
 def _finish_record(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
-    """The end of a command in its record, in the log, and with whom `on_failure` names."""
-    code = error.exit_code if error else report.code
-    told = {"error": error.to_text() if error else None}
-    record = records.end_record(
-        record, code, **{k: v for k, v in report.document().items() if k != "exit_code"}, **told
-    )
-    if not isinstance(error, LakeBusy):  # who was turned away did nothing there
+    """Write the end of a command to its record and the log, and notify `on_failure` if it failed."""
+    exit_code = error.exit_code if error else report.code
+    details = report.document() | {"error": error.to_text() if error else None}
+    del details["exit_code"]
+    record = records.end_record(record, exit_code, **details)
+    if not isinstance(error, LakeBusy):  # then another run holds the lock, and this one may not write to the lake
         save_record(run, record)
-    ended = {"doing": record["doing"], "exit_code": int(code), "seconds": report.seconds}
-    run.log.info("run ended", **ended, nothing_new=report.nothing_new)
-    if code and run.pipeline.on_failure:
-        document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
-        notify.send(run.pipeline.on_failure, document, run.log)
+    fields = {"doing": record["doing"], "exit_code": int(exit_code), "seconds": report.seconds}
+    run.log.info("run ended", **fields, nothing_new=report.nothing_new)
+    if exit_code:
+        notify_failure(run, record, run.log)
 
 
 def save_record(run: Run, record: records.Record) -> None:
-    """A record that cannot be written is no reason for a run to end otherwise."""
+    """Write a record to the lake; if that fails, the run goes on with a warning.
+
+    Args:
+        run: The command.
+        record: Its record so far.
+    """
     try:
         records.write(run.lake, record)
     except OSError as error:
         run.log.warning("the run record could not be written", reason=str(error))
 
 
+def notify_failure(run: Run, record: records.Record, log: logs.Log) -> None:
+    """Send the record of a failed run to `on_failure`, with the number of runs that failed in the same way before it.
+
+    Args:
+        run: The command.
+        record: Its record, with an end.
+        log: Receives what goes wrong.
+    """
+    if run.pipeline.on_failure:
+        document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
+        notify.send(run.pipeline.on_failure, document, log)
+
+
 @contextmanager
 def lock_lake(run: Run, command: str) -> Iterator[None]:
-    """Hold the run's lake, and have the session say which JVM works on it."""
-    with lock.lock_lake(run.lake, run.id, command) as held:
-        run.lake_lock = held
+    """Lock the run's lake; the lock also records the JVM that works on it.
+
+    Args:
+        run: The command.
+        command: What it does, for people.
+
+    Raises:
+        LakeBusy: Another run has locked the lake.
+    """
+    with lock.lock_lake(run.lake, run.id, command) as lake_lock:
+        run.lake_lock = lake_lock
         yield
 
 
 def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
-    """Do `work` for each name, several at once. What it raises becomes an outcome, so that the others are attempted."""
+    """Do `work` for each name, several at a time, with retries.
+
+    Args:
+        run: The command; each outcome goes to its `on_outcome` at once.
+        stage: The stage, for the outcome of work that fails.
+        names: The tables or models.
+        work: Yields the outcomes of one of them. An error becomes an outcome, and the others go on.
+
+    Returns:
+        The outcomes in the order of the names, with their time.
+    """
 
     def attempt(name: str) -> list[Outcome]:
-        began = time_now()
+        started = time_now()
         try:
-            outcomes = with_retries(lambda: list(work(name)))
-        except Exception as error:
-            known = to_lakehouse_error(error, verbose=run.verbose)
-            outcomes = [Outcome(stage, name, "failed", code=known.exit_code, note=known.to_text())]
-        spent = (time_now() - began) / max(len(outcomes), 1)
-        timed = [replace(o, seconds=round(spent, 2), note=logs.redact(o.note)) for o in outcomes]
-        for outcome in timed:
+            outcomes = retry_transient(lambda: list(work(name)))
+        except Exception as raised:
+            error = to_lakehouse_error(raised, verbose=run.verbose)
+            outcomes = [Outcome(stage, name, "failed", code=error.exit_code, note=error.to_text())]
+        seconds = round((time_now() - started) / max(len(outcomes), 1), 2)
+        outcomes = [replace(outcome, seconds=seconds, note=logs.redact(outcome.note)) for outcome in outcomes]
+        for outcome in outcomes:
             run.on_outcome(outcome)
-        return timed
+        return outcomes
 
-    with ThreadPoolExecutor(_PARALLEL_TASKS) as pool:
+    with worker_pool() as pool:
         return [outcome for outcomes in pool.map(attempt, names) for outcome in outcomes]

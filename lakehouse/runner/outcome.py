@@ -1,4 +1,4 @@
-"""What became of each table and model of a run."""
+"""Defines the outcome of each table and model of a run, and the report of them all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from lakehouse.errors import ExitCode, worst_exit_code
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage did for one table or model.
+    """The outcome of a stage for one table or model.
 
     Attributes:
-        status: a word: `accepted`, `unchanged`, `held`, `rejected`, `applied`, `current`, `row-wise`, `full`, ...
-        counts: rows, by what was done to them.
-        seconds: wall time.
-        code: the exit code it asks for.
-        note: the reason, the warning or the error, as people read it.
+        stage: The stage, such as `ingest`.
+        name: The table or model.
+        status: One word: `accepted`, `unchanged`, `held`, `rejected`, `applied`, `current`, `row-wise`, `full`, ...
+        counts: Rows by action.
+        seconds: The wall time.
+        code: The exit code that this outcome alone would lead to.
+        note: The reason, the warning or the error, as people read it.
     """
 
     stage: str
@@ -35,10 +37,15 @@ OnOutcome = Callable[[Outcome], None]
 
 @dataclass
 class Report:
-    """A run, or a single stage: what became of everything, and the exit code.
+    """The report of a run, or of a single stage.
 
     Attributes:
-        stopped_before: the stage that was not begun, because somebody had asked for an orderly end.
+        pipeline: The pipeline's name.
+        run_id: The run's id.
+        outcomes: One or more for each table and model, in the order of the stages.
+        nothing_new: Nothing had changed since the last run, so no stage had anything to do.
+        seconds: The wall time.
+        stopped_before: The first stage that did not start because somebody requested a stop.
     """
 
     pipeline: str
@@ -50,9 +57,10 @@ class Report:
 
     @property
     def code(self) -> int:
-        return worst_exit_code(o.code for o in self.outcomes)
+        """The exit code of the run."""
+        return worst_exit_code(outcome.code for outcome in self.outcomes)
 
     def document(self) -> dict[str, Any]:
-        """As plain values, for --json, run records and `on_failure`."""
-        outcomes = [vars(o) | {"code": int(o.code)} for o in self.outcomes]
+        """Return the report as JSON values, for --json, run records and `on_failure`."""
+        outcomes = [vars(outcome) | {"code": int(outcome.code)} for outcome in self.outcomes]
         return {**vars(self), "outcomes": outcomes, "exit_code": int(self.code)}

@@ -1,14 +1,14 @@
-"""The stage `publish`: every published table brought up to date; and what others ask of it.
+"""Runs the stage `publish`, and answers what other commands need to know about published tables.
 
-publish     each table of `publish:`, and what became of it
-standing    how far each is, by what PostgreSQL itself says
-readers     who has still to read changes of a table, so that `expire` leaves them there
+publish_tables     publish each selected table
+read_states        the publish position of tables, as PostgreSQL recorded it
+is_behind          whether a table has rows that wait to be published
+pending_readers    the published table that has still to read a table's changes, so that `expire` keeps them
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lakehouse.concurrency import once
@@ -27,10 +27,13 @@ PUBLISH = "publish"
 
 
 def publish_tables(run: Run) -> list[Outcome]:
-    """Bring what is published up to date. Without Spark, where PostgreSQL says that it has everything.
+    """Publish the selected tables. A table that PostgreSQL has in its current version needs no Spark session.
+
+    Args:
+        run: The command, which has locked the lake.
 
     Raises:
-        ConfigError: nothing is published, of what the command is narrowed to.
+        ConfigError: The command is `publish`, and nothing of what it selects is published.
     """
     tables = run.published_tables()
     if not tables and run.stages == (PUBLISH,):
@@ -39,60 +42,93 @@ def publish_tables(run: Run) -> list[Outcome]:
             expected="publish: {postgres: {url: ..., tables: {gold.<model>: <table>}}}, the url not empty",
             where=str(run.pipeline.path),
         )
-    spark, keys, size = once(lambda: run.spark), run.key_columns(), run.snapshot_bytes(*run.pipeline.tables)
+    spark, keys, data_bytes = once(lambda: run.spark), run.key_columns(), run.snapshot_bytes(*run.pipeline.tables)
 
-    def work(name: str) -> Iterator[Outcome]:
+    def open_session() -> SparkSession:
         from lakehouse.spark.session import isolated_session
 
-        sync = import_publish().sync
-        what = sync.Publication(run.pipeline.name, name, postgres_config(run).url, tables[name], keys[name])
-        done = sync.publish(what, run.lake, lambda: isolated_session(spark(), size), run.full_refresh)
-        yield Outcome(PUBLISH, name, done.how, dict(done.counts), note=done.why)
+        return isolated_session(spark(), data_bytes)
+
+    def work(name: str) -> Iterator[Outcome]:
+        require_psycopg()
+        from lakehouse.publish import sync
+
+        publication = sync.Publication(run.pipeline.name, name, postgres_config(run).url, tables[name], keys[name])
+        result = sync.publish(publication, run.lake, open_session, run.full_refresh)
+        yield Outcome(PUBLISH, name, result.status, dict(result.counts), note=result.reason)
 
     return run_in_parallel(run, PUBLISH, list(tables), work)
 
 
 def read_states(run: Run, tables: dict[str, str]) -> dict[str, PublishState]:
-    """How far each table is, by its name in the lake.
+    """Return the publish states of tables, by the name that each has in the lake.
+
+    Args:
+        run: The command.
+        tables: By the lake's name, the table in PostgreSQL.
 
     Raises:
-        LakehouseError: PostgreSQL cannot be asked.
+        LakehouseError: PostgreSQL cannot be read.
     """
-    found: dict[str, PublishState] = import_publish().catalog.standing(postgres_config(run).url, tables)
-    return found
+    require_psycopg()
+    from lakehouse.publish import catalog
+
+    return catalog.read_states(postgres_config(run).url, tables)
 
 
 def is_behind(run: Run, version: TableVersion, position: PublishPosition | None) -> bool:
-    """Whether the newest version of the lake's table waits to be published."""
-    return bool(import_publish().sync.is_behind(run.lake, version, position))
+    """Return whether the lake's table may have rows that wait to be published.
+
+    Args:
+        run: The command.
+        version: The current version of the lake's table.
+        position: The publish position that PostgreSQL recorded; None if it was never published.
+    """
+    require_psycopg()
+    from lakehouse.publish import sync
+
+    return sync.is_behind(run.lake, version, position)
 
 
 def pending_readers(spark: SparkSession, run: Run, name: str) -> list[str]:
-    """The table in PostgreSQL that has still to read changes of a table, or may have: it may not be there to ask."""
+    """Return the table in PostgreSQL that has still to read changes of a table, or might have if it does not answer.
+
+    Args:
+        spark: Any session.
+        run: The command.
+        name: The table's name in the lake.
+    """
     if name not in run.published_tables():
         return []
     try:
-        at = read_states(run, {name: run.published_tables()[name]})[name]
+        state = read_states(run, {name: run.published_tables()[name]})[name]
     except LakehouseError:
         return ["PostgreSQL, which does not answer,"]
-    behind = at.position and import_publish().sync.has_to_read(spark, run.lake, at.position)
-    return [f"{at.table} in PostgreSQL"] if behind else []
+    from lakehouse.publish import sync
+
+    if state.position is None or not sync.has_unread_changes(spark, run.lake, state.position):
+        return []
+    return [f"{state.table} in PostgreSQL"]
 
 
 def postgres_config(run: Run) -> Postgres:
-    """Where it is published to; only asked where something is."""
+    """Return the section `publish.postgres` of a pipeline that publishes.
+
+    Args:
+        run: The command.
+    """
     assert run.pipeline.publish and run.pipeline.publish.postgres
     return run.pipeline.publish.postgres
 
 
-def import_publish() -> ModuleType:
-    """`lakehouse.publish`, with all of its modules.
+def require_psycopg() -> None:
+    """Raise if psycopg is not installed: it is an optional dependency.
 
     Raises:
-        ConfigError: what it needs is not installed.
+        ConfigError: With the command that installs it.
     """
     try:
-        import lakehouse.publish.sync
+        import lakehouse.publish.connection  # noqa: F401
     except ImportError:
         raise ConfigError(
             "psycopg is not installed",
@@ -100,4 +136,3 @@ def import_publish() -> ModuleType:
             where="publish: {postgres: ...}",
             next_step="pip install 'lakehouse[postgres]'",
         ) from None
-    return lakehouse.publish

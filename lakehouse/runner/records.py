@@ -1,6 +1,7 @@
-"""Run records: `_state/runs/<run_id>.json`, one a run, begun before its first write and ended with its exit code.
+"""Reads and writes run records: `_state/runs/<run_id>.json`, one per run.
 
-For people and for `status`; nothing that a run decides depends on them, and only the newest are kept.
+A record is written before the run's first write and completed with its exit code. Records are for people and for
+`status`: no decision of a run depends on them. Only the newest are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import lakehouse
 from lakehouse.logs import redact_document
 from lakehouse.storage import file_io
-from lakehouse.storage.paths import Lake, write_json
+from lakehouse.storage.paths import Lake, utc_text, write_json
 
 Record = dict[str, Any]
 
@@ -22,7 +23,14 @@ _RUNS = "runs"
 
 
 def start_record(pipeline: str, run_id: str, command: str, names: Iterable[str]) -> Record:
-    """The record of a run that has just begun; without an end, it is still at work or was killed."""
+    """Return the record of a run that starts now. Without an end, the run is still working or was killed.
+
+    Args:
+        pipeline: The pipeline's name.
+        run_id: The run's id.
+        command: What the run does, for people.
+        names: The tables and models to which it is limited.
+    """
     return {
         "run_id": run_id,
         "pipeline": pipeline,
@@ -35,23 +43,28 @@ def start_record(pipeline: str, run_id: str, command: str, names: Iterable[str])
     }
 
 
-def end_record(record: Record, exit_code: int, **more: Any) -> Record:
-    """The same at its end, with what became of it."""
-    return record | {"ended": utc_text(datetime.now(timezone.utc)), "exit_code": int(exit_code)} | more
+def end_record(record: Record, exit_code: int, **details: Any) -> Record:
+    """Return a record with its end, the exit code and further details."""
+    return record | {"ended": utc_text(datetime.now(timezone.utc)), "exit_code": int(exit_code)} | details
 
 
 def write(lake: Lake, record: Record) -> None:
-    """Keep a record, without secrets; an older one of the same run is replaced, the oldest of all go."""
+    """Write a record without secrets, in place of an older one of the same run; remove the oldest of all records."""
     write_json(lake.state_path(_RUNS, f"{record['run_id']}.json"), redact_document(record))
-    for old in file_io.list_names(lake.state_path(_RUNS))[:-MAX_RECORDS]:
-        file_io.remove(lake.state_path(_RUNS, old))
+    for name in file_io.list_names(lake.state_path(_RUNS))[:-MAX_RECORDS]:
+        file_io.remove(lake.state_path(_RUNS, name))
 
 
 def mask_texts(lake: Lake, mask: Callable[[str], str]) -> None:
-    """Put in the place of each text of each record what `hidden` makes of it."""
+    """Replace every text of every record by what `mask` returns for it.
+
+    Args:
+        lake: The lake of the records.
+        mask: Returns the text without what must not be in it.
+    """
     for record in read_newest(lake):
-        if (now := {name: _mask_value(value, mask) for name, value in record.items()}) != record:
-            write(lake, now)
+        if (masked := _mask_value(record, mask)) != record:
+            write(lake, masked)
 
 
 def _mask_value(value: Any, mask: Callable[[str], str]) -> Any:
@@ -63,48 +76,57 @@ def _mask_value(value: Any, mask: Callable[[str], str]) -> Any:
 
 
 def read_newest(lake: Lake, limit: int = MAX_RECORDS) -> list[Record]:
-    """The newest records, the newest first; one that cannot be read is passed over."""
-    found = []
-    names = [
-        name
-        for name in file_io.list_names(lake.state_path(_RUNS))
-        if name.endswith(".json") and not name.startswith(".")
-    ]
-    for content in file_io.read_files(lake.state_path(_RUNS, name) for name in names[::-1][:limit]):
+    """Return the newest records, the newest first, without those that cannot be read.
+
+    Args:
+        lake: The lake of the records.
+        limit: How many files to read.
+    """
+    folder = lake.state_path(_RUNS)
+    names = [name for name in file_io.list_names(folder) if name.endswith(".json") and not name.startswith(".")]
+    records = []
+    for content in file_io.read_files(folder / name for name in names[::-1][:limit]):
         try:
-            found.append(json.loads(content or b""))
+            records.append(json.loads(content or b""))
         except ValueError:
             continue
-    return [record for record in found if isinstance(record, dict) and "run_id" in record]
+    return [record for record in records if isinstance(record, dict) and "run_id" in record]
 
 
 def count_repeats(lake: Lake, record: Record) -> int:
-    """How many runs of the same kind, just before this one, failed in the same way."""
-    before = [r for r in read_newest(lake) if r["run_id"] != record["run_id"] and r["doing"] == record["doing"]]
-    same = 0
-    while same < len(before) and _failure_signature(before[same]) == _failure_signature(record):
-        same += 1
-    return same
+    """Return how many runs of the same command, just before this one, failed in the same way."""
+    earlier = [r for r in read_newest(lake) if r["run_id"] != record["run_id"] and r["doing"] == record["doing"]]
+    repeats = 0
+    while repeats < len(earlier) and _failure_signature(earlier[repeats]) == _failure_signature(record):
+        repeats += 1
+    return repeats
 
 
 def last_successful(records: list[Record], table: str) -> Record | None:
-    """The newest record of a run that looked at a table and had nothing to say against it."""
+    """Return the newest record of a run that checked a table and found no problem with it.
+
+    Args:
+        records: Records, the newest first.
+        table: The name of the table.
+    """
     return next((record for record in records if _is_success_for(record, table)), None)
 
 
 def overdue_seconds(record: Record | None, every: timedelta, now: datetime) -> int | None:
-    """Seconds by which a table should have been looked at again; 0 if it is in time, None if it never was."""
+    """Return by how many seconds the next run is late; 0 if it is not, None if there was none.
+
+    Args:
+        record: The record of the last successful run.
+        every: The interval of the schedule.
+        now: The current time.
+    """
     if record is None:
         return None
     return max(0, int((now - datetime.fromisoformat(record["ended"]) - every).total_seconds()))
 
 
-def utc_text(time: datetime) -> str:
-    return time.astimezone(timezone.utc).isoformat(timespec="seconds")
-
-
 def _failure_signature(record: Record) -> Any:
-    failed = [o for o in record.get("outcomes", ()) if o["code"]]
+    failed = [outcome for outcome in record.get("outcomes", ()) if outcome["code"]]
     return record["exit_code"], [(o["stage"], o["name"], o["status"], o["code"]) for o in failed]
 
 
@@ -113,5 +135,5 @@ def _is_success_for(record: Record, table: str) -> bool:
         return False
     if record.get("nothing_new"):
         return True
-    outcomes = [o for o in record.get("outcomes", ()) if o["name"] == table]
-    return "ingest" in {o["stage"] for o in outcomes} and not any(o["code"] for o in outcomes)
+    outcomes = [outcome for outcome in record.get("outcomes", ()) if outcome["name"] == table]
+    return any(o["stage"] == "ingest" for o in outcomes) and not any(o["code"] for o in outcomes)

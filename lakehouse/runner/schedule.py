@@ -1,8 +1,8 @@
-"""`lakehouse run PIPELINE --schedule`: a run every `schedule.every`, start to start, until somebody asks for an end.
+"""Runs `lakehouse run PIPELINE --schedule`: one run every `schedule.every`, from start to start, until a stop request.
 
-Each round is a process of its own: it gives back all its memory, takes up a new version of the code, and whatever
-becomes of it (a bug, the kernel's OOM killer) ends one round and not the schedule. The pipeline is read anew each time.
-Under spark-submit, whose JVM is there once, rounds run in this process.
+Each round is a process of its own, so it returns all its memory and uses the current code, and a failure of any kind (a
+bug, the kernel's OOM killer) ends one round and not the schedule. The pipeline is read again for each round. Under
+spark-submit, which starts one JVM, rounds run in this process.
 """
 
 from __future__ import annotations
@@ -15,71 +15,51 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from lakehouse.errors import ExitCode, InfrastructureError, LakehouseError
 from lakehouse.logs import Log
-from lakehouse.runner import notify, records, signals
-from lakehouse.runner.context import Run, open_run
+from lakehouse.runner import records, signals
+from lakehouse.runner.context import Run, notify_failure, open_run
+from lakehouse.storage.paths import utc_text
 
-_POLL_SECONDS = 0.5  # seconds; how often a wait looks up whether somebody asked for an end
+_POLL_SECONDS = 0.5  # between checks for a stop request
 
 CommandLine = Callable[[list[str]], int]
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round ended with, and its --json document where that was asked for."""
+    """The result of a round: its exit code and, with --json, its document."""
 
     code: int
     document: Any = None
 
 
 def run_schedule(run: Run, path: str, arguments: Sequence[str], as_json: bool, main: CommandLine) -> dict[str, Any]:
-    """Run again and again.
+    """Run rounds until somebody requests a stop.
 
     Args:
-        opened: the pipeline as it is now; a later one that cannot be read is told, and the schedule goes on.
-        path: where to read it again.
-        arguments: of each round's command line.
-        main: the command line, for rounds in this process.
+        run: The pipeline as it is now. If it cannot be read later, that round fails and the schedule goes on.
+        path: Where to read it again.
+        arguments: The command line of each round.
+        as_json: Whether a round writes a document to stdout.
+        main: The function of the command line, for rounds in this process.
 
     Returns:
-        `pipeline`, `rounds`, `exit_code` and the document of the `last` round; the code is that round's.
+        `pipeline`, `rounds`, and `exit_code` and document of the `last` round.
     """
-    submitted, last, rounds = "PYSPARK_GATEWAY_PORT" in os.environ, Round(ExitCode.OK), 0
     log = run.log.unbind("run_id")  # each round has its own
     with signals.handle_stop_signals() as stop:
-
-        def one_round() -> timedelta:
-            nonlocal run, last, rounds
-            rounds, began = rounds + 1, datetime.now(timezone.utc)
-            try:
-                run = open_run(path, run.names, log=log)
-            except LakehouseError as error:
-                last = Round(error.exit_code)
-                _report_failed_round(run, error, log)
-            else:
-                last = (
-                    _run_in_process(main, arguments, as_json)
-                    if submitted
-                    else _run_in_subprocess(arguments, as_json, stop)
-                )
-                if last.code == -signal.SIGTERM and stop():  # before it had begun, or after it had done all
-                    last = Round(_recorded_exit_code(run, began), last.document)
-                if last.code < 0:
-                    _report_failed_round(run, _killed_error(-last.code), log)
-                    last = Round(ExitCode.INFRASTRUCTURE)
-            log.info("round ended", round=rounds, exit_code=int(last.code))
-            return run.pipeline.schedule.every
-
-        repeat_rounds(one_round, stop, log)
+        schedule = _Schedule(run, path, arguments, as_json, main, log, stop)
+        repeat_rounds(schedule.run_round, stop, log)
+    last, rounds = schedule.last, schedule.rounds
     log.info("schedule ended", rounds=rounds, exit_code=int(last.code))
     return {
-        "pipeline": run.pipeline.name,
+        "pipeline": schedule.run.pipeline.name,
         "rounds": rounds,
         "exit_code": int(last.code),
         "last": last.document,
@@ -87,78 +67,118 @@ def run_schedule(run: Run, path: str, arguments: Sequence[str], as_json: bool, m
 
 
 def repeat_rounds(
-    one_round: Callable[[], timedelta],
+    run_round: Callable[[], timedelta],
     stop: Callable[[], bool],
     log: Log,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """One round after another, until `stop`. A round says how long after its own start the next is due.
+    """Run one round after another until a stop request.
 
-    One that took longer is followed at once: by one round, however many were missed.
+    If a round takes longer than the interval, one round follows it at once, however many were missed.
+
+    Args:
+        run_round: Runs a round and returns the interval from its start to the start of the next one.
+        stop: Returns whether a stop was requested.
+        log: Receives when the next round starts.
+        clock: Returns seconds that only grow.
+        sleep: Waits for some seconds.
     """
     while not stop():
-        began = clock()
-        due = began + one_round().total_seconds()
-        if (left := due - clock()) > 0 and not stop():
-            at = datetime.now(timezone.utc) + timedelta(seconds=left)
-            log.info("waiting", until=records.utc_text(at))
-        while not stop() and (left := due - clock()) > 0:
-            sleep(min(left, _POLL_SECONDS))
+        started = clock()
+        due = started + run_round().total_seconds()
+        if (seconds_left := due - clock()) > 0 and not stop():
+            log.info("waiting", until=utc_text(datetime.now(timezone.utc) + timedelta(seconds=seconds_left)))
+        while not stop() and (seconds_left := due - clock()) > 0:
+            sleep(min(seconds_left, _POLL_SECONDS))
 
 
-# --- a round ----------------------------------------------------------------------------------------------------
+@dataclass
+class _Schedule:
+    """The rounds of a schedule: the pipeline as last read, the last round, and how many there were."""
+
+    run: Run
+    path: str
+    arguments: Sequence[str]
+    as_json: bool
+    main: CommandLine
+    log: Log
+    stop: signals.StopRequest
+    last: Round = Round(ExitCode.OK)
+    rounds: int = 0
+
+    def run_round(self) -> timedelta:
+        """Read the pipeline, run one round, and return the interval to the next."""
+        self.rounds += 1
+        try:
+            self.run = open_run(self.path, self.run.names, log=self.log)
+        except LakehouseError as error:
+            self.last = Round(error.exit_code)
+            _report_failed_round(self.run, error, self.log)
+        else:
+            self.last = self._run_command()
+        self.log.info("round ended", round=self.rounds, exit_code=int(self.last.code))
+        return self.run.pipeline.schedule.every
+
+    def _run_command(self) -> Round:
+        if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit
+            return _run_in_process(self.main, self.arguments, self.as_json)
+        started = datetime.now(timezone.utc)
+        result = _run_in_subprocess(self.arguments, self.as_json, self.stop)
+        if result.code == -signal.SIGTERM and self.stop():  # stopped before it began, or after it had finished
+            return Round(_recorded_exit_code(self.run, started), result.document)
+        if result.code < 0:
+            error = InfrastructureError(
+                f"the round was ended by {signal.Signals(-result.code).name}",
+                expected="enough memory for the driver, and no other process that ends it",
+                next_step="nothing, the next round continues; if it happens again, look for the kernel's OOM killer",
+            )
+            _report_failed_round(self.run, error, self.log)
+            return Round(ExitCode.INFRASTRUCTURE)
+        return result
+
+
+# --- a round ----------------------------------------------------------------------------------------------------------
 
 
 def _run_in_subprocess(arguments: Sequence[str], as_json: bool, stop: signals.StopRequest) -> Round:
-    """In a process of its own, out of reach of the terminal's Ctrl-C: it hears of an end from this one only, once."""
+    """Run a round in a session of its own: the terminal's Ctrl-C reaches this process only, which forwards it once."""
     command = [sys.executable, "-m", "lakehouse", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, start_new_session=True) as process:
         stop.forward = process.send_signal
         try:
             if stop():
-                process.send_signal(signal.SIGTERM)  # asked for while it was being started
-            said, _ = process.communicate()
+                process.send_signal(signal.SIGTERM)  # requested while the process was starting
+            output, _ = process.communicate()
         finally:
             stop.forward = lambda signum: None
-    return Round(process.returncode, _parse_document(said))
+    return Round(process.returncode, _parse_document(output))
 
 
 def _run_in_process(main: CommandLine, arguments: Sequence[str], as_json: bool) -> Round:
-    said = io.StringIO()
-    with ExitStack() as held:
-        if as_json:
-            held.enter_context(redirect_stdout(said))
+    output = io.StringIO()
+    with redirect_stdout(output) if as_json else nullcontext():
         code = main(list(arguments))
-    return Round(code, _parse_document(said.getvalue().encode()))
+    return Round(code, _parse_document(output.getvalue().encode()))
 
 
-def _parse_document(said: bytes | None) -> Any:
+def _parse_document(output: bytes | None) -> Any:
     try:
-        return json.loads(said or b"null")
-    except ValueError:  # it was killed before it had said all
+        return json.loads(output or b"null")
+    except ValueError:  # the process was killed while it wrote the document
         return None
 
 
-def _recorded_exit_code(run: Run, began: datetime) -> int:
-    """What the round's own record says that it ended with."""
-    ours = [r for r in records.read_newest(run.lake, 1) if r["started"] >= records.utc_text(began) and r["ended"]]
-    return int(ours[0]["exit_code"]) if ours else ExitCode.OK
-
-
-def _killed_error(signum: int) -> LakehouseError:
-    return InfrastructureError(
-        f"the round was ended by {signal.Signals(signum).name}",
-        expected="memory enough for the driver, and nobody who kills it",
-        next_step="nothing, the next round does what this one left; if it recurs, look for the kernel's OOM killer",
-    )
+def _recorded_exit_code(run: Run, started: datetime) -> int:
+    """Return the exit code in the record of the round that started at this time."""
+    newest = records.read_newest(run.lake, 1)
+    ended = [record for record in newest if record["started"] >= utc_text(started) and record["ended"]]
+    return int(ended[0]["exit_code"]) if ended else ExitCode.OK
 
 
 def _report_failed_round(run: Run, error: LakehouseError, log: Log) -> None:
-    """A round that could not tell of itself."""
+    """Log the failure of a round that could not report it, and notify `on_failure`."""
     log.error("round failed", exit_code=int(error.exit_code), error=error.to_text())
-    if run.pipeline.on_failure:
-        record = records.start_record(run.pipeline.name, run.id, "run", run.names)
-        record = records.end_record(record, error.exit_code, outcomes=[], error=error.to_text())
-        document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
-        notify.send(run.pipeline.on_failure, document, log)
+    record = records.start_record(run.pipeline.name, run.id, "run", run.names)
+    record = records.end_record(record, error.exit_code, outcomes=[], error=error.to_text())
+    notify_failure(run, record, log)

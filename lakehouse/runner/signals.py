@@ -1,6 +1,6 @@
-"""An orderly end: SIGTERM or Ctrl-C lets the running stage finish, the second one ends the process at once.
+"""Handles SIGTERM and Ctrl-C: the first lets the running stage finish, the second ends the process at once.
 
-Ending at once does no harm (the next run ends where an unbroken one would have); it only wastes what was begun.
+Ending at once is safe, because the next run produces what an uninterrupted one would have; it only wastes work.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ _STOP_MESSAGE = b"stopping at the end of this stage; once more to end at once\n"
 
 
 class StopRequest:
-    """Whether somebody has asked for an end, and who else is to hear of it."""
+    """Whether somebody has requested a stop. `forward` receives the signal too, such as a child process."""
 
     def __init__(self) -> None:
         self.is_requested = False
         self.forward: Callable[[int], None] = lambda signum: None
 
     def __call__(self) -> bool:
+        """Return whether a stop was requested."""
         return self.is_requested
 
     def handle_signal(self, signum: int, _: FrameType | None) -> None:
-        """The signal handler. It takes no lock, since what it interrupts may hold one: hence no logger here."""
+        """Handle a signal. It must take no lock, which the interrupted code may have; so it uses no logger."""
         self.forward(signal.SIGTERM)
         if self.is_requested:
             signal.signal(signum, signal.SIG_DFL)
@@ -42,19 +43,19 @@ _active_request: StopRequest | None = None
 
 @contextmanager
 def handle_stop_signals() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT are heard by the `Stop` that is given; inside another such block, by that one.
+    """Handle SIGTERM and SIGINT for the time of a `with` block; an inner block shares the request of the outer one.
 
-    Outside the main thread, where no signal arrives, it is never asked.
+    Outside the main thread, which receives all signals, a stop is never requested.
     """
-    global _active_request  # noqa: PLW0603 - signal handlers belong to the process, and so does who hears them
+    global _active_request  # noqa: PLW0603 - signal handlers belong to the process, and so does their request
     if _active_request is not None or threading.current_thread() is not threading.main_thread():
         yield _active_request or StopRequest()
         return
     _active_request = stop = StopRequest()
-    before = {each: signal.signal(each, stop.handle_signal) for each in _SIGNALS}
+    previous_handlers = {signum: signal.signal(signum, stop.handle_signal) for signum in _SIGNALS}
     try:
         yield stop
     finally:
         _active_request = None
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signum, handler in previous_handlers.items():
+            signal.signal(signum, handler)

@@ -1,6 +1,7 @@
-"""The clean mark: what the last whole run saw. While all of it is still so, a run has nothing to do and starts no JVM.
+"""Reads and writes the clean mark: the state of everything that a run depends on, after the last complete run.
 
-Removed before a run's first write and written after its last stage, so a run that did not end leaves none.
+While nothing of it has changed, a run has nothing to do and starts no JVM. The mark is removed before a run's first
+write and written after its last stage, so a run that did not finish leaves none.
 """
 
 from __future__ import annotations
@@ -22,51 +23,58 @@ from lakehouse.storage.paths import LAYERS, Lake, write_json
 
 
 def is_up_to_date(pipeline: Pipeline, lake: Lake) -> bool:
-    """Whether nothing that a run depends on has changed since the mark was written."""
+    """Return whether nothing that a run depends on has changed since the mark was written."""
     return not is_read_every_run(pipeline) and _matches_mark(pipeline, lake)
 
 
 def is_up_to_date_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
-    """The same but for the source, where only reading it tells whether it has something new."""
+    """Return the same for everything but the source, for a source that must be read to find out whether it changed."""
     return is_read_every_run(pipeline) and _matches_mark(pipeline, lake)
 
 
 def _matches_mark(pipeline: Pipeline, lake: Lake) -> bool:
-    if lake.catalog:  # which version a catalog's table is at cannot be told without Spark
+    if lake.catalog:  # only Spark can find out the version of a catalog's table
         return False
     try:
-        marked = json.loads(_mark_file(lake).read_text(encoding="utf-8"))
+        mark = json.loads(_mark_file(lake).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    if not isinstance(marked, dict):
+    if not isinstance(mark, dict):
         return False
-    published = marked.pop("published", None)
-    return bool(marked == read_inputs(pipeline, lake) and published == _publish_positions(pipeline))
+    positions = mark.pop("published", None)
+    return bool(mark == read_inputs(pipeline, lake) and positions == _publish_positions(pipeline))
 
 
 def write_mark(lake: Lake, before: dict[str, Any], pipeline: Pipeline) -> None:
-    """Write the mark, unless the source or the configuration moved while the run was on.
+    """Write the mark, unless the source, the configuration or the code changed during the run.
 
     Args:
-        seen_before: what `seen` said before the run looked at the source.
+        lake: The lake.
+        before: What `read_inputs` returned before the run read the source.
+        pipeline: The pipeline of the run.
     """
     if lake.catalog:
         return
     try:
-        now = read_inputs(pipeline, lake)
-    except InfrastructureError:  # the run was good; a source that cannot be asked any more leaves it unmarked
+        after = read_inputs(pipeline, lake)
+    except InfrastructureError:  # the run succeeded; if the source is no longer reachable, it just leaves no mark
         return
-    if all(now[part] == before[part] for part in ("source", "configuration", "code")):
-        write_json(_mark_file(lake), now | {"published": _publish_positions(pipeline)})
+    if all(after[part] == before[part] for part in ("source", "configuration", "code")):
+        write_json(_mark_file(lake), after | {"published": _publish_positions(pipeline)})
 
 
 def remove_mark(lake: Lake) -> None:
+    """Remove the mark, before the first write of a command.
+
+    Args:
+        lake: The lake.
+    """
     _mark_file(lake).unlink(missing_ok=True)
 
 
 def read_inputs(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
-    """All that a run depends on, from file names and metadata: cheap, and without Spark."""
-    # A dump hides keys: what tells that one was changed is in the fingerprints.
+    """Return the state of everything that a run depends on, from file names and metadata only."""
+    # The dump masks keys. The fingerprints of the tables change when a key does.
     configuration = [pipeline.model_dump_json(), *(fingerprint_config(t, "") for t in pipeline.tables.values())]
     return {
         "source": None if is_read_every_run(pipeline) else source_signature(pipeline),
@@ -77,36 +85,38 @@ def read_inputs(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
 
 
 def _publish_positions(pipeline: Pipeline) -> Any:
-    """How far PostgreSQL says that it is; or, where it does not say so, something that is equal to nothing."""
+    """Return the publish positions that PostgreSQL recorded, or a value that equals no other if it does not answer."""
     if pipeline.publish is None or pipeline.publish.postgres is None:
         return None
     postgres = pipeline.publish.postgres
     try:
         from lakehouse.publish import catalog
 
-        found = catalog.read_states(postgres.url, postgres.tables)
-    except (ImportError, LakehouseError):  # whoever publishes says what is wrong
+        states = catalog.read_states(postgres.url, postgres.tables)
+    except (ImportError, LakehouseError):  # the stage `publish` reports the problem
         return uuid.uuid4().hex
-    return {name: vars(at.position) if at.position else None for name, at in found.items()}
+    return {name: vars(state.position) if state.position else None for name, state in states.items()}
 
 
 def _code_files() -> list[Path]:
-    """The package's files, or the archive that it was imported from (spark-submit --py-files)."""
+    """Return the package's files, or the archive that it was imported from (spark-submit --py-files)."""
     package = Path(lakehouse.__file__).parent
-    return sorted(package.rglob("*.py")) if package.is_dir() else [p for p in package.parents if p.is_file()][:1]
+    if package.is_dir():
+        return sorted(package.rglob("*.py"))
+    return [path for path in package.parents if path.is_file()][:1]
 
 
 def _delta_versions(lake: Lake) -> dict[str, int]:
-    """The newest version of every Delta table of the lake."""
+    """Return the newest version of every Delta table of the lake."""
     tables = [(layer, name) for layer in LAYERS for name in file_io.list_names(lake.path(layer))]
     versions = {f"{layer}/{name}": newest_version(lake.path(layer, name)) for layer, name in tables}
     return {table: version for table, version in versions.items() if version >= 0}
 
 
-def _digest(files: list[Path], *more: str) -> str:
+def _digest(files: list[Path], *texts: str) -> str:
     digest = hashlib.sha256()
-    for part in more:
-        digest.update(part.encode())
+    for text in texts:
+        digest.update(text.encode())
     for file in files:
         digest.update(f"{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -1,8 +1,7 @@
-"""From text to a declared type: the value exactly as written, or a reason why not. Never a silent null.
+"""Casts text to a declared type: the result is the exact value, or a reason why there is none. Never a silent null.
 
-Spark's own casts are only asked after a pattern has said that the text is of the type: by themselves they take
-`12:30` for a time of *today*, drop the time of a timestamp given for a date, round decimals to their scale and make
-infinity of 1e400.
+Spark's own casts are too lenient: they read `12:30` as a time of *today*, drop the time of a timestamp that is cast to
+a date, round decimals to their scale, and turn 1e400 into infinity. So a pattern checks each text before it is cast.
 """
 
 from __future__ import annotations
@@ -14,26 +13,31 @@ from pyspark.sql import types as T
 from lakehouse.schema import dates
 from lakehouse.schema.numbers import normalize_separators, parse_decimal
 
-# \z and not $, which also matches before a line end.
+# \z instead of $, which also matches before a line end.
 _INTEGER = r"^[+-]?\d+\z"
 _FLOAT = r"(?i)^([+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)|nan)\z"
 _BOOLEAN = r"(?i)^(true|false|t|f|yes|no|y|n|1|0)\z"
 
 
 def cast_text(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> tuple[Column, Column]:
-    """A column of text as `kind`.
+    """Cast a column of text to a declared type.
 
     Args:
-        zone: of timestamps that name none.
-        options: the reader's; `locale`, `dateFormat`, `timestampFormat` and `timestampNTZFormat` are looked at.
+        text: A column of strings.
+        data_type: The declared type.
+        time_zone: The zone of timestamps that have none.
+        options: The reader's options; `locale`, `dateFormat`, `timestampFormat` and `timestampNTZFormat` are used.
 
     Returns:
-        The value, null where the text is null or not of the type, and the problem: null, or what was expected.
+        Two columns: the value, null if the text is null or not of the type; and the reason, null or `not an INT`.
     """
-    given = {k.lower(): v for k, v in options.items()}
-    locale = given.get("locale") if isinstance(data_type, T.NumericType) else None
-    value = _cast_value(normalize_separators(text, locale) if locale else text, data_type, time_zone, given)
-    return value, F.when(text.isNotNull() & value.isNull(), F.lit(f"not {_type_phrase(data_type, locale)}"))
+    by_lower_name = {name.lower(): value for name, value in options.items()}
+    locale = by_lower_name.get("locale") if isinstance(data_type, T.NumericType) else None
+    value = _cast_value(normalize_separators(text, locale) if locale else text, data_type, time_zone, by_lower_name)
+    type_name = data_type.simpleString().upper()
+    article = "an" if type_name[0] in "AEIOU" else "a"
+    reason = F.lit(f"not {article} {type_name}{f' as {locale} writes it' if locale else ''}")
+    return value, F.when(text.isNotNull() & value.isNull(), reason)
 
 
 def _cast_value(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
@@ -55,8 +59,3 @@ def _cast_value(text: Column, data_type: T.DataType, time_zone: str, options: di
         case T.BinaryType():
             return text.cast(data_type)
     raise TypeError(f"no rule for {data_type.simpleString()}")
-
-
-def _type_phrase(data_type: T.DataType, locale: str | None) -> str:
-    name = data_type.simpleString().upper()
-    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}{f' as {locale} writes it' if locale else ''}"

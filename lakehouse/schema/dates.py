@@ -1,7 +1,8 @@
-"""Dates and times as text: by ISO 8601, by a declared pattern, or as an integer that counts from 1970-01-01 UTC.
+"""Parses dates and times: by ISO 8601, by a declared pattern, or as an integer that counts from 1970-01-01 UTC.
 
-An integer of 13 digits is milliseconds whatever the pattern, since sources mix both (`31/12/2024` and 1420070400000)
-and no calendar notation has 13 digits. Of any other width it counts only under a declared `epoch_ms` or `epoch_s`.
+An integer of 13 digits is milliseconds whatever the pattern: sources mix both notations (`31/12/2024` and
+1420070400000), and no calendar notation has 13 digits. Integers of other lengths need a declared `epoch_ms` or
+`epoch_s`.
 """
 
 from __future__ import annotations
@@ -26,25 +27,27 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1
 
 
 def parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
-    """A column of text as DATE, TIMESTAMP or TIMESTAMP_NTZ; null where it is none.
+    """Parse a column of text as DATE, TIMESTAMP or TIMESTAMP_NTZ; null if it is not one.
 
     Args:
-        zone: of timestamps that name none.
-        options: by name in lower case.
+        text: A column of strings.
+        data_type: The declared type, one of the three.
+        time_zone: The zone of timestamps that have none.
+        options: The reader's options, with names in lower case.
     """
     pattern, locale = options.get(_PATTERN_OPTIONS[type(data_type)]), options.get("locale")
     if pattern in patterns.EPOCH_UNITS:
-        return _cast_instant(_parse_epoch(text, r"^[+-]?\d+\z", patterns.EPOCH_UNITS[pattern]), data_type, time_zone)
-    written = (
+        return _cast_instant(_parse_epoch(text, patterns.EPOCH_UNITS[pattern]), data_type, time_zone)
+    from_text = (
         _parse_by_pattern(text, data_type, time_zone, pattern, locale)
         if pattern
         else _parse_iso(text, data_type, time_zone)
     )
     if pattern and patterns.can_match_digits(pattern, 13):
-        return written
-    # Thirteen digits always count to an instant between 1653 and 2286.
-    counted = _cast_instant(F.timestamp_millis(text.try_cast("bigint")), data_type, time_zone)
-    return F.when(text.rlike(_MILLISECONDS), counted).otherwise(written)
+        return from_text
+    # Thirteen digits are always an instant between the years 1653 and 2286.
+    from_millis = _cast_instant(F.timestamp_millis(text.try_cast("bigint")), data_type, time_zone)
+    return F.when(text.rlike(_MILLISECONDS), from_millis).otherwise(from_text)
 
 
 def _parse_iso(text: Column, data_type: T.DataType, time_zone: str) -> Column:
@@ -53,12 +56,12 @@ def _parse_iso(text: Column, data_type: T.DataType, time_zone: str) -> Column:
     without_zone = rf"^{_DATE_AND_TIME}\z"
     if isinstance(data_type, T.TimestampNTZType):
         return F.when(text.rlike(without_zone), text.try_cast(data_type))
-    # The session's zone is UTC, so a text without a zone comes out as if it were UTC, and is moved from there.
+    # The session's zone is UTC, so a text without a zone is cast as if it were UTC, and then shifted.
     local = F.to_utc_timestamp(text.try_cast(data_type), time_zone)
-    # Spark wants seconds before a zone.
-    to_the_second = F.regexp_replace(text, rf"^({_DATE_AND_MINUTE})(?={_ZONE}\z)", "$1:00")
+    # Spark requires seconds before a zone.
+    with_seconds = F.regexp_replace(text, rf"^({_DATE_AND_MINUTE})(?={_ZONE}\z)", "$1:00")
     return F.when(text.rlike(without_zone), local).when(
-        text.rlike(rf"^{_DATE_AND_TIME}{_ZONE}\z"), to_the_second.try_cast(data_type)
+        text.rlike(rf"^{_DATE_AND_TIME}{_ZONE}\z"), with_seconds.try_cast(data_type)
     )
 
 
@@ -74,16 +77,16 @@ def _parse_by_pattern(text: Column, data_type: T.DataType, time_zone: str, patte
 
 
 def _parse_localized(text: Column, data_type: T.DataType, time_zone: str, pattern: str, locale: str) -> Column:
-    """Only Spark's readers take a locale, for the names of months and the like."""
+    """Parse names of months and the like with a CSV reader, because Spark's date functions accept no locale."""
     cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
     formats = dict.fromkeys(["dateFormat", "timestampFormat", "timestampNTZFormat"], pattern)
     options = formats | {"locale": locale, "timeZone": time_zone, "escape": '"', "mode": "PERMISSIVE"}
     return F.from_csv(cell, f"value {data_type.simpleString()}", options)["value"]
 
 
-def _parse_epoch(text: Column, digits_pattern: str, units_per_second: int) -> Column:
-    """The instant that an integer counts to, in units of which `a_second` make one."""
-    number = F.when(text.rlike(digits_pattern), text.try_cast("bigint"))
+def _parse_epoch(text: Column, units_per_second: int) -> Column:
+    """Return the instant of an integer that counts units since 1970-01-01 UTC; null outside the years 1 to 9999."""
+    number = F.when(text.rlike(r"^[+-]?\d+\z"), text.try_cast("bigint"))
     count = F.when(number.between(_FIRST_SECOND * units_per_second, (_LAST_SECOND + 1) * units_per_second - 1), number)
     return (
         F.timestamp_millis(count)
@@ -93,9 +96,9 @@ def _parse_epoch(text: Column, digits_pattern: str, units_per_second: int) -> Co
 
 
 def _cast_instant(instant: Column, data_type: T.DataType, time_zone: str) -> Column:
-    """An instant is a date only where a day begins at it, in UTC or in the pipeline's zone: no time gets lost."""
+    """Cast an instant; to a date only if a day starts at it, in UTC or in the given zone, so that no time is lost."""
     if not isinstance(data_type, T.DateType):
         return instant.cast(data_type)
-    day, local_day = instant.cast("date"), F.from_utc_timestamp(instant, time_zone).cast("date")
-    begins = F.to_utc_timestamp(local_day.cast("timestamp"), time_zone)
-    return F.when(instant == day.cast("timestamp"), day).when(instant == begins, local_day)
+    utc_day, local_day = instant.cast("date"), F.from_utc_timestamp(instant, time_zone).cast("date")
+    local_start = F.to_utc_timestamp(local_day.cast("timestamp"), time_zone)
+    return F.when(instant == utc_day.cast("timestamp"), utc_day).when(instant == local_start, local_day)

@@ -1,4 +1,4 @@
-"""Numbers as text: a locale's separators, and decimals to their last digit, with no double on the way."""
+"""Parses numbers with a locale's separators, and decimals exactly, without a conversion to double."""
 
 from __future__ import annotations
 
@@ -14,20 +14,31 @@ _NON_FINITE = r"(?i)^[+-]?(inf|infinity|nan)\z"
 
 
 def normalize_separators(text: Column, locale: str) -> Column:
-    """A number with a locale's separators as one with a point alone; empty, which is no number, where they stand wrong.
+    """Rewrite numbers with a locale's separators to a decimal point alone.
 
-    In pt-BR `1.23,4` is no number, and `12.34` and `0.500` are none: who wrote them did not write by that locale.
+    The result is "", which is not a number, if the separators are not at their places. In pt-BR neither `1.23,4` nor
+    `12.34` nor `0.500` is a number: they were not written by that locale.
+
+    Args:
+        text: A column of strings.
+        locale: One of `LOCALES`.
     """
-    found = find_separators(locale)
-    assert found, locale
-    group, sign = f"[{re.escape(found.groups)}]", re.escape(found.decimal)
+    separators = find_separators(locale)
+    assert separators, locale
+    group, sign = f"[{re.escape(separators.groups)}]", re.escape(separators.decimal)
     well_formed = rf"^[+-]?([1-9]\d{{0,2}}({group}\d{{3}})+|\d*)({sign}\d*)?([eE][+-]?\d+)?\z"
-    bare = F.translate(text, found.decimal + found.groups, ".")  # signs without a counterpart are taken out
-    return F.when(text.rlike(well_formed), bare).when(text.rlike(_NON_FINITE), text).when(text.isNotNull(), "")
+    # `translate` removes the characters that have no counterpart: the group separators.
+    with_point = F.translate(text, separators.decimal + separators.groups, ".")
+    return F.when(text.rlike(well_formed), with_point).when(text.rlike(_NON_FINITE), text).when(text.isNotNull(), "")
 
 
 def parse_decimal(text: Column, data_type: T.DecimalType) -> Column:
-    """Digits beyond the scale make a value that does not fit; zeros beyond it do not."""
+    """Parse decimals exactly: null if digits other than zero are beyond the scale.
+
+    Args:
+        text: A column of strings, with a decimal point.
+        data_type: The declared type.
+    """
     plain = text.rlike(rf"^[+-]?(?=\.?\d)\d*(\.\d{{0,{data_type.scale}}}0*)?\z")
     scientific = r"^[+-]?(?=\.?\d)(\d*)\.?(\d*)[eE]([+-]?\d{1,3})\z"
     whole, fraction, exponent = (F.regexp_extract(text, scientific, n) for n in (1, 2, 3))

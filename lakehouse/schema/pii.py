@@ -1,10 +1,10 @@
-"""Personal columns (`pii`): what of them gets past the reading of a snapshot. Nothing behind it sees the plain value.
+"""Protects the values of personal columns (`pii`) when a snapshot is read, so that no later stage sees a plain value.
 
-    hmac    HMAC-SHA-256 of the value's text under the pipeline's key, in hex: equal values stay equal
+    hmac    HMAC-SHA-256 of the value's text with the pipeline's key, in hex: equal values stay equal
     mask    `***` for every value
-    drop    the column is not there
+    drop    the column is removed
 
-Null stays null in all of them. The first two make the column a STRING, whatever type it was read by.
+Null stays null. With hmac and mask the column becomes a STRING.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 
 MASK = "***"
-LABEL_KEY = "pii"  # in a column's metadata, as Parquet files keep it: what was done to it
+LABEL_KEY = "pii"  # the key in a column's metadata, which Parquet files keep, for its protection
 
 
 def protected_schema(declared: T.StructType, table: Table) -> T.StructType:
-    """The declared columns as the lake holds them."""
-    kept = [f for f in declared if table.pii.get(f.name) != "drop"]
-    return T.StructType([T.StructField(f.name, T.StringType()) if f.name in table.pii else f for f in kept])
+    """Return the schema of protected rows: without dropped columns, STRING for hashed and masked ones.
+
+    Args:
+        declared: The schema of the plain rows.
+        table: The table's configuration.
+    """
+    remaining = [f for f in declared if table.pii.get(f.name) != "drop"]
+    return T.StructType([T.StructField(f.name, T.StringType()) if f.name in table.pii else f for f in remaining])
 
 
 def protected_value(name: str, value: Column, table: Table) -> Column | None:
-    """What is kept of a column's value; None: nothing, not even the column."""
+    """Return the protected value of a column, or None if the column is dropped.
+
+    Args:
+        name: The column's declared name.
+        value: Its plain value.
+        table: The table's configuration.
+    """
     match table.pii.get(name):
         case None:
             return value
@@ -41,31 +52,50 @@ def protected_value(name: str, value: Column, table: Table) -> Column | None:
 
 
 def masked_text(name: str, text: Column, table: Table) -> Column:
-    """A field's text as it may be told, in quarantine and in messages."""
+    """Return a field's text for quarantine and messages: masked if the column is personal.
+
+    Args:
+        name: The column's declared name.
+        text: The field's text in the file.
+        table: The table's configuration.
+    """
     return F.when(text.isNotNull(), MASK) if name in table.pii else text
 
 
 def with_labels(rows: DataFrame, table: Table) -> DataFrame:
-    """Rows whose columns say what was done to them; see `labels`."""
+    """Add the protection of each column to its metadata, which `label_mismatches` compares later.
+
+    Args:
+        rows: Protected rows.
+        table: The table's configuration.
+    """
     labels = table.pii_labels
     columns = [F.col(c).alias(c, metadata={LABEL_KEY: labels[c]}) if c in labels else F.col(c) for c in rows.columns]
     return rows.select(*columns)
 
 
 def label_mismatches(published: T.StructType, table: Table) -> list[str]:
-    """Where what was published is not what the table's `pii` asks for now, a line a column."""
-    found = []
+    """Return a message for each column whose protection differs from the table's current `pii` settings.
+
+    Args:
+        published: The schema of rows written earlier, with labels in its metadata.
+        table: The table's configuration.
+    """
+    mismatches = []
     for field in published:
-        was, now = field.metadata.get(LABEL_KEY, "plain"), table.pii_labels.get(field.name, "plain")
-        if was != now:
-            same_way = was.partition(" ")[0] == now.partition(" ")[0]
-            found.append(f"{field.name} is {was}, now {now}" if not same_way else f"{field.name} has another key")
-    return found
+        label, wanted = field.metadata.get(LABEL_KEY, "plain"), table.pii_labels.get(field.name, "plain")
+        if label != wanted:
+            is_same_action = label.partition(" ")[0] == wanted.partition(" ")[0]
+            message = "has another key" if is_same_action else f"is {label}, now {wanted}"
+            mismatches.append(f"{field.name} {message}")
+    return mismatches
 
 
 def _hmac_udf(key: bytes) -> Callable[[Column], Column]:
-    # A Python function, though `sha2` could be put together to the same: the key would be a literal of the plan then,
-    # and plans go to event logs, to the UI and into error messages. A function's closure does not.
+    """Return a function that hashes a column of strings."""
+
+    # A Python UDF, although the hash could be composed of `sha2`: then the key would be a literal in the plan, and
+    # plans are written to event logs, to the UI and to error messages. A function's closure is not.
     def hashed(text):  # type: ignore[no-untyped-def]
         return None if text is None else hmac.digest(key, text.encode(), "sha256").hex()
 

@@ -1,1 +1,6 @@
-"""The Spark session, and the settings it has (*.conf)."""
+"""Provides the Spark session; the entry point is `session.get_session`.
+
+session.py             the session, its settings, and helpers that need more than the DataFrame API
+spark-defaults.conf    settings for any Spark that reads or writes the lake
+spark-s3.conf          further settings for a lake on S3
+"""

@@ -1,6 +1,6 @@
-"""The Spark session: the one that is there (a notebook, Databricks, spark-submit), or a local one made for the job.
+"""Provides the Spark session: the active one (a notebook, Databricks, spark-submit), or a new local one.
 
-The only module that may reach under the DataFrame API.
+This is the only module that may use more than the DataFrame API, such as `sparkContext` and `_jvm`.
 """
 
 from __future__ import annotations
@@ -25,32 +25,33 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 
-# What the code relies on, whatever session it meets: set on a session of our own, never on the user's.
+# Settings that the code relies on. They are set on an isolated session, never on the user's.
 REQUIRED_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "false",
-    "spark.sql.csv.parser.columnPruning.enabled": "false",  # a pruned parser overlooks ragged rows
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader's, unlike INT96
+    "spark.sql.csv.parser.columnPruning.enabled": "false",  # with pruning, the parser does not detect ragged rows
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader supports it, unlike INT96
     "spark.sql.legacy.javaCharsets": "true",  # Windows-1252 and the like, for CSV
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
-    # What the planner infers of a change set's columns doubles with each of them: with 20 it would never end.
+    # The constraints that the planner infers for a change set double with each column: with 20 it would not finish.
     "spark.sql.constraintPropagation.enabled": "false",
     # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
 }
 
-# How Parquet is written, by every stage: what it takes on disk and what reading it costs is in docs/bench.md.
+# How every stage writes Parquet; docs/bench.md has the sizes and reading times.
 PARQUET_SETTINGS = {
     "spark.sql.parquet.compression.codec": "zstd",
-    "parquet.writer.version": "v2",  # differences of numbers and times, lengths of texts apart from their letters
+    "parquet.writer.version": "v2",  # has delta encodings for numbers, times and texts
 }
 
-# For work on little data: compiling code and planning anew by what a stage produced cost more than they save.
+# For small data, where code generation and adaptive execution cost more than they save.
 SMALL_DATA_SETTINGS = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.codegen.wholeStage": "false",
@@ -58,7 +59,7 @@ SMALL_DATA_SETTINGS = {
 }
 SMALL_DATA_BYTES = 32 << 20
 
-# A laptop's session: measured in docs/decisions/0004-local-session.md.
+# For a session on a laptop; docs/decisions/0004-local-session.md has the measurements.
 _CORES = str(min(os.cpu_count() or 2, 8))
 LOCAL_SETTINGS = {
     "spark.master": f"local[{_CORES}]",
@@ -66,41 +67,49 @@ LOCAL_SETTINGS = {
     "spark.default.parallelism": _CORES,
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": _CORES,
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Delta keeps the state of each table it has seen for an hour, megabytes each, and up to 10,000 of them.
+    # Delta caches the state of each table for an hour: several megabytes each, by default for up to 10,000 tables.
     "spark.databricks.delta.delta.log.cacheSize": "100",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "3g",
-    # The least that a hash table or a sort takes, were it for one row. By its heap Spark would make it 32 MB.
+    # The minimum size of a hash table or a sort, even for one row. Spark's default for this heap would be 32 MB.
     "spark.buffer.pageSize": "1m",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.streaming.stopTimeout": "60s",
 }
 _JAVA_OPTIONS = "-Xss4m -Duser.timezone=UTC -XX:ReservedCodeCacheSize=256m"
-# C1 only: small jobs end before C2 pays. C1 alone shrinks the code cache to 48 MB, which fills within a minute and
-# stops compilation; hence the explicit size.
+# C1 only, because small jobs end before C2 pays off. C1 alone reduces the code cache to 48 MB, which fills within a
+# minute and stops compilation; hence the explicit size.
 _JAVA_OPTIONS_SMALL = f"{_JAVA_OPTIONS} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _JAVA_OPTIONS_LARGE = f"{_JAVA_OPTIONS} -XX:+UseParallelGC"
-_BYTES_PER_PARTITION = 128 << 20  # of the source's files, in one partition of a shuffle
+_BYTES_PER_PARTITION = 128 << 20  # bytes of the source's files per shuffle partition
+_MAX_LOG_BYTES = 10 << 20
+_stderr_lock = threading.Lock()
+
+# The exceptions of a failed Spark action: PySpark wraps some of Py4J's errors, but not all.
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
 
 def default_settings() -> dict[str, str]:
-    """`spark-defaults.conf` of the package: Delta's packages, extension and catalog, for any master."""
+    """Return the settings of the package's `spark-defaults.conf`: Delta's packages, extension and catalog."""
     text = (resources.files("lakehouse") / "spark" / "spark-defaults.conf").read_text(encoding="utf-8")
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     return {key: value.strip() for key, value in pairs}
 
 
 def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: int = 0) -> SparkSession:
-    """The session to work in.
+    """Return an isolated session of the active Spark, or of a new local one.
 
     Args:
-        size: bytes of the data it is for: what starts fast on little data is slow on much.
+        lake: The lake to work on; its storage needs settings of its own.
+        app_name: The application's name for a new Spark.
+        verbose: Whether the new Spark's log goes to stderr instead of a file.
+        data_bytes: The size of the data; a small size selects options that start faster.
 
     Raises:
-        ConfigError: the session that is there does not know Delta.
-        InfrastructureError: no JVM could be started.
+        ConfigError: The active session does not support Delta.
+        InfrastructureError: Spark could not be started.
     """
     spark = SparkSession.getActiveSession()
     if spark is None:
@@ -110,29 +119,32 @@ def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: in
 
 
 def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> SparkSession:
-    """A session of its own on the same cluster: its settings and temporary views are seen by nobody else.
+    """Return a new session of the same Spark, with its own settings and temporary views.
 
     Args:
-        size: bytes of the data it is for, if known: little data gets settings that plan less, much data smaller parts.
+        spark: Any session.
+        data_bytes: The size of the data, if known: small data gets settings for less planning, large data more
+            shuffle partitions.
     """
-    own = spark.newSession()
+    isolated = spark.newSession()
     by_size = {}
     if data_bytes is not None and data_bytes < SMALL_DATA_BYTES:
         by_size = SMALL_DATA_SETTINGS
     elif data_bytes is not None:
-        parts = max(int(own.conf.get("spark.sql.shuffle.partitions") or 1), -(-data_bytes // _BYTES_PER_PARTITION))
-        by_size = {"spark.sql.shuffle.partitions": str(parts)}
+        configured = int(isolated.conf.get("spark.sql.shuffle.partitions") or 1)
+        by_size = {"spark.sql.shuffle.partitions": str(max(configured, -(-data_bytes // _BYTES_PER_PARTITION)))}
     for key, value in (REQUIRED_SETTINGS | PARQUET_SETTINGS | by_size).items():
-        own.conf.set(key, value)
-    return own
+        isolated.conf.set(key, value)
+    return isolated
 
 
 def local_frame(spark: SparkSession, schema: str | T.StructType, rows: Iterable[tuple[Any, ...]] = ()) -> DataFrame:
-    """Rows that the driver has, as a DataFrame. By way of Arrow: as such they would pass through a Python worker.
+    """Return a DataFrame of rows in the driver's memory; Arrow avoids a Python worker.
 
     Args:
-        schema: their columns, as a type or as Spark DDL.
-        rows: values in the schema's order; times with their zone.
+        spark: The session to create it in.
+        schema: The columns, as a type or as Spark DDL.
+        rows: Values in the schema's order; times with a zone.
     """
     fields = T.DataType.fromDDL(schema) if isinstance(schema, str) else schema
     assert isinstance(fields, T.StructType)
@@ -142,40 +154,51 @@ def local_frame(spark: SparkSession, schema: str | T.StructType, rows: Iterable[
 
 
 def jvm_pid(spark: SparkSession) -> int | None:
-    """The driver JVM's process id, where there is one on this machine (None under Spark Connect)."""
+    """Return the process id of the driver's JVM, or None if it is not on this machine (Spark Connect).
+
+    Args:
+        spark: Any session.
+    """
     try:
         return int(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]
-    except Exception:  # Spark Connect has no JVM to ask; what it raises depends on its version
+    except Exception:  # Spark Connect has no JVM; the type of the error depends on its version
         return None
 
 
 def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) -> SparkSession:
+    """Start a Spark, or join the one that spark-submit has started."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # by spark-submit: its JVM is up, and its settings stand
-    given = _submitted_settings() if submitted else {}
-    is_local = given.get("spark.master", "local").startswith("local")
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose settings take precedence
+    submitted_settings = {}
+    if is_submitted:
+        SparkContext._ensure_initialized()  # connects to the JVM, without which Python does not know the settings
+        submitted_settings = dict(SparkConf().getAll())
+    is_local = submitted_settings.get("spark.master", "local").startswith("local")
     java = {
         "spark.driver.extraJavaOptions": _JAVA_OPTIONS_SMALL if data_bytes < SMALL_DATA_BYTES else _JAVA_OPTIONS_LARGE
     }
     settings = (
-        default_settings() | file_io.spark_settings(lake.path()) | (LOCAL_SETTINGS | java if is_local else {}) | given
+        default_settings()
+        | file_io.spark_settings(lake.path())
+        | (LOCAL_SETTINGS | java if is_local else {})
+        | submitted_settings
     )
     builder = SparkSession.builder.appName(app_name)
     for key, value in settings.items():
         builder = builder.config(key, value)
     log = lake.local_path("logs", "spark.log")
     try:
-        with _redirect_jvm_stderr(log, disabled=verbose or submitted), _keep_sigint_handler():
+        with _redirect_jvm_stderr(log, disabled=verbose or is_submitted), _keep_sigint_handler():
             spark = builder.getOrCreate()
     except Exception as error:
         raise InfrastructureError(
-            f"Spark did not start: {_first_line(error)}",
-            expected="Java 17 or later, and the Delta packages in reach at first use",
+            f"Spark did not start: {first_line(error)}",
+            expected="Java 17 or later, and access to the Delta packages at first use",
             where=str(log) if log.exists() else "",
             next_step=f"read {log}, or run again with --verbose",
         ) from error
     spark.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
-    if not verbose:  # PySpark logs what it raises, Java trace included; we tell it ourselves
+    if not verbose:  # PySpark logs each error that it raises, with the Java stack; we report it ourselves
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return spark
@@ -183,51 +206,34 @@ def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) ->
 
 @contextmanager
 def _keep_sigint_handler() -> Iterator[None]:
-    """PySpark takes SIGINT for itself; whoever has taken it before, for an orderly end, keeps it."""
-    before = signal.getsignal(signal.SIGINT)
+    """Restore the SIGINT handler for an orderly end, which PySpark replaces by its own."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        if before is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-
-
-def _submitted_settings() -> dict[str, str]:
-    """What spark-submit was told. Python hears of it only through the JVM, which has to be asked for first."""
-    SparkContext._ensure_initialized()
-    return dict(SparkConf().getAll())
+        if handler is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:
+    """Raise if the session does not support Delta."""
+    reason = ""
     try:
         DeltaTable.isDeltaTable(spark, str(lake.local_path("no-table")))
         extensions = spark.conf.get("spark.sql.extensions", "") or ""
-    except Exception as error:  # what is raised for a class that is not there depends on how Spark is reached
-        extensions, reason = "", f": {_first_line(error)}"
-    else:
-        reason = ""
-    if "io.delta" not in extensions and "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # there it needs none
+    except Exception as error:  # the type of the error for a missing class depends on how Spark is connected
+        extensions, reason = "", f": {first_line(error)}"
+    if "io.delta" not in extensions and "DATABRICKS_RUNTIME_VERSION" not in os.environ:  # Databricks needs none
         raise ConfigError(
-            f"this Spark session does not know Delta Lake{reason}",
+            f"this Spark session does not support Delta Lake{reason}",
             expected="the packages, extension and catalog of conf/spark-defaults.conf",
             next_step="spark-submit --properties-file conf/spark-defaults.conf jobs/run.py PIPELINE",
         )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-# What a failing Spark action raises: PySpark wraps some of what Py4J reports, not all.
-SPARK_ERRORS = (PySparkException, Py4JJavaError)
-
-_MAX_LOG_BYTES = 10 << 20
-_stderr_lock = threading.Lock()
-
-
 @contextmanager
 def _redirect_jvm_stderr(log: Path, disabled: bool) -> Iterator[None]:
-    """Let the JVM that is started inside inherit a log file as its stderr: nobody reads Ivy's resolution report."""
+    """Give a JVM that is started inside a log file as its stderr, because Ivy's report there is of no use to users."""
     if disabled:
         yield
         return
@@ -236,10 +242,10 @@ def _redirect_jvm_stderr(log: Path, disabled: bool) -> Iterator[None]:
         log.replace(log.with_suffix(".log.1"))
     with _stderr_lock, log.open("ab") as file:
         sys.stderr.flush()
-        kept = os.dup(2)
+        original = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)

@@ -1,1 +1,15 @@
-"""Files of a lake, on a disk or on S3: paths, landed snapshots, the lock, Delta's log. Needs no Spark."""
+"""Gives access to the files of a lake, on a disk or on S3. Needs no Spark.
+
+    paths.py          `Lake`: the paths and tables of a lake. The entry point
+    file_io.py        reads and writes files, on a disk or on S3
+    landing.py        the landing zone: received files, and a manifest for each snapshot
+    archives.py       unpacks gzip and zip files
+    prepare_files.py  unpacks and rewrites landed files, so that Spark reads them correctly
+    csv_dialect.py    the CSV options of a table, as Python's reader follows them
+    delta_log.py      the version, size and commits of a Delta table
+    lock.py           the lock of a lake; on S3 with s3_lease.py
+    temp_dirs.py      temporary folders
+    s3/               objects and folders on S3
+
+Nothing is imported here: import the module that is needed.
+"""

@@ -1,7 +1,7 @@
-"""What a Delta table's log tells without Spark: its version, its size, and who made which commit.
+"""Reads the log of a Delta table without Spark: its version, its size and its commits.
 
-A stage asks this of every table it reads or writes, on every run; most often the answer is that nothing has changed.
-Read by Delta's protocol (github.com/delta-io/delta, PROTOCOL.md: "Delta Log Entries", "Version Checksum File").
+Every stage reads the log of each of its tables on every run, and mostly learns that nothing has changed. The format is
+Delta's protocol (github.com/delta-io/delta, PROTOCOL.md: "Delta Log Entries", "Version Checksum File").
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from typing import Any, overload
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
 
-# Operations that leave every row as it was. Any other commit that is not ours is taken for a foreign write.
+# Operations that change no row. Any other commit without metadata of this project counts as a foreign write.
 ROW_PRESERVING_OPERATIONS = frozenset(
     {"OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD COLUMNS"}
     | {"CHANGE COLUMN", "UPGRADE PROTOCOL", "COMPUTE STATS", "CLUSTER BY", "REORG", "DROP FEATURE"}
     | {"ADD CONSTRAINT", "DROP CONSTRAINT", "DOMAIN METADATA", "ROW TRACKING BACKFILL"}
 )
-_BATCH_SIZE = 16  # files of commits
+_BATCH_SIZE = 16  # commits that are read together
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table. `ours` is what this project recorded with it, empty for anybody else's."""
+    """One commit of a table.
+
+    Attributes:
+        version: The version of the table that it made.
+        operation: Delta's name of the operation, such as MERGE.
+        metadata: What this project recorded with it; empty for the commits of others.
+    """
 
     version: int
     operation: str
@@ -35,29 +41,44 @@ class Commit:
 
     @classmethod
     def from_log(cls, version: int, operation: str, user_metadata: str | None) -> Commit:
+        """Return a commit with this project's part of its user metadata.
+
+        Args:
+            version: The version of the table that the commit made.
+            operation: Delta's name of the operation.
+            user_metadata: The text of `userMetadata` in the log, by any writer.
+        """
         try:
             document = json.loads(user_metadata or "")
         except ValueError:
             document = None
-        ours = document.get("lakehouse") if isinstance(document, dict) else None
-        return cls(version, operation, ours if isinstance(ours, dict) else {})
+        metadata = document.get("lakehouse") if isinstance(document, dict) else None
+        return cls(version, operation, metadata if isinstance(metadata, dict) else {})
 
     @property
     def changes_rows(self) -> bool:
+        """Whether the commit may have changed rows."""
         return self.operation not in ROW_PRESERVING_OPERATIONS
 
 
 @dataclass(frozen=True)
 class TableVersion:
-    """A table as it is now: its id, its newest version, and its commits, newest first."""
+    """The newest version of a table.
+
+    Attributes:
+        id: Delta's id of the table, which changes if the table is replaced.
+        version: The number of the newest version.
+        size: The bytes of its data files.
+        commits: The commits, newest first.
+    """
 
     id: str
     version: int
-    size: int  # bytes
+    size: int
     commits: Sequence[Commit]
 
     def recorded_progress(self) -> dict[str, Any] | None:
-        """What the last run of ours recorded, if the rows are still as it left them; else None."""
+        """Return the metadata of this project's last commit, or None if others may have changed rows since."""
         for commit in self.commits:
             if commit.metadata:
                 return commit.metadata
@@ -67,20 +88,47 @@ class TableVersion:
 
     @property
     def last_refresh_version(self) -> int:
-        """The newest version that a refresh of ours made; -1 if there is none that the log still knows."""
+        """The newest version that a refresh of a model made; -1 if the log has none."""
         return next((c.version for c in self.commits if "inputs" in c.metadata), -1)
 
+    def has_unread_changes(self, table_id: str, version: int) -> bool:
+        """Return whether this table may have rows that a reader has not read.
+
+        This is also the case if the table was replaced since, or if the log no longer has the commits in between.
+
+        Args:
+            table_id: The id of the table that the reader has read.
+            version: The version up to which it has read that table.
+        """
+        return table_id != self.id or self.has_changed_since(version)
+
     def has_changed_since(self, version: int) -> bool:
-        """Whether rows may differ from those of `version`; True also where the log no longer tells."""
+        """Return whether rows may differ from those of `version`; also if the log no longer has the commits between."""
         later = list(takewhile(lambda commit: commit.version > version, self.commits))
         return len(later) != self.version - version or any(c.changes_rows for c in later)
+
+    def has_missing_commits_since(self, version: int) -> bool:
+        """Return whether the log lacks a commit after `version`, so that changes since then cannot all be read.
+
+        Delta does not notice this itself if checkpoints make the table readable: its Change Data Feed skips a commit
+        whose file is missing.
+        """
+        later = [commit.version for commit in takewhile(lambda commit: commit.version > version, self.commits)]
+        if isinstance(self.commits, CommitLog):
+            return len(later) != self.version - version
+        # A history that Spark returned ends at its limit, so only commits missing between others are known to be.
+        return later != list(range(self.version, self.version - len(later), -1))
 
 
 @dataclass(frozen=True)
 class CommitLog(Sequence[Commit]):
-    """The commits of a log from `newest` back to the oldest that is there, each read when it is asked for, and once.
+    """The commits of a log from `newest` back to the oldest that still exists.
 
-    Several threads may ask.
+    Commits are read when they are needed, and once. Several threads may read.
+
+    Attributes:
+        log: The folder `_delta_log`.
+        newest: The version of the newest commit.
     """
 
     log: StorePath
@@ -89,40 +137,44 @@ class CommitLog(Sequence[Commit]):
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Commit]:
-        at = 0
-        while at < len(self._loaded) or self._load_more(at):
-            yield self._loaded[at]
-            at += 1
+        index = 0
+        while index < len(self._loaded) or self._load_more(index):
+            yield self._loaded[index]
+            index += 1
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     @overload
-    def __getitem__(self, at: int) -> Commit: ...
+    def __getitem__(self, index: int) -> Commit: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Commit]: ...
-    def __getitem__(self, at: int | slice) -> Commit | list[Commit]:
-        return list(self)[at]
+    def __getitem__(self, index: slice) -> list[Commit]: ...
+    def __getitem__(self, index: int | slice) -> Commit | list[Commit]:
+        return list(self)[index]
 
-    def _load_more(self, at: int) -> bool:
-        """Read on to the commit that stands at this place; False: there is none, or Delta has cleaned it up."""
+    def _load_more(self, index: int) -> bool:
+        """Read commits up to `index`, and return whether there is one; Delta deletes old ones."""
         with self._lock:
-            if at < len(self._loaded):
-                return True  # another thread has
-            last = self.newest - at
+            if index < len(self._loaded):
+                return True  # another thread has read it
+            last = self.newest - index
             versions = range(last, max(last - _BATCH_SIZE, -1), -1)
             files = file_io.read_files(_log_file(self.log, version, "json") for version in versions)
-            there = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
-            found = [_parse_commit(version, content) for version, content in there if content is not None]
-            self._loaded.extend(found)
-            return bool(found)
+            existing = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
+            infos = [(version, _commit_info(content)) for version, content in existing if content is not None]
+            commits = [Commit.from_log(v, str(info.get("operation")), info.get("userMetadata")) for v, info in infos]
+            self._loaded.extend(commits)
+            return bool(commits)
 
 
 def read_current_version(table: StorePath) -> TableVersion | None:
-    """A table's head, as far as files tell; None if there is no table, or the newest commit has no checksum file.
+    """Return the newest version of a table, or None if its files do not show it.
 
-    Delta writes that file after each commit if it can, but for those of RESTORE; other writers need not. Spark is to be
-    asked then.
+    This is the case if there is no table, or if the newest commit has no checksum file. Delta writes that file after
+    each commit if it can, except after RESTORE; other writers need not. Then Spark has to be used.
+
+    Args:
+        table: The folder of the table.
     """
     newest, log = newest_version(table), table / "_delta_log"
     checksum = _read_checksum(log, newest) if newest >= 0 else None
@@ -132,7 +184,7 @@ def read_current_version(table: StorePath) -> TableVersion | None:
 
 
 def newest_version(table: StorePath) -> int:
-    """The newest version in a Delta table's log, read from its file names alone; -1 without one."""
+    """Return the newest version in a table's log, read from the names of its files; -1 if there is no log."""
     versions = (
         name.removesuffix(".json") for name in file_io.list_names(table / "_delta_log") if name.endswith(".json")
     )
@@ -140,12 +192,17 @@ def newest_version(table: StorePath) -> int:
 
 
 def commit_id(table: StorePath, version: int) -> str | None:
-    """What tells a commit of a Delta table from every other one, also from one of the same version in a copy of the
-    table that went another way; None where the log has it no more.
+    """Return the unique id of a commit, or None if the log no longer has it.
+
+    It differs between commits of the same version in copies of a table that were continued separately.
+
+    Args:
+        table: The folder of the table.
+        version: The version that the commit made.
     """
     (content,) = file_io.read_files([_log_file(table / "_delta_log", version, "json")])
-    told = _commit_info(content).get("txnId") if content is not None else None
-    return told if isinstance(told, str) else None
+    transaction = _commit_info(content).get("txnId") if content is not None else None
+    return transaction if isinstance(transaction, str) else None
 
 
 def _log_file(log: StorePath, version: int, kind: str) -> StorePath:
@@ -153,7 +210,7 @@ def _log_file(log: StorePath, version: int, kind: str) -> StorePath:
 
 
 def _read_checksum(log: StorePath, version: int) -> dict[str, Any] | None:
-    """The checksum file of a version, if it is there and has what is wanted of it."""
+    """Return the checksum file of a version, or None if it is missing or lacks the table's id or size."""
     (content,) = file_io.read_files([_log_file(log, version, "crc")])
     try:
         document = json.loads(content or b"")
@@ -162,13 +219,8 @@ def _read_checksum(log: StorePath, version: int) -> dict[str, Any] | None:
         return None
 
 
-def _parse_commit(version: int, content: bytes) -> Commit:
-    info = _commit_info(content)
-    return Commit.from_log(version, str(info.get("operation")), info.get("userMetadata"))
-
-
 def _commit_info(content: bytes) -> dict[str, Any]:
-    """The entry of a commit that says what made it: mostly the first, and small, where others may be many."""
+    """Return the `commitInfo` of a commit; it is mostly the first line, so that the many others are not parsed."""
     for line in content.splitlines():
         if b'"commitInfo"' in line:
             try:

@@ -1,12 +1,12 @@
-"""The lake's files, wherever they lie: on a disk (`pathlib.Path`) or on S3 (`S3Path`, which knows as much of a path).
+"""Reads and writes the lake's files, on a disk (`pathlib.Path`) or on S3 (`S3Path`, which has the same methods).
 
-Nobody above this module asks which of the two a place is. What both give:
+The code above this module does not distinguish the two.
 
-    write     a file whole: a reader sees the old one or the new one
-    rewriting the same, made of what the file holds
-    filling   a folder that is not there before all of it is
-    scratch   a folder to work in, of which Spark's executors can be shown files
-    remove    a file or a folder, with all in it
+    write_atomically   a file; a reader sees the old one or the complete new one
+    atomic_rewrite     the same, for a new content made from the old one
+    atomic_folder      a folder that is visible only when it is complete
+    shared_temp_dir    a temporary folder whose files can be shown to Spark's executors
+    remove             deletes a file or a folder
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import IO, TypeVar
 
-from lakehouse.storage import s3
-from lakehouse.storage import temp_dirs as scratches
+from lakehouse.storage import s3, temp_dirs
 from lakehouse.storage.s3 import S3Path
 
 StorePath = Path | S3Path
 T = TypeVar("T")
 
-_PARALLEL_REQUESTS = 16  # requests
+_PARALLEL_REQUESTS = 16
+_COPY_CHUNK_BYTES = 1 << 20
 _TIME_FORMAT = "%Y%m%d_%H%M%S"
-_MAX_AGE = timedelta(days=1)  # no reading takes that long
+_MAX_AGE = timedelta(days=1)  # of a folder on S3; no process works that long
 
 
 def store_path(root: str) -> StorePath:
-    """The place that a lake's root names."""
+    """Return the path of a root: on S3 for an s3a:// URL, else on the disk."""
     return S3Path.from_url(root) if root.startswith(s3.SCHEME) else Path(root)
 
 
 def spark_settings(root: StorePath) -> dict[str, str]:
-    """What a Spark must be started with to reach `root`."""
+    """Return the settings that a Spark session needs to read and write below `root`."""
     return s3.spark_settings() if isinstance(root, S3Path) else {}
 
 
 def list_names(folder: StorePath) -> list[str]:
-    """What lies right below a folder, in order; nothing where there is no such folder."""
+    """Return the sorted names of the files and folders directly in a folder; none if it does not exist."""
     if isinstance(folder, Path) and not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir())
 
 
 def list_files(folder: StorePath) -> list[StorePath]:
-    """All files below a folder, in order; none where there is no such folder."""
+    """Return all files below a folder, sorted; none if it does not exist."""
     if isinstance(folder, S3Path):
         return list(folder.list_files())
     files: list[StorePath] = [path for path in folder.rglob("*") if path.is_file()]
@@ -60,35 +60,35 @@ def list_files(folder: StorePath) -> list[StorePath]:
 
 
 def file_sizes(folder: StorePath) -> dict[str, int]:
-    """Bytes of every file below a folder, by its path from there; nothing where there is no such folder."""
+    """Return the bytes of each file below a folder, by its relative path; empty if the folder does not exist."""
     if isinstance(folder, S3Path):
         return folder.file_sizes()
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
 
 
 def read_files(files: Iterable[StorePath]) -> list[bytes | None]:
-    """The bytes of these files, each None where it is not there."""
+    """Return the content of each file, or None for a file that does not exist; files on S3 are read in parallel."""
 
-    def content(file: StorePath) -> bytes | None:
+    def read(file: StorePath) -> bytes | None:
         try:
             return file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    return map_paths(content, files)
+    return map_paths(read, files)
 
 
 def map_paths(function: Callable[[StorePath], T], paths: Iterable[StorePath]) -> list[T]:
-    """What `found` finds of each place; those on S3 side by side."""
-    wanted = list(paths)
-    if len(wanted) < 2 or isinstance(wanted[0], Path):
-        return [function(each) for each in wanted]
+    """Return the result of `function` for each path, in order; paths on S3 are processed in parallel."""
+    all_paths = list(paths)
+    if len(all_paths) < 2 or isinstance(all_paths[0], Path):
+        return [function(path) for path in all_paths]
     with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
-        return list(pool.map(function, wanted))
+        return list(pool.map(function, all_paths))
 
 
 def write_atomically(file: StorePath, content: bytes) -> None:
-    """Put `content` at `file` so that a reader sees the old one or the whole new one, never a part."""
+    """Write a file; a reader sees the old one or the complete new one, never a part."""
     if isinstance(file, S3Path):
         file.put(content)
         return
@@ -103,15 +103,20 @@ def write_atomically(file: StorePath, content: bytes) -> None:
 
 @contextmanager
 def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Path]]:
-    """The file on this machine's disk, and one beside it to be filled, which takes the file's place whole after the
-    block. If the block raises, all is as it was.
+    """Give the local copy of a file and an empty path beside it; the new file replaces the old one after the block.
+
+    If the block raises, the file stays unchanged.
 
     Args:
-        here: where on this machine an object on S3 is worked on.
+        file: The file to replace.
+        local_root: The folder on this machine for the copy of a file on S3.
+
+    Yields:
+        The path to read the file from, and the path to write the new content to.
     """
     if isinstance(file, S3Path):
-        with scratches.temp_dir(local_root) as own:
-            old, new = own / file.name, own / f".{file.name}.partial"
+        with temp_dirs.temp_dir(local_root) as folder:
+            old, new = folder / file.name, folder / f".{file.name}.partial"
             _download(file, old)
             yield old, new
             file.upload(lambda: new.open("rb"))
@@ -121,7 +126,7 @@ def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Pa
         yield file, partial
         with partial.open("rb") as written:
             os.fsync(written.fileno())
-        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's sum of what was there before
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the old content
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
@@ -130,11 +135,11 @@ def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Pa
 def _download(file: S3Path, copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     with file.open("rb") as source, copy.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+        shutil.copyfileobj(source, target, _COPY_CHUNK_BYTES)
 
 
 def remove(path: StorePath) -> None:
-    """Remove a file, or a folder with all in it; nothing there is as well."""
+    """Delete a file, or a folder with its content; do nothing if it does not exist."""
     if isinstance(path, S3Path):
         path.remove()
     elif path.is_dir():
@@ -143,23 +148,26 @@ def remove(path: StorePath) -> None:
         path.unlink(missing_ok=True)
 
 
-# --- a folder that is filled, and then there ----------------------------------------------------------------------
+# --- a folder that becomes visible when it is complete --------------------------------------------------------
 
 
 @contextmanager
 def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
-    """Where to put the files of `folder`, which nobody sees before the block has ended.
+    """Give the path to write the files of a new folder to; readers see the folder after the block.
 
-    On S3 nothing can be renamed: files lie where they will lie in the end, so a reader must ask for the one that is put
-    last. What a killed run had begun to put there is gone.
+    On S3 nothing can be renamed: the files are written to their final place, so a reader must check for the file that
+    is written last. Files that a killed run left there are deleted first.
+
+    Args:
+        folder: The new folder.
     """
     if isinstance(folder, S3Path):
         folder.remove()
         yield folder
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(".*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+    for unfinished in folder.parent.glob(".*.partial"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir()
     yield partial
@@ -167,58 +175,75 @@ def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
 
 
 def copy_stream(file: StorePath, open_stream: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
-    """Copy a stream into a file of a folder that is being filled.
+    """Copy a stream into a file of an `atomic_folder`.
 
     Args:
-        opened: gives the stream anew, each time it is asked.
+        file: The new file.
+        open_stream: Opens the stream from its beginning; called again if an upload is retried.
     """
     if isinstance(file, S3Path):
         file.upload(open_stream)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     with open_stream() as source, file.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
+        shutil.copyfileobj(source, target, _COPY_CHUNK_BYTES)
         target.flush()
         os.fsync(target.fileno())
 
 
-# --- a folder to work in ------------------------------------------------------------------------------------------
+# --- a temporary folder that executors can read ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SharedTempDir:
-    """A folder on this machine for the time of one reading.
+    """A temporary folder on this machine, with another on S3 if the lake is there.
 
     Attributes:
-        shared: where executors find what is shown to them; None: they see this machine's disk.
+        local: The folder on this machine.
+        remote: The folder on S3 for files that executors read; None if executors see this machine's disk.
     """
 
     local: Path
     remote: S3Path | None = None
 
     def local_copy(self, file: StorePath, name: str) -> Path:
-        """The file on this machine's disk."""
+        """Return the path of a file on this machine, which is downloaded at the first call if it is on S3.
+
+        Args:
+            file: A file of the lake.
+            name: The relative path of the copy.
+        """
         if isinstance(file, Path):
             return file
-        copy = file.copy or self._downloads / name
+        copy = file.local_copy or self._downloads / name
         if not copy.exists():
             _download(file, copy)
         return copy
 
     def with_local_copy(self, file: StorePath, name: str) -> StorePath:
-        """The file, to be read by Spark where it lies and by Python on this machine's disk."""
+        """Return a file that Spark reads from its place and Python from this machine.
+
+        Args:
+            file: A file of the lake.
+            name: The relative path of the copy.
+        """
         return file.with_local_copy(self.local_copy(file, name)) if isinstance(file, S3Path) else file
 
     def executor_path(self, file: Path) -> StorePath:
-        """A file of this folder, as executors can read it."""
+        """Return the path by which executors read a file of this folder; for a lake on S3 the file is uploaded."""
         if self.remote is None:
             return file
-        there = self.remote / file.relative_to(self.local).as_posix()
-        there.upload(lambda: file.open("rb"))
-        return there.with_local_copy(file)
+        uploaded = self.remote / file.relative_to(self.local).as_posix()
+        uploaded.upload(lambda: file.open("rb"))
+        return uploaded.with_local_copy(file)
 
     def with_received_names(self, text: str, received: str) -> str:
-        """A text that names files of this folder, as naming those that were received."""
+        """Return a message with the paths of this folder replaced by those of the received files.
+
+        Args:
+            text: A message that names files of this folder.
+            received: The folder of the received files.
+        """
         for folder in (self._downloads, self.local, *([self.remote] if self.remote else [])):
             text = text.replace(str(folder), received)
         return text
@@ -230,26 +255,30 @@ class SharedTempDir:
 
 @contextmanager
 def shared_temp_dir(root: StorePath, local_root: Path) -> Iterator[SharedTempDir]:
-    """A new folder below `here`, on this machine, and for a lake on S3 another below `root`; gone after the block.
+    """Create a temporary folder below `local_root`, and one below `root` if that is on S3; both are deleted at the end.
 
-    What a killed process left is swept away by the next one: on a disk the kernel knows which folder is in use, on S3 a
-    folder's name tells its age.
+    The next call deletes the folders of killed processes: on a disk the kernel knows which folder is in use, on S3 the
+    name of a folder contains its time.
+
+    Args:
+        root: The parent folder in the lake.
+        local_root: The parent folder on this machine.
     """
-    with scratches.temp_dir(local_root) as own:
+    with temp_dirs.temp_dir(local_root) as local:
         if isinstance(root, Path):
-            yield SharedTempDir(own)
+            yield SharedTempDir(local)
             return
         now = datetime.now(timezone.utc)
-        for left in root.iterdir():
-            if left.name < f"{now - _MAX_AGE:{_TIME_FORMAT}}":
-                left.remove()
-        shared = root / f"{now:{_TIME_FORMAT}}_{own.name}"
+        for folder in root.iterdir():
+            if folder.name < f"{now - _MAX_AGE:{_TIME_FORMAT}}":
+                folder.remove()
+        remote = root / f"{now:{_TIME_FORMAT}}_{local.name}"
         try:
-            yield SharedTempDir(own.resolve(), shared)
+            yield SharedTempDir(local.resolve(), remote)
         finally:
-            shared.remove()
+            remote.remove()
 
 
 def escape_glob(path: StorePath | str) -> str:
-    """A path as Spark's readers take it, which else take some of its characters for a pattern."""
+    """Return a path with the characters escaped that Spark's readers would take for a glob pattern."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))

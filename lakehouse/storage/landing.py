@@ -1,7 +1,7 @@
-"""The landing zone: what a source handed out, byte for byte, and a manifest that says what that was.
+"""Writes and reads the landing zone: the files of a source byte for byte, with a manifest for each snapshot.
 
-A snapshot of a table has landed when its folder has a manifest, which is written last; so a crash leaves nothing that
-could be taken for a snapshot.
+A snapshot has landed when its folder has a manifest, which is written last. So a crash leaves nothing that could be
+taken for a snapshot.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol, cast
 
+from lakehouse.config import Table, fingerprint_config
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
@@ -30,14 +31,15 @@ class LandedFile:
     """One file as received.
 
     Attributes:
-        size: bytes.
-        sha256: of the bytes, in hex.
-        signature: size, modification and change time of the source's file (nanoseconds): what `extract`
-            looks at before it reads a byte.
-        has_quote: whether a double quote occurs. Without one no CSV record can span lines.
-        is_utf8: whether the bytes decode as UTF-8.
-        as_received: whether the file is still that; else records were taken out of it since (`lakehouse forget`),
-            and all the above is of what the source handed out, which is what it is compared with.
+        name: The path relative to the snapshot's folder.
+        size: In bytes.
+        sha256: The hash of the bytes, in hex.
+        signature: Size, modification time and change time (nanoseconds) of the source's file, which `extract` compares
+            before it reads a byte.
+        has_quote: Whether a double quote occurs. Without one, no CSV record can span lines.
+        is_utf8: Whether the bytes decode as UTF-8.
+        as_received: Whether the file is unchanged. If not, `lakehouse forget` removed records from it, and the fields
+            above still describe the received file, because the source's file is compared with that.
     """
 
     name: str
@@ -51,11 +53,15 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class LandedSnapshot:
-    """One landed snapshot of one table. No files: the source's snapshot lacked the table's file.
+    """One landed snapshot of one table; it has no files if the source's snapshot lacked the table's file.
 
     Attributes:
-        expired: retention has taken the files; what they were still stands here.
-        elsewhere: where files lie that are read not as they landed, but unpacked or mended, by their names.
+        table: The table's name in pipeline.yml.
+        time: The time of the snapshot.
+        folder: Its folder in the landing zone.
+        files: Its files as received.
+        expired: Whether retention deleted the files; `files` still describes them.
+        prepared_paths: The paths, by name, of files that are read unpacked or repaired instead of as landed.
     """
 
     table: str
@@ -63,37 +69,53 @@ class LandedSnapshot:
     folder: StorePath
     files: tuple[LandedFile, ...]
     expired: bool = False
-    elsewhere: Mapping[str, StorePath] = field(default_factory=dict)
+    prepared_paths: Mapping[str, StorePath] = field(default_factory=dict)
 
     @property
     def file_hashes(self) -> tuple[tuple[str, str], ...]:
-        """Names and hashes: equal content means equal bytes."""
+        """The name and hash of each file; they are equal if and only if all bytes are."""
         return tuple((f.name, f.sha256) for f in self.files)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The bytes of all files."""
         return sum(f.size for f in self.files)
 
     @property
     def paths(self) -> list[StorePath]:
-        return [self.elsewhere.get(f.name, self.folder / f.name) for f in self.files]
+        """The paths to read the files from."""
+        return [self.prepared_paths.get(f.name, self.folder / f.name) for f in self.files]
+
+
+def fingerprint(snapshot: LandedSnapshot, table: Table, timezone: str) -> str:
+    """Return a hash that differs if the snapshot may have to be ingested again.
+
+    It covers the names and bytes of the files, and the settings that affect how they are read and compared.
+
+    Args:
+        snapshot: The landed snapshot.
+        table: The table's configuration.
+        timezone: The pipeline's time zone.
+    """
+    parts = [snapshot.file_hashes, fingerprint_config(table, timezone)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def file_signature(path: Path) -> str:
-    """What tells, without reading it, whether a file may have changed."""
+    """Return a text that differs if a file may have changed, without reading the file."""
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
 class ByteSource(Protocol):
-    """Whatever bytes are read from."""
+    """Anything that bytes can be read from."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end."""
 
 
 class HashingReader:
-    """Bytes that are hashed, and seen for what the CSV reader has to know, while somebody else reads them."""
+    """Passes bytes through and collects their hash, size and what the CSV reader needs to know about them."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source, self._digest = source, hashlib.sha256()
@@ -101,6 +123,7 @@ class HashingReader:
         self._size, self._has_quote, self._is_utf8 = 0, False, True
 
     def read(self, size: int = _CHUNK, /) -> bytes:
+        """Return the next bytes of the source."""
         chunk = self._source.read(size)
         self._size += len(chunk)
         self._digest.update(chunk)
@@ -109,7 +132,7 @@ class HashingReader:
         return chunk
 
     def to_landed_file(self, name: str, signature: str) -> LandedFile:
-        """What has been read, to its end, as a landed file."""
+        """Return the source, which has been read to its end, as a landed file."""
         is_utf8 = self._is_utf8 and _is_decodable(self._decoder, b"", final=True)
         return LandedFile(name, self._size, self._digest.hexdigest(), signature, self._has_quote, is_utf8)
 
@@ -123,105 +146,133 @@ def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool 
 
 
 def inspect_file(path: Path, name: str = "") -> LandedFile:
-    """What a file would be, if it landed now."""
-    before = file_signature(path)
+    """Return a file as it would land now.
+
+    Args:
+        path: The source's file.
+        name: Its name in the snapshot, if not the file's own.
+    """
+    signature = file_signature(path)
     with path.open("rb") as source:
-        looked = HashingReader(source)
-        while looked.read():
+        reader = HashingReader(source)
+        while reader.read():
             pass
-    return looked.to_landed_file(name or path.name, before)
+    return reader.to_landed_file(name or path.name, signature)
 
 
 def copy_and_inspect(source: ByteSource, copy_to: Path, name: str, signature: str) -> LandedFile:
-    """The same of bytes from anywhere, such as an archive, copied to a file."""
-    looked = HashingReader(source)
+    """Copy bytes from anywhere, such as an archive, to a file, and return them as a landed file.
+
+    Args:
+        source: The bytes.
+        copy_to: The file to write.
+        name: The file's name in the snapshot.
+        signature: The signature of the file that the bytes come from.
+    """
+    reader = HashingReader(source)
     with copy_to.open("wb") as target:
-        shutil.copyfileobj(cast(IO[bytes], looked), target, _CHUNK)
-    return looked.to_landed_file(name, signature)
+        shutil.copyfileobj(cast(IO[bytes], reader), target, _CHUNK)
+    return reader.to_landed_file(name, signature)
 
 
 def land_snapshot(
     lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None
 ) -> LandedSnapshot:
-    """Copy `sources` into the landing zone as the snapshot of `table` at `time`, under their paths below `root`."""
+    """Copy a source's files into the landing zone as one snapshot.
+
+    Args:
+        lake: The lake to land in.
+        table: The table's name in pipeline.yml.
+        time: The time of the snapshot.
+        sources: The files of the table.
+        root: The folder below which the files keep their relative paths; by default the folder of each file.
+    """
     folder = lake.landing_path(table) / snapshot_name(time)
     if lake.is_on_s3:
         _remove_unfinished(lake, table)
     files = []
-    with file_io.atomic_folder(folder) as filling:
+    with file_io.atomic_folder(folder) as new_folder:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
-            files.append(_copy_file(source, filling / name, name))
-        write_json(filling / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
+            files.append(_copy_file(source, new_folder / name, name))
+        write_json(new_folder / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
     return LandedSnapshot(table, time, folder, tuple(files))
 
 
 def _remove_unfinished(lake: Lake, table: str) -> None:
-    """Remove folders without a manifest that are newer than any with one: what a killed run put where it was to lie."""
-    zone = lake.landing_path(table)
-    for name in sorted(filter(snapshot_time, file_io.list_names(zone)), reverse=True):
-        if (zone / name / MANIFEST).exists():
+    """Delete the folders without a manifest that are newer than the newest snapshot.
+
+    A killed run leaves such a folder on S3, where files are written to their final place.
+    """
+    table_folder = lake.landing_path(table)
+    for name in sorted(filter(snapshot_time, file_io.list_names(table_folder)), reverse=True):
+        if (table_folder / name / MANIFEST).exists():
             return
-        file_io.remove(zone / name)
+        file_io.remove(table_folder / name)
 
 
 def _copy_file(source: Path, target: StorePath, name: str) -> LandedFile:
-    """Read a file once: copy it, and say what it was."""
-    looked = list[HashingReader]()
-    before = file_signature(source)
+    """Copy a file and return it as a landed file; it is read once."""
+    readers = list[HashingReader]()
+    signature = file_signature(source)
 
     @contextmanager
-    def opened() -> Iterator[IO[bytes]]:
+    def open_source() -> Iterator[IO[bytes]]:
         with source.open("rb") as file:
-            looked.append(HashingReader(file))
-            yield cast(IO[bytes], looked[-1])
+            readers.append(HashingReader(file))
+            yield cast(IO[bytes], readers[-1])
 
-    file_io.copy_stream(target, opened)
-    return looked[-1].to_landed_file(name, before)
+    file_io.copy_stream(target, open_source)
+    return readers[-1].to_landed_file(name, signature)
 
 
 def rewrite_file(lake: Lake, snapshot: LandedSnapshot, name: str, write: Callable[[Path, Path], None]) -> None:
-    """Put another content in the place of a landed file, whole or not at all.
+    """Replace the content of a landed file, completely or not at all.
 
-    The manifest says so before it is so: what kills this in between leaves a file that only seems to lack records.
+    The manifest is changed before the file. If the process is killed in between, the file only seems to lack records.
 
     Args:
-        write: from the file as it is to a new one.
+        lake: The lake of the snapshot.
+        snapshot: The snapshot of the file.
+        name: The file's name in the snapshot.
+        write: Reads the file at the first path and writes the new content to the second.
     """
-    with file_io.atomic_rewrite(snapshot.folder / name, lake.local_path("plain")) as (file, new):
-        write(file, new)
+    with file_io.atomic_rewrite(snapshot.folder / name, lake.local_path("plain")) as (old, new):
+        write(old, new)
         manifest = json.loads((snapshot.folder / MANIFEST).read_bytes())
-        for told in manifest["files"]:
-            told["as_received"] = told.get("as_received", True) and told["name"] != name
+        for file in manifest["files"]:
+            file["as_received"] = file.get("as_received", True) and file["name"] != name
         write_json(snapshot.folder / MANIFEST, manifest)
 
 
 def list_snapshots(lake: Lake, table: str) -> list[LandedSnapshot]:
-    """The landed snapshots of a table, oldest first."""
-    zone = lake.landing_path(table)
-    times = {name: time for name in file_io.list_names(zone) if (time := snapshot_time(name))}
-    manifests = file_io.read_files(zone / name / MANIFEST for name in times)
-    each = zip(times.items(), manifests, strict=True)
+    """Return the landed snapshots of a table, oldest first."""
+    folder = lake.landing_path(table)
+    times = {name: time for name in file_io.list_names(folder) if (time := snapshot_time(name))}
+    manifests = file_io.read_files(folder / name / MANIFEST for name in times)
     return [
-        _parse_manifest(zone / name, table, time, manifest) for (name, time), manifest in each if manifest is not None
+        _parse_manifest(folder / name, table, time, manifest)
+        for (name, time), manifest in zip(times.items(), manifests, strict=True)
+        if manifest is not None
     ]
 
 
 def newest_snapshot(lake: Lake, table: str) -> LandedSnapshot | None:
-    """The newest landed snapshot of a table, without reading the manifests of the others."""
+    """Return the newest landed snapshot of a table, without reading the manifests of the others."""
     times = [time for name in file_io.list_names(lake.landing_path(table)) if (time := snapshot_time(name))]
-    return next((found for time in sorted(times, reverse=True) if (found := find_snapshot(lake, table, time))), None)
+    snapshots = (find_snapshot(lake, table, time) for time in sorted(times, reverse=True))
+    return next((snapshot for snapshot in snapshots if snapshot), None)
 
 
 def find_snapshot(lake: Lake, table: str, time: datetime) -> LandedSnapshot | None:
-    """The snapshot of a table that landed as of `time`."""
+    """Return the landed snapshot of a table at `time`, or None if there is none."""
     folder = lake.landing_path(table) / snapshot_name(time)
     (manifest,) = file_io.read_files([folder / MANIFEST])
     return None if manifest is None else _parse_manifest(folder, table, time, manifest)
 
 
 def load_snapshot(folder: StorePath, table: str, time: datetime) -> LandedSnapshot:
-    """A snapshot that has landed."""
+    """Return the snapshot in a folder that has a manifest."""
     return _parse_manifest(folder, table, time, (folder / MANIFEST).read_bytes())
 
 
@@ -232,12 +283,16 @@ def _parse_manifest(folder: StorePath, table: str, time: datetime, manifest: byt
 
 
 def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:
-    """Take a snapshot's files away and keep its manifest, so that its source need not hand it out again.
+    """Delete the files of a snapshot and keep its manifest, so that the snapshot is not extracted again.
 
-    The manifest says so first: killed in the middle, the rest of the files go the next time.
+    The manifest is changed first. If the process is killed in between, the next call deletes the remaining files.
+
+    Args:
+        snapshot: The snapshot to expire.
+        now: The time to record in the manifest.
 
     Returns:
-        Bytes that were there.
+        The bytes of the snapshot's files.
     """
     manifest = snapshot.folder / MANIFEST
     if not snapshot.expired:
@@ -249,5 +304,5 @@ def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:
 
 
 def remaining_names(snapshot: LandedSnapshot) -> list[str]:
-    """What of a snapshot's files and folders is there."""
+    """Return the names of the files and folders that a snapshot still has, without the manifest."""
     return [name for name in file_io.list_names(snapshot.folder) if name != MANIFEST]

@@ -1,14 +1,14 @@
-"""One run per lake, on S3: a lease, since nobody there gives a lock back when its holder dies.
+"""Locks a lake on S3 with a lease, because no kernel there releases a lock when its process dies.
 
-A lease is an object in `_state/lock`, named by a number: who holds the lake, and for how many seconds from its last
-writing on. The highest number counts. Its holder renews it each third of its time; where it has ended, the next run
-takes the next number, by a PUT that makes an object only where there is none (If-None-Match, which more stores get
-right than If-Match). A killed run's lease ends by itself.
+A lease is an object in `_state/lock` with a number as its name. It contains who has locked the lake, and for how many
+seconds after its last write. The greatest number counts. Its process renews it after each third of that time. Once it
+has ended, the next run takes the next number, by a PUT that creates an object only if there is none (If-None-Match,
+which more stores implement correctly than If-Match). The lease of a killed run ends by itself.
 
-Whether it has ended is told by the store alone: its clock when it answers, less its clock when the object was written.
-The holder counts from before it sent the write, by a clock of its machine that nobody sets and that runs on while it
-sleeps. So the holder's end comes before the one that others see, however wrong anybody's clock is. A holder that cannot
-renew ends itself and its JVM, without clean-up, a sixth of the lease before its end.
+Only the store decides whether a lease has ended: its clock when it answers, minus its clock when the object was
+written. The owner counts from before it sent the write, by a clock of its machine that cannot be set and that runs
+while the machine sleeps. So the owner sees an earlier end than the others, however wrong any clock is. An owner that
+cannot renew its lease kills itself and its JVM, without clean-up, a sixth of the lease before its end.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from lakehouse.storage.s3 import S3Object, S3Path, WriteConflict
 LEASE_SECONDS_VARIABLE = "LAKEHOUSE_LEASE_SECONDS"
 _DEFAULT_SECONDS, _MIN_SECONDS = 60.0, 3.0
 _ATTEMPTS = 5
-_CLOCK_RESOLUTION = 1.0  # second: the store tells times in whole ones
+_CLOCK_RESOLUTION = 1.0  # the times of a store are in full seconds
 
 
 def _monotonic_seconds() -> float:
-    """Seconds on a clock that cannot be set, and that does not stop while the machine sleeps, where there is one."""
+    """Return seconds of a clock that cannot be set and, if the system has one, also runs while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _utc_text(later: float = 0.0) -> str:
-    """By this machine's clock: for people, nothing is decided by it."""
+    """Return a time by this machine's clock; it is for people, and no decision uses it."""
     return (datetime.now(timezone.utc) + timedelta(seconds=later)).isoformat(timespec="seconds")
 
 
@@ -58,9 +58,9 @@ def _lease_seconds() -> float:
 
 
 class Lease:
-    """A lease as its holder has it: taken, and renewed by a thread of its own until `release`."""
+    """The lease of this process, which a thread renews from `acquire` to `release`."""
 
-    def __init__(self, path: S3Path, seconds: float, run_id: str, doing: str) -> None:
+    def __init__(self, path: S3Path, seconds: float, run_id: str, activity: str) -> None:
         self._path, self._seconds = path, seconds
         self._valid_until = 0.0
         self._jvm: int | None = None
@@ -68,7 +68,7 @@ class Lease:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "run_id": run_id,
-            "doing": doing,
+            "doing": activity,
             "started": _utc_text(),
             "token": uuid.uuid4().hex,
         }
@@ -76,26 +76,27 @@ class Lease:
         self._thread = threading.Thread(target=self._renew_until_released, name="lease", daemon=True)
 
     def record_jvm(self, pid: int | None) -> None:
+        """Record the process id of the JVM, which is killed with this process if the lease is lost."""
         self._jvm = pid
 
     def acquire(self) -> None:
-        """Write the lease where there is none, and keep it.
+        """Write the lease if there is none of its number, and renew it from now on.
 
         Raises:
-            Conflict: somebody else was faster.
+            WriteConflict: Another run was faster.
         """
         try:
             self._write(IfNoneMatch="*")
         except WriteConflict:
             if not self._is_written():
-                raise  # else it was this writing, and the first answer to it was lost
-        if file_io.list_names(self._folder)[-1] > self._path.name:  # this number had been, and was gone
+                raise  # otherwise this process wrote it, and the first answer was lost
+        if file_io.list_names(self._folder)[-1] > self._path.name:  # an old number, whose lease was deleted
             self._path.unlink()
             raise WriteConflict(str(self._path))
         self._thread.start()
 
     def release(self) -> None:
-        """Let the next run begin at once."""
+        """End the lease, so that the next run can begin."""
         self._released.set()
         self._thread.join()
         try:
@@ -106,7 +107,7 @@ class Lease:
     def _is_written(self) -> bool:
         try:
             return _parse_lease(self._path.read_object()).get("token") == self._holder["token"]
-        except FileNotFoundError:  # some stores tell of a writing before it can be read
+        except FileNotFoundError:  # in some stores an object cannot be read immediately after its write
             return False
 
     @property
@@ -115,17 +116,17 @@ class Lease:
 
     def _write(self, seconds: float | None = None, **condition: str) -> None:
         sent = _monotonic_seconds()
-        held = {"seconds": self._seconds if seconds is None else seconds, "ends": _utc_text(self._seconds)}
-        self._path.put(json.dumps(self._holder | held).encode(), **condition)
+        validity = {"seconds": self._seconds if seconds is None else seconds, "ends": _utc_text(self._seconds)}
+        self._path.put(json.dumps(self._holder | validity).encode(), **condition)
         self._valid_until = sent + self._seconds
 
     def _renew_until_released(self) -> None:
         margin = self._seconds / 6
         while not self._released.wait(self._seconds / 3):
-            # A request that hangs must not keep this thread from seeing the end.
-            writing = threading.Thread(target=self._renew, daemon=True)
-            writing.start()
-            writing.join(max(self._valid_until - margin - _monotonic_seconds(), 0.0))
+            # In a thread, so that a request that hangs does not hide the end of the lease.
+            renewal = threading.Thread(target=self._renew, daemon=True)
+            renewal.start()
+            renewal.join(max(self._valid_until - margin - _monotonic_seconds(), 0.0))
             if _monotonic_seconds() >= self._valid_until - margin:
                 self._kill_process("could not be renewed in time", ExitCode.INFRASTRUCTURE)
 
@@ -140,11 +141,11 @@ class Lease:
                 time.sleep(self._seconds / 60)
 
     def _kill_process(self, reason: str, code: ExitCode) -> NoReturn:
-        """End this process and its JVM, which else could still write."""
+        """Kill this process and its JVM, which could still write otherwise."""
         error = InfrastructureError(
             f"the lease {self._path} {reason}",
-            expected="to hold the lake until the end of the run",
-            where="this run has ended itself; what it had not published has not happened",
+            expected="a lease until the end of the run",
+            where="this run has stopped itself; its uncommitted work is lost",
             next_step="run the same command again",
         )
         if self._jvm:
@@ -155,62 +156,68 @@ class Lease:
 
 @contextmanager
 def lock_lake(folder: S3Path, root: str, run_id: str, activity: str) -> Iterator[Lease]:
-    """Hold the lake for the length of a `with` block.
+    """Lock the lake for the time of a `with` block.
+
+    Args:
+        folder: The folder of the leases.
+        root: The root of the lake, for people.
+        run_id: The id of the run, for people.
+        activity: What the run does, for people.
 
     Raises:
-        LakeBusy: another run holds it, or held it when it was killed, less than a lease ago.
+        LakeBusy: Another run has locked it, or was killed less than a lease ago.
     """
-    lease, before = _acquire_lease(folder, root, run_id, activity)
+    lease, older = _acquire_lease(folder, root, run_id, activity)
     try:
-        for name in before:
+        for name in older:
             (folder / name).unlink()
         yield lease
     finally:
         lease.release()
 
 
-def _acquire_lease(folder: S3Path, root: str, run_id: str, doing: str) -> tuple[Lease, list[str]]:
-    """A lease, and the names of those that it follows."""
+def _acquire_lease(folder: S3Path, root: str, run_id: str, activity: str) -> tuple[Lease, list[str]]:
+    """Return a new lease, and the names of the older ones."""
     for _ in range(_ATTEMPTS):
-        before = file_io.list_names(folder)
-        if before:
-            _raise_if_active(folder / before[-1], root)
-        number = int(before[-1]) + 1 if before else 1
-        lease = Lease(folder / f"{number:08d}", _lease_seconds(), run_id, doing)
+        older = file_io.list_names(folder)
+        if older:
+            _raise_if_active(folder / older[-1], root)
+        number = int(older[-1]) + 1 if older else 1
+        lease = Lease(folder / f"{number:08d}", _lease_seconds(), run_id, activity)
         try:
             lease.acquire()
-        except WriteConflict:  # with another run, which is seen now; or with one that gave way to us
+        except WriteConflict:  # with another run, which the next attempt sees, or which gave way too
             time.sleep(random.uniform(0, 0.2))
         else:
-            return lease, before
+            return lease, older
     raise _busy_error(folder, root, {}, 0.0)
 
 
 def _raise_if_active(path: S3Path, root: str) -> None:
-    """Raises: LakeBusy, where a lease has not ended."""
+    """Raise `LakeBusy` if a lease has not ended."""
     try:
-        seen = path.read_object()
+        stored = path.read_object()
     except FileNotFoundError:
-        return  # an old one, gone meanwhile
-    held = _parse_lease(seen)
-    left = float(held.get("seconds", _DEFAULT_SECONDS)) + _CLOCK_RESOLUTION - seen.age_seconds
-    if held.get("seconds") != 0 and left > 0:
-        raise _busy_error(path, root, held, left)
+        return  # an old one, just deleted
+    holder = _parse_lease(stored)
+    seconds_left = float(holder.get("seconds", _DEFAULT_SECONDS)) + _CLOCK_RESOLUTION - stored.age_seconds
+    if holder.get("seconds") != 0 and seconds_left > 0:
+        raise _busy_error(path, root, holder, seconds_left)
 
 
-def _parse_lease(seen: S3Object) -> dict[str, Any]:
+def _parse_lease(stored: S3Object) -> dict[str, Any]:
     try:
-        held = json.loads(seen.content)
+        holder = json.loads(stored.content)
     except ValueError:
         return {}
-    return held if isinstance(held, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _busy_error(path: S3Path, root: str, holder: dict[str, Any], seconds_left: float) -> LakeBusy:
-    who = "process {pid} on {host} ({doing}, run {run_id}, since {started})"
-    told = who.format_map(holder) if holder else "it has just begun"
+    process = "process {pid} on {host} ({doing}, run {run_id}, since {started})"
+    description = process.format_map(holder) if holder else "it has just begun"
     return LakeBusy(
-        f"another run holds the lake {root}: {told}",
+        f"another run has locked the lake {root}: {description}",
         expected="one run per lake at a time",
         where=str(path),
         next_step=f"wait for it to end; if it was killed, its lease ends within {max(seconds_left, 1):.0f} seconds",

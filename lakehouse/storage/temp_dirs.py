@@ -1,6 +1,6 @@
-"""Folders for what is written only to be read once: gone with the block that asked for them, or with its process.
+"""Creates temporary folders, which are deleted at the end of a block or after the death of their process.
 
-A killed process leaves its folder behind; the next one that wants a folder of the same kind sweeps it away.
+A killed process leaves its folder behind; the next process that creates a folder below the same root deletes it.
 """
 
 from __future__ import annotations
@@ -16,46 +16,51 @@ from pathlib import Path
 
 @contextmanager
 def temp_dir(root: Path) -> Iterator[Path]:
-    """A new folder below `root`, which the kernel knows to be in use for as long as this process lives."""
+    """Create a folder below `root` and delete it at the end of the block.
+
+    The folder is locked, so that other processes see that it is in use for as long as this process lives.
+
+    Args:
+        root: The parent folder, which is created.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    with lock_folder(root):  # nobody sweeps between making a folder and locking it
+    with lock_folder(root):  # no other process deletes the new folder before it is locked
         _remove_unused(root)
-        own = Path(tempfile.mkdtemp(dir=root))
-        held = _flock(own)
+        folder = Path(tempfile.mkdtemp(dir=root))
+        lock = _flock(folder)
     try:
-        yield own
+        yield folder
     finally:
-        shutil.rmtree(own, ignore_errors=True)
-        os.close(held)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _remove_unused(root: Path) -> None:
-    """Remove what nobody uses any more."""
-    for left in root.iterdir():
+    for folder in root.iterdir():
         try:
-            held = _flock(left, fcntl.LOCK_NB)
-        except OSError:  # in use, or gone meanwhile
+            lock = _flock(folder, fcntl.LOCK_NB)
+        except OSError:  # in use, or just deleted
             continue
-        shutil.rmtree(left, ignore_errors=True)
-        os.close(held)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock for the length of a `with` block; whoever wants it meanwhile waits."""
-    held = _flock(folder)
+    """Lock a folder until the end of the block; other processes that lock it wait."""
+    lock = _flock(folder)
     try:
         yield
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 def _flock(folder: Path, flags: int = 0) -> int:
-    """A descriptor that holds the lock of a folder until it is closed; killing its holder closes it."""
-    held = os.open(folder, os.O_RDONLY)
+    """Return a file descriptor that locks a folder until it is closed; the death of the process closes it."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | flags)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
     except OSError:
-        os.close(held)
+        os.close(descriptor)
         raise
-    return held
+    return descriptor

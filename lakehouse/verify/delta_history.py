@@ -1,4 +1,4 @@
-"""I2, I7 and the half of I5 that stands in Delta's logs: what each commit names, and what it changed."""
+"""Checks I2, I7 and the half of I5 that needs the Delta log: what each commit states, and what it changed."""
 
 from __future__ import annotations
 
@@ -10,250 +10,70 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.storage.delta_log import Commit, TableVersion
-from lakehouse.verify.check import Check, Claim, compare_rows, format_ranges, is_gone, quoted_column, to_json
+from lakehouse.storage.delta_log import TableVersion
+from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
+from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable, has_commit
+from lakehouse.verify.log_summary import LogSummary, summarize_log
 from lakehouse.verify.scd2 import expected_writes
-from lakehouse.verify.second_reader import CheckedTable
 
 _CHANGE_TYPES = {"inserted": "insert", "updated": "update_postimage", "deleted": "delete"}
-_OPERATIONS = {"inserted": "I", "updated": "U", "deleted": "D"}
 _MAX_FAULTS = 5
+_MAX_EXAMPLES = 3
+_NOTHING_WRITTEN = "nothing was written since version 0"
 
 R = TypeVar("R")
+Counts = dict[str, int]  # rows by what was done: inserted, updated, deleted
 
 
 @dataclass(frozen=True)
-class LogSummary:
-    """What the log of a bronze table tells.
+class DeltaHistory:
+    """A Delta table's older versions and changes, as far back as they can still be read."""
 
-    Attributes:
-        named: the sequences that commits of ours name, newest first.
-        applied: commits that applied a change set, by the sequence they name.
-        healed: commits of ours that set the whole table right instead of applying a change set.
-        foreign: commits of somebody else that may have changed rows.
-        rule: by which the newest commit keeps the history (scd 2).
-    """
-
-    sequences: list[int]
-    commits_by_sequence: dict[int, list[Commit]]
-    repairs: tuple[Commit, ...]
-    foreign_commits: tuple[Commit, ...]
-    scd2_rule: str | None
+    spark: SparkSession
+    address: str
+    version: TableVersion
 
     @property
-    def applied_versions(self) -> list[int]:
-        return [commit.version for commits in self.commits_by_sequence.values() for commit in commits]
+    def last_write(self) -> int:
+        """The newest version that may have changed rows."""
+        return max((c.version for c in self.version.commits if c.changes_rows), default=self.version.version)
 
     @property
-    def incomplete_reason(self) -> str:
-        """Why the log does not tell all, or nothing."""
-        foreign = [f"version {c.version} ({c.operation}) is somebody else's" for c in self.foreign_commits]
-        healed = [f"version {c.version} set the whole table right" for c in self.repairs]
-        return " and ".join([*foreign, *healed])
+    def unreadable_reason(self) -> str:
+        """The reason of a check for which no change could be read."""
+        return _unreadable_reason(self.last_write)
 
+    def read_images(self, start: int) -> DataFrame:
+        """Return the Change Data Feed after the version `start`; from the first change on if that is 0."""
+        return delta.read_change_feed(self.spark, self.address, start or -1, self.version.version)
 
-def summarize_log(head: TableVersion) -> LogSummary:
-    """Read the log from its oldest commit on.
+    def read_from_earliest(self, newest: int, attempt: Callable[[int], R]) -> R | None:
+        """Return the result of `attempt` for the earliest version from which everything can still be read.
 
-    A commit of ours that says so has healed the table; one that is no MERGE has replaced it.
-    """
-    applied: dict[int, list[Commit]] = {}
-    healed, foreign = list[Commit](), list[Commit]()
-    for commit in reversed(head.commits):
-        if "sequence" not in commit.metadata:
-            foreign += [commit] if commit.changes_rows else []
-        elif "forgot" in commit.metadata:
-            continue  # rows were erased on request: no change set says so
-        elif commit.changes_rows and ("healed" in commit.metadata or (commit.version and commit.operation != "MERGE")):
-            healed.append(commit)
-        elif commit.changes_rows:
-            applied.setdefault(commit.metadata["sequence"], []).append(commit)
-    named = [c.metadata["sequence"] for c in head.commits if "sequence" in c.metadata]
-    rule = next((c.metadata.get("rule") for c in head.commits if "sequence" in c.metadata), None)
-    return LogSummary(named, applied, tuple(healed), tuple(foreign), rule)
+        Retention removes the oldest versions first, so a binary search finds that version.
 
+        Args:
+            newest: The version that the attempt has to start before.
+            attempt: Reads from a version on; raises an error of `is_gone` if it cannot.
 
-def bronze_checks(subject: CheckedTable, head: TableVersion) -> Iterator[Check]:
-    """I2, then what the commits say of the ledger and of one another."""
-    told, path = summarize_log(head), subject.lake.bronze_table(subject.name)
-    yield _check_replay(Claim("I2", "bronze = its Change Data Feed, replayed", subject.name), subject, head)
-    yield _check_commit_counts(Claim("I5", "Change Data Feed = the ledger", subject.name), subject, head, told)
-    yield _check_one_commit_each(Claim("I7", "one commit for each sequence", subject.name), subject, head, told)
-    columns = [c for c in delta.read(subject.spark, path).columns if not c.startswith("_cdc_")]
-    yield check_no_rewrite(subject.spark, path, subject.name, head, set(told.applied_versions), columns)
-
-
-def _check_replay(claim: Claim, subject: CheckedTable, head: TableVersion) -> Check:
-    spark, path, until = subject.spark, subject.lake.bronze_table(subject.name), head.version
-    if _last_write_version(head) == 0:
-        return claim.holds("nothing was written since version 0")
-    bronze = delta.read(spark, path, until)
-    columns = [quoted_column(c) for c in bronze.columns]
-
-    def attempt(start: int) -> Check:
-        content = delta.read(spark, path, start)
-        images = delta.read_change_feed(spark, path, start, until)
-        is_old = delta.is_before_image()
-        old, new = (images.where(which).select(*columns) for which in (is_old, ~is_old))
-        wanted = new.unionByName(content, allowMissingColumns=True)
-        about = f"from version {start} to {until}"
-        return compare_rows(claim, wanted, bronze, ("the replay", "bronze"), about, less=old)
-
-    return read_from_earliest(head, _last_write_version(head), attempt) or claim.not_checkable(
-        _unreadable_reason(_last_write_version(head))
-    )
-
-
-def _check_commit_counts(claim: Claim, subject: CheckedTable, head: TableVersion, told: LogSummary) -> Check:
-    spark, path = subject.spark, subject.lake.bronze_table(subject.name)
-
-    def attempt(start: int) -> tuple[int, dict[tuple[int, str], int]]:
-        counted = _row_images(spark, path, start, head).groupBy("_commit_version", "_change_type").count()
-        return start, {(row[0], row[1]): row["count"] for row in counted.collect()}
-
-    if (evidence := read_from_earliest(head, _last_write_version(head), attempt)) is None:
-        return claim.not_checkable(_unreadable_reason(_last_write_version(head)))
-    start, found = evidence
-    wanted, forgotten = _expected_counts(subject, told), _forgotten_counts(subject)
-    agreed, hidden, wrong = list[int](), list[int](), list[str]()
-    for entry in filter(has_commit, subject.accepted):
-        sequence = entry.sequence or 0
-        commits = told.commits_by_sequence.get(sequence, [])
-        if sequence in subject.unverifiable_sequences:
-            continue
-        if len(commits) != 1 or sequence not in wanted:
-            hidden.append(sequence)
-        elif (version := commits[0].version) > start or version == start == 0:
-            counts = {n: found.get((version, t), 0) for n, t in _CHANGE_TYPES.items()}
-            most, spare = wanted[sequence], forgotten.get(sequence, {})
-            differ = [
-                f"{n} {c:,}, {most[n]:,} told"
-                for n, c in counts.items()
-                if not most[n] - spare.get(n, 0) <= c <= most[n]
-            ]
-            wrong += [f"sequence {sequence}: {', '.join(differ)}"] if differ else []
-            agreed += [sequence] if not differ else []
-    if wrong:
-        return claim.fails("; ".join(wrong[:_MAX_FAULTS]))
-    if told.incomplete_reason and (hidden := [s for s in hidden if s <= max(told.sequences, default=0)]):
-        return claim.not_checkable(
-            f"sequences {format_ranges(hidden)} have no commit of their own: {told.incomplete_reason}"
-        )
-    if not agreed:
-        return claim.not_checkable(_unreadable_reason(_last_write_version(head)))
-    less = f"; rows were forgotten of sequences {format_ranges(list(forgotten))}" if forgotten else ""
-    return claim.holds(f"sequences {format_ranges(agreed)}{less}")
-
-
-def _is_fully_forgotten(subject: CheckedTable, entry: LedgerEntry) -> bool:
-    """Whether every row of a change set was forgotten, so that applying it writes nothing."""
-    return entry.path is not None and subject.forgotten_counts[entry.path].total() == entry.changed_rows
-
-
-def _forgotten_counts(subject: CheckedTable) -> dict[int, dict[str, int]]:
-    """How many rows less than at most a sequence may have written, since some were taken out of its change set: it was
-    applied before that or, where bronze was built again, after it. In a history such a row may have written several."""
-    found = {}
-    for entry in subject.accepted:
-        if entry.sequence and entry.path and (taken := subject.forgotten_counts[entry.path]):
-            by_name = {name: taken[operation] for name, operation in _OPERATIONS.items()}
-            found[entry.sequence] = by_name if subject.config.scd == 1 else dict.fromkeys(by_name, taken.total())
-    return found
-
-
-def _expected_counts(subject: CheckedTable, told: LogSummary) -> dict[int, dict[str, int]]:
-    """What each sequence has to have written at most, by the rule of its commit; what was written by another rule than
-    the newest (`history_for` was changed) is left out."""
-    as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in subject.accepted}
-    rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in told.commits_by_sequence.items()}
-    if subject.config.scd == 1 or not any(rules.values()):
-        return as_rows
-    as_windows, forgotten = expected_writes(subject), _forgotten_counts(subject)
-    for sequence, writes in as_windows.items():  # counted from what the change sets hold now
-        as_windows[sequence] = {n: count + forgotten.get(sequence, {}).get(n, 0) for n, count in writes.items()}
-    newest = told.scd2_rule
-    kept = {s: as_windows[s] for s, rule in rules.items() if rule == newest and s in as_windows}
-    return kept | {s: as_rows[s] for s, rule in rules.items() if rule is None and s in as_rows}
-
-
-# --- I7 ---------------------------------------------------------------------------------------------------------
-
-
-def _check_one_commit_each(claim: Claim, subject: CheckedTable, head: TableVersion, told: LogSummary) -> Check:
-    if not told.sequences:
-        return claim.not_checkable(told.incomplete_reason or _unreadable_reason(_last_write_version(head)))
-    first = min(told.sequences) if head.commits[-1].version else 0  # before it, the log no longer tells
-    changing = [e.sequence or 0 for e in subject.accepted if has_commit(e)]
-    due = [s for s in changing if first <= s <= told.sequences[0] and s not in subject.unverifiable_sequences]
-    twice = {s: commits for s, commits in told.commits_by_sequence.items() if len(commits) > 1}
-    wrong = [f"sequence {s} in versions {format_ranges([c.version for c in cs])}" for s, cs in twice.items()]
-    wrong += [
-        f"sequence {s}, which the ledger says changed nothing" for s in told.commits_by_sequence.keys() - set(changing)
-    ]
-    if not wrong and told.incomplete_reason:
-        return claim.not_checkable(told.incomplete_reason)
-    missing = [s for s in due if s not in told.commits_by_sequence]
-    emptied = {e.sequence for e in subject.accepted if e.sequence in missing and _is_fully_forgotten(subject, e)}
-    wrong += [f"sequence {s} in no version" for s in missing if s not in emptied]
-    if wrong:
-        return claim.fails("; ".join(wrong[:_MAX_FAULTS]))
-    return claim.holds(f"sequences {format_ranges(due)}")
-
-
-def check_no_rewrite(
-    spark: SparkSession, path: str, name: str, head: TableVersion, versions: set[int], columns: list[str]
-) -> Check:
-    """No commit took a row out and put an equal one in, as an update or as a delete and an insert.
-
-    Args:
-        versions: of our own commits; what others write is not ours to answer for.
-        columns: those in which a rewritten row would be equal.
-    """
-    claim = Claim("I7", "no equal row rewritten", name)
-    if versions <= {0}:
-        made = "nothing was written since version 0"
-        return claim.holds(made) if versions else claim.not_checkable(_unreadable_reason(_last_write_version(head)))
-
-    def attempt(start: int) -> Check:
-        images = _row_images(spark, path, start, head).where(F.col("_commit_version").isin(versions))
-        row = [F.col("_commit_version"), *map(quoted_column, columns)]
-        is_old = delta.is_before_image()
-        grouped = images.groupBy(*row).agg(F.count_if(is_old).alias("_cdc_old"), F.count_if(~is_old).alias("_cdc_new"))
-        equal = (F.col("_cdc_old") > 0) & (F.col("_cdc_new") > 0)
-        changed, rewritten = grouped.agg(F.sum("_cdc_new"), F.count_if(equal)).collect()[0]
-        if not rewritten:
-            return claim.holds(f"{changed or 0:,} rows written since version {start}")
-        examples = grouped.where(equal).select("_commit_version", to_json(columns)).limit(3).collect()
-        told = "; ".join(f"version {version}: {text}" for version, text in examples)
-        return claim.fails(f"{rewritten:,} rows were written again as they were; {told}")
-
-    return read_from_earliest(head, max(versions), attempt) or claim.not_checkable(_unreadable_reason(max(versions)))
-
-
-# --- how far back ------------------------------------------------------------------------------------------------
-
-
-def read_from_earliest(head: TableVersion, newest: int, attempt: Callable[[int], R]) -> R | None:
-    """What `attempt` gives from the earliest version that can still be read, if that is before the version `newest`.
-
-    Retention takes from the oldest end, so that version is found by halving.
-    """
-    oldest = head.commits[-1].version
-    if oldest >= newest > 0:
-        return None
-    found = _attempt_or_none(attempt, oldest)
-    lost, readable = oldest, newest
-    if found is not None:
-        return found
-    while readable - lost > 1:
-        middle = (lost + readable) // 2
-        tried = _attempt_or_none(attempt, middle)
-        if tried is None:
-            lost = middle
-        else:
-            found, readable = tried, middle
-    return found
+        Returns:
+            The result, or None if no version before `newest` can be read.
+        """
+        oldest = self.version.commits[-1].version
+        if oldest >= newest > 0:
+            return None
+        result = _attempt_or_none(attempt, oldest)
+        if result is not None:
+            return result
+        unreadable, readable = oldest, newest
+        while readable - unreadable > 1:
+            middle = (unreadable + readable) // 2
+            at_middle = _attempt_or_none(attempt, middle)
+            if at_middle is None:
+                unreadable = middle
+            else:
+                result, readable = at_middle, middle
+        return result
 
 
 def _attempt_or_none(attempt: Callable[[int], R], start: int) -> R | None:
@@ -265,18 +85,178 @@ def _attempt_or_none(attempt: Callable[[int], R], start: int) -> R | None:
         raise
 
 
-def _row_images(spark: SparkSession, path: str, start: int, head: TableVersion) -> DataFrame:
-    """The Change Data Feed from the content of version `start` on; the first version came from nothing."""
-    return delta.read_change_feed(spark, path, start or -1, head.version)
-
-
-def _last_write_version(head: TableVersion) -> int:
-    return max((c.version for c in head.commits if c.changes_rows), default=head.version)
-
-
-def has_commit(entry: LedgerEntry) -> bool:
-    return bool(entry.changed_rows) or entry.sequence == 1
-
-
 def _unreadable_reason(newest: int) -> str:
     return f"the changes up to version {newest} can no longer be read"
+
+
+def bronze_checks(table: CheckedTable) -> Iterator[Check]:
+    """Check a bronze table against its log: I2, the counts of I5, then I7."""
+    if table.version is None:
+        for invariant in ("I2", "I7"):
+            yield Claim(invariant, "bronze", table.name).not_checkable(table.lag_reason)
+        return
+    history, log = DeltaHistory(table.spark, table.bronze, table.version), summarize_log(table.version)
+    yield _check_replay(Claim("I2", "bronze = its Change Data Feed, replayed", table.name), history)
+    yield _check_commit_counts(Claim("I5", "Change Data Feed = the ledger", table.name), table, history, log)
+    yield _check_one_commit_each(Claim("I7", "one commit for each sequence", table.name), table, history, log)
+    columns = [name for name in delta.read(table.spark, table.bronze).columns if not name.startswith("_cdc_")]
+    yield check_no_rewrite(table.name, history, log.applied_versions, columns)
+
+
+# --- I2 ---------------------------------------------------------------------------------------------------------
+
+
+def _check_replay(claim: Claim, history: DeltaHistory) -> Check:
+    if history.last_write == 0:
+        return claim.holds(_NOTHING_WRITTEN)
+    spark, address, version = history.spark, history.address, history.version.version
+    bronze = delta.read(spark, address, version)
+    columns = [quoted_column(name) for name in bronze.columns]
+
+    def replay(start: int) -> Check:
+        content = delta.read(spark, address, start)
+        images = delta.read_change_feed(spark, address, start, version)
+        is_before = delta.is_before_image()
+        before, after = (images.where(condition).select(*columns) for condition in (is_before, ~is_before))
+        replayed = Side("the replay", after.unionByName(content, allowMissingColumns=True))
+        details = f"from version {start} to {version}"
+        return compare_rows(claim, replayed, Side("bronze", bronze), details, removed=before)
+
+    return history.read_from_earliest(history.last_write, replay) or claim.not_checkable(history.unreadable_reason)
+
+
+# --- I5 ---------------------------------------------------------------------------------------------------------
+
+
+def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistory, log: LogSummary) -> Check:
+    """Check that each sequence's commit changed as many rows as the ledger states, as far back as can be read."""
+
+    def count(start: int) -> tuple[int, dict[tuple[int, str], int]]:
+        counts = history.read_images(start).groupBy("_commit_version", "_change_type").count()
+        return start, {(row[0], row[1]): row["count"] for row in counts.collect()}
+
+    counted = history.read_from_earliest(history.last_write, count)
+    if counted is None:
+        return claim.not_checkable(history.unreadable_reason)
+    start, changes = counted
+    most, erased = _expected_counts(table, log), _erased_counts(table)
+    equal, without_commit, faults = list[int](), list[int](), list[str]()
+    for sequence in (entry.sequence or 0 for entry in table.accepted if has_commit(entry)):
+        commits = log.applied.get(sequence, [])
+        if sequence in table.unverifiable_sequences:
+            continue
+        if len(commits) != 1 or sequence not in most:
+            without_commit.append(sequence)
+        elif (version := commits[0].version) > start or version == start == 0:
+            actual = {name: changes.get((version, change_type), 0) for name, change_type in _CHANGE_TYPES.items()}
+            differences = _count_differences(actual, most[sequence], erased.get(sequence, {}))
+            if differences:
+                faults.append(f"sequence {sequence}: {differences}")
+            else:
+                equal.append(sequence)
+    if faults:
+        return claim.fails("; ".join(faults[:_MAX_FAULTS]))
+    without_commit = [sequence for sequence in without_commit if sequence <= max(log.sequences, default=0)]
+    if log.incomplete_reason and without_commit:
+        return claim.not_checkable(
+            f"sequences {format_ranges(without_commit)} have no commit of their own: {log.incomplete_reason}"
+        )
+    if not equal:
+        return claim.not_checkable(history.unreadable_reason)
+    less = f"; rows were forgotten of sequences {format_ranges(list(erased))}" if erased else ""
+    return claim.holds(f"sequences {format_ranges(equal)}{less}")
+
+
+def _count_differences(actual: Counts, most: Counts, erased: Counts) -> str:
+    """Return which counts are above `most` or more than `erased` below it."""
+    return ", ".join(
+        f"{name} {count:,}, but {most[name]:,} in the ledger"
+        for name, count in actual.items()
+        if not most[name] - erased.get(name, 0) <= count <= most[name]
+    )
+
+
+def _erased_counts(table: CheckedTable) -> dict[int, Counts]:
+    """Return how many rows fewer each sequence may have written, because rows were erased from its change set.
+
+    It was applied before that or, if bronze was rebuilt, after it. In a history such a row may have written several.
+    """
+    counts = {}
+    for entry in table.accepted:
+        if entry.sequence and entry.path and (erased := table.erased_counts[entry.path]):
+            by_name = {name: erased[operation] for operation, name in COUNT_BY_OPERATION.items()}
+            counts[entry.sequence] = by_name if table.config.scd == 1 else dict.fromkeys(by_name, erased.total())
+    return counts
+
+
+def _expected_counts(table: CheckedTable, log: LogSummary) -> dict[int, Counts]:
+    """Return how many rows each sequence wrote at most, by the rule that its commit states.
+
+    Sequences that were applied by another rule than the newest (`history_for` was changed) are left out.
+    """
+    as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in table.accepted}
+    rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in log.applied.items()}
+    if table.config.scd == 1 or not any(rules.values()):
+        return as_rows
+    as_windows, erased = expected_writes(table), _erased_counts(table)
+    for sequence, writes in as_windows.items():  # counted from the change sets as they are now
+        as_windows[sequence] = {n: count + erased.get(sequence, {}).get(n, 0) for n, count in writes.items()}
+    by_newest_rule = {s: as_windows[s] for s, rule in rules.items() if rule == log.scd2_rule and s in as_windows}
+    return by_newest_rule | {s: as_rows[s] for s, rule in rules.items() if rule is None and s in as_rows}
+
+
+# --- I7 ---------------------------------------------------------------------------------------------------------
+
+
+def _check_one_commit_each(claim: Claim, table: CheckedTable, history: DeltaHistory, log: LogSummary) -> Check:
+    if not log.sequences:
+        return claim.not_checkable(log.incomplete_reason or history.unreadable_reason)
+    first = min(log.sequences) if history.version.commits[-1].version else 0  # the log has no commits before it
+    changing = {entry.sequence or 0: entry for entry in table.accepted if has_commit(entry)}
+    due = [s for s in changing if first <= s <= log.sequences[0] and s not in table.unverifiable_sequences]
+    faults = [
+        f"sequence {sequence} in versions {format_ranges([commit.version for commit in commits])}"
+        for sequence, commits in log.applied.items()
+        if len(commits) > 1
+    ]
+    faults += [f"sequence {s}, which changed nothing by the ledger" for s in log.applied.keys() - changing.keys()]
+    if not faults and log.incomplete_reason:
+        return claim.not_checkable(log.incomplete_reason)
+    missing = [sequence for sequence in due if sequence not in log.applied]
+    faults += [f"sequence {s} in no version" for s in missing if not table.is_fully_erased(changing[s])]
+    if faults:
+        return claim.fails("; ".join(faults[:_MAX_FAULTS]))
+    return claim.holds(f"sequences {format_ranges(due)}")
+
+
+def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], columns: list[str]) -> Check:
+    """Check that no commit removed a row and added an equal one, as an update or as a delete and an insert.
+
+    Args:
+        name: The table or model.
+        history: Its Delta table.
+        versions: The versions of this project's commits; those of other writers are not checked.
+        columns: The columns in which a rewritten row would be equal.
+    """
+    claim = Claim("I7", "no equal row rewritten", name)
+    if not versions:
+        return claim.not_checkable(history.unreadable_reason)
+    if versions == {0}:
+        return claim.holds(_NOTHING_WRITTEN)
+    newest = max(versions)
+
+    def find_rewritten(start: int) -> Check:
+        images = history.read_images(start).where(F.col("_commit_version").isin(versions))
+        row = [F.col("_commit_version"), *map(quoted_column, columns)]
+        is_before = delta.is_before_image()
+        before, after = F.count_if(is_before).alias("_cdc_before"), F.count_if(~is_before).alias("_cdc_after")
+        grouped = images.groupBy(*row).agg(before, after)
+        is_rewritten = (F.col("_cdc_before") > 0) & (F.col("_cdc_after") > 0)
+        written, rewritten = grouped.agg(F.sum("_cdc_after"), F.count_if(is_rewritten)).collect()[0]
+        if not rewritten:
+            return claim.holds(f"{written or 0:,} rows written since version {start}")
+        rows = grouped.where(is_rewritten).select("_commit_version", to_json(columns)).limit(_MAX_EXAMPLES).collect()
+        examples = "; ".join(f"version {version}: {text}" for version, text in rows)
+        return claim.fails(f"{rewritten:,} rows were rewritten without a change; {examples}")
+
+    return history.read_from_earliest(newest, find_rewritten) or claim.not_checkable(_unreadable_reason(newest))

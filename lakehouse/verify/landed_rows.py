@@ -1,260 +1,185 @@
-"""I1 and the half of I5 that stands in raw: bronze against the landed bytes, change sets against the ledger.
+"""Checks I1 of a table: bronze against the landed bytes of the last accepted snapshot.
 
-Nothing that `ingest` reads, compares or folds with is used here.
+None of the functions with which `ingest` reads and compares, or bronze folds, is used here.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.ingest.context import fingerprint
-from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.lake import delta, forgotten_keys
-from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.schema import pii
+from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import local_frame
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
-from lakehouse.verify.check import Check, Claim, compare_rows, format_ranges, is_gone, quoted_column
-from lakehouse.verify.second_reader import (
-    UNREADABLE,
-    CheckedTable,
-    current_rows,
-    nullable_schema,
-    parse_text,
-    read_typed,
-)
+from lakehouse.storage.prepare_files import readable_snapshot
+from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, quoted_column
+from lakehouse.verify.checked_table import CheckedTable
+from lakehouse.verify.scd2 import scd2_checks
+from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed
 
-_CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
-_STATE_OPERATION = "rows"
-_OPERATIONS = {"I": "inserted", "U": "updated", "D": "deleted"}
+_IS_KEY_KNOWN = "_cdc_is_key_known"
 
 
-# --- I1 ---------------------------------------------------------------------------------------------------------
+def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
+    """Check bronze against the last accepted snapshot, and against the change sets for keys in its quarantine.
 
-
-def snapshot_checks(subject: CheckedTable) -> Iterator[Check]:
-    """Bronze against the last accepted snapshot, and against the change sets for keys in its quarantine."""
-    same = Claim("I1", "bronze = the last accepted snapshot", subject.name)
-    kept = Claim("I1", "keys in quarantine keep their row", subject.name)
-    landed, why = _last_landed_snapshot(subject)
-    if landed is None:
-        yield same.not_checkable(why)
-        yield kept.not_checkable(why)
+    A key in quarantine keeps the row that bronze had, so the snapshot says nothing about it. Of a history (scd 2) the
+    open windows are compared, and then all windows with the change sets.
+    """
+    same = Claim("I1", "bronze = the last accepted snapshot", table.name)
+    in_quarantine = Claim("I1", "keys in quarantine keep their row", table.name)
+    if lag_reason := table.lag_reason:
+        yield same.not_checkable(lag_reason)
         return
-    bronze = current_rows(subject)
-    refused = _quarantined_keys(subject).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        with readable_snapshot(subject.lake, subject.config, landed) as files:
-            yield _compare_with_snapshot(same, subject, files, bronze, refused)
-        yield _compare_with_change_sets(kept, subject, bronze, _readable_keys(refused))
-    finally:
-        refused.unpersist()
+    snapshot, reason = _find_last_snapshot(table)
+    if snapshot is None:
+        yield same.not_checkable(reason)
+        yield in_quarantine.not_checkable(reason)
+    else:
+        bronze = table.read_current_rows()
+        with persist_rows(_quarantined_keys(table)) as quarantined:
+            with readable_snapshot(table.lake, table.config, snapshot) as files:
+                yield _compare_with_snapshot(same, table, files, bronze, quarantined)
+            yield _compare_with_change_sets(in_quarantine, table, bronze, _known_keys(quarantined))
+    if table.config.scd == 2:
+        yield from scd2_checks(table)
 
 
-def _last_landed_snapshot(subject: CheckedTable) -> tuple[LandedSnapshot | None, str]:
-    """The last accepted snapshot, or why bronze cannot be held against it."""
-    if subject.config.format != "csv":
-        return None, f"there is no second reader of {subject.config.format}"
-    time = subject.last_accepted.snapshot_time
-    landed = landing.find_snapshot(subject.lake, subject.name, time)
-    if landed is None:
-        return None, f"the snapshot {snapshot_name(time)} is no longer in landing"
-    if fingerprint(subject.pipeline, subject.name, landed) != subject.last_accepted.fingerprint:
-        return None, f"the table's configuration changed since {snapshot_name(time)}, and the next run takes it again"
-    return landed, ""
+def _find_last_snapshot(table: CheckedTable) -> tuple[LandedSnapshot | None, str]:
+    """Return the last accepted snapshot, or None and the reason why bronze cannot be compared with it."""
+    if table.config.format != "csv":
+        return None, f"there is no second reader of {table.config.format}"
+    last = table.last_accepted
+    stamp = snapshot_name(last.snapshot_time)
+    snapshot = landing.find_snapshot(table.lake, table.name, last.snapshot_time)
+    if snapshot is None:
+        return None, f"the snapshot {stamp} is no longer in landing"
+    if landing.fingerprint(snapshot, table.config, table.pipeline.timezone) != last.fingerprint:
+        return None, f"the table's configuration changed since {stamp}; the next run ingests the snapshot again"
+    return snapshot, ""
 
 
 def _compare_with_snapshot(
-    claim: Claim, subject: CheckedTable, landed: LandedSnapshot, bronze: DataFrame, refused: DataFrame
+    claim: Claim, table: CheckedTable, snapshot: LandedSnapshot, bronze: DataFrame, quarantined: DataFrame
 ) -> Check:
-    table, stamp = subject.config, snapshot_name(landed.time)
-    read = [read_typed(subject, path) for path in landed.paths]
-    rows = reduce(DataFrame.unionByName, read).where(_all_not_null(table.keys))
-    rows = forgotten_keys.drop_forgotten(
-        rows, table, forgotten_keys.read_hashes(subject.spark, subject.lake, subject.name)
-    )
-    rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        untaken = F.col(UNREADABLE).isNotNull()
-        strange = rows.where(untaken).join(refused, on=table.keys, how="left_anti")
-        good = rows.where(~untaken)
-        if hidden := _count_hidden_rows(subject):
-            strange = strange.join(bronze, on=table.keys, how="left_semi").join(good, on=table.keys, how="left_anti")
-        single = _one_row_per_key(table, good.unionByName(strange))
-        about = f"{stamp}; {_readable_keys(refused).count():,} keys in quarantine"
+    keys, stamp = table.config.keys, snapshot_name(snapshot.time)
+    known_keys = _known_keys(quarantined)
+    with persist_rows(_read_snapshot(table, snapshot)) as rows:
+        is_unreadable = F.col(UNREADABLE).isNotNull()
+        unreadable = rows.where(is_unreadable).join(quarantined, on=keys, how="left_anti")
+        readable = rows.where(~is_unreadable)
+        if hidden := _count_hidden_rows(table):
+            unreadable = unreadable.join(bronze, on=keys, how="left_semi").join(readable, on=keys, how="left_anti")
+        expected = _one_row_per_key(table.config, readable.unionByName(unreadable))
+        details = f"{stamp}; {known_keys.count():,} keys in quarantine"
         if hidden:
-            about += f"; {hidden:,} records of which quarantine shows nothing, not looked for"
-        if strangers := single.where(untaken).count():
-            single = _fill_from_bronze(single, bronze, subject)
-            about += f"; {strangers:,} rows not compared in all columns, since this reader cannot take them"
-        compared = [f.name for f in subject.schema if f.name not in table.ignore]
-        wanted, found = (
-            side.join(_readable_keys(refused), on=table.keys, how="left_anti").select(*map(quoted_column, compared))
-            for side in (single, bronze)
+            details += f"; {hidden:,} records not looked for, because quarantine hides their keys"
+        if partly_compared := expected.where(is_unreadable).count():
+            expected = _fill_from_bronze(expected, bronze, table)
+            details += f"; {partly_compared:,} rows not compared in all columns, because this reader cannot read them"
+        columns = [quoted_column(name) for name in table.schema.names if name not in table.config.ignore]
+        expected, actual = (
+            side.join(known_keys, on=keys, how="left_anti").select(*columns) for side in (expected, bronze)
         )
-        return compare_rows(claim, wanted, found, (f"the snapshot {stamp}", "bronze"), about)
-    finally:
-        rows.unpersist()
+        return compare_rows(claim, Side(f"the snapshot {stamp}", expected), Side("bronze", actual), details)
 
 
-def _one_row_per_key(table: Table, rows: DataFrame) -> DataFrame:
-    """Equal rows collapse; under `latest` the greatest `updated_at` of a key counts."""
-    if table.duplicates != "latest" or table.updated_at is None:
+def _read_snapshot(table: CheckedTable, snapshot: LandedSnapshot) -> DataFrame:
+    """Return a snapshot's rows that have a key, without those of forgotten keys."""
+    files = [read_typed(table, path) for path in snapshot.paths]
+    rows = reduce(DataFrame.unionByName, files).where(_all_not_null(table.config.keys))
+    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
+    return forgotten_keys.drop_forgotten(rows, table.config, forgotten)
+
+
+def _one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
+    """Return the rows without duplicates; with `duplicates: latest`, the row of the greatest `updated_at` of a key."""
+    if config.duplicates != "latest" or config.updated_at is None:
         return rows.distinct()
-    newest = F.max(F.struct(quoted_column(table.updated_at), F.struct(*map(quoted_column, rows.columns)).alias("row")))
-    return rows.groupBy(*map(quoted_column, table.keys)).agg(newest.alias("_cdc_newest")).select("_cdc_newest.row.*")
+    row = F.struct(*map(quoted_column, rows.columns)).alias("row")
+    newest = F.max(F.struct(quoted_column(config.updated_at), row))
+    return rows.groupBy(*map(quoted_column, config.keys)).agg(newest.alias("_cdc_newest")).select("_cdc_newest.row.*")
 
 
-def _fill_from_bronze(rows: DataFrame, bronze: DataFrame, subject: CheckedTable) -> DataFrame:
-    """With bronze's values where a row's text may be one that the reader has no eye for, such as `inf`."""
-    rest = [f.name for f in subject.schema if f.name not in subject.config.keys]
-    both = rows.alias("s").join(bronze.alias("b"), on=subject.config.keys, how="left")
+def _fill_from_bronze(rows: DataFrame, bronze: DataFrame, table: CheckedTable) -> DataFrame:
+    """Return the rows with bronze's values for nulls of unreadable rows.
+
+    Such a row may have a text that this reader does not know and `ingest` does, such as `inf`.
+    """
+    keys = table.config.keys
+    names = [name for name in table.schema.names if name not in keys]
+    joined = rows.alias("s").join(bronze.alias("b"), on=keys, how="left")
+    is_unreadable = F.col(UNREADABLE).isNotNull()
     filled = [
-        F.when(F.col(UNREADABLE).isNotNull(), F.coalesce(f"s.`{c}`", f"b.`{c}`")).otherwise(F.col(f"s.`{c}`")).alias(c)
-        for c in rest
+        F.when(is_unreadable, F.coalesce(f"s.`{n}`", f"b.`{n}`")).otherwise(F.col(f"s.`{n}`")).alias(n) for n in names
     ]
-    return both.select(*map(quoted_column, subject.config.keys), *filled).distinct()
+    return joined.select(*map(quoted_column, keys), *filled).distinct()
 
 
-def _quarantined_keys(subject: CheckedTable) -> DataFrame:
-    """The keys of the rows that the last accepted snapshot left in quarantine, and whether the key was read."""
-    spark, path, keys = subject.spark, subject.lake.quarantine_table(subject.name), subject.config.keys
-    if not delta.exists(spark, path):
-        nothing = T.StructType([f for f in subject.schema if f.name in keys]).add("_cdc_read", T.BooleanType())
-        return local_frame(spark, nothing)
-    rows = _last_quarantined_rows(subject)
+def _quarantined_keys(table: CheckedTable) -> DataFrame:
+    """Return the keys of the rows that the last accepted snapshot left in quarantine, and whether each is certain."""
+    keys = table.config.keys
+    if not delta.exists(table.spark, table.lake.quarantine_table(table.name)):
+        schema = T.StructType([field for field in table.schema if field.name in keys])
+        return local_frame(table.spark, schema.add(_IS_KEY_KNOWN, T.BooleanType()))
     received = F.from_json("row", F.lit("map<string, string>"))
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
-    values = [
-        parse_text(subject, subject.schema[k], F.try_element_at(texts, F.lit(subject.config.name_in_files(k).lower())))
-        for k in keys
-    ]
-    # A record of the wrong length names no column: what seems to be its key may be anything.
-    read = rows.select(*values, F.col("column").isNotNull().alias("_cdc_read"))
-    return (
-        read.where(_all_not_null(keys))
-        .groupBy(*map(quoted_column, keys))
-        .agg(F.bool_or("_cdc_read").alias("_cdc_read"))
-    )
+    names = {key: F.lit(table.config.name_in_files(key).lower()) for key in keys}
+    values = [parse_text(table, table.schema[key], F.try_element_at(texts, name)) for key, name in names.items()]
+    # A record of the wrong length has no column at fault: what seems to be its key may be another field.
+    rows = _last_quarantined_rows(table).select(*values, F.col("column").isNotNull().alias(_IS_KEY_KNOWN))
+    by_key = rows.where(_all_not_null(keys)).groupBy(*map(quoted_column, keys))
+    return by_key.agg(F.bool_or(_IS_KEY_KNOWN).alias(_IS_KEY_KNOWN))
 
 
-def _count_hidden_rows(subject: CheckedTable) -> int:
-    """Records that the last accepted snapshot left in quarantine and that nothing is shown of: personal columns."""
-    path = subject.lake.quarantine_table(subject.name)
-    if not subject.config.pii or not delta.exists(subject.spark, path):
+def _known_keys(quarantined: DataFrame) -> DataFrame:
+    return quarantined.where(_IS_KEY_KNOWN).drop(_IS_KEY_KNOWN)
+
+
+def _count_hidden_rows(table: CheckedTable) -> int:
+    """Return the number of records of the last accepted snapshot that quarantine hides, because of pii columns."""
+    if not table.config.pii or not delta.exists(table.spark, table.lake.quarantine_table(table.name)):
         return 0
-    rows = _last_quarantined_rows(subject).where(F.col("row") == pii.MASK)
+    rows = _last_quarantined_rows(table).where(F.col("row") == pii.MASK)
     return int(rows.agg(F.coalesce(F.sum("occurrences"), F.lit(0))).collect()[0][0])
 
 
-def _last_quarantined_rows(subject: CheckedTable) -> DataFrame:
-    last = F.lit(subject.last_accepted.sequence)
-    rows = delta.read(subject.spark, subject.lake.quarantine_table(subject.name)).where(F.col("stage") == "ingest")
+def _last_quarantined_rows(table: CheckedTable) -> DataFrame:
+    last = F.lit(table.last_accepted.sequence)
+    rows = delta.read(table.spark, table.lake.quarantine_table(table.name)).where(F.col("stage") == "ingest")
     return rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
 
 
-def _readable_keys(refused: DataFrame) -> DataFrame:
-    return refused.where("_cdc_read").drop("_cdc_read")
-
-
-def _compare_with_change_sets(claim: Claim, subject: CheckedTable, bronze: DataFrame, protected: DataFrame) -> Check:
-    if not (count := protected.count()):
+def _compare_with_change_sets(claim: Claim, table: CheckedTable, bronze: DataFrame, keys: DataFrame) -> Check:
+    """Check that bronze has, for the given keys, the row of the newest change set that has the key."""
+    if not (key_count := keys.count()):
         return claim.holds("no key in quarantine")
-    keys = subject.config.keys
+    key_names = table.config.keys
     try:
-        changes = read_change_sets(subject)
-        # An open window's `_cdc_*` are of the change that opened it, which need not be the last one.
-        told = [c for c in bronze.columns if subject.config.scd == 1 or c in subject.schema.names]
+        changes = table.read_change_sets()
         newest = F.max_by(F.struct(*map(quoted_column, changes.columns)), "_cdc_sequence").alias("_cdc_newest")
-        folded = changes.groupBy(*map(quoted_column, keys)).agg(newest).select("_cdc_newest.*")
-        wanted, found = (
-            side.join(protected, on=keys, how="left_semi").select(*map(quoted_column, told))
+        folded = changes.groupBy(*map(quoted_column, key_names)).agg(newest).select("_cdc_newest.*")
+        # The `_cdc_*` columns of an open window are of the change that opened it, which need not be the last one.
+        columns = [c for c in bronze.columns if table.config.scd == 1 or c in table.schema.names]
+        expected, actual = (
+            side.join(keys, on=key_names, how="left_semi").select(*map(quoted_column, columns))
             for side in (folded.where("_cdc_operation <> 'D'"), bronze)
         )
-        return compare_rows(claim, wanted, found, ("the change sets", "bronze"), f"{count:,} keys")
+        return compare_rows(claim, Side("the change sets", expected), Side("bronze", actual), f"{key_count:,} keys")
     except Exception as error:
         if is_gone(error):
-            return claim.not_checkable("change sets are no longer there")
+            return claim.not_checkable("change sets no longer exist")
         raise
-
-
-def read_change_sets(subject: CheckedTable) -> DataFrame:
-    """All published change sets that are there, by the declared schema."""
-    paths = [subject.lake.spark_path(entry.path) for entry in subject.history.entries_to_fold if entry.path]
-    fields = T.StructType([*subject.schema, *nullable_schema(_CDC_DDL)])
-    return subject.spark.read.schema(fields).parquet(*paths)
-
-
-# --- I5 ---------------------------------------------------------------------------------------------------------
-
-
-def count_checks(subject: CheckedTable) -> Iterator[Check]:
-    """The ledger's numbers against each other, and against the change sets."""
-    yield _check_ledger_sums(Claim("I5", "the ledger's counts add up", subject.name), subject.accepted)
-    claim = Claim("I5", "change sets = the ledger", subject.name)
-    yield _check_change_set_counts(claim, subject)
-    if dropped := [e for e in subject.accepted if subject.history.is_dropped(e)]:
-        why = f"retention dropped those of sequences {format_ranges(_sequences(dropped))}"
-        yield Claim("I5", "older change sets = the ledger", subject.name).not_checkable(why)
-
-
-def _check_ledger_sums(claim: Claim, accepted: list[LedgerEntry]) -> Check:
-    wrong = []
-    for entry in accepted:
-        parts = [entry.inserted, entry.updated, entry.unchanged, entry.quarantined, entry.duplicates]
-        total = sum(part or 0 for part in parts)
-        if total != entry.rows_read:
-            wrong.append(f"sequence {entry.sequence}: {entry.rows_read} rows read, {total} accounted for")
-    if wrong:
-        return claim.fails("; ".join(wrong[:5]))
-    rows = sum(entry.rows_read or 0 for entry in accepted)
-    return claim.holds(f"{rows:,} rows read in sequences {format_ranges(_sequences(accepted))}")
-
-
-def _check_change_set_counts(claim: Claim, subject: CheckedTable) -> Check:
-    try:
-        grouped = read_change_sets(subject).groupBy("_cdc_sequence", "_cdc_operation").count()
-        found = {(row._cdc_sequence, row._cdc_operation): row["count"] for row in grouped.collect()}
-    except Exception as error:
-        if is_gone(error):
-            return claim.not_checkable("change sets are no longer there")
-        raise
-    base, sets = subject.history.base_state, [e for e in subject.history.entries_to_fold if not e.is_base_state]
-    gone_since = {e.sequence: subject.forgotten_counts[e.path] for e in subject.history.entries_to_fold if e.path}
-    told = {
-        (e.sequence, o): (getattr(e, n) or 0) - gone_since.get(e.sequence, Counter())[o]
-        for e in sets
-        for o, n in _OPERATIONS.items()
-    }
-    about = ""
-    if base:  # each of its rows has the sequence and the operation of the change set that it had been in
-        rows = sum(found.pop(key) for key in list(found) if key[0] <= base.sequence)
-        found[base.sequence, _STATE_OPERATION] = rows
-        told[base.sequence, _STATE_OPERATION] = (base.inserted or 0) - gone_since[base.sequence].total()
-        about = f" after the state of sequence {base.sequence}, {rows:,} rows"
-    each = {key: (found.get(key, 0), told.get(key, 0)) for key in sorted(found.keys() | told.keys(), key=str)}
-    wrong = [f"sequence {s}: {there} {o}, {said} told" for (s, o), (there, said) in each.items() if there != said]
-    if wrong:
-        return claim.fails("; ".join(wrong[:5]))
-    sums = ", ".join(f"{sum(found.get((e.sequence, o), 0) for e in sets):,} {o}" for o in _OPERATIONS)
-    forgot = sum(taken.total() for taken in gone_since.values())
-    less = f", after {forgot:,} rows were forgotten" if forgot else ""
-    return claim.holds(f"{sums} in {len(sets)} change sets{about}{less}")
-
-
-def _sequences(accepted: list[LedgerEntry]) -> list[int]:
-    return [entry.sequence for entry in accepted if entry.sequence is not None]
 
 
 def _all_not_null(columns: list[str]) -> Column:
-    return reduce(Column.__and__, [quoted_column(c).isNotNull() for c in columns])
+    return reduce(Column.__and__, [quoted_column(name).isNotNull() for name in columns])

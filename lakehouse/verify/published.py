@@ -1,11 +1,11 @@
-"""I6: a table in PostgreSQL is the lake's table at the version that PostgreSQL names.
+"""Checks I6: a table in PostgreSQL equals the lake's table at the version that PostgreSQL records.
 
-Its rows come back over PostgreSQL's binary protocol, and are compared by Spark: nothing here is of what wrote them.
+Its rows are read over PostgreSQL's binary protocol and compared by Spark. None of the functions that wrote them is
+used here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -27,71 +27,75 @@ from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
 from lakehouse.storage.file_io import escape_glob
-from lakehouse.verify.check import Check, Claim, compare_rows, is_gone
+from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone
 
 _BATCH_ROWS = 20_000
 
 
-def published_checks(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Iterator[Check]:
-    """The one check of a table that is published."""
+def check_published(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Check:
+    """Check that a published table has the rows of the lake's table.
+
+    Args:
+        spark: The session to compare in.
+        run: The command, for its lake.
+        postgres: Where tables are published to.
+        source: The published table or model, such as `gold.daily`.
+    """
     claim = Claim("I6", "PostgreSQL = the lake at the version it names", source)
-    with file_io.shared_temp_dir(run.lake.state_path("verify"), run.lake.local_path("verify")) as scratch:
-        file = scratch.local / "published.parquet"
+    with file_io.shared_temp_dir(run.lake.state_path("verify"), run.lake.local_path("verify")) as temp_dir:
+        file = temp_dir.local / "published.parquet"
         try:
             with connect(postgres.url) as connection:
-                place = catalog.resolve_table(connection, postgres.tables[source])
+                table = catalog.resolve_table(connection, postgres.tables[source])
                 with connection.transaction():
                     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     connection.execute("SET LOCAL TimeZone = 'UTC'")
-                    at = catalog.read_position(connection, place)
-                    if why := _not_checkable_reason(spark, run, source, at):
-                        yield claim.not_checkable(why)
-                        return
-                    assert at is not None
-                    wanted = delta.read(spark, run.lake.table(source), at.version)
-                    there = catalog.read_column_types(connection, place)
-                    if strangers := sorted(set(there) ^ set(wanted.columns)):
-                        yield claim.fails(f"columns on one side only: {', '.join(strangers)}")
-                        return
-                    _copy_to_parquet(connection, place, wanted.schema, file)
+                    position = catalog.read_position(connection, table)
+                    if position is None:
+                        return claim.not_checkable("it was never published")
+                    if not _is_position_in_lake(spark, run, source, position):
+                        return claim.not_checkable(
+                            "the table in the lake was replaced since, and waits to be published"
+                        )
+                    expected = delta.read(spark, run.lake.table(source), position.version)
+                    columns = catalog.read_column_types(connection, table)
+                    if one_sided := sorted(set(columns) ^ set(expected.columns)):
+                        return claim.fails(f"columns on one side only: {', '.join(one_sided)}")
+                    _copy_to_parquet(connection, table, expected.schema, file)
         except LakehouseError as error:
-            yield claim.not_checkable(f"PostgreSQL cannot be asked: {error.found}")
-            return
+            return claim.not_checkable(f"PostgreSQL cannot be read: {error.found}")
         except SPARK_ERRORS as error:
             if not is_gone(error):
                 raise
-            yield claim.not_checkable("that version can no longer be read")
-            return
-        found = spark.read.schema(wanted.schema).parquet(escape_glob(scratch.executor_path(file)))
-        yield compare_rows(claim, wanted, found, ("the lake", "PostgreSQL"), f"{place} at version {at.version}")
+            return claim.not_checkable("that version can no longer be read")
+        actual = spark.read.schema(expected.schema).parquet(escape_glob(temp_dir.executor_path(file)))
+        details = f"{table} at version {position.version}"
+        return compare_rows(claim, Side("the lake", expected), Side("PostgreSQL", actual), details)
 
 
-def _not_checkable_reason(spark: SparkSession, run: Run, source: str, at: PublishPosition | None) -> str:
-    if at is None:
-        return "it was never published"
-    head = delta.current_version(spark, run.lake.table(source))
-    commit = commit_id(run.lake.path(*source.split(".")), at.version)
-    if head is None or head.id != at.lake_table_id or head.version < at.version or commit not in (None, at.commit_id):
-        return "the table in the lake is another one by now, and waits to be published"
-    return ""
+def _is_position_in_lake(spark: SparkSession, run: Run, source: str, position: PublishPosition) -> bool:
+    """Return whether the lake's table is the one of a publish position, with that commit in its log."""
+    version = delta.current_version(spark, run.lake.table(source))
+    if version is None or version.id != position.lake_table_id or version.version < position.version:
+        return False
+    return commit_id(run.lake.path(*source.split(".")), position.version) in (None, position.commit_id)
 
 
-def _copy_to_parquet(connection: Connection, place: PostgresTable, fields: T.StructType, file: Path) -> None:
-    """The table's rows, some of them at a time, in a Parquet file of the lake's types.
+def _copy_to_parquet(connection: Connection, table: PostgresTable, schema: T.StructType, file: Path) -> None:
+    """Copy a table's rows in batches to a Parquet file of the lake's types.
 
     Raises:
-        pa.ArrowInvalid: a value that they have not.
+        pa.ArrowInvalid: A value is not of the lake's type.
     """
-    schema = to_arrow_schema(fields, timezone="UTC")
-    names = sql.SQL(", ").join(sql.Identifier(f.name) for f in fields)
-    query = sql.SQL("SELECT {} FROM {}").format(names, place.identifier)
+    arrow_schema = to_arrow_schema(schema, timezone="UTC")
+    names = sql.SQL(", ").join(sql.Identifier(field.name) for field in schema)
+    query = sql.SQL("SELECT {} FROM {}").format(names, table.identifier)
     with (
-        parquet.ParquetWriter(file, schema) as writer,
+        parquet.ParquetWriter(file, arrow_schema) as writer,
         psycopg.ServerCursor(connection, "lakehouse_verify") as cursor,
     ):
         cursor.execute(query, binary=True)
         while rows := cursor.fetchmany(_BATCH_ROWS):
-            columns = [
-                pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            columns = zip(zip(*rows, strict=True), arrow_schema.types, strict=True)
+            arrays = [pa.array(values, arrow_type) for values, arrow_type in columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=arrow_schema))

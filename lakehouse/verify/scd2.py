@@ -1,6 +1,7 @@
-"""I1 and I5 of a history (scd 2): its windows against each other, and against every published change.
+"""Checks I1 of a history (scd 2): its windows against each other, and against every published change.
 
-Nothing that bronze folds or applies with is used here: each change is looked up in the windows, at its own time.
+None of the functions with which bronze builds a history is used here: each change is looked up in the windows, at its
+own time.
 """
 
 from __future__ import annotations
@@ -13,100 +14,107 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.verify.check import Check, Claim, is_gone, quoted_column, to_json
-from lakehouse.verify.landed_rows import read_change_sets
-from lakehouse.verify.second_reader import CheckedTable
+from lakehouse.verify.checked_table import CheckedTable
+
+_MAX_EXAMPLES = 3
 
 
-def scd2_checks(subject: CheckedTable) -> Iterator[Check]:
-    """That the windows of a key follow one another, and that they show what every change set said at its time."""
-    history = delta.read(subject.spark, subject.lake.bronze_table(subject.name))
-    yield _check_windows(Claim("I1", "windows neither overlap nor are empty", subject.name), subject, history)
-    claim = Claim("I1", "history = the change sets, each at its time", subject.name)
+def scd2_checks(table: CheckedTable) -> Iterator[Check]:
+    """Check that the windows of a key follow one another, and that they show every change at its time."""
+    history = delta.read(table.spark, table.bronze)
+    yield _check_windows(Claim("I1", "windows neither overlap nor are empty", table.name), table, history)
+    claim = Claim("I1", "history = the change sets, each at its time", table.name)
     try:
-        yield _check_changes(claim, subject, history)
+        yield _check_changes(claim, table, history)
     except Exception as error:
         if not is_gone(error):
             raise
-        yield claim.not_checkable("change sets are no longer there")
+        yield claim.not_checkable("change sets no longer exist")
 
 
-def _check_windows(claim: Claim, subject: CheckedTable, history: DataFrame) -> Check:
-    keys = [quoted_column(k) for k in subject.config.keys]
+def _check_windows(claim: Claim, table: CheckedTable, history: DataFrame) -> Check:
+    keys = table.config.keys
     start, end = F.col("__START_AT"), F.col("__END_AT")
-    following = F.lead(start).over(Window.partitionBy(*keys).orderBy(start))
-    wrong = start.isNull() | (end <= start) | (following < end) | (end.isNull() & following.isNotNull())
-    judged = history.select(*keys, start, end, F.coalesce(wrong, F.lit(False)).alias("_cdc_wrong"))
-    total, still_open, faults = judged.agg(
+    next_start = F.lead(start).over(Window.partitionBy(*map(quoted_column, keys)).orderBy(start))
+    is_wrong = start.isNull() | (end <= start) | (next_start < end) | (end.isNull() & next_start.isNotNull())
+    windows = history.select(
+        *map(quoted_column, keys), start, end, F.coalesce(is_wrong, F.lit(False)).alias("_cdc_wrong")
+    )
+    total, open_count, wrong_count = windows.agg(
         F.count("*"), F.count_if(end.isNull()), F.count_if(F.col("_cdc_wrong"))
     ).collect()[0]
-    if not faults:
-        return claim.holds(f"{total:,} windows, {still_open:,} open")
-    shown = (
-        judged.where("_cdc_wrong").select(to_json([*subject.config.keys, "__START_AT", "__END_AT"])).limit(3).collect()
-    )
-    return claim.fails(f"{faults:,} windows: {'; '.join(row[0] for row in shown)}")
+    if not wrong_count:
+        return claim.holds(f"{total:,} windows, {open_count:,} open")
+    return claim.fails(f"{wrong_count:,} windows: {_wrong_examples(windows, [*keys, '__START_AT', '__END_AT'])}")
 
 
-def _check_changes(claim: Claim, subject: CheckedTable, history: DataFrame) -> Check:
-    """After each change the one window at its time has the values of the columns whose history is kept, or, after a
-    delete, there is none. And every window begins with a change that opens one."""
-    last = Window.partitionBy(*map(quoted_column, subject.config.keys), "_cdc_timestamp").orderBy(
-        F.desc("_cdc_sequence")
-    )
-    changes = read_change_sets(subject).withColumn("_cdc_rank", F.row_number().over(last)).where("_cdc_rank = 1")
-    covers = (F.col("w.__START_AT") <= F.col("c._cdc_timestamp")) & F.coalesce(
-        F.col("w.__END_AT") > F.col("c._cdc_timestamp"), F.lit(True)
-    )
-    both = changes.alias("c").join(history.alias("w"), on=_same_key(subject) & covers, how="left")
-    there, deleted = F.col("w.__START_AT").isNotNull(), F.col("c._cdc_operation") == "D"
-    differ = [~F.col(f"c.`{n}`").eqNullSafe(F.col(f"w.`{n}`")) for n in _history_columns(subject)]
-    wrong = F.when(deleted, there).otherwise(~there | reduce(Column.__or__, differ, F.lit(False)))
-    stated = both.select(F.col("c.*"), wrong.alias("_cdc_wrong"))
-    opened = history.join(
-        changes.where(_opens_window(subject)).select(*subject.config.keys, F.col("_cdc_timestamp").alias("__START_AT")),
-        on=[*subject.config.keys, "__START_AT"],
-        how="left_anti",
-    )
-    total, faults, unfounded = *stated.agg(F.count("*"), F.count_if("_cdc_wrong")).collect()[0], opened.count()
-    if not faults and not unfounded:
+def _check_changes(claim: Claim, table: CheckedTable, history: DataFrame) -> Check:
+    """Check that the window at a change's time has its values, and that a window starts with a change that opens it.
+
+    Only the columns with a history are compared. After a delete there is no window. Of several changes of a key at one
+    time, the last one counts.
+    """
+    keys = table.config.keys
+    latest_first = Window.partitionBy(*map(quoted_column, keys), "_cdc_timestamp").orderBy(F.desc("_cdc_sequence"))
+    changes = table.read_change_sets().withColumn("_cdc_rank", F.row_number().over(latest_first))
+    changes = changes.where("_cdc_rank = 1")
+    shown = changes.alias("c").join(history.alias("w"), on=_is_window_of_change(table), how="left")
+    has_window, is_delete = F.col("w.__START_AT").isNotNull(), F.col("c._cdc_operation") == "D"
+    differs = [~F.col(f"c.`{n}`").eqNullSafe(F.col(f"w.`{n}`")) for n in _history_columns(table)]
+    is_wrong = F.when(is_delete, has_window).otherwise(~has_window | reduce(Column.__or__, differs, F.lit(False)))
+    compared = shown.select(F.col("c.*"), is_wrong.alias("_cdc_wrong"))
+    total, wrong_count = compared.agg(F.count("*"), F.count_if("_cdc_wrong")).collect()[0]
+    starts = changes.where(_opens_window(table)).select(*keys, F.col("_cdc_timestamp").alias("__START_AT"))
+    unfounded = history.join(starts, on=[*keys, "__START_AT"], how="left_anti").count()
+    if not wrong_count and not unfounded:
         return claim.holds(f"{total:,} changes")
-    shown = stated.where("_cdc_wrong").select(to_json([*subject.config.keys, "_cdc_timestamp"])).limit(3).collect()
-    told = "; ".join(row[0] for row in shown)
-    return claim.fails(f"{faults:,} changes are not shown: {told}; {unfounded:,} windows begin without a change")
+    examples = _wrong_examples(compared, [*keys, "_cdc_timestamp"])
+    return claim.fails(
+        f"{wrong_count:,} changes are not shown: {examples}; {unfounded:,} windows begin without a change"
+    )
 
 
-def expected_writes(subject: CheckedTable) -> dict[int, dict[str, int]]:
-    """What each change set writes into a history, by sequence: an insert opens a window, a delete closes one, an
-    update does both or, where no history is kept, neither. Sets of one time are left out: they replace windows."""
-    times = [entry.snapshot_time for entry in subject.accepted]
-    clear = {e.sequence for e in subject.accepted if e.sequence and times.count(e.snapshot_time) == 1}
-    opens, operation = _opens_window(subject), F.col("_cdc_operation")
-    counted = (
-        read_change_sets(subject)
+def _wrong_examples(rows: DataFrame, columns: list[str]) -> str:
+    examples = rows.where("_cdc_wrong").select(to_json(columns)).limit(_MAX_EXAMPLES).collect()
+    return "; ".join(row[0] for row in examples)
+
+
+def expected_writes(table: CheckedTable) -> dict[int, dict[str, int]]:
+    """Return the number of rows that each change set writes into a history, by sequence.
+
+    An insert opens a window, a delete closes one, an update does both or, if no column with a history changed, neither.
+    Change sets of the same time are left out: a later one replaces windows of an earlier one.
+    """
+    times = [entry.snapshot_time for entry in table.accepted]
+    sequences = {e.sequence for e in table.accepted if e.sequence and times.count(e.snapshot_time) == 1}
+    counts = (
+        table.read_change_sets()
         .groupBy("_cdc_sequence")
-        .agg(F.count_if(opens), F.count_if(operation != "I"))
-        .where(F.col("_cdc_sequence").isin(list(clear)))
+        .agg(F.count_if(_opens_window(table)), F.count_if(F.col("_cdc_operation") != "I"))
+        .where(F.col("_cdc_sequence").isin(list(sequences)))
     )
-    return {row[0]: {"inserted": row[1], "updated": row[2], "deleted": 0} for row in counted.collect()}
+    return {row[0]: {"inserted": row[1], "updated": row[2], "deleted": 0} for row in counts.collect()}
 
 
-def _same_key(subject: CheckedTable) -> Column:
-    return reduce(Column.__and__, [F.col(f"c.`{k}`") == F.col(f"w.`{k}`") for k in subject.config.keys])
+def _is_window_of_change(table: CheckedTable) -> Column:
+    """Return whether a window `w` has the key of a change `c` and covers its time."""
+    same_key = reduce(Column.__and__, [F.col(f"c.`{key}`") == F.col(f"w.`{key}`") for key in table.config.keys])
+    time = F.col("c._cdc_timestamp")
+    return same_key & (F.col("w.__START_AT") <= time) & F.coalesce(F.col("w.__END_AT") > time, F.lit(True))
 
 
-def _opens_window(subject: CheckedTable) -> Column:
-    """Whether a change opens a window."""
-    names = F.array(*map(F.lit, _history_columns(subject))).cast("array<string>")
-    kept = F.exists(F.col("_cdc_changed"), lambda name: F.array_contains(names, name))
-    return F.when(F.col("_cdc_operation") == "U", F.coalesce(kept, F.lit(False))).otherwise(
-        F.col("_cdc_operation") == "I"
-    )
+def _opens_window(table: CheckedTable) -> Column:
+    """Return whether a change opens a window: an insert does, and an update of a column with a history."""
+    names = F.array(*map(F.lit, _history_columns(table))).cast("array<string>")
+    changes_history = F.exists(F.col("_cdc_changed"), lambda name: F.array_contains(names, name))
+    operation = F.col("_cdc_operation")
+    return F.when(operation == "U", F.coalesce(changes_history, F.lit(False))).otherwise(operation == "I")
 
 
-def _history_columns(subject: CheckedTable) -> list[str]:
-    """The columns whose history is kept."""
-    table = subject.config
-    if table.history_for is not None:
-        return list(table.history_for)
-    without = [*table.history_except, *table.ignore] if table.history_except is not None else []
-    return [n for n in subject.schema.names if n not in [*table.keys, *without]]
+def _history_columns(table: CheckedTable) -> list[str]:
+    """Return the columns that have a history."""
+    config = table.config
+    if config.history_for is not None:
+        return list(config.history_for)
+    excluded = [*config.history_except, *config.ignore] if config.history_except is not None else []
+    return [name for name in table.schema.names if name not in [*config.keys, *excluded]]

@@ -1,7 +1,7 @@
-"""Several commands in one process, and then all that this process could be asked for: python tests/lake/canary.py JSON
+"""Runs several commands in one process and prints everything that could show a secret: canary.py JSON
 
-The argument is a list of command lines. On stdout comes what each of them printed and, as the last line, a document:
-exit codes, Spark's settings by both ways of asking, and the command line of every process below this one.
+The argument is a list of command lines. Stdout has the output of each of them and, as the last line, a document: exit
+codes, Spark's settings read in two ways, and the command line of every process below this one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakehouse.cli import main
 
 
 def child_processes(pid: int) -> list[int]:
-    """The processes that descend from one, as far as they have not ended meanwhile."""
+    """Return the process ids of all descendants of a process that have not ended."""
     children = list[int]()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):

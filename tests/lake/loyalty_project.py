@@ -1,4 +1,4 @@
-"""The loyalty pipeline of this repository on a lake of the test's own, and what its tables must hold."""
+"""Runs the loyalty pipeline of this repository on a lake of a test, and checks its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import oracle
+import loyalty_oracle
 import polars as pl
 import pytest
 from helpers import LakeFiles, Result, lakehouse, nonzero_counts
@@ -16,9 +16,9 @@ REPOSITORY = Path(__file__).parents[2]
 PIPELINE = REPOSITORY / "conf" / "loyalty"
 SAMPLES = REPOSITORY / "samples" / "loyalty"
 SECOND, THIRD = "20251004_095645", "20251004_180000"
-TABLES = tuple(oracle.KEYS)
+TABLES = tuple(loyalty_oracle.KEYS)
 
-# Silver as DuckDB gives it from the files, in the order of the models' columns.
+# The expected silver tables as DuckDB computes them from the files, in the column order of the models.
 SILVER = {
     "clientes": """idCliente AS id_cliente, flEmail = '1' AS fl_email, flTwitch = '1' AS fl_twitch,
         flYouTube = '1' AS fl_youtube, flBlueSky = '1' AS fl_bluesky, flInstagram = '1' AS fl_instagram,
@@ -36,23 +36,24 @@ SILVER = {
 
 @dataclass
 class Loyalty(LakeFiles):
-    """The pipeline of this repository on a lake and a source of the test's own; `done` is its last run."""
+    """The loyalty pipeline on a lake and a source of a test; `last_run` is the result of its last run."""
 
     source: Path
     last_run: Result | None = None
+    pipeline: Path = PIPELINE
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.environment.items():
                 patch.setenv(name, value)
-            return lakehouse(verb, str(PIPELINE), *arguments)
+            return lakehouse(verb, str(self.pipeline), *arguments)
 
     @property
     def environment(self) -> dict[str, str]:
         return {"LAKE_ROOT": str(self.lake.parent), "LOYALTY_SOURCE": str(self.source)}
 
     def take_snapshot(self, snapshot: Path) -> Loyalty:
-        """Put a snapshot into the source, and run."""
+        """Copy a snapshot into the source, and run the pipeline."""
         shutil.copytree(snapshot, self.source / snapshot.name)
         self.last_run = self("run")
         assert self.last_run.code == 0, self.last_run.stderr
@@ -63,26 +64,26 @@ class Loyalty(LakeFiles):
         shutil.copytree(self.source, folder / "source")
         return Loyalty(folder / "loyalty", folder / "source", self.last_run)
 
-    def gold(self, model: str, columns: tuple[str, ...]) -> list[oracle.Row]:
-        return oracle.sort_rows(pl.read_delta(str(self.lake / "gold" / model)).select(columns).rows())
+    def gold(self, model: str, columns: tuple[str, ...]) -> list[loyalty_oracle.Row]:
+        return loyalty_oracle.sort_rows(pl.read_delta(str(self.lake / "gold" / model)).select(columns).rows())
 
-    def silver(self, model: str) -> list[oracle.Row]:
+    def silver(self, model: str) -> list[loyalty_oracle.Row]:
         rows = pl.read_delta(str(self.lake / "silver" / model))
         times = [name for name, kind in rows.schema.items() if kind == pl.Datetime("us", "UTC")]
-        return oracle.sort_rows(rows.with_columns(pl.col(times).dt.replace_time_zone(None)).rows())
+        return loyalty_oracle.sort_rows(rows.with_columns(pl.col(times).dt.replace_time_zone(None)).rows())
 
 
-def expected_silver(snapshot: Path, model: str) -> list[oracle.Row]:
+def expected_silver(snapshot: Path, model: str) -> list[loyalty_oracle.Row]:
     file = f"read_csv('{snapshot}/{model}.csv', delim = ';', header = true, all_varchar = true, quote = '')"
-    return oracle.sort_rows(duckdb.sql(f"SELECT {SILVER[model]} FROM {file}").fetchall())
+    return loyalty_oracle.sort_rows(duckdb.sql(f"SELECT {SILVER[model]} FROM {file}").fetchall())
 
 
 def assert_gold(loyalty: Loyalty, snapshot: Path) -> None:
-    assert loyalty.gold("resumo_diario", oracle.RESUMO_DIARIO) == oracle.resumo_diario(snapshot)
-    assert loyalty.gold("resumo_28_dias", oracle.RESUMO_28_DIAS) == oracle.resumo_28_dias(snapshot)
-    assert loyalty.gold("churn", oracle.CHURN) == oracle.churn(snapshot)
-    assert loyalty.gold("ciclo_de_vida", oracle.CICLO_DE_VIDA) == oracle.ciclo_de_vida(snapshot)
-    assert loyalty.gold("grupos_de_valor", oracle.GRUPOS_DE_VALOR) == oracle.grupos_de_valor(snapshot)
+    assert loyalty.gold("resumo_diario", loyalty_oracle.RESUMO_DIARIO) == loyalty_oracle.resumo_diario(snapshot)
+    assert loyalty.gold("resumo_28_dias", loyalty_oracle.RESUMO_28_DIAS) == loyalty_oracle.resumo_28_dias(snapshot)
+    assert loyalty.gold("churn", loyalty_oracle.CHURN) == loyalty_oracle.churn(snapshot)
+    assert loyalty.gold("ciclo_de_vida", loyalty_oracle.CICLO_DE_VIDA) == loyalty_oracle.ciclo_de_vida(snapshot)
+    assert loyalty.gold("grupos_de_valor", loyalty_oracle.GRUPOS_DE_VALOR) == loyalty_oracle.grupos_de_valor(snapshot)
 
 
 def assert_silver(loyalty: Loyalty, snapshot: Path) -> None:
@@ -91,18 +92,18 @@ def assert_silver(loyalty: Loyalty, snapshot: Path) -> None:
 
 
 def assert_changes(loyalty: Loyalty, previous: Path, current: Path) -> None:
-    """Each table's last change set holds the keys that differ, and the ledger counts them."""
-    for table, expected in oracle.changes(previous, current).items():
+    """Assert that the last change set of each table has exactly the keys that differ, and the ledger their counts."""
+    for table, expected in loyalty_oracle.changes(previous, current).items():
         entry = loyalty.ledger(table)[-1]
         if (previous / f"{table}.csv").read_bytes() == (current / f"{table}.csv").read_bytes():
             assert (entry["status"], entry["sequence"], nonzero_counts(entry)) == ("unchanged", None, {})
             continue
-        found: dict[str, set[str]] = {"I": set(), "U": set(), "D": set()}
+        keys: dict[str, set[str]] = {"I": set(), "U": set(), "D": set()}
         for row in loyalty.change_set(entry):
-            found[row["_cdc_operation"]].add(row[oracle.KEYS[table]])
-        assert found == {"I": expected.inserted, "U": expected.updated, "D": expected.deleted}, table
+            keys[row["_cdc_operation"]].add(row[loyalty_oracle.KEYS[table]])
+        assert keys == {"I": expected.inserted, "U": expected.updated, "D": expected.deleted}, table
         assert (entry["status"], entry["kind"]) == ("accepted", "cdc")
         rows = len((current / f"{table}.csv").read_text(encoding="utf-8").splitlines()) - 1
-        numbers = {"rows_read": rows, "unchanged": rows - len(found["I"]) - len(found["U"])}
-        numbers |= {"inserted": len(found["I"]), "updated": len(found["U"]), "deleted": len(found["D"])}
+        numbers = {"rows_read": rows, "unchanged": rows - len(keys["I"]) - len(keys["U"])}
+        numbers |= {"inserted": len(keys["I"]), "updated": len(keys["U"]), "deleted": len(keys["D"])}
         assert nonzero_counts(entry) == {name: number for name, number in numbers.items() if number}, table

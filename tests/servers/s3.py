@@ -1,8 +1,8 @@
-"""S3 servers for tests, started here on a free port of loopback and ended by their process.
+"""Runs S3 servers for tests, on a free port of the loopback, during a block.
 
-moto       from pip, in memory, up in a second; its writes are atomic, but it checks no signature
-s3proxy    from Maven, on a disk; checks signatures, and makes an object where there is none atomically. Its If-Match
-           is not atomic: of several such writes at once more than one wins
+moto       from pip, in memory, starts in a second; its writes are atomic, but it checks no signature
+s3proxy    from Maven, on a disk; checks signatures, and creates an object atomically if there is none. Its If-Match is
+           not atomic: of several such writes at the same time more than one succeeds
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from servers.ports import free_port
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_REGION": "us-east-1"}
 
@@ -36,7 +38,7 @@ jclouds.filesystem.basedir={folder}
 
 @contextmanager
 def moto(folder: Path) -> Iterator[str]:
-    """moto's server; its address."""
+    """Run moto; yield its address."""
     log = folder / "moto.log"
     with log.open("wb") as out, subprocess.Popen(_MOTO, stdout=out, stderr=subprocess.STDOUT) as process:
         try:
@@ -47,9 +49,9 @@ def moto(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def s3proxy(folder: Path) -> Iterator[str]:
-    """s3proxy with its objects below `folder`; its address."""
+    """Run s3proxy with its objects below `folder`; yield its address."""
     (folder / "objects").mkdir()
-    port = _free_port()
+    port = free_port()
     settings = folder / "s3proxy.conf"
     settings.write_text(_PROPERTIES.format(port=port, folder=folder / "objects", **CREDENTIALS))
     java = [str(Path(os.environ["JAVA_HOME"], "bin", "java")) if "JAVA_HOME" in os.environ else "java", "-Xmx256m"]
@@ -65,7 +67,7 @@ def s3proxy(folder: Path) -> Iterator[str]:
 
 
 def s3proxy_jars() -> Path:
-    """A folder with s3proxy's jars, outside the repository: fetched by Maven at first use (57 MB)."""
+    """Return a folder outside the repository with s3proxy's jars, which Maven downloads at first use (57 MB)."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "lakehouse-tests"
     jars = cache / f"s3proxy-{re.findall(r'<version>([^<]+)', _POM.read_text())[-1]}"
     if jars.is_dir():
@@ -81,18 +83,12 @@ def s3proxy_jars() -> Path:
 
 
 def client(url: str) -> Any:
-    """A client of a server's own, past any proxy."""
+    """Return a boto3 client of a server."""
     import boto3
 
     return boto3.session.Session(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]).client(
         "s3", region_name=CREDENTIALS["AWS_REGION"], endpoint_url=url
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _wait_for_log(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:

@@ -1,9 +1,9 @@
-"""What conf/tesouro has behind its lake: PostgreSQL, Kafka, Connect and an S3 store, each a real one, on this machine.
+"""Runs the servers behind conf/tesouro: PostgreSQL, Kafka, Connect and an S3 store, all real, on this machine.
 
-    with running(folder) as servers:
-        run conf/tesouro with servers.environ()
-        follow(servers.database)                # once its tables are there
-        run `lakehouse connect apply conf/tesouro`, with the same
+    with running_servers(folder) as servers:
+        run conf/tesouro with servers.environment()
+        create_publication(servers.database)              # once its tables exist
+        run `lakehouse connect apply conf/tesouro` with the same environment
 
 Needs deploy/connect on the path.
 """
@@ -35,14 +35,14 @@ class Servers:
     s3: str
 
     def environment(self) -> dict[str, str]:
-        """What the pipeline has to know of them."""
+        """Return the environment variables of the pipeline."""
         addresses = {"PG_URL": self.database.url, "CONNECT_URL": self.connect.address, "AWS_ENDPOINT_URL": self.s3}
         return addresses | {"S3_BUCKET": BUCKET} | s3.CREDENTIALS
 
 
 @contextmanager
 def running_servers(folder: Path) -> Iterator[Servers]:
-    """All of them, for the length of the block; the worker ends before what it works with."""
+    """Run all servers during the block; the worker ends before the servers that it uses."""
     with postgres.postgres() as server, s3.s3proxy(folder) as store, local_kafka.broker(folder / "kafka") as broker:
         database = server.new_database("tesouro")
         s3.client(store).create_bucket(Bucket=BUCKET)
@@ -55,7 +55,7 @@ def running_servers(folder: Path) -> Iterator[Servers]:
 
 
 def create_publication(database: postgres.Server) -> None:
-    """Let Debezium follow the tables of gold, as deploy/compose does."""
+    """Give Debezium access to the tables of gold, as deploy/compose does."""
     environ = {"PGHOST": "127.0.0.1", "PGPORT": str(database.port), "PGDATABASE": database.database}
     environ |= {"PGUSER": postgres.USER, "PGPASSWORD": postgres.PASSWORD, "CDC_PASSWORD": CDC_PASSWORD}
     environ |= {"PATH": f"{postgres.program_folder()}{os.pathsep}{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""Whatever was raised ends as one short block with the right code, and never with a Java stack."""
+"""Any exception becomes one short text with the correct exit code, and never a Java stack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
-from lakehouse.error_mapping import is_transient, to_lakehouse_error, with_retries
+from lakehouse.error_mapping import is_transient, retry_transient, to_lakehouse_error
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError, LakeBusy, LakehouseError
 
 JAVA = re.compile(r"^\s*(at [\w.$/]+\(|Caused by:|\.\.\. \d+ more)|JVM stacktrace|Traceback", re.MULTILINE)
@@ -34,7 +34,7 @@ org.apache.spark.sql.AnalysisException
 @pytest.mark.parametrize(
     "error", [ConfigError("a"), InfrastructureError("b"), DataRefused("c"), LakeBusy("d"), LakehouseError("e")]
 )
-def test_our_own_errors_pass_through(error: LakehouseError) -> None:
+def test_a_project_error_is_returned_unchanged(error: LakehouseError) -> None:
     assert to_lakehouse_error(error) is error
 
 
@@ -57,13 +57,13 @@ def test_our_own_errors_pass_through(error: LakehouseError) -> None:
     ],
     ids=lambda error: f"{type(error).__name__} {str(error)[-40:]!r}"[:60],
 )
-def test_what_the_surroundings_lack_is_worth_retrying(error: Exception) -> None:
-    told = to_lakehouse_error(error)
+def test_an_environment_failure_is_an_infrastructure_error(error: Exception) -> None:
+    mapped = to_lakehouse_error(error)
 
-    assert isinstance(told, InfrastructureError)
-    assert told.exit_code == ExitCode.INFRASTRUCTURE
-    assert told.found
-    assert told.next_step
+    assert isinstance(mapped, InfrastructureError)
+    assert mapped.exit_code == ExitCode.INFRASTRUCTURE
+    assert mapped.found
+    assert mapped.next_step
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_what_the_surroundings_lack_is_worth_retrying(error: Exception) -> None:
     [ValueError("no"), KeyError("x"), FileNotFoundError(errno.ENOENT, "gone"), Exception(), AssertionError()],
     ids=repr,
 )
-def test_anything_else_is_a_bug_and_is_told_with_its_type(error: Exception) -> None:
-    told = to_lakehouse_error(error)
+def test_any_other_exception_is_a_bug_named_with_its_type(error: Exception) -> None:
+    mapped = to_lakehouse_error(error)
 
-    assert told.exit_code == ExitCode.BUG
-    assert type(error).__name__ in told.found
-    assert "--verbose" in told.next_step
+    assert mapped.exit_code == ExitCode.BUG
+    assert type(error).__name__ in mapped.found
+    assert "--verbose" in mapped.next_step
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "cause"),
     [
         (Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")), "No space left on device"),
         (Exception(FROM_PY4J.format(cause="java.lang.NullPointerException")), "java.lang.NullPointerException"),
@@ -88,19 +88,19 @@ def test_anything_else_is_a_bug_and_is_told_with_its_type(error: Exception) -> N
         (Exception("An error occurred while calling o1.x. Trace:\n\tat java.lang.Thread.run(Thread.java:840)"), ""),
     ],
 )
-def test_the_block_says_what_went_wrong_without_a_java_stack(error: Exception, told: str) -> None:
-    block = to_lakehouse_error(error).to_text()
+def test_the_text_has_the_cause_and_no_java_stack(error: Exception, cause: str) -> None:
+    text = to_lakehouse_error(error).to_text()
 
-    assert told in block
-    assert not JAVA.search(block)
-    assert len(block.splitlines()) <= 4
+    assert cause in text
+    assert not JAVA.search(text)
+    assert len(text.splitlines()) <= 4
 
 
-def test_an_endless_message_is_cut() -> None:
+def test_a_very_long_message_is_truncated() -> None:
     assert len(to_lakehouse_error(ValueError("x" * 100_000)).to_text()) < 1000
 
 
-def test_verbose_shows_the_whole_trace() -> None:
+def test_verbose_shows_the_full_trace() -> None:
     try:
         int("x")
     except ValueError as error:
@@ -122,42 +122,49 @@ FORBIDDEN = (
         ("getFileStatus on s3a://lake/shop", "s3:GetObject, and s3:ListBucket"),
     ],
 )
-def test_what_s3_forbids_spark_is_told_with_the_object_and_the_permission(doing: str, permission: str) -> None:
+def test_a_request_forbidden_by_s3_names_the_object_and_the_permission(doing: str, permission: str) -> None:
     error = Exception(FROM_PY4J.format(cause=FORBIDDEN.format(doing=doing)))
-    told = to_lakehouse_error(error)
+    mapped = to_lakehouse_error(error)
 
-    assert told.exit_code == ExitCode.USAGE
-    assert (told.expected, told.where) == (f"{permission} there", "s3a://lake/shop/raw/ledger/part-0.parquet")
-    assert not JAVA.search(told.to_text())
-    assert not is_transient(error), "asking again would not help"
+    assert mapped.exit_code == ExitCode.USAGE
+    assert (mapped.expected, mapped.where) == (
+        f"{permission} on this path",
+        "s3a://lake/shop/raw/ledger/part-0.parquet",
+    )
+    assert not JAVA.search(mapped.to_text())
+    assert not is_transient(error), "a retry would not help"
 
 
-def test_a_session_without_the_packages_for_s3_is_told_how_to_get_them() -> None:
-    told = to_lakehouse_error(
+def test_a_session_without_the_s3_packages_gets_the_command_that_adds_them() -> None:
+    mapped = to_lakehouse_error(
         Exception(FROM_PY4J.format(cause="Class org.apache.hadoop.fs.s3a.S3AFileSystem not found"))
     )
 
-    assert told.exit_code == ExitCode.USAGE
-    assert "conf/spark-s3.conf" in told.next_step
+    assert mapped.exit_code == ExitCode.USAGE
+    assert "conf/spark-s3.conf" in mapped.next_step
 
 
-def test_what_the_network_did_is_begun_again_twice_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_failure_is_retried_twice_and_any_other_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    passing = InfrastructureError("change set 2 of items holds 0 rows that can be read")
-    passing.__cause__ = Exception(FROM_PY4J.format(cause="java.net.SocketException: Connection reset"))
+    transient = InfrastructureError("change set 2 of items holds 0 rows that can be read")
+    transient.__cause__ = Exception(FROM_PY4J.format(cause="java.net.SocketException: Connection reset"))
 
-    for failures, raises, calls in (([passing] * 2, False, 3), ([passing] * 3, True, 3), ([ValueError()], True, 1)):
-        left, called = list(failures), []
+    for failures, raises, expected_calls in (
+        ([transient] * 2, False, 3),
+        ([transient] * 3, True, 3),
+        ([ValueError()], True, 1),
+    ):
+        remaining, calls = list(failures), []
 
-        def work(left: list[Exception] = left, called: list[int] = called) -> str:
-            called.append(1)
-            if left:
-                raise left.pop()
+        def work(remaining: list[Exception] = remaining, calls: list[int] = calls) -> str:
+            calls.append(1)
+            if remaining:
+                raise remaining.pop()
             return "done"
 
         if raises:
             with pytest.raises(type(failures[0])):
-                with_retries(work)
+                retry_transient(work)
         else:
-            assert with_retries(work) == "done"
-        assert len(called) == calls
+            assert retry_transient(work) == "done"
+        assert len(calls) == expected_calls

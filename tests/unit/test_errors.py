@@ -1,4 +1,4 @@
-"""What every error tells, and which exit code wins."""
+"""The text of every error, and the exit code of a run over several tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lakehouse.errors import (
 )
 
 
-def test_the_block_has_a_line_for_each_thing_known_and_none_for_the_rest() -> None:
+def test_the_text_has_one_line_for_each_part_that_is_given() -> None:
     error = DataRefused("2 of 5 columns are missing", where="clientes.csv:1", next_step="lakehouse validate x")
 
     assert error.to_text().splitlines() == [
@@ -27,18 +27,18 @@ def test_the_block_has_a_line_for_each_thing_known_and_none_for_the_rest() -> No
     ]
 
 
-def test_further_lines_of_a_text_stand_under_its_first() -> None:
+def test_further_lines_are_indented_below_the_first() -> None:
     assert ConfigError("one\ntwo", expected="none").to_text() == "found:    one\n          two\nexpected: none"
 
 
-def test_an_error_keeps_what_it_was_told() -> None:
+def test_an_error_keeps_its_parts() -> None:
     error = LakehouseError("a", expected="b", where="c", next_step="d")
 
     assert (error.found, error.expected, error.where, error.next_step) == ("a", "b", "c", "d")
     assert str(error) == error.to_text()
 
 
-def test_an_error_survives_the_way_from_another_process() -> None:
+def test_an_error_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(LakeBusy("held", where="host 1")))
 
     assert isinstance(error, LakeBusy)
@@ -67,10 +67,10 @@ def test_each_kind_of_error_has_its_exit_code(error: type[LakehouseError], code:
         ([2, 1, 6, 5], ExitCode.BUG),
     ],
 )
-def test_the_worst_code_is_what_needs_a_hand_soonest(codes: list[int], expected: ExitCode) -> None:
+def test_the_worst_code_is_the_most_urgent_one(codes: list[int], expected: ExitCode) -> None:
     assert worst_exit_code(codes) == expected
     assert worst_exit_code(reversed(codes)) == expected
 
 
-def test_a_code_nobody_defined_is_a_bug() -> None:
+def test_an_undefined_code_is_a_bug() -> None:
     assert worst_exit_code([0, 137]) == ExitCode.BUG

@@ -1,4 +1,4 @@
-"""What is told on stderr: a JSON object a line where that is asked for, and never a secret, in whatever spelling."""
+"""Log lines on stderr, as text or JSON, never contain a secret, in whatever encoding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_SECRETS = (
 
 
 @pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "_known_secrets", set())
     yield
     logs._secrets_pattern.cache_clear()
@@ -50,7 +50,7 @@ def pipeline(folder: Path, **parts: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "encoded",
     [
         CANARY,
         quote(CANARY, safe=""),
@@ -59,10 +59,10 @@ def pipeline(folder: Path, **parts: object) -> Path:
     ],
     ids=["plain", "in a URL", "base64", "base64 for URLs"],
 )
-def test_a_secret_is_hidden_in_every_spelling(told: str) -> None:
+def test_a_secret_is_masked_in_every_encoding(encoded: str) -> None:
     logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
 
-    assert logs.redact(f"login {told} refused") == "login *** refused"
+    assert logs.redact(f"login {encoded} refused") == "login *** refused"
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,19 @@ def test_a_variable_is_a_secret_by_its_name(name: str) -> None:
     "name",
     NO_SECRETS,
 )
-def test_a_folder_a_file_and_an_ordinary_variable_are_none(name: str) -> None:
+def test_paths_and_ordinary_variables_are_no_secrets(name: str) -> None:
     logs.register_secrets(env={name: "/home/shop/lake"})
 
     assert logs.redact("wrote /home/shop/lake") == "wrote /home/shop/lake"
 
 
-def test_a_short_value_of_the_environment_blots_out_no_ordinary_word() -> None:
+def test_a_short_value_of_the_environment_is_not_masked() -> None:
     logs.register_secrets(env={"HAS_TOKEN": "false"})
 
     assert logs.redact("nothing_new=false") == "nothing_new=false"
 
 
-def test_the_configurations_own_secrets_are_hidden(tmp_path: Path) -> None:
+def test_secrets_of_the_configuration_are_masked(tmp_path: Path) -> None:
     source = {"type": "jdbc", "url": "jdbc:postgresql://ana:in-the-url@db/shop", "user": "ana", "password": "geheim1"}
     webhook = "https://hooks.example.org/services/T0/secret-path"
     items = {"file": "items", "format": "parquet", "schema": "id STRING", "keys": ["id"]}
@@ -110,12 +110,12 @@ def test_the_configurations_own_secrets_are_hidden(tmp_path: Path) -> None:
     folder = pipeline(tmp_path, source=source | {"options": options}, tables={"items": items}, on_failure=on_failure)
     logs.register_secrets(load(folder), env={})
 
-    told = logs.redact(f"ana in-the-url geheim1 1000 {webhook}")
+    redacted = logs.redact(f"ana in-the-url geheim1 1000 {webhook}")
 
-    assert told == "ana *** *** 1000 ***"
+    assert redacted == "ana *** *** 1000 ***"
 
 
-def test_a_login_in_a_url_is_hidden_though_nobody_knew_it() -> None:
+def test_an_unregistered_login_in_a_url_is_masked() -> None:
     assert (
         logs.redact("to postgresql://u:p@h:5432/d?password=x&ssl=1")
         == "to postgresql://***@h:5432/d?password=***&ssl=1"
@@ -123,15 +123,15 @@ def test_a_login_in_a_url_is_hidden_though_nobody_knew_it() -> None:
     assert logs.redact("s3a://lake/a@b and https://h/x") == "s3a://lake/a@b and https://h/x"
 
 
-def test_a_log_in_json_is_an_object_a_line_without_secrets() -> None:
+def test_a_json_log_has_one_object_per_line_and_no_secrets() -> None:
     logs.register_secrets(env={"KAGGLE_KEY": CANARY})
-    to = io.StringIO()
-    log = logs.create_logger("json", stream=to).bind(run_id="run-7")
+    stream = io.StringIO()
+    log = logs.create_logger("json", stream=stream).bind(run_id="run-7")
 
     log.info("done", table="itens-ção", inserted=3, note=[f"key {CANARY}"], **{CANARY: None})
     log.warning("again")
 
-    first, second = map(json.loads, to.getvalue().splitlines())
+    first, second = map(json.loads, stream.getvalue().splitlines())
     assert first.pop("timestamp").endswith("Z")
     assert first == {
         "event": "done",
@@ -145,34 +145,34 @@ def test_a_log_in_json_is_an_object_a_line_without_secrets() -> None:
     assert (second["event"], second["level"]) == ("again", "warning")
 
 
-def test_for_people_warnings_alone_are_told_in_a_line() -> None:
-    to = io.StringIO()
-    log = logs.create_logger("text", stream=to)
+def test_a_text_log_has_warnings_only() -> None:
+    stream = io.StringIO()
+    log = logs.create_logger("text", stream=stream)
 
     log.info("run begun")
     log.warning("stopped, as asked", before="silver", error="one\ntwo")
 
-    (line, *below) = to.getvalue().splitlines()
+    (line, *below) = stream.getvalue().splitlines()
     assert line[19:] == "Z  stopped, as asked  before=silver"
     assert below == ["    one", "    two"]
 
 
-def test_what_is_tried_again_is_told_on_stderr_and_never_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    to = io.StringIO()
-    logs.log_retries(logs.create_logger("json", stream=to))
+def test_retries_are_logged_to_stderr_and_never_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logs.log_retries(logs.create_logger("json", stream=stream))
     logs.register_secrets(env={"KAGGLE_KEY": CANARY})
     for attempt in stamina.retry_context(on=OSError, attempts=2, wait_initial=0, wait_jitter=0):
         with attempt:
             if attempt.num == 1:
                 raise OSError(f"reset {CANARY}")
 
-    (told,) = map(json.loads, to.getvalue().splitlines())
-    assert (told["event"], told["attempt"], told["reason"]) == ("trying again", 1, "reset ***")
+    (logged,) = map(json.loads, stream.getvalue().splitlines())
+    assert (logged["event"], logged["attempt"], logged["reason"]) == ("trying again", 1, "reset ***")
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("how", ["--log json", "--log=json", "environment"])
-def test_an_error_is_one_json_line_too_and_stdout_stays_empty(
+def test_an_error_is_one_json_line_and_stdout_stays_empty(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = how.split() if how.startswith("--") else []
@@ -183,12 +183,12 @@ def test_an_error_is_one_json_line_too_and_stdout_stays_empty(
     code = main(["extract", str(pipeline(tmp_path)), "t0psecret", *words])
 
     captured = capsys.readouterr()
-    told = json.loads(captured.err)
-    assert (code, told["exit_code"], told["level"], captured.out) == (2, 2, "error", "")
-    assert told["found"] == "shop has no ***"
+    logged = json.loads(captured.err)
+    assert (code, logged["exit_code"], logged["level"], captured.out) == (2, 2, "error", "")
+    assert logged["found"] == "shop has no ***"
 
 
-def test_a_stage_tells_in_json_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_logs_its_steps_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/items.csv").write_text("id\n1\n")
 
@@ -210,8 +210,8 @@ def test_a_stage_tells_in_json_what_it_does(tmp_path: Path, capsys: pytest.Captu
     assert events[3]["exit_code"] == 0
 
 
-def test_under_spark_submit_stdout_has_the_document_alone(tmp_path: Path) -> None:
-    """It starts the job with stderr going where stdout goes: so does this parent."""
+def test_under_spark_submit_stdout_has_only_the_document(tmp_path: Path) -> None:
+    """spark-submit starts a job with stderr redirected to stdout; so does the parent process here."""
     command = [sys.executable, "-m", "lakehouse", "validate", str(tmp_path), "--json"]
     parent = f"import subprocess, sys; sys.exit(subprocess.call({command!r}, stderr=subprocess.STDOUT))"
     environment = os.environ | {"PYSPARK_GATEWAY_PORT": "1"}

@@ -9,7 +9,18 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model import NAN_VALUE, Columns, Content, Key, Record, State, Timeline, apply_changes, canonical_value, diff
+from reference_model import (
+    NAN_VALUE,
+    Columns,
+    Content,
+    Key,
+    Record,
+    State,
+    Timeline,
+    apply_changes,
+    canonical_value,
+    diff,
+)
 
 COLUMNS = Columns(("a", "b", "seen"), frozenset({"seen"}))
 KEPT = frozenset({"a"})

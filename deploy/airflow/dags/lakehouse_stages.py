@@ -1,14 +1,16 @@
-"""A pipeline as an Airflow DAG, a task a stage: `spark-submit jobs/<stage>.py PIPELINE`, in a process of its own.
+"""Builds the Airflow DAG of a pipeline, with a task per stage: `spark-submit jobs/<stage>.py PIPELINE`.
 
     pipeline_dag("tesouro", "conf/tesouro", timedelta(minutes=10))
 
-Stages are attempted in order, whatever became of those before them: a snapshot that is held (4) or refused (5) keeps
-nothing else from being done. Parsing this needs neither Spark nor the package `lakehouse`. From the environment:
+Each stage runs in a process of its own. The stages run in order even if an earlier one failed: a snapshot that is held
+(exit code 4) or rejected (5) does not stop the others. Parsing this file needs neither Spark nor the package
+`lakehouse`. Environment variables:
 
-    LAKEHOUSE_HOME            the project: its jobs, its pipelines, its .env; default: the one this file is part of
+    LAKEHOUSE_HOME            the project: its jobs, its pipelines, its .env; default: the one that contains this file
     LAKEHOUSE_SPARK_SUBMIT    default: .venv/bin/spark-submit there; options may follow: `--master spark://host:7077`
 
-Secrets reach a stage by the environment or that .env, never by its words: those are in the log, and in argv.
+Secrets reach a stage through the environment or that .env, never through its arguments, which are in the log and in the
+process list.
 """
 
 from __future__ import annotations
@@ -38,30 +40,31 @@ LAYERS = {"bronze": "bronze", "silver": "silver", "gold": "gold", "publish": "pu
 
 EXIT_CODES = {
     1: "a bug",
-    2: "the command line or the configuration cannot be used",
+    2: "the command line or the configuration is invalid",
     3: "storage, memory or a server failed",
     4: "a snapshot is held for approval",
-    5: "data was refused, or a check failed",
-    6: "another run holds the lake",
+    5: "data was rejected, or a check failed",
+    6: "another run has locked the lake",
 }
-PERMANENT = (1, 2, 4, 5)  # another try would end in the same way; what is not in ENDED was killed: worth one
+PERMANENT = (1, 2, 4, 5)  # a retry would end in the same way; a code that is not in EXIT_CODES means a killed process
 
-STOP_TIMEOUT = 300.0  # seconds that a stage has to come to its end, once it was asked to
-_POLL_INTERVAL = 0.2  # seconds between two looks at what it says
-# Of Spark, and of what fetches its packages: an exception has no room for it, nor any use for names of folders.
+STOP_TIMEOUT = 300.0  # seconds that a stage has to end after SIGTERM
+_POLL_INTERVAL = 0.2  # seconds between two reads of its output
+# Log lines of Spark and of the download of its packages, which are logged as DEBUG and not part of an exception.
 _SPARK_NOISE = re.compile(
     r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d INFO |:: |\t"
     r"|WARNING: Using incubator |Ivy |The jars for |\S+#\S+ added as |Using Spark's "
 )
-_LAST_LINES = 60  # of its last words in the exception: an error's block, or the table of what became of everything
+_LAST_LINES = 60  # of its output in the exception: the error, or the table of all outcomes
 
 
 class Stage(BaseOperator):
-    """Run one stage and end as it ended.
+    """Runs one stage, and fails if it fails.
 
-    Asked to stop (a timeout, the task marked as failed, Airflow going down), it asks the stage, which ends in order.
-    Where Airflow does not wait for that, the stage goes on alone: it has a session and an output of its own, and holds
-    the lake meanwhile, so that a next try finds it busy (6) and comes again.
+    If the task is stopped (by a timeout, by being marked as failed, or because Airflow shuts down), it sends SIGTERM to
+    the stage, which then ends in order. If Airflow does not wait for that, the stage continues alone: it has a process
+    session and an output file of its own, and it has locked the lake, so that the next try ends with exit code 6 and is
+    retried.
     """
 
     def __init__(self, *, stage: str, pipeline: str, **options: Any) -> None:
@@ -70,41 +73,42 @@ class Stage(BaseOperator):
         self._process: subprocess.Popen[bytes] | None = None
 
     def execute(self, context: Any) -> None:
-        words = command(self.stage, self.pipeline)
-        self.log.info("$ %s", shlex.join(words))
-        # A file and no pipe: nobody has to read it for the stage to go on. Opened to append, for Spark's JVM and the
-        # Python below it both write there.
+        """Run the stage and log its output."""
+        arguments = command(self.stage, self.pipeline)
+        self.log.info("$ %s", shlex.join(arguments))
+        # A file and no pipe, so that the stage does not block if nobody reads it. It is opened for appending, because
+        # both Spark's JVM and the Python process below it write to it.
         with tempfile.TemporaryDirectory() as folder, ExitStack() as files:
-            output = files.enter_context(Path(folder, "output").open("ab"))
-            said = files.enter_context(Path(folder, "output").open("rb"))
+            written = files.enter_context(Path(folder, "output").open("ab"))
+            output = files.enter_context(Path(folder, "output").open("rb"))
             self._process = subprocess.Popen(
-                words, cwd=home(), env=environment(), stdout=output, stderr=output, start_new_session=True
+                arguments, cwd=home(), env=environment(), stdout=written, stderr=written, start_new_session=True
             )
             try:
-                last = self._log_output(said)
-            except BaseException:  # AirflowTaskTimeout comes in the midst of it
+                last_lines = self._log_output(output)
+            except BaseException:  # also AirflowTaskTimeout
                 self.on_kill()
-                self._log_output(said)
+                self._log_output(output)
                 raise
-        self._raise_if_failed(self._process.returncode, "\n".join(last))
+        self._raise_if_failed(self._process.returncode, "\n".join(last_lines))
 
     def on_kill(self) -> None:
-        """Ask the stage to end, and see to it that it does within `GRACE`."""
+        """Send SIGTERM to the stage, and kill it if it has not ended after `STOP_TIMEOUT` seconds."""
         if self._process is None or self._process.poll() is not None:
             return
-        self.log.warning("asking %s to end", self.stage)
-        with suppress(psutil.NoSuchProcess):  # it has, just now
+        self.log.warning("stopping %s", self.stage)
+        with suppress(psutil.NoSuchProcess):  # it has just ended
             job_process(self._process.pid, self.stage).send_signal(signal.SIGTERM)
-        end = threading.Timer(STOP_TIMEOUT, self._kill)
-        end.daemon = True
-        end.start()
+        timer = threading.Timer(STOP_TIMEOUT, self._kill)
+        timer.daemon = True
+        timer.start()
 
     def _kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _log_output(self, output: IO[bytes]) -> deque[str]:
-        """Log what the stage says until it ends, what Spark says below it as DEBUG; its last lines."""
+        """Log the output of the stage until it ends, Spark's part of it as DEBUG; return its last lines."""
         last: deque[str] = deque(maxlen=_LAST_LINES)
         for line in _output_lines(self._process, output):
             if _SPARK_NOISE.match(line):
@@ -117,21 +121,22 @@ class Stage(BaseOperator):
     def _raise_if_failed(self, code: int, last_lines: str) -> None:
         if code == 0:
             return
-        why = EXIT_CODES.get(code, "it was killed")
-        failed = AirflowFailException if code in PERMANENT else AirflowException
-        raise failed(f"{self.stage} of {self.pipeline} ended with exit code {code}: {why}\n{last_lines}")
+        meaning = EXIT_CODES.get(code, "it was killed")
+        exception = AirflowFailException if code in PERMANENT else AirflowException
+        raise exception(f"{self.stage} of {self.pipeline} ended with exit code {code}: {meaning}\n{last_lines}")
 
 
 def pipeline_dag(
     name: str, pipeline: str, every: timedelta, stages: Sequence[str] = STAGES, timeout: timedelta = timedelta(hours=1)
 ) -> DAG:
-    """The DAG of a pipeline: `stages` in order, then `verdict`, which makes the run fail if one of them did.
+    """Return the DAG of a pipeline: its stages in order, then `verdict`, which fails the run if a stage failed.
 
     Args:
-        pipeline: its folder or file, below LAKEHOUSE_HOME.
-        every: as `schedule.every` in its pipeline.yml. A run that takes longer is followed by one.
-        stages: without `publish`, for a pipeline that publishes nowhere.
-        timeout: of a stage; then it is asked to end, and tried again.
+        name: The name of the DAG.
+        pipeline: The folder or file of the pipeline, below LAKEHOUSE_HOME.
+        every: The interval, as `schedule.every` in its pipeline.yml. If a run takes longer, one run follows it.
+        stages: The stages; without `publish` if the pipeline publishes nothing.
+        timeout: The limit of a stage, after which it is stopped and retried.
     """
     with DAG(
         name,
@@ -140,7 +145,7 @@ def pipeline_dag(
         catchup=False,
         max_active_runs=1,
         tags=["lakehouse"],
-        doc_md=f"`{pipeline}`: what exit codes mean and what to do then is in docs/guide/airflow.md.",
+        doc_md=f"`{pipeline}`: docs/guide/airflow.md explains the exit codes and what to do.",
         default_args={
             "retries": 3,
             "retry_delay": timedelta(seconds=30),
@@ -154,47 +159,51 @@ def pipeline_dag(
             Stage(stage=s, pipeline=pipeline, outlets=[layer_asset(name, s)] if s in LAYERS else []) for s in stages
         ]
         chain(*tasks)
-        # The state of a run is that of its last task: this one needs all of them, and is never sent to a worker.
+        # The state of a run is that of its last task. This one depends on all others and runs on no worker.
         tasks >> EmptyOperator(task_id="verdict", trigger_rule=TriggerRule.ALL_SUCCESS)
     return dag
 
 
 def layer_asset(name: str, stage: str) -> Asset:
-    """What a stage keeps up to date, for DAGs that read it. An event says that it is, not that it changed."""
+    """Return the asset that a stage updates, for DAGs that depend on it.
+
+    An event means that the asset is up to date, not that it has changed.
+    """
     return Asset(f"lakehouse://{name}/{LAYERS[stage]}")
 
 
 def home() -> Path:
+    """Return the folder of the project."""
     return Path(os.environ.get("LAKEHOUSE_HOME") or Path(__file__).resolve().parents[3])
 
 
 def command(stage: str, pipeline: str) -> list[str]:
-    """The words of a stage."""
+    """Return the command line of a stage."""
     submit = os.environ.get("LAKEHOUSE_SPARK_SUBMIT") or str(home() / ".venv/bin/spark-submit")
     return [*shlex.split(submit), str(home() / "jobs" / f"{stage}.py"), pipeline]
 
 
 def environment() -> dict[str, str]:
-    """What a stage gets of the task's environment: all but Airflow's own, which has keys to its database and API."""
+    """Return the environment of a stage: the task's, without Airflow's variables, which contain its secrets."""
     return {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
 
 
 def job_process(submit_pid: int, stage: str) -> psutil.Process:
-    """The process that heeds SIGTERM: the Python below spark-submit, which needs that one's JVM to come to its end."""
-    above = psutil.Process(submit_pid)
+    """Return the process that handles SIGTERM: the Python process below spark-submit, which ends the JVM in order."""
+    submit = psutil.Process(submit_pid)
     job = str(home() / "jobs" / f"{stage}.py")
-    return next((p for p in above.children(recursive=True) if _argv(p)[1:2] == [job]), above)
+    return next((p for p in submit.children(recursive=True) if _argv(p)[1:2] == [job]), submit)
 
 
 def _argv(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
-    except psutil.Error:  # it has ended meanwhile
+    except psutil.Error:  # it has ended
         return []
 
 
 def _output_lines(process: subprocess.Popen[bytes] | None, output: IO[bytes]) -> Iterator[str]:
-    """What a process writes to a file, line by line, until it has ended."""
+    """Yield the lines that a process writes to a file, until it has ended."""
     assert process is not None
     rest = b""
     while True:

@@ -1,4 +1,4 @@
-"""The Airflow DAG `loyalty`: the loyalty pipeline from its snapshots to its cubes. It publishes nowhere."""
+"""Defines the Airflow DAG `loyalty`: the loyalty pipeline from its snapshots to its cubes, without publishing."""
 
 from datetime import timedelta
 

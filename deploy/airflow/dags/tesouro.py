@@ -1,4 +1,4 @@
-"""The Airflow DAG `tesouro`: Tesouro Direto from its JSON files to PostgreSQL, every ten minutes."""
+"""Defines the Airflow DAG `tesouro`: Tesouro Direto from its JSON files to PostgreSQL, every ten minutes."""
 
 from datetime import timedelta
 

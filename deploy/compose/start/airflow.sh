@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# airflow.sh WORD...: Airflow's own command line, on the PostgreSQL of AIRFLOW_DATABASE (user:password@host:port/name).
-# The API server's one user is admin, with AIRFLOW_ADMIN_PASSWORD.
+# airflow.sh ARGUMENT...: runs Airflow's command line, with the PostgreSQL of AIRFLOW_DATABASE
+# (user:password@host:port/name). The only user of the API server is admin, with AIRFLOW_ADMIN_PASSWORD.
 set -euo pipefail
 export AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="postgresql+psycopg2://${AIRFLOW_DATABASE:?}"
 if [ "${1:-}" = api-server ]; then

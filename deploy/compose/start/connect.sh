@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A worker of Kafka Connect; KAFKA is a broker's host:port. What connector files may name is in its environment.
+# Runs a Kafka Connect worker; KAFKA is the host:port of a broker. Connector files may use its environment variables.
 set -euo pipefail
 : "${KAFKA:?host:port of a broker}"
 config=${KAFKA_CONFIG:-/etc/lakehouse}

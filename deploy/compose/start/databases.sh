@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run once by PostgreSQL's image, on an empty volume: a database for what is published, and one for Airflow, each with
-# its owner. Passwords come to psql by its environment: they are in no argv.
+# Creates a database for the published tables and one for Airflow, each with its owner. PostgreSQL's image runs it once, on
+# an empty volume. psql reads the passwords from its environment, so that they are in no process list.
 set -euo pipefail
 : "${PUBLISH_PASSWORD:?}" "${AIRFLOW_DB_PASSWORD:?}"
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres <<'SQL'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# healthy.sh PORT [PATH]: 0 if something here listens on the port, and answers the path with 200.
+# healthy.sh PORT [PATH]: exits with 0 if a local server listens on the port, and responds to the path with 200.
 set -euo pipefail
 exec 3<>"/dev/tcp/127.0.0.1/$1"
 [ $# -eq 1 ] && exit 0

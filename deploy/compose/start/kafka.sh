@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A broker that is its own controller, with its data on /data; KAFKA_HOST is the name by which the others know it.
+# Runs a broker that is its own controller, with its data in /data; KAFKA_HOST is the host name that clients use.
 set -euo pipefail
 data=${KAFKA_DATA:-/data} config=${KAFKA_CONFIG:-/etc/lakehouse} port=${KAFKA_PORT:-9092} controller=${KAFKA_CONTROLLER_PORT:-9093}
 properties=$data/server.properties

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Waits for the first tables that were published, and lets Debezium follow them: deploy/connect/postgres.sql.
-# psql finds the database, and who it is there, by its own variables (PGHOST, ...).
+# Waits until the first tables are published, and gives Debezium access to them with deploy/connect/postgres.sql.
+# psql takes the connection from its own variables (PGHOST, ...).
 set -euo pipefail
 : "${CDC_PASSWORD:?}"
 sql=${CONNECT_SQL:-/connect/postgres.sql}

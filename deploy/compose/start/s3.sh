@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# s3proxy on /data, with one bucket. Its key is in a file that nobody else can read (mktemp), not in argv.
+# Runs s3proxy with its data in /data and one bucket. Its key is in a private file (mktemp), not in the process list.
 set -euo pipefail
 : "${AWS_ACCESS_KEY_ID:?}" "${AWS_SECRET_ACCESS_KEY:?}" "${S3_BUCKET:?}"
 data=${S3_DATA:-/data}

@@ -1,4 +1,4 @@
-"""Kaggle's API: which version of a dataset is the newest, and its archive."""
+"""Requests the newest version of a dataset from Kaggle, and downloads its archive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
-from lakehouse.extract.kaggle.client import TIMEOUTS, dataset_url, kaggle_errors
-from lakehouse.extract.kaggle.client import signed_in_client as signed_in
+from lakehouse.extract.kaggle.client import TIMEOUTS, dataset_url, kaggle_errors, signed_in_client
 from lakehouse.extract.kaggle.progress import DownloadBar
 from lakehouse.retry import TransientError, with_retries
 from lakehouse.storage.paths import to_utc
@@ -21,50 +20,62 @@ if TYPE_CHECKING:
     from kagglesdk.kaggle_client import KaggleClient
     from requests import Response
 
-_CHUNK_BYTES = 1 << 16  # bytes; of a connection that breaks, what came after the last whole chunk is lost
+_CHUNK_BYTES = 1 << 16  # if a connection breaks, the bytes after the last complete chunk are lost
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a dataset, and when it was published (UTC)."""
+    """A version of a dataset, with the time of its publication (UTC)."""
 
     number: int
     time: datetime
 
 
 def newest_version(dataset: str) -> Version:
-    """The dataset's newest version. Nothing is downloaded.
+    """Return the newest version of a dataset, without downloading it.
+
+    Args:
+        dataset: owner/name.
 
     Raises:
-        ConfigError: no credentials, refused ones, or no such dataset.
-        InfrastructureError: Kaggle could not be reached, or kept failing.
+        ConfigError: The credentials are missing or rejected, or there is no such dataset.
+        InfrastructureError: Kaggle could not be reached, or all attempts failed.
     """
-    with signed_in(dataset) as client:
+    with signed_in_client(dataset) as client:
         from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
         request = ApiGetDatasetRequest()
         request.owner_slug, request.dataset_slug = dataset.split("/")
 
-        def ask() -> Version:
+        def request_version() -> Version:
             with kaggle_errors(dataset):
-                found = client.datasets.dataset_api_client.get_dataset(request)
-                number = found.current_version_number
-                created = {v.version_number: v.creation_date for v in found.versions or ()}
-                time = created.get(number) or found.last_updated
+                answer = client.datasets.dataset_api_client.get_dataset(request)
+                number = answer.current_version_number
+                creation_dates = {v.version_number: v.creation_date for v in answer.versions or ()}
+                time = creation_dates.get(number) or answer.last_updated
                 if time is None:
-                    raise ValueError("no time of the newest version in it")
+                    raise ValueError("the answer has no time for the newest version")
                 return Version(number, to_utc(time).replace(microsecond=0))
 
-        return with_retries(ask)
+        return with_retries(request_version)
 
 
 def download(dataset: str, version: Version, folder: Path) -> Path:
-    """The archive of a version, whole, below `folder`. What an earlier attempt or run left of it there is gone on with.
+    """Download the archive of a version, or the rest of it if an earlier attempt or run was cut off.
+
+    Args:
+        dataset: owner/name.
+        version: The version to download.
+        folder: An existing folder for the archive alone.
+
+    Returns:
+        The path of the complete archive.
 
     Raises:
-        ConfigError, InfrastructureError: as `newest` does.
+        ConfigError: The credentials are missing or rejected, or there is no such dataset.
+        InfrastructureError: Kaggle could not be reached, or all attempts failed.
     """
-    with signed_in(dataset) as client, DownloadBar(f"{dataset}, version {version.number}") as bar:
+    with signed_in_client(dataset) as client, DownloadBar(f"{dataset}, version {version.number}") as bar:
         return with_retries(lambda: _download_once(client, dataset, version, folder, bar))
 
 
@@ -73,12 +84,12 @@ def download(dataset: str, version: Version, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class _ArchiveInfo:
-    """What the store says of an archive before it sends it.
+    """The properties of an archive in the headers of its download.
 
     Attributes:
-        etag: the strong one, by which a part is known to be of this very archive; "" if there is none.
-        size: bytes, if it says so.
-        md5: in base64, if it says so.
+        etag: The strong ETag, which proves that a part belongs to this archive; "" if there is none.
+        size: The size in bytes, if the headers contain it.
+        md5: The checksum in base64, if the headers contain it.
     """
 
     etag: str
@@ -87,44 +98,45 @@ class _ArchiveInfo:
 
     @classmethod
     def from_response(cls, answer: Response) -> _ArchiveInfo:
+        """Return the properties in the headers of an answer."""
         headers = answer.headers
         etag, length = headers.get("ETag", ""), headers.get("Content-Length", "")
-        packed = headers.get("Content-Encoding", "identity") != "identity"  # then the length is another one
+        is_encoded = headers.get("Content-Encoding", "identity") != "identity"  # then the length is not the archive's
         md5 = re.search(r"\bmd5=([A-Za-z0-9+/=]+)", headers.get("x-goog-hash", ""))
-        size = int(length) if length.isdecimal() and not packed else None
+        size = int(length) if length.isdecimal() and not is_encoded else None
         return cls("" if etag.startswith("W/") else etag, size, md5[1] if md5 else "")
 
     def file_name(self, version: Version) -> str:
-        """A file's name for it, the same only for the same bytes."""
-        told = f"{version.number}\0{self.etag}\0{self.size}\0{self.md5}"
-        return f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.zip"
+        """Return a name for the local file, which is the same only for the same bytes."""
+        properties = f"{version.number}\0{self.etag}\0{self.size}\0{self.md5}"
+        return f"{hashlib.sha256(properties.encode()).hexdigest()[:16]}.zip"
 
 
 def _download_once(client: KaggleClient, dataset: str, version: Version, folder: Path, bar: DownloadBar) -> Path:
-    """One attempt at the whole archive, from where the last one was cut off."""
+    """Make one attempt to download the archive, from where the last attempt was cut off."""
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
     request = ApiDownloadDatasetRequest()
     request.owner_slug, request.dataset_slug = dataset.split("/")
-    request.dataset_version_number = version.number or None  # 0: Kaggle gave none
+    request.dataset_version_number = version.number or None  # 0: Kaggle's answer had no number
     with kaggle_errors(dataset), client.datasets.dataset_api_client.download_dataset(request) as answer:
         archive = _ArchiveInfo.from_response(answer)
         path = folder / archive.file_name(version)
         for other in folder.iterdir():
             if other != path:
                 other.unlink()
-        have = path.stat().st_size if path.exists() and archive.etag else 0
-        if not have:
+        received = path.stat().st_size if path.exists() and archive.etag else 0
+        if not received:
             _write_chunks(answer, path, 0, archive.size, bar)
-        elif have != archive.size:
-            with _request_rest(answer, have, archive.etag) as rest:
-                _write_chunks(rest, path, have if rest.status_code == 206 else 0, archive.size, bar)
+        elif received != archive.size:
+            with _request_rest(answer, received, archive.etag) as rest:
+                _write_chunks(rest, path, received if rest.status_code == 206 else 0, archive.size, bar)
     _check_archive(path, archive, dataset)
     return path
 
 
 def _request_rest(answer: Response, received: int, etag: str) -> Response:
-    """What is still missing; all of it, if the store has another archive by now or sends no parts."""
+    """Request the missing rest; the answer is the complete archive if it changed, or if the server sends no parts."""
     import requests
 
     answer.close()
@@ -134,7 +146,7 @@ def _request_rest(answer: Response, received: int, etag: str) -> Response:
     rest = session.send(request, timeout=TIMEOUTS, **settings)
     rest.raise_for_status()
     if rest.status_code == 206 and not rest.headers.get("Content-Range", "").startswith(f"bytes {received}-"):
-        raise ValueError("another part than the one that was asked for")
+        raise ValueError("the answer is not the requested part")
     return rest
 
 
@@ -147,18 +159,18 @@ def _write_chunks(answer: Response, path: Path, received: int, size: int | None,
 
 
 def _check_archive(path: Path, archive: _ArchiveInfo, dataset: str) -> None:
-    """Raises: Again, if this is not the archive, whole; what cannot become it is removed."""
-    found, wrong = path.stat().st_size, ""
-    if archive.size is not None and found != archive.size:
-        wrong = f"has {found:,} bytes, and {archive.size:,} were announced"
+    """Raise if the file is not the complete archive; delete it if it cannot be continued either."""
+    size, problem = path.stat().st_size, ""
+    if archive.size is not None and size != archive.size:
+        problem = f"has {size:,} bytes, expected {archive.size:,}"
     elif archive.md5 and _md5(path) != archive.md5:
-        wrong = "does not have the checksum that was announced"
+        problem = "has a wrong checksum"
     elif not is_zipfile(path):
-        wrong = "is no zip archive, or a part of one"
-    if wrong:
-        if archive.size is None or found >= archive.size:
+        problem = "is not a zip archive, or only a part of one"
+    if problem:
+        if archive.size is None or size >= archive.size:
             path.unlink()
-        raise TransientError(f"the archive {wrong}", where=dataset_url(dataset))
+        raise TransientError(f"the archive {problem}", where=dataset_url(dataset))
 
 
 def _md5(path: Path) -> str:

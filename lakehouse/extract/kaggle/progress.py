@@ -1,4 +1,4 @@
-"""How far a download is: a bar with bytes on stderr where that is a terminal, nothing where it is not."""
+"""Shows the progress of a download on stderr if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 
 class DownloadBar:
-    """The bar of one download, for the length of a `with` block."""
+    """The progress bar of one download, for the length of a `with` block."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, description: str) -> None:
         console = Console(file=sys.stderr, markup=False, emoji=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
         self._progress = Progress(
             *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
         )
-        self._task = self._progress.add_task(what, total=None)
+        self._task = self._progress.add_task(description, total=None)
 
     def __enter__(self) -> DownloadBar:
         self._progress.start()
@@ -29,6 +29,6 @@ class DownloadBar:
     ) -> None:
         self._progress.stop()
 
-    def show(self, done: int, total: int | None) -> None:
-        """Say how many bytes are there, of how many."""
-        self._progress.update(self._task, completed=done, total=total)
+    def show(self, received: int, total: int | None) -> None:
+        """Show how many bytes of how many were received."""
+        self._progress.update(self._task, completed=received, total=total)

@@ -1,7 +1,8 @@
-"""A table of a PostgreSQL database: its columns, its rows counted, and queries that give it in parts."""
+"""Builds and executes the queries for a table of PostgreSQL: its columns, its row count, and its rows in parts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -14,18 +15,44 @@ from lakehouse.extract.postgres.types import CatalogColumn, ReadColumn
 
 Connection = psycopg.Connection[Any]
 
-MIN_PART_ROWS = 100_000  # rows: below that a further connection costs more than it saves
-_TABLE_ALIAS = "_lakehouse_row"  # of a table; no column of it is called so
+MIN_PART_ROWS = 100_000  # for fewer rows, another connection costs more than it saves
+_TABLE_ALIAS = "_lakehouse_row"  # no column of a table has this name
 _ALIAS_IDENTIFIER = sql.Identifier(_TABLE_ALIAS)
-_TYPES_WITHOUT_LENGTH = {"character": "bpchar", "bit": "varbit"}  # by the first names a value is cut to its first sign
+_TYPES_WITHOUT_LENGTH = {"character": "bpchar", "bit": "varbit"}  # a cast to `character` keeps only one character
 _ROW_NUMBER = sql.Identifier("_lakehouse_number")
 
 
+@dataclass(frozen=True)
+class TableScan:
+    """What a table contains at the instant of the snapshot.
+
+    Attributes:
+        table: The table's configuration.
+        columns: How each column is read, given its values.
+        count: The number of rows.
+        count_without_key: The number of rows with a null in a key.
+    """
+
+    table: Table
+    columns: list[ReadColumn]
+    count: int
+    count_without_key: int
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys in the database's spelling."""
+        return _key_columns(self.table, self.columns)
+
+
 def read_columns(connection: Connection, table: str) -> list[CatalogColumn]:
-    """The table's columns.
+    """Return the columns of a table in the database's catalog.
+
+    Args:
+        connection: A connection to the database.
+        table: The table's name, or schema.name.
 
     Raises:
-        ConfigError: there is no such table; with the name that is nearest.
+        ConfigError: There is no such table. It suggests the nearest name.
     """
     (oid,) = fetch_one(
         connection, sql.SQL("SELECT to_regclass({})::oid").format(table_identifier(table).as_string(connection))
@@ -34,110 +61,123 @@ def read_columns(connection: Connection, table: str) -> list[CatalogColumn]:
         known = [name for names in connection.execute(_LIST_TABLES) for name in names]
         raise ConfigError(
             f"the database has no table {table}{did_you_mean(table, known)}",
-            expected="the name of a table, or schema.name, in the database's own case",
+            expected="the name of a table, or schema.name, with the database's upper and lower case",
             where=f"`file: {table}`",
             next_step="correct `file`",
         )
     return [CatalogColumn(*row) for row in connection.execute(sql.SQL(_LIST_COLUMNS).format(oid))]
 
 
-def scan_table(connection: Connection, table: Table, chosen: list[ReadColumn]) -> tuple[int, list[ReadColumn], int]:
-    """The table's rows, its columns as their values allow, and its rows with a null in a key."""
-    keys = [sql.SQL("{} IS NULL").format(sql.Identifier(key)) for key in _key_columns(table, chosen)]
-    keyless = sql.SQL(" OR ").join(keys) if keys else sql.SQL("false").format()
-    asked = [sql.SQL("count(*)"), sql.SQL("count(*) FILTER (WHERE {})").format(keyless)]
-    asked += [
-        sql.SQL("coalesce(bool_or({}), false)").format(c.unsupported_condition)
-        for c in chosen
-        if c.unsupported_condition
-    ]
-    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(asked), table_identifier(table.file))
-    count, without_key, *odd = fetch_one(connection, query)
-    is_odd = iter(odd)
-    return count, [c.as_text() if c.unsupported_condition and next(is_odd) else c for c in chosen], without_key
+def scan_table(connection: Connection, table: Table, columns: list[ReadColumn]) -> TableScan:
+    """Count the rows of a table, and read the columns as text whose values their type cannot represent.
 
-
-# --- parts ------------------------------------------------------------------------------------------------------
-
-
-def part_queries(
-    connection: Connection, table: Table, columns: list[ReadColumn], count: int, rows_without_key: int, max_parts: int
-) -> list[sql.Composed]:
-    """What gives the table's rows in parts, by ranges of its keys; rows with a null in a key are a part of their own.
-
-    Rows come in the order of their keys, those of one key in the order of their text: equal rows give equal files.
+    Args:
+        connection: A connection to the database.
+        table: The table's configuration.
+        columns: How the columns are read if their values allow it.
     """
-    # Named in full: by its bare name, ORDER BY would take the text that is selected, and not the column.
-    keys = [sql.Identifier(_TABLE_ALIAS, key) for key in _key_columns(table, columns)]
-    listed = sql.SQL(", ").join(column.expression for column in columns)
-    select = sql.SQL("SELECT {} FROM {} AS {}").format(listed, table_identifier(table.file), _ALIAS_IDENTIFIER)
-    # Of the columns that are read and no others: the user may have no right to those.
-    all_of_them = sql.SQL(", ").join(sql.Identifier(_TABLE_ALIAS, column.name) for column in columns)
-    by_text = [*keys, sql.SQL('ROW({})::text COLLATE "C"').format(all_of_them)]
-    order = sql.SQL(" ORDER BY {}")
-    in_order = order.format(
-        sql.SQL(", ").join(keys if keys and _has_unique_index(connection, table, columns) else by_text)
+    keys = [sql.SQL("{} IS NULL").format(sql.Identifier(key)) for key in _key_columns(table, columns)]
+    has_no_key = sql.SQL(" OR ").join(keys) if keys else sql.SQL("false").format()
+    figures = [sql.SQL("count(*)"), sql.SQL("count(*) FILTER (WHERE {})").format(has_no_key)]
+    conditions = [column.unsupported_condition for column in columns if column.unsupported_condition]
+    figures += [sql.SQL("coalesce(bool_or({}), false)").format(condition) for condition in conditions]
+    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(figures), table_identifier(table.file))
+    count, count_without_key, *unsupported = fetch_one(connection, query)
+    has_unsupported = iter(unsupported)
+    columns = [c.as_text() if c.unsupported_condition and next(has_unsupported) else c for c in columns]
+    return TableScan(table, columns, count, count_without_key)
+
+
+def part_queries(connection: Connection, scan: TableScan, max_parts: int) -> list[sql.Composed]:
+    """Return queries for the rows of a table in parts, by ranges of its keys; rows with a null in a key are one part.
+
+    Rows are ordered by their keys, and rows with the same key by their text, so that equal rows give equal files.
+
+    Args:
+        connection: A connection to the database.
+        scan: What the table contains.
+        max_parts: The largest number of parts, without that for rows with a null in a key.
+    """
+    # With the table's alias: by its bare name, ORDER BY would use the selected text instead of the column.
+    keys = [sql.Identifier(_TABLE_ALIAS, key) for key in scan.keys]
+    expressions = sql.SQL(", ").join(column.expression for column in scan.columns)
+    select = sql.SQL("SELECT {} FROM {} AS {}").format(
+        expressions, table_identifier(scan.table.file), _ALIAS_IDENTIFIER
     )
+    # Only the columns that are read: the user may have no privilege for the others.
+    all_columns = sql.SQL(", ").join(sql.Identifier(_TABLE_ALIAS, column.name) for column in scan.columns)
+    keys_and_text = [*keys, sql.SQL('ROW({})::text COLLATE "C"').format(all_columns)]
+    order_by = sql.SQL(" ORDER BY {}")
+    is_unique = keys and _has_unique_index(connection, scan)
+    in_order = order_by.format(sql.SQL(", ").join(keys if is_unique else keys_and_text))
     if not keys:
         return [select + in_order]
     row = sql.SQL("ROW({})").format(sql.SQL(", ").join(keys))
-    whole = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in keys)
-    bounds = _bounds(connection, table, keys, whole, count - rows_without_key, max_parts)
+    has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in keys)
+    bounds = _part_bounds(connection, scan, keys, has_key, max_parts)
     parts: list[sql.Composed] = []
     for lower, upper in zip([None, *bounds], [*bounds, None], strict=True):
-        conditions = [whole]
+        conditions = [has_key]
         conditions += [sql.SQL("{} >= {}").format(row, lower)] if lower else []
         conditions += [sql.SQL("{} < {}").format(row, upper)] if upper else []
         parts.append(select + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) + in_order)
-    if rows_without_key:
-        parts.append(select + sql.SQL(" WHERE NOT ({})").format(whole) + order.format(sql.SQL(", ").join(by_text)))
+    if scan.count_without_key:
+        by_text = order_by.format(sql.SQL(", ").join(keys_and_text))
+        parts.append(select + sql.SQL(" WHERE NOT ({})").format(has_key) + by_text)
     return parts
 
 
-def _bounds(
-    connection: Connection, table: Table, keys: list[sql.Identifier], has_key: sql.Composed, rows: int, max_parts: int
+def _part_bounds(
+    connection: Connection, scan: TableScan, keys: list[sql.Identifier], has_key: sql.Composed, max_parts: int
 ) -> list[sql.Composed]:
-    """The first keys of all parts but the first one."""
+    """Return the first key of each part except the first one."""
+    rows = scan.count - scan.count_without_key
     parts = min(max_parts, -(-rows // MIN_PART_ROWS))
     if parts < 2:
         return []
     size = -(-rows // parts)
     texts = sql.SQL(", ").join(sql.SQL("{0}::text, pg_typeof({0})::text").format(key) for key in keys)
-    numbered = "SELECT {keys}, row_number() OVER (ORDER BY {keys}) - 1 AS {n} FROM {table} AS {row} WHERE {whole}"
+    numbered = "SELECT {keys}, row_number() OVER (ORDER BY {keys}) - 1 AS {n} FROM {table} AS {row} WHERE {has_key}"
     query = f"SELECT {{texts}} FROM ({numbered}) AS {{row}} WHERE {{n}} > 0 AND {{n}} % {{size}} = 0 ORDER BY {{n}}"
-    names = {
-        "keys": sql.SQL(", ").join(keys),
-        "n": _ROW_NUMBER,
-        "table": table_identifier(table.file),
-        "row": _ALIAS_IDENTIFIER,
-    }
-    first_keys = sql.SQL(query).format(texts=texts, whole=has_key, size=size, **names)
-    found = []
-    for row in connection.execute(first_keys):
-        kinds = [sql.SQL(_TYPES_WITHOUT_LENGTH.get(kind, kind)) for kind in row[1::2]]
-        values = [sql.SQL("{}::{}").format(text, kind) for text, kind in zip(row[::2], kinds, strict=True)]
-        found.append(sql.SQL("ROW({})").format(sql.SQL(", ").join(values)))
-    return found
+    names = {"keys": sql.SQL(", ").join(keys), "n": _ROW_NUMBER, "row": _ALIAS_IDENTIFIER}
+    names |= {"table": table_identifier(scan.table.file)}
+    bounds = []
+    for row in connection.execute(sql.SQL(query).format(texts=texts, has_key=has_key, size=size, **names)):
+        types = [sql.SQL(_TYPES_WITHOUT_LENGTH.get(name, name)) for name in row[1::2]]
+        values = [sql.SQL("{}::{}").format(text, kind) for text, kind in zip(row[::2], types, strict=True)]
+        bounds.append(sql.SQL("ROW({})").format(sql.SQL(", ").join(values)))
+    return bounds
 
 
 def _key_columns(table: Table, columns: list[ReadColumn]) -> list[str]:
-    """The keys as the database spells them; none if one of them is not there, which the snapshot is rejected for."""
-    there = {column.name.lower(): column.name for column in columns}
-    keys = [there.get(table.name_in_files(key).lower()) for key in table.keys]
+    """Return the keys in the database's spelling; none if one is missing, for which the snapshot is rejected later."""
+    spelling = {column.name.lower(): column.name for column in columns}
+    keys = [spelling.get(table.name_in_files(key).lower()) for key in table.keys]
     return [key for key in keys if key] if all(keys) else []
 
 
-def _has_unique_index(connection: Connection, table: Table, columns: list[ReadColumn]) -> bool:
-    """Whether the database itself sees to it that no two rows have one key."""
-    name = table_identifier(table.file).as_string(connection)
-    return bool(fetch_one(connection, sql.SQL(_HAS_UNIQUE_INDEX).format(name, _key_columns(table, columns)))[0])
+def _has_unique_index(connection: Connection, scan: TableScan) -> bool:
+    """Return whether the database itself ensures that no two rows have the same key."""
+    name = table_identifier(scan.table.file).as_string(connection)
+    return bool(fetch_one(connection, sql.SQL(_HAS_UNIQUE_INDEX).format(name, scan.keys))[0])
 
 
 def table_identifier(table: str) -> sql.Identifier:
+    """Return a table's name, or schema.name, quoted.
+
+    Args:
+        table: The name without quotes.
+    """
     return sql.Identifier(*table.split("."))
 
 
 def fetch_one(connection: Connection, query: sql.Composed) -> tuple[Any, ...]:
+    """Return the only row of a query.
+
+    Args:
+        connection: A connection to the database.
+        query: A query that returns one row.
+    """
     row = connection.execute(query).fetchone()
     assert row is not None
     return tuple(row)

@@ -1,12 +1,14 @@
-"""The tables of a PostgreSQL database as Parquet files, all from one instant. In order:
+"""Reads tables of a PostgreSQL database to Parquet files, all at one instant; the entry point is `read_tables`.
 
-1. lock the tables against being emptied or rebuilt (not against writers), then take a snapshot and export it
-2. for each table, in that snapshot: count its rows, and cut the order of its keys into parts of equal size
-3. read the parts over several connections, each of which takes on the exported snapshot
-4. hold the rows that came against the count
+The steps, in order:
 
-A lost connection ends the reading as a whole, and it begins anew with another snapshot: parts of two instants are never
-put together. Rows are taken to Parquet a few at a time; no table is ever in memory.
+1. Lock the tables against TRUNCATE and DROP (not against writers), then take a snapshot and export it.
+2. For each table, in that snapshot: count its rows, and divide the order of its keys into parts of equal size.
+3. Read the parts over several connections, each of which imports the snapshot.
+4. Compare the number of rows received with the count.
+
+If a connection is lost, all tables are read again in a new snapshot, so that parts of two instants are never combined.
+Rows are written to Parquet in small batches; no table is ever in memory.
 """
 
 from __future__ import annotations
@@ -27,8 +29,7 @@ from pyarrow import parquet
 
 from lakehouse.config import Jdbc, Table
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
-from lakehouse.extract.postgres import queries as table_queries
-from lakehouse.extract.postgres import types
+from lakehouse.extract.postgres import queries, types
 from lakehouse.extract.postgres.queries import Connection
 from lakehouse.extract.postgres.types import ReadColumn
 from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
@@ -36,9 +37,9 @@ from lakehouse.retry import TransientError, with_retries
 
 TableResults = dict[str, Path | LakehouseError]
 
-DEFAULT_CONNECTIONS, DEFAULT_FETCH_ROWS = 4, 50_000  # unless the source's options say otherwise
-_MAX_BATCH_BYTES = 32 << 20  # of text and binary values; then a batch ends early
-_LOCK_TIMEOUT_SECONDS = 60  # seconds
+DEFAULT_CONNECTIONS, DEFAULT_FETCH_ROWS = 4, 50_000  # used unless the source's options set others
+_MAX_BATCH_BYTES = 32 << 20  # bytes of text and binary values per batch
+_LOCK_TIMEOUT_SECONDS = 60
 _LOCK_ERRORS = (errors.UndefinedTable, errors.InvalidSchemaName, errors.WrongObjectType, errors.InsufficientPrivilege)
 _SESSION_SETTINGS = (
     "SET LOCAL TimeZone = 'UTC'",
@@ -50,21 +51,30 @@ _SESSION_SETTINGS = (
 _TRANSIENT_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, errors.QueryCanceled, errors.UndefinedObject)
 
 
-def read_tables(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path) -> TableResults:
-    """Each table's folder of Parquet files, below `folder`, or what is wrong with that table.
+def read_tables(jdbc: Jdbc, address: str, tables: dict[str, Table], folder: Path) -> TableResults:
+    """Read tables to Parquet files.
+
+    Args:
+        jdbc: The source's configuration.
+        address: The database's URL for libpq.
+        tables: The configuration of each table to read.
+        folder: An existing folder to write below.
+
+    Returns:
+        The folder with the files of each table, or the error of that table.
 
     Raises:
-        ConfigError: the database does not let us in.
-        InfrastructureError: it cannot be reached, or the connection kept breaking. Nothing is left in the folder.
+        ConfigError: The database denies access.
+        InfrastructureError: The database cannot be reached, or all attempts failed. Nothing is left in the folder.
     """
 
     def attempt() -> TableResults:
-        below = folder / "database"
-        shutil.rmtree(below, ignore_errors=True)
+        attempt_folder = folder / "database"
+        shutil.rmtree(attempt_folder, ignore_errors=True)
         try:
-            return _ReadAttempt(jdbc, address, below).read(wanted)
+            return _ReadAttempt(jdbc, address, attempt_folder).read(tables)
         except BaseException:
-            shutil.rmtree(below, ignore_errors=True)
+            shutil.rmtree(attempt_folder, ignore_errors=True)
             raise
 
     return with_retries(attempt)
@@ -72,7 +82,7 @@ def read_tables(jdbc: Jdbc, address: str, wanted: dict[str, Table], folder: Path
 
 @dataclass(frozen=True)
 class _Part:
-    """Some rows of a table: where to write them, and the query that gives them."""
+    """A part of a table's rows: the file to write, the query to read them with, and their columns."""
 
     path: Path
     query: sql.Composed
@@ -80,7 +90,7 @@ class _Part:
 
 
 class _ReadAttempt:
-    """One attempt at all tables."""
+    """One attempt to read all tables in one snapshot."""
 
     def __init__(self, jdbc: Jdbc, address: str, folder: Path) -> None:
         options = {name: int(value) for name, value in jdbc.options.items()}
@@ -89,66 +99,63 @@ class _ReadAttempt:
         self._connections = options.get("numPartitions", DEFAULT_CONNECTIONS)
         self._fetch_rows = options.get("fetchsize", DEFAULT_FETCH_ROWS)
         self._statement_timeout = options.get("queryTimeout", 0)
-        self._failure: TransientError | None = None  # by which the other parts end too
+        self._failure: TransientError | None = None  # ends the reading of all parts
 
-    def read(self, wanted: dict[str, Table]) -> TableResults:
-        found: TableResults = {}
+    def read(self, tables: dict[str, Table]) -> TableResults:
+        """Return the folder of each table, or its error."""
+        results: TableResults = {}
+        counts: dict[str, int] = {}
         parts: dict[str, list[Future[int]]] = {}
         with self._connect() as leader, ThreadPoolExecutor(self._connections) as pool:
             try:
-                snapshot = self._export_snapshot(leader, wanted)
-                counts: dict[str, int] = {}
-                for name, table in wanted.items():
+                snapshot = self._export_snapshot(leader, tables)
+                for name, table in tables.items():
                     try:
                         counts[name], planned = self._plan_parts(leader, name, table)
                         parts[name] = [pool.submit(self._copy_part, snapshot, part, table.file) for part in planned]
                     except (ConfigError, DataRefused) as error:
-                        found[name] = error
-                for name, rows in parts.items():
-                    found[name] = self._complete_folder(name, rows, counts[name], wanted[name])
-            finally:  # nobody waits for parts that are still read
-                self._failure = self._failure or TransientError("the reading was given up")
+                        results[name] = error
+                for name, futures in parts.items():
+                    results[name] = self._complete_folder(name, futures, counts[name], tables[name])
+            finally:  # parts that are still being read end at once
+                self._failure = self._failure or TransientError("the reading was canceled")
                 pool.shutdown(cancel_futures=True)
-        return found
+        return results
 
     def _complete_folder(self, name: str, parts: list[Future[int]], count: int, table: Table) -> Path | LakehouseError:
-        """The table's folder, if all of its rows came."""
+        """Return the table's folder when all of its parts are complete, or the error of a part."""
         try:
             rows = sum(part.result() for part in parts)
         except (ConfigError, DataRefused) as error:
             return error
         if rows != count:
-            raise TransientError(f"{table.file} has {count:,} rows, and {rows:,} came", where=f"the table {name}")
+            raise TransientError(f"{table.file} has {count:,} rows, but {rows:,} were read", where=f"the table {name}")
         return self._folder / name
 
-    # --- one instant ------------------------------------------------------------------------------------------
+    # --- the snapshot -----------------------------------------------------------------------------------------
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
-        """A connection in a transaction that sees one instant and writes nothing."""
-        with _postgres_errors(), psycopg.connect(self._conninfo()) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            yield connection
+        """Open a read-only transaction that sees one instant."""
+        with _postgres_errors():
+            given = conninfo_to_dict(self._address)
+            defaults = {name: value for name, value in CONNECTION_DEFAULTS.items() if name not in given}
+            with psycopg.connect(make_conninfo(self._address, **defaults, **self._login)) as connection:
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.read_only = True
+                yield connection
 
-    def _conninfo(self) -> str:
-        given = conninfo_to_dict(self._address)
-        return make_conninfo(
-            self._address, **{k: v for k, v in CONNECTION_DEFAULTS.items() if k not in given}, **self._login
-        )
-
-    def _export_snapshot(self, connection: Connection, wanted: dict[str, Table]) -> str:
-        """Lock, and export what is seen from then on; no query may come before, for the first one sets the instant."""
+    def _export_snapshot(self, connection: Connection, tables: dict[str, Table]) -> str:
+        """Lock the tables and export a snapshot; a query before the locks would fix an earlier instant."""
         self._configure(connection)
-        for table in wanted.values():
+        for table in tables.values():
+            lock = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(queries.table_identifier(table.file))
             try:
                 with connection.transaction():
-                    connection.execute(
-                        sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table_queries.table_identifier(table.file))
-                    )
+                    connection.execute(lock)
             except _LOCK_ERRORS:
-                pass  # what is wrong with it, if anything, is told when it is looked at
-        (snapshot,) = table_queries.fetch_one(connection, sql.SQL("SELECT pg_export_snapshot()").format())
+                pass  # `_plan_parts` reports it if the table cannot be read either
+        (snapshot,) = queries.fetch_one(connection, sql.SQL("SELECT pg_export_snapshot()").format())
         return str(snapshot)
 
     def _configure(self, connection: Connection, snapshot: str = "") -> None:
@@ -160,38 +167,35 @@ class _ReadAttempt:
     # --- a table ----------------------------------------------------------------------------------------------
 
     def _plan_parts(self, connection: Connection, name: str, table: Table) -> tuple[int, list[_Part]]:
-        """How many rows the table has, and the parts to read it in.
-
-        Raises:
-            ConfigError: it is not there, or may not be read.
-        """
+        """Return the number of rows of a table, and the parts to read it in."""
         try:
             with connection.transaction():
-                found = table_queries.read_columns(connection, table.file)
-                chosen = types.plan_columns(table.columns_in_files, found, table.file)
-                count, chosen, keyless = table_queries.scan_table(connection, table, chosen)
-                queries = table_queries.part_queries(connection, table, chosen, count, keyless, self._connections)
-                connection.execute(sql.SQL("EXPLAIN {}").format(queries[0]))  # whether it can be asked at all
+                catalog = queries.read_columns(connection, table.file)
+                columns = types.plan_columns(table.columns_in_files, catalog, table.file)
+                scan = queries.scan_table(connection, table, columns)
+                part_queries = queries.part_queries(connection, scan, self._connections)
+                connection.execute(sql.SQL("EXPLAIN {}").format(part_queries[0]))  # raises if it cannot be executed
         except errors.UndefinedFunction as error:
             raise ConfigError(
                 f"the keys of {table.file} have no order: {error.diag.message_primary}",
                 expected="keys that the database can sort by",
                 where=f"the table {name}",
-                next_step="have a view give them as text, and name the view in `file`",
+                next_step="create a view with the keys as text, and give its name in `file`",
             ) from None
         except errors.InsufficientPrivilege as error:
             raise ConfigError(
                 f"{table.file} may not be read: {error.diag.message_primary}",
-                expected="the right to SELECT the declared columns",
+                expected="the privilege to SELECT the declared columns",
                 where=f"the table {name}",
                 next_step=f"GRANT SELECT ON {table.file} TO the user that reads",
             ) from None
         folder = self._folder / name
         folder.mkdir(parents=True)
-        return count, [_Part(folder / f"part-{n:05}.parquet", query, chosen) for n, query in enumerate(queries)]
+        paths = (folder / f"part-{number:05}.parquet" for number in range(len(part_queries)))
+        return scan.count, [_Part(path, query, scan.columns) for path, query in zip(paths, part_queries, strict=True)]
 
     def _copy_part(self, snapshot: str, part: _Part, table: str) -> int:
-        """Write one part; returns its rows."""
+        """Write a part and return its number of rows; if that fails, the other parts end, too."""
         try:
             return self._write_part(snapshot, part, table)
         except TransientError as error:
@@ -218,7 +222,7 @@ class _ReadAttempt:
         return rows
 
     def _batches(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows, as many at once as may be held."""
+        """Yield rows in batches of limited size."""
         batch: list[tuple[Any, ...]] = []
         size = 0
         for row in rows:
@@ -231,50 +235,50 @@ class _ReadAttempt:
             yield batch
 
 
-# --- what went wrong --------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _postgres_errors() -> Iterator[None]:
-    """What psycopg raises, as one of ours. Of the server's words its first sentence is told: no statement, no row."""
+    """Map psycopg's errors to the project's, with the first line of the server's message: no statement, no values."""
     try:
         yield
     except psycopg.Error as error:
         raise _to_lakehouse_error(error) from None
     except UnicodeDecodeError:
         raise DataRefused(
-            "the database holds text that is not in its encoding",
-            expected="text that PostgreSQL can give in UTF-8",
+            "the database contains text that is not in its encoding",
+            expected="text that PostgreSQL can convert to UTF-8",
             where="the database",
-            next_step="mend the rows, or have a view give them in UTF-8",
+            next_step="correct the rows, or create a view that converts them to UTF-8",
         ) from None
 
 
 def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
-    said = error.diag.message_primary or " ".join(str(error).split())
+    message = error.diag.message_primary or " ".join(str(error).split())
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
-        # libpq could not read the address, and its words repeat parts of it.
+        # libpq could not parse the URL, and its message repeats parts of it.
         return ConfigError(
-            "the database's address cannot be read",
+            "the database's URL cannot be read",
             expected="jdbc:postgresql://host:port/database?parameter=value",
             where="source.url",
         )
-    if error.sqlstate is None and LOGIN_FAILURE.search(said):
+    if error.sqlstate is None and LOGIN_FAILURE.search(message):
         return ConfigError(
-            f"the database does not let us in: {said}",
+            f"the database denies access: {message}",
             expected="a user that may connect and SELECT",
             where="source.url, source.user, source.password",
             next_step="correct them",
         )
     if isinstance(error, _TRANSIENT_ERRORS):
-        return TransientError(f"the database failed: {said}", where="the database")
+        return TransientError(f"the database failed: {message}", where="the database")
     if isinstance(error, psycopg.DataError):
         return DataRefused(
-            f"the database has a value that cannot be taken: {said}",
-            expected="values that the declared types have",
+            f"the database has a value that cannot be read: {message}",
+            expected="values of the declared types",
             where="the database",
-            next_step="mend it in the database, or declare the column STRING",
+            next_step="correct it in the database, or declare the column STRING",
         )
     return InfrastructureError(
-        f"the database refuses: {said}", where=f"SQLSTATE {error.sqlstate}", next_step="run the same command again"
+        f"the database reports: {message}", where=f"SQLSTATE {error.sqlstate}", next_step="run the same command again"
     )

@@ -1,7 +1,7 @@
-"""A source of type `jdbc`: the tables of a PostgreSQL database, as they all were at one instant.
+"""Provides a source of type `jdbc`: the tables of a PostgreSQL database, all at the same instant.
 
-The database says neither when its tables changed nor whether they did, so they are read by every run; rows come in the
-order of their keys, so that a table with equal rows lands nothing.
+The database does not record whether and when its tables changed, so every run reads them. Rows are ordered by their
+keys, so that a table with equal rows gives equal files and does not land again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from urllib.parse import parse_qsl, urlencode
 from lakehouse.concurrency import once
 from lakehouse.config import Jdbc, Pipeline
 from lakehouse.errors import ConfigError, LakehouseError
-from lakehouse.extract import source
-from lakehouse.extract.source import SourceSnapshot
+from lakehouse.extract.source import SourceSnapshot, TableFiles
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 
-# The driver's parameters, and what they are called here; the others of libpq have the same names in both.
+# Parameters of the JDBC driver with another name in libpq, and those with the same name.
 _RENAMED_PARAMETERS = {
     "ApplicationName": "application_name",
     "connectTimeout": "connect_timeout",
@@ -40,34 +39,40 @@ _SAME_PARAMETERS = (
 
 @contextmanager
 def open_snapshots(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...]) -> Iterator[tuple[SourceSnapshot, ...]]:
-    """The database as it is when the first table is asked for; the others are read along with it.
+    """Provide the database as a snapshot without a time; all tables are read when the first one is fetched.
+
+    Args:
+        pipeline: A pipeline with a source of type `jdbc`.
+        lake: The lake, for temporary files.
+        tables: The names of the tables to read.
 
     Raises:
-        ConfigError: what reads it is not installed, or its address cannot be understood.
+        ConfigError: psycopg is not installed, or the database's address has an unknown parameter.
     """
     jdbc = pipeline.source
     assert isinstance(jdbc, Jdbc)
-    postgres, address = _import_reader(), to_libpq_url(jdbc.url)
-    wanted = {name: pipeline.tables[name] for name in tables}
-    with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as scratch:
-        read = once(lambda: postgres.read(jdbc, address, wanted, scratch.local))
+    reader, address = _import_reader(), to_libpq_url(jdbc.url)
+    selected = {name: pipeline.tables[name] for name in tables}
+    with file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as temp_dir:
+        read_tables = once(lambda: reader.read_tables(jdbc, address, selected, temp_dir.local))
 
-        def files(table: str) -> source.TableFiles:
-            found = read()[table]
-            if isinstance(found, LakehouseError):
-                raise found
-            return found, sorted(found.iterdir())
+        def fetch_files(table: str) -> TableFiles:
+            result = read_tables()[table]
+            if isinstance(result, LakehouseError):
+                raise result
+            return TableFiles(result, sorted(result.iterdir()))
 
-        yield (SourceSnapshot(None, files),)
+        yield (SourceSnapshot(None, fetch_files),)
 
 
 def _import_reader() -> ModuleType:
+    """Import the reader, which needs the optional package psycopg."""
     try:
         from lakehouse.extract.postgres import reader
     except ImportError:
         raise ConfigError(
             "psycopg is not installed",
-            expected="the package that reads from PostgreSQL",
+            expected="the package that connects to PostgreSQL",
             where="source: {type: jdbc}",
             next_step="pip install 'lakehouse[postgres]'",
         ) from None
@@ -75,15 +80,18 @@ def _import_reader() -> ModuleType:
 
 
 def to_libpq_url(url: str) -> str:
-    """A JDBC URL as libpq writes it.
+    """Return a JDBC URL as a URL of libpq.
 
     >>> to_libpq_url("jdbc:postgresql://db.example:5433/shop?ssl=true&currentSchema=sales")
     'postgresql://db.example:5433/shop?sslmode=verify-full&options=-csearch_path%3Dsales'
     >>> to_libpq_url("jdbc:postgresql:shop")
     'postgresql://localhost/shop'
 
+    Args:
+        url: A URL that begins with jdbc:postgresql.
+
     Raises:
-        ConfigError: a parameter that would be passed over. No value of one is told.
+        ConfigError: The URL has a parameter that libpq would ignore. The message does not contain its value.
     """
     address, _, query = url.removeprefix("jdbc:postgresql:").partition("?")
     host, _, database = address.removeprefix("//").rpartition("/") if "/" in address else ("", "", address)
@@ -100,8 +108,8 @@ def _to_libpq_parameter(name: str, value: str) -> tuple[str, str]:
         return _RENAMED_PARAMETERS.get(name, name), value
     known = ", ".join((*_SAME_PARAMETERS, *_RENAMED_PARAMETERS, "ssl"))
     raise ConfigError(
-        f"the parameter {name} of the database's address is not known here",
-        expected=f"among {known}",
+        f"the parameter {name} of the database's URL is not supported",
+        expected=f"one of {known}",
         where="source.url",
-        next_step="leave it out",
+        next_step="remove it",
     )

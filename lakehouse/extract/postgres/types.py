@@ -1,8 +1,8 @@
-"""PostgreSQL's types as Parquet's: each column as the type that holds all its values exactly, or as PostgreSQL's text.
+"""Chooses a Parquet type for each column of PostgreSQL: one that represents all its values exactly, or text.
 
-Text is read by the declared schema later, value by value, and what does not fit goes to quarantine with its row. So
-text is taken for types that Parquet has not (uuid, jsonb, interval, an unbounded numeric), and also for a column that
-holds a value which its Parquet type has not: an infinite date, one before year 1 or after 9999, a numeric NaN.
+Text is cast to the declared type later, value by value, and a row with an invalid value goes to quarantine. So a column
+is read as text if Parquet has no such type (uuid, jsonb, interval, an unbounded numeric), or if the column contains a
+value that its Parquet type cannot represent: an infinite date, a date outside the years 1 to 9999, a numeric NaN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_PRECISION = 38
 
 
 class CatalogColumn(NamedTuple):
-    """A column as the catalog has it: its type's name and modifier, those of an array's elements where it is one."""
+    """A column in the database's catalog; for an array, `type` and `modifier` are those of its elements."""
 
     name: str
     type: str
@@ -45,11 +45,11 @@ class ReadColumn:
     """How a column is read.
 
     Attributes:
-        name: as the database spells it.
-        expression: what is selected.
-        wire: the type in which it comes, by its name in PostgreSQL.
-        arrow: the type in which it is written.
-        odd: a condition on values that this type has not; None where it has them all.
+        name: Its name in the database's spelling.
+        expression: The expression to select.
+        postgres_type: The name of the expression's type.
+        arrow_type: The type to write it as.
+        unsupported_condition: True for values that `arrow_type` cannot represent; None if it can represent all.
     """
 
     name: str
@@ -59,72 +59,76 @@ class ReadColumn:
     unsupported_condition: sql.Composed | None = None
 
     def as_text(self) -> ReadColumn:
-        """The same column as text; times as ISO 8601 writes them."""
-        text = sql.SQL(
-            "to_json({}) #>> '{{}}'"
-            if self.postgres_type in _UNSUPPORTED_VALUES and self.postgres_type != "numeric"
-            else "{}::text"
-        )
+        """Return the same column as text; times in the notation of ISO 8601."""
+        is_time = self.postgres_type in _UNSUPPORTED_VALUES and self.postgres_type != "numeric"
+        text = sql.SQL("to_json({}) #>> '{{}}'" if is_time else "{}::text")
         return ReadColumn(self.name, text.format(sql.Identifier(self.name)), "text", pa.string())
 
 
 def plan_columns(declared: Iterable[Declared], catalog: Iterable[CatalogColumn], table: str) -> list[ReadColumn]:
-    """The declared columns that are there, by name without case; one that is not is missed when the snapshot is read.
+    """Return how each declared column is read; names match without case.
+
+    A declared column that the database lacks is skipped: the snapshot is rejected for it when it is read.
+
+    Args:
+        declared: The declared columns, by their names in the database.
+        catalog: The columns of the table in the database.
+        table: The table's name, for messages.
 
     Raises:
-        ConfigError: a declared type that no column of this database comes to, or none of the columns is there.
+        ConfigError: A column cannot have its declared type, or the database has none of the columns.
     """
-    by_name: dict[str, CatalogColumn] = {}
-    for one in catalog:
-        by_name.setdefault(one.name.lower(), one)
-        by_name[one.name] = one
-    there = [(column, by_name.get(column.name) or by_name.get(column.name.lower())) for column in declared]
-    columns = [_plan_column(one, column, table) for column, one in there if one]
+    declared, by_name = list(declared), dict[str, CatalogColumn]()
+    for column in catalog:
+        by_name.setdefault(column.name.lower(), column)
+        by_name[column.name] = column
+    matches = [(one, by_name.get(one.name) or by_name.get(one.name.lower())) for one in declared]
+    columns = [_plan_column(column, one, table) for one, column in matches if column]
     if not columns:
         raise ConfigError(
             f"{table} has none of the declared columns",
-            expected=f"some of {', '.join(column.name for column, _ in there)}",
-            where=f"{table} ({', '.join(sorted({one.name for one in by_name.values()}))})",
+            expected=f"some of {', '.join(column.name for column in declared)}",
+            where=f"{table} ({', '.join(sorted({column.name for column in by_name.values()}))})",
             next_step="correct the table's `schema`, or its `file`",
         )
     return columns
 
 
 def _plan_column(column: CatalogColumn, declared_column: Declared, table: str) -> ReadColumn:
-    name, wanted = sql.Identifier(column.name), declared_column.canonical_type
-    depth = len(re.match(r"(ARRAY<)*", wanted)[0]) // len("ARRAY<")  # type: ignore[index]
-    if "STRUCT<" in wanted or (depth and not column.is_array):
+    name, declared_type = sql.Identifier(column.name), declared_column.canonical_type
+    depth = len(re.match(r"(ARRAY<)*", declared_type)[0]) // len("ARRAY<")  # type: ignore[index]
+    if "STRUCT<" in declared_type or (depth and not column.is_array):
         raise ConfigError(
-            f"{table} has the column {column.name} as {column.type}, and it is declared as {wanted}",
-            expected="STRING for what is neither a number, a time, a truth value, bytes nor an array of them",
+            f"{table} has the column {column.name} as {column.type}, but it is declared as {declared_type}",
+            expected="STRING for values other than numbers, times, booleans, bytes and arrays of them",
             where=f"the schema of {table}",
             next_step=f"declare {column.name} STRING",
         )
     if depth:
-        return _plan_array(column, wanted, depth)
-    arrow = None if column.is_array else _exact_arrow_type(column)
-    if arrow is None:
+        return _plan_array(column, declared_type, depth)
+    arrow_type = None if column.is_array else _exact_arrow_type(column)
+    if arrow_type is None:
         return ReadColumn(column.name, sql.SQL("{}::text").format(name), "text", pa.string())
-    odd = sql.SQL(_UNSUPPORTED_VALUES[column.type]).format(name) if column.type in _UNSUPPORTED_VALUES else None
-    return ReadColumn(column.name, name, "text" if column.type in _TEXT_TYPES else column.type, arrow, odd)
+    condition = sql.SQL(_UNSUPPORTED_VALUES[column.type]).format(name) if column.type in _UNSUPPORTED_VALUES else None
+    return ReadColumn(column.name, name, "text" if column.type in _TEXT_TYPES else column.type, arrow_type, condition)
 
 
 def _plan_array(column: CatalogColumn, declared_type: str, depth: int) -> ReadColumn:
     name = sql.Identifier(column.name)
-    element, expression, wire = _exact_arrow_type(column), sql.Composed([name]), f"{column.type}[]"
+    element, expression, postgres_type = _exact_arrow_type(column), sql.Composed([name]), f"{column.type}[]"
     decimal = re.search(r"DECIMAL\((\d+),(\d+)\)", declared_type)
     if element is None and column.type == "numeric" and decimal:
         element = pa.decimal128(int(decimal[1]), int(decimal[2]))
     if element is None or column.type in _TEXT_TYPES:
-        element, expression, wire = pa.string(), sql.SQL("{}::text[]").format(name), "text[]"
-    arrow = element
+        element, expression, postgres_type = pa.string(), sql.SQL("{}::text[]").format(name), "text[]"
+    arrow_type = element
     for _ in range(depth):
-        arrow = pa.list_(arrow)
-    return ReadColumn(column.name, expression, wire, arrow)
+        arrow_type = pa.list_(arrow_type)
+    return ReadColumn(column.name, expression, postgres_type, arrow_type)
 
 
 def _exact_arrow_type(column: CatalogColumn) -> pa.DataType | None:
-    """The Arrow type that has the same values; None: there is none."""
+    """Return the Arrow type with the same values, or None if there is none."""
     if column.type == "numeric" and column.modifier >= 0:
         precision, scale = (column.modifier - 4) >> 16 & 0xFFFF, (column.modifier - 4) & 0x7FF
         return pa.decimal128(precision, scale) if scale <= precision <= _MAX_PRECISION else None
@@ -132,30 +136,35 @@ def _exact_arrow_type(column: CatalogColumn) -> pa.DataType | None:
 
 
 def to_record_batch(rows: list[tuple[Any, ...]], schema: pa.Schema, table: str) -> pa.RecordBatch:
-    """Rows as they came, as Arrow has them.
+    """Return rows of the database as an Arrow batch.
+
+    Args:
+        rows: The rows, with a value for each field of the schema.
+        schema: The Arrow schema.
+        table: The table's name, for messages.
 
     Raises:
-        DataRefused: an array holds what its elements' type has not.
+        DataRefused: An array contains a value that is not of its declared type.
     """
     values = zip(*rows, strict=True) if rows else ([] for _ in schema)
     arrays = []
     for field, column in zip(schema, values, strict=True):
         try:
             if pa.types.is_list(field.type) and not all(_has_depth_of(value, field.type) for value in column):
-                raise pa.ArrowInvalid("another depth")
+                raise pa.ArrowInvalid("another number of dimensions")
             arrays.append(pa.array(column, field.type))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise DataRefused(
-                f"the column {field.name} of {table} has a value that is no {field.type}",
-                expected="arrays of one depth, whose elements are as they are declared",
+                f"the column {field.name} of {table} has a value that is not of type {field.type}",
+                expected="arrays with the declared number of dimensions and type of elements",
                 where=f"the table {table}",
-                next_step=f"mend it in the database, or declare {field.name} STRING",
+                next_step=f"correct it in the database, or declare {field.name} STRING",
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _has_depth_of(value: Any, arrow_type: pa.DataType) -> bool:
-    """Whether a value has as many dimensions as its type: to Arrow a text, too, is a list."""
+    """Return whether a value has as many dimensions as its type, because Arrow accepts a text as a list, too."""
     if value is None or not pa.types.is_list(arrow_type):
         return not isinstance(value, list)
     return isinstance(value, list) and all(_has_depth_of(element, arrow_type.value_type) for element in value)

@@ -1,158 +1,145 @@
-"""CSV: every field as text, found by its column's name."""
+"""Reads landed CSV files with every field as text, and finds columns by their names in the header."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.csv_dialect import Dialect
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, names_in_files
+from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
+from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 _RAGGED = "_ragged"
-# What is ours to read, or to tell Spark, whatever a table's options say of it.
+# Spark's reader does not get these options of a table: `cast_text` applies them.
 _RESERVED_OPTIONS = frozenset({"locale", "dateformat", "timestampformat", "timestampntzformat"})
 _REPLACEMENT = "\ufffd"
 
 
-def parse_file(
-    spark: SparkSession,
-    table: Table,
-    declared: T.StructType,
-    file: LandedFile,
-    path: StorePath,
-    time_zone: str,
-    optional_columns: frozenset[str],
-    lines: DataFrame | None = None,
-) -> ParsedFile:
-    """A CSV file as fields.
+def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath, lines: DataFrame | None = None) -> ParsedFile:
+    """Parse a CSV file into fields.
 
     Args:
-        lines: records to take instead of the file's own, each a line in the one column.
+        settings: What to read with.
+        file: The file as landed.
+        path: Where it is.
+        lines: Records to parse in place of the file's, one line each, in one column.
 
     Raises:
-        DataRefused: no header, a column missing or doubled, a quote that is not closed.
+        DataRefused: There is no header, a column is missing or occurs twice, or a quote is not closed.
     """
-    dialect = Dialect.from_options(table.options)
-    header, positions = locate_columns(
-        dialect, path, names_in_files(table, declared), optional_columns, hide_names=bool(table.pii)
-    )
+    dialect = Dialect.from_options(settings.table.options)
+    header, positions = locate_columns(settings, path)
     columns = {}
-    for field in declared:
+    for field in settings.declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
-        value, reason = cast_text(text, field.dataType, time_zone, table.options)
+        value, reason = cast_text(text, field.dataType, settings.time_zone, settings.table.options)
         if not (dialect.is_utf8 and file.is_utf8):
-            broken = text.contains(_REPLACEMENT)
-            reason = F.coalesce(
-                F.when(broken, F.lit("NUL, or bytes that are not valid in the file's encoding")), reason
-            )
+            undecodable = F.lit("NUL, or bytes that are not valid in the file's encoding")
+            reason = F.coalesce(F.when(text.contains(_REPLACEMENT), undecodable), reason)
         columns[field.name] = ParsedField(text, value, reason)
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
     record = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return ParsedFile(
-        rows=_read_texts(spark, dialect, file, path, len(header), lines),
+        rows=_split_lines(lines, dialect, file, len(header))
+        if lines is not None
+        else _read_texts(settings, dialect, file, path, len(header)),
         columns=columns,
         received_json=F.to_json(record, {"ignoreNullFields": "false"}),
         row_error=F.when(F.col(_RAGGED).isNotNull(), ragged),
         raw_record=F.col(_RAGGED),
         record_count=dialect.count_records(path) if dialect.may_span_lines(file) and lines is None else None,
         unknown_columns=tuple(name for i, name in enumerate(header) if i not in positions.values()),
-        missing_columns=frozenset(declared.names).difference(positions),
+        missing_columns=frozenset(settings.declared.names).difference(positions),
     )
 
 
 def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
-    """Where these rows (the JSON of their fields) first stand."""
+    """Return the line on which each of these rows first begins; rows are given as the JSON of their fields."""
     dialect = Dialect.from_options(table.options)
     texts = {row: tuple(value or "" for value in json.loads(row).values()) for row in rows}
-    found: dict[tuple[str, ...], int] = {}
+    numbers: dict[tuple[str, ...], int] = {}
     for path in paths:
-        for width in {len(t) for t in texts.values()}:
-            found = dialect.line_numbers(path, {t for t in texts.values() if len(t) == width}, width) | found
-    return {row: found[text] for row, text in texts.items() if text in found}
+        for width in {len(fields) for fields in texts.values()}:
+            wanted = {fields for fields in texts.values() if len(fields) == width}
+            numbers = dialect.line_numbers(path, wanted, width) | numbers
+    return {row: numbers[fields] for row, fields in texts.items() if fields in numbers}
 
 
-def locate_columns(
-    dialect: Dialect,
-    path: StorePath,
-    declared: Mapping[str, str],
-    optional_columns: frozenset[str] = frozenset(),
-    hide_names: bool = False,
-) -> tuple[list[str], dict[str, int]]:
-    """The columns of a file, and where among them each declared one stands.
+def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], dict[str, int]]:
+    """Return the columns of a file, and the position among them of each declared one that is there.
 
-    Args:
-        declared: the declared columns, each with its name in the file.
-        hide: tell no name that is not declared: what stands in a header's place may be somebody's row.
+    Columns are found by their names, in any case and order. If the table has `pii`, no unknown name is reported: in
+    place of a header there may be somebody's row.
 
     Raises:
-        DataRefused: no header, a column missing or doubled.
+        DataRefused: There is no header, or a column is missing or occurs twice.
     """
-    header = _read_header(dialect, path, declared)
-    return header, _column_positions(header, declared, path, optional_columns, hide_names)
-
-
-def _read_header(dialect: Dialect, path: StorePath, declared: Mapping[str, str]) -> list[str]:
-    if not dialect.has_header:
-        return list(declared)
-    header = dialect.read_header(path)
-    if header is None:
-        raise DataRefused(
-            f"{path.name} is empty",
-            expected=f"a header with the columns {', '.join(declared.values())}",
-            where=str(path),
-        )
-    return [name.strip() or f"(column {i})" for i, name in enumerate(header, start=1)]
-
-
-def _column_positions(
-    header: list[str], declared: Mapping[str, str], path: StorePath, optional_columns: frozenset[str], hide_names: bool
-) -> dict[str, int]:
-    """Where each declared column stands in the file: found by its name, whatever the case and the order."""
-    folded = [name.lower() for name in header]
-    doubled = sorted({name for name, low in zip(header, folded, strict=True) if folded.count(low) > 1})
-    missing = [
-        name for column, name in declared.items() if name.lower() not in folded and column not in optional_columns
-    ]
+    dialect, names = Dialect.from_options(settings.table.options), settings.names_in_files
+    header = list(names)
+    if dialect.has_header:
+        first_record = dialect.read_header(path)
+        if first_record is None:
+            raise DataRefused(
+                f"{path.name} is empty",
+                expected=f"a header with the columns {', '.join(names.values())}",
+                where=str(path),
+            )
+        header = [name.strip() or f"(column {i})" for i, name in enumerate(first_record, start=1)]
+    lower = [name.lower() for name in header]
+    doubled = sorted({name for name, low in zip(header, lower, strict=True) if lower.count(low) > 1})
+    missing = [n for column, n in names.items() if n.lower() not in lower and column not in settings.optional_columns]
     if doubled or missing:
-        known = {name.lower() for name in declared.values()}
-        doubled = [name if name.lower() in known or not hide_names else "(not shown)" for name in doubled]
-        there = f"{len(header)} names, not shown since the table has `pii`" if hide_names else ", ".join(header)
-        found = [f"more than one column named {', '.join(doubled)}"] if doubled else []
-        found += [f"no column {', '.join(missing)}"] if missing else []
-        raise DataRefused(
-            f"{path.name} has {' and '.join(found)}",
-            expected=f"the columns {', '.join(declared.values())}; its header has {there}",
-            where=f"{path}, line 1",
-            next_step="mend the source, or the table's `names` if the source's columns were renamed",
-        )
-    return {column: folded.index(name.lower()) for column, name in declared.items() if name.lower() in folded}
+        raise _header_error(settings, path, header, doubled, missing)
+    return header, {column: lower.index(name.lower()) for column, name in names.items() if name.lower() in lower}
 
 
-def _read_texts(
-    spark: SparkSession, dialect: Dialect, file: LandedFile, path: StorePath, width: int, lines: DataFrame | None
-) -> DataFrame:
-    """Every field as text, named by its position, and the whole record where it has another number of fields."""
-    by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
-    # The parser puts the null value for a blank field, so that it stays apart from "": for that the file's own hash
-    # is taken, which is the one text that cannot stand in it.
+def _header_error(
+    settings: ReadSettings, path: StorePath, header: list[str], doubled: list[str], missing: list[str]
+) -> DataRefused:
+    names, hide = settings.names_in_files.values(), bool(settings.table.pii)
+    known = {name.lower() for name in names}
+    shown = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
+    in_header = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
+    faults = [f"more than one column named {', '.join(shown)}"] if shown else []
+    faults += [f"no column {', '.join(missing)}"] if missing else []
+    return DataRefused(
+        f"{path.name} has {' and '.join(faults)}",
+        expected=f"the columns {', '.join(names)}; its header has {in_header}",
+        where=f"{path}, line 1",
+        next_step="correct the source, or the table's `names` if the source's columns were renamed",
+    )
+
+
+def _read_texts(settings: ReadSettings, dialect: Dialect, file: LandedFile, path: StorePath, width: int) -> DataFrame:
+    """Read every field as text, named by its position, and the full record if it has another number of fields."""
+    options, schema = _spark_options(dialect, file), _text_schema(width)
+    if dialect.may_span_lines(file) and (line_end := dialect.line_end(path)) != "\n":
+        options["linesep"] = line_end  # with it, the parser leaves line ends inside quotes as they are
+    return settings.spark.read.options(**options).schema(schema).csv(escape_glob(path))
+
+
+def _split_lines(lines: DataFrame, dialect: Dialect, file: LandedFile, width: int) -> DataFrame:
+    """Split lines, one record each, into the columns of `_read_texts`."""
+    ddl = ", ".join(f"`{name}` STRING" for name in _text_schema(width).names)
+    return lines.select(F.from_csv(lines.columns[0], ddl, _spark_options(dialect, file)).alias("_")).select("_.*")
+
+
+def _spark_options(dialect: Dialect, file: LandedFile) -> dict[str, str]:
+    # The parser returns the null value for a blank field, which keeps it apart from "". The file's own hash is the one
+    # text that cannot occur in the file.
     options = {"nullvalue": file.sha256, "emptyvalue": ""}
     options |= {name: value for name, value in dialect.options.items() if name not in _RESERVED_OPTIONS}
     options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
-    spans_lines = dialect.may_span_lines(file)
-    options |= {"multiline": str(spans_lines).lower()}
-    if spans_lines and (line_end := dialect.line_end(path)) != "\n":
-        options["linesep"] = line_end  # told, the parser leaves those inside quotes alone
-    texts = T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])
-    if lines is not None:
-        ddl = ", ".join(f"`{name}` STRING" for name in texts.names)
-        return lines.select(F.from_csv(lines.columns[0], ddl, options).alias("_")).select("_.*")
-    return spark.read.options(**options).schema(texts).csv(escape_glob(path))
+    return options | {"multiline": str(dialect.may_span_lines(file)).lower()}
+
+
+def _text_schema(width: int) -> T.StructType:
+    by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
+    return T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])

@@ -1,7 +1,7 @@
-"""JSON taken apart without touching it: elements and members as the slices of text that they are.
+"""Splits JSON into elements and members, each as the unchanged slice of text that it is.
 
-Spark's own parser goes on after an object has ended, and turns numbers into doubles on their way to text; money would
-lose digits. These run as Python functions in Spark's workers.
+Spark's own parser accepts text after the end of an object, and converts numbers to doubles before it returns them as
+text, so that amounts of money would lose digits. These functions run in Spark's Python workers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PARSE_ERRORS = (ValueError, IndexError, RecursionError)
 
 
 def elements(text: str) -> list[str] | None:
-    """The elements of an array, or objects one behind the other, as they stand; None if the text is not wholly that.
+    """Return the elements of an array, or consecutive objects, unchanged; None if the text is anything else.
 
     >>> elements('[{"a": 1.10}, 2]')
     ['{"a": 1.10}', '2']
@@ -26,45 +26,53 @@ def elements(text: str) -> list[str] | None:
     """
     text = text.removeprefix("\ufeff")
     try:
-        if text[_skip_whitespace(text, 0)] == "[":
+        at = _skip_whitespace(text, 0)
+        if text[at] == "[":
             return [raw for raw, _ in _items(text, "[", "]")]
-        return list(_objects(text))
+        objects = []
+        while at < len(text):
+            if text[at] != "{":
+                return None
+            _, end = _DECODER.raw_decode(text, at)
+            objects.append(text[at:end])
+            at = _skip_whitespace(text, end)
+        return objects
     except _PARSE_ERRORS:
         return None
 
 
 def members(text: str) -> dict[str, str | None] | None:
-    """The members of an object: null as None, a string as a quote and what it says, all else as it stands.
+    """Return the members of an object: null as None, a string as a quote and its content, all else unchanged.
 
-    None if the text is not one whole object, or has a name twice, be it in another case.
+    Return None if the text is not exactly one object, or if it has a name twice, in any case.
 
     >>> members('{"a": 1.10, "b": "1.10", "c": null, "d": [1, 2]}')
     {'a': '1.10', 'b': '"1.10', 'c': None, 'd': '[1, 2]'}
     >>> members('{"id": 1, "ID": 2}') is None
     True
     """
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     seen: set[str] = set()
     try:
         for raw, (name, value) in _items(text, "{", "}"):
             if name.lower() in seen:
                 return None
             seen.add(name.lower())
-            found[name] = f'"{value}' if raw.startswith('"') else raw if value is not None else None
-            f"{name}{found[name]}".encode()  # fails at half a surrogate pair, which is no text
+            values[name] = f'"{value}' if raw.startswith('"') else raw if value is not None else None
+            f"{name}{values[name]}".encode()  # fails for half a surrogate pair, which is no text
     except _PARSE_ERRORS:
         return None
-    return found
+    return values
 
 
 Shape = list["Shape"] | dict[str, "Shape"] | None
-"""What is declared of a value: a list of one shape for an array, names with shapes for a struct, None for a leaf."""
+"""The declared form of a value: a list of one shape for an array, names with shapes for a struct, None for a leaf."""
 
 
 def leaf_texts(text: str, shape: Shape) -> str | None:
-    """A nested value as JSON again, of declared members only and with every leaf a string of what stands there.
+    """Return a nested value as JSON with the declared members only, and with each leaf as a string of its text.
 
-    None if it is not of this shape, or names a member twice.
+    Return None if the value does not have this shape, or names a member twice.
 
     >>> leaf_texts('{"X": [1.10, "a", null], "other": 1}', {"x": [None]})
     '{"x":["1.10","a",null]}'
@@ -82,17 +90,21 @@ def _leaf_texts(text: str, shape: Shape) -> str:
         return f"[{','.join(_leaf_texts(raw, shape[0]) for raw, _ in _items(text, '[', ']'))}]"
     if shape is None:
         return text if text.startswith('"') else json.dumps(text)
-    found: dict[str, str] = {}
+    raw_by_name: dict[str, str] = {}
     for raw, (name, _) in _items(text, "{", "}"):
-        if name.lower() in found:
+        if name.lower() in raw_by_name:
             raise JSONDecodeError("a name twice", text, 0)
-        found[name.lower()] = raw
-    there = {name: inner for name, inner in shape.items() if name.lower() in found}
-    return f"{{{','.join(f'{json.dumps(n)}:{_leaf_texts(found[n.lower()], inner)}' for n, inner in there.items())}}}"
+        raw_by_name[name.lower()] = raw
+    members = [
+        f"{json.dumps(name)}:{_leaf_texts(raw_by_name[name.lower()], inner)}"
+        for name, inner in shape.items()
+        if name.lower() in raw_by_name
+    ]
+    return f"{{{','.join(members)}}}"
 
 
 def is_unfinished(line: str) -> bool:
-    """Whether a line begins an object that it does not end.
+    """Return whether a line begins an object that it does not end.
 
     >>> is_unfinished('{"a": 1,'), is_unfinished('{"a": 1} {"a": 2}'), is_unfinished('nonsense')
     (True, False, False)
@@ -107,18 +119,8 @@ def is_unfinished(line: str) -> bool:
     return False
 
 
-def _objects(text: str) -> Iterator[str]:
-    at = _skip_whitespace(text, 0)
-    while at < len(text):
-        if text[at] != "{":
-            raise JSONDecodeError("no {", text, at)
-        _, end = _DECODER.raw_decode(text, at)
-        yield text[at:end]
-        at = _skip_whitespace(text, end)
-
-
 def _items(text: str, opening: str, closing: str) -> Iterator[tuple[str, tuple[str, Any]]]:
-    """The raw text of each value between `opening` and `closing`, with its name and what it says."""
+    """Yield the raw text of each value between `opening` and `closing`, with its name and its parsed value."""
     at = _skip_whitespace(text, 0)
     if text[at] != opening:
         raise JSONDecodeError(f"no {opening}", text, at)
@@ -145,7 +147,7 @@ def _items(text: str, opening: str, closing: str) -> Iterator[tuple[str, tuple[s
 
 
 def _skip_whitespace(text: str, at: int) -> int:
-    """Past the white space at `at`."""
+    """Return the position after the white space at `at`."""
     while at < len(text) and text[at] in " \t\n\r":
         at += 1
     return at

@@ -1,4 +1,7 @@
-"""JSON: one object per line, one array of objects, or objects that span lines. Every member as text, by its name."""
+"""Reads landed JSON files: one object a line, one array of objects, or objects that span lines.
+
+Every member is read as text, by its name.
+"""
 
 from __future__ import annotations
 
@@ -14,168 +17,166 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, names_in_files
+from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
 _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
+_NESTED_TYPES = (T.ArrayType, T.StructType)
 
 
-def parse_file(
-    spark: SparkSession,
-    table: Table,
-    declared: T.StructType,
-    file: LandedFile,
-    path: StorePath,
-    time_zone: str,
-    optional_columns: frozenset[str],
-) -> ParsedFile:
-    """A JSON file as fields; a member that an object lacks is null.
+def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> ParsedFile:
+    """Parse a JSON file into fields; a member that an object lacks is null.
+
+    Args:
+        settings: What to read with.
+        file: The file as landed.
+        path: Where it is.
 
     Raises:
-        DataRefused: not UTF-8, an array or an object that is cut short, or a declared column that no object has.
+        DataRefused: The file is not UTF-8, is cut short, or none of its objects has a required column.
     """
     if not file.is_utf8:
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
-    objects, records = _read_objects(spark, path)
-    members = _udf(json_fields.members, _MEMBERS_TYPE)
-    rows = objects.select(_TEXT, members(_TEXT).alias(_MEMBERS))
-    names, sought = _member_names(rows), names_in_files(table, declared)
-    missing = [name for column, name in sought.items() if name.lower() not in names and column not in optional_columns]
-    if names and missing:
-        raise DataRefused(
-            f"no object of {path.name} has {', '.join(missing)}",
-            expected=f"the members {', '.join(sought.values())}",
-            where=str(path),
-            next_step="mend the source, or the table's `names` if the source's names changed",
-        )
+    objects, record_count = _read_objects(settings.spark, path)
+    rows = objects.select(_TEXT, _udf(json_fields.members, _MEMBERS_TYPE)(_TEXT).alias(_MEMBERS))
+    spellings = _member_names(rows)
+    _require_members(settings, path, spellings)
     columns, texts = {}, {}
-    for n, field in enumerate(declared):
-        spelled = [F.col(_MEMBERS).getItem(name) for name in sorted(names.get(sought[field.name].lower(), []))]
-        member = F.coalesce(*spelled) if spelled else F.lit(None).cast("string")
+    for n, field in enumerate(settings.declared):
+        names = sorted(spellings.get(settings.names_in_files[field.name].lower(), []))
+        member = F.coalesce(*[F.col(_MEMBERS).getItem(name) for name in names]) if names else F.lit(None).cast("string")
         is_string = F.startswith(member, F.lit('"'))
-        # A column, which is then asked for by its name: what is made of a text has it many times over.
+        # Named, because the expressions below repeat the text many times.
         texts[f"{_MEMBERS}_{n}"] = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
-        columns[field.name] = _parse_field(
-            F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType, time_zone, table.options
-        )
-    rows = rows.select("*", *[text.alias(name) for name, text in texts.items()])
-    wanted = {name.lower() for name in sought.values()}
+        columns[field.name] = _parse_field(settings, F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType)
+    known = {name.lower() for name in settings.names_in_files.values()}
+    missing = {c for c, name in settings.names_in_files.items() if spellings and name.lower() not in spellings}
     return ParsedFile(
-        rows=rows,
+        rows=rows.select("*", *[text.alias(name) for name, text in texts.items()]),
         columns=columns,
         received_json=F.col(_TEXT),
         row_error=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
         raw_record=F.col(_TEXT),
-        record_count=records,
-        missing_columns=frozenset(column for column, name in sought.items() if names and name.lower() not in names),
-        unknown_columns=tuple(sorted(name for low, all_of in names.items() if low not in wanted for name in all_of)),
+        record_count=record_count,
+        unknown_columns=tuple(sorted(n for low, names in spellings.items() if low not in known for n in names)),
+        missing_columns=frozenset(missing),
     )
 
 
 def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
-    """Where these rows first stand; objects of an array, or that span lines, have no lines of their own."""
-    found: dict[str, int] = {}
+    """Return the line on which each of these objects first begins, if it is a line of its own."""
+    numbers: dict[str, int] = {}
     for path in paths:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if (text := line.removesuffix("\n")) in rows:
-                    found.setdefault(text, number)
-    return found
-
-
-def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
-    """The texts of the objects and, where they are not one a line, how many Python's parser finds."""
-    found = None
-    if not (is_lines := _has_object_per_line(path)):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            found = json_fields.elements(file.read())
-        is_lines = found is None and _has_any_object_line(path)
-    if is_lines:
-        return spark.read.text(escape_glob(path)).where(F.trim("value") != "").select(F.col("value").alias(_TEXT)), None
-    if found is None:
-        raise DataRefused(
-            f"{path.name} is not a whole JSON array, nor whole objects",
-            expected="objects between [ and ], one object a line, or objects that span lines",
-            where=str(path),
-            next_step="the file may be cut short",
-        )
-    split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
-    whole = spark.read.text(escape_glob(path), wholetext=True)
-    return whole.select(F.explode(split("value")).alias(_TEXT)), len(found)
+                    numbers.setdefault(text, number)
+    return numbers
 
 
 def copy_without(path: Path, target: Path, excluded: set[str]) -> None:
-    """Copy a file but for the objects, or the lines that are none, of these texts."""
+    """Copy a file without some of its records.
+
+    Args:
+        path: The file.
+        target: The copy.
+        excluded: The texts of the objects, or of the lines that are no object, to leave out.
+    """
     text = "" if _has_object_per_line(path) else path.read_bytes().decode("utf-8-sig")
     objects = json_fields.elements(text) if text else None
     if objects is not None:
-        kept = [one for one in objects if one not in excluded]
+        rest = [one for one in objects if one not in excluded]
         is_array = text.lstrip().startswith("[")
-        target.write_text(f"[{','.join(kept)}]" if is_array else "\n".join(kept), encoding="utf-8", newline="")
+        target.write_text(f"[{','.join(rest)}]" if is_array else "\n".join(rest), encoding="utf-8", newline="")
         return
     with path.open(encoding="utf-8", newline="") as file, target.open("w", encoding="utf-8", newline="") as out:
         out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in excluded)
 
 
+def _require_members(settings: ReadSettings, path: StorePath, spellings: dict[str, set[str]]) -> None:
+    names = settings.names_in_files
+    missing = [n for c, n in names.items() if n.lower() not in spellings and c not in settings.optional_columns]
+    if spellings and missing:
+        raise DataRefused(
+            f"no object of {path.name} has {', '.join(missing)}",
+            expected=f"the members {', '.join(names.values())}",
+            where=str(path),
+            next_step="correct the source, or the table's `names` if the source's names changed",
+        )
+
+
+def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
+    """Read the text of each object; if they are not one a line, also return how many Python's parser finds."""
+    objects = None
+    if not (is_line_by_line := _has_object_per_line(path)):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            objects = json_fields.elements(file.read())
+        if objects is None:  # if any line that is not indented is an object, the other lines are malformed
+            with path.open(encoding="utf-8-sig") as file:
+                is_line_by_line = any(line.startswith("{") and json_fields.members(line) is not None for line in file)
+    if is_line_by_line:
+        lines = spark.read.text(escape_glob(path)).where(F.trim("value") != "")
+        return lines.select(F.col("value").alias(_TEXT)), None
+    if objects is None:
+        raise DataRefused(
+            f"{path.name} is not a complete JSON array, nor complete objects",
+            expected="objects between [ and ], one object a line, or objects that span lines",
+            where=str(path),
+            next_step="the file may be cut short",
+        )
+    split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
+    whole_file = spark.read.text(escape_glob(path), wholetext=True)
+    return whole_file.select(F.explode(split("value")).alias(_TEXT)), len(objects)
+
+
 def _has_object_per_line(path: StorePath) -> bool:
-    """Whether a file has one object a line, by its first two; else it is to be looked at as a whole."""
+    """Return whether a file has one object a line, judging by its first two lines."""
     with path.open(encoding="utf-8-sig") as file:
-        written = (line for line in file if line.strip())
-        first, second = next(written, ""), next(written, "")
+        lines = (line for line in file if line.strip())
+        first, second = next(lines, ""), next(lines, "")
     if first.lstrip().startswith("["):
         return False
-    # An object that the line begins and does not end is a bad line, if nothing or another object comes after it.
+    # An unfinished object on the first line is a malformed line if nothing or another object comes after it.
     return not json_fields.is_unfinished(first) or not second or second.startswith("{")
 
 
-def _has_any_object_line(path: StorePath) -> bool:
-    """Whether any line that is not indented is an object: then the others are bad lines."""
-    with path.open(encoding="utf-8-sig") as file:
-        return any(line.startswith("{") and json_fields.members(line) is not None for line in file)
-
-
 def _member_names(rows: DataFrame) -> dict[str, set[str]]:
-    """The members that occur, by their names in lower case."""
-    found = rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect()
+    """Return the names of all members, by the name in lower case."""
     names: dict[str, set[str]] = {}
-    for row in found:
+    for row in rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect():
         names.setdefault(row.name.lower(), set()).add(row.name)
     return names
 
 
-def _parse_field(
-    text: Column, is_string: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]
-) -> ParsedField:
-    """Text by the rules of `convert`, and so are the leaves of arrays and structs."""
-    # A locale is for numbers in quotes; those without are JSON's own.
-    may_be_bare = isinstance(data_type, T.NumericType | T.ArrayType | T.StructType)
-    own = {name: value for name, value in options.items() if name.lower() != "locale" or not may_be_bare}
-    if isinstance(data_type, T.ArrayType | T.StructType):
-        return _parse_nested(text, data_type, time_zone, own)
-    value, reason = cast_text(text, data_type, time_zone, own)
-    if len(own) < len(options):
-        by_locale, locale_reason = cast_text(text, data_type, time_zone, options)
+def _parse_field(settings: ReadSettings, text: Column, is_string: Column, data_type: T.DataType) -> ParsedField:
+    """Parse the text of a member by the rules of `cast_text`, also inside arrays and structs."""
+    zone, options = settings.time_zone, settings.table.options
+    # A locale applies to numbers in quotes; numbers without quotes are written as JSON defines.
+    may_be_unquoted = isinstance(data_type, T.NumericType | T.ArrayType | T.StructType)
+    without_locale = {name: v for name, v in options.items() if name.lower() != "locale" or not may_be_unquoted}
+    if isinstance(data_type, _NESTED_TYPES):
+        return _parse_nested(text, data_type, zone, without_locale)
+    value, reason = cast_text(text, data_type, zone, without_locale)
+    if len(without_locale) < len(options):
+        by_locale, locale_reason = cast_text(text, data_type, zone, options)
         value = F.when(is_string, by_locale).otherwise(value)
         reason = F.when(is_string, locale_reason).otherwise(reason)
     return ParsedField(text, value, reason)
 
 
-def _parse_nested(
-    text: Column, data_type: T.ArrayType | T.StructType, time_zone: str, options: dict[str, str]
-) -> ParsedField:
-    """An array or struct, taken apart into texts; one leaf that does not fit makes all of it malformed."""
+def _parse_nested(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> ParsedField:
+    """Parse an array or a struct; one leaf that does not fit makes all of it malformed."""
     shape = _shape(data_type)
-    taken = _udf(lambda value: value and json_fields.leaf_texts(value, shape), T.StringType())(text)
-    wrapped = F.concat(F.lit('{"value":'), taken, F.lit("}"))
+    leaf_texts = _udf(lambda value: value and json_fields.leaf_texts(value, shape), T.StringType())(text)
+    wrapped = F.concat(F.lit('{"value":'), leaf_texts, F.lit("}"))
     texts = F.from_json(wrapped, T.StructType([T.StructField("value", _text_type(data_type))]))["value"]
-    value, is_wrong = _convert_leaves(texts, data_type, time_zone, options)
-    wrong = text.isNotNull() & (taken.isNull() | texts.isNull() | is_wrong)
-    return ParsedField(
-        text, F.when(~wrong, value).cast(data_type), F.when(wrong, F.lit(f"not a {data_type.simpleString()}"))
-    )
+    value, has_wrong_leaf = _cast_leaves(texts, data_type, time_zone, options)
+    is_wrong = text.isNotNull() & (leaf_texts.isNull() | texts.isNull() | has_wrong_leaf)
+    reason = F.when(is_wrong, F.lit(f"not a {data_type.simpleString()}"))
+    return ParsedField(text, F.when(~is_wrong, value).cast(data_type), reason)
 
 
 def _shape(data_type: T.DataType) -> json_fields.Shape:
@@ -185,7 +186,7 @@ def _shape(data_type: T.DataType) -> json_fields.Shape:
 
 
 def _text_type(data_type: T.DataType) -> T.DataType:
-    """The type with text for every leaf."""
+    """Return the type with a STRING for every leaf."""
     if isinstance(data_type, T.ArrayType):
         return T.ArrayType(_text_type(data_type.elementType))
     if isinstance(data_type, T.StructType):
@@ -193,16 +194,16 @@ def _text_type(data_type: T.DataType) -> T.DataType:
     return T.StringType()
 
 
-def _convert_leaves(
+def _cast_leaves(
     texts: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]
 ) -> tuple[Column, Column]:
-    """The value, and whether any leaf in it is wrong."""
+    """Cast every leaf; return the value, and whether any leaf is wrong."""
     if isinstance(data_type, T.ArrayType):
         inner = data_type.elementType
-        value = F.transform(texts, lambda one: _convert_leaves(one, inner, time_zone, options)[0])
-        return value, F.exists(texts, lambda one: _convert_leaves(one, inner, time_zone, options)[1])
+        value = F.transform(texts, lambda one: _cast_leaves(one, inner, time_zone, options)[0])
+        return value, F.exists(texts, lambda one: _cast_leaves(one, inner, time_zone, options)[1])
     if isinstance(data_type, T.StructType):
-        parts = {f.name: _convert_leaves(texts[f.name], f.dataType, time_zone, options) for f in data_type.fields}
+        parts = {f.name: _cast_leaves(texts[f.name], f.dataType, time_zone, options) for f in data_type.fields}
         value = F.struct(*[part.alias(name) for name, (part, _) in parts.items()])
         is_wrong = reduce(Column.__or__, [wrong for _, wrong in parts.values()])
         return F.when(texts.isNotNull(), value), F.coalesce(is_wrong, F.lit(False))
@@ -211,9 +212,12 @@ def _convert_leaves(
 
 
 def _udf(function: Callable[[Any], Any], return_type: T.DataType) -> Callable[..., Column]:
-    """A Python function for Spark's workers, without its type hints: PySpark would take them for orders."""
+    """Return a UDF of a function without its type hints, which PySpark would read as instructions.
 
-    def plain(text):  # type: ignore[no-untyped-def]
+    A UDF, because Spark's own JSON functions lose digits and accept text after an object.
+    """
+
+    def untyped(text):  # type: ignore[no-untyped-def]
         return function(text)
 
-    return F.udf(plain, return_type)
+    return F.udf(untyped, return_type)

@@ -1,19 +1,12 @@
-"""Reading a landed snapshot by the declared schema, and saying what in it cannot be read.
+"""Reads a landed snapshot by the declared schema, and reports what in it cannot be read.
 
-    plain.py                      the files as received, as files that can be read: unpacked, with one kind of line end
-    csv_files.py, json_files.py, parquet_files.py
-                                  a file as fields: each declared column as text, or as the file types it
-    convert.py, numbers.py, dates.py
-                                  text to a declared type, exactly or not at all
-    privacy.py                    what of personal columns (`pii`) is kept
-    erase.py                      a key's records taken out of what landed, by the same readers
-    here                          fields to rows, with what is wrong with each and whether its key can be trusted
-
-A reader that converts by itself drops, shifts, rounds or nulls in silence; none is let to.
+A reader that converts values itself would drop, shift, round or null some of them silently. So the readers return text,
+and `schema/cast.py` converts it exactly or reports why not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 
@@ -23,21 +16,22 @@ from pyspark.sql import functions as F
 from lakehouse.config import Table
 from lakehouse.error_mapping import first_line, is_transient
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader, pii_row
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ParsedSnapshot
+from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader
+from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ParsedSnapshot, ReadSettings
 from lakehouse.schema import pii
-from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
 
-# What a row carries beside the declared columns.
+# Columns of a parsed row beside the declared ones.
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
-RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names
-UNMASKED = "_cdc_sought"  # the same, by which its line is found: there only where `pii` keeps it out of RECEIVED
+RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names; personal columns are masked
+UNMASKED = "_cdc_sought"  # the row as received, to look up its line; only if `pii` masks it in RECEIVED
 KEY_STATE = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
+PARSERS = {"csv": csv_reader.parse_file, "json": json_reader.parse_file, "parquet": parquet_reader.parse_file}
+
 _PROBLEM = "struct<column: string, value: string, reason: string>"
-# Parts of the conditions by which Spark says that it is the file which cannot be read.
+# Parts of Spark's error conditions for a file that cannot be read.
 _UNREADABLE_FILE_ERRORS = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE",
@@ -46,126 +40,154 @@ _UNREADABLE_FILE_ERRORS = (
     "TextParsingException",
 )
 _MAX_LINE_LOOKUPS = 10_000
-PARSERS = {"csv": csv_reader.parse_file, "json": json_reader.parse_file, "parquet": parquet_reader.parse_file}
 
 
-def read(
-    spark: SparkSession, table: Table, snapshot: LandedSnapshot, time_zone: str, optional_columns: frozenset[str]
-) -> ParsedSnapshot:
+def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
     """Read a landed snapshot.
 
     Args:
-        zone: of timestamps that name none.
-        may_lack: declared columns that no snapshot has delivered yet; where the files lack them they are null.
+        settings: What to read with.
+        snapshot: The snapshot, with files that Spark can read (`storage/prepare_files.py`).
 
     Raises:
-        DataRefused: no file, a declared column missing, two columns of one name, a file that cannot be read.
+        DataRefused: There is no file, a file cannot be read, or a declared column is missing or occurs twice.
     """
+    _require_readable_names(settings.table, snapshot)
+    files = []
+    for file, path in zip(snapshot.files, snapshot.paths, strict=True):
+        try:
+            files.append(PARSERS[settings.table.format](settings, file, path))
+        except SPARK_ERRORS as error:
+            raise to_data_refused(error, str(path)) from error
+    counts = [file.record_count for file in files if file.record_count is not None]
+    unknown = tuple(sorted({name for file in files for name in file.unknown_columns}))
+    if unknown and settings.table.pii and settings.table.format == "json":
+        unknown = (f"{len(unknown)} members, not shown",)  # names can be data: {"ana@example.org": 1}
+    return ParsedSnapshot(
+        rows=reduce(DataFrame.unionByName, (_validate_rows(file, settings.table) for file in files)),
+        record_count=sum(counts) if len(counts) == len(files) else None,
+        unknown_columns=unknown,
+        missing_columns=frozenset.intersection(*(file.missing_columns for file in files)),
+    )
+
+
+def read_lines(settings: ReadSettings, snapshot: LandedSnapshot, lines: DataFrame) -> ParsedSnapshot:
+    """Read some lines of a CSV snapshot.
+
+    Args:
+        settings: What to read with.
+        snapshot: The snapshot, for the header of its files.
+        lines: The lines, in one column; each is a record.
+    """
+    file = csv_reader.parse_file(settings, snapshot.files[0], snapshot.paths[0], lines)
+    return ParsedSnapshot(_validate_rows(file, settings.table), None, file.unknown_columns, file.missing_columns)
+
+
+def to_data_refused(error: Exception, where: str) -> Exception:
+    """Return the error to raise for what Spark raised while it read a snapshot.
+
+    A full disk or a lost worker must not have a snapshot rejected, so only an error caused by a file becomes a refusal.
+
+    Args:
+        error: What Spark raised.
+        where: The path of the file or folder that was read.
+
+    Returns:
+        `DataRefused` if the file cannot be read, else `error`.
+    """
+    if any(name in str(error) for name in _UNREADABLE_FILE_ERRORS) and not is_transient(error):
+        return DataRefused(f"the file cannot be read: {first_line(error)}", where=where)
+    return error
+
+
+def add_line_numbers(
+    spark: SparkSession, rejected_rows: DataFrame, table: Table, snapshot: LandedSnapshot
+) -> DataFrame:
+    """Add `line` to rejected rows: the line on which each first begins.
+
+    Spark's parsers report no lines, so the files are read again, for up to 10,000 rows. Parquet has no lines.
+
+    Args:
+        spark: The session to work in.
+        rejected_rows: The rows, with `UNMASKED`, or else `row`, to look them up by.
+        table: The table's configuration.
+        snapshot: The snapshot that the rows are of, with files that can be read.
+    """
+    if table.format == "parquet":
+        return rejected_rows.withColumn("line", F.lit(None).cast("bigint")).drop(UNMASKED)
+    by = UNMASKED if UNMASKED in rejected_rows.columns else "row"
+    texts = {row[0] for row in rejected_rows.select(by).distinct().limit(_MAX_LINE_LOOKUPS).collect()}
+    line_numbers = csv_reader.line_numbers if table.format == "csv" else json_reader.line_numbers
+    numbers = line_numbers(table, snapshot.paths, texts)
+    lines = local_frame(spark, f"{by} STRING, line BIGINT", [(text, numbers.get(text)) for text in texts])
+    return rejected_rows.join(lines, on=by, how="left").drop(UNMASKED)
+
+
+def _require_readable_names(table: Table, snapshot: LandedSnapshot) -> None:
     if not snapshot.files:
         raise DataRefused(
             f"the snapshot has no file {table.file}",
             expected="every table's file in every snapshot",
             where=str(snapshot.folder),
-            next_step="have the source hand out the whole snapshot again, under its own time",
+            next_step="let the source deliver the complete snapshot again, with a time of its own",
         )
     names = [f.name for f in snapshot.files]
-    if overlooked := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:
+    if ignored := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:
         raise DataRefused(
-            f"Spark overlooks files with such names: {', '.join(overlooked)}",
+            f"Spark ignores files with such names: {', '.join(ignored)}",
             expected="names that begin with neither _ nor . and have no colon",
             where=str(snapshot.folder),
-            next_step="rename them at the source, or have `file` match others only",
+            next_step="rename them at the source, or change `file` so that it does not match them",
         )
-    fields, parts = declared_schema(table), []
-    for file, path in zip(snapshot.files, snapshot.paths, strict=True):
-        try:
-            parts.append(PARSERS[table.format](spark, table, fields, file, path, time_zone, optional_columns))
-        except SPARK_ERRORS as error:
-            raise to_data_refused(error, str(path)) from error
-    counts = [part.record_count for part in parts if part.record_count is not None]
-    return ParsedSnapshot(
-        rows=reduce(DataFrame.unionByName, (_validate_rows(part, table) for part in parts)),
-        record_count=sum(counts) if len(counts) == len(parts) else None,
-        unknown_columns=_unknown_columns(table, {name for part in parts for name in part.unknown_columns}),
-        missing_columns=frozenset.intersection(*(part.missing_columns for part in parts)),
+
+
+def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
+    """Return the declared columns, with the problems of each row, the row as received and the state of its key."""
+    file = _alias_columns(file)
+    row_error = file.row_error
+    assert row_error is not None
+    problems = {name: _field_problem(name, field, table) for name, field in file.columns.items()}
+    raw_record = F.lit(pii.MASK) if table.pii else file.raw_record
+    row_problem = F.when(row_error.isNotNull(), F.array(_problem(None, raw_record, row_error)))
+    all_problems = F.coalesce(row_problem, F.array_compact(F.array(*problems.values())))
+    has_null_key = reduce(Column.__or__, [file.columns[k].text.isNull() for k in table.keys])
+    has_wrong_key = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
+    key_state = F.when(row_error.isNotNull(), "unreadable").when(has_null_key, "null").when(has_wrong_key, "unreadable")
+    values = {name: pii.protected_value(name, field.value, table) for name, field in file.columns.items()}
+    received = _masked_row(file.columns, row_error, table) if table.pii else file.received_json
+    return file.rows.select(
+        *[value.alias(name) for name, value in values.items() if value is not None],
+        all_problems.alias(PROBLEMS),
+        received.alias(RECEIVED),
+        F.coalesce(key_state, F.lit("read")).alias(KEY_STATE),
+        *([file.received_json.alias(UNMASKED)] if table.pii else []),
     )
 
 
-def _unknown_columns(table: Table, names: set[str]) -> tuple[str, ...]:
-    """Names of columns that the schema does not name. Members of JSON can be data: {"ana@example.org": 1}."""
-    if names and table.pii and table.format == "json":
-        return (f"{len(names)} members, not shown",)
-    return tuple(sorted(names))
+def _alias_columns(file: ParsedFile) -> ParsedFile:
+    """Return the same file with a named column for each text, value and reason.
 
-
-def read_lines(
-    spark: SparkSession, table: Table, snapshot: LandedSnapshot, time_zone: str, lines: DataFrame
-) -> ParsedSnapshot:
-    """Read some lines of a CSV snapshot, in one column, each of which is a record, as if no others were there."""
-    part = csv_reader.parse_file(
-        spark, table, declared_schema(table), snapshot.files[0], snapshot.paths[0], time_zone, frozenset(), lines
-    )
-    return ParsedSnapshot(_validate_rows(part, table), None, part.unknown_columns, part.missing_columns)
-
-
-def to_data_refused(error: Exception, where: str) -> Exception:
-    """What Spark raised while it read a snapshot: a refusal if the file is at fault, else the error as it is.
-
-    A full disk or a lost worker must not have a snapshot rejected for good.
+    Validation uses each of them several times. If it repeated the expressions, Spark would plan for minutes.
     """
-    if any(sign in str(error) for sign in _UNREADABLE_FILE_ERRORS) and not is_transient(error):
-        return DataRefused(f"the file cannot be read: {first_line(error)}", where=where)
-    return error
+    row_error = file.row_error if file.row_error is not None else F.lit(None).cast("string")
+    of_row = {"_cdc_broken": row_error, "_cdc_as_it_stands": file.raw_record, "_cdc_as_received": file.received_json}
+    fields: dict[str, ParsedField] = {}
+    of_fields: dict[str, Column] = {}
+    for n, (name, field) in enumerate(file.columns.items()):
+        parts = {f"_cdc_{part}_{n}": getattr(field, part) for part in ("text", "value", "reason")}
+        fields[name] = ParsedField(*map(F.col, parts))
+        of_fields |= parts
+    rows = file.rows.select(*[column.alias(name) for name, column in (of_row | of_fields).items()])
+    row_error, raw_record, received = map(F.col, of_row)
+    return replace(file, rows=rows, columns=fields, row_error=row_error, raw_record=raw_record, received_json=received)
 
 
-def _validate_rows(parsed: ParsedFile, table: Table) -> DataFrame:
-    """The declared columns, with problems, the row as received and the state of its key."""
-    parsed = _alias_columns(parsed)
-    reasons = {name: _reason(field, name in table.keys) for name, field in parsed.columns.items()}
-    problems = {
-        name: F.when(reasons[name].isNotNull(), _problem(name, pii.masked_text(name, field.text, table), reasons[name]))
-        for name, field in parsed.columns.items()
-    }
-    broken = parsed.row_error
-    assert broken is not None
-    as_it_stands = F.lit(pii.MASK) if table.pii else parsed.raw_record
-    whole = F.when(broken.isNotNull(), F.array(_problem(None, as_it_stands, broken)))
-    listed = F.coalesce(whole, F.array_compact(F.array(*problems.values())))
-    key = [parsed.columns[k] for k in table.keys]
-    key_blank = reduce(Column.__or__, [field.text.isNull() for field in key])
-    key_wrong = reduce(Column.__or__, [problems[k].isNotNull() for k in table.keys])
-    state = F.when(broken.isNotNull(), "unreadable").when(key_blank, "null").when(key_wrong, "unreadable")
-    kept = {name: pii.protected_value(name, field.value, table) for name, field in parsed.columns.items()}
-    told = pii_row.masked_row(parsed.columns, broken, table) if table.pii else parsed.received_json
-    return parsed.rows.select(
-        *[value.alias(name) for name, value in kept.items() if value is not None],
-        listed.alias(PROBLEMS),
-        told.alias(RECEIVED),
-        F.coalesce(state, F.lit("read")).alias(KEY_STATE),
-        *([parsed.received_json.alias(UNMASKED)] if table.pii else []),
-    )
-
-
-def _alias_columns(parsed: ParsedFile) -> ParsedFile:
-    """The same, with a name for each text, value and reason.
-
-    What is judged asks for each of them several times; were they written out each time, Spark would plan for minutes.
-    """
-    broken = parsed.row_error if parsed.row_error is not None else F.lit(None).cast("string")
-    whole = {"_cdc_broken": broken, "_cdc_as_it_stands": parsed.raw_record, "_cdc_as_received": parsed.received_json}
-    columns: dict[str, ParsedField] = {}
-    named: dict[str, Column] = {}
-    for n, (name, field) in enumerate(parsed.columns.items()):
-        parts = {f"_cdc_{what}_{n}": getattr(field, what) for what in ("text", "value", "reason")}
-        columns[name] = ParsedField(*map(F.col, parts))
-        named |= parts
-    rows = parsed.rows.select(*[column.alias(name) for name, column in (whole | named).items()])
-    broken, stands, received = map(F.col, whole)
-    return replace(parsed, rows=rows, columns=columns, row_error=broken, raw_record=stands, received_json=received)
-
-
-def _reason(field: ParsedField, is_key: bool) -> Column:
-    return F.coalesce(field.reason, F.when(field.value.isNull(), F.lit("null in a key"))) if is_key else field.reason
+def _field_problem(name: str, field: ParsedField, table: Table) -> Column:
+    """Return the problem of a field, or null."""
+    reason = field.reason
+    if name in table.keys:
+        reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit("null in a key")))
+    return F.when(reason.isNotNull(), _problem(name, pii.masked_text(name, field.text, table), reason))
 
 
 def _problem(column: str | None, text: Column, reason: Column) -> Column:
@@ -173,33 +195,17 @@ def _problem(column: str | None, text: Column, reason: Column) -> Column:
     return parts.cast(_PROBLEM)
 
 
-def add_line_numbers(
-    spark: SparkSession, rejected_rows: DataFrame, table: Table, snapshot: LandedSnapshot
-) -> DataFrame:
-    """Add `line` to refused rows: where each first stands, found by SOUGHT or else `row`, the JSON of its fields.
+def _masked_row(columns: Mapping[str, ParsedField], row_error: Column, table: Table) -> Column:
+    """Return a row of a table with `pii` as quarantine may keep it, as JSON.
 
-    Spark's parsers do not tell lines, so the files are read once more, for the first 10,000 rows; other formats than
-    text have no lines.
+    Only the declared columns, since of the others it is unknown whether they are personal; and nothing of a row that
+    cannot be split, since it may contain anything.
     """
-    by = UNMASKED if UNMASKED in rejected_rows.columns else "row"
-    if table.format == "parquet":
-        return rejected_rows.withColumn("line", F.lit(None).cast("bigint")).drop(UNMASKED)
-    rows = {row[0] for row in rejected_rows.select(by).distinct().limit(_MAX_LINE_LOOKUPS).collect()}
-    find = csv_reader.line_numbers if table.format == "csv" else json_reader.line_numbers
-    found = find(table, snapshot.paths, rows)
-    lines = local_frame(spark, f"{by} STRING, line BIGINT", [(text, found.get(text)) for text in rows])
-    return rejected_rows.join(lines, on=by, how="left").drop(UNMASKED)
-
-
-__all__ = [
-    "KEY_STATE",
-    "PARSERS",
-    "PROBLEMS",
-    "RECEIVED",
-    "UNMASKED",
-    "ParsedSnapshot",
-    "add_line_numbers",
-    "read",
-    "read_lines",
-    "to_data_refused",
-]
+    members = {}
+    for name, field in columns.items():
+        masked = pii.masked_text(name, field.text, table)
+        if (value := pii.protected_value(name, field.value, table)) is not None:
+            is_hashed = table.pii.get(name) == "hmac"
+            members[table.name_in_files(name)] = F.coalesce(value, masked) if is_hashed else masked
+    row = F.to_json(F.struct(*[m.alias(name) for name, m in members.items()]), {"ignoreNullFields": "false"})
+    return F.when(row_error.isNotNull(), pii.MASK).otherwise(row)

@@ -1,45 +1,38 @@
-"""What is expected of a model, held against the rows that a refresh has computed, before any of them is written.
+"""Evaluates the expectations of a model on the rows of a refresh. The entry point is `evaluate`.
 
-    marked     each row with the names of the row rules that it does not meet                        marks.py
-    judge      the rows of a refresh, computed once and judged: those that `drop` and `quarantine`
-               take out do not reach the table, nor stay in it; if a rule that says `fail` is not
-               met, nothing of the model is written, else its quarantine, and then it                judge.py
-    Resulting  the table as it would be, for the rules about the model as a whole                    whole.py
-    at_rest    what time alone does to a model of which no row changed                               task.py
-    refers     whether changes of a table matter to the rows that refer to it                        refers.py
-    record     what came of each rule, in `<lake>/quality/results`                                   results.py
+    row_rules.py    marks each row with the row rules that it does not meet
+    evaluation.py   evaluates the rows once: rejected rows do not reach the table; if a rule with `on_fail: fail` is not
+                    met, nothing is written; else the model's quarantine is written, and then the table
+    table_rules.py  evaluates the rules about the whole table, on the table as the refresh would leave it
+    freshness.py    evaluates a model of which no row changed: only the time can break a rule
+    results.py      records the result of each rule in `<lake>/quality/results`
 
-`warn` and `fail`, and the rules about the model as a whole, are about the rows that are left. A refresh judges the rows
-of the keys that it touches. What the others came to is in the state that the model's last commit carries (`failing`): a
-rule that all of them met needs no second look, one that some did not is counted over the whole table.
+The rules `warn` and `fail`, and the rules about the whole table, apply to the rows that are not rejected. A refresh
+evaluates the rows of the affected keys only. The number of other rows that do not meet a rule is in the state that the
+model's last commit records (`failing`): a rule that all of them met needs no second evaluation; another is evaluated
+on the whole table.
 """
 
-from lakehouse.models.expectations.context import (
-    EvaluationContext,
+from lakehouse.models.expectations.evaluation import evaluate, is_evaluation_needed
+from lakehouse.models.expectations.freshness import evaluate_unchanged, is_freshness_due
+from lakehouse.models.expectations.results import (
+    FAILED,
     ExpectationsNotMet,
-    evaluate_unchanged,
-    full_refresh_reason,
-    is_freshness_due,
+    RuleResult,
+    latest_results,
+    record_results,
 )
-from lakehouse.models.expectations.evaluation import evaluate
-from lakehouse.models.expectations.references import ReferencedRelation
-from lakehouse.models.expectations.references import full_refresh_reason as why_refers
-from lakehouse.models.expectations.results import FAILED, RuleResult, latest_results, record_results
-from lakehouse.models.expectations.row_rules import quarantined_rows, remaining_rows
+from lakehouse.models.expectations.row_rules import RowRuleEvaluator
 
 __all__ = [
     "FAILED",
-    "EvaluationContext",
     "ExpectationsNotMet",
-    "ReferencedRelation",
+    "RowRuleEvaluator",
     "RuleResult",
     "evaluate",
     "evaluate_unchanged",
-    "full_refresh_reason",
+    "is_evaluation_needed",
     "is_freshness_due",
     "latest_results",
-    "quarantined_rows",
     "record_results",
-    "remaining_rows",
-    "why_refers",
 ]

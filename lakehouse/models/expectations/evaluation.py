@@ -1,4 +1,4 @@
-"""The rows of a refresh, judged; and what becomes of them."""
+"""Evaluates the rules of a model on the rows of a refresh and applies their policies."""
 
 from __future__ import annotations
 
@@ -13,56 +13,73 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import quarantine
-from lakehouse.lake.cached_rows import CachedRows, cache_rows
-from lakehouse.models.expectations.context import EvaluationContext, as_of_state, not_met_error
-from lakehouse.models.expectations.results import RuleResult
+from lakehouse.lake.cached_rows import CachedRows
+from lakehouse.models.expectations.freshness import as_of_state
+from lakehouse.models.expectations.results import RuleResult, not_met_error
 from lakehouse.models.expectations.row_rules import (
     UNMET_RULES,
+    RowRuleEvaluator,
     is_any_unmet,
     is_unmet,
     not_evaluated_error,
     to_quarantine_rows,
 )
 from lakehouse.models.expectations.table_rules import ResultingTable
-from lakehouse.models.sql.rules import Rule, quote_identifier
+from lakehouse.models.model import RefreshContext
+from lakehouse.models.sql.rules import Rule
 from lakehouse.spark.session import SPARK_ERRORS
 
 _EXAMPLES = 3
 
 
-@contextmanager
-def evaluate(
-    task: EvaluationContext, rows: DataFrame, affected_keys: CachedRows | None, expect_few: bool
-) -> Iterator[Evaluation]:
-    """Hold the rows of a refresh against what is expected.
+def is_evaluation_needed(context: RefreshContext) -> bool:
+    """Return whether the model has rules, or has rows in quarantine of rules that it had.
 
     Args:
-        wanted: all rows for the keys touched.
-        touched: None: the whole model.
-        few: the rows are thought to be few, so that the driver may ask for them.
+        context: The refresh.
     """
-    rules = [rule for rule in task.plan.rules if not rule.is_table_rule]
-    marked_rows = task.mark_rows(rows, rules)
-    with _attribute_errors(task, rows, rules):
-        # Asked for a part of many rows, Spark would compute them twice.
-        held = (
-            cache_rows(task.spark, marked_rows)
-            if expect_few
-            else CachedRows(marked_rows.persist(StorageLevel.MEMORY_AND_DISK))
-        )
-    try:
-        verdict = Evaluation(task, held, affected_keys, rows.columns)
-        with _attribute_errors(task, rows, rules):
-            verdict.compute()
-        yield verdict
-    finally:
-        held.release()
+    return bool(context.model.plan.rules or context.last_refresh_state.get("quarantined"))
 
 
 @contextmanager
-def _attribute_errors(task: EvaluationContext, rows: DataFrame, rules: list[Rule]) -> Iterator[None]:
-    """Have an error that comes of a rule, and not of the model's own SQL, say so."""
+def evaluate(
+    context: RefreshContext, rows: DataFrame, affected_keys: CachedRows | None, expect_few: bool
+) -> Iterator[Evaluation]:
+    """Compute the rows of a refresh once and evaluate the row rules on them.
+
+    Args:
+        context: The refresh.
+        rows: All rows that the model has for the affected keys.
+        affected_keys: The keys that the refresh is for; None for the whole table.
+        expect_few: Whether few rows are expected, so that the driver may collect them.
+
+    Yields:
+        The evaluation; its rows stay cached until the block ends.
+
+    Raises:
+        ConfigError: A rule cannot be evaluated.
+    """
+    model = context.model
+    evaluator = RowRuleEvaluator(context.spark, model.plan, model.parameters, context.read_current)
+    rules = [rule for rule in model.plan.rules if not rule.is_table_rule]
+    marked = evaluator.mark(rows, rules)
+    with _name_failing_rule(evaluator, rows, rules):
+        # `cache` reads the first rows alone, for which Spark would compute many rows twice.
+        cached = context.cache(marked) if expect_few else CachedRows(marked.persist(StorageLevel.MEMORY_AND_DISK))
+    try:
+        evaluation = Evaluation(context, evaluator, cached, affected_keys)
+        with _name_failing_rule(evaluator, rows, rules):
+            evaluation.compute()
+        yield evaluation
+    finally:
+        cached.release()
+
+
+@contextmanager
+def _name_failing_rule(evaluator: RowRuleEvaluator, rows: DataFrame, rules: list[Rule]) -> Iterator[None]:
+    """Raise an error that names the rule, if a Spark error comes from a rule and not from the model's SQL."""
     try:
         yield
     except SPARK_ERRORS as error:
@@ -72,16 +89,22 @@ def _attribute_errors(task: EvaluationContext, rows: DataFrame, rules: list[Rule
             raise error from None
         for rule in rules:
             try:
-                task.mark_rows(rows, [rule]).where(is_unmet(rule.name)).count()
-            except SPARK_ERRORS as told:
-                raise not_evaluated_error(task.plan.model, rule, told) from error
+                evaluator.mark(rows, [rule]).where(is_unmet(rule.name)).count()
+            except SPARK_ERRORS as rule_error:
+                raise not_evaluated_error(evaluator.plan.model, rule, rule_error) from error
         raise
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """How many rows there are, are left, and go to quarantine; and by rule how many do not meet it: of those left,
-    unless the rule takes them out."""
+    """Counts of the computed rows.
+
+    Attributes:
+        rows: All rows.
+        remaining: Rows that no rule rejects.
+        quarantined: Rows that a rule puts in quarantine.
+        failed: By rule, the rows that do not meet it: of all rows if it rejects rows, else of the remaining rows.
+    """
 
     rows: int
     remaining: int
@@ -90,131 +113,164 @@ class _Counts:
 
 
 class Evaluation:
-    """The rows of a refresh, judged.
+    """The evaluated rows of a refresh.
 
     Attributes:
-        good: those that reach the table.
+        remaining_rows: The rows that no rule rejects, with the model's columns.
     """
 
     def __init__(
-        self, task: EvaluationContext, held: CachedRows, touched: CachedRows | None, columns: list[str]
+        self,
+        context: RefreshContext,
+        evaluator: RowRuleEvaluator,
+        marked: CachedRows,
+        affected_keys: CachedRows | None,
     ) -> None:
-        self._task, self._cached, self._affected_keys, self._columns = task, held, touched, columns
-        self._rules = task.plan.rules
+        """Wrap marked rows.
+
+        Args:
+            context: The refresh.
+            evaluator: Evaluates the model's row rules.
+            marked: The rows with the names of the row rules that each does not meet.
+            affected_keys: The keys that the refresh is for; None for the whole table.
+        """
+        self._context, self._evaluator, self._marked, self._affected_keys = context, evaluator, marked, affected_keys
+        self._rules = context.model.plan.rules
+        self._columns = [column for column in marked.rows.columns if column != UNMET_RULES]
         self._rejecting = [rule.name for rule in self._rules if rule.can_reject_rows]
-        self._remaining = held.rows.where(~is_any_unmet(self._rejecting))
-        self.remaining_rows = self._remaining.select(*[F.col(quote_identifier(c)) for c in columns])
+        self._remaining = marked.rows.where(~is_any_unmet(self._rejecting))
+        self.remaining_rows = self._remaining.select(*[F.col(quote_identifier(c)) for c in self._columns])
 
     def apply_policies(self) -> tuple[dict[str, Any], list[RuleResult]]:
-        """Refuse, or write the quarantine; returns what the model's commit is to carry, and what came of each rule.
+        """Evaluate all rules and write the quarantine.
+
+        Returns:
+            The evaluation's part of the state that the model's commit records, and the result of each rule.
 
         Raises:
-            Unmet: a rule that says `fail` is not met.
+            ExpectationsNotMet: A rule with `on_fail: fail` is not met. Nothing is written.
         """
-        found = [
+        results = [
             self._evaluate_table_rule(rule) if rule.is_table_rule else self._evaluate_row_rule(rule)
             for rule in self._rules
         ]
-        if broken := [r for r in found if not r.is_met and r.on_fail == "fail"]:
-            raise not_met_error(self._task, found, [self._describe_failure(r) for r in broken])
-        out = self._write_quarantine()
-        results = [replace(r, rows_failing=out[r.rule], is_met=not out[r.rule]) if r.rule in out else r for r in found]
-        results = [_with_total(r) for r in results]
-        failing = {r.rule: r.rows_failing for r in results if r.rows_failing}
-        told: dict[str, Any] = {"quarantined": True} if any(out.values()) else {}
-        return told | ({"failing": failing} if failing else {}) | as_of_state(self._task), results
-
-    # --- counting -----------------------------------------------------------------------------------------------------
+        if broken := [result for result in results if not result.is_met and result.on_fail == "fail"]:
+            raise not_met_error(self._context, results, [self._describe_failure(result) for result in broken])
+        quarantined = self._write_quarantine()
+        results = [_after_quarantine(result, quarantined) for result in results]
+        failing = {result.rule: result.rows_failing for result in results if result.rows_failing}
+        state: dict[str, Any] = {"quarantined": True} if any(quarantined.values()) else {}
+        return state | ({"failing": failing} if failing else {}) | as_of_state(self._context), results
 
     def compute(self) -> None:
-        """Compute the rows, if they are not."""
-        self._counts  # noqa: B018 - kept for whoever asks
+        """Compute the rows and count them."""
+        self._counts  # noqa: B018 - a cached property, which reads the rows
 
     @property
     def rejected(self) -> dict[str, int]:
-        """How many rows were taken out; those that a rule puts in quarantine are not dropped."""
+        """How many rows the rules rejected, by `quarantined` and `dropped`; a row counts once, as quarantined first."""
         counts, policies = self._counts, {rule.on_fail for rule in self._rules}
-        taken = {"quarantine": counts.quarantined, "drop": counts.rows - counts.remaining - counts.quarantined}
-        names = {"quarantine": "quarantined", "drop": "dropped"}
-        return {names[policy]: count for policy, count in taken.items() if policy in policies}
+        rejected = {}
+        if "quarantine" in policies:
+            rejected["quarantined"] = counts.quarantined
+        if "drop" in policies:
+            rejected["dropped"] = counts.rows - counts.remaining - counts.quarantined
+        return rejected
 
     @cached_property
     def _counts(self) -> _Counts:
-        keepers = [rule.name for rule in self._rules if rule.on_fail == "quarantine"]
-        if self._cached.local_rows is not None:
-            unmet = [frozenset(names) for names in self._cached.local_rows.column(UNMET_RULES).to_pylist()]
-            left = [names for names in unmet if names.isdisjoint(self._rejecting)]
-            counted = Counter(name for names in unmet for name in names.intersection(self._rejecting))
-            counted.update(name for names in left for name in names)
-            return _Counts(len(unmet), len(left), sum(not names.isdisjoint(keepers) for names in unmet), counted)
+        quarantining = [rule.name for rule in self._rules if rule.on_fail == "quarantine"]
+        if self._marked.local_rows is not None:
+            unmet = [frozenset(names) for names in self._marked.local_rows.column(UNMET_RULES).to_pylist()]
+            remaining = [names for names in unmet if names.isdisjoint(self._rejecting)]
+            failed = Counter(name for names in unmet for name in names.intersection(self._rejecting))
+            failed.update(name for names in remaining for name in names)
+            return _Counts(
+                len(unmet), len(remaining), sum(not names.isdisjoint(quarantining) for names in unmet), failed
+            )
         names = [rule.name for rule in self._rules if not rule.is_table_rule]
-        is_left, is_kept = ~is_any_unmet(self._rejecting), is_any_unmet(keepers)
-        each = [F.count_if(is_unmet(n) if n in self._rejecting else is_unmet(n) & is_left) for n in names]
-        sums = self._cached.rows.agg(F.count("*"), F.count_if(is_left), F.count_if(is_kept), *each).collect()[0]
-        return _Counts(sums[0], sums[1], sums[2], dict(zip(names, sums[3:], strict=True)))
+        is_remaining, is_quarantined = ~is_any_unmet(self._rejecting), is_any_unmet(quarantining)
+        failures = [F.count_if(is_unmet(n) if n in self._rejecting else is_unmet(n) & is_remaining) for n in names]
+        counts = [F.count("*"), F.count_if(is_remaining), F.count_if(is_quarantined), *failures]
+        rows, remaining_count, quarantined, *failed_counts = self._marked.rows.agg(*counts).collect()[0]
+        return _Counts(rows, remaining_count, quarantined, dict(zip(names, failed_counts, strict=True)))
 
     def _evaluate_row_rule(self, rule: Rule) -> RuleResult:
-        counts = self._counts
-        failed, checked = counts.failed.get(rule.name, 0), counts.rows if rule.can_reject_rows else counts.remaining
-        failing = None if rule.can_reject_rows else failed  # of quarantine it is told once that is written
-        if not rule.can_reject_rows and self._affected_keys is not None and self._failing_before(rule):
-            others = self._task.mark_rows(self._resulting_table.other_rows, [rule])
-            failing = failed + others.where(is_unmet(rule.name)).count()
-        met, about = not (failing or failed), f"{failed:,} of {checked:,} rows"
-        return RuleResult(self._task.plan.model, rule.name, rule.on_fail, checked, failed, failing, met, about)
+        counts, model = self._counts, self._context.model.name
+        failed = counts.failed.get(rule.name, 0)
+        if rule.can_reject_rows:  # the rows failing of a `quarantine` rule are counted after the quarantine is written
+            observed = f"{failed:,} of {counts.rows:,} rows"
+            return RuleResult(model, rule.name, rule.on_fail, counts.rows, failed, None, not failed, observed)
+        failing, checked = failed, counts.remaining
+        if self._affected_keys is not None and self._failing_before(rule):
+            other_rows = self._evaluator.mark(self._resulting_table.other_rows, [rule])
+            failing += other_rows.where(is_unmet(rule.name)).count()
+        observed = f"{failed:,} of {checked:,} rows"
+        return RuleResult(model, rule.name, rule.on_fail, checked, failed, failing, not failing, observed)
 
     def _evaluate_table_rule(self, rule: Rule) -> RuleResult:
-        found, checked = self._resulting_table.evaluate(rule, self._failing_before(rule)), self._counts.remaining
-        model = self._task.plan.model
+        outcome = self._resulting_table.evaluate(rule, self._failing_before(rule))
         return RuleResult(
-            model, rule.name, rule.on_fail, checked, found.rows_failed, found.rows_failed, found.is_met, found.observed
+            self._context.model.name,
+            rule.name,
+            rule.on_fail,
+            self._counts.remaining,
+            outcome.rows_failed,
+            outcome.rows_failed,
+            outcome.is_met,
+            outcome.observed,
         )
 
     def _failing_before(self, rule: Rule) -> int:
-        return int(self._task.previous_state.get("failing", {}).get(rule.name, 0))
+        return int(self._context.last_refresh_state.get("failing", {}).get(rule.name, 0))
 
     @cached_property
     def _resulting_table(self) -> ResultingTable:
-        task = self._task
         return ResultingTable(
-            task.read_table(),
+            self._context.read_target(),
             self.remaining_rows,
             self._counts.remaining,
             self._affected_keys,
-            self._cached.local_rows,
-            task.arguments["as_of"],
+            self._marked.local_rows,
+            self._context.model.parameters["as_of"],
         )
 
-    # --- what becomes of them -----------------------------------------------------------------------------------------
-
     def _write_quarantine(self) -> dict[str, int]:
-        """Bring the model's quarantine up to date; returns, by rule, how many rows are in it then."""
-        task, standing = self._task, self._task.quarantine_state
+        """Bring the model's quarantine up to date; return how many rows each `quarantine` rule has in it."""
+        context, state = self._context, self._context.quarantine_state
+        model, version = context.model.name, context.target_version
         rules = [rule for rule in self._rules if rule.on_fail == "quarantine"]
-        is_any = any(self._counts.failed.get(rule.name) for rule in rules)
-        out = standing.open_by_rule
-        if is_any or out or not standing.is_in_step:
-            rows = to_quarantine_rows(self._cached.rows, self._columns, rules) if is_any else None
+        has_rows = any(self._counts.failed.get(rule.name) for rule in rules)
+        open_by_rule = state.open_by_rule
+        if has_rows or open_by_rule or not state.is_in_step:
+            rows = to_quarantine_rows(self._marked.rows, self._columns, rules) if has_rows else None
             keys = self._affected_keys.rows if self._affected_keys is not None else None
-            to, model = task.target_version.version + 1 if task.target_version else 0, task.plan.model
-            if quarantine.write_of_model(task.spark, task.lake, model, rows, keys, task.refreshed_version, to):
-                out = quarantine.read_state(task.spark, task.lake, model, to).open_by_rule
-        return {rule.name: out.get(rule.name, 0) for rule in rules}
+            last, following = context.last_refresh_version, version.version + 1 if version else 0
+            rejected = quarantine.RejectedRows(rows, keys, last, following)
+            local_rows = context.model.tuning.local_rows
+            if quarantine.write_of_model(context.spark, context.lake, model, rejected, local_rows):
+                open_by_rule = quarantine.read_state(context.spark, context.lake, model, following).open_by_rule
+        return {rule.name: open_by_rule.get(rule.name, 0) for rule in rules}
 
     def _describe_failure(self, result: RuleResult) -> str:
-        """What is told of a rule that was not met."""
+        """Return a line about a rule that is not met, with examples of keys or values."""
         rule = next(rule for rule in self._rules if rule.name == result.rule)
         if rule.is_table_rule:
             examples = self._resulting_table.examples(rule, _EXAMPLES)
         else:
-            keys = F.to_json(F.struct(*map(quote_identifier, self._task.plan.keys)), {"ignoreNullFields": "false"})
+            columns = [quote_identifier(key) for key in self._context.model.plan.keys]
+            keys = F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
             rows = self._remaining.where(is_unmet(rule.name)).select(keys).limit(_EXAMPLES).collect()
             examples = [str(row[0]) for row in rows]
-        such = f", such as {'; '.join(examples)}" if examples else ""
-        return f"{result.model} does not meet {rule.name}, {rule.description}: {result.observed}{such}"
+        such_as = f", such as {'; '.join(examples)}" if examples else ""
+        return f"{result.model} does not meet {rule.name}, {rule.description}: {result.observed}{such_as}"
 
 
-def _with_total(result: RuleResult) -> RuleResult:
+def _after_quarantine(result: RuleResult, quarantined: Mapping[str, int]) -> RuleResult:
+    """Return a result with the rows failing in the written quarantine; its text counts rows of other keys as well."""
+    if result.rule in quarantined:
+        count = quarantined[result.rule]
+        result = replace(result, rows_failing=count, is_met=not count)
     if result.rows_failed is None or not result.rows_failing or result.rows_failing == result.rows_failed:
         return result
     return replace(result, observed=f"{result.observed}, {result.rows_failing:,} in all")

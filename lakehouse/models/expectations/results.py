@@ -1,16 +1,17 @@
-"""What came of each rule, refresh by refresh: `<lake>/quality/results`, append-only. No row's values are in it."""
+"""Defines the result of a rule and records results in `<lake>/quality/results`, append-only and without row values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from lakehouse.errors import DataRefused
 from lakehouse.lake import delta
+from lakehouse.models.model import RefreshContext
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
 
@@ -23,14 +24,18 @@ SCHEMA = """
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What came of one rule in one refresh.
+    """The result of one rule in one refresh.
 
     Attributes:
-        checked: rows that it was held against.
-        failed: rows of these that did not meet it; None of a rule that counts no rows.
-        failing: rows that do not meet it now, in the table or, of `quarantine`, beside it; None where nobody can tell.
-        met: whether all is as expected now.
-        found: what was, for people.
+        model: The model's name.
+        rule: The rule's name.
+        on_fail: The rule's policy.
+        rows_checked: The rows that the rule was evaluated on.
+        rows_failed: How many of these did not meet it; None for a rule that counts no rows.
+        rows_failing: How many rows do not meet it now, in the table or, for `quarantine`, in the quarantine; None if
+            that is unknown.
+        is_met: Whether the rule is met now.
+        observed: What was observed, for people.
     """
 
     model: str
@@ -43,37 +48,65 @@ class RuleResult:
     observed: str
 
 
+class ExpectationsNotMet(DataRefused):
+    """A rule with `on_fail: fail` is not met. `results` has the results of all rules."""
+
+    results: tuple[RuleResult, ...] = ()
+
+
+def not_met_error(context: RefreshContext, results: list[RuleResult], failures: list[str]) -> ExpectationsNotMet:
+    """Return the error for rules with `on_fail: fail` that are not met.
+
+    Args:
+        context: The refresh.
+        results: The results of all rules.
+        failures: A line for people about each rule that is not met.
+    """
+    version = context.target_version
+    table = f"the table stays at version {version.version}" if version else "the table is not created"
+    error = ExpectationsNotMet(
+        "\n".join(failures),
+        expected=f"rows that meet it; nothing was written: {table}, and models that read it get no new rows",
+        where=context.target,
+        next_step="correct the rows at their source, or the rule; then `lakehouse run PIPELINE` evaluates them again",
+    )
+    error.results = tuple(results)
+    return error
+
+
 def record_results(
     spark: SparkSession, lake: Lake, results: Iterable[RuleResult], run_id: str, as_of: datetime | None
 ) -> None:
-    """Append results; none, and nothing is written."""
+    """Append results to the lake's results table; write nothing if there are none.
+
+    Args:
+        spark: The session.
+        lake: The lake's paths.
+        results: The results of a run.
+        run_id: The run.
+        as_of: The time of the newest accepted snapshot.
+    """
     now = datetime.now(timezone.utc)
-    rows = [(run_id, *_to_row(result), as_of, now) for result in results]
+    rows = [
+        (
+            *(run_id, r.model, r.rule, r.on_fail, OK if r.is_met else FAILED),
+            *(r.rows_checked, r.rows_failed, r.rows_failing, r.observed, as_of, now),
+        )
+        for r in results
+    ]
     if rows:
-        told = local_frame(spark, SCHEMA, rows).coalesce(1)
-        if delta.exists(spark, lake.expectation_results_table):
-            delta.append(lake.expectation_results_table, told)
-        else:
-            delta.create(spark, lake.expectation_results_table, told, {})
+        delta.create_or_append(spark, lake.expectation_results_table, local_frame(spark, SCHEMA, rows).coalesce(1))
 
 
 def latest_results(spark: SparkSession, lake: Lake) -> DataFrame:
-    """The newest result of each rule."""
-    if not delta.exists(spark, lake.expectation_results_table):
-        return local_frame(spark, SCHEMA)
-    order = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
-    rows = delta.read(spark, lake.expectation_results_table).withColumn("_cdc_nth", F.row_number().over(order))
-    return rows.where("_cdc_nth = 1").drop("_cdc_nth")
+    """Return the latest result of each rule, with the columns of `SCHEMA`.
 
-
-def _to_row(r: RuleResult) -> tuple[Any, ...]:
-    return (
-        r.model,
-        r.rule,
-        r.on_fail,
-        OK if r.is_met else FAILED,
-        r.rows_checked,
-        r.rows_failed,
-        r.rows_failing,
-        r.observed,
+    Args:
+        spark: The session.
+        lake: The lake's paths.
+    """
+    newest_first = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
+    ranked = delta.read_or_empty(spark, lake.expectation_results_table, SCHEMA).withColumn(
+        "_cdc_nth", F.row_number().over(newest_first)
     )
+    return ranked.where("_cdc_nth = 1").drop("_cdc_nth")

@@ -1,4 +1,4 @@
-"""A table as a refresh would leave it, for the rules that are about a model as a whole."""
+"""Evaluates the rules about a whole table, on the table as a refresh would leave it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake.cached_rows import CachedRows, filter_to_ranges
-from lakehouse.models.sql.rules import Rule, quote_identifier
+from lakehouse.models.sql.rules import Rule
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What a rule was held against came to. `failed`: rows, where it counts any."""
+class TableRuleOutcome:
+    """The outcome of a rule about a whole table.
+
+    Attributes:
+        is_met: Whether it is met.
+        rows_failed: How many rows do not meet it; None for a rule that counts no rows.
+        observed: What was observed, for people.
+    """
 
     is_met: bool
     rows_failed: int | None
@@ -25,114 +32,112 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class ResultingTable:
-    """A table as it would be.
+    """A table as a refresh would leave it.
 
     Attributes:
-        table: as it is; None: there is none yet.
-        good: the rows of the refresh that are left, and how many.
-        touched: the keys that they are for; None: the whole table.
-        local: they, and maybe more, where the driver has them.
-        as_of: the newest accepted snapshot's time.
+        current: The table's rows before the refresh; None if there is no table.
+        rows: The rows of the refresh that are not rejected.
+        row_count: How many these are.
+        affected_keys: The keys that the refresh is for; None for the whole table.
+        local_rows: These rows and maybe rejected ones, if the driver has them.
+        as_of: The time of the newest accepted snapshot.
     """
 
     current: DataFrame | None
     rows: DataFrame
     row_count: int
     affected_keys: CachedRows | None
-    local: pa.Table | None
+    local_rows: pa.Table | None
     as_of: datetime
 
     @cached_property
     def other_rows(self) -> DataFrame:
-        """The table's rows that the refresh is not about, with the columns that it is to have."""
+        """The table's rows with other keys than the affected ones, with the columns that it will have."""
         if self.current is None or self.affected_keys is None:
             return self.rows.limit(0)
-        fields = self.rows.schema.fields
-        have = set(self.current.columns)
+        names = set(self.current.columns)
         columns = [
-            (F.col(quote_identifier(f.name)) if f.name in have else F.lit(None).cast(f.dataType)).alias(f.name)
-            for f in fields
+            (F.col(quote_identifier(f.name)) if f.name in names else F.lit(None).cast(f.dataType)).alias(f.name)
+            for f in self.rows.schema
         ]
-        return self._join_affected(self.current.select(*columns), "left_anti")
+        return _join_keys(self.current.select(*columns), self.affected_keys, "left_anti")
 
-    def evaluate(self, rule: Rule, failing_before: int) -> Evaluated:
-        """What a rule comes to.
+    def evaluate(self, rule: Rule, failing_before: int) -> TableRuleOutcome:
+        """Evaluate a rule about the whole table.
 
         Args:
-            before: how many rows did not meet it in the table as it is.
+            rule: A `unique`, `rows` or `freshness` rule.
+            failing_before: How many rows of the table did not meet it before the refresh.
         """
         if rule.spec.unique:
             return self._evaluate_unique(rule, failing_before)
         return self._evaluate_row_count(rule) if rule.spec.rows else self._evaluate_freshness(rule)
 
     def examples(self, rule: Rule, count: int) -> list[str]:
-        """Values that rows share and should not."""
+        """Return values, as JSON, that several rows share although the rule forbids it.
+
+        Args:
+            rule: The rule.
+            count: How many to return at most.
+        """
         if not rule.spec.unique:
             return []
-        shared = self._shared_values(rule, False).orderBy(*map(quote_identifier, rule.columns)).limit(count)
-        texts = shared.select(F.to_json(F.struct(*map(quote_identifier, rule.columns)))).collect()
-        return [str(row[0]) for row in texts]
+        columns = [quote_identifier(column) for column in rule.columns]
+        shared = self._shared_values(rule, False).orderBy(*columns).limit(count)
+        return [str(row[0]) for row in shared.select(F.to_json(F.struct(*columns))).collect()]
 
-    def _join_affected(self, table: DataFrame, how: str) -> DataFrame:
-        assert self.affected_keys is not None
-        keys = self.affected_keys.rows
-        same = [F.col(f"c.{quote_identifier(k)}").eqNullSafe(F.col(f"t.{quote_identifier(k)}")) for k in keys.columns]
-        return table.alias("c").join(keys.alias("t"), on=reduce(Column.__and__, same), how=how)
-
-    # --- unique -------------------------------------------------------------------------------------------------------
-
-    def _evaluate_unique(self, rule: Rule, failing_before: int) -> Evaluated:
+    def _evaluate_unique(self, rule: Rule, failing_before: int) -> TableRuleOutcome:
         shared = self._shared_values(rule, bool(failing_before))
         values, rows = shared.agg(F.count("*"), F.coalesce(F.sum("count"), F.lit(0))).collect()[0]
-        return Evaluated(not rows, rows, f"{rows:,} rows share {values:,} values" if rows else "no two rows share them")
+        observed = f"{rows:,} rows share {values:,} values" if rows else "no two rows share a value"
+        return TableRuleOutcome(not rows, rows, observed)
 
     def _shared_values(self, rule: Rule, all_values: bool) -> DataFrame:
-        """The values that several rows have; those of the refresh, unless others were shared before."""
-        columns = [F.col(quote_identifier(c)) for c in rule.columns]
-        own = self.rows.select(*columns).dropna()
-        others = self.other_rows
+        """Return the values that several rows have: only values of the refreshed rows, unless `all_values`."""
+        columns = [F.col(quote_identifier(column)) for column in rule.columns]
+        new_values, other_rows = self.rows.select(*columns).dropna(), self.other_rows
         if self.affected_keys is not None and not all_values:
-            names = [name for name in self.rows.columns if name.lower() in {c.lower() for c in rule.columns}]
-            values = CachedRows(own, self.local.select(names) if self.local is not None else None)
-            # By literals first: of a large table, the files that hold none of them are not read.
-            others = filter_to_ranges(others, values.value_ranges()).join(
-                own.distinct(), on=own.columns, how="left_semi"
-            )
-        pool = own.unionByName(others.select(*columns).dropna())
-        return pool.groupBy(*columns).count().where("count > 1")
+            rule_columns = {column.lower() for column in rule.columns}
+            names = [name for name in self.rows.columns if name.lower() in rule_columns]
+            local_values = self.local_rows.select(names) if self.local_rows is not None else None
+            # Filter by literals first, so that files of a large table without these values are skipped.
+            other_rows = filter_to_ranges(other_rows, CachedRows(new_values, local_values).value_ranges())
+            other_rows = other_rows.join(new_values.distinct(), on=new_values.columns, how="left_semi")
+        all_rows = new_values.unionByName(other_rows.select(*columns).dropna())
+        return all_rows.groupBy(*columns).count().where("count > 1")
 
-    # --- rows ---------------------------------------------------------------------------------------------------------
-
-    def _evaluate_row_count(self, rule: Rule) -> Evaluated:
+    def _evaluate_row_count(self, rule: Rule) -> TableRuleOutcome:
         band = rule.spec.rows
         assert band is not None
         before = self.current.count() if self.current is not None else 0
-        now = self.row_count if self.affected_keys is None else before - self._affected_rows_before() + self.row_count
-        met = (band.min is None or now >= band.min) and (band.max is None or now <= band.max)
+        after = self.row_count
+        if self.current is not None and self.affected_keys is not None:
+            candidates = filter_to_ranges(self.current, self.affected_keys.value_ranges())
+            after += before - _join_keys(candidates, self.affected_keys, "left_semi").count()
+        is_met = (band.min is None or after >= band.min) and (band.max is None or after <= band.max)
         if band.max_change is not None and before:
-            met &= abs(now - before) <= band.max_change * before
-        return Evaluated(met, None, f"{now:,} rows, {before:,} before")
+            is_met &= abs(after - before) <= band.max_change * before
+        return TableRuleOutcome(is_met, None, f"{after:,} rows, {before:,} before")
 
-    def _affected_rows_before(self) -> int:
-        if self.current is None or self.affected_keys is None:
-            return 0
-        return self._join_affected(
-            filter_to_ranges(self.current, self.affected_keys.value_ranges()), "left_semi"
-        ).count()
-
-    # --- freshness ----------------------------------------------------------------------------------------------------
-
-    def _evaluate_freshness(self, rule: Rule) -> Evaluated:
+    def _evaluate_freshness(self, rule: Rule) -> TableRuleOutcome:
         fresh = rule.spec.freshness
         assert fresh is not None
+        oldest_allowed = self.as_of - fresh.within
         newest = _newest_time(self.rows, fresh.column)
-        if newest is None or newest < self.as_of - fresh.within:  # else what it touched says enough
+        if newest is None or newest < oldest_allowed:  # else the other rows need not be read
             newest = max(filter(None, [newest, _newest_time(self.other_rows, fresh.column)]), default=None)
-        met = newest is not None and newest >= self.as_of - fresh.within
-        about = f"{newest:%Y-%m-%d %H:%M:%S}" if newest else "none"
-        return Evaluated(met, None, f"newest {fresh.column}: {about}; :as_of {self.as_of:%Y-%m-%d %H:%M:%S}")
+        is_met = newest is not None and newest >= oldest_allowed
+        time = f"{newest:%Y-%m-%d %H:%M:%S}" if newest else "none"
+        return TableRuleOutcome(is_met, None, f"newest {fresh.column}: {time}; :as_of {self.as_of:%Y-%m-%d %H:%M:%S}")
+
+
+def _join_keys(table: DataFrame, keys: CachedRows, how: str) -> DataFrame:
+    columns = [quote_identifier(name) for name in keys.rows.columns]
+    same = [F.col(f"c.{column}").eqNullSafe(F.col(f"t.{column}")) for column in columns]
+    return table.alias("c").join(keys.rows.alias("t"), on=reduce(Column.__and__, same), how=how)
 
 
 def _newest_time(rows: DataFrame, column: str) -> datetime | None:
-    time: datetime | None = rows.agg(F.max(F.col(quote_identifier(column)).cast("timestamp"))).collect()[0][0]
+    newest = F.max(F.col(quote_identifier(column)).cast("timestamp"))
+    time: datetime | None = rows.agg(newest).collect()[0][0]
     return time.astimezone(timezone.utc) if time else None

@@ -1,1 +1,12 @@
-"""The SQL of models, read without Spark."""
+"""Parses the SQL and the expectations of models and plans their refreshes, without Spark.
+
+The entry points are `pipeline_plans.plan_pipeline` for all models of a pipeline and `pipeline_plans.load_plan` for one:
+
+    blocks/            parses a model's SELECTs: what they read, their refresh keys, and what is not supported
+    functions.py       what a model may use each Spark function for
+    determinism.py     requires the same result for the same inputs
+    rules.py           parses expectations into rules
+    plan.py            plans one model
+    float_sums.py      finds sums of DOUBLE by the declared types
+    pipeline_plans.py  plans all models and checks them together
+"""

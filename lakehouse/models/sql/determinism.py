@@ -1,4 +1,4 @@
-"""SQL that gives the same for the same inputs: what a model's SELECT and its expectations have to be."""
+"""Requires that a model's SQL and expectations always give the same result for the same inputs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,53 @@ _CURRENT_TIME_LITERALS = frozenset({"now", "today", "yesterday", "tomorrow"})  #
 
 
 def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], where: str) -> None:
-    """Raises: ConfigError, for what gives other rows by the clock, by chance, by the reader or by order."""
-    found = [t for _, t in find_calls(tokens) if t.text.lower() in functions.NON_DETERMINISTIC]
+    """Raise if SQL depends on the clock, on chance, on the reader or on the order of rows.
+
+    Args:
+        model: The model's name, or another subject for the message.
+        query: The parsed SQL.
+        tokens: Its tokens.
+        where: The file, for messages.
+
+    Raises:
+        ConfigError: With the first such function and its line.
+    """
+    found = [token for _, token in find_calls(tokens) if token.text.lower() in functions.NON_DETERMINISTIC]
     found += [
-        t
-        for t in tokens
-        if t.token_type is not TokenType.STRING and t.text.lower() in functions.NON_DETERMINISTIC_KEYWORDS
+        token
+        for token in tokens
+        if token.token_type is not TokenType.STRING and token.text.lower() in functions.NON_DETERMINISTIC_KEYWORDS
     ]
     for before, token in pairwise(tokens):
-        follows = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
-        if follows and token.token_type is TokenType.STRING and token.text.strip().lower() in _CURRENT_TIME_LITERALS:
+        is_time = before.text.lower() in ("date", "timestamp", "timestamp_ltz", "timestamp_ntz", "(")
+        if is_time and token.token_type is TokenType.STRING and token.text.strip().lower() in _CURRENT_TIME_LITERALS:
             found.append(token)
     if query.find(exp.TableSample):
-        found += [t for t in tokens if t.text.lower() == "tablesample"]
+        found += [token for token in tokens if token.text.lower() == "tablesample"]
     if found:
         raise ConfigError(
             f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
-            expected="functions of the inputs alone; :as_of is the newest accepted snapshot's time",
+            expected="functions of the inputs alone; :as_of is the time of the newest accepted snapshot",
             where=f"{where}:{found[0].line}",
         )
 
 
 def used_parameters(model: str, query: exp.Expr, where: str) -> frozenset[str]:
-    """Those that it uses. Raises: ConfigError, for one that there is not."""
-    used = frozenset(p.name for p in query.find_all(exp.Placeholder))
+    """Return the parameters that SQL uses.
+
+    Args:
+        model: The model's name, or another subject for the message.
+        query: The parsed SQL.
+        where: The file, for messages.
+
+    Raises:
+        ConfigError: It uses an unknown parameter.
+    """
+    used = frozenset(placeholder.name for placeholder in query.find_all(exp.Placeholder))
     if unknown := sorted(used - set(PARAMETERS)):
         raise ConfigError(
             f"{model} uses :{', :'.join(unknown)}",
-            expected="no other parameters than " + " and ".join(f":{p}" for p in PARAMETERS),
+            expected="no other parameters than " + " and ".join(f":{name}" for name in PARAMETERS),
             where=where,
         )
     return used

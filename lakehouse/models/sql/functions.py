@@ -1,4 +1,4 @@
-"""Spark SQL's functions, by what a model may do with them. Names as authors write them, in lower case."""
+"""Lists Spark SQL's functions by what a model may use them for. Names are in lower case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The same inputs must always give the same rows; these give others by the clock, by chance, by the reader, by order.
+# Functions that depend on the clock, on chance, on the reader or on the order of rows. A model must not use them.
 NON_DETERMINISTIC = _words(
     """
     any_value approx_count_distinct approx_percentile approx_top_k curdate current_catalog current_database
@@ -18,21 +18,21 @@ NON_DETERMINISTIC = _words(
     """
 )
 
-# Those of them that need no parenthesis.
+# Those of them that may be called without parentheses.
 NON_DETERMINISTIC_KEYWORDS = _words(
     """
     current_date current_time current_timestamp current_user localtimestamp session_user
     """
 )
 
-# They make several rows of one.
+# Functions that make several rows from one.
 GENERATORS = _words(
     """
     explode explode_outer inline inline_outer json_tuple posexplode posexplode_outer stack variant_explode
     """
 )
 
-# Functions of single rows: what is known to be one, since any other name could be an aggregate.
+# Functions of one row. Only known ones are listed, because any other name could be an aggregate.
 SCALAR = _words(
     """
     abs acos acosh add_months array array_compact array_contains array_distinct array_except array_intersect
@@ -60,37 +60,37 @@ SCALAR = _words(
     """
 )
 
-# They make one value of many rows, the same in whatever order the rows come, where the type is exact.
+# Functions that make one value from many rows, the same in any order of rows if the type is exact.
 AGGREGATES = _words(
     """
     any avg bit_and bit_or bit_xor bool_and bool_or count count_if every max mean median min percentile some sum
     try_avg try_sum
     """
 )
-# Those of them that are exact over whole numbers and DECIMAL, but add DOUBLE by chance.
+# Those of them that are exact for integers and DECIMAL, but depend on the order of rows for DOUBLE.
 SUMS = _words("avg mean sum try_avg try_sum")
-# They gather values in the order in which rows come.
+# Functions that collect values in the order of rows.
 COLLECTING = _words("array_agg collect_list collect_set")
 GROUPING = _words("grouping grouping_id")
-# Over a window; those of them that no tie can make anybody's guess are RANKS.
+# Window functions; ties do not change the result of RANKS.
 RANKS = _words("cume_dist dense_rank percent_rank rank")
 WINDOW = _words("lag lead ntile row_number") | RANKS | AGGREGATES
 
 _STATISTIC = "its last digits depend on the order of rows: keep COUNT, SUM(x) and SUM(x * x) as DECIMAL"
-_TIE = "MAX(STRUCT(by, value)).value, or MIN: of a tie it takes the greatest value"
+_TIE = "MAX(STRUCT(by, value)).value, or MIN: in a tie it takes the greatest value"
 ALTERNATIVES = {
     **dict.fromkeys(_words("max_by min_by"), _TIE),
     **dict.fromkeys(
         _words("corr covar_pop covar_samp kurtosis skewness std stddev stddev_pop stddev_samp"), _STATISTIC
     ),
     **dict.fromkeys(_words("var_pop var_samp variance"), _STATISTIC),
-    **dict.fromkeys(GENERATORS, "make several rows of one in a model of its own"),
+    **dict.fromkeys(GENERATORS, "make several rows from one in a model of its own"),
     **dict.fromkeys(_words("percentile_cont percentile_disc mode"), "percentile(x, 0.5)"),
     "listagg": "array_join(array_sort(collect_list(x)), ',')",
     "string_agg": "array_join(array_sort(collect_list(x)), ',')",
 }
 
-# Words that stand before a parenthesis and call nothing.
+# Words before a parenthesis that call no function.
 KEYWORDS = _words(
     """
     and as between by case distinct div else except exists filter from group having in intersect interval is

@@ -1,4 +1,4 @@
-"""The models of a pipeline, understood together: what each reads must be there, and what it adds up must be exact."""
+"""Plans all models of a pipeline together and checks what they read, reference and add up."""
 
 from __future__ import annotations
 
@@ -6,97 +6,109 @@ from dataclasses import replace
 from pathlib import Path
 
 from lakehouse import config
-from lakehouse.config import Pipeline, Table
+from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
-from lakehouse.models.sql.plan import Plan, dependency_levels
-from lakehouse.models.sql.plan import plan_model as plan_of
+from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
 from lakehouse.models.sql.rules import output_columns, parse_rules, require_column
 
 
 def load_plan(path: str | Path, model: str) -> Plan:
-    """How one model is kept up to date. Starts no JVM.
+    """Return the plan of one model. Starts no JVM.
 
     Args:
-        model: its name; its layer may be left out where one layer alone has such a model.
+        path: The pipeline's folder or file.
+        model: The model's name; the layer may be left out if only one layer has a model of that name.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: There is no such model, or the pipeline is not valid.
     """
-    found = plan_pipeline(config.load(path))
-    names = [name for name in found if model in (name, name.partition(".")[2])]
+    plans = plan_pipeline(config.load(path))
+    names = [name for name in plans if model in (name, name.partition(".")[2])]
     if len(names) != 1:
         raise ConfigError(
-            f"{len(names) or 'no'} models are named {model}{did_you_mean(model, [*found])}",
-            expected=f"one of {', '.join(found)}",
+            f"{len(names) or 'no'} models are named {model}{did_you_mean(model, [*plans])}",
+            expected=f"one of {', '.join(plans)}",
             where=str(path),
         )
-    return found[names[0]]
+    return plans[names[0]]
 
 
 def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
-    """Every model, understood; and that what it reads is there, in its own layer or one before.
+    """Return the plans of all models by name.
+
+    Args:
+        pipeline: The pipeline.
 
     Raises:
-        ConfigError: naming the model and its file.
+        ConfigError: A model is not valid, reads a relation that is not in its own layer or one before it, references
+            an unknown column, adds up DOUBLE, or depends on itself.
     """
-    keys = {f"bronze.{t}": (*table.keys, *_scd2_key(table)) for t, table in pipeline.tables.items()}
-    found = _plan_with_keys(pipeline, keys)
-    # Again, now that the models' own keys are known: they tell whether a window's order can leave ties.
-    found = _plan_with_keys(pipeline, keys | {model: plan.keys for model, plan in found.items()})
-    readable = {f"bronze.{t}" for t in pipeline.tables} | {f"silver.{m}" for m in pipeline.silver}
-    for name, plan in found.items():
-        allowed = readable | ({f"gold.{m}" for m in pipeline.gold} if name.startswith("gold.") else set())
-        if strangers := [r for r in plan.dependencies if r not in allowed]:
-            near = did_you_mean(strangers[0], sorted(allowed))
+    keys = {
+        # A key has several rows in a history, one for each period.
+        f"bronze.{name}": (*table.keys, *(("__START_AT",) if table.scd == 2 else ()))
+        for name, table in pipeline.tables.items()
+    }
+    plans = _plan_with_keys(pipeline, keys)
+    # Plan again with the models' own keys: they decide whether the order of a window is unique.
+    plans = _plan_with_keys(pipeline, keys | {model: plan.keys for model, plan in plans.items()})
+    _require_known_relations(pipeline, plans)
+    dependency_levels(plans)
+    _require_references(pipeline, plans)
+    _require_exact_sums(pipeline, plans)
+    return plans
+
+
+def _plan_with_keys(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:
+    plans: dict[str, Plan] = {}
+    for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
+        for short, model in models.items():
+            sql, name = pipeline.read_sql(layer, short), f"{layer}.{short}"
+            plan = plan_model(name, sql, tuple(model.keys), _sql_file(pipeline, name), keys)
+            rules = parse_rules(name, model.expect, sql, str(pipeline.path))
+            parameters = plan.parameters.union(*(rule.parameters for rule in rules))
+            plans[name] = replace(plan, rules=rules, parameters=parameters)
+    return plans
+
+
+def _sql_file(pipeline: Pipeline, model: str) -> str:
+    return str(pipeline.folder / f"{model.replace('.', '/', 1)}.sql")
+
+
+def _require_known_relations(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
+    """Raise if a model depends on a relation that is not in its own layer or one before it."""
+    silver_or_before = {f"bronze.{table}" for table in pipeline.tables} | {f"silver.{m}" for m in pipeline.silver}
+    for name, plan in plans.items():
+        known = silver_or_before | ({f"gold.{m}" for m in pipeline.gold} if name.startswith("gold.") else set())
+        if unknown := [relation for relation in plan.dependencies if relation not in known]:
+            suggestion = did_you_mean(unknown[0], sorted(known))
             raise ConfigError(
-                f"{name} reads {', '.join(strangers)}, which the pipeline does not have{near}",
-                expected=f"one of {', '.join(sorted(allowed))}",
-                where=str(pipeline.folder / f"{name.replace('.', '/', 1)}.sql"),
+                f"{name} reads {', '.join(unknown)}, which the pipeline does not have{suggestion}",
+                expected=f"one of {', '.join(sorted(known))}",
+                where=_sql_file(pipeline, name),
             )
-    dependency_levels(found)
-    _require_references(pipeline, found)
-    _require_exact_sums(pipeline, found)
-    return found
 
 
 def _require_references(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
-    """Raises: ConfigError, for an expectation that refers to a column that is not there."""
+    """Raise if a rule references a column that its relation does not have."""
     tables = {f"bronze.{name}": [c.name for c in table.columns] for name, table in pipeline.tables.items()}
-    there = tables | {model: output_columns(plan.sql) for model, plan in plans.items()}
+    known_columns = tables | {model: output_columns(plan.sql) for model, plan in plans.items()}
     for model, plan in plans.items():
         for rule in (rule for rule in plan.rules if rule.referenced_relation):
-            called, columns = f"{model}'s expectation {rule.name}", there.get(rule.referenced_relation)
+            label, columns = f"{model}'s expectation {rule.name}", known_columns.get(rule.referenced_relation)
             for column in rule.referenced_columns:
-                require_column(called, column, columns, str(pipeline.path), rule.referenced_relation)
+                require_column(label, column, columns, str(pipeline.path), rule.referenced_relation)
 
 
 def _require_exact_sums(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
-    doubles = {
+    """Raise if a model is certain to add up DOUBLE or FLOAT."""
+    float_columns = {
         (f"bronze.{name.lower()}", column.name.lower())
         for name, table in pipeline.tables.items()
         for column in table.columns
         if column.canonical_type in ("DOUBLE", "FLOAT")
     }
     for model in plans:
-        if sums := find_float_sums(plans, model, doubles):
-            raise inexact_sums_error(sums, model, str(pipeline.folder / f"{model.replace('.', '/', 1)}.sql"))
-
-
-def _plan_with_keys(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:
-    found: dict[str, Plan] = {}
-    for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
-        for short, model in models.items():
-            file = str(pipeline.folder / layer / f"{short}.sql")
-            sql, name = pipeline.read_sql(layer, short), f"{layer}.{short}"
-            plan = plan_of(name, sql, tuple(model.keys), file, keys)
-            expected = parse_rules(name, model.expect, sql, str(pipeline.path))
-            used = plan.parameters.union(*(rule.parameters for rule in expected))
-            found[name] = replace(plan, rules=expected, parameters=used)
-    return found
-
-
-def _scd2_key(table: Table) -> tuple[str, ...]:
-    """What tells a key's windows apart, in a history."""
-    return ("__START_AT",) if table.scd == 2 else ()
+        if sums := find_float_sums(plans, model, float_columns):
+            raise inexact_sums_error(sums, model, _sql_file(pipeline, model))

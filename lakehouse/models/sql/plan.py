@@ -1,6 +1,6 @@
-"""Reading a model's SQL, without Spark: what it depends on, what its keys are, and how it can be kept up to date.
+"""Plans a model from its SQL, without Spark: the relations it reads, its keys, and how it can be refreshed.
 
-The text itself is never rewritten: where a relation stands in it is looked up, and only that name is replaced.
+The author's text is never rewritten by a parser: only the names of relations are replaced, at their positions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token
 
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.layers import TABLE_LAYERS
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import (
@@ -29,12 +31,17 @@ from lakehouse.models.sql.blocks import (
 from lakehouse.models.sql.determinism import require_deterministic, used_parameters
 from lakehouse.models.sql.rules import Rule, digest_rules
 
-LAYERS = ("bronze", "silver", "gold")
-
 
 @dataclass(frozen=True)
 class TableName:
-    """Where a relation's name stands: its first and last character, and the alias that has to follow its new name."""
+    """A relation's name in a model's text.
+
+    Attributes:
+        relation: The relation, such as `silver.customers`.
+        start: The position of the name's first character.
+        end: The position of its last character.
+        alias: The alias to add after the new name, or empty if the author gives one.
+    """
 
     relation: str
     start: int
@@ -44,19 +51,20 @@ class TableName:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model's SQL, understood.
+    """A parsed model.
 
     Attributes:
-        model: `silver.clientes`.
-        places: where each relation's name stands in the text.
-        keys: the columns that tell its rows apart.
-        unique: whether the SQL itself makes `keys` unique (it groups by them).
-        blocks: its SELECTs, if it can be kept up to date by what changed; else none.
+        model: The name, such as `silver.customers`.
+        sql: The author's text.
+        table_names: The names of relations in the text.
+        keys: The columns that identify a row.
+        has_unique_keys: Whether the SQL itself makes the keys unique, because it groups by them.
+        blocks: The SELECTs, if the model can be refreshed incrementally; else none.
         strategy: `row-wise`, `lookup`, `grouped`, `windowed` or `full`.
-        reason: why that strategy; of `full`, the clause that stands in the way and how to write it instead.
-        columns_of: for a row-wise model, output columns that are an input's column as it is.
-        parameters: those of `stable.PARAMETERS` that it or its rules use.
-        rules: what is expected of it.
+        reason: The reason for the strategy; for `full`, the unsupported clause and what to write instead.
+        source_columns: Output columns of a row-wise model that are an unchanged column of the input, by output column.
+        parameters: The parameters of `determinism.PARAMETERS` that the SQL or the rules use.
+        rules: The model's expectations.
     """
 
     model: str
@@ -73,148 +81,175 @@ class Plan:
 
     @property
     def inputs(self) -> list[str]:
-        return sorted({place.relation for place in self.table_names})
+        """The relations that the SQL reads."""
+        return sorted({name.relation for name in self.table_names})
 
     @property
     def dependencies(self) -> list[str]:
-        """Its inputs, and what its rules refer to."""
+        """The inputs and the relations that rules reference."""
         return sorted({*self.inputs, *(rule.referenced_relation for rule in self.rules if rule.referenced_relation)})
 
     @property
     def sql_hash(self) -> str:
-        """Of all that says which rows it has: its SQL, its keys, what is expected of it."""
-        told = (self.sql, self.keys, *([digest_rules(self.rules)] if self.rules else []))
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        """The hash of everything that decides which rows the model has: its SQL, keys and rules."""
+        definition = (self.sql, self.keys, *([digest_rules(self.rules)] if self.rules else []))
+        return hashlib.sha256(repr(definition).encode()).hexdigest()
 
     def has_input_keys(self, input_keys: tuple[str, ...]) -> bool:
-        """Whether rows with one key of the model come from rows with one key of its (only) input."""
-        kept = {self.source_columns[k.lower()] for k in self.keys if k.lower() in self.source_columns}
-        return {k.lower() for k in input_keys} <= kept
+        """Return whether the model's keys contain the keys of its only input, unchanged.
+
+        Args:
+            input_keys: The key columns of the input.
+        """
+        own_columns = {self.source_columns[k.lower()] for k in self.keys if k.lower() in self.source_columns}
+        return {k.lower() for k in input_keys} <= own_columns
 
     def sql_with_names(self, names: Mapping[str, str]) -> str:
-        """The SQL with each relation's name replaced by `names[relation]`."""
+        """Return the SQL with each relation's name replaced.
+
+        Args:
+            names: The new name of each relation.
+        """
         text = self.sql
-        for place in sorted(self.table_names, key=lambda p: p.start, reverse=True):
-            text = text[: place.start] + names[place.relation] + place.alias + text[place.end + 1 :]
+        for name in sorted(self.table_names, key=lambda name: name.start, reverse=True):
+            text = text[: name.start] + names[name.relation] + name.alias + text[name.end + 1 :]
         return text
 
 
 def plan_model(
     model: str, sql: str, keys: tuple[str, ...], where: str, input_keys: Mapping[str, tuple[str, ...]] | None = None
 ) -> Plan:
-    """Understand a model.
+    """Parse a model's SQL and plan its refresh.
 
     Args:
-        keys: as configured; empty: those of its GROUP BY.
-        where: the file, for messages.
-        input_keys: by relation, the columns that tell its rows apart, as far as known.
+        model: The name, such as `silver.customers`.
+        sql: The author's text.
+        keys: The configured keys; if empty, the columns of the GROUP BY.
+        where: The file, for messages.
+        input_keys: The columns that identify a row of each relation, if known.
 
     Raises:
-        ConfigError: it cannot be parsed, is not one SELECT, is not a function of its inputs, or has no keys.
+        ConfigError: The SQL cannot be parsed, is not one SELECT, may give other rows for the same inputs, or has no
+            keys.
     """
-    try:
-        statements = [s for s in sqlglot.parse(sql, read="spark") if s is not None]
-        tokens = sqlglot.tokenize(sql, read="spark")
-    except SqlglotError as error:
-        raise ConfigError(f"{model} cannot be parsed: {error}", expected="one SELECT", where=where) from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
-    query = statements[0]
+    query, tokens = _parse(model, sql, where)
     require_deterministic(model, query, tokens, where)
-    places = _find_table_names(model, query, where)
-    grouped = _group_keys(query)
-    found = keys or grouped
-    if not found:
+    table_names = _find_table_names(model, query, where)
+    group_keys = _group_keys(query)
+    keys = tuple(keys or group_keys)
+    if not keys:
         raise ConfigError(
             f"{model} has no keys",
             expected="`keys` in pipeline.yml, or a GROUP BY whose columns are selected",
             where=where,
         )
-    totals = query.args.get("group") is not None and has_totals(query.args["group"])
-    if totals and not any(is_grouping_id(p.unalias()) for p in query.expressions):
-        raise ConfigError(
-            f"{model} has totals that cannot be told from rows with a NULL dimension",
-            expected="GROUPING_ID() among the selected columns, with GROUPING SETS, ROLLUP or CUBE",
-            where=where,
-            next_step="select GROUPING_ID() AS grouping_id",
-        )
-    parts, reason = _parse_blocks(query, sql, tokens, tuple(found), input_keys or {})
+    _require_grouping_id(model, query, where)
+    try:
+        blocks, unsupported = parse_blocks(query, sql, tokens, keys, input_keys or {}), ""
+    except NotIncremental as error:
+        blocks, unsupported = (), str(error)
     parameters = used_parameters(model, query, where)
-    strategy = _choose_strategy(parts)
+    strategy = _choose_strategy(blocks)
     return Plan(
         model=model,
         sql=sql,
-        table_names=places,
-        keys=tuple(found),
+        table_names=table_names,
+        keys=keys,
         has_unique_keys=_has_unique_groups(query, tokens)
-        and {k.lower() for k in grouped} <= {k.lower() for k in found},
-        blocks=parts,
+        and {k.lower() for k in group_keys} <= {k.lower() for k in keys},
+        blocks=blocks,
         strategy=strategy,
-        reason=reason or _describe_strategy(strategy, parts, "as_of" in parameters),
+        reason=unsupported or _describe_strategy(strategy, blocks, "as_of" in parameters),
         source_columns=_source_columns(query) if strategy == "row-wise" and isinstance(query, exp.Select) else {},
         parameters=parameters,
     )
 
 
 def dependency_levels(plans: Mapping[str, Plan]) -> list[list[str]]:
-    """Models in groups: each needs only models of the groups before it.
+    """Return the names of models in levels: each model depends only on models of the levels before its own.
+
+    Args:
+        plans: The plans by model.
 
     Raises:
-        ConfigError: models that depend on each other in a circle.
+        ConfigError: Models depend on each other in a circle.
     """
-    left, done, groups = dict(plans), set[str](), list[list[str]]()
-    while left:
-        ready = sorted(m for m, p in left.items() if not (set(p.dependencies) & left.keys()))
+    remaining, levels = dict(plans), list[list[str]]()
+    while remaining:
+        ready = sorted(m for m, plan in remaining.items() if not (set(plan.dependencies) & remaining.keys()))
         if not ready:
-            raise ConfigError(f"models depend on each other in a circle: {', '.join(sorted(left))}")
-        groups.append(ready)
-        done |= set(ready)
-        left = {m: p for m, p in left.items() if m not in done}
-    return groups
+            raise ConfigError(f"models depend on each other in a circle: {', '.join(sorted(remaining))}")
+        levels.append(ready)
+        remaining = {m: plan for m, plan in remaining.items() if m not in ready}
+    return levels
+
+
+def _parse(model: str, sql: str, where: str) -> tuple[exp.Query, list[Token]]:
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, read="spark") if statement is not None]
+        tokens = sqlglot.tokenize(sql, read="spark")
+    except SqlglotError as error:
+        raise ConfigError(f"{model} cannot be parsed: {error}", expected="one SELECT", where=where) from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
+    return statements[0], tokens
+
+
+def _require_grouping_id(model: str, query: exp.Query, where: str) -> None:
+    """Raise if the query has totals without GROUPING_ID(): these look like rows with a NULL dimension."""
+    has_no_totals = query.args.get("group") is None or not has_totals(query.args["group"])
+    if has_no_totals or any(is_grouping_id(projection.unalias()) for projection in query.expressions):
+        return
+    raise ConfigError(
+        f"{model} has totals that cannot be told from rows with a NULL dimension",
+        expected="GROUPING_ID() among the selected columns, with GROUPING SETS, ROLLUP or CUBE",
+        where=where,
+        next_step="select GROUPING_ID() AS grouping_id",
+    )
 
 
 def _find_table_names(model: str, query: exp.Query, where: str) -> tuple[TableName, ...]:
     ctes = {cte.alias.lower() for cte in query.find_all(exp.CTE)}
-    places = []
+    names = []
     for table in query.find_all(exp.Table):
         layer, short = table.db.lower(), table.name
         if not layer and short.lower() in ctes:
             continue
-        if layer not in LAYERS or table.catalog:
+        if layer not in TABLE_LAYERS or table.catalog:
             raise ConfigError(
                 f"{model} reads {table.sql('spark')}",
                 expected="bronze.<table>, silver.<model>, gold.<model> or a CTE of its own",
                 where=where,
             )
-        first, last = table.args["db"].meta["start"], table.this.meta["end"]
-        # Columns may be spelled with the bare name of a table that has no alias.
-        alias = "" if table.alias else f" AS `{short}`"
-        places.append(TableName(f"{layer}.{short}", first, last, alias))
-    if not places:
+        start, end = table.args["db"].meta["start"], table.this.meta["end"]
+        # Columns may be qualified with the bare name of a table that has no alias.
+        alias = "" if table.alias else f" AS {quote_identifier(short)}"
+        names.append(TableName(f"{layer}.{short}", start, end, alias))
+    if not names:
         raise ConfigError(f"{model} reads no table", expected="a SELECT over the lake's tables", where=where)
-    return tuple(places)
+    return tuple(names)
 
 
 def _group_keys(query: exp.Query) -> tuple[str, ...]:
-    """The output columns that the outermost GROUP BY makes unique, or nothing where that cannot be said."""
+    """Return the output columns that the outermost GROUP BY makes unique; none if that is not certain."""
     group = query.args.get("group") if isinstance(query, exp.Select) else None
     if group is None:
         return ()
-    wanted = grouping_expressions(group)
+    expressions = grouping_expressions(group)
     names: dict[str, str] = {}
     for position, projection in enumerate(query.expressions, start=1):
         bare = projection.unalias()
-        for key in wanted:
+        for key in expressions:
             by_position = isinstance(key, exp.Literal) and key.name == str(position)
             if by_position or key == bare or (isinstance(key, exp.Column) and key.name == projection.alias):
                 names[key.sql()] = projection.alias_or_name
         if is_grouping_id(bare):
             names["grouping_id()"] = projection.alias_or_name
-    return tuple(dict.fromkeys(names.values())) if {k.sql() for k in wanted} <= names.keys() else ()
+    return tuple(dict.fromkeys(names.values())) if {key.sql() for key in expressions} <= names.keys() else ()
 
 
 def _has_unique_groups(query: exp.Query, tokens: list[Token]) -> bool:
-    """Whether each combination of the grouping keys surely comes out once."""
+    """Return whether each combination of the grouping keys is certain to appear once."""
     group = query.args.get("group") if isinstance(query, exp.Select) else None
     if group is None or any(t.text.lower() in functions.GENERATORS for _, t in find_calls(tokens)):
         return False
@@ -225,19 +260,6 @@ def _has_unique_groups(query: exp.Query, tokens: list[Token]) -> bool:
     totals = list(group.find_all(*TOTALS))
     sets = [part.sql() for total in totals for part in total.expressions]
     return len(totals) <= 1 and len(sets) == len(set(sets))
-
-
-# --- how it is kept up to date ----------------------------------------------------------------------------------
-
-
-def _parse_blocks(
-    query: exp.Query, sql: str, tokens: list[Token], keys: tuple[str, ...], input_keys: Mapping[str, tuple[str, ...]]
-) -> tuple[tuple[Block, ...], str]:
-    """The model's blocks, or none and why."""
-    try:
-        return parse_blocks(query, sql, tokens, keys, input_keys), ""
-    except NotIncremental as whole:
-        return (), str(whole)
 
 
 def _choose_strategy(blocks: tuple[Block, ...]) -> str:
@@ -251,22 +273,22 @@ def _choose_strategy(blocks: tuple[Block, ...]) -> str:
     return "row-wise" if len(blocks) == 1 and len(blocks[0].sources) == 1 else "lookup"
 
 
-def _describe_strategy(strategy: str, blocks: tuple[Block, ...], follows_time: bool) -> str:
-    last = blocks[-1]
-    names = ", ".join(key.output or key.sql for key in last.refresh_key)
+def _describe_strategy(strategy: str, blocks: tuple[Block, ...], uses_as_of: bool) -> str:
+    final_block = blocks[-1]
+    names = ", ".join(key.output or key.sql for key in final_block.refresh_key)
     reason = {
         "row-wise": "projections and filters of one table",
-        "lookup": f"projections, filters and joins: a changed row touches the {names} that it reaches",
-        "grouped": f"grouped by {names}: the groups of rows that changed are computed again",
-        "windowed": f"windows or ranges: each {names} within whose reach a row changed is computed again",
+        "lookup": f"projections, filters and joins: a changed row affects the {names} that it joins",
+        "grouped": f"grouped by {names}: the groups of changed rows are computed again",
+        "windowed": f"windows or ranges: each {names} within reach of a changed row is computed again",
     }[strategy]
-    if last.totals and not any(key.can_push_down for key in last.refresh_key):
-        reason += "; totals that share no column with the other sets are computed from every row"
-    return reason + ("; all of it when :as_of moves" if follows_time else "")
+    if final_block.totals and not any(key.can_push_down for key in final_block.refresh_key):
+        reason += "; totals that share no column with the other sets are computed from all rows"
+    return reason + ("; all rows when :as_of changes" if uses_as_of else "")
 
 
 def _source_columns(query: exp.Select) -> dict[str, str]:
-    """Output columns that are a column of the table as it is, by name; a struct's field is not one."""
+    """Return the output columns that are an unchanged column of the table; a field of a struct is not one."""
     table = next(query.find_all(exp.Table))
     columns = {}
     for projection in query.expressions:

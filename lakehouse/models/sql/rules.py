@@ -1,11 +1,11 @@
-"""What is expected of a model, understood without Spark: each expectation as a condition that its rows meet or not.
+"""Parses a model's expectations into rules, without Spark.
 
-    row rules     check, not_null, values, range, reference: of one row, which is warned of, dropped, put in quarantine,
-                  or makes the refresh fail
-    whole rules   unique, rows, freshness: of the model as a whole; warn or fail
+    row rules     check, not_null, values, range, reference: a condition on one row; a row that does not meet it is
+                  dropped, quarantined or warned about, or the refresh fails
+    table rules   unique, rows, freshness: a condition on the whole table; warn or fail
 
-A row meets a condition where it is true: a `check` that comes to null is not met. The short forms let null pass, which
-is for `not_null` to refuse.
+A row meets a condition if it is true. So a `check` that evaluates to null is not met. The short forms accept null,
+except `not_null`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.expect import TABLE_RULES, Expectation, RowBand
+from lakehouse.config.layers import TABLE_LAYERS
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
@@ -28,20 +30,23 @@ from lakehouse.models.sql.blocks import find_calls
 from lakehouse.models.sql.determinism import require_deterministic, used_parameters
 
 REJECTING_POLICIES = ("drop", "quarantine")
-_LAYERS = ("bronze", "silver", "gold")
+_EXPECTED_CONDITION = 'a condition on the columns of one row, such as "qtde_pontos >= 0"'
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An expectation of a model.
+    """A parsed expectation.
 
     Attributes:
-        spec: as configured.
-        about: what is expected, for people.
-        condition: of a row rule, SQL that is true of rows that meet it; of a reference, of those that refer to nothing.
-        columns: those that it is about, as far as the form says.
-        relation, others: of a reference, where the values have to be, and in which columns.
-        parameters: those that the condition uses.
+        name: The name in pipeline.yml.
+        spec: The configured expectation.
+        description: What is expected, for people.
+        condition: For a row rule, the SQL that is true for rows that meet it; for a reference, the SQL that is true for
+            rows that reference nothing.
+        columns: The columns that the rule is about, if its form names them.
+        referenced_relation: For a reference, the relation that must contain the values.
+        referenced_columns: For a reference, the columns that must contain them.
+        parameters: The parameters that the condition uses.
     """
 
     name: str
@@ -55,74 +60,93 @@ class Rule:
 
     @property
     def kind(self) -> str:
+        """The form, such as `check` or `not_null`."""
         return self.spec.kind
 
     @property
     def on_fail(self) -> str:
+        """The policy: `warn`, `drop`, `quarantine` or `fail`."""
         return self.spec.policy
 
     @property
     def is_table_rule(self) -> bool:
-        """Whether it is about the model as a whole."""
+        """Whether the rule is about the whole table."""
         return self.kind in TABLE_RULES
 
     @property
-    def evaluated_rows(self) -> str:
-        """What a refresh by what changed has to look at for it."""
-        if self.referenced_relation:
-            relation = self.referenced_relation
-            return f"the rows touched; all rows, when values of {relation} go, or come while rows do not meet it"
-        if self.is_table_rule:
-            return "the table as it would be"
-        return "the rows touched; all rows, when :as_of moves" if "as_of" in self.parameters else "the rows touched"
+    def can_reject_rows(self) -> bool:
+        """Whether rows that do not meet the rule do not reach the table."""
+        return self.on_fail in REJECTING_POLICIES
 
     @property
-    def can_reject_rows(self) -> bool:
-        return self.on_fail in REJECTING_POLICIES
+    def evaluated_rows(self) -> str:
+        """The rows that an incremental refresh evaluates the rule on, for people."""
+        if self.referenced_relation:
+            relation = self.referenced_relation
+            return (
+                f"the affected rows; all rows if values of {relation} are removed, or added while rows do not meet it"
+            )
+        if self.is_table_rule:
+            return "the table as the refresh would leave it"
+        return "the affected rows; all rows if :as_of changes" if "as_of" in self.parameters else "the affected rows"
 
 
 def digest_rules(rules: Iterable[Rule]) -> str:
-    """Another one, where anything about them changed."""
-    told = [(rule.name, rule.on_fail, rule.spec.model_dump_json(exclude={"on_fail"})) for rule in rules]
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    """Return a hash that differs if anything about the rules differs.
+
+    Args:
+        rules: The rules of a model, in order.
+    """
+    parts = [(rule.name, rule.on_fail, rule.spec.model_dump_json(exclude={"on_fail"})) for rule in rules]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def parse_rules(model: str, expect: Mapping[str, Expectation], sql: str, where: str) -> tuple[Rule, ...]:
-    """The expectations of a model, understood.
+    """Parse the expectations of a model.
 
     Args:
-        sql: of the model, which has been understood.
-        where: the pipeline's file, for messages.
+        model: The model's name.
+        expect: The configured expectations by name.
+        sql: The model's SQL, which `plan_model` has parsed before.
+        where: The pipeline's file, for messages.
 
     Raises:
-        ConfigError: one of them is no condition on a row, or names a column that the model does not select.
+        ConfigError: An expectation is not a condition on a row, or names a column that the model does not select.
     """
     columns = output_columns(sql) if expect else None
-    return tuple(_parse_rule(model, name, spec, columns, where) for name, spec in expect.items())
+    return tuple(
+        _parse_rule(_RuleSource(name, spec, f"{model}'s expectation {name}", columns, where))
+        for name, spec in expect.items()
+    )
 
 
 def output_columns(sql: str) -> list[str] | None:
-    """The columns that a SELECT gives; None where it does not say."""
+    """Return the columns that a SELECT gives; None if it selects a star.
+
+    Args:
+        sql: A SELECT that can be parsed.
+    """
     query = sqlglot.parse_one(sql, read="spark")
     if not isinstance(query, exp.Query) or query.is_star:
         return None
     return query.named_selects
 
 
-def _parse_rule(model: str, name: str, spec: Expectation, columns: list[str] | None, where: str) -> Rule:
-    label = f"{model}'s expectation {name}"
-    if spec.check is not None:
-        return _parse_check(label, name, spec, spec.check, columns, where)
-    rule = _parse_short_form(label, name, spec, where)
-    for column in rule.columns:
-        require_column(label, column, columns, where)
-    return rule
-
-
 def require_column(
     label: str, column: str, columns: Collection[str] | None, where: str, owner: str = "the model"
 ) -> None:
-    """Raises: ConfigError, if a column is none of those that are known."""
+    """Raise if a rule names an unknown column.
+
+    Args:
+        label: How the message names the rule.
+        column: The column.
+        columns: The known columns; None if they are not known.
+        where: The pipeline's file.
+        owner: How the message names the relation that has the columns.
+
+    Raises:
+        ConfigError: The column is not among the known ones.
+    """
     if columns is not None and column.lower() not in {c.lower() for c in columns}:
         raise ConfigError(
             f"{label} names {column}, which {owner} does not have{did_you_mean(column, columns)}",
@@ -131,18 +155,47 @@ def require_column(
         )
 
 
+@dataclass(frozen=True)
+class _RuleSource:
+    """An expectation to parse.
+
+    Attributes:
+        name: The name in pipeline.yml.
+        spec: The configured expectation.
+        label: How messages name it.
+        columns: The columns that the model selects; None if they are not known.
+        where: The pipeline's file.
+    """
+
+    name: str
+    spec: Expectation
+    label: str
+    columns: list[str] | None
+    where: str
+
+
+def _parse_rule(source: _RuleSource) -> Rule:
+    if source.spec.check is not None:
+        return _parse_check(source, source.spec.check)
+    rule = _parse_short_form(source)
+    for column in rule.columns:
+        require_column(source.label, column, source.columns, source.where)
+    return rule
+
+
 # --- check ------------------------------------------------------------------------------------------------------------
 
 
-def _parse_check(label: str, name: str, spec: Expectation, text: str, columns: list[str] | None, where: str) -> Rule:
+def _parse_check(source: _RuleSource, text: str) -> Rule:
+    label, where = source.label, source.where
     try:
-        found = [part for part in sqlglot.parse(text, read="spark") if part is not None]
+        expressions = [part for part in sqlglot.parse(text, read="spark") if part is not None]
         tokens = sqlglot.tokenize(text, read="spark")
     except SqlglotError as error:
         raise ConfigError(f"{label} cannot be parsed: {error}", expected=_EXPECTED_CONDITION, where=where) from error
-    if len(found) != 1 or isinstance(found[0], exp.Query | exp.Alias) or found[0].find(exp.Query, exp.Star):
-        raise ConfigError(f"{label} is no condition: {text}", expected=_EXPECTED_CONDITION, where=where)
-    condition = found[0]
+    condition = expressions[0] if len(expressions) == 1 else None
+    if condition is None or isinstance(condition, exp.Query | exp.Alias) or condition.find(exp.Query, exp.Star):
+        raise ConfigError(f"{label} is not a condition: {text}", expected=_EXPECTED_CONDITION, where=where)
     require_deterministic(label, condition, tokens, where)
     for _, token in find_calls(tokens):
         if token.text.lower() not in functions.SCALAR:
@@ -150,71 +203,68 @@ def _parse_check(label: str, name: str, spec: Expectation, text: str, columns: l
                 f"{label} uses {token.text}, which is not known to be a function of one row",
                 expected=_EXPECTED_CONDITION,
                 where=where,
-                next_step="compute it in the model's SQL, under a name, and check that",
+                next_step="compute it in the model's SQL as a column, and check that column",
             )
     for column in _condition_columns(condition):
-        require_column(label, column, columns, where)
-    # On lines of its own: the author's text may end in a comment.
-    return Rule(name, spec, text, f"(\n{text}\n)", parameters=used_parameters(label, condition, where))
-
-
-_EXPECTED_CONDITION = 'a condition on the columns of one row, such as "qtde_pontos >= 0"'
+        require_column(label, column, source.columns, where)
+    # On its own lines, because the author's text may end in a comment.
+    parameters = used_parameters(label, condition, where)
+    return Rule(source.name, source.spec, text, f"(\n{text}\n)", parameters=parameters)
 
 
 def _condition_columns(condition: exp.Expr) -> Iterator[str]:
-    """The columns that a condition reads; of `a.b`, a field of a column, the column."""
+    """Yield the columns that a condition reads; for `a.b`, a field of a column, the column."""
     for column in condition.find_all(exp.Column):
-        inside = column.find_ancestor(exp.Lambda)
-        own = {argument.name.lower() for argument in inside.expressions} if inside else set()
+        enclosing = column.find_ancestor(exp.Lambda)
+        arguments = {argument.name.lower() for argument in enclosing.expressions} if enclosing else set()
         name = next(part.name for part in column.parts)
-        if name.lower() not in own:
+        if name.lower() not in arguments:
             yield name
 
 
 # --- short forms ------------------------------------------------------------------------------------------------------
 
 
-def _parse_short_form(label: str, name: str, spec: Expectation, where: str) -> Rule:
+def _parse_short_form(source: _RuleSource) -> Rule:
+    name, spec = source.name, source.spec
     if spec.reference is not None:
-        return _parse_reference(label, name, spec, spec.reference, where)
+        return _parse_reference(source, spec.reference)
     if spec.unique is not None:
         return Rule(name, spec, f"{', '.join(spec.unique)} unique", columns=tuple(spec.unique))
     if spec.rows is not None:
         return Rule(name, spec, f"rows: {', '.join(_describe_row_band(spec.rows))}")
     if spec.freshness is not None:
-        about = f"{spec.freshness.column} within {_format_duration(spec.freshness.within)} of :as_of"
-        return Rule(name, spec, about, columns=(spec.freshness.column,))
-    parts = list(_column_conditions(spec))
-    passes = "" if spec.not_null else "{0} IS NULL OR "
-    each = [f"({passes.format(quote_identifier(column))}{quote_identifier(column)} {test})" for column, test in parts]
-    about = " AND ".join(f"{column} {test}" for column, test in parts)
-    return Rule(name, spec, about, " AND ".join(each), tuple(dict.fromkeys(column for column, _ in parts)))
+        description = f"{spec.freshness.column} within {_format_duration(spec.freshness.within)} of :as_of"
+        return Rule(name, spec, description, columns=(spec.freshness.column,))
+    conditions = list(_column_conditions(spec))
+    null_passes = "" if spec.not_null else "{0} IS NULL OR "
+    texts = [
+        f"({null_passes.format(quote_identifier(column))}{quote_identifier(column)} {test})"
+        for column, test in conditions
+    ]
+    description = " AND ".join(f"{column} {test}" for column, test in conditions)
+    columns = tuple(dict.fromkeys(column for column, _ in conditions))
+    return Rule(name, spec, description, " AND ".join(texts), columns)
 
 
-def _format_duration(within: timedelta) -> str:
-    """As pipeline.yml has it.
-
-    >>> _format_duration(timedelta(hours=36))
-    '36h'
-    """
-    seconds = int(within.total_seconds())
-    size, unit = next(
-        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if not seconds % size
-    )
-    return f"{seconds // size}{unit}"
-
-
-def _describe_row_band(band: RowBand) -> Iterator[str]:
-    if band.min is not None:
-        yield f"at least {band.min:,}"
-    if band.max is not None:
-        yield f"at most {band.max:,}"
-    if band.max_change is not None:
-        yield f"at most {100 * band.max_change:.4g} % more or fewer than before"
+def _parse_reference(source: _RuleSource, pairs: Mapping[str, str]) -> Rule:
+    targets = {column: target.rpartition(".") for column, target in pairs.items()}
+    relations = {relation for relation, _, _ in targets.values()}
+    relation = next(iter(relations))
+    if len(relations) != 1 or relation.partition(".")[0] not in TABLE_LAYERS or relation.count(".") != 1:
+        raise ConfigError(
+            f"{source.label} refers to {', '.join(pairs.values())}",
+            expected="columns of one table or model, such as silver.clientes.id_cliente",
+            where=source.where,
+        )
+    is_null = " OR ".join(f"{quote_identifier(column)} IS NULL" for column in pairs)
+    description = f"{', '.join(pairs)} in {', '.join(pairs.values())}"
+    referenced_columns = tuple(column for _, _, column in targets.values())
+    return Rule(source.name, source.spec, description, is_null, tuple(pairs), relation, referenced_columns)
 
 
 def _column_conditions(spec: Expectation) -> Iterator[tuple[str, str]]:
-    """Columns, and what is expected of each, as SQL has it after the column."""
+    """Yield each column and the condition on it, as SQL has it after the column."""
     yield from ((column, "IS NOT NULL") for column in spec.not_null or ())
     for column, values in (spec.values or {}).items():
         yield column, f"IN ({', '.join(map(_sql_literal, values)) or 'NULL'})"
@@ -228,20 +278,22 @@ def _sql_literal(value: Any) -> str:
     return exp.convert(value).sql("spark")
 
 
-def _parse_reference(label: str, name: str, spec: Expectation, pairs: Mapping[str, str], where: str) -> Rule:
-    places = {column: to.rpartition(".") for column, to in pairs.items()}
-    relations = {relation for relation, _, _ in places.values()}
-    relation = next(iter(relations))
-    if len(relations) != 1 or relation.partition(".")[0] not in _LAYERS or relation.count(".") != 1:
-        raise ConfigError(
-            f"{label} refers to {', '.join(pairs.values())}",
-            expected="columns of one table or model, such as silver.clientes.id_cliente",
-            where=where,
-        )
-    nothing = " OR ".join(f"{quote_identifier(column)} IS NULL" for column in pairs)
-    about = f"{', '.join(pairs)} in {', '.join(pairs.values())}"
-    return Rule(name, spec, about, nothing, tuple(pairs), relation, tuple(column for _, _, column in places.values()))
+def _format_duration(duration: timedelta) -> str:
+    """Return a duration as pipeline.yml writes it.
+
+    >>> _format_duration(timedelta(hours=36))
+    '36h'
+    """
+    seconds = int(duration.total_seconds())
+    units = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+    size, unit = next((size, unit) for size, unit in units if not seconds % size)
+    return f"{seconds // size}{unit}"
 
 
-def quote_identifier(column: str) -> str:
-    return "`" + column.replace("`", "``") + "`"
+def _describe_row_band(band: RowBand) -> Iterator[str]:
+    if band.min is not None:
+        yield f"at least {band.min:,}"
+    if band.max is not None:
+        yield f"at most {band.max:,}"
+    if band.max_change is not None:
+        yield f"at most {100 * band.max_change:.4g} % more or fewer than before"

@@ -1,1 +1,6 @@
-"""Connectors of Kafka Connect, and the JSON lines that they write."""
+"""Runs the change feed from the published tables to Kafka and S3. Entry points: `connectors.apply` and `.status`.
+
+1. `connectors.py` registers the pipeline's connectors with Kafka Connect and reports their states.
+2. `rest.py` sends the requests.
+3. `json_lines.py` reads the JSON lines that the sink wrote to S3 and compares them with the published table.
+"""

@@ -1,10 +1,10 @@
-"""The connectors of a pipeline, registered with Kafka Connect and looked after, through its REST API.
+"""Registers the pipeline's connectors with Kafka Connect and reports their states.
 
-    apply     each file of `connect.connectors`: checked by Connect, put there where it differs, awaited until it runs
-    status    what Connect says of them now
+    apply     validate each file of `connect.connectors`, register those that differ, and wait until all run
+    status    report the state of each connector
 
-Nothing is changed before Connect has found nothing wrong with any of the files. A secret has no place in them: they
-name where the worker finds it (`${env:CDC_PASSWORD}`), and one that says it outright is refused.
+Nothing is registered until Connect has validated all files. The files contain no secrets: they name where the worker
+finds them (`${env:CDC_PASSWORD}`), and a file with a secret is rejected.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, InfrastructureError
 from lakehouse.publish.kafka_connect.rest import RestClient
 
-START_TIMEOUT = 90.0  # seconds for a connector to run; a worker that died is missed after some ten
+START_TIMEOUT = 90.0  # seconds for all connectors to run; the cluster notices a dead worker after about ten
 _POLL_SECONDS = 0.5
-_SETTLE_SECONDS = (
-    3.0  # what was just told otherwise looks for a moment as it did before, and a task runs before it connects
-)
+# A changed connector reports its old state for a moment, and a task reports RUNNING before it connects.
+_SETTLE_SECONDS = 3.0
 _USER_STATES = ("PAUSED", "STOPPED")
-_MAX_ERROR_CHARS = 500  # characters of what a task says
+_MAX_ERROR_CHARS = 500
 _CONFIG_PROVIDER = re.compile(r"\$\{\w+:[^}]+\}")
+_FILE_FORMAT = '{"name": ..., "config": {...}}, all values text, as Kafka Connect expects it'
 
 
 @dataclass(frozen=True)
 class Connector:
-    """A connector as its file has it."""
+    """A connector as its file defines it."""
 
     name: str
     config: dict[str, str]
@@ -43,48 +43,65 @@ class Connector:
 
 
 def apply(pipeline: Pipeline, timeout: float = START_TIMEOUT) -> dict[str, Any]:
-    """Have Connect run the pipeline's connectors as their files say.
+    """Register the pipeline's connectors as their files define them, and wait until they run.
 
     Args:
-        patience: seconds to wait for all of them to run.
+        pipeline: The pipeline; `connect` names the worker and the files.
+        timeout: Seconds to wait for all connectors to run.
 
     Returns:
-        `status`, with what was done to each: `change` is created, updated, restarted or unchanged.
+        The document of `status`; each connector also has `change`: created, updated, restarted or unchanged.
 
     Raises:
-        ConfigError: a file, or what Connect finds wrong with it.
-        InfrastructureError: Connect cannot be reached, or a connector did not come to run in time.
-        DataRefused: a connector or task failed.
+        ConfigError: A file is wrong, or Connect rejects it.
+        InfrastructureError: Connect cannot be reached, or a connector did not run in time.
+        DataRefused: A connector or a task failed.
     """
-    rest, connectors = _read_connectors(pipeline)
-    _validate(rest, connectors)
-    changes = {each.name: _apply_connector(rest, each) for each in connectors}
-    steady = 0.0 if set(changes.values()) == {"unchanged"} else _SETTLE_SECONDS
-    found = [
-        seen | {"change": changes[seen["name"]]} for seen in _wait_until_settled(rest, connectors, timeout, steady)
-    ]
-    _raise_if_failed(rest, found)
-    if waiting := [seen for seen in found if not _is_settled(seen)]:
+    client, connectors = _read_connectors(pipeline)
+    _validate(client, connectors)
+    changes = {connector.name: _apply_connector(client, connector) for connector in connectors}
+    settle_seconds = 0.0 if set(changes.values()) == {"unchanged"} else _SETTLE_SECONDS
+    states = _wait_until_settled(client, connectors, timeout, settle_seconds)
+    states = [state | {"change": changes[state["name"]]} for state in states]
+    if failed := [state for state in states if _has_failed(state)]:
+        raise DataRefused(
+            "\n".join(f"{state['name']} failed: {state['error']}" for state in failed),
+            expected="connectors and tasks that run",
+            where=client.base_url,
+            next_step="correct the cause, then run `lakehouse connect apply` again: it restarts what failed",
+        )
+    if waiting := [state for state in states if not _is_settled(state)]:
         raise InfrastructureError(
-            "\n".join(f"{seen['name']} is {seen['state']}, its tasks {seen['tasks'] or 'none'}" for seen in waiting),
+            "\n".join(f"{s['name']} is {s['state']}, its tasks {s['tasks'] or 'none'}" for s in waiting),
             expected=f"RUNNING, within {timeout:g} s",
-            where=rest.base_url,
+            where=client.base_url,
             next_step=f"lakehouse connect status {pipeline.path}",
         )
-    return {"connect": rest.base_url, "connectors": found, "exit_code": int(ExitCode.OK)}
+    return {"connect": client.base_url, "connectors": states, "exit_code": int(ExitCode.OK)}
 
 
 def status(pipeline: Pipeline) -> dict[str, Any]:
-    """What Connect says of each connector, whatever it is.
+    """Return the state of each connector, whatever it is.
+
+    Args:
+        pipeline: The pipeline; `connect` names the worker and the files.
 
     Returns:
-        {"connect", "connectors": [{"name", "state", "tasks", "error"}], "exit_code"}: 5 if one or a task of it has
-        failed, or it is not registered.
+        {"connect", "connectors": [{"name", "state", "tasks", "error"}], "exit_code"}: the code is 5 if a connector or
+        a task has failed, or a connector is not registered.
+
+    Raises:
+        ConfigError: A file is wrong.
+        InfrastructureError: Connect cannot be reached.
     """
-    rest, connectors = _read_connectors(pipeline)
-    found = _read_states(rest, connectors)
-    bad = any(_has_failed(seen) or seen["state"] == "not registered" for seen in found)
-    return {"connect": rest.base_url, "connectors": found, "exit_code": int(ExitCode.REFUSED if bad else ExitCode.OK)}
+    client, connectors = _read_connectors(pipeline)
+    states = _read_states(client, connectors)
+    is_bad = any(_has_failed(state) or state["state"] == "not registered" for state in states)
+    exit_code = ExitCode.REFUSED if is_bad else ExitCode.OK
+    return {"connect": client.base_url, "connectors": states, "exit_code": int(exit_code)}
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def _read_connectors(pipeline: Pipeline) -> tuple[RestClient, list[Connector]]:
@@ -98,102 +115,109 @@ def _read_connectors(pipeline: Pipeline) -> tuple[RestClient, list[Connector]]:
     return RestClient(pipeline.connect), connectors
 
 
-# --- files --------------------------------------------------------------------------------------------------------
-
-
 def _read_connector(file: Path) -> Connector:
-    """A connector's file.
+    """Read a connector's file.
 
     Raises:
-        ConfigError: it cannot be read, is not of the form, or says a secret.
+        ConfigError: The file cannot be read, has another format, or contains a secret.
     """
-    form = '{"name": ..., "config": {...}}, all values text, as Connect takes it'
+    where = str(file)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"a connector's file cannot be read: {error.strerror}", where=str(file)) from None
+        raise ConfigError(f"a connector's file cannot be read: {error.strerror}", where=where) from None
     except ValueError as error:
-        raise ConfigError(f"a connector's file is not JSON: {error}", expected=form, where=str(file)) from None
+        raise ConfigError(f"a connector's file is not JSON: {error}", expected=_FILE_FORMAT, where=where) from None
     match document:
         case {"name": str(name), "config": dict(config), **rest} if name and not rest:
             pass
         case _:
-            raise ConfigError("a connector's file of another form", expected=form, where=str(file))
-    if wrong := [key for key, value in config.items() if not isinstance(value, str)]:
-        raise ConfigError(f"values that are no text: {', '.join(wrong)}", expected=form, where=str(file))
-    if told := [
-        key for key, value in config.items() if value and _is_secret(key) and not _CONFIG_PROVIDER.search(value)
-    ]:
+            raise ConfigError("a connector's file has another format", expected=_FILE_FORMAT, where=where)
+    if not_text := [key for key, value in config.items() if not isinstance(value, str)]:
+        raise ConfigError(f"values that are not text: {', '.join(not_text)}", expected=_FILE_FORMAT, where=where)
+    secrets = [key for key, value in config.items() if value and _is_secret(key) and not _CONFIG_PROVIDER.search(value)]
+    if secrets:
         raise ConfigError(
-            f"a secret in a connector's file: {', '.join(told)}",
+            f"a secret in a connector's file: {', '.join(secrets)}",
             expected="where the worker finds it, such as ${env:CDC_PASSWORD} or ${file:/run/secrets/cdc:password}",
-            where=str(file),
-            next_step="take it out, and change the secret if the file was shown to anybody",
+            where=where,
+            next_step="remove it, and change the secret if anybody has seen the file",
         )
     return Connector(name, config, file)
 
 
 def _is_secret(key: str) -> bool:
-    """`s3.secret.access.key`, but not `transforms.keyDay.field`."""
-    named = logs.is_secret_name(key.replace(".", "_")) or key.endswith("sasl.jaas.config")
-    return named and not key.startswith(("transforms.", "predicates."))
+    """Return whether a setting is a secret: `s3.secret.access.key` is, `transforms.keyDay.field` is not."""
+    has_secret_name = logs.is_secret_name(key.replace(".", "_")) or key.endswith("sasl.jaas.config")
+    return has_secret_name and not key.startswith(("transforms.", "predicates."))
 
 
-# --- what Connect is asked ------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
 def _validate(client: RestClient, connectors: Iterable[Connector]) -> None:
-    """Raises a ConfigError with everything that Connect finds wrong with any of them."""
+    """Raise a ConfigError with everything that Connect rejects in any of the files."""
     plugins = [str(plugin["class"]) for plugin in client.request("GET", "connector-plugins")]
-    wrong = []
-    for each in connectors:
-        known = each.config.get("connector.class", "")
-        if known not in plugins:
-            wrong.append(f"{each.file}: connector.class {known or 'missing'}; the worker has {', '.join(plugins)}")
+    problems = []
+    for connector in connectors:
+        file, plugin = connector.file, connector.config.get("connector.class", "")
+        if plugin not in plugins:
+            problems.append(f"{file}: connector.class {plugin or 'missing'}; the worker has {', '.join(plugins)}")
             continue
-        asked = client.request("PUT", f"connector-plugins/{known}/config/validate", each.config | {"name": each.name})
-        for value in (found["value"] for found in asked["configs"]):
-            wrong += [f"{each.file}: {value['name']}: {said}" for said in value["errors"]]
-    if wrong:
+        path, config = f"connector-plugins/{plugin}/config/validate", connector.config | {"name": connector.name}
+        for value in (setting["value"] for setting in client.request("PUT", path, config)["configs"]):
+            problems += [f"{file}: {value['name']}: {message}" for message in value["errors"]]
+    if problems:
         raise ConfigError(
-            logs.redact("\n".join(wrong)),
-            expected="nothing that Connect finds wrong; ${env:...} is of the worker's environment",
+            logs.redact("\n".join(problems)),
+            expected="files that Connect accepts; ${env:...} is the worker's environment",
             where=client.base_url,
             next_step="correct the files, or what they name; nothing was changed",
         )
 
 
 def _apply_connector(client: RestClient, connector: Connector) -> str:
-    """Makes a connector what its file says; returns what that took."""
-    there = client.request("GET", f"connectors/{quote(connector.name)}/config", missing=None)
-    if there != connector.config | {"name": connector.name}:
-        client.request("PUT", f"connectors/{quote(connector.name)}/config", connector.config)
-        return "updated" if there else "created"
-    if any(_has_failed(seen) for seen in _read_states(client, [connector])):
-        client.request("POST", f"connectors/{quote(connector.name)}/restart?includeTasks=true&onlyFailed=true")
+    """Register a connector if it differs from its file, or restart what failed; return what was done."""
+    path = f"connectors/{quote(connector.name)}"
+    registered = client.request("GET", f"{path}/config", not_found=None)
+    if registered != connector.config | {"name": connector.name}:
+        client.request("PUT", f"{path}/config", connector.config)
+        return "updated" if registered else "created"
+    if any(_has_failed(state) for state in _read_states(client, [connector])):
+        client.request("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")
         return "restarted"
     return "unchanged"
 
 
+def _wait_until_settled(
+    client: RestClient, connectors: list[Connector], timeout: float, settle_seconds: float
+) -> list[dict[str, Any]]:
+    """Poll until all connectors have been settled for `settle_seconds`, or the time is up; return the last states."""
+    settled_since, deadline = None, time.monotonic() + timeout
+    while True:
+        states, now = _read_states(client, connectors), time.monotonic()
+        settled_since = (settled_since or now) if all(map(_is_settled, states)) else None
+        if now > deadline or (settled_since is not None and now - settled_since >= settle_seconds):
+            return states
+        time.sleep(_POLL_SECONDS)
+
+
 def _read_states(client: RestClient, connectors: Iterable[Connector]) -> list[dict[str, Any]]:
-    return [
-        _parse_state(each.name, client.request("GET", f"connectors/{quote(each.name)}/status", missing={}))
-        for each in connectors
-    ]
-
-
-def _parse_state(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    parts = [answer.get("connector", {"state": "not registered"}), *answer.get("tasks", [])]
-    errors = [logs.redact(_summarize_trace(part["trace"])) for part in parts if part.get("trace")]
-    tasks = [str(task["state"]) for task in answer.get("tasks", [])]
-    return {"name": name, "state": str(parts[0]["state"]), "tasks": tasks, "error": "\n".join(errors)}
+    states = []
+    for connector in connectors:
+        response = client.request("GET", f"connectors/{quote(connector.name)}/status", not_found={})
+        parts = [response.get("connector", {"state": "not registered"}), *response.get("tasks", [])]
+        state, *tasks = [str(part["state"]) for part in parts]
+        errors = [logs.redact(_summarize_trace(part["trace"])) for part in parts if part.get("trace")]
+        states.append({"name": connector.name, "state": state, "tasks": tasks, "error": "\n".join(errors)})
+    return states
 
 
 def _summarize_trace(trace: str) -> str:
-    """What an error of Java's says, and what it says was its cause; never the frames."""
+    """Return the messages of a Java exception and of its causes, without the stack frames."""
     lines = [line.strip() for line in trace.splitlines()]
-    told = [line for at, line in enumerate(lines) if line and (at == 0 or line.startswith("Caused by:"))]
-    return "\n".join(told)[:_MAX_ERROR_CHARS]
+    messages = [line for n, line in enumerate(lines) if line and (n == 0 or line.startswith("Caused by:"))]
+    return "\n".join(messages)[:_MAX_ERROR_CHARS]
 
 
 def _has_failed(state: Mapping[str, Any]) -> bool:
@@ -201,29 +225,6 @@ def _has_failed(state: Mapping[str, Any]) -> bool:
 
 
 def _is_settled(state: Mapping[str, Any]) -> bool:
-    """Whether waiting would change nothing: it runs with all of its tasks, has failed, or somebody has stopped it."""
-    runs = state["state"] == "RUNNING" and set(state["tasks"]) == {"RUNNING"}
-    return runs or _has_failed(state) or state["state"] in _USER_STATES
-
-
-def _wait_until_settled(
-    client: RestClient, connectors: list[Connector], timeout: float, settle_seconds: float
-) -> list[dict[str, Any]]:
-    """The last look at connectors that are settled, and have been for `steady` seconds, or of which patience is out."""
-    settled_since, deadline = None, time.monotonic() + timeout
-    while True:
-        found, now = _read_states(client, connectors), time.monotonic()
-        settled_since = (settled_since or now) if all(map(_is_settled, found)) else None
-        if now > deadline or (settled_since is not None and now - settled_since >= settle_seconds):
-            return found
-        time.sleep(_POLL_SECONDS)
-
-
-def _raise_if_failed(client: RestClient, states: Iterable[Mapping[str, Any]]) -> None:
-    if failed := [seen for seen in states if _has_failed(seen)]:
-        raise DataRefused(
-            "\n".join(f"{seen['name']} failed: {seen['error']}" for seen in failed),
-            expected="connectors and tasks that run",
-            where=client.base_url,
-            next_step="mend what it names, then `lakehouse connect apply` again: it restarts what failed",
-        )
+    """Return whether the state is final: it runs with all its tasks, has failed, or a user stopped it."""
+    is_running = state["state"] == "RUNNING" and set(state["tasks"]) == {"RUNNING"}
+    return is_running or _has_failed(state) or state["state"] in _USER_STATES

@@ -1,4 +1,4 @@
-"""Asking Kafka Connect: requests to its REST API, tried again where that may help, and errors in its own words."""
+"""Sends requests to the REST API of Kafka Connect, with retries, and maps its errors to ours."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
 
-import stamina
-
 from lakehouse import logs
 from lakehouse.config import Connect
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.retry import RetryPolicy, with_retries
 
-_ATTEMPTS = 6
-_ATTEMPT_SECONDS = 20.0  # a validation asks the database
-_MAX_MESSAGE_CHARS = 500  # characters
+_RETRIES = RetryPolicy(attempts=6, wait_initial=0.1, wait_max=5.0, timeout=60.0)
+_ATTEMPT_SECONDS = 20.0  # a validation connects to the database
+_MAX_MESSAGE_CHARS = 500
+_RAISE = object()
 
 
 class RestClient:
-    """Connect's REST API. What may pass is asked again: no connection, a rebalance (409), a fault of its own (5xx)."""
+    """A client of Kafka Connect's REST API.
+
+    It retries if there is no connection, the workers rebalance (409), or Connect itself failed (5xx).
+
+    Args:
+        connect: The address, with a login if Connect needs one.
+    """
 
     def __init__(self, connect: Connect) -> None:
         parts = urlsplit(connect.url)
@@ -33,23 +39,34 @@ class RestClient:
         basic = {"Authorization": f"Basic {base64.b64encode(login).decode()}"} if parts.username else {}
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", **basic}
 
-    def request(self, method: str, path: str, body: Mapping[str, str] | None = None, **missing: Any) -> Any:
-        """The answer's document.
+    def request(self, method: str, path: str, body: Mapping[str, str] | None = None, *, not_found: Any = _RAISE) -> Any:
+        """Send a request and return the document of the response.
 
         Args:
-            missing: `missing=...` is returned where there is no such thing (404).
+            method: The HTTP method.
+            path: The path below the address.
+            body: The document to send.
+            not_found: What to return instead of raising if Connect answers 404.
+
+        Raises:
+            ConfigError: Connect rejects the request.
+            InfrastructureError: Connect cannot be reached, or still fails after the last attempt.
         """
+        url = f"{self.base_url}/{path}"
         content = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(f"{self.base_url}/{path}", content, self._headers, method=method)
+        request = urllib.request.Request(url, content, self._headers, method=method)
+
+        def send() -> Any:
+            with urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS) as response:
+                return json.loads(response.read() or b"null")
+
         try:
-            for attempt in stamina.retry_context(on=_is_transient, attempts=_ATTEMPTS, wait_max=5.0, timeout=60.0):
-                with attempt, urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS) as answer:
-                    return json.loads(answer.read() or b"null")
+            return with_retries(send, _is_transient, _RETRIES)
         except HTTPError as error:
-            if error.code == 404 and missing:
+            if error.code == 404 and not_found is not _RAISE:
                 error.close()
-                return missing["missing"]
-            raise _response_error(error, method, f"{self.base_url}/{path}") from None
+                return not_found
+            raise _response_error(error, method, url) from None
         except (OSError, ValueError) as error:
             raise InfrastructureError(
                 f"Kafka Connect cannot be reached: {getattr(error, 'reason', None) or error}",
@@ -57,7 +74,6 @@ class RestClient:
                 where=self.base_url,
                 next_step="start it, or correct connect.url; deploy/connect/local_kafka.py starts one on this machine",
             ) from None
-        raise AssertionError("stamina raises the last error")
 
 
 def _is_transient(error: Exception) -> bool:
@@ -68,10 +84,10 @@ def _is_transient(error: Exception) -> bool:
 
 def _response_error(error: HTTPError, method: str, where: str) -> ConfigError | InfrastructureError:
     with error:
-        said = error.read().decode(errors="replace")
-    with suppress(ValueError, KeyError, TypeError):  # not JSON: as it is
-        said = str(json.loads(said)["message"])
-    told = f"Connect answered {method} with {error.code}: {logs.redact(said)[:_MAX_MESSAGE_CHARS]}"
+        message = error.read().decode(errors="replace")
+    with suppress(ValueError, KeyError, TypeError):  # a response that is not JSON is quoted as it is
+        message = str(json.loads(message)["message"])
+    found = f"Connect answered {method} with {error.code}: {logs.redact(message)[:_MAX_MESSAGE_CHARS]}"
     if _is_transient(error):
-        return InfrastructureError(told, expected="an answer", where=where, next_step="run the same command again")
-    return ConfigError(told, expected="a request that it takes", where=where)
+        return InfrastructureError(found, expected="an answer", where=where, next_step="run the same command again")
+    return ConfigError(found, expected="a request that Connect accepts", where=where)

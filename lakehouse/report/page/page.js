@@ -2,19 +2,19 @@
 (() => {
   const settings = JSON.parse(document.getElementById("settings").textContent);
   const each = (selector, work, within = document) => within.querySelectorAll(selector).forEach(work);
-  // Without accents and case, as one looks for a word.
+  // Search ignores accents and case.
   const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 
-  // --- theme: what the system has, unless somebody says otherwise; kept where the browser lets a file keep something
+  // --- theme: the system's, unless the reader chooses another one, which is stored if the browser allows it for files
   const theme = document.getElementById("theme");
-  const kept = (work) => { try { return work(window.localStorage); } catch { return null; } };
+  const withStorage = (work) => { try { return work(window.localStorage); } catch { return null; } };
   const show = (scheme) => { document.documentElement.style.colorScheme = scheme === "light dark" ? "" : scheme; };
-  theme.value = kept((store) => store.getItem("lakehouse-theme")) || "light dark";
+  theme.value = withStorage((store) => store.getItem("lakehouse-theme")) || "light dark";
   if (!theme.value) theme.value = "light dark";
   show(theme.value);
-  theme.addEventListener("change", () => { show(theme.value); kept((store) => store.setItem("lakehouse-theme", theme.value)); });
+  theme.addEventListener("change", () => { show(theme.value); withStorage((store) => store.setItem("lakehouse-theme", theme.value)); });
 
-  // --- tables: sorted by a heading, narrowed by what is typed
+  // --- tables: sorted by a heading, filtered by a text
   const { compare } = new Intl.Collator(settings.locale, { numeric: true });
   const value = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
   const orders = {
@@ -30,7 +30,7 @@
     each("th", (other) => other.removeAttribute("aria-sort"), table);
     heading.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
     const rows = [...table.tBodies[0].rows].map((row) => [value(row, column), row]);
-    // What is not there comes last, whichever way.
+    // Empty values come last in both directions.
     rows.sort(([a], [b]) => (a === "") - (b === "") || sign * order(a, b));
     table.tBodies[0].append(...rows.map(([, row]) => row));
   }
@@ -48,12 +48,12 @@
         row.hidden = !text.includes(wanted);
         shown += !row.hidden;
       }
-      const told = settings.shown.replace("{shown}", shown).replace("{of}", texts.size);
-      sheet.querySelector("output").textContent = wanted ? told : "";
+      const count = settings.shown.replace("{shown}", shown).replace("{of}", texts.size);
+      sheet.querySelector("output").textContent = wanted ? count : "";
     });
   });
 
-  // --- charts: their colours are the page's, so that nothing is drawn anew when the theme changes
+  // --- charts: their colours are CSS variables of the page, so that a change of theme needs no new drawing
   const axis = {
     labelColor: "var(--muted)", titleColor: "var(--muted)", gridColor: "var(--line)", domainColor: "var(--strong-line)",
     tickColor: "var(--strong-line)", labelFontSize: 11, labelFontWeight: 400,
@@ -67,40 +67,40 @@
     mode: "vega-lite", renderer: "svg", actions: false, config, defaultStyle: false,
     formatLocale: settings.format, timeFormatLocale: settings.timeFormat, tooltip: { disableDefaultStyle: true },
   };
-  const drawn = [...document.querySelectorAll(".chart")].map(async (place) => {
+  const drawn = [...document.querySelectorAll(".chart")].map(async (element) => {
     try {
-      const bind = place.parentElement.querySelector(".choice"); // not inside: what is in a picture is read to nobody
-      await vegaEmbed(place, JSON.parse(place.nextElementSibling.textContent), { ...options, bind });
+      const bind = element.parentElement.querySelector(".choice"); // not inside: screen readers skip the content of an image
+      await vegaEmbed(element, JSON.parse(element.nextElementSibling.textContent), { ...options, bind });
     } catch (error) {
-      place.textContent = settings.failed;
+      element.textContent = settings.failed;
       console.error(error);
     }
   });
   Promise.all(drawn).then(() => { document.documentElement.dataset.drawn = drawn.length; });
 
-  // --- lineage: from a column to what it comes from, and to what comes from it
+  // --- lineage: from a column to its source columns, and to the columns computed from it
   each(".lineage", (lineage) => {
     const columns = new Map([...lineage.querySelectorAll(".relation button")].map((button) => [button.id, button]));
     const from = new Map([...columns].map(([id, b]) => [id, b.dataset.from.split(" ").filter(Boolean).map((n) => `column-${n}`)]));
     const to = new Map([...columns.keys()].map((id) => [id, []]));
     for (const [id, origins] of from) for (const origin of origins) to.get(origin).push(id);
-    const told = lineage.querySelector(".told");
+    const details = lineage.querySelector(".chosen-column");
     const clear = lineage.querySelector(".clear");
     const find = lineage.querySelector("input");
 
-    function reached(start, ways) {
-      const found = new Set();
-      const left = [...ways.get(start)];
-      while (left.length) {
-        const id = left.pop();
-        if (!found.has(id)) { found.add(id); left.push(...ways.get(id)); }
+    function reachable(start, edges) {
+      const visited = new Set();
+      const pending = [...edges.get(start)];
+      while (pending.length) {
+        const id = pending.pop();
+        if (!visited.has(id)) { visited.add(id); pending.push(...edges.get(id)); }
       }
-      return found;
+      return visited;
     }
 
     function choose(id) {
-      const up = id ? reached(id, from) : new Set();
-      const down = id ? reached(id, to) : new Set();
+      const up = id ? reachable(id, from) : new Set();
+      const down = id ? reachable(id, to) : new Set();
       for (const [other, button] of columns) {
         button.classList.toggle("chosen", other === id);
         button.classList.toggle("up", up.has(other));
@@ -108,15 +108,15 @@
         button.setAttribute("aria-pressed", String(other === id));
       }
       lineage.classList.toggle("tracing", Boolean(id));
-      told.hidden = clear.hidden = !id;
-      if (id) tell(columns.get(id), from.get(id));
+      details.hidden = clear.hidden = !id;
+      if (id) describe(columns.get(id), from.get(id));
     }
 
-    function tell(button, origins) {
+    function describe(button, origins) {
       const text = document.createElement("code");
       text.textContent = button.dataset.text;
       const names = origins.map((origin) => columns.get(origin).dataset.name).join(", ");
-      told.replaceChildren(`${button.dataset.name}${names ? ` ← ${names}` : ""}`, ...(button.dataset.text ? [text] : []));
+      details.replaceChildren(`${button.dataset.name}${names ? ` ← ${names}` : ""}`, ...(button.dataset.text ? [text] : []));
     }
 
     for (const [id, button] of columns) {
@@ -130,7 +130,7 @@
     });
   });
 
-  // --- paper: what is folded away on the screen is printed, since the columns above it are not
+  // --- print: the folded table of columns is printed, because the chart of columns above it is not
   let folded = [];
   window.addEventListener("beforeprint", () => {
     folded = [...document.querySelectorAll("details:not([open])")];

@@ -1,10 +1,10 @@
-"""Places on S3, as far as the lake needs them: what `pathlib.Path` is on a disk, and conditional writes.
+"""Gives access to S3: `S3Path`, which has the methods of `pathlib.Path` and conditional writes.
 
-    client.py     whom to ask, by the AWS tools' rules (environment, profile, role), for boto3 and for Spark alike
-    asking.py     a request, and what becomes of one that is refused, or fails
+    client.py     the boto3 client, and the settings of Spark for the same store
+    request.py    the translation of failed requests to errors of this project
     path.py       objects and folders
 
-boto3 is imported with the first request, so that who has no lake on S3 needs none.
+boto3 is imported at the first request, so that a lake on a disk does not need it.
 """
 
 from lakehouse.storage.s3.client import SCHEME, client, spark_settings

@@ -1,4 +1,7 @@
-"""Whom to ask: credentials, profile, region and endpoint by the AWS tools' rules, for boto3 and for Spark alike."""
+"""Creates the S3 client, and the settings with which Spark uses the same store.
+
+Credentials, profile, region and endpoint follow the rules of the AWS tools (environment, profile, role).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from urllib.parse import urlsplit
 from lakehouse.storage.s3.request import s3_request
 
 SCHEME = "s3a://"
-KMS_KEY_VARIABLE = "LAKEHOUSE_S3_KMS_KEY"  # encrypt what is written with this key (SSE-KMS)
+KMS_KEY_VARIABLE = "LAKEHOUSE_S3_KMS_KEY"  # the key that encrypts written objects (SSE-KMS)
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _CREDENTIAL_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 _CLIENT_VARIABLES = (
@@ -19,12 +22,12 @@ _CLIENT_VARIABLES = (
     *_CREDENTIAL_VARIABLES,
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
-)  # another value, another client
-_ATTEMPTS = 8  # of one request: about half a minute of pauses
+)  # a change of a value needs a new client
+_ATTEMPTS = 8  # of one request: about half a minute of waits
 
 
 def client() -> Any:
-    """The S3 client for the environment as it is now."""
+    """Return the S3 client for the current environment variables."""
     with s3_request("the first request", "S3"):
         return _create_client(*(os.environ.get(name) for name in _CLIENT_VARIABLES))
 
@@ -34,21 +37,21 @@ def _create_client(*environment: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    own = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+    session = boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
     path_style = {"addressing_style": "path"} if any(os.environ.get(name) for name in _ENDPOINT_VARIABLES) else {}
     retries = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
-    wanted = Config(retries=retries, s3=path_style, connect_timeout=10, read_timeout=60, max_pool_connections=32)
-    return own.client("s3", config=wanted)
+    config = Config(retries=retries, s3=path_style, connect_timeout=10, read_timeout=60, max_pool_connections=32)
+    return session.client("s3", config=config)
 
 
 def encryption_arguments() -> dict[str, str]:
-    """What a write says of encryption; nothing, and the bucket's own rule holds."""
+    """Return the arguments of a write that ask for encryption; without a key, the bucket's own rule applies."""
     key = os.environ.get(KMS_KEY_VARIABLE)
     return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
 
 
 def spark_settings() -> dict[str, str]:
-    """For a Spark that works on S3: the packages, how it asks, and where; never a credential."""
+    """Return the settings of a Spark session for S3: packages, client options and endpoint, but no credentials."""
     text = (resources.files("lakehouse") / "spark" / "spark-s3.conf").read_text(encoding="utf-8")
     pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
     settings = {key: value.strip() for key, value in pairs}

@@ -1,29 +1,26 @@
-"""A request to S3, and what becomes of one that is refused, or fails.
+"""Translates the failures of S3 requests to errors of this project.
 
-What is refused (403, no credentials, no such bucket) is not asked again and ends as a `ConfigError` that names the
-request, the object and the permission; what fails (503, resets, answers cut short) is asked again, with growing pauses,
-and at last is an `InfrastructureError`.
+A refused request (403, no credentials, no such bucket) is not retried and becomes a `ConfigError` that names the
+request, the object and the permission. A failed request (503, resets, truncated responses) is retried by boto3, or by
+`path.py` if boto3 does not see the failure, and becomes an `InfrastructureError` in the end.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError
 
 _NEXT_STEP = "run the same command again"
 
-# The store does not know the keys, or not any more.
+# The store does not know the keys, or they have expired.
 _CREDENTIAL_ERROR_CODES = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
 )
-# What a request needs, where that is not `s3:` and its own name.
+# The permissions of requests, if different from `s3:` and the name of the request.
 _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
     "DeleteObjects": "s3:DeleteObject",
@@ -34,44 +31,36 @@ _PERMISSIONS = {
     "HeadObject": "s3:GetObject",
 }
 
-T = TypeVar("T")
-
 
 class WriteConflict(Exception):
-    """A conditional write met another object than it expected."""
+    """A conditional write found another object than expected."""
 
 
 class TruncatedResponse(InfrastructureError):
-    """An answer that ended before its end."""
+    """A response ended too early."""
 
 
 class UploadNotFound(InfrastructureError):
-    """An upload in parts that is no longer known: completed, as it seems, by a request whose answer was lost."""
-
-
-def with_retries(work: Callable[[], T], on: type[Exception], attempts: int) -> T:
-    """Do `work`, up to so many times, with growing pauses of chance length."""
-    for attempt in range(1, attempts):
-        try:
-            return work()
-        except on:
-            time.sleep(random.uniform(0, min(0.2 * 2**attempt, 10)))
-    return work()
+    """A multipart upload no longer exists; probably a request completed it whose response was lost."""
 
 
 @contextmanager
 def s3_request(action: str, path: object) -> Iterator[None]:
-    """A request, or the first of them for which a client is made.
+    """Translate the exceptions of the requests in a `with` block.
+
+    Args:
+        action: The name of the request, such as GetObject.
+        path: The object or folder.
 
     Raises:
-        FileNotFoundError: there is no such object.
-        Conflict: a condition is not met.
-        ConfigError: it was refused, or could not be signed.
-        InfrastructureError: it failed, and was tried again in vain.
+        FileNotFoundError: There is no such object.
+        WriteConflict: A condition is not met.
+        ConfigError: boto3 is not installed, or the request was refused or could not be signed.
+        InfrastructureError: The request failed, after retries.
     """
     try:
         from botocore import exceptions as raised
-        from urllib3 import exceptions as below
+        from urllib3 import exceptions as http
     except ImportError as error:
         raise ConfigError(
             "a lake on s3a:// needs boto3, which is not installed",
@@ -81,21 +70,29 @@ def s3_request(action: str, path: object) -> Iterator[None]:
     try:
         yield
     except raised.ClientError as error:
-        told = error.response.get("Error", {})
+        details = error.response.get("Error", {})
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         raise response_error(
-            error.operation_name, path, str(told.get("Code")), status, str(told.get("Message"))
+            error.operation_name, path, str(details.get("Code")), status, str(details.get("Message"))
         ) from error
     except (
         raised.IncompleteReadError,
         raised.ResponseStreamingError,
         raised.ReadTimeoutError,
-        # botocore reads the text of a refusal (404, for one) where it lets what happens to it pass.
-        below.ProtocolError,
-        below.ReadTimeoutError,
+        # botocore does not translate failures while it reads the body of an error response, such as a 404.
+        http.ProtocolError,
+        http.ReadTimeoutError,
     ) as error:
-        raise TruncatedResponse(f"{action} of {path} was cut short: {error}", next_step=_NEXT_STEP) from error
-    except (raised.NoRegionError, *_credential_errors(raised)) as error:
+        raise TruncatedResponse(f"{action} of {path} was truncated: {error}", next_step=_NEXT_STEP) from error
+    except (
+        raised.NoRegionError,
+        raised.NoCredentialsError,
+        raised.PartialCredentialsError,
+        raised.CredentialRetrievalError,
+        raised.ProfileNotFound,
+        raised.TokenRetrievalError,
+        raised.SSOError,
+    ) as error:
         raise ConfigError(
             f"{action} of {path} could not be signed: {error}",
             expected="credentials and a region by the AWS tools' rules: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
@@ -108,43 +105,49 @@ def s3_request(action: str, path: object) -> Iterator[None]:
         ) from error
 
 
-def _credential_errors(raised: Any) -> tuple[type[Exception], ...]:
-    return (
-        raised.NoCredentialsError,
-        raised.PartialCredentialsError,
-        raised.CredentialRetrievalError,
-        raised.ProfileNotFound,
-        raised.TokenRetrievalError,
-        raised.SSOError,
-    )
-
-
 def response_error(action: str, path: object, code: str, status: int, message: str) -> Exception:
-    """What an answer of the store means."""
-    said = f"{action} of {path} was answered {code or status}: {message}"
+    """Return the exception for an error response of the store.
+
+    Args:
+        action: The name of the request, such as GetObject.
+        path: The object or folder.
+        code: The error code of the response.
+        status: The HTTP status of the response; 0 if unknown.
+        message: The message of the response.
+    """
+    found = f"{action} of {path} was answered {code or status}: {message}"
+    bucket = str(path).removeprefix("s3a://").partition("/")[0]
     if code in ("NoSuchKey", "404"):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
-        return WriteConflict(said)
+        return WriteConflict(found)
     if code == "NoSuchUpload":
-        return UploadNotFound(said, next_step=_NEXT_STEP)
-    bucket, _, key = str(path).removeprefix("s3a://").partition("/")
+        return UploadNotFound(found, next_step=_NEXT_STEP)
     if code == "NoSuchBucket":
         return ConfigError(
-            said,
+            found,
             expected=f"a bucket {bucket} in the account and region of the credentials",
-            next_step="make it, or correct `lake` in pipeline.yml",
+            next_step="create it, or correct `lake` in pipeline.yml",
         )
     if status in (301, 307, 400) and ("Redirect" in code or "Region" in code or "AuthorizationHeader" in code):
-        return ConfigError(said, expected=f"the region of the bucket {bucket}", next_step="set AWS_REGION to it")
+        return ConfigError(found, expected=f"the region of the bucket {bucket}", next_step="set AWS_REGION to it")
     if status in (401, 403) or code in _CREDENTIAL_ERROR_CODES:
-        permission = _PERMISSIONS.get(action, f"s3:{action}")
-        on = bucket if permission.startswith("s3:List") else f"{bucket}/{key}"
-        wanted = f"{permission} on arn:aws:s3:::{on}"
-        if code in _CREDENTIAL_ERROR_CODES:
-            wanted = "keys that the store knows, and a clock that is right"
-        elif permission == "s3:GetObject":
-            wanted += ", and s3:ListBucket: without it what is not there is forbidden, too"
-        wanted += "; kms:GenerateDataKey and kms:Decrypt on the key" if "kms" in message.lower() else ""
-        return ConfigError(said, expected=wanted, next_step="have the permission granted, or use other credentials")
-    return InfrastructureError(said, expected="a store that takes the request", next_step=_NEXT_STEP)
+        return ConfigError(
+            found,
+            expected=_required_permission(action, path, code, message),
+            next_step="have the permission granted, or use other credentials",
+        )
+    return InfrastructureError(found, expected="a store that accepts the request", next_step=_NEXT_STEP)
+
+
+def _required_permission(action: str, path: object, code: str, message: str) -> str:
+    """Return what a refused request needs: valid keys, or a permission on an ARN."""
+    permission = _PERMISSIONS.get(action, f"s3:{action}")
+    bucket, _, key = str(path).removeprefix("s3a://").partition("/")
+    resource = bucket if permission.startswith("s3:List") else f"{bucket}/{key}"
+    expected = f"{permission} on arn:aws:s3:::{resource}"
+    if code in _CREDENTIAL_ERROR_CODES:
+        expected = "keys that the store knows, and a correct clock"
+    elif permission == "s3:GetObject":
+        expected += ", and s3:ListBucket: without it, S3 answers 403 for objects that do not exist, too"
+    return expected + ("; kms:GenerateDataKey and kms:Decrypt on the key" if "kms" in message.lower() else "")

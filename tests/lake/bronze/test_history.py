@@ -1,4 +1,4 @@
-"""scd 2 as a user runs it: windows that follow one another, read by Polars; and a table as it was at a time."""
+"""Tests scd 2 through the command line: its windows, read with Polars, and the rows of a table at a time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def day(number: int) -> datetime:
 
 
 def history(project: Project) -> list[tuple[Any, ...]]:
-    """(id, qty, note, first day, day after the last or None), in order."""
+    """Return (id, qty, note, day of the start, day of the end or None), sorted."""
 
-    def span(row: Row) -> tuple[Any, ...]:
+    def window(row: Row) -> tuple[Any, ...]:
         end = row["__END_AT"]
         return row["id"], row["qty"], row["note"], row["__START_AT"].day, end.day if end else None
 
-    return sorted((span(row) for row in project.rows("bronze/items")), key=str)
+    return sorted((window(row) for row in project.rows("bronze/items")), key=str)
 
 
 def project_with_history(folder: Path, **settings: Any) -> Project:
@@ -36,13 +36,14 @@ def project_with_history(folder: Path, **settings: Any) -> Project:
     return Project(folder, {"items": {**ITEMS, **guard, "scd": 2, **settings}})
 
 
-def verified(project: Project) -> dict[str, str]:
-    found = project("verify")
-    assert found.code == 0, [c for c in found.document["checks"] if c["result"] != "holds"]
-    return {f"{c['invariant']} {c['what']}": c["result"] for c in found.document["checks"]}
+def check_results(project: Project) -> dict[str, str]:
+    """Return the result of each check of `verify`, after asserting that none failed."""
+    done = project("verify")
+    assert done.code == 0, [c for c in done.document["checks"] if c["result"] != "holds"]
+    return {f"{c['invariant']} {c['what']}": c["result"] for c in done.document["checks"]}
 
 
-def test_a_life_of_inserts_updates_deletes_and_returns(tmp_path: Path, spark: SparkSession) -> None:
+def test_inserts_updates_deletes_and_returning_keys_make_windows(tmp_path: Path, spark: SparkSession) -> None:
     project = project_with_history(tmp_path)
     for stamp, rows in zip(
         DAYS,
@@ -50,7 +51,7 @@ def test_a_life_of_inserts_updates_deletes_and_returns(tmp_path: Path, spark: Sp
             "a,1,x\nb,1,x\nc,1,x\n",
             "a,2,x\nb,1,x\nc,1,x\n",  # a: A -> B
             "a,1,x\nc,1,x\n",  # a: -> A again; b deleted
-            "a,1,x\nb,1,x\nc,1,x\n",  # b is back as it was
+            "a,1,x\nb,1,x\nc,1,x\n",  # b is inserted again with the same values
             "b,1,x\n",  # a and c deleted
         ],
         strict=False,
@@ -70,12 +71,12 @@ def test_a_life_of_inserts_updates_deletes_and_returns(tmp_path: Path, spark: Sp
     assert opened_by[("a", 1)] == "I" and opened_by[("a", 2)] == "U" and opened_by[("b", 4)] == "I"
     assert project.write_counts()["bronze/items"] == 5, "one commit a snapshot"
 
-    checks = verified(project)
+    checks = check_results(project)
     assert checks["I1 history = the change sets, each at its time"] == "holds"
     assert checks["I1 windows neither overlap nor are empty"] == "holds"
 
     assert project("bronze", "--full-refresh").code == 0
-    assert project.write_counts()["bronze/items"] == 5, "computed anew it is the same history"
+    assert project.write_counts()["bronze/items"] == 5, "a full refresh gives the same history"
 
     before, bronze = history(project), f"delta.`{project.lake}/bronze/items`"
     spark.sql(f"UPDATE {bronze} SET __END_AT = NULL WHERE id = 'a' AND qty = 2")
@@ -84,7 +85,7 @@ def test_a_life_of_inserts_updates_deletes_and_returns(tmp_path: Path, spark: Sp
     assert history(project) == before
 
 
-def test_as_of_shows_a_table_as_it_was_with_a_history_and_without(tmp_path: Path, spark: SparkSession) -> None:
+def test_as_of_returns_the_rows_of_a_time_with_scd_1_and_scd_2(tmp_path: Path, spark: SparkSession) -> None:
     tables = {
         "items": {**ITEMS, "scd": 2, "history_except": ["note"]},
         "plain": {**ITEMS, "file": "plain.csv"},
@@ -113,7 +114,7 @@ def test_as_of_shows_a_table_as_it_was_with_a_history_and_without(tmp_path: Path
     assert sorted(map(tuple, in_sql.collect())) == [("a", 1), ("b", 1)]
 
 
-def test_only_the_columns_of_history_for_open_a_window_and_another_choice_is_another_history(tmp_path: Path) -> None:
+def test_only_history_for_columns_open_windows_and_changing_them_rebuilds_the_history(tmp_path: Path) -> None:
     project = project_with_history(tmp_path, history_for=["qty"])
     project.snapshot(DAYS[0], items="id,qty,note\na,1,x\n")
     project.snapshot(DAYS[1], items="id,qty,note\na,1,y\n")
@@ -121,7 +122,7 @@ def test_only_the_columns_of_history_for_open_a_window_and_another_choice_is_ano
     assert project.run().code == 0
     assert history(project) == [("a", 1, "y", 1, 3), ("a", 2, "y", 3, None)]
     assert [r["_cdc_sequence"] for r in project.rows_with_cdc("bronze/items")] == [1, 3]
-    verified(project)
+    check_results(project)
 
     project.configure(history_for=None, history_except=["qty"])
     done = project.run()
@@ -129,10 +130,10 @@ def test_only_the_columns_of_history_for_open_a_window_and_another_choice_is_ano
     assert done.outcome("bronze", "items")["status"] == "healed"
     assert history(project) == [("a", 1, "x", 1, 2), ("a", 2, "y", 2, None)]
     assert project("bronze").outcome("bronze", "items")["status"] == "current"
-    verified(project)
+    check_results(project)
 
 
-def test_a_snapshot_taken_again_at_its_time_leaves_no_window_without_length(tmp_path: Path) -> None:
+def test_a_snapshot_ingested_again_leaves_no_window_without_length(tmp_path: Path) -> None:
     project = project_with_history(tmp_path, schema="id STRING, qty INT, note STRING")
     project.snapshot(DAYS[0], items="id,qty,note\na,1,x\nb,1,x\n")
     project.snapshot(DAYS[1], items="id,qty,note\na,2,x\nb,one,x\nc,3,N/A\n")
@@ -144,7 +145,7 @@ def test_a_snapshot_taken_again_at_its_time_leaves_no_window_without_length(tmp_
         ("c", 3, "N/A", 2, None),
     ]
 
-    project.configure(options={"nullValue": "N/A"})  # the configuration is mended: the snapshot is taken again
+    project.configure(options={"nullValue": "N/A"})  # with a corrected configuration, the snapshot is ingested again
     assert project.run().code == 0
     assert project.ledger()[-1]["sequence"] == 3
     assert history(project) == [
@@ -155,10 +156,10 @@ def test_a_snapshot_taken_again_at_its_time_leaves_no_window_without_length(tmp_
     ]
     assert project("bronze", "--full-refresh").code == 0
     assert project.write_counts()["bronze/items"] == 3
-    verified(project)
+    check_results(project)
 
 
-def test_a_table_begins_to_keep_its_history_by_the_command_it_is_told(tmp_path: Path) -> None:
+def test_a_table_changes_to_scd_2_by_a_full_refresh_of_bronze(tmp_path: Path) -> None:
     project = Project(tmp_path, models={"silver.now": ("SELECT id, qty FROM bronze.items", {"keys": ["id"]})})
     project.snapshot(DAYS[0], items="id,qty,note\na,1,x\n")
     project.snapshot(DAYS[1], items="id,qty,note\na,2,x\n")
@@ -181,4 +182,4 @@ def test_a_table_begins_to_keep_its_history_by_the_command_it_is_told(tmp_path: 
     done = project.run()
     assert done.outcome("silver", "silver.now")["status"] == "row-wise"
     assert project.rows("silver/now") == [{"id": "a", "qty": 4}, {"id": "b", "qty": 1}]
-    verified(project)
+    check_results(project)

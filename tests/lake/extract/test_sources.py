@@ -1,4 +1,4 @@
-"""Pipelines that end to end take their snapshots from elsewhere than a folder, as their users run them."""
+"""Complete pipelines with other sources than a folder, run like by a user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST = "20251003_170552"
 
 
 def without_spark(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, which fails if it so much as imports Spark."""
+    """A command in its own process, which fails if it imports Spark."""
     program = "import sys; from lakehouse.cli import main; code = main(sys.argv[1:])"
     return subprocess.run(
         [sys.executable, "-c", f"{program}; assert 'pyspark' not in sys.modules; sys.exit(code)", *arguments],
@@ -33,7 +33,7 @@ def without_spark(*arguments: str, **environment: str) -> subprocess.CompletedPr
 
 
 class Published(Loyalty):
-    """conf/loyalty/kaggle.yml, on a lake of the test's own and a Kaggle that publishes the samples."""
+    """conf/loyalty/kaggle.yml with its own lake, and a Kaggle that publishes the samples."""
 
     def __init__(self, lake: Path, server: Kaggle) -> None:
         super().__init__(lake, SAMPLES)
@@ -100,13 +100,13 @@ def test_a_diff_shows_what_a_new_version_would_change_and_lands_nothing(publishe
     assert [path.name for path in (published.lake / "landing" / "clientes").iterdir()] == [FIRST]
 
 
-def test_no_secret_is_in_the_lake_or_in_what_was_said(published: Published) -> None:
+def test_no_secret_is_in_the_lake_or_in_the_output(published: Published) -> None:
     assert published.last_run is not None
     secrets = [secret.encode() for secret in (KEY, SIGNATURE)]
     files = [path for path in published.lake.rglob("*") if path.is_file()]
-    said = (published.last_run.stderr + str(published.last_run.document)).encode()
+    output = (published.last_run.stderr + str(published.last_run.document)).encode()
     assert not [path for path in files for secret in secrets if secret in path.read_bytes()]
-    assert not [secret for secret in secrets if secret in said]
+    assert not [secret for secret in secrets if secret in output]
 
 
 # A database
@@ -142,13 +142,13 @@ def test_a_table_of_a_database_becomes_bronze_value_by_value(bank: tuple[Project
 
     (entry,) = project.ledger("accounts")
     assert nonzero_counts(entry) == {"rows_read": 30, "inserted": 30}
-    there = database.execute("SELECT id::text, email, balance, seen, since, tags, token FROM accounts ORDER BY id")
-    assert [tuple(row.values()) for row in project.rows("bronze/accounts")] == there
+    rows = database.execute("SELECT id::text, email, balance, seen, since, tags, token FROM accounts ORDER BY id")
+    assert [tuple(row.values()) for row in project.rows("bronze/accounts")] == rows
 
 
 def test_a_database_without_changes_is_read_and_starts_no_jvm(bank: tuple[Project, Server]) -> None:
     project, database = bank
-    database.execute("UPDATE accounts SET email = email")  # rows written anew, with the same values
+    database.execute("UPDATE accounts SET email = email")  # new row versions with the same values
     before = project.versions()
 
     done = without_spark("run", str(project.pipeline))
@@ -158,14 +158,14 @@ def test_a_database_without_changes_is_read_and_starts_no_jvm(bank: tuple[Projec
     assert project.versions() == before
 
 
-def test_changes_in_a_database_are_shown_by_diff_and_taken_by_the_next_run(bank: tuple[Project, Server]) -> None:
+def test_changes_in_a_database_are_shown_by_diff_and_applied_by_the_next_run(bank: tuple[Project, Server]) -> None:
     project, database = bank
     database.execute(
         "UPDATE accounts SET balance = balance + 0.01, seen = 'infinity' WHERE email LIKE '1%'",
         "DELETE FROM accounts WHERE email LIKE '2%'",
     )
-    looked = project("diff")
-    (table,) = looked.document["tables"]
+    diff = project("diff")
+    (table,) = diff.document["tables"]
     assert (table["verdict"], table["counts"]["deleted"], table["counts"]["quarantined"]) == ("accepted", 6, 6)
     assert len(project.ledger("accounts")) == 1
 
@@ -181,7 +181,7 @@ def test_changes_in_a_database_are_shown_by_diff_and_taken_by_the_next_run(bank:
     assert len(project.rows("bronze/accounts")) == 24
 
 
-def test_no_password_is_in_the_lake_or_in_what_was_said(bank: tuple[Project, Server]) -> None:
+def test_no_password_is_in_the_lake_or_in_the_output(bank: tuple[Project, Server]) -> None:
     project, _ = bank
     done = project.run("--verbose")
     files = [path for path in project.lake.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""What a source can hand out and a user can write, and what must come of it: tables right, or left as they were."""
+"""Tests what sources deliver and users write, and its result: correct tables, or tables left as they were."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SILVER = {"silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM
 
 
 def items(*added: str, without: str = "", **changed: str) -> str:
-    """The first snapshot's file with some rows changed, taken out (`without`, letters) and added at the end."""
+    """The first snapshot's file with some rows changed, removed (`without`, letters) and added at the end."""
     rows = {k: v for k, v in (ROWS | {k: f"{v}\n" for k, v in changed.items()}).items() if k not in without}
     return HEADER + "".join(rows.values()) + "".join(f"{row}\n" for row in added)
 
@@ -33,17 +33,17 @@ def assert_only_the_ledger_grew(project: Project, before: dict[str, int]) -> Non
     assert project.versions() == before | {"raw/ledger": before["raw/ledger"] + 1}
 
 
-def assert_rejected(project: Project, *told: str) -> None:
-    """The next run rejects the newest snapshot, says what, where and `told`, and leaves every table as it was."""
+def assert_rejected(project: Project, *messages: str) -> None:
+    """Run: it rejects the newest snapshot with this reason and leaves every table as it was."""
     before = project.versions()
-    done = project.run()
-    assert done.code == 5, done.document
-    outcome = done.outcome("ingest", "items")
+    result = project.run()
+    assert result.code == 5, result.document
+    outcome = result.outcome("ingest", "items")
     assert (outcome["status"], outcome["code"]) == ("rejected", 5)
     entry = project.ledger()[-1]
     assert (entry["status"], entry["sequence"], entry["path"], nonzero_counts(entry)) == ("rejected", None, None, {})
     assert outcome["note"] == entry["reason"]
-    for text in ("found:", "expected:", "where:", *told):
+    for text in ("found:", "expected:", "where:", *messages):
         assert text in entry["reason"]
     assert_only_the_ledger_grew(project, before)
 
@@ -51,9 +51,9 @@ def assert_rejected(project: Project, *told: str) -> None:
 def assert_held(project: Project, reason: str) -> None:
     """The next run holds the newest snapshot, for this reason, and leaves every table as it was."""
     before = project.versions()
-    done = project.run()
-    assert done.code == 4, done.document
-    outcome = done.outcome("ingest", "items")
+    result = project.run()
+    assert result.code == 4, result.document
+    outcome = result.outcome("ingest", "items")
     assert (outcome["status"], outcome["code"]) == ("held", 4)
     entry = project.ledger()[-1]
     assert (entry["status"], entry["sequence"], entry["path"]) == ("held", None, None)
@@ -63,13 +63,13 @@ def assert_held(project: Project, reason: str) -> None:
 
 def assert_accepted(project: Project, **expected: int) -> Result:
     """The next run accepts the newest snapshot with these counts, which add up."""
-    done = project.run()
-    assert done.code == 0, done.document
+    result = project.run()
+    assert result.code == 0, result.document
     entry = project.ledger()[-1]
     assert entry["status"] == "accepted"
     assert nonzero_counts(entry) == expected
     assert entry["rows_read"] == sum(entry[c] for c in nonzero_counts(entry) if c not in ("rows_read", "deleted"))
-    return done
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_source_that_is_not_there_is_a_fault_of_the_configuration(tmp_path: Pa
     assert project.versions() == {}
 
 
-# --- the file as a whole ----------------------------------------------------------------------------------------
+# --- the full file -----------------------------------------------------------------------------------------------
 
 
 def test_a_snapshot_without_the_tables_file_is_rejected_once(shop: Project) -> None:
@@ -146,7 +146,7 @@ def test_a_header_alone_is_held(shop: Project) -> None:
     assert_held(shop, "min_rows 1")
 
 
-def test_a_missing_column_is_rejected_with_what_is_there_instead(shop: Project) -> None:
+def test_a_missing_column_is_rejected_with_the_header_that_was_found(shop: Project) -> None:
     shop.snapshot(SECOND, items=items().replace("id,qty,note", "id,quantity,note"))
     assert_rejected(shop, "no column qty", "id, quantity, note", "line 1", SECOND)
 
@@ -176,11 +176,11 @@ def test_an_open_quote_at_the_end_of_the_file_is_rejected(shop: Project) -> None
 
 
 def test_a_file_cut_in_the_middle_is_held_by_its_deletes(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items()[: len(HEADER) + 15])  # a whole row, and half of the next
+    shop.snapshot(SECOND, items=items()[: len(HEADER) + 15])  # a full row, and half of the next
     assert_held(shop, "of 5 rows deleted")
 
 
-# --- rows: one snapshot with all kinds of trouble, and one in which some of it is mended ------------------------
+# --- rows: one snapshot with all kinds of trouble, and one with some of it corrected ----------------------------
 
 MESSY = """\
 id,qty,note,colour
@@ -208,12 +208,12 @@ def messy(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def mended(messy: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The snapshot after that: all is well but for the null key."""
+def corrected(messy: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The snapshot after that: all is correct except the null key."""
     project = messy.copy(tmp_path_factory.mktemp("mended"))
     project.snapshot(THIRD, items=MESSY.replace("2x", "22"))
-    done = assert_accepted(project, rows_read=8, updated=2, unchanged=4, quarantined=1, duplicates=1)
-    assert done.outcome("silver", "silver.items")["status"] == "row-wise"
+    result = assert_accepted(project, rows_read=8, updated=2, unchanged=4, quarantined=1, duplicates=1)
+    assert result.outcome("silver", "silver.items")["status"] == "row-wise"
     return project
 
 
@@ -260,7 +260,7 @@ def test_equal_rows_collapse_into_one(messy: Project) -> None:
     assert values(messy, "a")["qty"] == 9  # the ledger has counted the other: see the fixture
 
 
-def test_a_column_that_the_schema_does_not_name_is_left_out_and_status_keeps_saying_so(messy: Project) -> None:
+def test_an_unknown_column_is_ignored_and_status_keeps_reporting_it(messy: Project) -> None:
     entry = messy.ledger()[-1]
     assert "colour" in entry["reason"]
     for _ in range(2):
@@ -268,16 +268,16 @@ def test_a_column_that_the_schema_does_not_name_is_left_out_and_status_keeps_say
         assert (status["newest"], "colour" in status["note"]) == ("accepted", True)
 
 
-def test_quarantined_rows_come_back_when_the_data_is_mended(mended: Project) -> None:
-    assert values(mended, "b")["qty"] == 22
-    assert values(mended, "d")["note"] == "caf\u00e9"
-    assert mended.rows("silver/items") == mended.rows("bronze/items")
-    document = mended("quarantine", "items").document
+def test_quarantined_rows_come_back_when_the_data_is_corrected(corrected: Project) -> None:
+    assert values(corrected, "b")["qty"] == 22
+    assert values(corrected, "d")["note"] == "caf\u00e9"
+    assert corrected.rows("silver/items") == corrected.rows("bronze/items")
+    document = corrected("quarantine", "items").document
     assert (document["unresolved"], document["resolved"]) == (1, 2)
-    assert (bad(mended, None)["first_sequence"], bad(mended, None)["last_sequence"]) == (2, 3)
+    assert (bad(corrected, None)["first_sequence"], bad(corrected, None)["last_sequence"]) == (2, 3)
 
 
-def test_a_quarantined_row_comes_back_when_the_configuration_is_mended(shop: Project) -> None:
+def test_a_quarantined_row_comes_back_when_the_configuration_is_corrected(shop: Project) -> None:
     shop.snapshot(SECOND, items=items(b="b,N/A,beta"))
     assert_accepted(shop, rows_read=5, unchanged=4, quarantined=1)
     assert bad(shop, "N/A")["line"] == 3
@@ -315,12 +315,12 @@ def test_a_row_whose_key_cannot_be_read_is_quarantined_where_nothing_would_be_de
     assert shop.versions()["bronze/items"] == before["bronze/items"]
 
 
-def test_a_row_that_quarantine_protects_counts_among_those_of_which_too_many_are_deleted(shop: Project) -> None:
+def test_a_protected_row_counts_as_live_for_max_deleted(shop: Project) -> None:
     shop.snapshot(SECOND, items=items(b="b,?,beta", without="cde"))
     assert_held(shop, "3 of 5 rows deleted, more than max_deleted 0.3")
 
 
-# --- keys that come more than once ------------------------------------------------------------------------------
+# --- keys with several rows ------------------------------------------------------------------------------------
 
 
 def test_one_key_with_different_contents_is_rejected_once_and_named(shop: Project) -> None:
@@ -366,7 +366,7 @@ def test_a_mass_delete_is_held_on_every_run_until_it_is_approved(shop: Project) 
     before = shop.versions()
     again = shop.run()
     assert (again.code, again.outcome("ingest", "items")["status"]) == (4, "held")
-    assert shop.versions() == before  # told again, not recorded again
+    assert shop.versions() == before  # reported again, not recorded again
 
     assert shop("approve", "items", SECOND).code == 0
     assert shop.statuses() == ["accepted", "held", "accepted"]
@@ -395,9 +395,9 @@ def test_a_newer_accepted_snapshot_supersedes_a_held_one(shop: Project) -> None:
 def test_a_snapshot_older_than_the_last_accepted_is_rejected_with_no_more_than_a_warning(shop: Project) -> None:
     shop.snapshot("20241231_235959", items=items(a="a,0,old"))
     before = shop.versions()
-    done = shop.run()
-    assert done.code == 0
-    outcome = done.outcome("ingest", "items")
+    result = shop.run()
+    assert result.code == 0
+    outcome = result.outcome("ingest", "items")
     assert (outcome["status"], outcome["code"]) == ("rejected", 0)
     assert f"older than the last accepted snapshot, {FIRST}" in outcome["note"]
     assert shop.statuses() == ["accepted", "rejected"]
@@ -405,7 +405,7 @@ def test_a_snapshot_older_than_the_last_accepted_is_rejected_with_no_more_than_a
     assert shop.run().document["nothing_new"]
 
 
-def test_there_and_back_again_is_three_sequences(shop: Project) -> None:
+def test_a_change_and_its_reversal_are_three_sequences(shop: Project) -> None:
     shop.snapshot(SECOND, items=items(a="a,9,alpha"))
     shop.snapshot(THIRD, items=items())
     assert shop.run().code == 0
@@ -415,7 +415,7 @@ def test_there_and_back_again_is_three_sequences(shop: Project) -> None:
     assert values(shop, "a")["qty"] == 1
 
 
-def test_the_same_bytes_again_are_noted_once_for_a_dated_source(shop: Project) -> None:
+def test_the_same_bytes_again_are_recorded_once_for_a_dated_source(shop: Project) -> None:
     shop.snapshot(SECOND, items=items())
     before = shop.versions()
     assert shop.run().code == 0
@@ -441,13 +441,13 @@ def test_the_same_bytes_again_are_nothing_at_all_for_a_flat_source(tmp_path: Pat
     assert [p.name for p in (project.lake / "landing/items").iterdir()] == [FIRST]
 
 
-def test_a_dated_snapshot_that_changes_afterwards_is_told_and_the_landed_copy_stands(shop: Project) -> None:
+def test_a_dated_snapshot_that_changes_afterwards_is_reported_and_the_landed_copy_stays(shop: Project) -> None:
     folder = shop.snapshot(FIRST, items=items(a="a,9,alpha"))
     before = shop.versions()
-    done = shop.run()
-    assert done.code == 0
-    note = done.outcome("extract", "items")["note"]
-    assert "changed after it was taken" in note
+    result = shop.run()
+    assert result.code == 0
+    note = result.outcome("extract", "items")["note"]
+    assert "changed after it was landed" in note
     assert str(folder) in note
     assert shop.versions() == before
 
@@ -455,7 +455,7 @@ def test_a_dated_snapshot_that_changes_afterwards_is_told_and_the_landed_copy_st
 # --- several tables ---------------------------------------------------------------------------------------------
 
 
-def test_a_refused_table_does_not_keep_the_others_from_being_done(shop: Project) -> None:
+def test_a_rejected_table_does_not_stop_the_others(shop: Project) -> None:
     other: dict[str, Any] = ITEMS | {"schema": "id STRING"}
     shop.tables |= {"good": other | {"file": "good.csv"}, "guarded": other | {"file": "guarded.csv"}}
     shop.models = {"silver.good": ("SELECT g.id AS id FROM bronze.good AS g", {"keys": ["id"]})}
@@ -463,8 +463,8 @@ def test_a_refused_table_does_not_keep_the_others_from_being_done(shop: Project)
     shop.snapshot(FIRST, good="id\nx\n", guarded="id\nx\n")
     shop.snapshot(SECOND, good="id\nx\n", guarded="id\n", items=items("b,3,beta"))
     before = shop.versions()
-    done = shop.run()
-    assert done.code == done.document["exit_code"] == 5  # worse than the 4 of the held one
+    result = shop.run()
+    assert result.code == result.document["exit_code"] == 5  # worse than the 4 of the held one
     assert shop.statuses("items") == ["accepted", "rejected"]
     assert shop.statuses("good") == ["accepted", "unchanged"]
     assert shop.statuses("guarded") == ["accepted", "held"]
@@ -487,7 +487,7 @@ def test_two_rows_with_one_key_in_a_model_are_refused_and_the_model_stays_as_it_
             in (refused.outcome("silver", "silver.notes")["note"])
         )
     assert shop.versions()["silver/notes"] == before["silver/notes"]
-    assert values(shop, "a")["note"] == "beta"  # the layer before it is done
+    assert values(shop, "a")["note"] == "beta"  # the layer before it is refreshed
 
     shop.snapshot(THIRD, items=items(a="a,9,gamma"))
     assert shop.run().code == 0

@@ -1,4 +1,4 @@
-"""Files of every kind of mess, one table each: read right, or rows in quarantine, or refused with the file and why."""
+"""Tests files with all kinds of faults, one table each: read correctly, quarantined, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ FILES: Files = {
 def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("read"), dict(TABLES))
     put(project, FIRST, FILES)
-    done = project.run()
-    assert done.code == 0, done.document
+    result = project.run()
+    assert result.code == 0, result.document
     for name in TABLES:
         (entry,) = project.ledger(name)
         assert entry["rows_read"] == sum(entry[c] for c in nonzero_counts(entry) if c not in ("rows_read", "deleted"))
@@ -169,7 +169,7 @@ def test_windows_1252_is_read_where_it_is_named_and_bytes_without_a_meaning_wait
     assert waiting(read, "legacy") == {"\ufffd": ("note", 3)}
 
 
-def test_keys_of_several_columns_are_not_run_together(read: Project) -> None:
+def test_keys_of_several_columns_are_not_concatenated(read: Project) -> None:
     assert by_key(read, "parts").items() >= {"doc-7": ("12",), "doc-71": ("2",)}.items()
 
 
@@ -190,24 +190,28 @@ def test_json_that_spans_lines_is_read_one_object_a_file_or_an_array(read: Proje
 
 
 def test_a_second_reader_finds_the_same_in_all_of_them(read: Project) -> None:
-    done = read("verify")
-    assert done.code == 0, done.document
-    same = [c for c in done.document["checks"] if c["what"] == "bronze = the last accepted snapshot"]
-    whole = {c["name"] for c in same if c["result"] == "holds" and "not compared" not in c["figures"]}
-    assert whole == {"prices", "dates", "parts", "lines", "odd", "legacy"}
+    result = read("verify")
+    assert result.code == 0, result.document
+    same = [c for c in result.document["checks"] if c["what"] == "bronze = the last accepted snapshot"]
+    compared = {c["name"] for c in same if c["result"] == "holds" and "not compared" not in c["figures"]}
+    assert compared == {"prices", "dates", "parts", "lines", "odd", "legacy"}
 
 
-# --- what cannot be read: rejected, each with its file and why --------------------------------------------------
+# --- what cannot be read: rejected, with the file and the reason ------------------------------------------------
 
 GOOD = b"id,v\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(500))
 BROKEN: dict[str, tuple[str, bytes, str]] = {
-    "cut_gzip": ("cut.csv.gz", gzip.compress(GOOD)[:-20], "cut.csv.gz is cut short or damaged"),
-    "cut_zip": ("cut.zip", zipped(a__csv=GOOD)[:-20], "cut.zip is cut short or damaged"),
-    "no_zip": ("no.zip", GOOD, "no.zip is cut short or damaged"),
-    "slip": ("slip.zip", zipped(**{"../../evil.csv": GOOD}), "'../../evil.csv', which is no name below its folder"),
+    "cut_gzip": ("cut.csv.gz", gzip.compress(GOOD)[:-20], "cut.csv.gz is truncated or damaged"),
+    "cut_zip": ("cut.zip", zipped(a__csv=GOOD)[:-20], "cut.zip is truncated or damaged"),
+    "no_zip": ("no.zip", GOOD, "no.zip is truncated or damaged"),
+    "slip": (
+        "slip.zip",
+        zipped(**{"../../evil.csv": GOOD}),
+        "'../../evil.csv', which is not a valid name below its folder",
+    ),
     "bomb": ("bomb.csv.gz", b"", "bomb.csv.gz unpacks to more than"),
-    "cut_json": ("cut.json", b'{\n "id": "a",\n "v": ', "cut.json is not a whole JSON array, nor whole objects"),
-    "cut_array": ("array.json", b'[{"id": "a", "v": 1},\n', "array.json is not a whole JSON array"),
+    "cut_json": ("cut.json", b'{\n "id": "a",\n "v": ', "cut.json is not a complete JSON array, nor complete objects"),
+    "cut_array": ("array.json", b'[{"id": "a", "v": 1},\n', "array.json is not a complete JSON array"),
     "cut_parquet": ("cut.parquet", b"PAR1 and no footer", "the file cannot be read"),
     "blank_column": ("blank.csv", b"id,,w\na,1,2\n", "blank.csv has no column v"),
     "shifted": ("shifted.csv.gz", gzip.compress(b"a,1\nb,2\n"), "its header has a, 1"),
@@ -238,11 +242,11 @@ def assert_told(project: Project, *names: str) -> None:
         assert not (project.lake / "bronze" / name).exists()
 
 
-def test_a_packed_file_that_was_cut_or_is_none_is_rejected(broken: Project) -> None:
+def test_a_cut_or_invalid_packed_file_is_rejected(broken: Project) -> None:
     assert_told(broken, "cut_gzip", "cut_zip", "no_zip")
 
 
-def test_an_archive_that_leads_out_of_its_folder_or_has_no_end_is_rejected(broken: Project) -> None:
+def test_an_archive_that_leaves_its_folder_or_has_no_end_is_rejected(broken: Project) -> None:
     assert_told(broken, "slip", "bomb")
     assert not list(broken.folder.rglob("evil.csv"))
     assert list((broken.lake / "_state" / "plain").iterdir()) == []
@@ -252,7 +256,7 @@ def test_json_and_parquet_files_that_were_cut_are_rejected(broken: Project) -> N
     assert_told(broken, "cut_json", "cut_array", "cut_parquet")
 
 
-def test_a_header_that_is_blank_or_is_none_is_rejected_and_nothing_shifts(broken: Project) -> None:
+def test_a_blank_or_missing_header_is_rejected_and_nothing_shifts(broken: Project) -> None:
     assert_told(broken, "blank_column", "shifted")
 
 
@@ -262,7 +266,7 @@ def test_a_link_out_of_the_source_is_not_followed(broken: Project) -> None:
     assert "no file link.csv" in entry["reason"]
 
 
-def test_an_option_that_nobody_can_follow_is_refused_at_validate(tmp_path: Path) -> None:
+def test_an_unsupported_option_is_refused_at_validate(tmp_path: Path) -> None:
     options = {"sep": "||", "encoding": "hex", "dateFormat": "DD/MM/YYYY", "locale": "pt_BR", "mode": "DROPMALFORMED"}
     project = Project(tmp_path, {"items": table("items.csv", "id STRING", options=options)})
     for verb in ("validate", "run"):

@@ -1,4 +1,4 @@
-"""docs/guide/change-data-capture.md, example by example: what it shows is what happens."""
+"""Tests docs/guide/change-data-capture.md, example by example."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ BRONZE = "**bronze**\n| id | qty | note |\n|---|---|---|\n"
 
 
 @pytest.mark.parametrize("section", [s for s in SECTIONS if s.is_example], ids=lambda s: s.title)
-def test_what_the_guide_shows_happens(section: Section, tmp_path: Path, spark: SparkSession) -> None:
+def test_the_examples_of_the_guide_are_correct(section: Section, tmp_path: Path, spark: SparkSession) -> None:
     Example(section, tmp_path, spark).check()
 
 
-def test_every_section_is_an_example_or_is_known_to_be_none() -> None:
+def test_every_section_is_an_example_or_is_listed_as_none() -> None:
     assert {s.title for s in SECTIONS if not s.is_example} == WITHOUT_EXAMPLE
 
 
 @pytest.mark.parametrize(
-    ("page", "told"),
+    ("page", "message"),
     [
         (BEGINNING, "no command takes"),
         (BEGINNING + RUN, "nothing is expected"),
@@ -45,13 +45,13 @@ def test_every_section_is_an_example_or_is_known_to_be_none() -> None:
         ("## A\n```csv\nid\n```\n", "a block of csv"),
     ],
 )
-def test_a_page_that_cannot_be_checked_is_refused(page: str, told: str) -> None:
-    with pytest.raises(GuideError, match=told):
+def test_a_page_that_cannot_be_checked_is_refused(page: str, message: str) -> None:
+    with pytest.raises(GuideError, match=message):
         parse_sections(page)
 
 
 @pytest.mark.parametrize(
-    ("expected", "told"),
+    ("expected", "message"),
     [
         (BRONZE + "| a | 2 | x |\n", "has not"),
         (BRONZE + "| a | 1 | ∅ |\n", "has not"),
@@ -64,16 +64,16 @@ def test_a_page_that_cannot_be_checked_is_refused(page: str, told: str) -> None:
         ("```text\nsomething else\n```\n", "something else"),
     ],
 )
-def test_an_example_that_shows_anything_else_fails(done: Example, expected: str, told: str) -> None:
+def test_a_wrong_example_fails(correct_example: Example, expected: str, message: str) -> None:
     (section,) = parse_sections(BEGINNING + RUN + expected)
     (part,) = section.parts
     (what,) = part.steps[0].checks
-    with pytest.raises(AssertionError, match=told):
-        done.compare(part, what)
+    with pytest.raises(AssertionError, match=message):
+        correct_example.compare(part, what)
 
 
 @pytest.fixture(scope="module")
-def done(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Example:
+def correct_example(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """One row, as it is, in a ledger and in bronze."""
     right = BRONZE + "| a | 1 | x |\n"
     example = Example(parse_sections(BEGINNING + RUN + right)[0], tmp_path_factory.mktemp("guide"), spark)

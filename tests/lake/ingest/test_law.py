@@ -1,4 +1,4 @@
-"""The law of the product through its stages, on real Delta: what was there, with the difference applied, is what is.
+"""Tests the law of the product through its stages, on real Delta: the rows before plus the change set are the snapshot.
 
 Tables of every type live through five snapshots by chance, as CSV, JSON and Parquet, without history and with it: rows
 come, change, go and come back, double, contradict one another or cannot be read. After each snapshot the ledger and
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pytest
 from helpers import Project, Row, nonzero_counts
-from model import Cdc, Change, Columns, HistoryRow, Key, Record, SnapshotResult, Timeline, canonical_value
 from pyarrow import parquet
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
+from reference_model import Cdc, Change, Columns, HistoryRow, Key, Record, SnapshotResult, Timeline, canonical_value
 
 from lakehouse.ingest import diff
 
@@ -35,11 +35,11 @@ FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 GUARDS_OFF = {"min_rows": 0, "max_deleted": 1, "max_quarantined": 1}
 
 
-# --- columns, and what stands in them -----------------------------------------------------------------------------
+# --- columns and their values --------------------------------------------------------------------------------------
 
 
 class Wrong(NamedTuple):
-    """What stands in a column and is not of its type: a text or, in Parquet, a number."""
+    """A field that is not of its column's type: a text or, in Parquet, a number."""
 
     given: Any
 
@@ -158,9 +158,9 @@ def columns(kinds: Iterable[str], prefix: str, nulls: bool) -> list[Column]:
     return [Column(f"{prefix}{n}", kind, (*known[kind][0], *empty), known[kind][1]) for n, kind in enumerate(kinds)]
 
 
-# --- a source that lives ------------------------------------------------------------------------------------------
+# --- a source that changes ----------------------------------------------------------------------------------------
 
-Line = dict[str, Any] | None  # None: it cannot be taken apart
+Line = dict[str, Any] | None  # None: it cannot be split into fields
 
 
 @dataclass
@@ -202,7 +202,7 @@ class Source:
         return self.rng.sample(list(rows), int(len(rows) * share))
 
     def snapshot(self, broken: bool) -> list[Line]:
-        """The rows, some of them doubled, contradicted or spoilt; nulls in keys; and lines that could be any row."""
+        """The rows, some of them duplicated, contradicted or malformed; null keys; and lines that could be any row."""
         lines: list[Line] = list(self.rows.values())
         for key in self.some(self.rows, 0.04):  # equal rows
             lines += [self.rows[key]] * self.rng.randint(1, 2)
@@ -224,7 +224,7 @@ class Source:
         return lines
 
     def record(self, line: Line) -> Record:
-        """What a line means."""
+        """Return the meaning of a line."""
         if line is None:
             return Record(None, None, is_key_unreadable=True)
         key = [line[column.name] for column in self.keys]
@@ -302,14 +302,14 @@ def as_json(rng: random.Random, lines: list[Line], columns: list[Column]) -> byt
                 return f"{value:f}" if isinstance(value, Decimal) else json.dumps(value)
         return json.dumps(text(rng, value), ensure_ascii=rng.random() < 0.5)
 
-    def told(line: Line) -> str:
+    def to_json(line: Line) -> str:
         if line is None:
             return rng.choice(['"text"', "[1]", '{"k0": "x", "K0": "x"}'])
         there = [c.name for c in columns if line[c.name] is not None or rng.random() < 0.5]
         members = [f"{json.dumps(name)}: {shown(line[name])}" for name in rng.sample(there, len(there))]
         return f"{{{', '.join(members)}}}"
 
-    objects = [told(line) for line in lines]
+    objects = [to_json(line) for line in lines]
     whole = "\n".join([*objects, ""]) if rng.random() < 0.7 else f"[{', '.join(objects)}]"
     return whole.encode()
 
@@ -411,7 +411,7 @@ def kept(of: Format) -> set[str]:
 
 
 def snapshots(seed: int, of: Format, folder: Path, name: str) -> Iterator[tuple[datetime, list[Record]]]:
-    """Write a table's snapshots, and say what they mean.
+    """Write a table's snapshots, and return what they mean.
 
     The first and the third have rows that could be any: the first is taken, since nothing goes, and the third is held.
     The last is the one before it in another order and other spellings.
@@ -437,7 +437,7 @@ def snapshots(seed: int, of: Format, folder: Path, name: str) -> Iterator[tuple[
 
 
 def differing(found: dict[Any, Any], wanted: dict[Any, Any]) -> dict[Any, tuple[Any, Any]]:
-    """The first few that differ: found, wanted."""
+    """Return the first few that differ: actual, expected."""
     wrong = [key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)]
     return {key: (found.get(key), wanted.get(key)) for key in wrong[:3]}
 
@@ -518,7 +518,7 @@ def hold_now(reader: Reader, name: str, timeline: Timeline) -> None:
 
 
 @pytest.mark.timeout(600)  # three wide tables: minutes, where the machine has other things to do
-def test_what_was_there_with_the_difference_applied_is_what_is(tmp_path: Path) -> None:
+def test_applying_the_change_set_to_the_rows_before_gives_the_snapshot(tmp_path: Path) -> None:
     every = formats()
     tables = {"csv": table("csv", every["csv"])}
     tables |= {f"{n}_history": table(n, every[n], scd=2, **every[n].history) for n in ("json", "parquet")}

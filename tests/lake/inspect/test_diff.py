@@ -1,4 +1,4 @@
-"""`lakehouse diff`: it says what a run then does, to the row and to the word, and leaves the lake as it was."""
+"""`lakehouse diff` predicts exactly what a run does, and leaves the lake unchanged."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CHANGED = "id,qty,note\nf,6,\na,1,ALPHA\nb,20,\nc,3,\nd,four,delta\ng,7,gamma\nf
 
 
 def files(project: Project) -> dict[str, tuple[int, int]]:
-    """Every file of the lake, `_state` included, and of the source: its size and when it was last written."""
-    found = [p for root in (project.lake, project.source) for p in root.rglob("*") if p.is_file()]
-    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in found}
+    """Return the size and time of every file of the lake, `_state` included, and of the source."""
+    result = [p for root in (project.lake, project.source) for p in root.rglob("*") if p.is_file()]
+    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in result}
 
 
 def diff(project: Project, *arguments: str, code: int = 0) -> Row:
-    """What `diff` says of the one table, having written nothing."""
+    """Return the one table of `diff`, after checking that nothing was written."""
     before = files(project)
     done = project("diff", *arguments)
     assert done.code == code, done.document
@@ -38,7 +38,7 @@ def diff(project: Project, *arguments: str, code: int = 0) -> Row:
 
 
 def recorded(project: Project) -> Row:
-    """The counts of the newest row of the ledger."""
+    """Return the counts of the newest row of the ledger."""
     return {name: project.ledger()[-1][name] for name in COUNT_COLUMNS}
 
 
@@ -60,14 +60,14 @@ def shop(base: Project, tmp_path: Path) -> Project:
     return base.copy(tmp_path / "shop")
 
 
-def test_it_tells_what_the_run_then_does(shop: Project) -> None:
+def test_diff_predicts_what_the_run_does(shop: Project) -> None:
     shop.configure(guard={"max_deleted": 0.3})
     shop.snapshot(SECOND, items=CHANGED)
-    found = diff(shop)
-    assert (found["table"], found["from"], found["to"]) == ("items", FIRST, SECOND)
-    assert (found["verdict"], found["reason"], found["note"]) == ("accepted", None, None)
-    assert found["rows_before"] == 5
-    assert found["percent"] == {
+    result = diff(shop)
+    assert (result["table"], result["from"], result["to"]) == ("items", FIRST, SECOND)
+    assert (result["verdict"], result["reason"], result["note"]) == ("accepted", None, None)
+    assert result["rows_before"] == 5
+    assert result["percent"] == {
         "inserted": 40.0,
         "updated": 40.0,
         "deleted": 20.0,
@@ -75,9 +75,9 @@ def test_it_tells_what_the_run_then_does(shop: Project) -> None:
         "quarantined": 20.0,
         "duplicates": 20.0,
     }
-    assert list(found["columns"].items()) == [("note", 2), ("qty", 1)]
-    assert found["quarantine"] == [{"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1}]
-    assert found["samples"] == {
+    assert list(result["columns"].items()) == [("note", 2), ("qty", 1)]
+    assert result["quarantine"] == [{"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1}]
+    assert result["samples"] == {
         "inserted": [row("f", 6, None), row("g", 7, "gamma")],
         "updated": [
             {"key": {"id": "a"}, "changed": {"note": {"before": "alpha", "after": "ALPHA"}}},
@@ -90,38 +90,38 @@ def test_it_tells_what_the_run_then_does(shop: Project) -> None:
     }
     few = lakehouse.diff(shop.pipeline, "items", samples=1)["tables"][0]
     assert {kind: len(rows) for kind, rows in few["samples"].items()} == {"inserted": 1, "updated": 1, "deleted": 1}
-    assert {**few, "samples": None} == {**found, "samples": None}
+    assert {**few, "samples": None} == {**result, "samples": None}
 
     assert shop.run().code == 0
-    assert recorded(shop) == found["counts"]
-    assert shop.ledger()[-1]["status"] == found["verdict"]
+    assert recorded(shop) == result["counts"]
+    assert shop.ledger()[-1]["status"] == result["verdict"]
 
     again = diff(shop)
     assert (again["verdict"], again["counts"], again["from"], again["to"]) == ("unchanged", {}, SECOND, SECOND)
     landed = diff(shop, "--from", FIRST)
-    assert landed == found  # the same two, now both from landing
-    assert diff(shop, "--to", SECOND) == found
+    assert landed == result  # the same two, now both from landing
+    assert diff(shop, "--to", SECOND) == result
 
-    # d was in quarantine: bronze kept its row, but the second snapshot alone has none.
+    # d is in quarantine: bronze keeps its row, but the second snapshot alone has none.
     shop.snapshot(THIRD, items=ROWS)
     assert diff(shop)["counts"]["inserted"] == 1
     assert shop("extract").code == 0
     back = diff(shop, "--from", SECOND, "--to", THIRD)
     assert back["counts"]["inserted"] == 2
-    assert back["note"] == "rows of 20250102_000000 count as not there, since they cannot be taken: 1"
+    assert back["note"] == "rows of 20250102_000000 that would be quarantined are missing: 1"
 
 
-def test_before_the_first_run_all_rows_are_new_and_no_lake_is_made(tmp_path: Path) -> None:
+def test_before_the_first_run_all_rows_are_new_and_no_lake_is_created(tmp_path: Path) -> None:
     shop = Project(tmp_path)
     shop.snapshot(items=ROWS)  # a source without snapshot times
-    found = diff(shop, "--samples", "2")
+    result = diff(shop, "--samples", "2")
     assert not shop.lake.exists()
-    assert (found["verdict"], found["from"], found["rows_before"]) == ("accepted", None, 0)
-    assert set(found["percent"].values()) == {None}
-    assert found["samples"] == {"inserted": [row("a", 1, "alpha"), row("b", 2, "beta")], "updated": [], "deleted": []}
+    assert (result["verdict"], result["from"], result["rows_before"]) == ("accepted", None, 0)
+    assert set(result["percent"].values()) == {None}
+    assert result["samples"] == {"inserted": [row("a", 1, "alpha"), row("b", 2, "beta")], "updated": [], "deleted": []}
 
     assert shop.run().code == 0
-    assert recorded(shop) == found["counts"]
+    assert recorded(shop) == result["counts"]
     assert diff(shop)["verdict"] == "unchanged"
     shop.snapshot(items=ROWS.replace("alpha", "beta"))
     assert diff(shop)["columns"] == {"note": 1}
@@ -131,19 +131,19 @@ def test_before_the_first_run_all_rows_are_new_and_no_lake_is_made(tmp_path: Pat
     assert "no file items.csv" in gone["reason"]
 
 
-def test_what_would_be_held_is_shown_with_the_guards_word(shop: Project) -> None:
+def test_a_snapshot_that_would_be_held_has_the_guards_reason(shop: Project) -> None:
     shop.snapshot(SECOND, items="id,qty,note,extra\na,1,alpha,x\n")
-    found = diff(shop)
-    assert found["verdict"] == "held"
-    assert found["counts"]["deleted"] == 4
-    assert [deleted["id"] for deleted in found["samples"]["deleted"]] == ["b", "c", "d", "e"]
+    result = diff(shop)
+    assert result["verdict"] == "held"
+    assert result["counts"]["deleted"] == 4
+    assert [deleted["id"] for deleted in result["samples"]["deleted"]] == ["b", "c", "d", "e"]
 
     assert shop.run().code == 4
     entry = shop.ledger()[-1]
-    assert (entry["status"], entry["reason"]) == ("held", found["reason"])
-    assert recorded(shop) == found["counts"]
-    assert diff(shop) == found  # from landing now
-    assert diff(shop, "--from", FIRST) == found
+    assert (entry["status"], entry["reason"]) == ("held", result["reason"])
+    assert recorded(shop) == result["counts"]
+    assert diff(shop) == result  # from landing now
+    assert diff(shop, "--from", FIRST) == result
 
     assert shop("approve", "items", SECOND).code == 0
     after = diff(shop)  # accepted, and not in bronze yet
@@ -154,38 +154,38 @@ def test_what_would_be_held_is_shown_with_the_guards_word(shop: Project) -> None
     assert pending["rows_before"] == 1
     assert "extra" in pending["reason"]
     assert pending["samples"]["updated"] == [{"key": {"id": "a"}, "changed": {"qty": {"before": 1, "after": 10}}}]
-    assert "bronze is not where the ledger is" in pending["note"]
+    assert "bronze is not at the ledger's last sequence" in pending["note"]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
-        (ROWS + "a,2,other\n", "1 keys of items stand on rows of different content: 'a'"),
+        (ROWS + "a,2,other\n", "1 keys of items have several rows with different content: 'a'"),
         ("id,qty\na,1\n", "no column note"),
         (ROWS + 'f,6,"open\n', "quote"),
     ],
     ids=["conflicting duplicates", "a column missing", "an open quote"],
 )
-def test_what_would_be_rejected_is_reported_so(shop: Project, content: str, told: str) -> None:
+def test_a_snapshot_that_would_be_rejected_has_the_reason_of_the_run(shop: Project, content: str, reason: str) -> None:
     shop.snapshot(SECOND, items=content)
-    found = diff(shop)
-    assert (found["verdict"], found["counts"], found["rows_before"]) == ("rejected", {}, None)
-    assert told in found["reason"]
-    assert str(shop.source) in found["reason"]
+    result = diff(shop)
+    assert (result["verdict"], result["counts"], result["rows_before"]) == ("rejected", {}, None)
+    assert reason in result["reason"]
+    assert str(shop.source) in result["reason"]
 
     assert shop.run().code == 5
-    in_landing = found["reason"].replace(str(shop.source), str(shop.lake / "landing/items"))
+    in_landing = result["reason"].replace(str(shop.source), str(shop.lake / "landing/items"))
     assert shop.ledger()[-1]["reason"] == in_landing
     assert "verdict" not in diff_error(shop, "--from", SECOND, "--to", FIRST)
     assert diff(shop, "--from", FIRST)["verdict"] == "rejected"
     shop.snapshot(THIRD, items=ROWS)
     assert shop("extract").code == 0
-    failed = diff(shop, "--from", SECOND, code=5)  # nothing can be held against what cannot be taken
+    failed = diff(shop, "--from", SECOND, code=5)  # a rejected snapshot is no baseline
     assert failed["verdict"] == "failed"
 
 
 def diff_error(project: Project, *arguments: str) -> Row:
-    """The error of a command line that cannot be used."""
+    """Return the usage error of `diff`."""
     before = files(project)
     done = project("diff", *arguments)
     assert done.code == 2, done.document
@@ -193,12 +193,12 @@ def diff_error(project: Project, *arguments: str) -> Row:
     return done.error
 
 
-def test_an_older_snapshot_is_late_and_those_that_wait_are_told(shop: Project) -> None:
+def test_an_older_snapshot_is_late_and_waiting_ones_are_counted(shop: Project) -> None:
     shop.snapshot(SECOND, items=ROWS.replace("a,1", "a,2"))
     shop.snapshot(THIRD, items=ROWS.replace("a,1", "a,3"))
-    found = diff(shop)
-    assert (found["from"], found["to"], found["columns"]) == (FIRST, THIRD, {"qty": 1})
-    assert found["note"] == "older snapshots wait (1), and a run takes them first"
+    result = diff(shop)
+    assert (result["from"], result["to"], result["columns"]) == (FIRST, THIRD, {"qty": 1})
+    assert result["note"] == "older snapshots wait (1), and a run takes them first"
     assert shop.run().code == 0
     for stamp in (FIRST, SECOND, THIRD):
         (shop.source / stamp / "items.csv").unlink()
@@ -209,7 +209,7 @@ def test_an_older_snapshot_is_late_and_those_that_wait_are_told(shop: Project) -
     assert THIRD in late["reason"]
 
 
-def test_stamps_that_have_not_landed_are_answered_with_those_that_have(shop: Project) -> None:
+def test_snapshots_that_have_not_landed_are_answered_with_those_that_have(shop: Project) -> None:
     unknown = diff_error(shop, "--from", SECOND)
     assert f"no snapshot {SECOND} of items has landed" in unknown["found"]
     assert FIRST in unknown["expected"]
@@ -218,7 +218,7 @@ def test_stamps_that_have_not_landed_are_answered_with_those_that_have(shop: Pro
     assert "tomorrow" in diff_error(shop, "--to", "tomorrow")["found"]
     assert "--samples" in diff_error(shop, "--samples", "-1")["found"]
     shop.source.rename(shop.folder / "elsewhere")
-    assert "is not there" in diff_error(shop)["found"]
+    assert "does not exist" in diff_error(shop)["found"]
 
 
 def test_a_table_that_cannot_be_compared_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -238,10 +238,10 @@ def test_a_table_that_cannot_be_compared_does_not_hide_the_others(tmp_path: Path
     assert "items --full-refresh" in items["reason"]
     assert (others["verdict"], others["columns"]) == ("accepted", {"note": 1})
     assert shop("extract").code == 0
-    assert diff(shop, "items", "--from", FIRST)["columns"] == {"note": 1}  # bronze has no part in this
+    assert diff(shop, "items", "--from", FIRST)["columns"] == {"note": 1}  # bronze is not read
 
 
-def test_a_column_added_to_the_schema_may_lack_where_it_has_not_been_delivered(shop: Project) -> None:
+def test_a_column_added_to_the_schema_is_optional_until_a_snapshot_has_it(shop: Project) -> None:
     shop.configure(schema="id STRING, qty INT, note STRING, extra STRING")
     again = diff(shop)
     assert (again["verdict"], again["counts"]["unchanged"]) == ("accepted", 5)
@@ -253,7 +253,7 @@ def test_a_column_added_to_the_schema_may_lack_where_it_has_not_been_delivered(s
     assert diff(shop, "--to", SECOND)["columns"] == {"qty": 1}
     assert diff(shop, "--to", THIRD)["columns"] == {"extra": 1, "qty": 1}
 
-    shop.snapshot("20250104_000000", items=ROWS)  # it has arrived once
+    shop.snapshot("20250104_000000", items=ROWS)  # a snapshot has had it
     assert shop("extract").code == 0
     gone = diff(shop, "--from", THIRD)
     assert (gone["verdict"], "no column extra" in gone["reason"]) == ("rejected", True)

@@ -1,11 +1,10 @@
-"""Silver and gold on Delta: brought up to date by what changed, in one commit, and right again whatever befell them."""
+"""Refreshes of silver and gold on Delta: incremental, in one commit, and correct after any change."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -24,12 +23,14 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.config.expect import Expectation
+from lakehouse.config.tuning import Tuning
 from lakehouse.errors import DataRefused
-from lakehouse.lake import cached_rows, delta, quarantine
-from lakehouse.lake.merge import merge_to_match
-from lakehouse.models import expectations
+from lakehouse.lake import delta, quarantine
+from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.models import refresh as refresh_module
-from lakehouse.models.refresh import Model, RefreshResult
+from lakehouse.models.expectations import RowRuleEvaluator
+from lakehouse.models.model import Model, run_model_query
+from lakehouse.models.refresh import RefreshResult
 from lakehouse.models.sql.plan import plan_model
 from lakehouse.models.sql.rules import parse_rules
 from lakehouse.spark.session import isolated_session
@@ -68,19 +69,13 @@ FIRST = "id,day,shop,amount\n1,2025-01-01,a,1.10\n2,2025-01-02,b,2.20\n3,2025-01
 SECOND = "id,day,shop,amount\n1,2025-01-01,a,1.10\n2,2025-01-02,b,2.25\n3,2025-01-04,c,3.30\n5,2025-01-06,c,5.50\n"
 CITIES = "shop,city\na,Rio\nb,Rio\nc,\n"
 GOLD = ("gold/cities", "gold/three_days")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def by_changes() -> Iterator[None]:
-    """Tables as small as these would be computed whole."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refresh_module, "FULL_REFRESH_BELOW_BYTES", 0)
-        yield
+INCREMENTAL = {"full_refresh_below_bytes": 0}  # incremental refreshes, although the tables are small
 
 
 @pytest.fixture(scope="module")
 def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("first"), {"sales": SALES, "shops": SHOPS}, CUBES)
+    folder = tmp_path_factory.mktemp("first")
+    project = Project(folder, {"sales": SALES, "shops": SHOPS}, CUBES, tuning=INCREMENTAL)
     project.snapshot("20250101_000000", sales=FIRST, shops=CITIES)
     assert project.run().code == 0
     return project
@@ -88,7 +83,7 @@ def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 @pytest.fixture(scope="module")
 def second(first: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Bronze has the second snapshot, silver and gold are at the first."""
+    """Bronze has the second snapshot, silver and gold have the first."""
     project = first.copy(tmp_path_factory.mktemp("second"))
     project.snapshot("20250102_000000", sales=SECOND, shops=CITIES.replace("b,Rio", "b,Recife"))
     for stage in ("extract", "ingest", "bronze"):
@@ -98,21 +93,21 @@ def second(first: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def done(second: Project) -> Result:
-    """What the run said that brought silver and gold to the second snapshot."""
+    """The result of the run that brings silver and gold to the second snapshot."""
     waits = {m["model"]: m["waiting"] for m in second("status").document["models"]}
-    assert waits["silver.placed"] == ["bronze.shops"]  # silver.sales has not moved yet
+    assert waits["silver.placed"] == ["bronze.shops"]  # silver.sales has not changed yet
     assert waits["gold.cities"] == []
     return second.run()
 
 
-def test_a_table_lies_in_the_order_of_the_day_that_the_models_after_it_look_for(first: Project) -> None:
+def test_files_are_ordered_by_the_day_that_later_models_look_up(first: Project) -> None:
     log = (first.lake / "silver/sales/_delta_log" / f"{0:020}.json").read_text().splitlines()
     stats = [json.loads(json.loads(line)["add"]["stats"]) for line in log if '"add"' in line]
     days = sorted((stat["minValues"]["day"], stat["maxValues"]["day"]) for stat in stats)
     assert [day for file in days for day in file] == ["2025-01-01", "2025-01-02", "2025-01-05", "2025-01-05"]
 
 
-def test_each_model_takes_up_what_changed_and_equals_its_whole(second: Project, done: Result) -> None:
+def test_each_incremental_refresh_equals_a_full_one(second: Project, done: Result) -> None:
     assert done.code == 0, done.stderr
     assert done.statuses("silver") | done.statuses("gold") == {
         "silver.sales": "row-wise",
@@ -133,7 +128,7 @@ def test_each_model_takes_up_what_changed_and_equals_its_whole(second: Project, 
     assert [c["result"] for c in checks["checks"] if "gold = its SQL" in c["what"]] == ["holds"] * 2
 
 
-def test_a_refresh_is_one_commit_that_names_the_inputs_and_status_reads_them(
+def test_a_refresh_is_one_commit_that_records_the_inputs_for_status(
     first: Project, second: Project, done: Result
 ) -> None:
     before, versions = first.versions(), second.versions()
@@ -144,7 +139,7 @@ def test_a_refresh_is_one_commit_that_names_the_inputs_and_status_reads_them(
     assert [m["waiting"] for m in found.values()] == [[]] * 4
 
 
-def test_changes_that_touch_no_row_of_a_cube_are_noted_without_writing_it(
+def test_changes_that_affect_no_row_of_a_cube_are_recorded_without_writing_it(
     second: Project, done: Result, tmp_path: Path
 ) -> None:
     shop = second.copy(tmp_path / "shop")
@@ -156,24 +151,46 @@ def test_changes_that_touch_no_row_of_a_cube_are_noted_without_writing_it(
     assert shop.run().document["nothing_new"]
 
 
-def test_a_cube_is_computed_whole_when_its_inputs_are_small_or_much_of_them_changed(
-    second: Project, done: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cube_is_refreshed_in_full_if_its_inputs_are_small_or_much_of_them_changed(
+    second: Project, done: Result, tmp_path: Path
 ) -> None:
     shop = second.copy(tmp_path / "shop")
     shop.snapshot("20250103_000000", sales=FIRST, shops=CITIES)
     assert shop("extract").code == shop("ingest").code == shop("bronze").code == 0
-    monkeypatch.setattr(cached_rows, "MAX_LOCAL_ROWS", 0)  # what changed is counted where it is not held by the driver
+    shop.tuning = INCREMENTAL | {"local_rows": 0}  # changes are counted only if they are not local
+    shop.configure()
     much = shop("silver").outcome("silver", "silver.placed")
     assert (much["status"], much["note"]) == ("full", "much of bronze.shops changed: 2 changes, 3 rows")
-    monkeypatch.setattr(refresh_module, "FULL_REFRESH_BELOW_BYTES", 1 << 20)
+    shop.tuning = {"full_refresh_below_bytes": 1 << 20}
+    shop.configure()
     small = shop("gold").outcome("gold", "gold.cities")
     assert small["status"] == "full"
     assert "its inputs are small" in small["note"]
     assert shop.rows("gold/cities") == first_cities()
 
 
+def test_a_gap_in_the_log_of_an_input_leads_to_a_full_refresh(
+    spark: SparkSession, second: Project, done: Result, tmp_path: Path
+) -> None:
+    shop = second.copy(tmp_path / "shop")
+    sales, read_version = shop.lake / "bronze/sales", shop.versions()["bronze/sales"]
+    # A checkpoint keeps the current rows readable without the older commits.
+    spark.sql(f"ALTER TABLE delta.`{sales}` SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
+    for stamp, rows in (("20250103_000000", FIRST), ("20250104_000000", SECOND), ("20250105_000000", FIRST)):
+        shop.snapshot(stamp, sales=rows, shops=CITIES)
+        assert shop("extract").code == shop("ingest").code == shop("bronze").code == 0
+    newest = shop.versions()["bronze/sales"]
+    assert newest >= read_version + 3
+    (sales / "_delta_log" / f"{newest - 1:020}.json").unlink()
+
+    silver = shop("silver").outcome("silver", "silver.sales")
+
+    assert (silver["status"], silver["note"]) == ("full", "the changes of bronze.sales can no longer be read")
+    assert [row["id"] for row in shop.rows("silver/sales")] == [1, 2, 3, 4]
+
+
 def first_cities() -> list[dict[str, Any]]:
-    """What the first snapshot comes to."""
+    """The rows of gold.cities for the first snapshot."""
     return [
         {"city": None, "gid": 0, "sales": 1, "amount": Decimal("4.40")},
         {"city": None, "gid": 1, "sales": 4, "amount": Decimal("11.00")},
@@ -181,7 +198,7 @@ def first_cities() -> list[dict[str, Any]]:
     ]
 
 
-def test_sums_of_double_are_refused_with_what_to_write(first: Project, tmp_path: Path) -> None:
+def test_sums_of_double_are_refused_with_advice(first: Project, tmp_path: Path) -> None:
     shop = first.copy(tmp_path / "shop")
     sql = "SELECT s.shop AS shop, SUM(CAST(s.amount AS DOUBLE) / 3) AS amount FROM silver.sales AS s GROUP BY s.shop"
     shop.models["gold.shares"] = (sql, {})
@@ -195,14 +212,15 @@ def test_sums_of_double_are_refused_with_what_to_write(first: Project, tmp_path:
     assert refused.outcome("gold", "gold.cities")["status"] == "current"
 
 
-# --- models at random -------------------------------------------------------------------------------------------
+# --- random models ----------------------------------------------------------------------------------------------
 
 SIDE_BY_SIDE = 6
-# What is expected of the first two models; every one has a column x0.
+# The expectations of the first two models. Every model has a column x0.
 EXPECTED = [
     {"some": Expectation(check="hash(x0) % 2 = 0")},
     {"most": Expectation(check="hash(x0) % 3 <> 0", on_fail="drop")},
 ]
+TUNING = Tuning(full_refresh_below_bytes=0)
 EXAMPLES = -(-int(os.environ.get("LAKEHOUSE_DELTA_MODELS", "6")) // SIDE_BY_SIDE)
 
 
@@ -220,16 +238,16 @@ def frame(spark: SparkSession, relation: str, tables: Tables) -> DataFrame:
     return spark.createDataFrame(pa.Table.from_pylist(tables[relation], to_arrow_schema(schema)), schema)
 
 
-def counted(rows: DataFrame) -> Counter[Any]:
+def count_rows(rows: DataFrame) -> Counter[Any]:
     return Counter(tuple(map(str, row)) for row in rows.collect())
 
 
-def unread(relation: str) -> DataFrame:
+def read_no_relation(relation: str) -> DataFrame:
     raise AssertionError(f"no rule refers to {relation}")
 
 
 def refresh(spark: SparkSession, lake: Lake, model: Model) -> RefreshResult | None:
-    """None: refused, since two of its rows have one key."""
+    """Return None if the refresh is refused because two rows share a key."""
     try:
         return refresh_module.refresh(spark, lake, model, is_small_lake=True)
     except DataRefused:
@@ -243,50 +261,49 @@ def refresh(spark: SparkSession, lake: Lake, model: Model) -> RefreshResult | No
     suppress_health_check=list(HealthCheck),
 )
 @given(drawn=st.lists(grammar.models(), min_size=SIDE_BY_SIDE, max_size=SIDE_BY_SIDE), states=histories())
-def test_any_model_on_delta_equals_its_whole_after_any_changes(
+def test_any_model_on_delta_equals_a_full_refresh_after_any_changes(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, drawn: list[grammar.Model], states: list[Tables]
 ) -> None:
-    own, lake = isolated_session(spark, 0), Lake(str(tmp_path_factory.mktemp("random")))
-    found = []
+    session, lake = isolated_session(spark, 0), Lake(str(tmp_path_factory.mktemp("random")))
+    models = []
     for at, each in enumerate(drawn):
-        understood = plan_model(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
-        expected = parse_rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
-        understood = replace(understood, rules=expected)
-        found.append(Model(understood, {r: grammar.KEYS[r] for r in understood.inputs}, {"as_of": None}))
+        plan = plan_model(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
+        rules = parse_rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
+        input_keys = {relation: grammar.KEYS[relation] for relation in plan.inputs}
+        models.append(Model(replace(plan, rules=rules), input_keys, {"as_of": None}, tuning=TUNING))
     for before, now in pairwise([None, *states]):
         assert now is not None
         for relation in grammar.DDL:
             if before is None or before[relation] != now[relation]:
-                merge_to_match(
-                    own, lake.table(relation), frame(own, relation, now), ["id"], {"stage": "silver"}, expect_few=True
-                )
-        for model in found:
+                target = MergeTarget(session, lake.table(relation), ["id"])
+                merge_to_match(target, frame(session, relation, now), {"stage": "silver"}, expect_few=True)
+        for model in models:
             note(model.plan.sql)
-            done = refresh(own, lake, model)
-            whole = refresh_module.run_model_query(own, model, {r: frame(own, r, now) for r in model.plan.inputs})
-            rows = expectations.remaining_rows(own, model.plan, {}, whole, unread)
-            doubled = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
-            assert (done is None) is doubled
-            if done is not None:
-                assert counted(delta.read(own, lake.table(model.name)).select(rows.columns)) == counted(rows), done
-            if done is not None and model.plan.rules and model.plan.rules[0].on_fail == "quarantine":
-                head = delta.current_version(own, lake.table(model.name))
-                assert head is not None
-                out = (
-                    quarantine.read_of_model(own, lake, model.name, head.last_refresh_version)
-                    .where("NOT resolved")
-                    .select("row")
-                )
-                wanted = expectations.quarantined_rows(own, model.plan, {}, whole, unread).select("row").distinct()
-                assert counted(out) == counted(wanted), done
+            done = refresh(session, lake, model)
+            all_rows = run_model_query(session, model, {r: frame(session, r, now) for r in model.plan.inputs})
+            evaluator = RowRuleEvaluator(session, model.plan, {}, read_no_relation)
+            rows = evaluator.remaining_rows(all_rows)
+            has_duplicates = rows.groupBy(*model.plan.keys).count().where("count > 1").count() > 0
+            assert (done is None) is has_duplicates
+            if done is None:
+                continue
+            table = delta.read(session, lake.table(model.name)).select(rows.columns)
+            assert count_rows(table) == count_rows(rows), done
+            if model.plan.rules and model.plan.rules[0].on_fail == "quarantine":
+                version = delta.current_version(session, lake.table(model.name))
+                assert version is not None
+                quarantined = quarantine.read_of_model(session, lake, model.name, version.last_refresh_version)
+                expected = evaluator.quarantined_rows(all_rows).select("row").distinct()
+                assert count_rows(quarantined.where("NOT resolved").select("row")) == count_rows(expected), done
 
 
-def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSession, tmp_path: Path) -> None:
-    """Found at random: the row-wise way looked for its changes where the model's own input was the one that changed."""
-    own, lake = isolated_session(spark, 0), Lake(str(tmp_path))
-    nobody = "WITH nobody AS (SELECT i.id AS id FROM silver.items AS i)"
-    sql = f"{nobody} SELECT s.id AS x0, s.qty AS x1 FROM silver.sales AS s"
-    model = Model(plan_model("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS), grammar.KEYS, {"as_of": None})
+def test_a_cte_that_no_select_reads_is_an_input_that_affects_no_row(spark: SparkSession, tmp_path: Path) -> None:
+    """Found by a random test: the row-wise refresh read the changes of that CTE's input instead of the model's."""
+    session, lake = isolated_session(spark, 0), Lake(str(tmp_path))
+    unread = "WITH unread AS (SELECT i.id AS id FROM silver.items AS i)"
+    sql = f"{unread} SELECT s.id AS x0, s.qty AS x1 FROM silver.sales AS s"
+    plan = plan_model("gold.m", sql, ("x0",), "gold/m.sql", grammar.KEYS)
+    model = Model(plan, grammar.KEYS, {"as_of": None}, tuning=TUNING)
     sale = {"day": None, "shop": "a", "item": 1, "amount": None}
     item = {"name": "a", "kind": "a", "since": None}
     states: list[Tables] = [
@@ -296,8 +313,8 @@ def test_a_cte_that_nobody_reads_is_an_input_whose_rows_give_none(spark: SparkSe
     ]
     for state in states:
         for relation in state:
-            rows = frame(own, relation, state)
-            merge_to_match(own, lake.table(relation), rows, ["id"], {"stage": "silver"}, expect_few=True)
-        assert refresh(own, lake, model) is not None
-        kept = [tuple(row) for row in delta.read(own, lake.table("gold.m")).collect()]
-        assert kept == [(1, state["silver.sales"][0]["qty"])]
+            target = MergeTarget(session, lake.table(relation), ["id"])
+            merge_to_match(target, frame(session, relation, state), {"stage": "silver"}, expect_few=True)
+        assert refresh(session, lake, model) is not None
+        rows = [tuple(row) for row in delta.read(session, lake.table("gold.m")).collect()]
+        assert rows == [(1, state["silver.sales"][0]["qty"])]

@@ -1,5 +1,4 @@
-"""Killed anywhere, a run leaves a lake from which the next one ends where an unbroken one would have; and a lake that
-somebody else touched is made right again."""
+"""After a kill anywhere, the next run gives the result of an uninterrupted one; changes by others are repaired."""
 
 from __future__ import annotations
 
@@ -19,18 +18,17 @@ from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, TABLES, THI
 
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets
-from lakehouse.models import refresh
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-KILLED = Path(__file__).parents[1] / "killed.py"
+CRASH_POINTS = Path(__file__).parents[1] / "crash_points.py"
 FOURTH = "20250104_000000"
 FOURTH_ROWS = "id,qty,note\na,2,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n"
 
 
 @pytest.fixture(scope="module")
 def waiting(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """One snapshot is in every layer, two more wait in the source."""
+    """One snapshot is in every layer, and two more are in the source."""
     project = Project(tmp_path_factory.mktemp("waiting"), models=MODELS)
     project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     assert project.run().code == 0
@@ -40,22 +38,22 @@ def waiting(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 
 @pytest.fixture(scope="module")
-def unbroken(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """What a run that nothing befell makes of it."""
-    project = waiting.copy(tmp_path_factory.mktemp("unbroken"))
+def uninterrupted(waiting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same after an uninterrupted run."""
+    project = waiting.copy(tmp_path_factory.mktemp("uninterrupted"))
     assert project.run().code == 0
     assert project.rows("gold/notes") == GOLD_AFTER_THIRD
     return project
 
 
 @pytest.fixture
-def shop(unbroken: Project, tmp_path: Path) -> Project:
-    """All three snapshots in every layer, and nothing to do."""
-    return unbroken.copy(tmp_path / "shop")
+def shop(uninterrupted: Project, tmp_path: Path) -> Project:
+    """All three snapshots are in every layer, and there is nothing to do."""
+    return uninterrupted.copy(tmp_path / "shop")
 
 
 def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(KILLED), point, "run", str(project.pipeline), *arguments]
+    command = [sys.executable, str(CRASH_POINTS), point, "run", str(project.pipeline), *arguments]
     return subprocess.Popen(command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -75,48 +73,49 @@ def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str
         "before-the-clean-mark",
     ],
 )
-def test_killed_anywhere_the_next_run_ends_as_an_unbroken_one(
-    waiting: Project, unbroken: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+def test_after_a_kill_anywhere_the_next_run_gives_the_same_result(
+    waiting: Project, uninterrupted: Project, tmp_path: Path, point: str
 ) -> None:
-    if point.startswith("gold"):
-        monkeypatch.setattr(refresh, "FULL_REFRESH_BELOW_BYTES", 0)  # as in the process that is killed
     shop = waiting.copy(tmp_path / "shop")
+    if point.startswith("gold"):
+        shop.tuning = {"full_refresh_below_bytes": 0}  # the killed run refreshes incrementally
+        shop.configure()
     killed = start(point, shop)
-    _, told = killed.communicate(timeout=200)
-    assert killed.returncode == -signal.SIGKILL, told
+    _, stderr = killed.communicate(timeout=200)
+    assert killed.returncode == -signal.SIGKILL, stderr
 
     assert shop.run().code == 0
-    assert lake_content(shop) == lake_content(unbroken)
-    assert shop.write_counts() == unbroken.write_counts()
+    assert lake_content(shop) == lake_content(uninterrupted)
+    assert shop.write_counts() == uninterrupted.write_counts()
     assert sorted(p.name for p in (shop.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
     assert shop.run().document["nothing_new"]
 
 
-def test_asked_to_end_a_run_finishes_its_stage_and_the_next_one_does_the_rest(
-    waiting: Project, unbroken: Project, tmp_path: Path
+def test_a_stop_request_lets_the_stage_finish_and_the_next_run_does_the_rest(
+    waiting: Project, uninterrupted: Project, tmp_path: Path
 ) -> None:
-    """PySpark takes Ctrl-C for itself when a session begins: by then it is the run's again."""
+    """PySpark handles Ctrl-C itself when a session starts; the run handles it again afterwards."""
     shop = waiting.copy(tmp_path / "shop")
     ended = start("asked-by-SIGINT", shop, "--json")
-    out, told = ended.communicate(timeout=200)
+    out, stderr = ended.communicate(timeout=200)
 
-    assert ended.returncode == 0, told
+    assert ended.returncode == 0, stderr
     document = json.loads(out)
     assert document["stopped_before"] == "bronze"
-    # Asked when it took the second snapshot, it took the third one too: the stage was finished.
+    # The request came during the second snapshot; the third one was ingested too, so the stage finished.
     assert [(o["stage"], o["status"]) for o in document["outcomes"]] == [
         ("extract", "landed"),
         ("ingest", "accepted"),
         ("ingest", "accepted"),
     ]
-    assert "stopped, as asked" in told
+    assert "stopped, as asked" in stderr
     assert not (shop.lake / "_state/clean.json").exists()
     assert shop.run().code == 0
-    assert lake_content(shop) == lake_content(unbroken)
+    assert lake_content(shop) == lake_content(uninterrupted)
 
 
-def test_a_second_run_ends_at_once_and_names_the_first(unbroken: Project, tmp_path: Path) -> None:
-    shop = unbroken.copy(tmp_path / "shop")
+def test_a_second_run_ends_at_once_and_names_the_first(uninterrupted: Project, tmp_path: Path) -> None:
+    shop = uninterrupted.copy(tmp_path / "shop")
     (shop.lake / "_state/clean.json").unlink()
     first = start("holding", shop)
     try:
@@ -130,17 +129,17 @@ def test_a_second_run_ends_at_once_and_names_the_first(unbroken: Project, tmp_pa
     finally:
         os.kill(first.pid, signal.SIGKILL)
         first.communicate(timeout=60)
-    assert shop.run().code == 0  # a dead run holds nothing
+    assert shop.run().code == 0  # a dead run has no lock
 
 
-# --- touched by others ------------------------------------------------------------------------------------------
+# --- changed by others ------------------------------------------------------------------------------------------
 
 
-def assert_healed(project: Project, unbroken: Project) -> None:
-    """The next run makes every table what it was, and the one after it has nothing to do."""
+def assert_repaired(project: Project, uninterrupted: Project) -> None:
+    """The next run restores every table, and the one after it has nothing to do."""
     done = project.run()
     assert done.code == 0, done.document
-    assert lake_content(project) == lake_content(unbroken)
+    assert lake_content(project) == lake_content(uninterrupted)
     assert project.run().document["nothing_new"]
 
 
@@ -157,25 +156,25 @@ def test_without_the_state_folder_nothing_is_written_again(shop: Project) -> Non
     assert set(done.statuses("silver").values()) == {"current"}
 
 
-def test_a_bronze_restored_to_an_older_version_is_brought_forward_again(
-    spark: SparkSession, shop: Project, unbroken: Project
+def test_a_bronze_restored_to_an_older_version_is_repaired(
+    spark: SparkSession, shop: Project, uninterrupted: Project
 ) -> None:
     sql(spark, shop, "RESTORE TABLE {} TO VERSION AS OF 0", "bronze/items")
-    assert_healed(shop, unbroken)
+    assert_repaired(shop, uninterrupted)
 
 
-def test_a_bronze_that_is_gone_is_built_again_from_its_change_sets(shop: Project, unbroken: Project) -> None:
+def test_a_missing_bronze_is_rebuilt_from_its_change_sets(shop: Project, uninterrupted: Project) -> None:
     shutil.rmtree(shop.lake / "bronze/items")
-    assert_healed(shop, unbroken)
+    assert_repaired(shop, uninterrupted)
 
 
-def test_a_bronze_rewritten_with_the_same_rows_does_no_harm(
-    spark: SparkSession, shop: Project, unbroken: Project
+def test_a_bronze_rewritten_with_the_same_rows_changes_nothing(
+    spark: SparkSession, shop: Project, uninterrupted: Project
 ) -> None:
     path = str(shop.lake / "bronze/items")
     rows = spark.createDataFrame(spark.read.format("delta").load(path).toArrow())
     rows.write.format("delta").mode("overwrite").save(path)
-    assert_healed(shop, unbroken)
+    assert_repaired(shop, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -186,14 +185,14 @@ def test_a_bronze_rewritten_with_the_same_rows_does_no_harm(
         ("gold/notes", "DELETE FROM {} WHERE note = 'x'"),
     ],
 )
-def test_a_table_changed_by_hand_is_made_right(
-    spark: SparkSession, shop: Project, unbroken: Project, table: str, statement: str
+def test_a_table_changed_by_hand_is_repaired(
+    spark: SparkSession, shop: Project, uninterrupted: Project, table: str, statement: str
 ) -> None:
     sql(spark, shop, statement, table)
-    assert_healed(shop, unbroken)
+    assert_repaired(shop, uninterrupted)
 
 
-def test_optimize_makes_no_model_compute_whole(spark: SparkSession, shop: Project) -> None:
+def test_optimize_causes_no_full_refresh(spark: SparkSession, shop: Project) -> None:
     for table in TABLES:
         sql(spark, shop, "OPTIMIZE {}", table)
     before = shop.versions()
@@ -213,7 +212,7 @@ def test_optimize_makes_no_model_compute_whole(spark: SparkSession, shop: Projec
     assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}
 
 
-def test_a_model_whose_changes_were_vacuumed_away_is_computed_whole(spark: SparkSession, shop: Project) -> None:
+def test_a_model_whose_changes_were_vacuumed_is_refreshed_in_full(spark: SparkSession, shop: Project) -> None:
     shop.snapshot(FOURTH, items=FOURTH_ROWS)
     for stage in ("extract", "ingest", "bronze"):
         assert shop(stage).code == 0
@@ -223,11 +222,11 @@ def test_a_model_whose_changes_were_vacuumed_away_is_computed_whole(spark: Spark
     done = shop.run()
     assert done.code == 0, done.stderr
     assert done.outcome("silver", "silver.items")["status"] == "full"
-    assert "no longer there" in done.outcome("silver", "silver.items")["note"]
+    assert "can no longer be read" in done.outcome("silver", "silver.items")["note"]
     assert [row["qty"] for row in shop.rows("silver/items")] == [2, 20, 3, 4, 5]
 
 
-def test_a_change_set_that_lost_rows_is_not_applied(shop: Project) -> None:
+def test_an_incomplete_change_set_is_not_applied(shop: Project) -> None:
     shop.snapshot(FOURTH, items=FOURTH_ROWS)
     for stage in ("extract", "ingest"):
         assert shop(stage).code == 0
@@ -237,7 +236,7 @@ def test_a_change_set_that_lost_rows_is_not_applied(shop: Project) -> None:
     failed = shop.run()
     assert failed.code == 3
     note = failed.outcome("bronze", "items")["note"]
-    for text in ("change set 4 of items holds 0 rows", "expected: 1 rows", "restore the change set"):
+    for text in ("change set 4 of items has 0 readable rows", "expected: 1 rows", "restore the change set"):
         assert text in note
     assert shop.versions() == before
     kept.rename(lost)
@@ -245,14 +244,14 @@ def test_a_change_set_that_lost_rows_is_not_applied(shop: Project) -> None:
     assert shop.rows("gold/notes")[0] == {"note": "x", "qty": 22}
 
 
-def test_a_change_set_that_the_network_kept_back_is_read_again(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the stage is told by its stream is what happened, with its cause."""
+def test_a_change_set_is_read_again_after_a_network_failure(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that the stream passes to the stage has its original cause."""
     shop.snapshot(FOURTH, items=FOURTH_ROWS)
     inner, resets = change_sets.read_complete, [Exception("java.net.SocketException: Connection reset")]
 
     def counted(*arguments: Any) -> Any:
         if resets:
-            raise InfrastructureError("change set 4 of items holds 0 rows that can be read") from resets.pop()
+            raise InfrastructureError("change set 4 of items has 0 readable rows") from resets.pop()
         return inner(*arguments)
 
     monkeypatch.setattr(change_sets, "read_complete", counted)

@@ -1,4 +1,4 @@
-"""Personal columns: nothing plain gets past landing, and what is kept of them is compared like any other value."""
+"""Personal columns: no plain value is written outside landing, and protected values are compared like any other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from helpers import Project, Row, nonzero_counts
 from pyspark.sql import SparkSession
-from traces import find_words
+from text_search import find_words
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -20,7 +20,7 @@ KEY, OTHER_KEY = "first-key-" + "k" * 32, "second-key-" + "q" * 32
 SCHEMA = "id STRING, email STRING, phone BIGINT, password STRING, qty INT"
 PII = {"id": "hmac", "email": "hmac", "phone": "mask", "password": "drop"}
 HEADER = "id,email,phone,password,qty,nick\n"
-# What only landing may hold: whatever a row does, its personal values look like nobody else's.
+# Parts of the personal values, which only landing may contain; they occur nowhere else.
 WORDS = [f"zz{what}" for what in ("id", "mail", "pass", "nick")] + ["990011"]
 
 
@@ -40,7 +40,7 @@ def values(project: Project, name: str) -> Row:
 
 def assert_nothing_plain(project: Project) -> None:
     assert find_words(project.lake, [*WORDS, KEY, KEY.encode().hex()], skipped_folders=["landing"]) == []
-    assert find_words(project.lake / "landing", WORDS)  # the search finds them where they are
+    assert find_words(project.lake / "landing", WORDS)  # shows that the search works
 
 
 def failed(project: Project) -> list[str]:
@@ -54,7 +54,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def base(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """One snapshot with every kind of row that is refused, and a model over the rest."""
+    """One snapshot with every kind of rejected row, and a model over the others."""
     models = {
         "silver.items": (
             "SELECT i.id AS id, i.email AS email, i.phone AS phone FROM bronze.items AS i",
@@ -78,7 +78,7 @@ def shop(base: Project, tmp_path: Path) -> Project:
     return base.copy(tmp_path / "shop")
 
 
-def test_nothing_plain_is_written_outside_landing_whatever_a_row_has_wrong(base: Project) -> None:
+def test_no_plain_value_is_written_outside_landing_whatever_is_wrong_with_a_row(base: Project) -> None:
     assert nonzero_counts(base.ledger()[-1]) == {"rows_read": 8, "inserted": 2, "quarantined": 6}
     assert values(base, "a") == {
         "id": hashed("zzida"),
@@ -91,7 +91,7 @@ def test_nothing_plain_is_written_outside_landing_whatever_a_row_has_wrong(base:
     assert failed(base) == []
 
 
-def test_a_refused_row_is_shown_by_what_may_be_kept_of_it_and_by_its_line(base: Project) -> None:
+def test_a_rejected_row_is_shown_with_protected_values_and_its_line(base: Project) -> None:
     shown = {(q["rule"], q["column"], q["line"]): q for q in base.quarantine()}
     assert shown.keys() == {
         ("malformed", "qty", 4),
@@ -108,8 +108,8 @@ def test_a_refused_row_is_shown_by_what_may_be_kept_of_it_and_by_its_line(base: 
     assert shown["malformed", "qty", 4]["value"] == "7x"  # not personal
 
 
-def test_diff_shows_and_updates_are_judged_by_what_is_kept(shop: Project) -> None:
-    """Another phone or password is no change; a phone where there was none is one, and so is another mail."""
+def test_diff_and_updates_compare_protected_values(shop: Project) -> None:
+    """Another phone or password is no change; a phone instead of null is one, and so is another mail."""
     rows = row("a", phone="990012").replace("zzpassa", "zzpassother") + row(
         "b", email="zzmail.new@example.org", phone="990011"
     )
@@ -130,26 +130,27 @@ def found_in(document: Row) -> list[str]:
     return [word for word in WORDS if word in json.dumps(document)]
 
 
-def test_no_message_and_no_decision_shows_a_value(shop: Project) -> None:
-    """Neither of a file without its header, nor of conflicting keys, nor of rows that may not be malformed."""
+def test_no_message_and_no_reason_shows_a_value(shop: Project) -> None:
+    """With a file without its header, conflicting keys, and malformed rows under `malformed: fail`."""
     shop.snapshot(SECOND, items=row("a") + row("b"))
     shop.snapshot(THIRD, items=HEADER + row("a", 1) + row("a", 2))
     shop.configure(duplicates="fail")
-    told = shop.run()
+    first = shop.run()
     shop.configure(malformed="fail")
     shop.snapshot("20250104_000000", items=HEADER + row("a", phone="990011x"))
-    more = shop.run()
-    assert (told.code, more.code) == (5, 5)
+    second = shop.run()
+    assert (first.code, second.code) == (5, 5)
     reasons = [entry["reason"] for entry in shop.ledger()[-3:]]
     assert "no column id" in reasons[0] and "6 names, not shown" in reasons[0]
     assert hashed("zzida") in reasons[1]
     assert "'***': phone: not a BIGINT" in reasons[2]
-    assert [w for w in WORDS if w in f"{told.stderr}{told.document}{more.stderr}{more.document}"] == []
+    output = f"{first.stderr}{first.document}{second.stderr}{second.document}"
+    assert [word for word in WORDS if word in output] == []
     assert_nothing_plain(shop)
 
 
 @pytest.mark.parametrize("file_format", ["json", "parquet"])
-def test_json_and_parquet_keep_no_more_than_csv(tmp_path: Path, file_format: str) -> None:
+def test_json_and_parquet_are_protected_like_csv(tmp_path: Path, file_format: str) -> None:
     project = Project(tmp_path)
     project.configure(file=f"items.{file_format}", format=file_format, schema=SCHEMA, pii=PII)
     a = {
@@ -178,28 +179,26 @@ def test_json_and_parquet_keep_no_more_than_csv(tmp_path: Path, file_format: str
     assert_nothing_plain(project)
 
 
-def test_without_a_key_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAKEHOUSE_PII_KEY")
     monkeypatch.chdir(tmp_path)
     project = Project(tmp_path)
     project.configure(schema=SCHEMA, pii=PII)
     for verb in ("validate", "run"):
-        refused = project(verb)
-        assert refused.code == 2
-        assert "LAKEHOUSE_PII_KEY" in refused.error["found"]
+        rejected = project(verb)
+        assert rejected.code == 2
+        assert "LAKEHOUSE_PII_KEY" in rejected.error["found"]
     assert not project.lake.exists()
 
 
-def test_another_key_is_refused_until_everything_is_taken_anew_by_it(
-    shop: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_key_is_rejected_until_a_full_refresh(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.snapshot(SECOND, items=HEADER + row("a", 5) + row("g"))
     assert shop.run().code == 0
     before = shop.ledger()
     monkeypatch.setenv("LAKEHOUSE_PII_KEY", OTHER_KEY)
-    refused = shop.run()
-    assert refused.code == 2
-    note = refused.outcome("ingest", "items")["note"]
+    rejected = shop.run()
+    assert rejected.code == 2
+    note = rejected.outcome("ingest", "items")["note"]
     assert "id has another key; email has another key" in note
     assert "lakehouse ingest PIPELINE items --full-refresh" in note
     assert OTHER_KEY not in note and KEY not in note
@@ -208,26 +207,26 @@ def test_another_key_is_refused_until_everything_is_taken_anew_by_it(
     assert shop("ingest", "items", "--full-refresh").code == 0
     assert shop.run().code == 0
     assert [r["id"] for r in shop.rows("silver/items")] == sorted(hashed(f"zzid{n}", OTHER_KEY) for n in "ag")
-    taken = [(e["sequence"], e["status"], nonzero_counts(e)) for e in shop.ledger()]
-    assert taken == [(e["sequence"], e["status"], nonzero_counts(e)) for e in before]
+    after = [(e["sequence"], e["status"], nonzero_counts(e)) for e in shop.ledger()]
+    assert after == [(e["sequence"], e["status"], nonzero_counts(e)) for e in before]
     assert find_words(shop.lake, [hashed("zzida"), hashed("zzidb")], skipped_folders=["landing", "silver"]) == []
     assert failed(shop) == []
     assert shop.run().document["nothing_new"]
 
 
-def test_columns_named_personal_later_leave_raw_where_everything_is_taken_anew(tmp_path: Path) -> None:
-    """Also where bronze is gone, so that it would be built again from plain change sets."""
+def test_a_full_refresh_removes_plain_values_of_columns_that_became_personal(tmp_path: Path) -> None:
+    """A rebuild of bronze alone is rejected, because it would use the plain change sets."""
     project = Project(tmp_path)
     project.configure(schema=SCHEMA)
     project.snapshot(FIRST, items=HEADER + row("a") + row("b", "x"))
     assert project.run().code == 0
     project.configure(pii=PII)
     for stage, command in (("ingest", ["ingest"]), ("bronze", ["bronze", "--full-refresh"])):
-        refused = project(*command)
-        assert refused.code == 2
-        told = refused.outcome(stage, "items")["note"]
-        assert "email is plain, now hmac" in told and "phone is plain, now mask" in told
-        assert "password is plain, now drop" in told and "ingest PIPELINE items --full-refresh" in told
+        rejected = project(*command)
+        assert rejected.code == 2
+        note = rejected.outcome(stage, "items")["note"]
+        assert "email is plain, now hmac" in note and "phone is plain, now mask" in note
+        assert "password is plain, now drop" in note and "ingest PIPELINE items --full-refresh" in note
     assert project("ingest", "items", "--full-refresh").code == 0
     assert project.run().code == 0
     assert values(project, "a")["email"] == hashed("zzmail.a@example.org")

@@ -1,4 +1,4 @@
-"""Declared columns change: added ones grow into every layer, others are refused until the table is rebuilt."""
+"""Changes of declared columns: added ones reach every layer, others are rejected until the table is rebuilt."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ROWS = "id,qty,note\na,1,alpha\nb,2,beta\nc,3,\n"
 SILVER = "SELECT i.id AS id, i.note AS note FROM bronze.items AS i"
 
 
-def told(result: Result) -> str:
-    """All that a command says is wrong, wherever it says so."""
+def error_text(result: Result) -> str:
+    """All error messages of a command, of its outcomes and of its error."""
     notes = [o["note"] for o in result.document.get("outcomes", []) if o["code"]]
     return "\n".join([*notes, *result.document.get("error", {}).values()])
 
@@ -38,7 +38,7 @@ def test_an_added_column_is_null_in_every_layer_until_it_arrives(base: Project, 
     shop.models["silver.items"] = (SILVER.replace("FROM", ", i.extra AS extra FROM"), {"keys": ["id"]})
     shop.configure(schema="id STRING, qty INT, note STRING, extra STRING")
     done = shop.run()
-    assert done.code == 0, told(done)
+    assert done.code == 0, error_text(done)
     assert [row["extra"] for row in shop.rows("bronze/items")] == [None, None, None]
     assert [row["extra"] for row in shop.rows("silver/items")] == [None, None, None]
 
@@ -47,10 +47,10 @@ def test_an_added_column_is_null_in_every_layer_until_it_arrives(base: Project, 
     assert shop.change_set(shop.ledger()[-1])[0]["_cdc_changed"] == ["extra"]
     assert [row["extra"] for row in shop.rows("silver/items")] == ["new", None, None]
 
-    shop.snapshot(THIRD, items=ROWS)  # it has arrived once: without it the file is refused
-    refused = shop.run()
-    assert refused.code == 5
-    assert "no column extra" in refused.outcome("ingest", "items")["note"]
+    shop.snapshot(THIRD, items=ROWS)  # once the column has arrived, a file without it is rejected
+    rejected = shop.run()
+    assert rejected.code == 5
+    assert "no column extra" in rejected.outcome("ingest", "items")["note"]
 
 
 @pytest.mark.parametrize(
@@ -62,42 +62,42 @@ def test_an_added_column_is_null_in_every_layer_until_it_arrives(base: Project, 
     ],
     ids=["wider", "another type", "removed"],
 )
-def test_another_type_or_a_removed_column_is_refused_until_the_table_is_rebuilt(
+def test_another_type_or_a_removed_column_is_rejected_until_the_table_is_rebuilt(
     base: Project, tmp_path: Path, schema: str, expected: dict[str, object]
 ) -> None:
     shop = base.copy(tmp_path / "shop")
     shop.configure(schema=schema)
     before = shop.versions()
-    refused = shop.run()
-    assert refused.code == 2
-    assert "lakehouse bronze" in told(refused)
-    assert "items --full-refresh" in told(refused)
-    assert "qty" in told(refused)
+    rejected = shop.run()
+    assert rejected.code == 2
+    assert "lakehouse bronze" in error_text(rejected)
+    assert "items --full-refresh" in error_text(rejected)
+    assert "qty" in error_text(rejected)
     assert shop.versions()["bronze/items"] == before["bronze/items"]
 
     rebuilt = shop("bronze", "items", "--full-refresh")
-    assert rebuilt.code == 0, told(rebuilt)
+    assert rebuilt.code == 0, error_text(rebuilt)
     assert shop.run().code == 0
     assert shop.rows("bronze/items")[0] == expected
     assert len(shop.rows("silver/items")) == 3
 
 
-def test_a_table_is_not_rebuilt_where_a_value_would_become_null_or_another(base: Project, tmp_path: Path) -> None:
+def test_a_table_is_not_rebuilt_if_a_value_would_become_null_or_change(base: Project, tmp_path: Path) -> None:
     shop = base.copy(tmp_path / "shop")
     before = shop.rows("bronze/items")
     for schema, value in (("note INT", "note alpha is no int"), ("note DECIMAL(3,1)", "note alpha is no decimal(3,1)")):
         shop.configure(schema=f"id STRING, qty INT, {schema}")
-        refused = shop("bronze", "items", "--full-refresh")
-        assert refused.code == 5
-        assert value in told(refused) and "cast it in silver" in told(refused)
+        rejected = shop("bronze", "items", "--full-refresh")
+        assert rejected.code == 5
+        assert value in error_text(rejected) and "cast it in silver" in error_text(rejected)
     assert shop.rows("bronze/items") == before
 
-    shutil.rmtree(shop.lake / "bronze" / "items")  # nor where it has to be built again, or is read as it was
+    shutil.rmtree(shop.lake / "bronze" / "items")  # nor if it is missing, nor for an earlier state
     assert shop("bronze", "items").code == 5
     with pytest.raises(DataRefused, match="note alpha is no decimal"):
         lakehouse.as_of(shop.pipeline, "items", "2025-01-01")
 
-    # Only what bronze is to hold counts: the words were mended, under the old type, before it is changed.
+    # Only the current rows must fit the type: these texts are corrected before the type changes.
     shop.configure(schema="id STRING, qty INT, note STRING")
     shop.snapshot(SECOND, items="id,qty,note\na,1,1.50\nb,2,\nc,3,-7\n")
     assert shop.run().code == 0
@@ -106,8 +106,8 @@ def test_a_table_is_not_rebuilt_where_a_value_would_become_null_or_another(base:
     assert [str(row["note"]) for row in shop.rows("bronze/items")] == ["1.5", "None", "-7.0"]
 
 
-def test_a_column_may_be_called_like_anything_of_ours_that_is_not_reserved(tmp_path: Path) -> None:
-    """Fivetran calls columns _line, MongoDB _id; our own are under `_cdc_`."""
+def test_a_column_may_have_any_internal_name_that_is_not_reserved(tmp_path: Path) -> None:
+    """Fivetran has columns such as _line, MongoDB _id; the lake's own begin with `_cdc_`."""
     names = ["_key", "_line", "_rank", "_rows", "_at", "_action", "_here", "_before_x", "c", "t", "w", "row", "value"]
     names += ["o", "s", "_window", "count", "table", "sequence", "reason", "_problems", "_received", "_wrong"]
     schema = ", ".join(f"`{name}` STRING" for name in names)

@@ -1,6 +1,6 @@
 """A lake in a catalog: tables by name, files in a volume.
 
-The catalog is Spark's own with Delta's in front, the volume a folder: on Unity Catalog itself nothing of this was run.
+The catalog is Spark's own with Delta's in front of it, and the volume is a folder. This was not run on Unity Catalog.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import oracle
+import loyalty_oracle
 import polars as pl
 import pytest
 import yaml
@@ -28,7 +28,7 @@ LAYERS = ("bronze", "silver", "gold")
 
 @dataclass
 class Loyalty:
-    """The pipeline of this repository, with another `lake`; the catalog's schemas lie in the folder's `tables`."""
+    """The pipeline of this repository with another `lake`; the catalog's schemas are in the folder `tables`."""
 
     folder: Path
     spark: SparkSession
@@ -41,9 +41,9 @@ class Loyalty:
     def names(self, layer: str) -> list[str]:
         return [row.tableName for row in self.spark.sql(f"SHOW TABLES IN spark_catalog.loyalty_{layer}").collect()]
 
-    def rows(self, layer: str, name: str, columns: tuple[str, ...]) -> list[oracle.Row]:
+    def rows(self, layer: str, name: str, columns: tuple[str, ...]) -> list[loyalty_oracle.Row]:
         table = pl.read_delta(str(self.folder / "tables" / layer / name))
-        return oracle.sort_rows(table.select(columns).rows())
+        return loyalty_oracle.sort_rows(table.select(columns).rows())
 
     def versions(self) -> dict[str, int]:
         logs = (self.folder / "tables").glob("*/*/_delta_log")
@@ -52,46 +52,46 @@ class Loyalty:
 
 @pytest.fixture(scope="module")
 def loyalty(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loyalty]:
-    """Both snapshots in every layer."""
+    """Run both snapshots through every layer."""
     folder = tmp_path_factory.mktemp("catalog")
     shutil.copytree(REPOSITORY / "conf/loyalty", folder / "loyalty")
     file = folder / "loyalty/pipeline.yml"
     pipeline = yaml.safe_load(file.read_text(encoding="utf-8"))
     pipeline["lake"] = {"catalog": "spark_catalog", "volume": str(folder / "volume")}
-    pipeline["gold"] = {name: pipeline["gold"][name] for name in ("resumo_diario", "churn")}  # the others take time
+    pipeline["gold"] = {name: pipeline["gold"][name] for name in ("resumo_diario", "churn")}  # the others take too long
     file.write_text(yaml.safe_dump(pipeline, allow_unicode=True), encoding="utf-8")
     for layer in LAYERS:
         spark.sql(f"CREATE SCHEMA spark_catalog.loyalty_{layer} LOCATION '{folder}/tables/{layer}'")
-    own = Loyalty(folder, spark)
-    done = own("run")
+    project = Loyalty(folder, spark)
+    done = project("run")
     assert done.code == 0, done.document
-    yield own
+    yield project
     for layer in LAYERS:
         spark.sql(f"DROP SCHEMA spark_catalog.loyalty_{layer} CASCADE")
 
 
-def test_tables_have_names_in_three_schemas_and_files_lie_in_the_volume(loyalty: Loyalty) -> None:
-    assert set(loyalty.names("bronze")) == {*oracle.KEYS, "_ledger", "_quality"}
-    assert set(loyalty.names("silver")) == set(oracle.KEYS)
+def test_tables_have_names_in_three_schemas_and_files_are_in_the_volume(loyalty: Loyalty) -> None:
+    assert set(loyalty.names("bronze")) == {*loyalty_oracle.KEYS, "_ledger", "_quality"}
+    assert set(loyalty.names("silver")) == set(loyalty_oracle.KEYS)
     assert set(loyalty.names("gold")) == {"resumo_diario", "churn"}
     assert {path.name for path in (loyalty.folder / "volume").iterdir()} == {"landing", "raw", "_state"}
     assert {path.name for path in (loyalty.folder / "volume/raw").iterdir()} == {"full-load", "cdc"}
 
 
-def test_what_the_tables_hold_is_what_the_files_said_and_all_of_it_is_found_to_hold(loyalty: Loyalty) -> None:
-    assert loyalty.rows("gold", "resumo_diario", oracle.RESUMO_DIARIO) == oracle.resumo_diario(SECOND)
-    assert loyalty.rows("gold", "churn", oracle.CHURN) == oracle.churn(SECOND)
+def test_tables_match_the_files_and_verify_passes(loyalty: Loyalty) -> None:
+    assert loyalty.rows("gold", "resumo_diario", loyalty_oracle.RESUMO_DIARIO) == loyalty_oracle.resumo_diario(SECOND)
+    assert loyalty.rows("gold", "churn", loyalty_oracle.CHURN) == loyalty_oracle.churn(SECOND)
 
     verified = loyalty("verify")
 
     assert verified.code == 0, verified.document
     assert {check["result"] for check in verified.document["checks"]} == {"holds"}
-    found = loyalty("status").document
-    assert (found["lake"], found["catalog"]) == (str(loyalty.folder / "volume"), "spark_catalog.loyalty")
-    assert {row["place"] for row in found["storage"]} == {"landing", "full-load", "change sets", "bronze"}
+    status = loyalty("status").document
+    assert (status["lake"], status["catalog"]) == (str(loyalty.folder / "volume"), "spark_catalog.loyalty")
+    assert {row["place"] for row in status["storage"]} == {"landing", "full-load", "change sets", "bronze"}
 
 
-def test_a_run_without_news_writes_nothing_and_a_person_can_be_forgotten(loyalty: Loyalty) -> None:
+def test_a_run_without_new_snapshots_writes_nothing_and_a_data_subject_can_be_forgotten(loyalty: Loyalty) -> None:
     before = loyalty.versions()
     assert loyalty("run").code == 0
     assert loyalty.versions() == before
@@ -106,12 +106,10 @@ def test_a_run_without_news_writes_nothing_and_a_person_can_be_forgotten(loyalty
 
 
 @pytest.mark.parametrize(
-    ("catalog", "pipeline", "table", "says"),
+    ("catalog", "pipeline", "table", "expected"),
     [("a.b", "shop", "items", "letters"), ("main", "my shop", "items", "letters"), ("main", "shop", "_ledger", "_")],
 )
-def test_names_that_a_catalog_cannot_have_or_the_lake_keeps_are_refused(
-    catalog: str, pipeline: str, table: str, says: str
-) -> None:
+def test_impossible_and_reserved_names_are_refused(catalog: str, pipeline: str, table: str, expected: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Lake.in_catalog(catalog, "/Volumes/main/x/y", pipeline, [table])
-    assert says in str(refused.value.expected)
+    assert expected in str(refused.value.expected)

@@ -1,4 +1,4 @@
-"""`lakehouse verify` finds a good lake good, and names what somebody broke in it, and nothing else."""
+"""`lakehouse verify` passes on a correct lake, and finds exactly what was damaged in it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lakehouse.cli import app
 from lakehouse.lake import delta
 from lakehouse.runner import stages
 from lakehouse.spark import session
+from lakehouse.storage import delta_log
 from lakehouse.storage.paths import Lake
 
 SAME, KEPT = "bronze = the last accepted snapshot", "keys in quarantine keep their row"
@@ -50,16 +51,16 @@ gold:
 SILVER = "SELECT o.id AS id, o.price AS price, o.day AS day FROM bronze.orders AS o WHERE o.price >= 0"
 GOLD = "SELECT o.day AS day, SUM(o.price) AS total, COUNT(*) AS orders FROM silver.orders AS o GROUP BY o.day"
 
-# Order 1 stays, 2 is updated, 3 and 9 cannot be read, 4 goes, 5 comes, and comes twice. Notes are blank, empty and of
-# two lines; columns change places.
+# Order 1 is unchanged, 2 updated, 3 and 9 malformed, 4 deleted, 5 inserted and twice in the file. Notes are blank,
+# empty and of two lines; columns change places.
 ORDERS = {
     "20250101_000000": b'id,price,day,paid,note\n1,10.00,2025-01-01,true,"a ""b""\nc"\n2,20.50,2025-01-01,0,""\n'
     b"3,3.30,2025-01-02,true,kept\n4,4,2025-01-02,true,\n",
     "20250102_000000": b'Note,ID,price,day,paid\n"a ""b""\nc",1,10,2025-01-01,1\n"",2,21.50,2025-01-01,F\n'
     b",3,three,2025-01-02,true\nx,5,-5,2025-01-03,true\nx,5,-5.0,2025-01-03,1\n,9,1,2025-02-30,true\n",
 }
-# No quotes, but line ends of both kinds; clocks that change; `a` was seen but nothing else, `b` comes twice, and of
-# `c` Spark's own reader does not take the score.
+# No quotes, but both kinds of line ends; a change of clocks; of `a` only an ignored column changes, `b` is in the file
+# twice, and Spark's reader cannot read the score of `c`.
 CLIENTS = {
     "20250101_000000": b"client;seen;visits;score\na;2018-11-04 00:30:00;1;0.1\nb;2025-01-01 10:00:00;1;NaN\n",
     "20250102_000000": b"client;seen;visits;score\na;2018-11-04 00:30:00;9;0.1\r\nb;2025-01-02 10:00:00;3;-0.0\n"
@@ -69,7 +70,7 @@ CLIENTS = {
 
 @dataclass(frozen=True)
 class Shop:
-    """A pipeline of its own, and its lake."""
+    """A pipeline and its lake."""
 
     folder: Path
     lake: Lake
@@ -87,7 +88,7 @@ class Shop:
 
 
 def with_result(checks: dict[tuple[str, str], dict[str, str]], result: str) -> set[tuple[str, str]]:
-    return {told for told, check in checks.items() if check["result"] == result}
+    return {key for key, check in checks.items() if check["result"] == result}
 
 
 def write_pipeline(root: Path) -> Shop:
@@ -104,7 +105,7 @@ def write_pipeline(root: Path) -> Shop:
 
 @pytest.fixture(scope="module")
 def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A lake after three snapshots of two tables."""
+    """A correct lake, after two snapshots of two tables."""
     root = tmp_path_factory.mktemp("shop")
     for table, snapshots in {"orders": ORDERS, "clients": CLIENTS}.items():
         for stamp, content in snapshots.items():
@@ -118,7 +119,7 @@ def good(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.fixture
 def shop(good: Shop, tmp_path: Path) -> Shop:
-    """A copy of the good lake, to break."""
+    """A copy of the correct lake, to damage."""
     shutil.copytree(good.lake.root, tmp_path / "lake")
     return write_pipeline(tmp_path)
 
@@ -150,7 +151,7 @@ BREAKS = {
             "UPDATE raw/ledger SET updated = updated + 1, unchanged = unchanged - 1"
             " WHERE sequence = 2 AND table = 'orders'",
             "MERGE INTO bronze/clients AS t USING (SELECT * FROM bronze/clients WHERE client = 'a') AS s"
-            " ON t.client = s.client WHEN MATCHED THEN UPDATE SET *",  # as if its second change set came again
+            " ON t.client = s.client WHEN MATCHED THEN UPDATE SET *",  # as if its second change set were applied again
         ],
         {
             ("silver.orders", "silver = its SQL"),
@@ -165,7 +166,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize(("statements", "failed"), BREAKS.values(), ids=BREAKS.keys())
-def test_what_is_broken_by_hand_fails_and_nothing_else(
+def test_only_the_damaged_claims_fail(
     spark: SparkSession,
     shop: Shop,
     capsys: pytest.CaptureFixture[str],
@@ -185,7 +186,7 @@ def test_what_is_broken_by_hand_fails_and_nothing_else(
     assert (code, with_result(checks, "failed")) == (5, failed), checks
 
 
-def test_what_waits_or_is_gone_is_not_checkable(
+def test_claims_without_evidence_or_with_waiting_changes_are_not_checkable(
     spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bronze = delta.sql_name(shop.lake.bronze_table("orders"))
@@ -199,6 +200,32 @@ def test_what_waits_or_is_gone_is_not_checkable(
     gone = {("orders", what) for what in (KEPT, SETS, REPLAY, FEED, ONCE, EQUAL)}
     assert with_result(checks, "not checkable") == gone | {("silver.orders", "silver = its SQL")}, checks
     assert "changes wait: bronze.orders" in checks["silver.orders", "silver = its SQL"]["figures"]
+
+
+def test_claims_about_the_log_are_not_checkable_if_it_has_a_gap(
+    spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bronze, log = shop.lake.bronze_table("orders"), Path(shop.lake.root, "bronze/orders/_delta_log")
+    last_change = delta_log.newest_version(log.parent)
+    checkpoint = last_change + 2  # from which the current version can be read without the commits before
+    for key, value in (("delta.checkpointInterval", checkpoint), ("note", "after the gap")):
+        spark.sql(f"ALTER TABLE {delta.sql_name(bronze)} SET TBLPROPERTIES ('{key}' = '{value}')")
+    assert list(log.glob(f"{checkpoint:020d}.checkpoint*"))
+    (log / f"{last_change:020d}.json").unlink()
+
+    code, checks = shop.verify(capsys, "orders")
+    assert code == 0, checks
+    assert with_result(checks, "not checkable") == {("orders", what) for what in (REPLAY, FEED, ONCE, EQUAL)}, checks
+    assert "can no longer be read" in checks["orders", REPLAY]["figures"]
+
+
+def test_a_damaged_file_has_failed(spark: SparkSession, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in Path(shop.lake.root, "raw/cdc").glob("orders_*.parquet/*.parquet"):
+        file.write_bytes(b"PAR1 damaged PAR1")
+
+    code, checks = shop.verify(capsys, "orders")
+    assert code == 5
+    assert ("orders", "what is there can be read") in with_result(checks, "failed"), checks
 
 
 def test_a_lake_without_snapshots_has_nothing_to_check(

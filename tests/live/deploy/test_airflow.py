@@ -1,6 +1,6 @@
-"""The DAGs of deploy/airflow, run by Airflow itself: `dag.test()`, with the real stages under a real spark-submit.
+"""Runs the DAGs of deploy/airflow with Airflow's `dag.test()`, with the real stages under a real spark-submit.
 
-Airflow's start alone takes ten seconds, and a stage's JVM and Spark as long: one process runs what can be run together.
+Airflow takes ten seconds to start, and a stage with its JVM as long, so one process runs as much as possible.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lakehouse.runner.stages import STAGES
 
 REPOSITORY = Path(__file__).parents[3]
 SECRET = "canary-of-the-task-4711"
-# Of small work a JVM's start is most: this one is quick to start.
+# These options make the JVM start quickly, which dominates such small work.
 SUBMIT = (
     f"{REPOSITORY}/.venv/bin/spark-submit --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2"
     " --driver-java-options '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m'"
 )
-# Ends with the code that the pipeline is called by, as spark-submit does with that of a job; or when it is asked to.
+# A stand-in for spark-submit: exits with the code that is the pipeline's name, or `slow`ly after SIGTERM.
 SUBMIT_STAND_IN = """#!/bin/bash
 echo "found:    what was found"
 trap 'echo "came to its end"; exit 0' TERM
@@ -47,7 +47,7 @@ def dag(name, pipeline, *stages, **options):
 
 whole = dag("whole", "{folder}/shop/pipeline", *STAGES[:-1])
 held = dag("held", "{folder}/held/pipeline", "ingest", "extract")
-refused = dag("refused", "{folder}/refused/pipeline", "ingest")
+rejected = dag("rejected", "{folder}/rejected/pipeline", "ingest")
 broken = dag("broken", "{folder}/broken/pipeline", "extract")
 broken.get_task("extract").retries = 1
 stopped = dag("stopped", "{folder}/shop/pipeline", "run")
@@ -59,7 +59,7 @@ ENDING_DAG = "ends_{0} = dag('ends_{0}', '{0}', 'gold')\nends_{0}.get_task('gold
 
 @dataclass(frozen=True)
 class Airflow:
-    """Airflow with a folder of DAGs, and what its processes get told."""
+    """Airflow with a folder of DAGs, and the environment of its processes."""
 
     folder: Path
     environ: dict[str, str]
@@ -71,7 +71,7 @@ class Airflow:
             return subprocess.Popen([*words, *trials], env=self.environ | more, stdout=log, stderr=log)
 
     def wait_for_dags(self, name: str, process: subprocess.Popen[bytes]) -> dict[str, dict[str, Any]]:
-        """What became of the DAGs, by name; and what the log has of each."""
+        """Wait for the process and return the results of the DAGs by name."""
         assert process.wait() == 0, self.log(name)[-5000:]
         found = json.loads((self.folder / f"{name}.json").read_text())
         return {dag.partition(":")[2]: each for dag, each in found.items()}
@@ -80,14 +80,14 @@ class Airflow:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def dag_log(self, name: str, dag: str) -> str:
-        """What a log has of one DAG's tasks, without what Airflow puts before each line."""
+        """Return the log of one DAG's tasks, without Airflow's prefix of each line."""
         _, _, after = self.log(name).partition(f"<TaskInstance: {dag}.")
         return re.sub(r"^\S+ \[\w+ *\] ", "", after.partition("Created dag run.")[0], flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    """Airflow, with the DAGs that the repository has and those of the tests."""
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    """Prepare Airflow with the DAGs of the repository and those of the tests."""
     folder = tmp_path_factory.mktemp("airflow")
     shutil.copytree(airflow.DAGS, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     text = DAGS.format(folder=folder) + SLOW_DAG + "".join(ENDING_DAG.format(code) for code in CODES)
@@ -102,77 +102,77 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
 
 
 @pytest.fixture(scope="module")
-def shop(own: Airflow) -> Project:
-    project = Project(own.folder / "shop", models=MODELS)
+def shop(airflow_home: Airflow) -> Project:
+    project = Project(airflow_home.folder / "shop", models=MODELS)
     project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     return project
 
 
 @pytest.fixture(scope="module")
-def trials(own: Airflow, shop: Project) -> dict[str, dict[str, Any]]:
-    """What became of a run over all stages, and of three that cannot end well."""
-    for name, content in (("held", "id,qty,note\n"), ("refused", 'id,qty,note\na,1,"x\n')):
-        project = Project(own.folder / name)
+def trials(airflow_home: Airflow, shop: Project) -> dict[str, dict[str, Any]]:
+    """Return the results of a run over all stages, and of three runs that must fail."""
+    for name, content in (("held", "id,qty,note\n"), ("rejected", 'id,qty,note\na,1,"x\n')):
+        project = Project(airflow_home.folder / name)
         project.snapshot(FIRST, items=content)
         assert project("extract").code == 0
-    broken = Project(own.folder / "broken", source_settings={"type": "files", "path": "/proc/self"})
-    broken.configure(file="mem")  # a file that the system fails to read
-    return own.wait_for_dags("trials", own.start("trials", "whole", "held", "refused", "broken"))
+    broken = Project(airflow_home.folder / "broken", source_settings={"type": "files", "path": "/proc/self"})
+    broken.configure(file="mem")  # a file that cannot be read
+    return airflow_home.wait_for_dags("trials", airflow_home.start("trials", "whole", "held", "rejected", "broken"))
 
 
-def test_every_stage_is_run_and_tells_in_the_tasks_log_what_it_did(
-    own: Airflow, shop: Project, trials: dict[str, dict[str, Any]]
+def test_every_stage_is_run_and_its_output_is_in_the_task_log(
+    airflow_home: Airflow, shop: Project, trials: dict[str, dict[str, Any]]
 ) -> None:
     whole = trials["whole"]
     assert whole["state"] == "success"
     assert {stage: whole["tasks"][stage] for stage in STAGES} == {stage: ["success", 1] for stage in STAGES}
     assert whole["events"] == [f"lakehouse://whole/{layer}" for layer in ("bronze", "silver", "gold")]
     assert shop.rows("gold/notes") == [{"note": "x", "qty": 3}, {"note": "y", "qty": 7}, {"note": "z", "qty": 5}]
-    said = own.dag_log("trials", "whole")
+    output = airflow_home.dag_log("trials", "whole")
     for stage, name in (("extract", "items"), ("ingest", "items"), ("bronze", "items"), ("gold", "gold.notes")):
-        assert re.search(rf"^{stage} +{name} .* 0*\d+\.\d s", said, re.MULTILINE), stage  # its line of progress
-    assert "INFO SparkContext" not in said
+        assert re.search(rf"^{stage} +{name} .* 0*\d+\.\d s", output, re.MULTILINE), stage  # its progress line
+    assert "INFO SparkContext" not in output
 
 
 @pytest.mark.parametrize(
     ("dag", "words", "detail"),
     [
         ("held", "ended with exit code 4: a snapshot is held for approval", "min_rows"),
-        ("refused", "ended with exit code 5: data was refused, or a check failed", "quote"),
+        ("rejected", "ended with exit code 5: data was rejected, or a check failed", "quote"),
     ],
 )
-def test_what_asks_for_a_person_fails_at_once_with_its_words(
-    own: Airflow, trials: dict[str, dict[str, Any]], dag: str, words: str, detail: str
+def test_a_failure_that_needs_a_decision_is_not_retried_and_has_its_message(
+    airflow_home: Airflow, trials: dict[str, dict[str, Any]], dag: str, words: str, detail: str
 ) -> None:
     assert (trials[dag]["state"], trials[dag]["tasks"]["ingest"]) == ("failed", ["failed", 1])
-    raised = own.dag_log("trials", dag).partition("AirflowFailException: ")[2]
+    raised = airflow_home.dag_log("trials", dag).partition("AirflowFailException: ")[2]
     assert words in raised and detail in raised
 
 
-def test_after_a_stage_that_failed_the_others_are_run_and_the_run_fails(trials: dict[str, dict[str, Any]]) -> None:
+def test_later_stages_run_after_a_failed_stage_and_the_run_fails(trials: dict[str, dict[str, Any]]) -> None:
     tasks = {name: state for name, (state, _) in trials["held"]["tasks"].items()}
 
     assert tasks == {"ingest": "failed", "extract": "success", "verdict": "upstream_failed"}
     assert trials["held"]["state"] == "failed"
 
 
-def test_what_may_be_well_in_a_moment_is_tried_again(own: Airflow, trials: dict[str, dict[str, Any]]) -> None:
+def test_a_transient_failure_is_retried(airflow_home: Airflow, trials: dict[str, dict[str, Any]]) -> None:
     assert (trials["broken"]["state"], trials["broken"]["tasks"]["extract"]) == ("failed", ["failed", 2])
-    said = own.dag_log("trials", "broken")
-    assert said.count("ended with exit code 3: storage, memory or a server failed") >= 2
-    assert "Input/output error" in said.partition("AirflowException: ")[2]
+    output = airflow_home.dag_log("trials", "broken")
+    assert output.count("ended with exit code 3: storage, memory or a server failed") >= 2
+    assert "Input/output error" in output.partition("AirflowException: ")[2]
 
 
 @pytest.fixture(scope="module")
-def endings(own: Airflow) -> dict[str, dict[str, Any]]:
-    """What became of stages that a stand-in for spark-submit ended."""
+def endings(airflow_home: Airflow) -> dict[str, dict[str, Any]]:
+    """Return the results of stages that a stand-in for spark-submit ran."""
     names = [f"ends_{code}" for code in CODES]
-    given = {"LAKEHOUSE_SPARK_SUBMIT": str(own.folder / "ends")}
-    return own.wait_for_dags("endings", own.start("endings", "slow", *names, **given))
+    given = {"LAKEHOUSE_SPARK_SUBMIT": str(airflow_home.folder / "ends")}
+    return airflow_home.wait_for_dags("endings", airflow_home.start("endings", "slow", *names, **given))
 
 
-def test_every_other_exit_code_is_tried_again_where_that_may_help(
-    own: Airflow, endings: dict[str, dict[str, Any]]
+def test_only_exit_codes_of_transient_failures_are_retried(
+    airflow_home: Airflow, endings: dict[str, dict[str, Any]]
 ) -> None:
     assert {name: each["tasks"]["gold"] for name, each in endings.items() if name != "slow"} == {
         "ends_1": ["failed", 1],
@@ -180,38 +180,36 @@ def test_every_other_exit_code_is_tried_again_where_that_may_help(
         "ends_6": ["failed", 2],
         "ends_137": ["failed", 2],
     }
-    assert "ended with exit code 137: it was killed" in own.log("endings")
+    assert "ended with exit code 137: it was killed" in airflow_home.log("endings")
     assert not any(each["events"] for each in endings.values())
 
 
-def test_a_stage_that_takes_too_long_is_asked_to_end_and_its_last_words_are_heard(
-    own: Airflow, endings: dict[str, dict[str, Any]]
+def test_a_stage_that_times_out_is_asked_to_stop_and_its_last_output_is_logged(
+    airflow_home: Airflow, endings: dict[str, dict[str, Any]]
 ) -> None:
-    said = own.dag_log("endings", "slow")
+    output = airflow_home.dag_log("endings", "slow")
 
     assert endings["slow"]["tasks"]["gold"] == ["failed", 1]
-    asked, ended, raised = (
-        said.index(words) for words in ("asking gold to end", "came to its end", "AirflowTaskTimeout")
-    )
+    asked, ended, raised = (output.index(words) for words in ("stopping gold", "came to its end", "AirflowTaskTimeout"))
     assert asked < ended < raised
 
 
-def test_a_task_that_is_told_to_stop_lets_its_stage_come_to_an_end(
-    own: Airflow, shop: Project, trials: dict[str, dict[str, Any]]
+def test_a_stopped_task_lets_its_stage_end_in_order(
+    airflow_home: Airflow, shop: Project, trials: dict[str, dict[str, Any]]
 ) -> None:
     records = shop.lake / "_state/runs"
     before = set(records.iterdir())
     shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
-    process = own.start("stopped", "stopped")
-    while not set(records.iterdir()) - before:  # the stage's record, when it has begun
-        assert process.poll() is None, own.log("stopped")[-5000:]
+    process = airflow_home.start("stopped", "stopped")
+    while not set(records.iterdir()) - before:  # written when the stage has started
+        assert process.poll() is None, airflow_home.log("stopped")[-5000:]
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
 
-    assert own.wait_for_dags("stopped", process)["stopped"]["tasks"]["run"] == ["success", 1]
-    said = own.dag_log("stopped", "stopped")
-    assert "asking run to end" in said
-    assert re.search(r"exit code 0, stopped before \w+", said)
+    assert airflow_home.wait_for_dags("stopped", process)["stopped"]["tasks"]["run"] == ["success", 1]
+    output = airflow_home.dag_log("stopped", "stopped")
+    assert "stopping run" in output
+    assert re.search(r"exit code 0, stopped before \w+", output)
 
 
 PARSE_PROGRAM = """
@@ -227,7 +225,7 @@ print(json.dumps({
     "errors": bag.import_errors,
     "heavy": [name for name in ("pyspark", "lakehouse", "pandas") if name in sys.modules],
     "environment": sorted(lakehouse_stages.environment()),
-    "ended": {str(code): words for code, words in lakehouse_stages.ENDED.items()},
+    "ended": {str(code): words for code, words in lakehouse_stages.EXIT_CODES.items()},
     "every": {name: dag.schedule.total_seconds() for name, dag in bag.dags.items()},
     "alone": [dag.catchup is False and dag.max_active_runs == 1 for dag in bag.dags.values()],
     "patience": [[t.retries, t.retry_exponential_backoff, t.execution_timeout.total_seconds()]
@@ -236,11 +234,11 @@ print(json.dumps({
 """
 
 
-def test_the_repositorys_dags_are_found_need_no_spark_and_keep_airflows_secrets_to_it(
-    own: Airflow, trials: dict[str, dict[str, Any]]
+def test_the_shipped_dags_load_without_spark_and_keep_airflows_secrets_from_stages(
+    airflow_home: Airflow, trials: dict[str, dict[str, Any]]
 ) -> None:
     command = [airflow.VENV / "bin/python", "-c", PARSE_PROGRAM, airflow.DAGS]
-    done = subprocess.run(command, env=own.environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=airflow_home.environ, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
 
     assert (found["errors"], found["heavy"], found["alone"]) == ({}, [], [True, True])
@@ -255,4 +253,4 @@ def test_the_repositorys_dags_are_found_need_no_spark_and_keep_airflows_secrets_
     assert found["patience"][0] == [3, 2, 3600]
     assert set(found["ended"]) == {str(int(code)) for code in ExitCode if code}
     assert "SHOP_PASSWORD" in found["environment"] and not [n for n in found["environment"] if "AIRFLOW" in n]
-    assert SECRET not in "".join(log.read_text(errors="replace") for log in own.folder.glob("*.log"))
+    assert SECRET not in "".join(log.read_text(errors="replace") for log in airflow_home.folder.glob("*.log"))

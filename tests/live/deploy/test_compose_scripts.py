@@ -1,4 +1,4 @@
-"""The start scripts of deploy/compose with the real servers behind them: what the images run, without the images.
+"""Runs the start scripts of deploy/compose with the real servers behind them, without the images.
 
 Not here: kafka.sh and connect.sh, whose jars Maven puts into deploy/connect/target.
 """
@@ -17,7 +17,8 @@ import psycopg
 import pyspark
 import pytest
 from servers import airflow, s3
-from servers.postgres import PASSWORD, USER, Server, _free_port, program_folder
+from servers.ports import free_port
+from servers.postgres import PASSWORD, USER, Server, program_folder
 
 REPOSITORY = Path(__file__).parents[3]
 START = REPOSITORY / "deploy/compose/start"
@@ -27,7 +28,7 @@ SQL = REPOSITORY / "deploy/connect/postgres.sql"
 
 
 def psql_environment(server: Server) -> dict[str, str]:
-    """As PostgreSQL's image has it: psql on the PATH, and who is meant in its variables."""
+    """Return the environment of PostgreSQL's image: psql on the PATH, and the connection in its variables."""
     path = f"{program_folder()}{os.pathsep}{os.environ['PATH']}"
     own = {"PATH": path, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": USER, "PGPASSWORD": PASSWORD}
     return own | GIVEN | {"POSTGRES_USER": USER}
@@ -58,7 +59,7 @@ def running_script(*words: str | Path, **environ: str) -> Iterator[subprocess.Po
 
 
 def becomes_healthy(process: subprocess.Popen[bytes], port: int, *path: str, seconds: float = 60) -> bool:
-    """Whether the health check comes to hold."""
+    """Return whether the health check succeeds in time."""
     deadline = time.monotonic() + seconds
     while subprocess.run([START / "healthy.sh", str(port), *path], capture_output=True, check=False).returncode:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -67,13 +68,13 @@ def becomes_healthy(process: subprocess.Popen[bytes], port: int, *path: str, sec
     return True
 
 
-def test_who_publishes_and_airflow_have_a_database_each(database: Server) -> None:
+def test_the_publisher_and_airflow_have_separate_databases(database: Server) -> None:
     assert can_connect(database, "lakehouse", "published", "tesouro")
     assert can_connect(database, "airflow", "airflows", "airflow")
     assert not can_connect(database, "lakehouse", "airflows", "tesouro")
 
 
-def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> None:
+def test_debezium_gets_access_once_both_tables_are_published(database: Server) -> None:
     environ = psql_environment(database) | {"PGDATABASE": "tesouro", "PUBLICATION_LOOK": "0.1", "CONNECT_SQL": str(SQL)}
     place = f"127.0.0.1:{database.port}/tesouro"
     with psycopg.connect(f"postgresql://lakehouse:published@{place}", autocommit=True) as publisher:
@@ -93,8 +94,8 @@ def test_debezium_is_let_in_once_both_tables_are_published(database: Server) -> 
         assert [debezium.execute(f"SELECT count(*) FROM {table}").fetchone() for table in TABLES] == [(0,), (0,)]
 
 
-def test_the_s3_store_has_its_bucket_and_refuses_another_key(tmp_path: Path) -> None:
-    port = _free_port()
+def test_the_s3_store_has_its_bucket_and_rejects_an_unsigned_request(tmp_path: Path) -> None:
+    port = free_port()
     places = {"S3_DATA": str(tmp_path), "S3_JARS": str(s3.s3proxy_jars()), "S3_LOG": str(START / "logback.xml")}
     own = s3.CREDENTIALS | {
         "S3_BUCKET": "lake",
@@ -107,11 +108,11 @@ def test_the_s3_store_has_its_bucket_and_refuses_another_key(tmp_path: Path) -> 
         client = s3.client(f"http://127.0.0.1:{port}")
         client.put_object(Bucket="lake", Key="a", Body=b"1")
         assert [o["Key"] for o in client.list_objects_v2(Bucket="lake")["Contents"]] == ["a"]
-        asked = ["/usr/bin/env", "python3", "-c", _ASK, f"http://127.0.0.1:{port}/lake/a"]
-        assert subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip() == "403"
+        command = ["/usr/bin/env", "python3", "-c", _GET_PROGRAM, f"http://127.0.0.1:{port}/lake/a"]
+        assert subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() == "403"
 
 
-_ASK = """
+_GET_PROGRAM = """
 import sys, urllib.request, urllib.error
 try:
     print(urllib.request.urlopen(sys.argv[1]).status)
@@ -120,16 +121,16 @@ except urllib.error.HTTPError as error:
 """
 
 
-def test_a_spark_master_is_well_by_the_check_of_the_compose_file(tmp_path: Path) -> None:
+def test_a_spark_master_passes_the_health_check_of_the_compose_file(tmp_path: Path) -> None:
     own: dict[str, Any] = {"SPARK_HOME": str(Path(pyspark.__file__).parent), "SPARK_HOST": "127.0.0.1"}
-    port, web = _free_port(), _free_port()
+    port, web = free_port(), free_port()
     own |= {"SPARK_PORT": str(port), "SPARK_WEB_PORT": str(web), "SPARK_DAEMON_MEMORY": "256m"}
     own |= {"SPARK_LOCAL_IP": "127.0.0.1"}
     with running_script(START / "spark.sh", "master", **own) as process:
         assert becomes_healthy(process, web, "/json/")
 
 
-def test_airflow_makes_its_tables_in_postgresql(database: Server, tmp_path: Path) -> None:
+def test_airflow_creates_its_tables_in_postgresql(database: Server, tmp_path: Path) -> None:
     own = airflow.settings(tmp_path) | {"AIRFLOW_BIN": str(airflow.airflow_bin())}
     own["AIRFLOW_DATABASE"] = f"airflow:airflows@127.0.0.1:{database.port}/airflow"
     done = subprocess.run([START / "airflow.sh", "db", "migrate"], env=own, capture_output=True, text=True, check=False)

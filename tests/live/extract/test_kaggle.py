@@ -1,4 +1,4 @@
-"""A dataset on Kaggle, asked for with Kaggle's own client: each version lands once, whole, or not at all. No JVM."""
+"""A dataset on Kaggle as a source: each version lands once, completely or not at all. No JVM."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SECRETS = (KEY, TOKEN, SIGNATURE)
 
 
 class Shop:
-    """A pipeline over the dataset, the lake it lands in, and Kaggle itself."""
+    """A pipeline over the dataset, the lake it lands in, and a server in place of Kaggle."""
 
     def __init__(self, folder: Path, server: Kaggle) -> None:
         self.folder, self.server, self.lake = folder, server, Lake(str(folder / "lake"))
@@ -83,14 +83,14 @@ class Shop:
 
 @pytest.fixture(autouse=True)
 def nobody_waits() -> Iterator[None]:
-    """Attempts are counted as ever, but nothing is slept for."""
+    """Retries without waits."""
     with stamina.set_testing(True, attempts=retry.ATTEMPTS):
         yield
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A home folder without credentials, which is the working directory too; no proxy but the test's."""
+    """A home folder without credentials, also the working directory; no proxy except the test's."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -113,12 +113,12 @@ def shop(tmp_path: Path, clean_environment: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def big(seed: int = 1) -> bytes:
-    """A file that zip makes no smaller: half a megabyte, eight of the chunks that a download is written in."""
+    """A file that zip cannot compress: half a megabyte, eight chunks of a download."""
     return random.Random(seed).randbytes(1 << 19)
 
 
 def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
-    """The error of an extraction after which nothing has landed, and which names no secret."""
+    """The error of an extraction that landed nothing; the error contains no secret."""
     with pytest.raises(kind) as error:
         shop.extract()
     assert shop.landed == {}
@@ -130,7 +130,7 @@ def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
 # Versions
 
 
-def test_a_version_lands_for_every_table_under_the_time_it_was_published(shop: Shop) -> None:
+def test_a_version_lands_for_every_table_with_the_time_of_its_publication(shop: Shop) -> None:
     assert shop.extract() == {"clientes": [FIRST], "produtos": [FIRST]}
 
     assert shop.landed == {
@@ -166,7 +166,7 @@ def test_a_version_lands_once_in_a_lake_on_s3_too(
     assert shop.server.routes == ["GetDataset"]
     assert {name.partition("/")[0] for name in file_io.file_sizes(shop.lake.path())} == {"landing"}
     here = [path for kind in ("extract", "kaggle") for path in shop.lake.local_path(kind).iterdir()]
-    assert here == [], "nothing of it stays on this machine"
+    assert here == [], "no file stays on this machine"
 
 
 def test_a_new_version_lands_beside_the_old_one(shop: Shop) -> None:
@@ -178,7 +178,7 @@ def test_a_new_version_lands_beside_the_old_one(shop: Shop) -> None:
         b"id\n1\n",
         b"id\n1\n2\n",
     ]
-    assert shop.server.requests[-2][2]["datasetVersionNumber"] == 2  # that very one, whatever is published meanwhile
+    assert shop.server.requests[-2][2]["datasetVersionNumber"] == 2  # even if another is published meanwhile
 
 
 def test_a_table_that_was_added_gets_the_version_that_the_others_have(shop: Shop) -> None:
@@ -205,7 +205,7 @@ def test_packed_files_in_the_archive_stay_packed(shop: Shop) -> None:
     assert shop.landed == {f"clientes/{SECOND}": {"clientes.csv.gz": b"\x1f\x8b packed"}}
 
 
-def test_the_clean_mark_stands_until_a_version_is_published(shop: Shop) -> None:
+def test_the_lake_is_up_to_date_until_a_version_is_published(shop: Shop) -> None:
     up_to_date.write_mark(shop.lake, up_to_date.read_inputs(shop.pipeline, shop.lake), shop.pipeline)
     assert up_to_date.is_up_to_date(shop.pipeline, shop.lake)
 
@@ -215,7 +215,7 @@ def test_the_clean_mark_stands_until_a_version_is_published(shop: Shop) -> None:
     assert set(shop.server.routes) == {"GetDataset"}
 
 
-def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop: Shop) -> None:
+def test_a_failure_of_kaggle_at_the_end_of_a_run_prevents_the_mark_but_not_the_run(shop: Shop) -> None:
     before = up_to_date.read_inputs(shop.pipeline, shop.lake)
     shop.server.faults["GetDataset"] = [Answer(503)] * retry.ATTEMPTS
 
@@ -224,7 +224,7 @@ def test_kaggle_failing_at_the_end_of_a_run_costs_the_mark_and_not_the_run(shop:
     assert not up_to_date.is_up_to_date(shop.pipeline, shop.lake)
 
 
-def test_a_look_at_the_newest_version_downloads_it_and_lands_nothing(shop: Shop) -> None:
+def test_peek_downloads_the_newest_version_and_lands_nothing(shop: Shop) -> None:
     with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         found, warning = peek(source, "clientes", NOW)
         assert [path.read_bytes() for path in found.paths] == [FILES["clientes.csv"]]
@@ -246,7 +246,7 @@ def test_the_loyalty_pipeline_on_kaggle_differs_from_the_one_on_files_in_source_
     assert on_kaggle.lake != on_files.lake
 
 
-# What no second attempt mends
+# Errors that are not retried
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,9 @@ def test_the_loyalty_pipeline_on_kaggle_differs_from_the_one_on_files_in_source_
         ("archive", 403, "terms"),
     ],
 )
-def test_a_refusal_is_told_at_once_and_not_tried_again(shop: Shop, route: str, status: int, words: str) -> None:
+def test_a_rejected_request_is_reported_at_once_and_not_retried(
+    shop: Shop, route: str, status: int, words: str
+) -> None:
     shop.server.faults[route] = [Answer(status)]
 
     error = failing(shop, ConfigError)
@@ -271,23 +273,23 @@ def test_a_refusal_is_told_at_once_and_not_tried_again(shop: Shop, route: str, s
     assert shop.server.routes.count(route) == 1
 
 
-def test_a_refusal_inside_an_answer_of_200_is_one(shop: Shop) -> None:
+def test_an_error_in_an_answer_with_status_200_is_reported(shop: Shop) -> None:
     shop.server.faults["GetDataset"] = [Answer(200, body=b'{"code": 404, "message": "no such dataset"}')]
 
     assert failing(shop, ConfigError).found == "Kaggle answers 404: no such dataset"
 
 
-def test_wrong_credentials_are_refused_without_a_word_of_them(
+def test_wrong_credentials_are_reported_without_their_values(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KAGGLE_KEY", KEY + "-of-yesterday")
-    monkeypatch.setenv("VERBOSE", "1")  # with which Kaggle's command line prints what it sends
+    monkeypatch.setenv("VERBOSE", "1")  # makes Kaggle's command line print its requests
 
     assert "401" in failing(shop, ConfigError).found
     assert KEY not in "".join(capfd.readouterr())
 
 
-def test_a_dataset_that_is_not_there_is_named(shop: Shop) -> None:
+def test_a_missing_dataset_is_reported(shop: Shop) -> None:
     shop.dataset = "teocalvo/misspelled"
 
     error = failing(shop, ConfigError)
@@ -296,16 +298,16 @@ def test_a_dataset_that_is_not_there_is_named(shop: Shop) -> None:
     assert "teocalvo/misspelled" in error.where
 
 
-def test_a_key_that_cannot_be_sent_is_told_without_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_cannot_be_sent_is_reported_without_its_value(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\nX-Injected: yes")
 
-    assert "signs that cannot be sent" in failing(shop, ConfigError).found
+    assert "characters that cannot be sent" in failing(shop, ConfigError).found
 
 
 # Credentials
 
 
-def test_without_credentials_nothing_is_asked_and_all_ways_are_named(
+def test_without_credentials_nothing_is_requested_and_all_places_are_listed(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KAGGLE_USERNAME")
@@ -316,7 +318,7 @@ def test_without_credentials_nothing_is_asked_and_all_ways_are_named(
     assert shop.server.requests == []
 
 
-def test_without_kaggles_client_the_package_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kaggles_client_the_package_to_install_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "kagglesdk"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kagglesdk", None)
@@ -349,7 +351,7 @@ def test_credentials_come_from_a_file(
     assert shop.extract()["clientes"] == [FIRST]
 
 
-def test_a_token_in_the_environment_or_in_a_file_it_names_goes_before_a_key(
+def test_a_token_in_the_environment_takes_precedence_over_a_key(
     shop: Shop, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAGGLE_KEY", "another")
@@ -361,7 +363,7 @@ def test_a_token_in_the_environment_or_in_a_file_it_names_goes_before_a_key(
     assert shop.extract()["clientes"] == []
 
 
-def test_the_store_is_sent_no_credentials(shop: Shop) -> None:
+def test_no_credentials_are_sent_to_the_object_store(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
     shop.server.cuts = [200_000]
     shop.extract()
@@ -371,10 +373,10 @@ def test_the_store_is_sent_no_credentials(shop: Shop) -> None:
     assert not [headers for headers in to_the_store if "Authorization" in headers]
 
 
-# What another attempt may mend
+# Errors that are retried
 
 
-def test_too_many_requests_are_waited_for_as_long_as_kaggle_says(
+def test_the_wait_after_too_many_requests_is_the_one_that_kaggle_requests(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.server.faults["GetDataset"] = [Answer(429, {"Retry-After": "2"})]
@@ -390,7 +392,7 @@ def test_too_many_requests_are_waited_for_as_long_as_kaggle_says(
     assert captured.out == ""
 
 
-def test_a_wait_of_hours_is_not_sat_out(shop: Shop) -> None:
+def test_a_requested_wait_of_hours_is_an_error(shop: Shop) -> None:
     shop.server.faults["GetDataset"] = [Answer(429, {"Retry-After": "86400"})]
 
     error = failing(shop, InfrastructureError)
@@ -401,14 +403,14 @@ def test_a_wait_of_hours_is_not_sat_out(shop: Shop) -> None:
 
 @pytest.mark.parametrize("route", ["GetDataset", "DownloadDataset", "archive"])
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_fails_is_asked_again(shop: Shop, route: str, status: int) -> None:
+def test_a_server_error_is_retried(shop: Shop, route: str, status: int) -> None:
     shop.server.faults[route] = [Answer(status)] * 3
 
     assert shop.extract()["clientes"] == [FIRST]
     assert shop.server.routes.count(route) == 4
 
 
-def test_a_server_that_keeps_failing_is_left_after_a_few_attempts(shop: Shop) -> None:
+def test_retries_end_after_a_few_attempts(shop: Shop) -> None:
     shop.server.faults["archive"] = [Answer(502, {"Content-Type": "text/html"}, b"<html>bad gateway</html>")] * 100
 
     error = failing(shop, InfrastructureError)
@@ -418,7 +420,7 @@ def test_a_server_that_keeps_failing_is_left_after_a_few_attempts(shop: Shop) ->
     assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
 
-def test_a_failed_download_is_not_tried_anew_for_every_table(shop: Shop) -> None:
+def test_a_failed_download_is_not_repeated_for_every_table(shop: Shop) -> None:
     shop.server.faults["archive"] = [Answer(500)] * 100
     with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         for table in shop.tables:
@@ -428,7 +430,7 @@ def test_a_failed_download_is_not_tried_anew_for_every_table(shop: Shop) -> None
     assert shop.server.routes.count("archive") == retry.ATTEMPTS
 
 
-def test_answers_that_are_none_are_asked_for_again(shop: Shop) -> None:
+def test_unreadable_answers_are_retried(shop: Shop) -> None:
     shop.server.faults["GetDataset"] = [
         Answer(200, {"Content-Type": "text/html"}, b"<html>sign in to the hotel's network</html>"),
         Answer(502, {"Content-Type": "application/json"}, b"<html>bad gateway</html>"),
@@ -439,20 +441,20 @@ def test_answers_that_are_none_are_asked_for_again(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("store", ["http://storage.test:port", "https://127.0.0.1:1"])
-def test_an_address_that_opens_the_archive_is_not_told_when_it_leads_nowhere(shop: Shop, store: str) -> None:
+def test_a_signed_url_that_cannot_be_reached_is_not_shown(shop: Shop, store: str) -> None:
     nowhere = {"Location": f"{store}/archives/1?X-Goog-Signature={SIGNATURE}"}
     shop.server.faults["DownloadDataset"] = [Answer(302, nowhere, b"")] * 100
 
     failing(shop, InfrastructureError)
 
 
-def test_kaggle_out_of_reach_is_worth_retrying(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_connection_to_kaggle_is_retried(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
 
     assert "connection to Kaggle failed" in failing(shop, InfrastructureError).found
 
 
-def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stops_answering_times_out(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "TIMEOUTS", (0.2, 0.2))
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     shop.server.stalls = threading.Event()
@@ -463,19 +465,19 @@ def test_a_server_that_stops_answering_is_given_up(shop: Shop, monkeypatch: pyte
         shop.server.stalls.set()
 
 
-# Archives that come in pieces
+# Interrupted downloads
 
 
-def test_a_cut_download_goes_on_where_it_was_cut(shop: Shop) -> None:
+def test_an_interrupted_download_continues_where_it_stopped(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
-    shop.server.cuts = [200_000, 10**9, 100_000]  # the second answer is only asked what the archive is
+    shop.server.cuts = [200_000, 10**9, 100_000]  # only the headers of the second answer are read
 
     assert shop.extract()["clientes"] == [SECOND]
     ranges = [headers.get("Range") for route, headers, _ in shop.server.requests if route == "archive"]
     assert ranges == [None, None, "bytes=196608-", None, "bytes=262144-"]
 
 
-def test_an_archive_that_comes_without_a_store_is_gone_on_with_too(shop: Shop) -> None:
+def test_a_download_without_an_object_store_continues_too(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
     shop.server.cuts, shop.server.has_redirects = [200_000], False
 
@@ -484,16 +486,16 @@ def test_an_archive_that_comes_without_a_store_is_gone_on_with_too(shop: Shop) -
     assert shop.server.requests[-1][1]["Range"] == "bytes=196608-"
 
 
-def test_a_cut_download_of_a_store_that_sends_no_parts_begins_anew(shop: Shop) -> None:
+def test_a_download_starts_over_if_the_server_sends_no_parts(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
     shop.server.cuts, shop.server.has_ranges = [200_000], False
 
     assert shop.extract()["clientes"] == [SECOND]
     assert shop.landed[f"clientes/{SECOND}"] == {"clientes.csv": FILES["clientes.csv"]}
-    assert shop.server.routes.count("archive") == 3  # cut, asked what it is, whole
+    assert shop.server.routes.count("archive") == 3  # interrupted, headers only, complete
 
 
-def test_a_download_that_broke_off_for_good_is_gone_on_with_by_the_next_run(shop: Shop) -> None:
+def test_the_next_run_continues_an_interrupted_download(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big()}, TIMES[SECOND])
     shop.server.cuts = [200_000] + [0] * 20
     failing(shop, InfrastructureError)
@@ -506,7 +508,7 @@ def test_a_download_that_broke_off_for_good_is_gone_on_with_by_the_next_run(shop
     assert shop.left_behind == []
 
 
-def test_a_version_published_in_between_is_not_glued_to_the_old_part(shop: Shop) -> None:
+def test_a_part_of_an_older_version_is_not_continued(shop: Shop) -> None:
     shop.server.publish(FILES | {"more.bin": big(1)}, TIMES[SECOND])
     shop.server.cuts = [200_000] + [0] * 20
     failing(shop, InfrastructureError)
@@ -519,14 +521,14 @@ def test_a_version_published_in_between_is_not_glued_to_the_old_part(shop: Shop)
     assert shop.left_behind == []
 
 
-def test_a_cut_download_of_unknown_length_is_seen_and_tried_again(shop: Shop) -> None:
+def test_an_incomplete_download_of_unknown_length_is_detected_and_retried(shop: Shop) -> None:
     shop.server.cuts, shop.server.has_sizes = [100], False
 
     assert shop.extract()["clientes"] == [FIRST]
     assert shop.server.routes.count("archive") == 2
 
 
-def test_bytes_that_changed_on_the_way_are_seen_and_fetched_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corrupted_bytes_are_detected_and_downloaded_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = servers._Handler._stream
 
     def corrupted(self: servers._Handler, status: int, headers: dict[str, str], content: bytes) -> None:
@@ -539,7 +541,7 @@ def test_bytes_that_changed_on_the_way_are_seen_and_fetched_again(shop: Shop, mo
     assert shop.server.routes.count("archive") == 2
 
 
-def test_a_bar_with_bytes_is_shown_on_a_terminal_and_nowhere_else(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progress_bar_is_shown_only_on_a_terminal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -555,7 +557,7 @@ def test_a_bar_with_bytes_is_shown_on_a_terminal_and_nowhere_else(shop: Shop, mo
         assert (f"{DATASET}, version 2" in shown) == screen.isatty()
 
 
-# Archives not to be trusted
+# Malicious archives
 
 
 def hostile(kind: str) -> bytes:
@@ -578,7 +580,7 @@ def hostile(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["a name that leads out", "an absolute name", "a link", "a bomb"])
-def test_a_hostile_archive_is_refused_whole_and_not_fetched_twice(shop: Shop, kind: str) -> None:
+def test_a_malicious_archive_is_rejected_and_not_downloaded_twice(shop: Shop, kind: str) -> None:
     shop.server.publish(hostile(kind), TIMES[SECOND])
     before = sorted(p for p in shop.folder.rglob("*") if shop.folder / "lake" not in p.parents)
 
@@ -593,7 +595,7 @@ def test_a_hostile_archive_is_refused_whole_and_not_fetched_twice(shop: Shop, ki
     assert shop.server.routes.count("archive") == 1
 
 
-def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
+def test_a_rejected_archive_fails_every_table(shop: Shop) -> None:
     shop.server.publish(hostile("a link"), TIMES[SECOND])
     opened_run = context.open_run(_written(shop))
 
@@ -603,7 +605,7 @@ def test_the_other_stages_go_on_when_the_archive_is_refused(shop: Shop) -> None:
     assert {(o.name, o.status) for o in report.outcomes} == {("clientes", "failed"), ("produtos", "failed")}
 
 
-def test_a_zip_damaged_at_its_source_is_refused(shop: Shop) -> None:
+def test_a_zip_damaged_at_its_source_is_rejected(shop: Shop) -> None:
     archive = bytearray(zip_files({"clientes.csv": big()}))
     archive[1000:1010] = b"damaged!!!"
     shop.server.publish(bytes(archive), TIMES[SECOND])

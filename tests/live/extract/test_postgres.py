@@ -1,4 +1,4 @@
-"""A PostgreSQL as a source: all tables as they were at one instant, every value as it is, or nothing at all. No JVM."""
+"""PostgreSQL as a source: all tables at one instant with exact values, or nothing at all. No JVM."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -59,7 +60,7 @@ class Shop:
         return landing.list_snapshots(self.lake, table)
 
     def rows(self, table: str = "items") -> list[dict[str, Any]]:
-        """The newest landed snapshot's rows, in the order of its files and of the rows in them."""
+        """The rows of the newest landed snapshot, in the order of its files."""
         return [row for path in self.landed(table)[-1].paths for row in pl.read_parquet(path).to_dicts()]
 
     def types(self, table: str = "items") -> dict[str, Any]:
@@ -72,10 +73,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def database(postgres_server: Server) -> Iterator[Server]:
-    """One for all tests here, emptied by each: to make one takes longer than most of them."""
-    own = postgres_server.new_database("jdbc")
-    yield own
-    own.drop()
+    """One database for all tests of this file, emptied by each, because its creation takes longer than most tests."""
+    database = postgres_server.new_database("jdbc")
+    yield database
+    database.drop()
 
 
 @pytest.fixture
@@ -95,27 +96,27 @@ def nobody_waits() -> Iterator[None]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables of a thousand rows are cut into parts too."""
+    """Divides tables of a thousand rows, too."""
     monkeypatch.setattr(queries, "MIN_PART_ROWS", 10)
 
 
-def at_the_first_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Have something happen once the instant is set and parts are about to be read, the first time only."""
-    copied, done = reader._ReadAttempt._write_part, threading.Event()
+def before_the_first_part(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Do something once, after the snapshot is taken and before the first part is read."""
+    write_part, done = reader._ReadAttempt._write_part, threading.Event()
     lock = threading.Lock()
 
-    def copying(self: reader._ReadAttempt, *arguments: Any) -> int:
+    def act_and_write_part(self: reader._ReadAttempt, *arguments: Any) -> int:
         with lock:
             if not done.is_set():
                 done.set()
-                happens()
-        return copied(self, *arguments)
+                action()
+        return write_part(self, *arguments)
 
-    monkeypatch.setattr(reader._ReadAttempt, "_write_part", copying)
+    monkeypatch.setattr(reader._ReadAttempt, "_write_part", act_and_write_part)
 
 
 def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
-    """The error of an extraction after which nothing has landed, and which tells no password."""
+    """The error of an extraction that landed nothing; the error does not contain the password."""
     with pytest.raises(kind) as error:
         shop.extract()
     assert not [table for table in shop.tables if shop.landed(table)]
@@ -127,7 +128,7 @@ def failing(shop: Shop, kind: type[LakehouseError]) -> LakehouseError:
 # Snapshots
 
 
-def test_a_table_lands_whole_in_the_order_of_its_keys(shop: Shop) -> None:
+def test_a_table_lands_completely_in_the_order_of_its_keys(shop: Shop) -> None:
     (done,) = shop.extract()
 
     assert done.landed_times == (NOW,)
@@ -147,25 +148,25 @@ def test_a_large_table_is_read_in_parts_by_its_keys(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_lake_on_s3_takes_the_same_parts_and_none_that_is_no_news(
+def test_the_same_parts_land_in_a_lake_on_s3_and_only_once(
     shop: Shop, moto: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
 ) -> None:
     shop.source["options"] = {"numPartitions": 3}
     shop.extract()
-    (here,) = shop.landed()
+    (on_disk,) = shop.landed()
     aws(moto)
     shop.lake = Lake(f"s3a://{new_bucket(moto)}/shop")
     shop.extract()
 
-    (there,) = shop.landed()
-    assert [file.name for file in there.files] == [file.name for file in here.files]
-    assert [path.read_bytes() for path in there.paths] == [path.read_bytes() for path in here.paths]
+    (on_s3,) = shop.landed()
+    assert [file.name for file in on_s3.files] == [file.name for file in on_disk.files]
+    assert [path.read_bytes() for path in on_s3.paths] == [path.read_bytes() for path in on_disk.paths]
     assert shop.extract(NOW + timedelta(days=1)) == [ExtractResult("items")]
-    assert shop.landed() == [there]
+    assert shop.landed() == [on_s3]
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_equal_rows_are_nothing_new_however_they_lie_in_the_database(shop: Shop) -> None:
+def test_equal_rows_do_not_land_again_whatever_their_order_in_the_database(shop: Shop) -> None:
     shop.extract()
     shop.database.execute(
         "CREATE TABLE other AS SELECT * FROM items ORDER BY random()", "TRUNCATE items", "INSERT INTO items TABLE other"
@@ -176,11 +177,11 @@ def test_equal_rows_are_nothing_new_however_they_lie_in_the_database(shop: Shop)
     assert shop.extract(NOW + timedelta(days=2))[0].landed_times == (NOW + timedelta(days=2),)
 
 
-def test_the_snapshots_time_is_the_runs_or_as_of(shop: Shop) -> None:
+def test_the_snapshots_time_is_that_of_the_run_or_as_of(shop: Shop) -> None:
     assert shop.extract(as_of=datetime(2025, 5, 5, tzinfo=UTC))[0].landed_times == (datetime(2025, 5, 5, tzinfo=UTC),)
 
 
-def test_a_look_at_it_lands_nothing(shop: Shop) -> None:
+def test_peek_lands_nothing(shop: Shop) -> None:
     with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         found, warning = peek(source, "items", NOW)
         assert pl.read_parquet(found.paths[0]).height == 1000
@@ -195,13 +196,11 @@ def test_an_empty_table_is_a_snapshot_without_rows(shop: Shop) -> None:
     assert shop.types() == {"id": pl.Int32, "qty": pl.Int32, "note": pl.String}
 
 
-# One instant
+# One snapshot for all tables
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_during_the_read_are_in_no_part_and_no_table(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.database.execute("CREATE TABLE others AS TABLE items")
     shop.tables["others"] = ITEMS | {"file": "public.others"}
 
@@ -213,7 +212,7 @@ def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
             "UPDATE others SET note = 'torn'",
         )
 
-    at_the_first_copy(monkeypatch, write)
+    before_the_first_part(monkeypatch, write)
     shop.extract()
 
     for table in ("items", "others"):
@@ -221,34 +220,34 @@ def test_what_is_written_during_the_read_is_in_no_part_and_in_no_table(
     assert shop.database.execute("SELECT count(*) FROM others WHERE note = 'torn'") == [(1000,)]
 
 
-def test_a_table_cannot_be_emptied_under_the_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TRUNCATE does not keep the rows that older snapshots see: it has to wait from before the snapshot is taken."""
-    tried, catalog = [], queries.read_columns
+def test_a_table_cannot_be_truncated_during_the_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRUNCATE removes rows that older snapshots see, so the lock must exist before the snapshot is taken."""
+    calls, read_columns = [], queries.read_columns
 
     def truncate(*arguments: Any) -> list[Any]:
         with pytest.raises(psycopg.errors.LockNotAvailable):
             shop.database.execute("SET lock_timeout = '50ms'", "TRUNCATE items")
-        tried.append(arguments)
-        return catalog(*arguments)
+        calls.append(arguments)
+        return read_columns(*arguments)
 
     monkeypatch.setattr(queries, "read_columns", truncate)
     shop.extract()
 
-    assert tried
+    assert calls
     assert len(shop.rows()) == 1000
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_rows_that_do_not_come_are_missed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at = queries.scan_table
+def test_missing_rows_are_detected(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan_table = queries.scan_table
 
-    def miscounted(*arguments: Any) -> tuple[Any, ...]:
-        count, chosen, keyless = looked_at(*arguments)
-        return count + 1, chosen, keyless
+    def miscount(*arguments: Any) -> queries.TableScan:
+        scan = scan_table(*arguments)
+        return replace(scan, count=scan.count + 1)
 
-    monkeypatch.setattr(queries, "scan_table", miscounted)
+    monkeypatch.setattr(queries, "scan_table", miscount)
 
-    assert "has 1,001 rows, and 1,000 came" in failing(shop, InfrastructureError).found
+    assert "has 1,001 rows, but 1,000 were read" in failing(shop, InfrastructureError).found
 
 
 # Lost connections
@@ -258,10 +257,10 @@ KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_connection_lost_in_the_middle_begins_anew_with_a_new_instant(
+def test_a_lost_connection_restarts_the_read_in_a_new_snapshot(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at_the_first_copy(monkeypatch, lambda: shop.database.execute("UPDATE items SET qty = 99", KILL))
+    before_the_first_part(monkeypatch, lambda: shop.database.execute("UPDATE items SET qty = 99", KILL))
 
     shop.extract()
 
@@ -270,7 +269,7 @@ def test_a_connection_lost_in_the_middle_begins_anew_with_a_new_instant(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_that_fail_in_every_attempt_leave_no_files(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.tables["others"] = ITEMS | {"keys": ["qty", "id"]}
     broken = []
 
@@ -288,16 +287,16 @@ def test_connections_that_keep_breaking_leave_nothing(shop: Shop, monkeypatch: p
     assert len(broken) >= retry.ATTEMPTS
 
 
-def test_a_killed_reader_leaves_nothing_that_the_next_one_keeps(shop: Shop) -> None:
+def test_files_of_a_killed_reader_are_deleted_by_the_next_one(shop: Shop) -> None:
     program = (
-        "import sys, os, signal; from lakehouse.extract import opened, extract;"
+        "import sys, os, signal; from lakehouse.extract import extract_table, open_source;"
         "from lakehouse.extract.postgres import reader;"
         "from lakehouse.config import load;"
         "from lakehouse.storage.paths import Lake; from datetime import datetime, timezone;"
-        "whole = reader._ReadAttempt._complete_folder;"
-        "reader._ReadAttempt._complete_folder = lambda *a: (whole(*a), os.kill(os.getpid(), signal.SIGKILL));"
+        "complete = reader._ReadAttempt._complete_folder;"
+        "reader._ReadAttempt._complete_folder = lambda *a: (complete(*a), os.kill(os.getpid(), signal.SIGKILL));"
         "p = load(sys.argv[1], {});\n"
-        "with opened(p, Lake(p.lake), ['items']) as s: extract(s, 'items', datetime.now(timezone.utc), None)"
+        "with open_source(p, Lake(p.lake), ['items']) as s: extract_table(s, 'items', datetime.now(timezone.utc), None)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(shop.pipeline.path)], check=False, capture_output=True)
     assert done.returncode == -9, done.stderr
@@ -310,19 +309,19 @@ def test_a_killed_reader_leaves_nothing_that_the_next_one_keeps(shop: Shop) -> N
     assert shop.left_behind == []
 
 
-def test_a_server_that_is_not_there_is_tried_a_few_times(shop: Shop) -> None:
+def test_a_server_that_cannot_be_reached_is_an_infrastructure_error(shop: Shop) -> None:
     shop.source["url"] = "jdbc:postgresql://127.0.0.1:1/shop"
 
     assert "the database failed" in failing(shop, InfrastructureError).found
 
 
-# What cannot be read
+# Errors
 
 
 @pytest.mark.parametrize(
     "source", [{"password": "wrong"}, {"user": "nobody_there"}, {"url": "jdbc:postgresql://127.0.0.1:{port}/nowhere"}]
 )
-def test_who_is_not_let_in_is_told_at_once(
+def test_a_denied_login_is_reported_at_once(
     shop: Shop, capsys: pytest.CaptureFixture[str], source: dict[str, str]
 ) -> None:
     shop.source |= {k: v.format(port=shop.database.port) for k, v in source.items()}
@@ -330,11 +329,11 @@ def test_who_is_not_let_in_is_told_at_once(
     error = failing(shop, ConfigError)
 
     assert error.exit_code == ExitCode.USAGE
-    assert "does not let us in" in error.found
+    assert "denies access" in error.found
     assert "attempt" not in capsys.readouterr().err
 
 
-def test_a_table_that_is_not_there_is_named_with_the_nearest_and_the_others_land(shop: Shop) -> None:
+def test_a_missing_table_is_reported_with_the_nearest_name_and_the_others_land(shop: Shop) -> None:
     shop.tables["clients"] = ITEMS | {"file": "public.itmes"}
     with open_source(shop.pipeline, shop.lake, shop.tables) as source:
         assert extract_table(source, "items", NOW, None).landed_times
@@ -344,7 +343,7 @@ def test_a_table_that_is_not_there_is_named_with_the_nearest_and_the_others_land
     assert 'no table public.itmes; did you mean "public.items"?' in error.value.found
 
 
-def test_a_table_that_may_not_be_read_is_told_with_the_right_that_is_missing(shop: Shop) -> None:
+def test_a_table_that_may_not_be_read_is_reported_with_the_missing_privilege(shop: Shop) -> None:
     shop.database.execute("DROP ROLE IF EXISTS reader", f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'")
     shop.source["user"] = "reader"
 
@@ -355,7 +354,7 @@ def test_a_table_that_may_not_be_read_is_told_with_the_right_that_is_missing(sho
 
 
 @pytest.mark.parametrize("change", ["", "ALTER TABLE items DROP CONSTRAINT items_pkey"])
-def test_the_right_to_the_declared_columns_is_enough(shop: Shop, change: str) -> None:
+def test_the_privilege_for_the_declared_columns_is_enough(shop: Shop, change: str) -> None:
     shop.database.execute(
         change,
         "DROP ROLE IF EXISTS reader",
@@ -369,7 +368,7 @@ def test_the_right_to_the_declared_columns_is_enough(shop: Shop, change: str) ->
     assert list(shop.types()) == ["id", "qty", "note"]
 
 
-def test_a_declared_column_that_is_not_there_is_left_to_the_reading_of_the_snapshot(shop: Shop) -> None:
+def test_a_missing_declared_column_is_left_out_of_the_files(shop: Shop) -> None:
     shop.tables["items"] |= {"schema": "ID INT, qty INT, price DECIMAL(10,2)", "keys": ["ID"]}
     shop.extract()
 
@@ -395,7 +394,7 @@ def test_a_declared_column_that_is_not_there_is_left_to_the_reading_of_the_snaps
         ("boolean", "i % 2 = 0"),
     ],
 )
-def test_keys_of_every_type_part_a_table_without_loss(shop: Shop, kind: str, value: str) -> None:
+def test_a_table_is_divided_by_keys_of_any_type_without_losing_rows(shop: Shop, kind: str, value: str) -> None:
     shop.database.execute(f"CREATE TABLE t AS SELECT ({value})::{kind} AS k, i FROM generate_series(1, 1000) AS i")
     shop.database.execute("INSERT INTO t VALUES (NULL, 0), (NULL, -1)")
     declared = {"boolean": "BOOLEAN", "float8": "DOUBLE", "timestamptz": "TIMESTAMP", "date": "DATE", "bytea": "BINARY"}
@@ -409,7 +408,7 @@ def test_keys_of_every_type_part_a_table_without_loss(shop: Shop, kind: str, val
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_key_of_several_columns_some_null_some_doubled_loses_no_row_and_gives_equal_files(shop: Shop) -> None:
+def test_null_and_duplicate_keys_lose_no_row_and_give_equal_files(shop: Shop) -> None:
     shop.database.execute(
         'CREATE TABLE t AS SELECT nullif(i % 5, 0) AS a, nullif(i % 13, 0)::text AS "B", i'
         " FROM generate_series(1, 600) AS i"
@@ -424,7 +423,7 @@ def test_a_key_of_several_columns_some_null_some_doubled_loses_no_row_and_gives_
     assert shop.extract(NOW + timedelta(days=1)) == [ExtractResult("t")]
 
 
-def test_keys_without_an_order_are_refused_with_what_to_do(shop: Shop) -> None:
+def test_keys_without_an_order_are_rejected_with_a_fix(shop: Shop) -> None:
     shop.database.execute("CREATE TABLE t (k json, i int)")
     shop.tables = {"t": ITEMS | {"file": "t", "schema": "k STRING, i INT", "keys": ["k"]}}
 
@@ -467,7 +466,7 @@ TEXT = "\ufeff'a';\"b\"\\,\t\r\n\\N é 漢 😀 "
 
 
 def values(shop: Shop, *rows: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows put into the database, as they landed."""
+    """Insert rows into the database, and return them as they landed."""
     shop.database.execute(VALUES)
     with psycopg.connect(shop.database.url) as connection:
         for row in rows:
@@ -503,15 +502,15 @@ def test_every_value_lands_as_it_is(shop: Shop) -> None:
         "o": TEXT,
     }
 
-    whole, empty = values(shop, row, {"id": 0})
+    complete, empty = values(shop, row, {"id": 0})
 
-    assert whole == row | {
+    assert complete == row | {
         "m": "0.000000000000001",
         "t": row["t"].astimezone(UTC),
         "c": "ab  ",
         "j": '{"a": [null], "b": 1.10}',
     }
-    assert whole["t"].utcoffset() == timedelta(0)
+    assert complete["t"].utcoffset() == timedelta(0)
     assert empty == dict.fromkeys(row) | {"id": 0}
     types = shop.types("v")
     assert types["n"] == pl.Decimal(12, 3)
@@ -520,7 +519,7 @@ def test_every_value_lands_as_it_is(shop: Shop) -> None:
     assert types["p"] == pl.List(pl.Decimal(5, 2))
 
 
-def test_values_that_parquet_has_not_land_as_text_and_none_becomes_null(shop: Shop) -> None:
+def test_values_that_parquet_cannot_represent_land_as_text_and_none_becomes_null(shop: Shop) -> None:
     odd = {"n": "NaN", "m": "NaN", "d": "infinity", "t": "-infinity", "w": "0044-03-15 12:00 BC"}
     plain = {"n": "1.5", "m": "1.5", "d": "2024-01-31", "t": "2024-01-31 10:00-03", "w": "9999-12-31 23:59:59.999999"}
 
@@ -538,14 +537,14 @@ def test_values_that_parquet_has_not_land_as_text_and_none_becomes_null(shop: Sh
 
 
 @pytest.mark.parametrize("value", [{"d": "10000-01-01"}, {"t": "10000-01-01 00:00:00+00"}, {"w": "0001-12-31 BC"}])
-def test_one_year_beyond_what_a_date_may_have_is_text(shop: Shop, value: dict[str, str]) -> None:
+def test_dates_outside_the_years_1_to_9999_are_text(shop: Shop, value: dict[str, str]) -> None:
     (row,) = values(shop, {"id": 1} | value)
 
     assert row[next(iter(value))] in ("10000-01-01", "10000-01-01T00:00:00+00:00", "0001-12-31T00:00:00 BC")
 
 
 @pytest.mark.parametrize("value", [{"p": ["NaN"]}, {"a": [[1], [2]]}, {"e": ["flat"]}])
-def test_an_array_that_parquet_has_not_is_refused_with_its_column(shop: Shop, value: dict[str, Any]) -> None:
+def test_an_array_that_parquet_cannot_represent_is_rejected_with_its_column(shop: Shop, value: dict[str, Any]) -> None:
     with pytest.raises(DataRefused) as error:
         values(shop, {"id": 1} | value)
 
@@ -553,7 +552,7 @@ def test_an_array_that_parquet_has_not_is_refused_with_its_column(shop: Shop, va
     assert error.value.exit_code == ExitCode.REFUSED
 
 
-def test_a_declared_structure_is_refused_with_what_to_declare(shop: Shop) -> None:
+def test_a_declared_struct_is_rejected_with_a_fix(shop: Shop) -> None:
     shop.database.execute("CREATE TABLE t (id int, j jsonb)")
     shop.tables = {"t": ITEMS | {"file": "t", "schema": "id INT, j STRUCT<a: INT>"}}
 
@@ -563,16 +562,16 @@ def test_a_declared_structure_is_refused_with_what_to_declare(shop: Shop) -> Non
     assert error.next_step == "declare j STRING"
 
 
-def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
+def test_memory_stays_bounded_with_large_values(shop: Shop) -> None:
     shop.database.execute("UPDATE items SET note = repeat(id::text || 'x', 20000) WHERE id <= 400")
     sizes = []
 
     def batches(self: reader._ReadAttempt, rows: Any) -> Iterator[list[Any]]:
-        for batch in taken(self, rows):
+        for batch in original_batches(self, rows):
             sizes.append(sum(len(row[2]) for row in batch))
             yield batch
 
-    taken = reader._ReadAttempt._batches
+    original_batches = reader._ReadAttempt._batches
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader._ReadAttempt, "_batches", batches)
         patch.setattr(reader, "_MAX_BATCH_BYTES", 1 << 20)
@@ -596,23 +595,23 @@ def test_memory_stays_bounded_where_values_are_large(shop: Shop) -> None:
         ("jdbc:postgresql://h/d?user=u&password=p%26%2F", "postgresql://h/d?user=u&password=p%26%2F"),
     ],
 )
-def test_an_address_is_translated(url: str, address: str) -> None:
+def test_a_jdbc_url_is_translated(url: str, address: str) -> None:
     assert to_libpq_url(url) == address
 
 
-def test_a_parameter_that_would_be_passed_over_is_refused_without_its_value(shop: Shop) -> None:
+def test_an_unsupported_parameter_is_rejected_without_its_value(shop: Shop) -> None:
     shop.source["url"] += f"?socketFactory={PASSWORD}"
 
     assert "socketFactory" in failing(shop, ConfigError).found
 
 
-def test_an_address_that_cannot_be_read_is_not_told(shop: Shop) -> None:
+def test_a_url_that_cannot_be_read_is_not_shown(shop: Shop) -> None:
     shop.source["url"] = f"jdbc:postgresql://a:{PASSWORD}%zz@h:port/d"
 
-    assert "address cannot be read" in failing(shop, ConfigError).found
+    assert "URL cannot be read" in failing(shop, ConfigError).found
 
 
-def test_the_schema_in_the_address_is_where_tables_are_looked_for(shop: Shop) -> None:
+def test_tables_are_read_from_the_schema_in_the_url(shop: Shop) -> None:
     shop.database.execute("CREATE SCHEMA out", "CREATE TABLE out.items AS SELECT 7 AS id, 7 AS qty, 'seven' AS note")
     shop.source["url"] += "?currentSchema=out"
     shop.extract()

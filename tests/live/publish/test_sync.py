@@ -1,4 +1,4 @@
-"""A real PostgreSQL follows tables of the lake: exactly, in one transaction at a time, and never half."""
+"""Tables of the lake are published to a real PostgreSQL: exactly, each in one transaction, and never in part."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from lakehouse.publish import catalog as databases
 from lakehouse.publish import copy_rows, sync
 from lakehouse.publish.connection import connect
 from lakehouse.publish.sync import Publication, PublishResult
-from lakehouse.retention.expire import vacuum_table
+from lakehouse.retention import RetentionLimit, vacuum_table
 from lakehouse.runner import publishing
 from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
-from lakehouse.verify.published import published_checks
+from lakehouse.verify.published import check_published
 
 REPOSITORY = Path(__file__).parents[3]
-KILLED = REPOSITORY / "tests/lake/killed.py"
+CRASH_POINTS = REPOSITORY / "tests/lake/crash_points.py"
 UTC = timezone.utc
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 
-# A table of the lake by itself
+# A single table of the lake
 
 
 @dataclass
 class Cube:
-    """A Delta table, and the table that follows it."""
+    """A Delta table, and the PostgreSQL table that it is published to."""
 
     spark: SparkSession
     lake: Lake
@@ -53,7 +53,7 @@ class Cube:
     keys: tuple[str, ...] = ("city", "kind")
 
     @property
-    def what(self) -> Publication:
+    def publication(self) -> Publication:
         return Publication("shop", f"gold.{self.name}", self.server.url, self.name, self.keys)
 
     @property
@@ -70,23 +70,25 @@ class Cube:
     def write(self, statement: str) -> None:
         self.spark.sql(statement.replace("THIS", delta.sql_name(self.path)))
 
-    def publish(self, whole: bool = False) -> PublishResult:
-        return sync.publish(self.what, self.lake, lambda: isolated_session(self.spark, 0), whole)
+    def publish(self, full_refresh: bool = False) -> PublishResult:
+        return sync.publish(self.publication, self.lake, lambda: isolated_session(self.spark, 0), full_refresh)
 
     def rows(self) -> list[tuple[Any, ...]]:
         return self.server.execute(f'SELECT * FROM "{self.name}" ORDER BY 1 NULLS FIRST, 2 NULLS FIRST')
 
-    def record(self) -> tuple[Any, ...]:
+    def position(self) -> tuple[Any, ...]:
         query = "SELECT lake_table_id, version FROM lakehouse_publish WHERE table_name = 'public.{}'"
         return next(iter(self.server.execute(query.format(self.name))), ())
 
     def failing(self, kind: type[LakehouseError]) -> LakehouseError:
-        """The error of an attempt that leaves the table and what is said of it as they were, and tells no password."""
-        before = self.server.execute("SELECT to_regclass('lakehouse_publish')::text")[0][0] and self.record()
+        """The error of an attempt, which must leave the table and its position unchanged and contain no password."""
+        before = self.server.execute("SELECT to_regclass('lakehouse_publish')::text")[0][0] and self.position()
         with pytest.raises(kind) as error:
             self.publish()
-        assert PASSWORD not in error.value.to_text() + repr(error.value) + repr(error.value.__dict__) + repr(self.what)
-        assert not before or self.record() == before
+        assert PASSWORD not in error.value.to_text() + repr(error.value) + repr(error.value.__dict__) + repr(
+            self.publication
+        )
+        assert not before or self.position() == before
         return error.value
 
 
@@ -117,20 +119,22 @@ def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cu
     first = cube.publish()
     assert (first.status, first.reason, first.counts) == (
         "compared",
-        "first time",
+        "first publish",
         {"inserted": 4, "updated": 0, "deleted": 0},
     )
     assert cube.rows() == PUBLISHED
     written = dict(cube.server.execute(f'SELECT qty, xmin::text FROM "{cube.name}"'))
 
     cube.write("INSERT INTO THIS VALUES ('Natal', 'x', 9, NULL), ('Olinda', 'x', 1, 1), ('Recife', NULL, 5, 5)")
-    # A row is written and equal, one changes twice, of which the last time counts, and of one a key is changed.
+    # One row is written with equal values, one changes twice, and one gets another key.
     cube.write("UPDATE THIS SET qty = CASE kind WHEN 'a' THEN 1 ELSE 7 END WHERE city IS NULL OR kind = 'a'")
     cube.write(
         "UPDATE THIS SET qty = CASE kind WHEN 'b' THEN 2 ELSE 8 END, kind = CASE kind WHEN 'b' THEN 'c' END"
         " WHERE city IS NULL OR kind = 'b'"
     )
-    cube.write("DELETE FROM THIS WHERE city = 'Natal' AND kind IS NULL OR city = 'Olinda'")  # the latter came and went
+    cube.write(
+        "DELETE FROM THIS WHERE city = 'Natal' AND kind IS NULL OR city = 'Olinda'"
+    )  # the latter was inserted since
     done = cube.publish()
 
     assert (done.status, done.counts) == ("published", {"inserted": 3, "updated": 1, "deleted": 2})
@@ -142,7 +146,7 @@ def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cu
         ("Recife", "c", 2, Decimal("2.20")),
     ]
     assert dict(cube.server.execute(f'SELECT qty, xmin::text FROM "{cube.name}"'))[1] == written[1]
-    assert cube.record()[1] == 5
+    assert cube.position()[1] == 5
     assert cube.publish() == PublishResult("current")
 
 
@@ -153,7 +157,7 @@ ALL_TYPES = """
 NASTY = "a\tb\nc\r\\d \\N \\. 'q' \"q\" é🙂, %s"
 
 
-def test_every_value_comes_through_exactly_the_first_time_and_by_its_changes(cube: Cube) -> None:
+def test_every_value_is_exact_in_a_first_load_and_in_changes(cube: Cube) -> None:
     cube = replace(cube, keys=("id",))
     values = """
         127, -32768, 2147483647, -9223372036854775808, CAST('1.1' AS FLOAT), 0.1D,
@@ -181,21 +185,21 @@ def test_every_value_comes_through_exactly_the_first_time_and_by_its_changes(cub
     assert str(found[""][4:6]) == "(nan, -inf)"
     assert found[""][:4] + found[""][6:] == (*[None] * 4, Decimal(0), None, b"", *[None] * 4)
     with connect(cube.server.url) as connection:
-        place = databases.resolve_table(connection, cube.name)
-        assert list(databases.read_column_types(connection, place).items()) == [
+        table = databases.resolve_table(connection, cube.name)
+        assert list(databases.read_column_types(connection, table).items()) == [
             *(("id", "text"), ("t", "smallint"), ("s", "smallint"), ("i", "integer"), ("l", "bigint"), ("f", "real")),
             *(("d", "double precision"), ("n", "numeric(38,18)"), ("y", "boolean"), ("b", "bytea"), ("day", "date")),
             *(("at", "timestamp with time zone"), ("local", "timestamp without time zone"), ("Preço", "text")),
         ]
-        assert databases.read_key_constraint(connection, place, f"lakehouse_key_{'x'}") is None
+        assert databases.read_key_constraint(connection, table, f"lakehouse_key_{'x'}") is None
         (comments,) = connection.execute(
-            "SELECT array_agg(col_description(%s::regclass, n)) FROM unnest(ARRAY[1, 8, 11]) AS n", [str(place)]
+            "SELECT array_agg(col_description(%s::regclass, n)) FROM unnest(ARRAY[1, 8, 11]) AS n", [str(table)]
         ).fetchall()
     source = f"gold.{cube.name}"
     assert comments[0] == [f"{source}.id, STRING, key", f"{source}.n, DECIMAL(38,18)", "o dia"]
 
 
-def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_written(
+def test_without_a_usable_change_feed_all_rows_are_compared_and_only_differences_are_written(
     cube: Cube, tmp_path: Path
 ) -> None:
     folder = Path(cube.path)
@@ -203,22 +207,22 @@ def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_wri
     cube.publish()
     cube.write("UPDATE THIS SET qty = 10 WHERE kind = 'a'")
 
-    # The change feed's files are gone.
+    # The files of the change feed are removed.
     shutil.rmtree(folder / "_change_data")
     lost = cube.publish()
     assert (lost.status, lost.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 0})
-    assert "are no longer there" in lost.reason
+    assert "can no longer be read" in lost.reason
 
-    # The lake is copied back from a backup, and goes another way from there.
+    # The lake is restored from a backup, and changes in another way from there.
     shutil.copytree(folder, tmp_path / "backup")
     cube.write("UPDATE THIS SET qty = 11 WHERE kind = 'a'")
     cube.publish()
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "backup", folder)
     cube.write("DELETE FROM THIS WHERE kind = 'b'")
-    assert cube.record()[1] == 3  # the version that the table is at now, too
-    apart = cube.publish()
-    assert (apart.status, apart.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 1})
+    assert cube.position()[1] == 3  # also the current version of the table
+    diverged = cube.publish()
+    assert (diverged.status, diverged.counts) == ("compared", {"inserted": 0, "updated": 1, "deleted": 1})
 
     # Restored to an older version.
     cube.write("RESTORE TABLE THIS TO VERSION AS OF 1")
@@ -229,23 +233,42 @@ def test_what_changes_cannot_tell_is_compared_whole_and_only_differences_are_wri
     )
     assert cube.rows() == PUBLISHED
 
-    # Made anew, with fewer rows than before and as many versions.
+    # Rebuilt, with fewer rows and as many versions.
     shutil.rmtree(folder)
     cube.make("('Recife', 'a', 1, 1.10), ('Natal', NULL, 4, 3.30)")
-    anew = cube.publish()
-    assert (anew.reason, anew.counts) == (f"gold.{cube.name} was replaced", {"inserted": 0, "updated": 1, "deleted": 2})
+    rebuilt = cube.publish()
+    assert (rebuilt.reason, rebuilt.counts) == (
+        f"gold.{cube.name} was replaced",
+        {"inserted": 0, "updated": 1, "deleted": 2},
+    )
 
-    # Changed by hand in PostgreSQL, which its record does not tell: compared when asked for.
+    # Changed by hand in PostgreSQL, which the position does not show: a full refresh compares the rows.
     cube.server.execute(f'UPDATE "{cube.name}" SET qty = 99', f"DELETE FROM \"{cube.name}\" WHERE city = 'Natal'")
     assert cube.publish() == PublishResult("current")
-    by_hand = cube.publish(whole=True)
-    assert (by_hand.reason, by_hand.counts) == ("asked for", {"inserted": 1, "updated": 1, "deleted": 0})
+    by_hand = cube.publish(full_refresh=True)
+    assert (by_hand.reason, by_hand.counts) == ("full refresh requested", {"inserted": 1, "updated": 1, "deleted": 0})
 
-    # Dropped, and compacted since.
+    # Dropped in PostgreSQL, and then compacted in the lake.
     cube.server.execute(f'DROP TABLE "{cube.name}"')
     cube.write("OPTIMIZE THIS")
     assert cube.publish().counts == {"inserted": 2, "updated": 0, "deleted": 0}
     assert cube.rows() == [("Natal", None, 4, Decimal("3.30")), ("Recife", "a", 1, Decimal("1.10"))]
+
+
+def test_a_gap_in_the_log_leads_to_a_full_comparison(cube: Cube) -> None:
+    cube.make(ROWS)
+    cube.publish()
+    cube.write("ALTER TABLE THIS SET TBLPROPERTIES ('delta.checkpointInterval' = '4')")
+    cube.write("UPDATE THIS SET qty = 10 WHERE kind = 'a'")
+    cube.write("UPDATE THIS SET qty = 20 WHERE kind = 'b'")
+    log = Path(cube.path, "_delta_log")
+    assert list(log.glob(f"{4:020d}.checkpoint*"))  # the table itself stays readable
+    (log / f"{3:020d}.json").unlink()
+
+    done = cube.publish()
+
+    assert (done.status, done.counts) == ("compared", {"inserted": 0, "updated": 2, "deleted": 0})
+    assert "the change feed" in done.reason and "can no longer be read" in done.reason
 
 
 def test_commits_that_change_no_row_open_no_transaction_and_a_new_column_is_added(
@@ -264,7 +287,7 @@ def test_commits_that_change_no_row_open_no_transaction_and_a_new_column_is_adde
     assert [row[-1] for row in cube.rows()] == ["new", None, None, None]
 
 
-def test_what_cannot_be_published_is_refused_and_nothing_is_touched(cube: Cube) -> None:
+def test_what_cannot_be_published_is_rejected_and_nothing_is_changed(cube: Cube) -> None:
     cube.make(ROWS)
     table = f'"{cube.name}"'
     cube.server.execute(f"CREATE TABLE {table} (mine text)", f"INSERT INTO {table} VALUES ('mine')")
@@ -284,7 +307,7 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_touched(cube: Cube) 
 
     cube.write("INSERT INTO THIS VALUES ('Recife', 'a', 2, 2)")
     with pytest.raises(DataRefused, match=r"more than one row for a key, such as \('Recife', 'a'\)"):
-        cube.publish(whole=True)
+        cube.publish(full_refresh=True)
     assert cube.rows() == PUBLISHED
 
     cube.write("ALTER TABLE THIS ADD COLUMNS (tags ARRAY<STRING>)")
@@ -292,19 +315,19 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_touched(cube: Cube) 
     assert cube.rows() == PUBLISHED
 
 
-def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_failure_leaves_a_partial_result(cube: Cube, monkeypatch: pytest.MonkeyPatch) -> None:
     cube.make(ROWS)
     cube.publish()
     cube.write("UPDATE THIS SET qty = 10")
     inner = copy_rows.read_blocks
 
-    def cut(text: Any) -> Iterator[str]:
+    def cut_connection(text: Any) -> Iterator[str]:
         yield from inner(text)
         query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lakehouse publish'"
         cube.server.execute(query)
 
     with monkeypatch.context() as patch:
-        patch.setattr(copy_rows, "read_blocks", cut)
+        patch.setattr(copy_rows, "read_blocks", cut_connection)
         assert cube.failing(InfrastructureError).exit_code == 3
     assert cube.rows() == PUBLISHED
 
@@ -314,12 +337,12 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
     }
     for kind, url in urls.items():
         with pytest.raises(kind) as error:
-            sync.publish(replace(cube.what, url=url), cube.lake, lambda: cube.spark)
-        assert PASSWORD not in error.value.block()
+            sync.publish(replace(cube.publication, url=url), cube.lake, lambda: cube.spark)
+        assert PASSWORD not in error.value.to_text()
 
     with psycopg.connect(cube.server.url) as other, other.transaction():
-        place, pid = databases.resolve_table(other, cube.name), other.info.backend_pid
-        databases._lock_name(other, str(place))
+        table, pid = databases.resolve_table(other, cube.name), other.info.backend_pid
+        databases._lock_name(other, str(table))
         monkeypatch.setattr(databases, "_TRANSACTION_SETTINGS", ())
         monkeypatch.setattr(databases, "_SET_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '200ms'")
         busy = cube.failing(LakeBusy)
@@ -327,7 +350,7 @@ def test_no_failure_of_the_server_leaves_a_half(cube: Cube, monkeypatch: pytest.
     assert cube.publish().counts["updated"] == 4
 
 
-# A whole pipeline
+# A pipeline
 
 ITEMS = {
     "file": "items.csv",
@@ -352,7 +375,7 @@ SNAPSHOTS = {
 
 
 class Shop(Project):
-    """The pipeline, and the database that it is published to by a role with no more rights than it needs."""
+    """The pipeline, and the database that it is published to by a role with the fewest privileges."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.server = server
@@ -361,13 +384,13 @@ class Shop(Project):
         super().__init__(folder, {"items": dict(ITEMS)}, MODELS, publish=publish)
         self.results: dict[str, Result] = {}
 
-    def take(self, stamp: str) -> None:
+    def run_snapshot(self, stamp: str) -> None:
         self.snapshot(stamp, items="id,city,day,price,seen\n" + SNAPSHOTS[stamp])
         self.results[stamp] = self.run()
         assert self.results[stamp].code == 0, self.results[stamp].document
 
     def table(self, source: str) -> list[dict[str, Any]]:
-        """A published table, as Polars reads the lake's."""
+        """The rows of a published table, as Polars reads those of the lake."""
         name = TABLES[source].replace("Days", '"Days"')
         with psycopg.connect(self.server.url, row_factory=dict_row) as connection:
             return sort_rows(connection.execute(f"SELECT * FROM {name}").fetchall())
@@ -378,21 +401,23 @@ class Shop(Project):
     def newest(self) -> dict[str, int]:
         return {source: self.versions()[source.replace(".", "/")] for source in TABLES}
 
-    def record(self, source: str) -> int:
+    def version(self, source: str) -> int:
         ((version,),) = self.server.execute(f"SELECT version FROM lakehouse_publish WHERE source = '{source}'")
         return int(version)
 
     def kept_by_expire(self) -> str:
-        """Why nothing of gold.days may go; empty if all that is old enough may."""
+        """Why no version of gold.days may be removed; empty if old ones may."""
         run = open_run(self.pipeline)
-        others = publishing.pending_readers(run.spark, run, "gold.days")
-        return vacuum_table(run.spark, run.lake, "gold.days", run.plans, timedelta(days=7), True, others).reason
+        pending = publishing.pending_readers(run.spark, run, "gold.days")
+        limit = RetentionLimit(datetime.now(timezone.utc), timedelta(days=7), dry_run=True)
+        return vacuum_table(run.spark, run.lake.table("gold.days"), pending, limit).reason
 
     def i6(self) -> dict[str, str]:
         """The one check of `verify` that is about PostgreSQL, by table."""
         run = open_run(self.pipeline)
         postgres, spark = publishing.postgres_config(run), isolated_session(run.spark, 0)
-        return {check.name: check.result for s in TABLES for check in published_checks(spark, run, postgres, s)}
+        checks = [check_published(spark, run, postgres, source) for source in TABLES]
+        return {check.name: check.result for check in checks}
 
 
 @pytest.fixture(scope="module")
@@ -406,12 +431,12 @@ def shop(spark: SparkSession, postgres_server: Server, tmp_path_factory: pytest.
     )
     shop = Shop(tmp_path_factory.mktemp("shop"), own)
     for stamp in (FIRST, SECOND):
-        shop.take(stamp)
+        shop.run_snapshot(stamp)
     yield shop
     own.drop()
 
 
-def test_a_run_publishes_every_layer_and_only_what_changed(shop: Shop) -> None:
+def test_a_run_publishes_every_layer_and_only_the_changes(shop: Shop) -> None:
     first, second = shop.results[FIRST], shop.results[SECOND]
     assert set(first.statuses("publish").values()) == {"compared"}
     assert first.outcome("publish", "bronze.items")["counts"] == {"inserted": 3, "updated": 0, "deleted": 0}
@@ -437,7 +462,7 @@ def test_nothing_new_starts_no_jvm_unless_postgres_has_lost_something(
         patch.setattr(Run, "spark", without_spark)
         assert shop.run().document["nothing_new"]
 
-    # Its rows were brought back from an older backup, say.
+    # For example, PostgreSQL was restored from an older backup.
     shop.server.execute("""DELETE FROM lakehouse_publish WHERE source = 'gold.days'""", 'DROP TABLE "Days"')
     done = shop.run()
     assert done.statuses("publish") == dict.fromkeys(TABLES, "current") | {"gold.days": "compared"}
@@ -450,16 +475,16 @@ def test_nothing_new_starts_no_jvm_unless_postgres_has_lost_something(
 def test_what_could_not_be_published_is_published_by_the_next_run(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     url = shop.publish["postgres"]["url"]
     shop.snapshot(THIRD, items="id,city,day,price,seen\n" + SNAPSHOTS[THIRD])
-    nobody, wrong = url.replace(f":{shop.server.port}/", ":1/"), url.replace(PASSWORD, PASSWORD + "x")
-    for verb, bad, code in (("run", nobody, 3), ("publish", wrong, 2)):
+    unreachable, wrong = url.replace(f":{shop.server.port}/", ":1/"), url.replace(PASSWORD, PASSWORD + "x")
+    for verb, bad, code in (("run", unreachable, 3), ("publish", wrong, 2)):
         shop.publish["postgres"]["url"] = bad
         shop.configure()
         failed = shop(verb)
         assert failed.code == code, failed.document
         assert PASSWORD not in json.dumps(failed.document) + failed.stderr
-        assert shop.newest()["gold.days"] > shop.record("gold.days")
+        assert shop.newest()["gold.days"] > shop.version("gold.days")
     (status,) = {row["note"] for row in shop("status").document["published"]}
-    assert "does not let us in" in status
+    assert "rejects the login" in status
     assert set(shop.i6().values()) == {"not checkable"}
     assert shop.kept_by_expire() == "PostgreSQL, which does not answer, has still to read its changes"
     shop.publish["postgres"]["url"] = url
@@ -468,15 +493,15 @@ def test_what_could_not_be_published_is_published_by_the_next_run(shop: Shop, mo
     assert shop.kept_by_expire() == "public.Days in PostgreSQL has still to read its changes"
 
     killed = subprocess.run(
-        [sys.executable, KILLED, "published-half", "publish", shop.pipeline],
+        [sys.executable, CRASH_POINTS, "published-half", "publish", shop.pipeline],
         check=False,
         capture_output=True,
         text=True,
         timeout=200,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert shop.newest()["gold.days"] > shop.record("gold.days")
-    assert dict.fromkeys(TABLES, "holds") == shop.i6()  # each at the version that it is at
+    assert shop.newest()["gold.days"] > shop.version("gold.days")
+    assert dict.fromkeys(TABLES, "holds") == shop.i6()  # each at its own position
 
     assert shop.run().code == 0
     assert dict.fromkeys(TABLES, "holds") == shop.i6()
@@ -485,7 +510,7 @@ def test_what_could_not_be_published_is_published_by_the_next_run(shop: Shop, mo
     assert shop.run().document["nothing_new"]
 
 
-def test_verify_finds_what_others_changed_and_a_full_refresh_mends_it(shop: Shop) -> None:
+def test_verify_finds_what_others_changed_and_a_full_refresh_repairs_it(shop: Shop) -> None:
     shop.server.execute("UPDATE cities SET price = price + 0.01 WHERE city IS NULL AND level = 3")
     found = shop("verify")
     (failed,) = [c for c in found.document["checks"] if c["result"] == "failed"]
@@ -496,7 +521,7 @@ def test_verify_finds_what_others_changed_and_a_full_refresh_mends_it(shop: Shop
     assert shop("publish", "gold.none").code == 2
 
 
-def test_a_person_who_is_forgotten_is_gone_from_postgres_too(shop: Shop) -> None:
+def test_a_forgotten_subject_is_deleted_from_postgres_too(shop: Shop) -> None:
     done = shop("forget", "items", "d")
     assert done.code == 0, done.document
     assert done.document["published"] == {"bronze.items": 1, "silver.items": 1, "gold.cities": 1, "gold.days": 1}

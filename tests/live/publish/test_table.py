@@ -1,4 +1,4 @@
-"""A table in a real PostgreSQL is made equal to what is staged, whatever is NULL in its keys. No JVM."""
+"""A table in a real PostgreSQL becomes equal to its stage, whatever is NULL in its keys. No JVM."""
 
 from __future__ import annotations
 
@@ -44,23 +44,25 @@ def connection(server: Server) -> Iterator[Connection]:
 
 @pytest.fixture
 def target(connection: Connection, request: pytest.FixtureRequest) -> TargetTable:
-    place = catalog.resolve_table(connection, request.node.name.partition("[")[0][:40])
-    connection.execute(f'DROP TABLE IF EXISTS "{place.name}"')  # type: ignore[call-overload]
-    return TargetTable(place, COLUMNS, KEYS, "a test's")
+    postgres_table = catalog.resolve_table(connection, request.node.name.partition("[")[0][:40])
+    connection.execute(f'DROP TABLE IF EXISTS "{postgres_table.name}"')  # type: ignore[call-overload]
+    return TargetTable(postgres_table, COLUMNS, KEYS, "a test's")
 
 
-def line(key: Iterable[Any], values: Iterable[Any], gone: str = "f") -> str:
-    return "\t".join([gone, *("\\N" if v is None else str(v) for v in (*key, *values))]) + "\n"
+def line(key: Iterable[Any], values: Iterable[Any], flag: str = "f") -> str:
+    return "\t".join([flag, *("\\N" if v is None else str(v) for v in (*key, *values))]) + "\n"
 
 
-def whole(connection: Connection, target: TargetTable, rows: Rows) -> dict[str, int]:
+def apply_all(connection: Connection, target: TargetTable, rows: Rows) -> dict[str, int]:
     with connection.transaction():
         assert table.load_stage(connection, target, (line(*row) for row in rows.items())) == len(rows)
         return table.apply_stage(connection, target, is_complete=True)
 
 
-def changed(connection: Connection, target: TargetTable, now: Rows, gone: Iterable[tuple[Any, ...]]) -> dict[str, int]:
-    lines = [*(line(*row) for row in now.items()), *(line(key, (None, None), "t") for key in gone)]
+def apply_changes(
+    connection: Connection, target: TargetTable, now: Rows, deleted: Iterable[tuple[Any, ...]]
+) -> dict[str, int]:
+    lines = [*(line(*row) for row in now.items()), *(line(key, (None, None), "t") for key in deleted)]
     with connection.transaction():
         table.load_stage(connection, target, lines)
         return table.apply_stage(connection, target, is_complete=False)
@@ -74,7 +76,7 @@ def content(connection: Connection, target: TargetTable) -> Rows:
 
 
 def stored(rows: Rows) -> Rows:
-    """As they come back; -0.0 equals 0.0 here, too."""
+    """The rows as PostgreSQL returns them; -0.0 equals 0.0 in it, too."""
     return {
         key: (None if v is None else Decimal(v), None if w is None else "NaN" if w == "NaN" else float(w))
         for key, (v, w) in rows.items()
@@ -82,36 +84,38 @@ def stored(rows: Rows) -> Rows:
 
 
 def differences(before: Rows, after: Rows) -> dict[str, int]:
-    then, now = stored(before), stored(after)
-    updated = sum(now[key] != then[key] for key in now.keys() & then.keys())
-    return {"inserted": len(now.keys() - then.keys()), "updated": updated, "deleted": len(then.keys() - now.keys())}
+    old, new = stored(before), stored(after)
+    updated = sum(new[key] != old[key] for key in new.keys() & old.keys())
+    return {"inserted": len(new.keys() - old.keys()), "updated": updated, "deleted": len(old.keys() - new.keys())}
 
 
 @given(before=TABLES, after=TABLES)
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_table_becomes_what_is_staged_and_only_what_differs_is_counted(
+def test_a_table_equals_its_stage_and_only_differences_are_counted(
     connection: Connection, target: TargetTable, before: Rows, after: Rows
 ) -> None:
     with connection.transaction(force_rollback=True):
-        assert whole(connection, target, before) == {"inserted": len(before), "updated": 0, "deleted": 0}
+        assert apply_all(connection, target, before) == {"inserted": len(before), "updated": 0, "deleted": 0}
         assert content(connection, target) == stored(before)
         with connection.transaction(force_rollback=True):
             connection.execute("DROP TABLE _lakehouse_stage")
-            assert whole(connection, target, after) == differences(before, after)
+            assert apply_all(connection, target, after) == differences(before, after)
             assert content(connection, target) == stored(after)
         connection.execute("DROP TABLE _lakehouse_stage")
-        assert changed(connection, target, after, before.keys() - after.keys()) == differences(before, after)
+        assert apply_changes(connection, target, after, before.keys() - after.keys()) == differences(before, after)
         assert content(connection, target) == stored(after)
         connection.execute("DROP TABLE _lakehouse_stage")
-        assert changed(connection, target, after, before.keys() - after.keys()) == differences(after, after)
+        assert apply_changes(connection, target, after, before.keys() - after.keys()) == differences(after, after)
 
 
-def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, target: TargetTable) -> None:
+def test_a_primary_key_becomes_a_unique_constraint_when_a_key_has_a_null(
+    connection: Connection, target: TargetTable
+) -> None:
     rows: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None)}
-    whole(connection, target, rows)
+    apply_all(connection, target, rows)
     assert catalog.read_key_constraint(connection, target.table, target.key_constraint) == ("p", KEYS)
 
-    changed(connection, target, {("x", None): ("3.00", None)}, [])
+    apply_changes(connection, target, {("x", None): ("3.00", None)}, [])
 
     assert catalog.read_key_constraint(connection, target.table, target.key_constraint) == ("u", KEYS)
     assert content(connection, target) == stored(rows | {("x", None): ("3.00", None)})
@@ -119,20 +123,18 @@ def test_a_primary_key_gives_way_when_a_null_comes(connection: Connection, targe
         connection.execute(statements.sql.SQL("INSERT INTO {} VALUES ('x', NULL)").format(target.identifier))
 
 
-def test_a_server_that_cannot_tell_nulls_apart_is_told_so(
+def test_a_server_that_cannot_compare_nulls_is_reported(
     connection: Connection, target: TargetTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table, "NULLS_NOT_DISTINCT_VERSION", connection.info.server_version + 1)
-    whole(connection, target, {("x", 1): ("1.00", None)})
-    with pytest.raises(ConfigError, match="takes each NULL for another value"):
-        changed(connection, target, {("x", None): ("3.00", None)}, [])
+    apply_all(connection, target, {("x", 1): ("1.00", None)})
+    with pytest.raises(ConfigError, match="treats every NULL as a different value"):
+        apply_changes(connection, target, {("x", None): ("3.00", None)}, [])
     assert content(connection, target) == stored({("x", 1): ("1.00", None)})
 
 
-def test_by_another_key_the_table_is_filled_anew_within_the_transaction(
-    connection: Connection, target: TargetTable
-) -> None:
-    whole(connection, target, {("x", 1): ("1.00", None), ("x", 2): ("1.00", None)})
+def test_a_table_with_another_key_is_refilled_in_one_transaction(connection: Connection, target: TargetTable) -> None:
+    apply_all(connection, target, {("x", 1): ("1.00", None), ("x", 2): ("1.00", None)})
     other = replace(target, keys=("a", "v"))
     assert table.has_different_key(connection, other)
     with connection.transaction():
@@ -142,10 +144,10 @@ def test_by_another_key_the_table_is_filled_anew_within_the_transaction(
     assert content(connection, target) == stored({("x", 2): ("1.00", None)})
 
 
-def test_a_new_column_is_added_and_another_type_is_refused_with_what_to_type(
+def test_a_new_column_is_added_and_another_type_is_rejected_with_the_statements(
     connection: Connection, target: TargetTable
 ) -> None:
-    whole(connection, target, {("x", 1): ("1.00", "2.5")})
+    apply_all(connection, target, {("x", 1): ("1.00", "2.5")})
     wider = replace(target, columns=(*COLUMNS, Column("n", "timestamp with time zone", "new")))
     table.check_columns(connection, wider, "gold.x")
     with connection.transaction():
@@ -168,28 +170,24 @@ def content_of_three(connection: Connection, target: TargetTable) -> list[Any]:
     return connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
 
 
-def test_followers_of_the_log_see_whole_rows_and_people_what_the_table_is(
-    connection: Connection, target: TargetTable
-) -> None:
-    whole(connection, replace(target, columns=(*COLUMNS[:3], Column("w", "real", "gold.x.w's \u20ac; --"))), {})
+def test_the_log_has_full_rows_and_the_table_has_comments(connection: Connection, target: TargetTable) -> None:
+    apply_all(connection, replace(target, columns=(*COLUMNS[:3], Column("w", "real", "gold.x.w's \u20ac; --"))), {})
     query = "SELECT relreplident::text, obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
     (found,) = connection.execute(query, [target.table.name]).fetchall()
     assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
 
 
-def test_who_follows_the_log_gets_each_change_once_and_of_a_delete_the_whole_row(
-    connection: Connection, target: TargetTable
-) -> None:
+def test_the_log_has_each_change_once_and_the_full_row_of_a_delete(connection: Connection, target: TargetTable) -> None:
     before: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None), ("y", None): ("3.00", None)}
-    whole(connection, target, before)
+    apply_all(connection, target, before)
     connection.execute(statements.sql.SQL("CREATE PUBLICATION p FOR TABLE {}").format(target.identifier))
     connection.execute("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
     try:
         after: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.50", None), ("z", None): ("4.00", None)}
-        changed(connection, target, after, [("y", None)])
-        whole(connection, target, after)
-        told = "SELECT data FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, 'proto_version', '1', %s, 'p')"
-        messages = [data for (data,) in connection.execute(told, ["publication_names"])]
+        apply_changes(connection, target, after, [("y", None)])
+        apply_all(connection, target, after)
+        query = "SELECT data FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, 'proto_version', '1', %s, 'p')"
+        messages = [data for (data,) in connection.execute(query, ["publication_names"])]
     finally:
         connection.execute("SELECT pg_drop_replication_slot('s')")
     by_kind = {kind: [m for m in messages if m[:1] == kind] for kind in (b"I", b"U", b"D", b"T")}
@@ -197,7 +195,7 @@ def test_who_follows_the_log_gets_each_change_once_and_of_a_delete_the_whole_row
     assert b"3.00" in by_kind[b"D"][0]
 
 
-def test_a_user_without_rights_is_told_so(server: Server, connection: Connection) -> None:
+def test_missing_privileges_are_reported(server: Server, connection: Connection) -> None:
     connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'canary'")
     connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     url = f"postgresql://nobody_much:canary@127.0.0.1:{server.port}/{server.database}"
@@ -210,14 +208,14 @@ def test_a_user_without_rights_is_told_so(server: Server, connection: Connection
     assert "canary" not in error.value.to_text()
 
 
-def test_a_value_that_postgres_does_not_have_is_refused_with_its_column(server: Server, target: TargetTable) -> None:
+def test_an_unsupported_value_is_rejected_with_its_column(server: Server, target: TargetTable) -> None:
     with pytest.raises(DataRefused) as error, connect(server.url) as own, own.transaction():
         table.load_stage(own, target, [line(("x", 1), ("1.00", None)), line(("x", 2), ("12345.00", None))])
     assert error.value.where == "the column v"
 
 
-def test_two_rows_of_one_key_are_refused(connection: Connection, target: TargetTable) -> None:
-    told = pytest.raises(DataRefused, match=r"gold.x has more than one row for a key, such as \('x', None\)")
-    with told, connection.transaction():
+def test_two_rows_with_one_key_are_rejected(connection: Connection, target: TargetTable) -> None:
+    rejection = pytest.raises(DataRefused, match=r"gold.x has more than one row for a key, such as \('x', None\)")
+    with rejection, connection.transaction():
         table.load_stage(connection, target, [line(("x", None), (v, None)) for v in ("1.00", "2.00")])
         table.check_unique_keys(connection, target, "gold.x")

@@ -1,4 +1,4 @@
-"""The report in a real browser: drawn, loading nothing, running nothing of the data; sorted and filtered."""
+"""Tests the report in a real browser: charts, tables and themes; no request, and no script from the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from servers.chromium import chromium
 from lakehouse.report.page import render
 
 WIDE, NARROW = 1360, 390
-Opened = Callable[..., Page]
+OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
@@ -26,51 +26,55 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
-    """Opens a page; at the end it must have had no fault, nor asked for anything but the file itself.
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[OpenPage]:
+    """Return a function that opens a page. At the end the page must have had no error and made no request.
 
-    Args of what it gives: `refused`, how many things the page's own policy is expected to refuse.
+    Its argument `blocked` is the number of things that the page's own policy is expected to block.
     """
-    told: list[str] = []
+    problems: list[str] = []
     expected = 0
     contexts = []
 
-    def shown(text: str, width: int = WIDE, scheme: str = "light", charts: bool = True, refused: int = 0) -> Page:
+    def open_text(text: str, width: int = WIDE, scheme: str = "light", charts: bool = True, blocked: int = 0) -> Page:
         nonlocal expected
-        expected = refused
+        expected = blocked
         file = tmp_path / "report.html"
         file.write_text(text, encoding="utf-8")
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme="dark" if scheme == "dark" else "light",
-            timezone_id="America/Sao_Paulo",  # west of Greenwich, where a day's first moment in UTC is the day before
+            timezone_id="America/Sao_Paulo",  # west of Greenwich, where midnight in UTC is the day before
         )
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: told.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda asked: None if refused or _is_here(asked.url, file) else told.append(asked.url))
+        page.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "request", lambda request: None if blocked or _is_local(request.url, file) else problems.append(request.url)
+        )
         page.goto(file.as_uri())
         if charts:
             page.wait_for_selector("html[data-drawn]", timeout=30_000, state="attached")
         return page
 
-    yield shown
+    yield open_text
     for context in contexts:
         context.close()
-    refusals = [text for text in told if "Content Security Policy" in text]
-    assert [text for text in told if text not in refusals] == []
-    assert len(refusals) == expected
+    violations = [text for text in problems if "Content Security Policy" in text]
+    assert [text for text in problems if text not in violations] == []
+    assert len(violations) == expected
 
 
-def _is_here(url: str, file: Path) -> bool:
+def _is_local(url: str, file: Path) -> bool:
     return url == file.as_uri() or url.startswith("data:")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(opened: Opened, width: int, scheme: str) -> None:
-    page = opened(render(report_document(), "en"), width, scheme)
+def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page(render(report_document(), "en"), width, scheme)
 
     charts = page.locator(".chart")
     assert charts.count() == page.locator(".chart svg").count() == 7
@@ -81,8 +85,8 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_page(opened: Opened,
     assert light > 700 if scheme == "light" else light < 100
 
 
-def test_what_stands_in_the_data_is_shown_and_not_run(opened: Opened) -> None:
-    page = opened(render(report_document(), "en"))
+def test_hostile_data_is_shown_and_not_run(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "en"))
 
     assert page.evaluate("window.pwned") is None
     assert page.locator("img, iframe, object, embed, link:not([href^='data:'])").count() == 0
@@ -93,15 +97,15 @@ def test_what_stands_in_the_data_is_shown_and_not_run(opened: Opened) -> None:
     assert page.evaluate("window.pwned") is None
 
 
-def test_a_script_that_got_in_would_not_run_nor_be_told_anything_by_another_address(opened: Opened) -> None:
+def test_the_content_security_policy_blocks_an_injected_script_and_request(open_page: OpenPage) -> None:
     inside = '<script>window.pwned = 1</script><img src="https://example.org/x">'
-    page = opened(render(report_document(), "en").replace("<main>", f"<main>{inside}"), refused=2)
+    page = open_page(render(report_document(), "en").replace("<main>", f"<main>{inside}"), blocked=2)
 
     assert page.evaluate("window.pwned") is None
 
 
-def test_a_table_is_sorted_by_its_headings_numbers_as_numbers_and_what_is_not_there_last(opened: Opened) -> None:
-    page = opened(render(report_document(), "pt"))
+def test_a_table_is_sorted_by_its_headings_numerically_with_empty_values_last(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "pt"))
     rows = page.locator("#rows-1")
 
     def column(number: int) -> list[str]:
@@ -115,13 +119,13 @@ def test_a_table_is_sorted_by_its_headings_numbers_as_numbers_and_what_is_not_th
     assert rows.locator("th[aria-sort=descending]").inner_text() == "taxa"
     rows.get_by_role("button", name="produto").click()
     assert column(2)[-len(DAYS) :] == ["—"] * len(DAYS)
-    assert column(2).count('""') == len(DAYS)  # what is empty is there, unlike what is null
+    assert column(2).count('""') == len(DAYS)  # an empty text is sorted with the texts, unlike null
     rows.get_by_role("button", name="dia").click()
     assert column(1)[0] == "01/09/2025"
 
 
-def test_a_table_is_narrowed_to_what_is_typed_whatever_its_accents(opened: Opened) -> None:
-    page = opened(render(report_document(), "pt"))
+def test_a_table_is_filtered_by_a_text_without_regard_to_accents(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "pt"))
     rows = page.locator("#rows-1")
 
     rows.get_by_role("searchbox").fill("PONEI")
@@ -132,18 +136,18 @@ def test_a_table_is_narrowed_to_what_is_typed_whatever_its_accents(opened: Opene
     assert rows.locator("tbody tr:visible").count() == 210
 
 
-def test_a_day_is_that_day_on_a_charts_axis_west_of_greenwich(opened: Opened) -> None:
+def test_a_chart_axis_shows_the_same_day_west_of_greenwich(open_page: OpenPage) -> None:
     cube = report_document()["cubes"][0]
     series = [{"t": day, "m0": 1, "m1": 1} for day in DAYS[:3]]
     cube["charts"] = [cube["charts"][0] | {"series": series}]
-    page = opened(render(report_document(cubes=[cube], changes={}), "en"))
+    page = open_page(render(report_document(cubes=[cube], changes={}), "en"))
 
     labels = page.locator("#cube-1-1 .role-axis-label text").all_text_contents()
     assert labels[:3] == ["Sep 1", "Sep 2", "Sep 3"]
 
 
-def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
-    page = opened(render(report_document(), "en"))
+def test_the_measure_of_a_chart_can_be_chosen(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "en"))
     chart = page.locator("#cube-1-4")
     before = chart.locator(".mark-rect path").first.get_attribute("d")
 
@@ -153,22 +157,22 @@ def test_the_measure_of_a_chart_can_be_chosen(opened: Opened) -> None:
     )
 
 
-def test_lineage_shows_what_a_column_comes_from_and_what_comes_from_it(opened: Opened) -> None:
-    page = opened(render(report_document(), "en"))
+def test_lineage_shows_the_source_columns_and_the_dependent_columns(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "en"))
     lineage = page.locator(".lineage")
 
     lineage.get_by_role("button", name="valor", exact=True).click()
     assert lineage.locator(".up").all_inner_texts() == [IMAGE]
     assert lineage.locator(".down").all_inner_texts() == ["total"]
-    assert lineage.locator(".told").inner_text().startswith(f"silver.clientes.valor ← bronze.clientes.{IMAGE}")
+    assert lineage.locator(".chosen-column").inner_text().startswith(f"silver.clientes.valor ← bronze.clientes.{IMAGE}")
     lineage.get_by_role("button", name="Clear").click()
     assert lineage.locator(".up, .down, .chosen").count() == 0
     lineage.get_by_role("searchbox").fill("cubo.tot")
     assert lineage.locator(".relation button:visible").all_inner_texts() == ["total"]
 
 
-def test_the_theme_can_be_chosen_whatever_the_system_has(opened: Opened) -> None:
-    page = opened(render(report_document(), "en"), scheme="light")
+def test_the_theme_can_be_chosen_independently_of_the_system(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "en"), scheme="light")
     line = page.locator("#cube-1-1 .mark-line path").first
     light = line.evaluate("path => getComputedStyle(path).stroke")
 
@@ -178,8 +182,8 @@ def test_the_theme_can_be_chosen_whatever_the_system_has(opened: Opened) -> None
     assert line.evaluate("path => getComputedStyle(path).stroke") == light
 
 
-def test_on_paper_tables_are_cut_and_what_was_folded_is_there(opened: Opened) -> None:
-    page = opened(render(report_document(), "en"))
+def test_in_print_tables_are_shortened_and_folded_parts_are_open(open_page: OpenPage) -> None:
+    page = open_page(render(report_document(), "en"))
 
     page.emulate_media(media="print")
     assert page.locator("#rows-1 tbody tr:visible").count() == 25
@@ -190,16 +194,16 @@ def test_on_paper_tables_are_cut_and_what_was_folded_is_there(opened: Opened) ->
     assert page.locator("#columns").is_visible()
 
 
-def test_a_lake_that_holds_nothing_has_a_page_that_says_so(opened: Opened) -> None:
-    page = opened(render(empty_document(), "pt"), NARROW, charts=False)
+def test_the_page_of_an_empty_lake_reports_it(open_page: OpenPage) -> None:
+    page = open_page(render(empty_document(), "pt"), NARROW, charts=False)
 
-    assert "ainda não tem nada" in page.inner_text("main")
+    assert "está vazio" in page.inner_text("main")
     assert "lakehouse run conf/shop" in page.inner_text("main")
     assert len(page.content()) < 60_000
 
 
-def test_a_lake_of_hostile_rows_is_shown_row_by_row_and_runs_nothing(
-    spark: SparkSession, opened: Opened, tmp_path: Path
+def test_every_hostile_row_of_a_lake_is_shown_and_none_is_run(
+    spark: SparkSession, open_page: OpenPage, tmp_path: Path
 ) -> None:
     rows = [f"{n},{n},{_quoted(text)}" for n, text in enumerate(HOSTILE)]
     by_note = "SELECT s.note AS `<b>note</b>`, SUM(s.qty) AS `<i>qty</i>` FROM silver.items AS s GROUP BY s.note"
@@ -211,7 +215,7 @@ def test_a_lake_of_hostile_rows_is_shown_row_by_row_and_runs_nothing(
     shop.snapshot("20250101_000000", items="\n".join(["id,qty,note", *rows, ""]))
     assert shop.run().code == 0
     assert shop("report", "--out", str(tmp_path / "shop.html")).code == 0
-    page = opened((tmp_path / "shop.html").read_text(encoding="utf-8"))
+    page = open_page((tmp_path / "shop.html").read_text(encoding="utf-8"))
 
     assert set(page.locator("#rows-1 tbody td:first-child").all_inner_texts()) == set(HOSTILE)
     assert page.locator("#rows-1 th").all_inner_texts() == ["<b>note</b>", "<i>qty</i>"]

@@ -1,5 +1,5 @@
 """The loyalty pipeline on a cluster, with its lake on S3: a standalone master with two workers from the pip package,
-jobs/run.py submitted with the package as a zip. Master and workers have ports of their own, and end with the test."""
+jobs/run.py submitted with the package as a zip. Master and workers use free ports, and end with the test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import oracle
+import loyalty_oracle
 import polars as pl
 import pyspark
 import pytest
-from remote import download_prefix
+from s3_project import download_prefix
 from servers import s3
+from servers.ports import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 SAMPLES = REPOSITORY / "samples" / "loyalty"
@@ -33,16 +33,9 @@ VERSION = "0.0.0+zip"
 LIGHT = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -Xss4m"
 
 
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOCAL, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass(frozen=True)
 class Cluster:
-    """A standalone cluster of two workers, each with a core."""
+    """A standalone cluster of two workers with one core each."""
 
     folder: Path
     url: str
@@ -80,7 +73,7 @@ def daemon(name: str, folder: Path, *arguments: str) -> Iterator[None]:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     folder = tmp_path / "cluster"
     folder.mkdir()
-    port, web = a_free_port(), a_free_port()
+    port, web = free_port(), free_port()
     found = Cluster(folder, f"spark://{LOCAL}:{port}", f"http://{LOCAL}:{web}")
     with ExitStack() as running:
         at = ["--host", LOCAL, "--port", str(port), "--webui-port", str(web)]
@@ -108,7 +101,7 @@ def _until(so: Any, seconds: float = 60) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """The package as a zip, with a version by which it is told from the installed one."""
+    """The package as a zip, with a version that differs from the installed one's."""
     copy = tmp_path / "project" / "lakehouse"
     shutil.copytree(REPOSITORY / "lakehouse", copy, ignore=shutil.ignore_patterns("__pycache__"))
     root = copy / "__init__.py"
@@ -116,14 +109,14 @@ def package(tmp_path: Path) -> Path:
     return Path(shutil.make_archive(str(tmp_path / "lakehouse"), "zip", copy.parent, "lakehouse"))
 
 
-def test_from_a_zip_the_package_finds_its_settings_and_knows_its_code(package: Path) -> None:
-    told = (
+def test_the_package_finds_its_settings_and_its_code_in_a_zip(package: Path) -> None:
+    program = (
         "from lakehouse.runner import up_to_date; from lakehouse.spark import session;"
         "print(session.default_settings()['spark.sql.extensions'], up_to_date._code_files())"
     )
     environment = os.environ | {"PYTHONPATH": str(package)}
     done = subprocess.run(
-        [sys.executable, "-c", told], env=environment, cwd=package.parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment, cwd=package.parent, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == f"io.delta.sql.DeltaSparkSessionExtension [{package!r}]"
 
@@ -131,7 +124,7 @@ def test_from_a_zip_the_package_finds_its_settings_and_knows_its_code(package: P
 def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
     cluster: Cluster, package: Path, s3proxy: str, new_bucket: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """The server checks signatures: workers have keys by their own environment; the driver tells them where it is."""
+    """The server checks signatures: workers have keys in their own environment, and its address from the driver."""
     settings = {
         "spark.driver.host": LOCAL,
         "spark.driver.bindAddress": LOCAL,
@@ -169,9 +162,9 @@ def test_the_loyalty_pipeline_runs_on_two_workers_with_its_lake_on_s3(
     download_prefix(s3proxy, bucket, "loyalty/", lake)
     newest = SAMPLES / "20251004_095645"
     for model in ("resumo_diario", "churn"):
-        columns = getattr(oracle, model.upper())
-        found = oracle.sort_rows(pl.read_delta(str(lake / "gold" / model)).select(columns).rows())
-        assert found == getattr(oracle, model)(newest), model
+        columns = getattr(loyalty_oracle, model.upper())
+        found = loyalty_oracle.sort_rows(pl.read_delta(str(lake / "gold" / model)).select(columns).rows())
+        assert found == getattr(loyalty_oracle, model)(newest), model
     (record,) = (lake / "_state/runs").glob("*.json")
     assert json.loads(record.read_text())["version"] == VERSION  # the zip's code, not the one installed here
     assert cluster.worked() == ["worker-1", "worker-2"]

@@ -1,7 +1,7 @@
-"""The second system whole: messy JSON to the lake, to PostgreSQL, to Kafka, to S3, by conf/tesouro as it is shipped.
+"""Runs the second system from end to end with conf/tesouro: JSON to the lake, to PostgreSQL, to Kafka, to S3.
 
-Three micro-batches, with new, revised and withdrawn quotes and dirty rows; in one of them the publisher is killed.
-After each, `verify` holds every layer against the one before it, PostgreSQL against gold, and S3 against PostgreSQL.
+There are three micro-batches, with new, revised and withdrawn quotes and invalid rows; in one of them the publisher is
+killed. After each, `verify` compares every layer with the previous one, PostgreSQL with gold, and S3 with PostgreSQL.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PUBLISHED = [f"dadostesouro{group}{layer}" for group in ("ipca", "pre") for laye
 
 
 class System:
-    """The shipped pipeline over servers of the test's own. `waiting`: snapshots that are still to come."""
+    """The shipped pipeline with the servers of the test. `next_snapshots` are not in the source yet."""
 
     def __init__(self, folder: Path, chain: Chain) -> None:
         self.chain, self.source, self.pipeline = chain, folder / "source", folder / "conf" / "tesouro"
@@ -38,7 +38,7 @@ class System:
         shutil.copytree(REPOSITORY / "conf" / "tesouro", self.pipeline)
         text = (self.pipeline / "pipeline.yml").read_text()
         assert text.count(SHARED) == 2
-        # The same connectors, but that the sink writes every second: a test does not wait for a minute.
+        # The same connectors, but the sink writes every second, so that a test need not wait for a minute.
         (self.pipeline / "pipeline.yml").write_text(text.replace(SHARED, f"{chain.folder}/"))
         self.next_snapshots: list[Snapshot] = generate(folder / "made", seed=3, days=15, snapshots=3)
 
@@ -54,12 +54,12 @@ class System:
         assert done.code == 0, done.document
 
     def passed_checks(self) -> dict[str, int]:
-        """How many checks of each invariant were made; each has to hold."""
-        found = self("verify")
-        failed = [check for check in found.document["checks"] if check["result"] == "failed"]
+        """Assert that no check of `verify` fails; return the number of checks of each invariant."""
+        result = self("verify")
+        failed = [check for check in result.document["checks"] if check["result"] == "failed"]
         assert failed == [], failed
-        assert found.code == 0, found.document
-        made = [check["invariant"] for check in found.document["checks"] if check["result"] == "holds"]
+        assert result.code == 0, result.document
+        made = [check["invariant"] for check in result.document["checks"] if check["result"] == "holds"]
         return {invariant: made.count(invariant) for invariant in made}
 
     def counts(self) -> dict[str, int]:
@@ -94,7 +94,7 @@ def system(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
             chain.stop()
 
 
-def test_the_first_snapshot_is_in_every_layer_in_postgresql_and_on_s3(system: System) -> None:
+def test_the_first_snapshot_reaches_every_layer_postgresql_and_s3(system: System) -> None:
     applied = system("connect", "apply")
     assert applied.code == 0, applied.document
     assert system.passed_checks()["I6"] == CHECKS
@@ -109,14 +109,14 @@ def test_new_revised_and_withdrawn_quotes_arrive_as_changes(system: System) -> N
     system.run()
     assert system.passed_checks()["I6"] == CHECKS
     added = len(system.chain.lines("dadostesouroipca_gold")) - before
-    assert 0 < added < before, "what changed, and not all of it again"
+    assert 0 < added < before, "the changes, not all rows again"
 
 
-def test_a_publisher_killed_in_the_middle_is_made_good_by_the_next_run(system: System) -> None:
+def test_the_next_run_repairs_a_publish_that_was_killed(system: System) -> None:
     system.add_next_snapshot()
     for stage in ("extract", "ingest", "bronze", "silver", "gold"):
         assert system(stage).code == 0
-    command = [sys.executable, REPOSITORY / "tests/lake/killed.py", "published-half", "publish", system.pipeline]
+    command = [sys.executable, REPOSITORY / "tests/lake/crash_points.py", "published-half", "publish", system.pipeline]
     killed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     system.run()

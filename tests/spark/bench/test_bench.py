@@ -1,4 +1,4 @@
-"""The bench compares like with like: every peer, and this project, finds the changes that were made."""
+"""Tests that every peer of the bench, and this project, finds the generated changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peers import data, trial
 from pyspark.sql import SparkSession
 
 ROWS, SHARE = 4_000, 0.05
-NOT_INSTALLED = {"datacompy"}  # asks for another Polars than the other tools: docs/bench.md
+NOT_INSTALLED = {"datacompy"}  # needs another version of Polars than the other tools: docs/bench.md
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("peer", trial.PEERS)
-def test_a_peer_finds_the_changes_that_were_made(peer: str, spark: SparkSession, folder: Path, tmp_path: Path) -> None:
+def test_a_peer_finds_the_generated_changes(peer: str, spark: SparkSession, folder: Path, tmp_path: Path) -> None:
     if reason := trial.missing_reason(peer):
         assert peer in NOT_INSTALLED, reason
         pytest.skip(f"{peer} is not installed: {reason}")
@@ -35,7 +35,7 @@ def test_a_peer_finds_the_changes_that_were_made(peer: str, spark: SparkSession,
 
 
 def _run_trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Path, work: Path) -> dict[str, Any]:
-    """A peer's trial in this process, on what bench/changes.py would have made in others."""
+    """Run the trial of a peer in this process, on files that bench/changes.py prepares in other processes."""
     measured = work / "measured"
     if peer in trial.IN_MEMORY:
         return trial.run_in_memory(peer, parquet, new, measured)
@@ -48,7 +48,7 @@ def _run_trial(peer: str, spark: SparkSession, csv: Path, parquet: Path, new: Pa
     return trial.run_on_spark(spark, peer, work / "table" if peer == trial.MERGE else parquet, new, measured)
 
 
-def test_the_changes_are_those_that_the_generator_says(folder: Path) -> None:
-    # 200 of 4,000 rows are hit: of each twenty one is deleted, one has a new one beside it, the others are updated.
+def test_the_expected_changes_have_the_documented_counts(folder: Path) -> None:
+    # 200 of 4,000 rows are selected: of each twenty, one is deleted, one gets a new neighbour, 18 are updated.
     assert str(data.expected_changes(ROWS, SHARE)).startswith("10 I, 180 U, 10 D")
     assert str(data.expected_changes(ROWS, 0)).startswith("0 I, 0 U, 0 D")

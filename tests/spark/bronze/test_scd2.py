@@ -1,7 +1,7 @@
-"""History (scd 2) against a model of it in plain Python: many random lives of keys at once.
+"""Tests the history (scd 2) against a reference model in plain Python, with many random lives of keys at once.
 
-A key's life is a list of changes, one a change set. Both ways to the windows are taken: change set by change set, as
-bronze applies them, and all at once, as it heals. Both must be what the model says.
+A key's life is a list of changes, one a change set. The windows are computed in both ways: change set by change set, as
+bronze applies them, and from all at once, as bronze is repaired. Both must give the windows of the reference model.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Span:
+class HistoryWindow:
     values: Values
     opened_by: Change
     end: datetime | None = None
@@ -57,26 +57,26 @@ class Span:
         return (*by.key, *self.values, by.operation, by.time, by.sequence, by.time, self.end)
 
 
-def spans(life: list[Change], kept: set[str]) -> list[Span]:
-    """The rule, one change after the other."""
-    found: list[Span] = []
+def windows(life: list[Change], tracked: set[str]) -> list[HistoryWindow]:
+    """Return the windows of a life, one change after the other."""
+    result: list[HistoryWindow] = []
     for change in life:
-        is_open = bool(found) and found[-1].end is None
-        opens = change.operation == "I" or bool(kept & set(change.changed or ()))
+        is_open = bool(result) and result[-1].end is None
+        opens = change.operation == "I" or bool(tracked & set(change.changed or ()))
         if is_open and not opens and change.operation == "U":
-            found[-1] = replace(found[-1], values=change.values)
+            result[-1] = replace(result[-1], values=change.values)
             continue
         if is_open:
-            last = found.pop()
+            last = result.pop()
             if last.opened_by.time < change.time:
-                found.append(replace(last, end=change.time))
+                result.append(replace(last, end=change.time))
         if change.operation != "D":
-            found.append(Span(change.values, change))
-    return found
+            result.append(HistoryWindow(change.values, change))
+    return result
 
 
 def lives(seed: int) -> Iterator[list[Change]]:
-    """Keys that come, change, go and come back; some change sets are of the same time as the one before."""
+    """Return lives of keys that are inserted, updated, deleted and inserted again; some change sets share a time."""
     rng = random.Random(seed)
     times, now = [], NOON
     for _ in range(SETS):
@@ -93,7 +93,7 @@ def lives(seed: int) -> Iterator[list[Change]]:
                 values = tuple(rng.choice(["1", "2", None]) for _ in range(3))
             elif alive and fate < 0.6:
                 values = tuple(rng.choice(["1", "2", None]) if rng.random() < 0.4 else v for v in before)
-                changed = tuple(n for n, was, now_ in zip("abc", before, values, strict=True) if was != now_)
+                changed = tuple(n for n, old, new in zip("abc", before, values, strict=True) if old != new)
                 if not changed:
                     continue
                 operation = "U"
@@ -106,42 +106,44 @@ def lives(seed: int) -> Iterator[list[Change]]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "kept"),
+    ("settings", "tracked"),
     [
         ({}, {"a", "b", "c"}),
         ({"history_for": ["b"]}, {"b"}),
         ({"history_except": ["a"], "ignore": ["c"]}, {"b"}),
     ],
 )
-def test_both_ways_to_the_windows_are_the_models(spark: SparkSession, settings: dict[str, Any], kept: set[str]) -> None:
+def test_applying_and_folding_change_sets_give_the_windows_of_the_reference_model(
+    spark: SparkSession, settings: dict[str, Any], tracked: set[str]
+) -> None:
     table = Table.model_validate(
         {"file": "f", "format": "csv", "schema": "part STRING, id INT, a STRING, b STRING, c STRING"}
         | {"keys": ["part", "id"], "scd": 2, **settings}
     )
-    every = list(lives(seed=len(kept)))
-    wanted = sorted((span.row for life in every for span in spans(life, kept)), key=str)
-    own = isolated_session(spark, 0)  # as ingest has it
-    changes = local_frame(own, CHANGES, [change.row for life in every for change in life]).cache()
+    all_lives = list(lives(seed=len(tracked)))
+    expected = sorted((window.row for life in all_lives for window in windows(life, tracked)), key=str)
+    own = isolated_session(spark, 0)  # with the settings of ingest
+    changes = local_frame(own, CHANGES, [change.row for life in all_lives for change in life]).cache()
 
-    assert _rows(scd2.build_history(changes, table, stored_schema(table))) == wanted
+    assert _rows(scd2.build_history(changes, table, stored_schema(table))) == expected
 
     history: list[tuple[Any, ...]] = []
     for sequence in range(1, SETS + 1):
-        there = local_frame(own, HISTORY, history)
+        current = local_frame(own, HISTORY, history)
         new = changes.where(F.col("_cdc_sequence") == sequence)
-        opened = there.where(scd2.is_open_window()).join(new, on=table.keys, how="left_semi").select(there.columns)
-        after, touched = scd2.apply_changes(opened, new, table, stored_schema(table))
-        replaced = {tuple(row) for row in _rows(touched)}
-        assert len(replaced) == touched.count(), "a window is touched once"
+        opened = current.where(scd2.is_open_window()).join(new, on=table.keys, how="left_semi").select(current.columns)
+        after, affected = scd2.apply_changes(opened, new, table, stored_schema(table))
+        replaced = {tuple(row) for row in _rows(affected)}
+        assert len(replaced) == affected.count(), "each affected window once"
         kept_rows = [row for row in history if (row[0], row[1], row[-2]) not in replaced]
         history = [*kept_rows, *_rows(after)]
-    assert sorted(history, key=str) == wanted
-    assert any(span.end is None for life in every for span in spans(life, kept))
-    assert max(len(spans(life, kept)) for life in every) > 2
+    assert sorted(history, key=str) == expected
+    assert any(window.end is None for life in all_lives for window in windows(life, tracked))
+    assert max(len(windows(life, tracked)) for life in all_lives) > 2
 
 
 def _rows(frame: DataFrame) -> list[tuple[Any, ...]]:
-    """Rows as plain tuples, times aware, in order."""
+    """Return rows as sorted tuples, with times in UTC."""
 
     def aware(value: Any) -> Any:
         return value.astimezone(timezone.utc) if isinstance(value, datetime) else value

@@ -1,6 +1,6 @@
-"""The law of the product: what was there with the change set applied is the snapshot, and twice changes nothing.
+"""Tests the law of the product: the rows before with the change set applied are the snapshot; twice changes nothing.
 
-Snapshots are CSV files read by the product; what must come of them is computed here once more, in plain Python.
+Snapshots are CSV files read by the product; the expected results are computed here again, in plain Python.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from lakehouse.config import Table
 from lakehouse.ingest import diff as snapshot_diff
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.fields import ReadSettings
 from lakehouse.lake import cdc
-from lakehouse.schema import table_schema
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
@@ -42,12 +42,12 @@ State = dict[Key, Values]  # key -> content, both as canonical values
 
 
 def canonical(values: Iterable[Any]) -> Values:
-    """NaN equals NaN and -0.0 equals 0.0; Python thinks otherwise of the first."""
+    """NaN equals NaN and -0.0 equals 0.0; in Python, NaN does not."""
     return tuple("NaN" if isinstance(v, float) and math.isnan(v) else v for v in values)
 
 
 class Differ:
-    """Compares a table's state with a snapshot by the product's own functions."""
+    """Compares a table's state with a snapshot, with the functions of the product."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self._lakes = spark, folder, count()
@@ -57,15 +57,15 @@ class Differ:
         folder.mkdir()
         (folder / "items.csv").write_text(text, encoding="utf-8")
         landed = landing.land_snapshot(Lake(str(folder / "lake")), "items", TIME, [folder / "items.csv"])
-        return snapshot_reader.read(self.spark, table, landed, "UTC", frozenset()).rows
+        return snapshot_reader.read(ReadSettings(self.spark, table, "UTC"), landed).rows
 
     def diff(self, table: Table, state: list[Values], rows: DataFrame) -> Diff:
-        fields = table_schema.stored_schema(table)
         before = self.spark.createDataFrame(state, table.schema_ddl)
-        judged = snapshot_diff.verdicts(rows, before, table, fields).persist()
-        counts = Counts(**snapshot_diff.count_verdicts(judged).collect()[0].asDict())
-        changed = snapshot_diff.change_set(rows, before, judged, counts, table, fields, 7, TIME)
-        return Diff(table, counts, judged, changed, snapshot_diff.quarantine_rows(rows, judged, table))
+        verdicts = snapshot_diff.verdicts(rows, before, table).persist()
+        counts = Counts(**snapshot_diff.count_verdicts(verdicts).collect()[0].asDict())
+        changes = snapshot_diff.changed_rows(rows, before, verdicts, counts, table)
+        changed = snapshot_diff.to_change_set(changes, 7, TIME)
+        return Diff(table, counts, verdicts, changed, snapshot_diff.quarantine_rows(rows, verdicts, table))
 
 
 @dataclass
@@ -80,9 +80,9 @@ class Diff:
     def operations(self) -> dict[Key, Any]:
         """Key -> I, D, or the names of the columns that an update changed."""
         rows = self.change_set.collect()
-        found = {tuple(row[k] for k in self.table.keys): row._cdc_changed or row._cdc_operation for row in rows}
-        assert len(found) == len(rows)
-        return found
+        actual = {tuple(row[k] for k in self.table.keys): row._cdc_changed or row._cdc_operation for row in rows}
+        assert len(actual) == len(rows)
+        return actual
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ def csv(header: Iterable[str], lines: Iterable[str]) -> str:
 
 A = ("doc-7", 12)  # the key of most examples
 A_TEXT = "doc-7,12"
-B = ("doc-71", 2)  # the same text, if keys were put together as text
+B = ("doc-71", 2)  # the same text if keys were concatenated
 B_TEXT = "doc-71,2"
 ROW = (1.5, "s", "u", 1, "seen")
 ROW_TEXT = "1.5,s,u,1,seen"
 
-# what was there -> the snapshot's records -> operations
+# the rows before -> the snapshot's records -> operations
 EXAMPLES: dict[str, tuple[dict[Key, Values], list[str], dict[Key, Any]]] = {
     "the same": ({A: ROW}, [f"{A_TEXT},{ROW_TEXT}"], {}),
     "new": ({}, [f"{A_TEXT},{ROW_TEXT}"], {A: "I"}),
@@ -148,16 +148,16 @@ def example_batch() -> tuple[list[Values], str, dict[Key, Any]]:
     return state, csv([*KEYS, *CONTENT], lines), expected
 
 
-def test_only_what_is_another_value_is_a_change(differ: Differ) -> None:
+def test_only_another_value_is_a_change(differ: Differ) -> None:
     state, text, expected = example_batch()
 
-    found = differ.diff(table(), state, differ.rows(table(), text)).operations
+    actual = differ.diff(table(), state, differ.rows(table(), text)).operations
 
-    parts = {key[0] for key in found.keys() ^ expected.keys()} | {k[0] for k in found if found[k] != expected.get(k)}
-    assert {part: ([op for k, op in found.items() if k[0] == part], EXAMPLES[part][2]) for part in parts} == {}
+    parts = {key[0] for key in actual.keys() ^ expected.keys()} | {k[0] for k in actual if actual[k] != expected.get(k)}
+    assert {part: ([op for k, op in actual.items() if k[0] == part], EXAMPLES[part][2]) for part in parts} == {}
 
 
-DUPLICATES: dict[str, tuple[list[str], dict[str, str]]] = {  # records -> what each policy makes of the new key
+DUPLICATES: dict[str, tuple[list[str], dict[str, str]]] = {  # records -> the result of each policy for the new key
     "equal": ([f"{A_TEXT},{ROW_TEXT}"] * 2, {"fail": "I", "latest": "I", "quarantine": "I"}),
     "an older one": (
         [f"{A_TEXT},1,new,,2,", f"{A_TEXT},1,old,,1,"],
@@ -197,22 +197,22 @@ DUPLICATES: dict[str, tuple[list[str], dict[str, str]]] = {  # records -> what e
 @pytest.mark.parametrize("policy", POLICIES)
 def test_rows_of_one_key_and_different_content_follow_the_policy(differ: Differ, policy: str) -> None:
     lines = [f'"{part}",{line}' for part, (records, _) in DUPLICATES.items() for line in records]
-    done = differ.diff(table(policy), [], differ.rows(table(policy), csv([*KEYS, *CONTENT], lines)))
+    result = differ.diff(table(policy), [], differ.rows(table(policy), csv([*KEYS, *CONTENT], lines)))
 
     words = {cdc.INSERT: "I", snapshot_diff.CONFLICT: "conflict", snapshot_diff.PROTECTED: "protected"}
-    found = {row.part: words[row[snapshot_diff.VERDICT]] for row in done.verdicts.collect()}
-    found |= {row.part: row.s for row in done.change_set.collect() if row.s == "new"}
-    assert found == {part: expected[policy] for part, (_, expected) in DUPLICATES.items()}
-    assert done.counts.conflicts == Counter(found.values())["conflict"]
-    quarantined = [row.rule for row in done.quarantined.collect()]
-    assert quarantined == ["duplicate_key"] * done.counts.quarantined
+    actual = {row.part: words[row[snapshot_diff.VERDICT]] for row in result.verdicts.collect()}
+    actual |= {row.part: row.s for row in result.change_set.collect() if row.s == "new"}
+    assert actual == {part: expected[policy] for part, (_, expected) in DUPLICATES.items()}
+    assert result.counts.conflicts == Counter(actual.values())["conflict"]
+    quarantined = [row.rule for row in result.quarantined.collect()]
+    assert quarantined == ["duplicate_key"] * result.counts.quarantined
     assert bool(quarantined) == (policy == "quarantine")
 
 
-def test_a_change_set_holds_rows_as_they_are_now_and_deleted_ones_as_they_were(differ: Differ) -> None:
+def test_a_change_set_has_rows_as_they_are_now_and_deleted_rows_as_they_were(differ: Differ) -> None:
     state = [("p", "gone", 1, math.nan, "last", None, 1, "x"), ("p", "old", 2, 1.5, "s", "u", 1, "x")]
     lines = ["p,old,2,1.5,t,u,1,y", "p,new,3,,,,,"]
-    done = differ.diff(table(), state, differ.rows(table(), csv([*KEYS, *CONTENT], lines)))
+    result = differ.diff(table(), state, differ.rows(table(), csv([*KEYS, *CONTENT], lines)))
 
     expected = differ.spark.createDataFrame(
         [
@@ -222,13 +222,15 @@ def test_a_change_set_holds_rows_as_they_are_now_and_deleted_ones_as_they_were(d
         ],
         f"{SCHEMA}, _cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>",
     )
-    assert_df_equality(done.change_set, expected, ignore_nullable=True, ignore_row_order=True, allow_nan_equality=True)
+    assert_df_equality(
+        result.change_set, expected, ignore_nullable=True, ignore_row_order=True, allow_nan_equality=True
+    )
 
 
-def test_quarantined_rows_say_what_is_wrong_with_them(differ: Differ) -> None:
+def test_quarantined_rows_have_their_reasons(differ: Differ) -> None:
     settings = table("quarantine", schema="id INT, v INT, w DATE", keys=["id"], ignore=[])
     lines = ["1,x,1/1/24", "1,5,", ",5,", "y,5,", "2,5", "3,1,", "3,2,", "4,4,"]
-    done = differ.diff(settings, [], differ.rows(settings, csv(["id", "v", "w"], lines)))
+    result = differ.diff(settings, [], differ.rows(settings, csv(["id", "v", "w"], lines)))
 
     def row(id: str | None, v: str, w: str | None = None) -> str:
         parts = [f'"{name}":' + ("null" if t is None else f'"{t}"') for name, t in (("id", id), ("v", v), ("w", w))]
@@ -246,19 +248,19 @@ def test_quarantined_rows_say_what_is_wrong_with_them(differ: Differ) -> None:
     ]
     ddl = "row STRING, column STRING, value STRING, reason STRING, rule STRING"
     assert_df_equality(
-        done.quarantined, differ.spark.createDataFrame(expected, ddl), ignore_nullable=True, ignore_row_order=True
+        result.quarantined, differ.spark.createDataFrame(expected, ddl), ignore_nullable=True, ignore_row_order=True
     )
-    assert done.counts.unreadable_keys == 2
-    assert snapshot_diff.example_keys(done.verdicts, cdc.INSERT, settings) == "4"
+    assert result.counts.unreadable_keys == 2
+    assert snapshot_diff.example_keys(result.verdicts, cdc.INSERT, settings) == "4"
 
 
-def test_keys_are_compared_as_values_are(differ: Differ) -> None:
+def test_keys_are_compared_like_values(differ: Differ) -> None:
     settings = table(schema="k DOUBLE, v INT", keys=["k"], ignore=[])
     state = [(math.nan, 1), (0.0, 1), (1.5, 1)]
-    done = differ.diff(settings, state, differ.rows(settings, csv(["k", "v"], ["nan,1", "-0.0,1", "0,1", "1.5,2"])))
+    result = differ.diff(settings, state, differ.rows(settings, csv(["k", "v"], ["nan,1", "-0.0,1", "0,1", "1.5,2"])))
 
-    assert done.operations == {(1.5,): ["v"]}
-    assert (done.counts.duplicates, done.counts.unchanged, done.counts.deleted) == (1, 2, 0)
+    assert result.operations == {(1.5,): ["v"]}
+    assert (result.counts.duplicates, result.counts.unchanged, result.counts.deleted) == (1, 2, 0)
 
 
 OF_EVERY_TYPE = {  # column type -> text before, text now
@@ -289,25 +291,25 @@ def test_a_difference_in_a_column_of_any_type_is_an_update(differ: Differ) -> No
     old = differ.rows(settings, csv(["id", *names], [",".join([name, *before]) for name in [*names, "same"]]))
     state = [tuple(row)[: len(names) + 1] for row in old.collect()]
 
-    done = differ.diff(
+    result = differ.diff(
         settings, state, differ.rows(settings, csv(["id", *names], [*lines, ",".join(["same", *before])]))
     )
 
-    assert done.operations == {(name,): [name] for name in names}
-    assert done.counts.unchanged == 1
+    assert result.operations == {(name,): [name] for name in names}
+    assert result.counts.unchanged == 1
 
 
 def test_a_first_load_needs_no_state(differ: Differ) -> None:
     text = csv([*KEYS, *CONTENT], [f"p,k{n},{n},,,,," for n in range(20)])
-    done = differ.diff(table(), [], differ.rows(table(), text))
+    result = differ.diff(table(), [], differ.rows(table(), text))
 
-    assert set(done.operations.values()) == {"I"}
-    assert done.counts == Counts(20, 20, 0, 0, 0, 0, 0, 0, 0)
+    assert set(result.operations.values()) == {"I"}
+    assert result.counts == Counts(20, 20, 0, 0, 0, 0, 0, 0, 0)
     empty = differ.diff(table(), [], differ.rows(table(), csv([*KEYS, *CONTENT], [])))
     assert (empty.operations, empty.counts) == ({}, Counts(0, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
-# --- by chance --------------------------------------------------------------------------------------------------
+# --- random -----------------------------------------------------------------------------------------------------
 
 BAD = object()
 # The spellings of each column, and what they mean.
@@ -328,7 +330,7 @@ Record = tuple[str, ...]  # the fields' texts; one short: ragged
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[State, list[Record]]:
-    """What was there, and a snapshot that has something to do with it."""
+    """The rows before, and a snapshot that is related to them."""
     keys = st.tuples(st.sampled_from(list(SURE["a"])), st.sampled_from(list(SURE["b"])))
     content = st.tuples(*[st.sampled_from(list(GOOD[name])) for name in CONTENT])
     before = draw(st.dictionaries(keys, content, max_size=5))
@@ -351,7 +353,7 @@ def pairs(draw: st.DrawFn) -> tuple[State, list[Record]]:
 
 @dataclass
 class Expected:
-    """What a snapshot means, by the contract alone."""
+    """Return the expected result of a snapshot, by the contract alone."""
 
     state: State
     operations: dict[Key, Any]
@@ -401,7 +403,7 @@ def expected(before: State, records: list[Record], policy: str) -> Expected:
 
 
 def _chosen(good: list[Values], policy: str) -> Values | None:
-    """The content that counts for a key; None: its rows contradict each other."""
+    """Return the content that represents a key, or None if its rows contradict each other."""
     if policy == "latest" and good:
         at = CONTENT.index("at")
         newest = max(c[at] or 0 for c in good)
@@ -410,7 +412,7 @@ def _chosen(good: list[Values], policy: str) -> Values | None:
 
 
 def applied(before: State, change_set: list[Any]) -> State:
-    """A state with a change set applied, as strictly as a MERGE that trusts nothing."""
+    """Apply a change set to a state, and check that each change is possible."""
     after = {key: canonical(values) for key, values in before.items()}
     for row in change_set:
         key, values = tuple(row[k] for k in KEYS), canonical(row[c] for c in CONTENT)
@@ -427,7 +429,7 @@ def applied(before: State, change_set: list[Any]) -> State:
 def test_applying_the_difference_gives_the_snapshot_and_twice_changes_nothing(
     differ: Differ, policy: str, size: int | None
 ) -> None:
-    """Once on the settings for much data, where Spark compiles the code that it otherwise interprets."""
+    """Once with the settings for large data, with which Spark compiles the code that it otherwise interprets."""
     differ.spark = session.isolated_session(differ.spark, size)
     settings_of_table = table(policy)
 
@@ -456,20 +458,23 @@ def test_applying_the_difference_gives_the_snapshot_and_twice_changes_nothing(
         assume(len(lines) > 3 * len(batch))
 
         rows = differ.rows(settings_of_table, csv([*KEYS[:1], *FIELDS], lines)).persist()
-        done = differ.diff(settings_of_table, [(*k, *v) for k, v in before.items()], rows)
+        result = differ.diff(settings_of_table, [(*k, *v) for k, v in before.items()], rows)
 
-        assert +Counter(vars(done.counts)) == +counts
-        if not done.counts.conflicts:
-            c = done.counts
+        assert +Counter(vars(result.counts)) == +counts
+        if not result.counts.conflicts:
+            c = result.counts
             assert c.rows_read == c.inserted + c.updated + c.unchanged + c.quarantined + c.duplicates
-        assert done.operations == operations
-        assert applied(before, done.change_set.collect()) == after
-        assert Counter(row.rule for row in done.quarantined.collect()) == rules
+        assert result.operations == operations
+        assert applied(before, result.change_set.collect()) == after
+        assert Counter(row.rule for row in result.quarantined.collect()) == rules
 
         state_now = [(*k, *(math.nan if v == "NaN" else v for v in values)) for k, values in after.items()]
         again = differ.diff(settings_of_table, state_now, rows)
         assert again.counts.changes == 0
-        assert (again.counts.quarantined, again.counts.conflicts) == (done.counts.quarantined, done.counts.conflicts)
+        assert (again.counts.quarantined, again.counts.conflicts) == (
+            result.counts.quarantined,
+            result.counts.conflicts,
+        )
         rows.unpersist()
 
     law()

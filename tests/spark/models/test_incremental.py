@@ -1,4 +1,4 @@
-"""The law of models: brought up to date by what changed, they equal what their SQL gives over everything."""
+"""The rows of an incremental refresh equal those of the model's SQL over all rows, after any change."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.lake import cached_rows
-from lakehouse.lake.cached_rows import cache_rows
-from lakehouse.models.incremental import IncrementalQuery, ModelInput
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, cache_rows
+from lakehouse.models.block_reader import BlockReader, ModelInput
+from lakehouse.models.incremental import IncrementalQuery
 from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.spark.session import isolated_session
 
@@ -40,50 +41,56 @@ def frame(spark: SparkSession, relation: str, rows: list[Row]) -> DataFrame:
     return spark.createDataFrame(pa.Table.from_pylist(rows, to_arrow_schema(schema)), schema)
 
 
-def whole(spark: SparkSession, understood: Plan, tables: Tables) -> list[Row]:
-    """What the author's text gives over all rows."""
-    names = {relation: f"_{relation.replace('.', '_')}" for relation in understood.inputs}
+def full_rows(spark: SparkSession, plan: Plan, tables: Tables) -> list[Row]:
+    """The rows of the author's SQL over all rows."""
+    names = {relation: f"_{relation.replace('.', '_')}" for relation in plan.inputs}
     for relation, name in names.items():
         frame(spark, relation, tables[relation]).createOrReplaceTempView(name)
-    return [row.asDict() for row in spark.sql(understood.sql_with_names(names)).collect()]
+    return [row.asDict() for row in spark.sql(plan.sql_with_names(names)).collect()]
 
 
-def refreshed(spark: SparkSession, understood: Plan, target: list[Row], then: Tables, now: Tables) -> list[Row]:
-    """The target, with the rows of the touched keys replaced."""
+def incremental_rows(
+    spark: SparkSession, plan: Plan, target: list[Row], previous: Tables, current: Tables, local_rows: int
+) -> list[Row]:
+    """The target's rows, with those of the affected keys replaced."""
     inputs = {}
-    for relation in understood.inputs:
-        images = grammar.row_images(then[relation], now[relation])
-        changed = cache_rows(spark, frame(spark, relation, images)) if images else None
-        before = partial(frame, spark, relation, then[relation])
-        inputs[relation] = ModelInput(frame(spark, relation, now[relation]), changed, before)
-    work = IncrementalQuery(spark, understood, {}, inputs)
+    for relation in plan.inputs:
+        images = grammar.row_images(previous[relation], current[relation])
+        cached = cache_rows(spark, frame(spark, relation, images), local_rows) if images else None
+        read_previous = partial(frame, spark, relation, previous[relation])
+        inputs[relation] = ModelInput(frame(spark, relation, current[relation]), cached, read_previous)
+    reader = BlockReader(spark, plan, {}, inputs)
+    query = IncrementalQuery(spark, reader, local_rows)
     try:
-        touched = work.affected_rows()
-        if touched is None:
+        affected = query.affected_rows()
+        if affected is None:
             return target
-        keys = {tuple(row) for row in touched.keys.rows.collect()}
-        wanted = [row.asDict() for row in touched.rows.collect()]
-        names = touched.keys.rows.columns
+        keys = {tuple(row) for row in affected.keys.rows.collect()}
+        rows = [row.asDict() for row in affected.rows.collect()]
+        names = affected.keys.rows.columns
     finally:
-        work.release()
-    assert {tuple(row[n] for n in names) for row in wanted} <= keys
-    return [row for row in target if tuple(row[n] for n in names) not in keys] + wanted
+        query.release()
+        reader.release()
+    assert {tuple(row[n] for n in names) for row in rows} <= keys
+    return [row for row in target if tuple(row[n] for n in names) not in keys] + rows
 
 
-def counted(rows: list[Row]) -> Counter[Any]:
+def count_rows(rows: list[Row]) -> Counter[Any]:
     return Counter(tuple(map(str, row.items())) for row in rows)
 
 
-def hold_the_law(spark: SparkSession, model: Model, states: list[Tables]) -> None:
-    understood = plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS)
-    assert understood.strategy != "full", understood.reason
-    target = whole(spark, understood, states[0])
-    for then, now in pairwise(states):
-        target = refreshed(spark, understood, target, then, now)
-        assert counted(target) == counted(whole(spark, understood, now))
+def assert_incremental_equals_full(
+    spark: SparkSession, model: Model, states: list[Tables], local_rows: int = MAX_LOCAL_ROWS
+) -> None:
+    plan = plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS)
+    assert plan.strategy != "full", plan.reason
+    target = full_rows(spark, plan, states[0])
+    for previous, current in pairwise(states):
+        target = incremental_rows(spark, plan, target, previous, current, local_rows)
+        assert count_rows(target) == count_rows(full_rows(spark, plan, current))
 
 
-# --- the rules, one by one --------------------------------------------------------------------------------------
+# --- one kind of change at a time --------------------------------------------------------------------------------
 
 
 def day(number: int) -> date:
@@ -143,7 +150,7 @@ CHANGES: dict[str, tuple[str, dict[str, list[Row]]]] = {
         f"SELECT l.id AS line, COUNT(*) AS n {FROM} {LEFT} JOIN silver.lines AS l ON l.label = i.name GROUP BY l.id",
         {"items": but(ITEMS, item(1, "y"), item(2, "x"))},
     ),
-    # Beside the line that changed stands another, by which a later join finds its rows.
+    # Next to the changed line there is another one, by which a later join finds its rows.
     "a row of an outer range changes beside another": (
         f"SELECT i.id AS item, COUNT(*) AS n {FROM} LEFT JOIN silver.lines AS l ON l.at >= s.day "
         "LEFT JOIN silver.items AS i ON i.name = l.label GROUP BY i.id",
@@ -199,17 +206,17 @@ CHANGES: dict[str, tuple[str, dict[str, list[Row]]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_a_change_touches_is_found(small: SparkSession, change: str) -> None:
-    sql, moved = CHANGES[change]
-    then = {"silver.sales": SALES, "silver.items": ITEMS, "silver.lines": LINES}
-    now = then | {f"silver.{name}": rows for name, rows in moved.items()}
+def test_the_rows_that_a_change_affects_are_found(small: SparkSession, change: str) -> None:
+    sql, changed = CHANGES[change]
+    previous = {"silver.sales": SALES, "silver.items": ITEMS, "silver.lines": LINES}
+    current = previous | {f"silver.{name}": rows for name, rows in changed.items()}
     keys = ("shop", "id") if "ROW_NUMBER" in sql else ()
-    understood = plan_model("gold.m", sql, keys, "gold/m.sql", grammar.KEYS)
-    assert counted(whole(small, understood, then)) != counted(whole(small, understood, now))
-    hold_the_law(small, Model(sql, keys), [then, now, then])
+    plan = plan_model("gold.m", sql, keys, "gold/m.sql", grammar.KEYS)
+    assert count_rows(full_rows(small, plan, previous)) != count_rows(full_rows(small, plan, current))
+    assert_incremental_equals_full(small, Model(sql, keys), [previous, current, previous])
 
 
-# --- any ----------------------------------------------------------------------------------------------------------
+# --- random models-------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -227,11 +234,10 @@ def histories(draw: grammar.Draw) -> list[Tables]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 @given(model=grammar.models(), states=histories(), few=st.booleans(), listed=st.sampled_from([200, 1]))
-def test_any_model_after_any_changes_equals_its_whole(
+def test_any_model_equals_a_full_refresh_after_any_changes(
     small: SparkSession, model: Model, states: list[Tables], few: bool, listed: int
 ) -> None:
     note(model.sql)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cached_rows, "MAX_LOCAL_ROWS", cached_rows.MAX_LOCAL_ROWS if few else 0)
         patch.setattr(cached_rows, "_MAX_LISTED_VALUES", listed)
-        hold_the_law(small, model, states)
+        assert_incremental_equals_full(small, model, states, MAX_LOCAL_ROWS if few else 0)

@@ -1,4 +1,4 @@
-"""Text to declared types: the value exactly as written, or a reason why not; nothing rounded, cut or guessed."""
+"""Casting text to declared types: the exact value or a reason why there is none; nothing is rounded, cut or guessed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lakehouse.schema.cast import cast_text
 DAY = "2024-01-01"
 
 
-def converted(
+def cast_texts(
     spark: SparkSession, kind: str, texts: list[str], zone: str = "UTC", **options: str
 ) -> dict[str | None, tuple[str | None, str | None]]:
-    """What becomes of each text, and of null: the value as Spark writes it, and the reason."""
+    """The value (as Spark shows it) and the reason for each text, and for null."""
     declared = T.DataType.fromDDL(kind)
     value, reason = cast_text(F.col("text"), declared, zone, options)
     rows = spark.createDataFrame([(text,) for text in [*texts, None]], "text STRING")
@@ -77,7 +77,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "BINARY": same("", "São"),
 }
 
-REFUSED: dict[str, list[str]] = {
+REJECTED: dict[str, list[str]] = {
     "STRING": [],
     "TINYINT": ["128", "-129", "1.0"],
     "SMALLINT": ["32768", "-32769", ""],
@@ -129,13 +129,13 @@ REFUSED: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("kind", ACCEPTED)
-def test_every_type_takes_its_spellings_and_no_others(spark: SparkSession, kind: str) -> None:
-    found = converted(spark, kind, [*ACCEPTED[kind], *REFUSED[kind]])
+def test_every_type_accepts_its_spellings_and_no_others(spark: SparkSession, kind: str) -> None:
+    found = cast_texts(spark, kind, [*ACCEPTED[kind], *REJECTED[kind]])
 
     named = f"{'an' if kind == 'INT' else 'a'} {kind}"
     expected: dict[str | None, tuple[str | None, str | None]] = {None: (None, None)}
     expected |= {text: (value, None) for text, value in ACCEPTED[kind].items()}
-    expected |= dict.fromkeys(REFUSED[kind], (None, f"not {named}"))
+    expected |= dict.fromkeys(REJECTED[kind], (None, f"not {named}"))
     assert {text: got for text, got in found.items() if got != expected[text]} == {}
 
 
@@ -157,16 +157,16 @@ ZONES: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_the_pipelines_zone_counts_where_the_text_names_none(spark: SparkSession, zone: str) -> None:
-    found = converted(spark, "TIMESTAMP", list(ZONES[zone]), zone)
+def test_the_pipelines_zone_applies_to_texts_without_a_zone(spark: SparkSession, zone: str) -> None:
+    found = cast_texts(spark, "TIMESTAMP", list(ZONES[zone]), zone)
 
     assert found == {None: (None, None)} | {text: (value, None) for text, value in ZONES[zone].items()}
 
 
-def test_timestamps_without_a_zone_of_their_own_are_not_moved(spark: SparkSession) -> None:
+def test_timestamps_ntz_are_not_shifted(spark: SparkSession) -> None:
     text = f"{DAY} 10:00:00"
 
-    assert converted(spark, "TIMESTAMP_NTZ", [text], "America/Sao_Paulo")[text] == (text, None)
+    assert cast_texts(spark, "TIMESTAMP_NTZ", [text], "America/Sao_Paulo")[text] == (text, None)
 
 
 SAO_PAULO = "America/Sao_Paulo"
@@ -262,10 +262,10 @@ PATTERNS: dict[str, tuple[str, dict[str, str], dict[str, str | None]]] = {
 
 
 @pytest.mark.parametrize(("kind", "options", "expected"), PATTERNS.values(), ids=PATTERNS)
-def test_a_pattern_takes_what_it_describes_and_nothing_else(
+def test_a_pattern_accepts_only_matching_texts(
     spark: SparkSession, kind: str, options: dict[str, str], expected: dict[str, str | None]
 ) -> None:
-    found = converted(spark, kind, list(expected), SAO_PAULO, **options)
+    found = cast_texts(spark, kind, list(expected), SAO_PAULO, **options)
 
     assert {text: value for text, (value, _) in found.items()} == {None: None} | expected
     assert {text for text, (_, reason) in found.items() if reason} == {t for t, value in expected.items() if not value}
@@ -297,15 +297,15 @@ NUMBERS: dict[str, tuple[str, dict[str, str | None]]] = {
 
 
 @pytest.mark.parametrize("locale", NUMBERS)
-def test_numbers_are_read_as_a_locale_writes_them_and_no_other_way(spark: SparkSession, locale: str) -> None:
+def test_numbers_are_parsed_only_in_the_notation_of_the_locale(spark: SparkSession, locale: str) -> None:
     kind, expected = NUMBERS[locale]
-    found = converted(spark, kind, list(expected), locale=locale)
+    found = cast_texts(spark, kind, list(expected), locale=locale)
 
     assert {text: value for text, (value, _) in found.items()} == {None: None} | expected
     assert {text for text, (_, reason) in found.items() if reason} == {t for t, value in expected.items() if not value}
     assert all(reason is None or locale in reason for _, reason in found.values())
 
 
-def test_a_locale_is_for_numbers_only(spark: SparkSession) -> None:
-    assert converted(spark, "STRING", ["1.234,5"], locale="pt-BR")["1.234,5"] == ("1.234,5", None)
-    assert converted(spark, "DATE", [DAY], locale="pt-BR")[DAY] == (DAY, None)
+def test_a_locale_applies_to_numbers_only(spark: SparkSession) -> None:
+    assert cast_texts(spark, "STRING", ["1.234,5"], locale="pt-BR")["1.234,5"] == ("1.234,5", None)
+    assert cast_texts(spark, "DATE", [DAY], locale="pt-BR")[DAY] == (DAY, None)

@@ -1,4 +1,4 @@
-"""Hashes of personal columns: those of RFC 2104 for any text, by a key that no plan shows."""
+"""Hashes of personal columns: equal to RFC 2104 for any text, with a key that no plan shows."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def table(key: str, ddl: str = "text STRING", **pii: str) -> Table:
     return made
 
 
-def by_the_book(key: str, text: str) -> str:
-    """HMAC as RFC 2104 defines it, from nothing but SHA-256."""
+def reference_hmac(key: str, text: str) -> str:
+    """HMAC as RFC 2104 defines it, by SHA-256 alone."""
     raw = key.encode()
     block = (hashlib.sha256(raw).digest() if len(raw) > 64 else raw).ljust(64, b"\0")
     inner, outer = bytes(b ^ 0x36 for b in block), bytes(b ^ 0x5C for b in block)
     return hashlib.sha256(outer + hashlib.sha256(inner + text.encode()).digest()).hexdigest()
 
 
-def test_hmac_is_that_of_the_rfc_for_any_text_and_null_stays_null(spark: SparkSession) -> None:
+def test_hmac_equals_the_rfc_for_any_text_and_null_stays_null(spark: SparkSession) -> None:
     rng = random.Random(7)
     letters = [chr(c) for c in range(1, sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
     texts = [
@@ -54,12 +54,12 @@ def test_hmac_is_that_of_the_rfc_for_any_text_and_null_stays_null(spark: SparkSe
         value = pii_columns.protected_value("text", F.col("text"), table(key))
         assert value is not None
         found = {row[0]: row[1] for row in rows.select("text", value).collect()}
-        assert found == {text: by_the_book(key, text) for text in texts} | {None: None}
+        assert found == {text: reference_hmac(key, text) for text in texts} | {None: None}
 
 
-def test_what_is_hashed_is_the_value_and_not_how_it_was_written(spark: SparkSession) -> None:
-    """So that 007 and 7 are one key where the column is a number, and both apart where it is text."""
-    own = isolated_session(spark)
+def test_the_value_is_hashed_not_its_spelling(spark: SparkSession) -> None:
+    """So 007 and 7 are the same key in a column of numbers, and different keys in a column of text."""
+    isolated = isolated_session(spark)
     at = datetime(2025, 10, 3, 17, 5, 29, 758000, tzinfo=timezone.utc)
     values = {
         "INT": (7, "7"),
@@ -71,11 +71,11 @@ def test_what_is_hashed_is_the_value_and_not_how_it_was_written(spark: SparkSess
     for kind, (value, text) in values.items():
         hashed = pii_columns.protected_value("text", F.col("text"), table(KEYS[0], f"text {kind}"))
         assert hashed is not None
-        row = own.createDataFrame([(value,)], f"text {kind}").select(hashed).collect()[0]
-        assert row[0] == by_the_book(KEYS[0], text), kind
+        row = isolated.createDataFrame([(value,)], f"text {kind}").select(hashed).collect()[0]
+        assert row[0] == reference_hmac(KEYS[0], text), kind
 
 
-def test_the_stored_columns_are_text_where_they_are_hashed_or_masked_and_gone_where_dropped() -> None:
+def test_hashed_and_masked_columns_are_strings_and_dropped_ones_are_gone() -> None:
     made = table(KEYS[0], "text STRING, points INT, seen DATE, name STRING", text="hmac", points="mask", seen="drop")
     declared = T.DataType.fromDDL(made.schema_ddl)
     assert isinstance(declared, T.StructType)

@@ -1,4 +1,4 @@
-"""What goes wrong in Spark is told by us, in one block: pyspark's own loggers put whole Java stacks on stderr."""
+"""Errors of Spark are reported once, by us: pyspark's own loggers would write complete Java stacks to stderr."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 
-class Ear(logging.Handler):
+class Recorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @pytest.fixture
-def ear() -> Iterator[Ear]:
-    """Hears what pyspark logs about failed queries, of SQL text and of DataFrames."""
-    ear = Ear()
+def recorder() -> Iterator[Recorder]:
+    """Records pyspark's log messages about failed queries, of SQL text and of DataFrames."""
+    recorder = Recorder()
     loggers = [PySparkLogger.getLogger(name) for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger")]
     for logger in loggers:
-        logger.addHandler(ear)
-    yield ear
+        logger.addHandler(recorder)
+    yield recorder
     for logger in loggers:
-        logger.removeHandler(ear)
+        logger.removeHandler(recorder)
 
 
-def test_a_query_that_fails_puts_no_java_stack_on_stderr(spark: SparkSession, ear: Ear) -> None:
+def test_a_failed_query_writes_no_java_stack_to_stderr(spark: SparkSession, recorder: Recorder) -> None:
     rows = spark.createDataFrame([("a",)], "id STRING")
 
     with pytest.raises(AnalysisException):
@@ -43,4 +43,4 @@ def test_a_query_that_fails_puts_no_java_stack_on_stderr(spark: SparkSession, ea
     with pytest.raises(PySparkException):
         rows.select(F.col("id").cast("int")).collect()
 
-    assert ear.heard == []
+    assert recorder.messages == []

@@ -1,4 +1,4 @@
-"""Whether bronze is where the ledger is, from its own commits alone."""
+"""Tests whether bronze is at the ledger's sequence, by its own commits alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
 def history(*changes: int) -> LedgerHistory:
-    """Accepted snapshots, one a day, with so many inserted rows each."""
+    """Return accepted snapshots, one a day, with these numbers of inserted rows."""
     times = [FIRST + timedelta(days=day) for day in range(len(changes))]
     entries = zip(range(1, len(changes) + 1), times, changes, strict=True)
     return LedgerHistory(
@@ -24,29 +24,29 @@ def history(*changes: int) -> LedgerHistory:
     )
 
 
-def head(*sequences: int | None) -> TableVersion:
-    """A table with a commit for each of these sequences; None: by somebody else."""
-    ours = [{"stage": "bronze", "sequence": s} if s else {} for s in sequences]
-    commits = [Commit(version, "MERGE", own) for version, own in enumerate(ours)]
+def table_version(*sequences: int | None) -> TableVersion:
+    """Return a table with a commit for each sequence; None is a commit of somebody else."""
+    metadata = [{"stage": "bronze", "sequence": s} if s else {} for s in sequences]
+    commits = [Commit(version, "MERGE", own) for version, own in enumerate(metadata)]
     return TableVersion("an id", len(commits) - 1, 0, tuple(reversed(commits)))
 
 
 @pytest.mark.parametrize(
-    ("accepted", "at", "current"),
+    ("accepted", "version", "expected"),
     [
         (history(), None, True),
         (history(2), None, False),
-        (history(0), None, False),  # the first one makes the table, whatever it holds
-        (history(2), head(1), True),
-        (history(2, 1), head(1), False),
-        (history(2, 1), head(1, 2), True),
-        (history(2, 0), head(1), True),
-        (history(2, 0), head(1, 2), True),  # healed, and recorded as at the last of all
-        (history(2), head(1, 2), False),  # ahead: the ledger was restored, or a run is on
-        (history(2), head(1, None), False),
+        (history(0), None, False),  # the first snapshot creates the table, with or without rows
+        (history(2), table_version(1), True),
+        (history(2, 1), table_version(1), False),
+        (history(2, 1), table_version(1, 2), True),
+        (history(2, 0), table_version(1), True),
+        (history(2, 0), table_version(1, 2), True),  # a repair, which recorded the last sequence
+        (history(2), table_version(1, 2), False),  # ahead: the ledger was restored, or a run is in progress
+        (history(2), table_version(1, None), False),
     ],
 )
-def test_bronze_is_current_where_its_last_commit_says_so(
-    accepted: LedgerHistory, at: TableVersion | None, current: bool
+def test_bronze_is_current_if_its_last_commit_is_at_the_ledgers_sequence(
+    accepted: LedgerHistory, version: TableVersion | None, expected: bool
 ) -> None:
-    assert is_current(at, TABLE, accepted) is current
+    assert is_current(version, TABLE, accepted) is expected

@@ -1,4 +1,4 @@
-"""What a pipeline.yml may say, and what the one error says about the rest."""
+"""Valid pipelines, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lakehouse.config import (
     patterns,
     unavailable_features,
 )
-from lakehouse.config.ddl import Column, DdlError, parse_columns
+from lakehouse.config.ddl import Column, DdlError, parse_columns, quote_identifier
 from lakehouse.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -66,17 +66,17 @@ def write(text: str, name: str = "pipeline.yml") -> Path:
 
 
 def changed(**changes: Any) -> dict[str, Any]:
-    """The minimal pipeline with values set, or taken out, at paths such as ``tables.clients.keys``."""
+    """The minimal pipeline with values set or removed at paths such as ``tables.clients.keys``."""
     data = deepcopy(MINIMAL)
     for path, value in changes.items():
-        *above, last = path.split(".")
-        part = data
-        for key in above:
-            part = part.setdefault(key, {})
+        *parents, last = path.split(".")
+        section = data
+        for key in parents:
+            section = section.setdefault(key, {})
         if value is MISSING:
-            del part[last]
+            del section[last]
         else:
-            part[last] = value
+            section[last] = value
     return data
 
 
@@ -85,21 +85,21 @@ def load_changed(env: dict[str, str] | None = None, /, **changes: Any) -> Pipeli
 
 
 def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
-    """The lines of the error that `text` brings, without the file's name."""
+    """The lines of the error for `text`, without the file's name."""
     with pytest.raises(ConfigError) as error:
         load(write(text), env or {})
     return [line.removeprefix("shop/pipeline.yml:") for line in error.value.found.splitlines()]
 
 
 def problems_of(env: dict[str, str] | None = None, /, **changes: Any) -> list[str]:
-    """The same for a changed minimal pipeline, without the line number as well."""
+    """The lines of the error for a changed minimal pipeline, without the file's name and the line number."""
     return [line.partition(" ")[2] for line in problems(yaml.safe_dump(changed(**changes)), env)]
 
 
-# What is right
+# Valid pipelines
 
 
-def test_what_is_not_said_has_the_defaults_of_the_contract() -> None:
+def test_missing_keys_have_the_documented_defaults() -> None:
     pipeline = load_changed()
     table = pipeline.tables["clients"]
 
@@ -112,7 +112,7 @@ def test_what_is_not_said_has_the_defaults_of_the_contract() -> None:
     assert table.guard == Guard(min_rows=1, max_deleted=0.3, max_quarantined=0.5)
 
 
-def test_the_path_may_be_the_folder_or_the_file_and_the_folder_is_where_it_lies() -> None:
+def test_the_path_may_be_the_folder_or_the_file() -> None:
     file = write(yaml.safe_dump(MINIMAL))
 
     for path in (file, file.parent, str(file.parent)):
@@ -121,7 +121,7 @@ def test_the_path_may_be_the_folder_or_the_file_and_the_folder_is_where_it_lies(
 
 
 @pytest.mark.parametrize(("name", "indent"), [("pipeline.yaml", 2), ("pipeline.json", "\t")])
-def test_yaml_and_json_files_are_found_too(name: str, indent: int | str) -> None:
+def test_other_file_names_are_found_too(name: str, indent: int | str) -> None:
     write(json.dumps(MINIMAL, indent=indent), name)
 
     assert load("shop", {}).tables["clients"].keys == ["id"]
@@ -131,7 +131,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
     assert load(write("\ufeff" + yaml.safe_dump(MINIMAL)), {}).name == "shop"
 
 
-def test_the_business_day_is_in_the_time_zone_of_the_source_unless_said() -> None:
+def test_the_business_time_zone_defaults_to_the_source_time_zone() -> None:
     assert load_changed(timezone="America/Sao_Paulo").business_timezone == "America/Sao_Paulo"
     assert load_changed(business_timezone="Asia/Tokyo").timezone == "UTC"
 
@@ -149,7 +149,7 @@ def test_durations_have_a_number_and_a_unit(text: str, every: timedelta) -> None
     assert load_changed(schedule={"every": text}).schedule.every == every
 
 
-def test_reader_options_become_text_the_way_spark_writes_it() -> None:
+def test_reader_options_become_text_in_sparks_notation() -> None:
     options = {"header": False, "maxColumns": 10, "maxCharsPerColumn": -1, "sep": ";"}
 
     assert load_changed(**{TABLE + "options": options}).tables["clients"].options == {
@@ -169,19 +169,19 @@ def test_reader_options_become_text_the_way_spark_writes_it() -> None:
     ],
 )
 @pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
-def test_an_option_that_would_change_the_contract_is_refused_with_a_reason(name: str, file_format: str) -> None:
+def test_an_option_that_would_change_results_is_rejected_with_a_reason(name: str, file_format: str) -> None:
     (problem,) = problems_of(**{TABLE + "format": file_format, TABLE + "options": {name: "true"}})
 
-    assert f"options.{name}: no option here: " in problem
+    assert f"options.{name}: not supported: " in problem
 
 
 @pytest.mark.parametrize("file_format", ["csv", "json", "parquet"])
-def test_an_option_that_asks_for_what_is_done_anyway_is_taken_and_its_opposite_is_not(file_format: str) -> None:
-    granted = {"multiLine": True, "mode": "PERMISSIVE", "inferSchema": False, "mergeSchema": "false"}
-    refused = {"multiLine": False, "mode": "DROPMALFORMED", "inferSchema": True, "mergeSchema": "true"}
+def test_an_option_for_the_normal_behaviour_is_accepted_and_its_opposite_is_not(file_format: str) -> None:
+    accepted = {"multiLine": True, "mode": "PERMISSIVE", "inferSchema": False, "mergeSchema": "false"}
+    rejected = {"multiLine": False, "mode": "DROPMALFORMED", "inferSchema": True, "mergeSchema": "true"}
 
-    load_changed(**{TABLE + "format": file_format, TABLE + "options": granted})
-    assert len(problems_of(**{TABLE + "format": file_format, TABLE + "options": refused})) == len(refused)
+    load_changed(**{TABLE + "format": file_format, TABLE + "options": accepted})
+    assert len(problems_of(**{TABLE + "format": file_format, TABLE + "options": rejected})) == len(rejected)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_an_option_that_asks_for_what_is_done_anyway_is_taken_and_its_opposite_i
         {"timestampNTZFormat": "d ''MMMM'' yy, h:mm a", "DATEFORMAT": "yyyyMMdd"},
     ],
 )
-def test_options_that_are_followed_are_taken(options: dict[str, Any]) -> None:
+def test_supported_options_are_accepted(options: dict[str, Any]) -> None:
     assert load_changed(**{TABLE + "options": options}).tables["clients"].options.keys() == options.keys()
 
 
@@ -202,11 +202,11 @@ def test_options_that_are_followed_are_taken(options: dict[str, Any]) -> None:
     "pattern",
     ["", "'T'", "---", "dd/MM/yyyyyyy", "ddd", "EEE", "Q", "YYYY", "u", "n", "[yyyy", "yyyy]", "{yyyy}", "dd#MM", "V"],
 )
-def test_a_pattern_that_spark_cannot_read_by_has_a_fault(pattern: str) -> None:
+def test_a_pattern_that_spark_cannot_parse_has_a_fault(pattern: str) -> None:
     assert patterns.find_fault(pattern)
 
 
-def test_a_section_or_a_model_with_nothing_in_it_is_empty() -> None:
+def test_an_empty_section_or_model_is_valid() -> None:
     Path("shop/gold").mkdir(parents=True)
     Path("shop/gold/cube.sql").touch()
 
@@ -238,7 +238,7 @@ tables:
     ]
 
 
-def test_a_table_has_the_name_that_is_written_even_if_yaml_would_make_it_a_truth_value() -> None:
+def test_a_table_keeps_a_name_that_yaml_would_read_as_a_boolean() -> None:
     text = yaml.safe_dump(MINIMAL).replace("clients:", "no:")
 
     assert list(load(write(text), {}).tables) == ["no"]
@@ -248,7 +248,7 @@ def test_a_date_is_text() -> None:
     assert load(write(yaml.safe_dump(MINIMAL).replace("name: shop", "name: 2024-01-31")), {}).name == "2024-01-31"
 
 
-def test_what_is_to_come_parses_already() -> None:
+def test_features_that_are_not_available_yet_are_parsed() -> None:
     pipeline = load_changed(
         lake={"catalog": "main", "volume": "/Volumes/main/x/y"},
         **{
@@ -274,35 +274,35 @@ JDBC = {"type": "jdbc", "url": "jdbc:postgresql://db/x", "user": "u", "password"
 IN_A_DATABASE = {TABLE + "file": "sales.clients", TABLE + "format": "parquet", TABLE + "options": {}}
 
 
-def test_tables_of_a_database_are_named_as_it_names_them() -> None:
+def test_tables_of_a_database_are_valid() -> None:
     pipeline = load_changed(source=JDBC | {"options": {"numPartitions": 2, "fetchsize": "100"}}, **IN_A_DATABASE)
 
     assert unavailable_features(pipeline) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"source": JDBC | {"url": "jdbc:mysql://u:5077@db/x"}}, "of databases, only PostgreSQL is read here"),
+        ({"source": JDBC | {"url": "jdbc:mysql://u:5077@db/x"}}, "PostgreSQL is the only supported database"),
         ({"source": JDBC | {"url": "postgresql://u:5077@db/x"}}, "expected jdbc:postgresql://host/database"),
         (
             {"source": JDBC | {"options": {"numpartitions": 2}}},
-            'no option of a jdbc source; did you mean "numPartitions"?',
+            'unknown option of a jdbc source; did you mean "numPartitions"?',
         ),
         ({"source": JDBC | {"options": {"fetchsize": 0}}}, 'found "0", expected a whole number above 0'),
         ({TABLE + "file": "clients/*.csv"}, "expected a table of the database: name or schema.name"),
-        ({TABLE + "format": "csv"}, "expected parquet, as which a database's table lands"),
+        ({TABLE + "format": "csv"}, "expected parquet, the format of landed database tables"),
     ],
 )
-def test_what_a_database_cannot_be_asked_is_refused(changes: dict[str, Any], told: str) -> None:
+def test_an_invalid_database_source_is_rejected(changes: dict[str, Any], message: str) -> None:
     lines = problems_of(**({"source": JDBC} | IN_A_DATABASE | changes))
 
     assert len(lines) == 1, lines
-    assert told in lines[0]
+    assert message in lines[0]
     assert "5077" not in lines[0]
 
 
-def test_publishing_and_a_lake_on_s3_ask_for_nothing_that_is_not_there() -> None:
+def test_publishing_and_a_lake_on_s3_are_available() -> None:
     Path("shop/gold").mkdir(parents=True)
     Path("shop/gold/cube.sql").touch()
 
@@ -319,26 +319,26 @@ def test_publishing_and_a_lake_on_s3_ask_for_nothing_that_is_not_there() -> None
     assert "h/d" not in repr(pipeline)
 
 
-def test_without_an_address_nothing_is_published() -> None:
+def test_without_a_url_nothing_is_published() -> None:
     pipeline = load_changed(publish=postgres({"bronze.clients": "clients"}, "${PG_URL:-}"))
 
     assert pipeline.publish is not None
     assert pipeline.publish.tables == {}
 
 
-def test_a_pipeline_of_files_on_disk_asks_for_nothing_that_is_not_there() -> None:
+def test_a_pipeline_of_files_on_disk_is_available() -> None:
     pipeline = load_changed()
 
     assert isinstance(pipeline.source, Files)
     assert unavailable_features(pipeline) == []
 
 
-def test_the_models_cannot_be_changed_afterwards() -> None:
+def test_a_pipeline_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_changed().name = "other"  # type: ignore[misc]
 
 
-def test_the_pipelines_in_this_repository_are_right() -> None:
+def test_the_pipelines_in_this_repository_are_valid() -> None:
     for folder in (path.parent for path in (REPOSITORY / "conf").glob("*/pipeline.yml")):
         load(folder, {"PG_URL": "postgresql://h/d"})
 
@@ -358,7 +358,7 @@ def test_the_pipelines_in_this_repository_are_right() -> None:
          [("from", "INT"), ("select", "STRING"), ("date", "DATE"), ("timestamp", "TIMESTAMP")]),
     ],
 )  # fmt: skip
-def test_the_schema_is_read_as_spark_reads_it(ddl: str, columns: list[tuple[str, str]]) -> None:
+def test_the_schema_is_parsed_like_in_spark(ddl: str, columns: list[tuple[str, str]]) -> None:
     assert parse_columns(ddl) == tuple(Column(name, kind) for name, kind in columns)
 
 
@@ -387,12 +387,12 @@ def test_each_type_has_one_canonical_spelling(written: str, canonical: str) -> N
         ("Tipo Titulo STRING", 'column "Tipo": .* found "Titulo"; .* backticks'),
         ("a-b INT", 'column "a": .* backticks'),
         ("valor_líquido INT", "backticks"),
-        ("id VARCHAR(10)", "Spark's readers take no VARCHAR; use STRING"),
+        ("id VARCHAR(10)", "Spark's readers do not support VARCHAR; use STRING"),
         ("m MAP<STRING, INT>", 'column "m": a MAP cannot be compared'),
         ("s STRUCT<m: ARRAY<MAP<STRING, INT>>>", 'column "s": column "m": a MAP cannot be compared'),
         ("v VARIANT", "a VARIANT cannot be compared"),
-        ("n DECIMAL(39,2)", "precision goes from 1 to 38"),
-        ("n DECIMAL(3,5)", "scale up to it"),
+        ("n DECIMAL(39,2)", "the precision must be 1 to 38"),
+        ("n DECIMAL(3,5)", "the scale at most the precision"),
         ("n DECIMAL(a)", 'expected a number, found "a"'),
         ("n ARRAY<INT", "expected >, found the end"),
         ("n INT DEFAULT 3", 'unexpected "DEFAULT" after its type'),
@@ -400,15 +400,23 @@ def test_each_type_has_one_canonical_spelling(written: str, canonical: str) -> N
         ("n INT,", "expected a column name, found the end"),
         ("5 INT", 'expected a column name, found "5"'),
         ("`` INT", "expected a column name"),
-        ("a INT, b 'x", "a quote or backtick is left open"),
+        ("a INT, b 'x", "a quote or backtick is not closed"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_refused_by_column(ddl: str, message: str) -> None:
+def test_an_invalid_schema_is_rejected_with_the_column(ddl: str, message: str) -> None:
     with pytest.raises(DdlError, match=message):
         parse_columns(ddl)
 
 
-def test_columns_may_swap_names_with_the_files_and_keep_their_own_everywhere_else() -> None:
+@pytest.mark.parametrize(
+    ("parts", "quoted"),
+    [(["id"], "`id`"), (["Tipo Titulo"], "`Tipo Titulo`"), (["a`b"], "`a``b`"), (["source", "a.b"], "`source`.`a.b`")],
+)
+def test_identifiers_are_quoted_for_spark_sql(parts: list[str], quoted: str) -> None:
+    assert quote_identifier(*parts) == quoted
+
+
+def test_names_in_files_may_swap_the_names_of_two_columns() -> None:
     pipeline = load_changed(**{TABLE + "names": {"points": "seen", "seen": "points"}, TABLE + "ignore": ["seen"]})
     table = pipeline.tables["clients"]
 
@@ -417,14 +425,14 @@ def test_columns_may_swap_names_with_the_files_and_keep_their_own_everywhere_els
     ]  # fmt: skip
 
 
-def test_every_faulty_column_of_a_schema_is_named() -> None:
+def test_every_invalid_column_of_a_schema_is_reported() -> None:
     lines = problems_of(**{TABLE + "schema": "id STRING, a FOO, m MAP<STRING, INT>, n INT x, d DECIMAL(50,2)"})
 
     assert [line.split('"')[1] for line in lines] == ["a", "m", "n", "d"]
     assert all(line.startswith("tables.clients.schema: column") for line in lines)
 
 
-# What is wrong
+# Invalid pipelines
 
 
 @pytest.mark.parametrize(
@@ -437,13 +445,13 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({"timezne": "UTC"}, 'timezne: unknown key; did you mean "timezone"?'),
         ({TABLE + "kyes": ["id"]}, 'tables.clients.kyes: unknown key; did you mean "keys"?'),
         ({TABLE + "guard": {"zzz": 1}}, "tables.clients.guard.zzz: unknown key; "
-                                        "there are min_rows, max_deleted, max_quarantined"),
+                                        "expected one of min_rows, max_deleted, max_quarantined"),
         ({"folder": "x"}, "folder: unknown key"),
         ({"source": {"type": "files", "path": "x", "pth": "y"}},
          'source.pth: unknown key; did you mean "path"?'),
         ({"lake": {"catalog": "c", "volum": "v"}}, 'lake.volum: unknown key; did you mean "volume"?'),
         ({"name": 5}, 'name: found "5", expected text; put it in quotes'),
-        ({"name": ""}, "name: found nothing, expected some text"),
+        ({"name": ""}, "name: found nothing, expected text that is not empty"),
         ({"lake": ["x"]}, "lake: expected a mapping"),
         ({"lake": "s3://bucket"}, 'lake: found "s3://bucket", expected a local path, s3a://bucket/prefix or'),
         ({"source": {"type": "fles", "path": "x"}},
@@ -463,7 +471,8 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "options": {"sep": ""}}, 'options.sep: found nothing, expected one character'),
         ({TABLE + "options": {"quote": "''"}}, 'options.quote: found "\'\'", expected one character, or none'),
         ({TABLE + "options": {"escape": ""}}, "options.escape: found nothing, expected one character"),
-        ({TABLE + "options": {"sep": "'", "quote": "'"}}, "tables.clients.options: sep and quote are the same sign"),
+        ({TABLE + "options": {"sep": "'", "quote": "'"}},
+         "tables.clients.options: sep and quote are the same character"),
         ({TABLE + "options": {"encoding": "utf9"}}, 'options.encoding: found "utf9", expected an encoding such as'),
         ({TABLE + "options": {"charset": "hex"}}, 'options.charset: found "hex", expected an encoding such as'),
         ({TABLE + "options": {"header": "yes"}}, 'options.header: found "yes", expected true or false'),
@@ -472,15 +481,15 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "options": {"locale": "pt_BR"}}, 'options.locale: found "pt_BR", expected a language tag, one of'),
         ({TABLE + "options": {"locale": "pt_BR"}}, 'did you mean "pt-BR"?'),
         ({TABLE + "options": {"dateFormat": "DD/MM/YYYY"}},
-         "expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: the letter Y is not one"),
+         "expected a pattern such as dd/MM/yyyy, or epoch_ms or epoch_s: Spark cannot parse dates with the letter Y"),
         ({TABLE + "options": {"timestampFormat": "yyyy-MM-dd'T"}}, "a quote is not closed"),
-        ({TABLE + "options": {"mode": "DROPMALFORMED"}}, "options.mode: no option here: `malformed` says"),
-        ({TABLE + "options": {"comment": "#"}}, "options.comment: no option here: no line is passed over"),
-        ({TABLE + "options": {"seperator": ";"}}, "options.seperator: no option of csv files"),
+        ({TABLE + "options": {"mode": "DROPMALFORMED"}}, "options.mode: not supported: `malformed` decides"),
+        ({TABLE + "options": {"comment": "#"}}, "options.comment: not supported: no line is skipped"),
+        ({TABLE + "options": {"seperator": ";"}}, "options.seperator: unknown option of csv files"),
         ({TABLE + "options": {"nullvalues": ";"}}, 'did you mean "nullValue"?'),
-        ({TABLE + "format": "json", TABLE + "options": {"sep": ";"}}, "options.sep: no option of json files"),
+        ({TABLE + "format": "json", TABLE + "options": {"sep": ";"}}, "options.sep: unknown option of json files"),
         ({TABLE + "format": "json", TABLE + "options": {"allowComments": True}}, "JSON is read strictly"),
-        ({TABLE + "format": "parquet", TABLE + "options": {"pathGlobFilter": "*"}}, "`file` says which files are read"),
+        ({TABLE + "format": "parquet", TABLE + "options": {"pathGlobFilter": "*"}}, "`file` selects the files"),
         ({TABLE + "options": {"sep": ";", "SEP": ","}}, 'options.sep: the same option as "SEP"'),
         ({"schedule": {"every": "6 hours"}},
          'schedule.every: found "6 hours", expected a number and a unit, such as 10m, 6h or 1d'),
@@ -492,19 +501,20 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "keys": []}, "tables.clients.keys: expected at least one"),
         ({TABLE + "keys": "id"}, 'tables.clients.keys: found "id", expected a list, such as [a, b]'),
         ({TABLE + "keys": ["ID"]},
-         'tables.clients.keys[0]: found "ID", which is no column of schema; did you mean "id"?'),
-        ({TABLE + "keys": ["id", "id"]}, 'tables.clients.keys[1]: found "id", named twice'),
+         'tables.clients.keys[0]: found "ID", which is not a column of schema; did you mean "id"?'),
+        ({TABLE + "keys": ["id", "id"]}, 'tables.clients.keys[1]: found "id", given twice'),
         ({TABLE + "ignore": ["sen"]},
-         'ignore[0]: found "sen", which is no column of schema; did you mean "seen"?'),
+         'ignore[0]: found "sen", which is not a column of schema; did you mean "seen"?'),
         ({TABLE + "ignore": ["id"]}, 'ignore[0]: found "id", which is a key'),
-        ({TABLE + "updated_at": "zzz"}, 'updated_at: found "zzz", which is no column of schema'),
-        ({TABLE + "history_for": ["point"]}, 'history_for[0]: found "point", which is no column of schema'),
-        ({TABLE + "history_except": ["x"]}, 'history_except[0]: found "x", which is no column of schema'),
+        ({TABLE + "updated_at": "zzz"}, 'updated_at: found "zzz", which is not a column of schema'),
+        ({TABLE + "history_for": ["point"]}, 'history_for[0]: found "point", which is not a column of schema'),
+        ({TABLE + "history_except": ["x"]}, 'history_except[0]: found "x", which is not a column of schema'),
         ({TABLE + "history_for": ["points"], TABLE + "history_except": ["seen"]},
-         "history_except: says the opposite of history_for; give one of them"),
-        ({TABLE + "duplicates": "latest"}, 'duplicates: found "latest", which needs updated_at'),
+         "history_except: contradicts history_for; give only one of them"),
+        ({TABLE + "duplicates": "latest"}, 'duplicates: found "latest", which requires updated_at'),
         ({TABLE + "feed": {"sequence_by": ["sq"]}}, "tables.clients.feed.sequence_by[0]: found "),
-        ({TABLE + "feed": {"sequence_by": ["seen"]}, TABLE + "guard": {}}, "tables.clients.guard: guards"),
+        ({TABLE + "feed": {"sequence_by": ["seen"]}, TABLE + "guard": {}},
+         "tables.clients.guard: applies to snapshots only"),
         ({TABLE + "guard": {"max_deleted": 1.5}}, 'max_deleted: found "1.5", expected at most 1'),
         ({TABLE + "guard": {"max_quarantined": -0.1}}, 'max_quarantined: found "-0.1", expected at least 0'),
         ({TABLE + "guard": {"max_deleted": float("nan")}}, 'found ".nan", expected a finite number'),
@@ -514,54 +524,55 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({TABLE + "schema": "id STRING, Points INT, points INT"},
          'tables.clients.schema: column "points": the same name as "Points"'),
         ({TABLE + "schema": "id STRING, tags ARRAY<STRING>"},
-         'column "tags": a CSV file holds no ARRAY<STRING>; read it as STRING'),
+         'column "tags": a CSV file cannot hold ARRAY<STRING>; read it as STRING'),
         ({TABLE + "schema": "id STRING, m MAP<STRING, INT>"}, 'column "m": a MAP cannot be compared'),
         ({TABLE + "schema": "id STRING, `Tipo Titulo` STRING"}, 'names: {another: "Tipo Titulo"}'),
-        ({TABLE + "names": {"Points": "Pontos"}}, 'names.Points: no column of schema; did you mean "points"?'),
-        ({TABLE + "names": {"points": "ID"}}, 'names.points: found "ID", which is what the column "id" is read from'),
-        ({TABLE + "names": {"points": "X", "seen": "x"}}, 'found "x", which is what the column "points" is read from'),
-        ({TABLE + "names": {"points": " Pontos"}}, 'names.points: found "Pontos", expected no space around it'),
-        ({TABLE + "names": {"points": ""}}, "names.points: found nothing, expected some text"),
+        ({TABLE + "names": {"Points": "Pontos"}}, 'names.Points: not a column of schema; did you mean "points"?'),
+        ({TABLE + "names": {"points": "ID"}}, 'names.points: found "ID", from which the column "id" is read already'),
+        ({TABLE + "names": {"points": "X", "seen": "x"}}, 'found "x", from which the column "points" is read already'),
+        ({TABLE + "names": {"points": " Pontos"}}, 'names.points: found "Pontos", expected no surrounding spaces'),
+        ({TABLE + "names": {"points": ""}}, "names.points: found nothing, expected text that is not empty"),
         ({TABLE + "names": {"points": 1}}, 'names.points: found "1", expected text; put it in quotes'),
         ({TABLE + "names": ["points"]}, "names: expected a mapping"),
         ({TABLE + "names": {"points": "Pontos"}, TABLE + "options": {"Header": False}},
-         "names: a file without a header names no column"),
+         "names: a file without a header has no column names"),
         ({TABLE + "pii": {"points": "hash"}}, 'pii.points: found "hash", expected hmac, mask or drop'),
-        ({TABLE + "pii": {"Points": "mask"}}, 'pii.Points: no column of schema; did you mean "points"?'),
-        ({TABLE + "pii": {"id": "mask"}}, "pii.id: a key, by which rows are told apart; that takes hmac"),
-        ({TABLE + "pii": {"id": "drop"}}, "pii.id: a key, by which rows are told apart; that takes hmac"),
-        ({TABLE + "pii": {"points": "drop"}, TABLE + "ignore": ["points"]}, "dropped here, and named in ignore"),
-        ({TABLE + "pii": {"seen": "hmac"}, TABLE + "updated_at": "seen"}, "updated_at decides by its order"),
-        ({TABLE + "pii": {"x": "hmac"}, TABLE + "schema": "id STRING, x DOUBLE"}, "DOUBLE has no one text"),
-        ({TABLE + "pii": {"points": "hmac"}}, "pii: hmac needs a key, and there is none; set LAKEHOUSE_PII_KEY"),
+        ({TABLE + "pii": {"Points": "mask"}}, 'pii.Points: not a column of schema; did you mean "points"?'),
+        ({TABLE + "pii": {"id": "mask"}}, "pii.id: a key, which must stay unique per row; use hmac"),
+        ({TABLE + "pii": {"id": "drop"}}, "pii.id: a key, which must stay unique per row; use hmac"),
+        ({TABLE + "pii": {"points": "drop"}, TABLE + "ignore": ["points"]}, "dropped here, but used in ignore"),
+        ({TABLE + "pii": {"seen": "hmac"}, TABLE + "updated_at": "seen"}, "used as updated_at, whose order"),
+        ({TABLE + "pii": {"x": "hmac"}, TABLE + "schema": "id STRING, x DOUBLE"}, "DOUBLE has no unique text"),
+        ({TABLE + "pii": {"points": "hmac"}}, "pii: hmac requires a key, and none is set; set LAKEHOUSE_PII_KEY"),
         ({"pii_key": "short"}, "pii_key: expected at least 32 characters"),
         ({TABLE + "file": "/etc/passwd"}, 'file: found "/etc/passwd", expected a name or glob'),
         ({TABLE + "file": "a/../../b.csv"}, "no absolute path, no .."),
         ({TABLE + "file": "C:\\b.csv"}, "no absolute path, no .."),
         ({TABLE + "file": "..\\b.csv"}, "no absolute path, no .."),
-        ({"tables.b-c": {}}, "tables.b-c: a name has letters a-z, digits and _ only"),
-        ({"tables.1st": {}}, "tables.1st: a name has letters a-z, digits and _ only, and no digit first"),
-        ({"gold": {"../x": {}}}, "a name has letters a-z, digits and _ only"),
+        ({"tables.b-c": {}}, "tables.b-c: a name may contain only letters a-z, digits and _"),
+        ({"tables.1st": {}},
+         "tables.1st: a name may contain only letters a-z, digits and _, and must not start with a digit"),
+        ({"gold": {"../x": {}}}, "a name may contain only letters a-z, digits and _"),
         ({"tables.Clients": {}}, 'tables.clients: differs from "Clients" only in case'),
-        ({"silver": {"x": {}}}, "silver.x.keys: missing, and a silver model needs them"),
-        ({"silver": {"x": {"keys": []}}}, "silver.x.keys: missing, and a silver model needs them"),
-        ({"silver": {"x": {"keys": ["id"]}}}, "silver.x: its SQL is not there: shop/silver/x.sql"),
-        ({"gold": {"x": {}}}, "gold.x: its SQL is not there: shop/gold/x.sql"),
+        ({"silver": {"x": {}}}, "silver.x.keys: missing; a silver model requires keys"),
+        ({"silver": {"x": {"keys": []}}}, "silver.x.keys: missing; a silver model requires keys"),
+        ({"silver": {"x": {"keys": ["id"]}}}, "silver.x: its SQL file does not exist: shop/silver/x.sql"),
+        ({"gold": {"x": {}}}, "gold.x: its SQL file does not exist: shop/gold/x.sql"),
         ({"gold": {"x": {"expect": {"e": {"on_fail": "quarantine"}}}}},
-         "gold.x.expect.e: expects nothing; give one of check, not_null, values, range, reference, unique, rows or"),
+         "gold.x.expect.e: has no condition; give one of check, not_null, values, range, reference, unique, rows or"),
         ({"gold": {"x": {"expect": {"e": {"chek": "a > 0"}}}}},
          'gold.x.expect.e.chek: unknown key; did you mean "check"?'),
         ({"gold": {"x": {"expect": {"e": {"check": "a > 0", "rows": {"min": 1}}}}}},
-         "gold.x.expect.e: says check and rows; give each a name of its own"),
+         "gold.x.expect.e: has check and rows; make each an expectation with its own name"),
         ({"gold": {"x": {"expect": {"e": {"unique": ["a"], "on_fail": "drop"}}}}},
-         'on_fail: found "drop", expected warn or fail: unique is about the model as a whole'),
+         'on_fail: found "drop", expected warn or fail: unique applies to the whole model'),
         ({"gold": {"x": {"expect": {"e": {"range": {"a": {"mn": 0}}}}}}},
          'gold.x.expect.e.range.a.mn: unknown key; did you mean "min"?'),
-        ({"gold": {"x": {"expect": {"e": {"range": {"a": {}}}}}}}, "range.a: says nothing; give min or max"),
+        ({"gold": {"x": {"expect": {"e": {"range": {"a": {}}}}}}}, "range.a: is empty; give min or max"),
         ({"gold": {"x": {"expect": {"e": {"values": {"a": [["b"]]}}}}}},
          "values.a[0]: expected text, a number, true or false"),
         ({"gold": {"x": {"expect": {"e": {"values": {"a": ["SP", False]}}}}}},
-         "values.a: text, numbers and true or false mixed; put quotes around what is text, such as NO"),
+         "values.a: a mix of text, numbers and true or false; put text such as NO in quotes"),
         ({"gold": {"x": {"expect": {"e": {"freshness": {"column": "a", "within": "2 days"}}}}}},
          'freshness.within: found "2 days", expected a number and a unit'),
         ({"gold": {"x": {"expect": {"e": {"check": "1 = 1", "on_fail": "explode"}}}}},
@@ -572,14 +583,15 @@ def test_every_faulty_column_of_a_schema_is_named() -> None:
         ({"publish": postgres({"bronze.clients": "t"}, "host=h password=hunter2")},
          "publish.postgres.url: expected postgresql://user:password@host/database"),
         ({"publish": postgres({"bronze.clients": "a.b.c"})}, "expected a table's name, or schema.name"),
-        ({"publish": postgres({"bronze.clients": "x" * 64})}, "a name longer than the 63 bytes that PostgreSQL keeps"),
+        ({"publish": postgres({"bronze.clients": "x" * 64})}, "the name is longer than PostgreSQL's limit of 63 bytes"),
         ({"publish": postgres({"bronze.clients": "lakehouse_publish"})},
-         "lakehouse_publish is where PostgreSQL says how far each table is"),
+         "lakehouse_publish is reserved: it holds the publish position of each table"),
         ({"silver": {"clients": {"keys": ["id"]}},
-          "publish": postgres({"bronze.clients": "t", "silver.clients": "t"})}, "the same table as bronze.clients's"),
+          "publish": postgres({"bronze.clients": "t", "silver.clients": "t"})},
+         "the same target table as bronze.clients"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_what_would_be_right(changes: dict[str, Any], expected: str) -> None:
+def test_an_error_names_the_key_and_the_valid_values(changes: dict[str, Any], expected: str) -> None:
     lines = problems_of(**changes)
 
     assert any(expected in line for line in lines), lines
@@ -597,14 +609,14 @@ def test_what_is_wrong_is_named_with_what_would_be_right(changes: dict[str, Any]
         "_feed_sequence",
     ],
 )
-def test_column_names_of_the_lake_itself_are_refused_with_the_way_out(name: str) -> None:
+def test_reserved_column_names_are_rejected_with_a_fix(name: str) -> None:
     assert problems_of(**{TABLE + "schema": f"id STRING, {name} STRING"}) == [
-        f'tables.clients.schema: column "{name}": a name the lake uses for itself; '
-        "leave it out of schema, or have the source rename it"
+        f'tables.clients.schema: column "{name}": the name is reserved for the lake; '
+        "remove it from schema, or rename it at the source"
     ]
 
 
-def test_everything_wrong_is_said_at_once_with_its_line() -> None:
+def test_all_errors_are_reported_at_once_with_their_lines() -> None:
     lines = problems("""\
 name: shop
 lake: lake
@@ -655,7 +667,7 @@ def test_the_error_names_the_file_and_the_next_command() -> None:
     )
 
 
-def test_a_key_given_twice_is_refused_on_any_level() -> None:
+def test_a_key_given_twice_is_rejected_on_any_level() -> None:
     text = yaml.safe_dump(MINIMAL) + "name: again\nschedule: {every: 6h, every: 1h}\n"
 
     lines = [line.partition(" ")[2] for line in problems(text)]
@@ -676,7 +688,7 @@ def test_a_key_given_twice_is_refused_on_any_level() -> None:
         ("name: \x00\n", "shop/pipeline.yml", "not valid YAML: unreadable characters"),
     ],
 )
-def test_what_is_no_yaml_is_refused_with_line_and_column(text: str, where: str, found: str) -> None:
+def test_invalid_yaml_is_rejected_with_line_and_column(text: str, where: str, found: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(write(text), {})
 
@@ -690,15 +702,15 @@ def test_what_is_no_yaml_is_refused_with_line_and_column(text: str, where: str, 
         ("", "1 expected a mapping"),
         ("- a\n", "1 expected a mapping"),
         ("name: &a [*a]\n", "1 name[0]: an alias that contains itself"),
-        ("name: x\nlake: {{ LAKE }}\n", "2 lake: a key that is no text; put braces and brackets in quotes"),
+        ("name: x\nlake: {{ LAKE }}\n", "2 lake: a key is not text; put braces and brackets in quotes"),
         ("name: x\nlake: !!int x\n", "2 lake: not a value that YAML can read; put it in quotes"),
     ],
 )
-def test_odd_yaml_is_a_discrepancy_and_no_crash(text: str, message: str) -> None:
+def test_unusual_yaml_is_reported_as_an_error(text: str, message: str) -> None:
     assert message in problems(text)
 
 
-def test_a_pipeline_that_is_not_there_is_told_from_two_of_them() -> None:
+def test_a_missing_pipeline_and_two_pipelines_are_reported() -> None:
     with pytest.raises(ConfigError) as nothing:
         load("nowhere", {})
     Path("shop").mkdir()
@@ -715,7 +727,7 @@ def test_a_pipeline_that_is_not_there_is_told_from_two_of_them() -> None:
     assert two.value.found == "pipeline.yml and pipeline.json"
 
 
-def test_a_file_that_is_not_utf_8_is_refused() -> None:
+def test_a_file_that_is_not_utf_8_is_rejected() -> None:
     file = write("")
     file.write_bytes("name: preço".encode("latin-1"))
 
@@ -723,15 +735,15 @@ def test_a_file_that_is_not_utf_8_is_refused() -> None:
         load(file, {})
 
 
-def test_a_table_made_by_hand_is_checked_like_one_that_was_read() -> None:
-    with pytest.raises(ValidationError, match="which is no column of schema"):
+def test_a_table_created_in_python_is_checked_like_one_in_a_file() -> None:
+    with pytest.raises(ValidationError, match="which is not a column of schema"):
         Table(file="a.csv", format="csv", schema="id INT", keys=["ID"])
 
 
 # Variables and secrets
 
 
-def test_variables_come_from_the_environment_over_the_env_file_and_else_from_their_default() -> None:
+def test_variables_are_resolved_from_environment_then_env_file_then_default() -> None:
     Path(".env").write_text("A=file\nB=file\n")
     env = {"B": "real", "EMPTY": ""}
 
@@ -740,14 +752,14 @@ def test_variables_come_from_the_environment_over_the_env_file_and_else_from_the
     assert lake == "file/real/default/filled//${A}/$A"
 
 
-def test_the_real_environment_is_used_unless_another_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_LAKE", "here")
     write(yaml.safe_dump(changed(lake="${SHOP_LAKE}")))
 
     assert load("shop").lake == "here"
 
 
-def test_variables_are_filled_in_on_any_level_and_as_numbers() -> None:
+def test_variables_are_replaced_on_any_level_and_in_numbers() -> None:
     env = {"ROWS": "10", "KEY": "id", "SCD": "2"}
     changes = {TABLE + "guard": {"min_rows": "${ROWS}"}, TABLE + "keys": ["${KEY}"], TABLE + "scd": "${SCD}"}
 
@@ -756,7 +768,7 @@ def test_variables_are_filled_in_on_any_level_and_as_numbers() -> None:
     assert (table.guard.min_rows, table.keys, table.scd) == (10, ["id"], 2)
 
 
-def test_every_variable_that_is_not_set_is_named_and_its_value_not_judged() -> None:
+def test_every_variable_that_is_not_set_is_reported_and_its_value_not_checked() -> None:
     lines = problems_of(lake="${LAKE_ROOT}/x", **{TABLE + "schema": "${DDL}"})
 
     assert lines == [
@@ -766,8 +778,8 @@ def test_every_variable_that_is_not_set_is_named_and_its_value_not_judged() -> N
 
 
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A-b}", "${A:-${B}}", "x${A"])
-def test_a_variable_written_in_another_way_is_refused(text: str) -> None:
-    assert problems_of({"A": "a", "B": "b"}, lake=text)[0].startswith("lake: a ${ that is neither")
+def test_a_malformed_variable_is_rejected(text: str) -> None:
+    assert problems_of({"A": "a", "B": "b"}, lake=text)[0].startswith("lake: ${ must start")
 
 
 @pytest.mark.parametrize(
@@ -796,7 +808,7 @@ def test_a_variable_written_in_another_way_is_refused(text: str) -> None:
         {"gold": {"x": {"expect": {"e": "${SECRET}"}}}},
     ],
 )
-def test_no_message_shows_what_a_variable_holds(changes: dict[str, Any]) -> None:
+def test_no_message_shows_the_value_of_a_variable(changes: dict[str, Any]) -> None:
     lines = problems_of({"SECRET": "hunter2"}, **changes)
 
     assert lines
@@ -832,7 +844,7 @@ def test_a_password_that_breaks_the_yaml_is_not_shown(password: str) -> None:
     assert "hunter2" not in error.value.to_text()
 
 
-def test_an_error_carries_no_values_along_in_its_causes() -> None:
+def test_an_error_has_no_causes_that_contain_values() -> None:
     with pytest.raises(ConfigError) as error:
         load(write(yaml.safe_dump(changed(timezone="${SECRET}"))), {"SECRET": "hunter2"})
 
@@ -840,7 +852,7 @@ def test_an_error_carries_no_values_along_in_its_causes() -> None:
     assert error.value.__context__ is None
 
 
-def test_the_text_of_a_model_does_not_show_urls_and_passwords() -> None:
+def test_the_repr_of_a_pipeline_does_not_show_urls_and_passwords() -> None:
     source = {
         "type": "jdbc",
         "url": "jdbc:postgresql://u:hunter2@h",
@@ -857,14 +869,14 @@ def test_the_text_of_a_model_does_not_show_urls_and_passwords() -> None:
 # The models' SQL
 
 
-def test_a_models_sql_is_read_from_beside_the_pipeline() -> None:
+def test_a_models_sql_is_read_from_the_pipelines_folder() -> None:
     Path("shop/silver").mkdir(parents=True)
     Path("shop/silver/clients.sql").write_text("\ufeffSELECT 'ção'", encoding="utf-8")
 
     assert load_changed(silver={"clients": {"keys": ["id"]}}).read_sql("silver", "clients") == "SELECT 'ção'"
 
 
-def test_asking_for_a_model_that_is_not_there_names_the_nearest() -> None:
+def test_reading_the_sql_of_an_unknown_model_suggests_the_nearest() -> None:
     Path("shop/silver").mkdir(parents=True)
     Path("shop/silver/clients.sql").touch()
     pipeline = load_changed(silver={"clients": {"keys": ["id"]}})
@@ -907,7 +919,7 @@ def test_the_fingerprint_is_canonical_json() -> None:
         {"schema": "id string not null,points integer, `seen` TIMESTAMP_LTZ COMMENT 'x'"},
     ],
 )
-def test_what_bears_on_neither_reading_nor_comparing_leaves_the_fingerprint(change: dict[str, Any]) -> None:
+def test_settings_that_affect_neither_reading_nor_comparing_keep_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(**change) == fingerprint()
 
 
@@ -927,28 +939,28 @@ def test_what_bears_on_neither_reading_nor_comparing_leaves_the_fingerprint(chan
         {"names": {"points": "Qtde Pontos"}},
     ],
 )
-def test_what_bears_on_reading_or_comparing_changes_the_fingerprint(change: dict[str, Any]) -> None:
+def test_settings_that_affect_reading_or_comparing_change_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(**change) != fingerprint()
 
 
-def test_the_key_of_hashes_comes_from_its_variable_or_the_file_and_shows_nowhere() -> None:
+def test_the_pii_key_comes_from_its_variable_or_the_file_and_is_never_shown() -> None:
     key, other = "k" * 40, "o" * 40
     of_env = load_changed({"LAKEHOUSE_PII_KEY": key, "OTHER": other}, **{TABLE + "pii": {"id": "hmac"}})
     of_file = load_changed({"LAKEHOUSE_PII_KEY": key, "OTHER": other}, pii_key="${OTHER}")
     assert of_env.tables["clients"].pii_key == key.encode()
     assert of_file.tables["clients"].pii_key == other.encode()
     table = of_env.tables["clients"]
-    told = f"{of_env!r} {table!r} {of_env.model_dump_json()} {fingerprint_config(table, 'UTC')} {table.pii_labels}"
-    assert key not in told
+    texts = f"{of_env!r} {table!r} {of_env.model_dump_json()} {fingerprint_config(table, 'UTC')} {table.pii_labels}"
+    assert key not in texts
 
 
-def test_another_key_is_another_fingerprint_where_it_bears_on_a_column() -> None:
-    def told(key: str, how: str) -> str:
-        read = load_changed({"LAKEHOUSE_PII_KEY": key}, **{TABLE + "pii": {"points": how}})
-        return fingerprint_config(read.tables["clients"], "UTC")
+def test_another_pii_key_changes_the_fingerprint_only_with_hashed_columns() -> None:
+    def fingerprint_with(key: str, action: str) -> str:
+        pipeline = load_changed({"LAKEHOUSE_PII_KEY": key}, **{TABLE + "pii": {"points": action}})
+        return fingerprint_config(pipeline.tables["clients"], "UTC")
 
-    assert told("k" * 40, "hmac") != told("o" * 40, "hmac")
-    assert told("k" * 40, "mask") == told("o" * 40, "mask")
+    assert fingerprint_with("k" * 40, "hmac") != fingerprint_with("o" * 40, "hmac")
+    assert fingerprint_with("k" * 40, "mask") == fingerprint_with("o" * 40, "mask")
 
 
 def test_the_order_of_keys_does_not_change_the_fingerprint_and_the_time_zone_does() -> None:
@@ -962,7 +974,7 @@ def test_the_order_of_keys_does_not_change_the_fingerprint_and_the_time_zone_doe
 
 
 def accepts(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
-    """As much of JSON Schema as pydantic writes for a pipeline."""
+    """Whether a value matches; supports the part of JSON Schema that pydantic uses for a pipeline."""
     if "$ref" in schema:
         return accepts(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root)
     for union in ("anyOf", "oneOf"):
@@ -970,21 +982,21 @@ def accepts(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
             return any(accepts(choice, value, root) for choice in schema[union])
     kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool}
     kinds |= {"integer": int, "number": (int, float), "null": type(None)}
-    named = schema.get("type", [])
-    right = any(isinstance(value, kinds[kind]) for kind in ([named] if isinstance(named, str) else named))
-    right &= value == schema.get("const", value) and value in schema.get("enum", [value])
+    types = schema.get("type", [])
+    valid = any(isinstance(value, kinds[kind]) for kind in ([types] if isinstance(types, str) else types))
+    valid &= value == schema.get("const", value) and value in schema.get("enum", [value])
     if isinstance(value, str):
-        right &= bool(re.search(schema.get("pattern", ""), value))
+        valid &= bool(re.search(schema.get("pattern", ""), value))
     if isinstance(value, list):
-        right &= all(accepts(schema["items"], item, root) for item in value)
+        valid &= all(accepts(schema["items"], item, root) for item in value)
     if isinstance(value, dict):
-        right &= set(schema.get("required", [])) <= set(value)
+        valid &= set(schema.get("required", [])) <= set(value)
         for key, item in value.items():
             inner = [part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, key)]
             inner += [schema["properties"][key]] if key in schema.get("properties", {}) else []
             inner = inner or [schema.get("additionalProperties", False)]
-            right &= all(isinstance(part, dict) and accepts(part, item, root) for part in inner)
-    return right
+            valid &= all(isinstance(part, dict) and accepts(part, item, root) for part in inner)
+    return valid
 
 
 EXAMPLE = changed(
@@ -1015,7 +1027,7 @@ def test_the_committed_json_schema_is_the_generated_one() -> None:
 
 
 @pytest.mark.parametrize("example", [MINIMAL, EXAMPLE])
-def test_the_json_schema_accepts_what_is_right(example: dict[str, Any]) -> None:
+def test_the_json_schema_accepts_a_valid_pipeline(example: dict[str, Any]) -> None:
     assert accepts(json_schema(), example, json_schema())
 
 
@@ -1030,11 +1042,11 @@ def test_the_json_schema_accepts_what_is_right(example: dict[str, Any]) -> None:
         {"lake": 5},
     ],
 )
-def test_the_json_schema_refuses_what_is_wrong(changes: dict[str, Any]) -> None:
+def test_the_json_schema_rejects_an_invalid_pipeline(changes: dict[str, Any]) -> None:
     assert not accepts(json_schema(), changed(**changes), json_schema())
 
 
-def test_every_key_in_the_json_schema_is_described_and_bounds_are_json_schemas_own() -> None:
+def test_every_key_in_the_json_schema_has_a_description() -> None:
     for model in [json_schema(), *json_schema()["$defs"].values()]:
         for key, part in model["properties"].items():
             described = part.get("description") or part.get("const") or "$ref" in part

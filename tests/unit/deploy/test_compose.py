@@ -1,6 +1,6 @@
-"""deploy/compose without Docker: the file against the Compose specification's schema, what it promises against what is
-there, and our own start scripts, run. tests/live/deploy/test_compose_scripts.py runs them with the real servers
-behind them.
+"""Tests deploy/compose without Docker: the file against the Compose specification and the repository, and the scripts.
+
+tests/live/deploy/test_compose_scripts.py runs the start scripts with the real servers behind them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TEXT = FILE.read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 DOCKERFILES = sorted(COMPOSE.glob("*.Dockerfile"))
 SCRIPTS = sorted((COMPOSE / "start").glob("*.sh"))
-ENDING = {"airflow-init", "connectors", "publication"}  # they do something and end
+ENDING = {"airflow-init", "connectors", "publication"}  # one-shot services
 JAVA = """#!/usr/bin/env bash
-printf '%s\\n' "$@" >> "$SAID"
-for word in "$@"; do [ ! -f "$word" ] || cp "$word" "$SAID.properties"; done
+printf '%s\\n' "$@" >> "$ARGUMENTS"
+for word in "$@"; do [ ! -f "$word" ] || cp "$word" "$ARGUMENTS.properties"; done
 case "$*" in
 *random-uuid*) echo an-id ;;
 *format*) mkdir -p "$KAFKA_DATA/log" && touch "$KAFKA_DATA/log/meta.properties" ;;
@@ -41,7 +41,7 @@ esac
 # --- the file ---------------------------------------------------------------------------------------------------
 
 
-def test_the_file_is_what_the_compose_specification_allows(tmp_path: Path) -> None:
+def test_the_file_conforms_to_the_compose_specification(tmp_path: Path) -> None:
     checker = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(TEXT.replace("healthcheck:", "healthchecks:", 1))
@@ -50,7 +50,7 @@ def test_the_file_is_what_the_compose_specification_allows(tmp_path: Path) -> No
     assert subprocess.run([*checker, wrong], capture_output=True, check=False).returncode == 1
 
 
-def test_every_image_that_is_not_ours_is_pinned_to_a_version() -> None:
+def test_every_foreign_image_is_pinned_to_a_version() -> None:
     named = {s["image"] for s in SERVICES.values()}
     named |= {base for d in DOCKERFILES for base in re.findall(r"^FROM (\S+)", d.read_text(), re.MULTILINE)}
 
@@ -58,7 +58,7 @@ def test_every_image_that_is_not_ours_is_pinned_to_a_version() -> None:
     assert all(re.fullmatch(r"[a-z-]+:\d+\.\d+[\w.-]*", name) for name in named if ":" in name)
 
 
-def test_every_service_says_when_it_is_well_and_waits_for_those_it_needs() -> None:
+def test_every_service_has_a_health_check_and_waits_for_its_dependencies() -> None:
     for name, service in SERVICES.items():
         assert ("healthcheck" in service) != (name in ENDING), name
         assert service["restart"].startswith("on-failure" if name in ENDING else "unless-stopped"), name
@@ -70,18 +70,20 @@ def test_every_service_says_when_it_is_well_and_waits_for_those_it_needs() -> No
     assert {"airflow-init", "airflow-api", "spark-worker"} == needs["airflow-scheduler"]
 
 
-def test_what_lasts_is_on_a_named_volume_and_every_one_is_used() -> None:
+def test_lasting_data_is_on_named_volumes_and_each_is_used() -> None:
     used = {v.partition(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if v[0] not in "./$"}
 
     assert used == yaml.safe_load(TEXT)["volumes"].keys()
-    assert SERVICES["publication"]["volumes"][1].startswith("../connect:")  # the SQL that people run by hand elsewhere
+    assert SERVICES["publication"]["volumes"][1].startswith(
+        "../connect:"
+    )  # the SQL that is run by hand in other deployments
     places = {name: [v.split(":")[-1] for v in SERVICES[name].get("volumes", [])] for name in SERVICES}
     assert places["kafka"] == places["s3"] == ["/data"]
-    # The driver and the executors see the lake alike.
+    # The driver and the executors have the lake at the same path.
     assert "/srv/lake" in places["airflow-scheduler"] and "/srv/lake" in places["spark-worker"]
 
 
-def test_no_secret_stands_in_the_file_and_the_example_names_what_has_to_be_given() -> None:
+def test_the_file_has_no_secrets_and_the_example_names_every_required_variable() -> None:
     secret = re.compile(r"PASSWORD|SECRET|KEY|DATABASE$|_URL$")
     for name, service in SERVICES.items():
         for variable, value in (service.get("environment") or {}).items():
@@ -96,7 +98,7 @@ def test_no_secret_stands_in_the_file_and_the_example_names_what_has_to_be_given
     assert set(re.findall(r"\$\{?(\w+)", TEXT)) - {"env"} == required | optional  # the one in a comment
 
 
-def test_only_what_people_look_at_is_open_and_only_to_this_machine() -> None:
+def test_only_user_interfaces_have_ports_and_only_on_the_loopback() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
     assert ports.keys() == {"airflow-api", "s3"}
@@ -107,7 +109,7 @@ def test_only_what_people_look_at_is_open_and_only_to_this_machine() -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_an_image_copies_is_there_and_let_in(dockerfile: Path) -> None:
+def test_every_copied_path_exists_and_is_not_ignored(dockerfile: Path) -> None:
     text = dockerfile.read_text().replace("\\\n", " ")
     copied = [w for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for w in line.split()[:-1]]
     sources = [word for word in copied if not word.startswith("--")]
@@ -119,7 +121,7 @@ def test_what_an_image_copies_is_there_and_let_in(dockerfile: Path) -> None:
         assert any(f"{source}/".startswith(f"{each}/") for each in let_in), source
 
 
-def test_every_command_is_in_the_image_that_runs_it() -> None:
+def test_every_command_is_in_the_image_of_its_service() -> None:
     for name, service in SERVICES.items():
         if not service["image"].startswith("lakehouse-"):
             continue
@@ -134,7 +136,7 @@ def test_every_command_is_in_the_image_that_runs_it() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_can_be_read_and_stops_at_what_fails(script: Path) -> None:
+def test_a_script_is_valid_bash_and_stops_at_the_first_error(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text()
@@ -142,7 +144,7 @@ def test_a_script_can_be_read_and_stops_at_what_fails(script: Path) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Any:
-    """Runs a script with a stub of java, airflow and spark-class; the words and the file that the stub was given."""
+    """Return a function that runs a script with stubs of java, airflow and spark-class; it returns their arguments."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("java", "airflow", "spark-class"):
@@ -150,15 +152,19 @@ def run(tmp_path: Path) -> Any:
         (programs / name).chmod(0o755)
 
     def called(script: str, *words: str, **environ: str) -> tuple[list[str], str]:
-        said = tmp_path / "said"
-        said.unlink(missing_ok=True)
-        own = {"PATH": f"{programs}:{os.environ['PATH']}", "SAID": str(said), "TMPDIR": str(tmp_path)} | environ
+        arguments_file = tmp_path / "arguments"
+        arguments_file.unlink(missing_ok=True)
+        own = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "ARGUMENTS": str(arguments_file),
+            "TMPDIR": str(tmp_path),
+        } | environ
         done = subprocess.run(
             [COMPOSE / "start" / script, *words], env=own, cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        properties = Path(f"{said}.properties")
-        return said.read_text().splitlines(), properties.read_text() if properties.exists() else ""
+        properties = Path(f"{arguments_file}.properties")
+        return arguments_file.read_text().splitlines(), properties.read_text() if properties.exists() else ""
 
     return called
 
@@ -170,7 +176,7 @@ def config(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def test_kafka_formats_its_disk_once_and_is_known_by_its_name(run: Any, config: str, tmp_path: Path) -> None:
+def test_kafka_formats_its_disk_once_and_advertises_its_host_name(run: Any, config: str, tmp_path: Path) -> None:
     given = {"KAFKA_DATA": str(tmp_path / "kafka"), "KAFKA_HOST": "kafka", "KAFKA_CONFIG": config}
     first, properties = run("kafka.sh", **given)
     second, _ = run("kafka.sh", **given)
@@ -183,7 +189,7 @@ def test_kafka_formats_its_disk_once_and_is_known_by_its_name(run: Any, config: 
     assert {"base=kept", "advertised.listeners=PLAINTEXT://kafka:9092"} < set(properties.splitlines())
 
 
-def test_connect_gets_its_settings_and_no_secret_in_them(run: Any, config: str) -> None:
+def test_connect_gets_its_settings_without_secrets(run: Any, config: str) -> None:
     words, properties = run("connect.sh", KAFKA="kafka:9092", CDC_PASSWORD="canary-4711", KAFKA_CONFIG=config)
 
     assert words[-2] == "org.apache.kafka.connect.cli.ConnectDistributed"
@@ -193,7 +199,7 @@ def test_connect_gets_its_settings_and_no_secret_in_them(run: Any, config: str) 
     assert "canary" not in properties + "".join(words)
 
 
-def test_s3_has_its_bucket_and_its_key_in_no_argument(run: Any, tmp_path: Path) -> None:
+def test_s3_gets_its_bucket_and_no_key_in_its_arguments(run: Any, tmp_path: Path) -> None:
     key = {"AWS_ACCESS_KEY_ID": "canary-4711", "AWS_SECRET_ACCESS_KEY": "canary-4712", "S3_BUCKET": "lake"}
     words, properties = run("s3.sh", S3_DATA=str(tmp_path / "s3"), **key)
 
@@ -203,7 +209,7 @@ def test_s3_has_its_bucket_and_its_key_in_no_argument(run: Any, tmp_path: Path) 
     assert Path(words[-1]).stat().st_mode & 0o77 == 0
 
 
-def test_spark_and_airflow_are_started_with_what_they_are_told(run: Any, tmp_path: Path) -> None:
+def test_spark_and_airflow_are_started_with_the_given_settings(run: Any, tmp_path: Path) -> None:
     spark = {"SPARK_HOME": str(tmp_path), "SPARK_HOST": "here"}
     master, _ = run("spark.sh", "master", **spark)
     worker, _ = run("spark.sh", "worker", "spark://spark-master:7077", **spark)
@@ -220,12 +226,12 @@ def test_spark_and_airflow_are_started_with_what_they_are_told(run: Any, tmp_pat
     assert (tmp_path / "passwords.json").stat().st_mode & 0o77 == 0
 
 
-@pytest.mark.parametrize(("script", "lacking"), [("s3.sh", "AWS_ACCESS_KEY_ID"), ("connect.sh", "KAFKA")])
-def test_a_script_that_lacks_something_names_it(script: str, lacking: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "missing"), [("s3.sh", "AWS_ACCESS_KEY_ID"), ("connect.sh", "KAFKA")])
+def test_a_script_names_a_missing_variable(script: str, missing: str, tmp_path: Path) -> None:
     own = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
     done = subprocess.run([COMPOSE / "start" / script], env=own, capture_output=True, text=True, check=False)
 
-    assert done.returncode != 0 and lacking in done.stderr
+    assert done.returncode != 0 and missing in done.stderr
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -247,7 +253,7 @@ def answering() -> Iterator[int]:
         thread.join()
 
 
-def test_a_health_check_tells_who_answers_well_from_who_answers_and_who_does_not(answering: int) -> None:
+def test_a_health_check_accepts_only_an_answer_of_200(answering: int) -> None:
     def well(*words: str) -> bool:
         return subprocess.run([COMPOSE / "start/healthy.sh", *words], capture_output=True, check=False).returncode == 0
 

@@ -1,8 +1,8 @@
-"""The connector files of deploy/connect: well formed, of one mind, without a secret, and with keys that are documented.
+"""Tests the connector files of deploy/connect: well formed, consistent, without secrets, with documented settings.
 
-What runs in tests/live is Debezium and the sink of this repository, whose settings Connect itself checks. Confluent's
-and Aiven's sinks come from no registry that the tests fetch from: their files are held against the names that their
-documentation gives, some of which are copied here by hand from
+The tests in tests/live run Debezium and the sink of this repository, whose settings Connect itself validates. The sinks
+of Confluent and Aiven are in no registry that the tests download from: their files are compared with the settings in
+their documentation, some of which are copied here by hand from
 
     https://docs.confluent.io/kafka-connectors/s3-sink/current/configuration_options.html
     https://github.com/Aiven-Open/cloud-storage-connectors-for-apache-kafka/blob/main/s3-sink-connector/README.md
@@ -26,7 +26,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 SINKS = [file for file in FILES if file.name.startswith("s3-sink")]
 TOPICS = ["postgres-dadostesouroipca_gold", "postgres-dadostesouropre_gold"]
 
-# Of every sink, by Kafka's documentation ("Kafka Connect", "Sink Connector Configs").
+# Settings of every sink, by Kafka's documentation ("Kafka Connect", "Sink Connector Configs").
 COMMON = {"connector.class", "tasks.max", "topics", "key.converter", "value.converter"}
 OF_OTHERS = ("value.converter.", "transforms", "consumer.override.")
 DOCUMENTED = {
@@ -56,7 +56,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_a_file_is_of_the_form_that_apply_takes_and_names_its_secrets(file: Path) -> None:
+def test_a_connector_file_has_the_form_of_apply_and_takes_secrets_from_the_environment(file: Path) -> None:
     read = connectors._read_connector(file)
     named = re.findall(r"\$\{(\w+):(\w+)\}", " ".join(read.config.values()))
     pattern = re.search(r"allowlist\.pattern=(.*)", (FOLDER / "worker.properties").read_text())
@@ -64,7 +64,7 @@ def test_a_file_is_of_the_form_that_apply_takes_and_names_its_secrets(file: Path
     assert all(provider == "env" and re.fullmatch(pattern[1], variable) for provider, variable in named)
 
 
-def test_the_sinks_take_what_the_source_makes() -> None:
+def test_the_sinks_read_the_topics_of_the_source() -> None:
     source = config("postgres-source.json")
     router = (source["transforms.name.regex"], source["transforms.name.replacement"].replace("$1", r"\1"))
     tables = source["table.include.list"].split(",")
@@ -76,7 +76,7 @@ def test_the_sinks_take_what_the_source_makes() -> None:
         assert config(sink.name)["consumer.override.isolation.level"] == "read_committed"
 
 
-def test_the_database_is_prepared_for_the_tables_that_the_source_reads() -> None:
+def test_the_sql_prepares_the_tables_that_the_source_reads() -> None:
     source, prepared = config("postgres-source.json"), (FOLDER / "postgres.sql").read_text()
     for table in source["table.include.list"].split(","):
         assert f"ALTER TABLE {table} REPLICA IDENTITY FULL;" in prepared
@@ -85,12 +85,12 @@ def test_the_database_is_prepared_for_the_tables_that_the_source_reads() -> None
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_every_key_of_anothers_sink_is_one_that_it_documents(name: str) -> None:
+def test_every_setting_of_a_foreign_sink_is_documented(name: str) -> None:
     keys = {key for key in config(name) if not key.startswith(OF_OTHERS)}
     assert keys - COMMON <= DOCUMENTED[name], keys - COMMON - DOCUMENTED[name]
 
 
-def test_the_sinks_of_others_write_the_same_lines_to_the_same_places() -> None:
+def test_foreign_sinks_write_the_same_lines_to_the_same_objects() -> None:
     own, confluent, aiven = (config(f"s3-sink{which}.json") for which in ("", ".confluent", ".aiven"))
     for other in (confluent, aiven):
         assert other["transforms.offset.type"] == "org.apache.kafka.connect.transforms.InsertField$Value"

@@ -1,6 +1,6 @@
-"""The Databricks bundle, held against what can be known without a workspace: Databricks' own classes, our commands.
+"""Compares the Databricks bundle with Databricks' own classes and with the commands of this project.
 
-Nobody has run it: docs/guide/cluster.md says so.
+The bundle has never been run: docs/guide/cluster.md reports that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 
 
 def filled_in(text: str) -> str:
-    """As the bundle's defaults have it, on a workspace whose files are this repository."""
+    """Replace the variables of the bundle by their defaults, on a workspace whose files are this repository."""
     known = {f"var.{name}": str(each.get("default", "given")) for name, each in BUNDLE["variables"].items()}
     known |= {"workspace.file_path": str(REPOSITORY), "bundle.target": "dev", "bundle.name": "lakehouse"}
     return re.sub(r"\$\{([\w.]+)\}", lambda match: known[match[1]], text)
@@ -44,12 +44,12 @@ def test_every_stage_is_a_task_after_the_one_before_it() -> None:
         [],
         *([stage] for stage in STAGES[:-1]),
     ]
-    # A job is what its last task is: that one needs them all.
+    # The state of a job is that of its last task, which depends on all others.
     assert ([each["task_key"] for each in TASKS["run"]["depends_on"]], "run_if" in TASKS["run"]) == ([*STAGES], False)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_runs_a_job_of_ours_with_words_that_its_command_takes(name: str) -> None:
+def test_a_task_runs_a_job_with_arguments_that_its_command_accepts(name: str) -> None:
     python = TASKS[name]["spark_python_task"]
     file = (FILE.parent / python["python_file"]).resolve()
     assert file == REPOSITORY / "jobs" / f"{name}.py"
@@ -60,26 +60,26 @@ def test_a_task_runs_a_job_of_ours_with_words_that_its_command_takes(name: str) 
     assert COMMANDS[name].make_context(name, words).params["pipeline"] == str(REPOSITORY / "conf/loyalty")
 
 
-def test_it_runs_as_often_as_the_pipeline_says() -> None:
+def test_the_job_has_the_schedule_of_the_pipeline() -> None:
     every = load(REPOSITORY / "conf/loyalty", {}).schedule.every
     hours = int(every.total_seconds() // 3600)
 
     assert JOB["schedule"]["quartz_cron_expression"] == f"0 0 0/{hours} * * ?"
 
 
-def test_all_that_is_needed_is_copied_and_installed_and_no_other_spark() -> None:
+def test_the_bundle_installs_every_dependency_except_spark() -> None:
     assert {(FILE.parent / path).resolve() for path in BUNDLE["sync"]["paths"]} == {
         REPOSITORY / name for name in ("lakehouse", "jobs", "conf")
     }
     text = (REPOSITORY / "setup.py").read_text()
-    asked = re.findall(r'^ {8}"([a-z-]+[<>=.,\d]+)",', text.partition("extras_require")[0], re.MULTILINE)
-    there = ("pyspark", "delta-spark", "pandas", "pyarrow")
-    wanted = {each for each in asked if not each.startswith(there)}
+    required = re.findall(r'^ {8}"([a-z-]+[<>=.,\d]+)",', text.partition("extras_require")[0], re.MULTILINE)
+    in_runtime = ("pyspark", "delta-spark", "pandas", "pyarrow")
+    wanted = {each for each in required if not each.startswith(in_runtime)}
     for name, task in TASKS.items():
         assert {library["pypi"]["package"] for library in task["libraries"]} == wanted, name
 
 
-def test_secrets_come_from_a_scope_and_stand_nowhere() -> None:
+def test_secrets_come_from_a_secret_scope() -> None:
     variables = JOB["job_clusters"][0]["new_cluster"]["spark_env_vars"]
     secret = {name: value for name, value in variables.items() if name.startswith("KAGGLE_")}
 

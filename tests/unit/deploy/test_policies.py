@@ -1,4 +1,4 @@
-"""What is deployed beside the code: the rights of each stage on S3, and the example of an .env."""
+"""Tests the IAM policies of the stages, and the example of an .env file."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def allowed_parts(stage: str, action: str) -> set[str]:
-    """The parts of the lake that a stage may do something with."""
+    """Return the parts of the lake on which a stage has the permission for an action."""
     allowed = [s for s in statements(POLICIES[stage]) if action in s["Action"]]
     return {r.removeprefix(f"{BUCKET}/{PREFIX}/") for s in allowed for r in s["Resource"] if r.startswith(f"{BUCKET}/")}
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_is_well_formed_and_names_every_action_and_resource(name: str) -> None:
+def test_a_policy_is_well_formed_and_has_no_wildcard_actions(name: str) -> None:
     policy = POLICIES[name]
     assert policy.keys() == {"Version", "Statement"}
     assert policy["Version"] == "2012-10-17"
@@ -78,32 +78,32 @@ def test_a_policy_is_well_formed_and_names_every_action_and_resource(name: str) 
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_every_object_of_a_policy_lies_in_the_lakes_layout(name: str) -> None:
+def test_every_object_of_a_policy_is_in_the_lakes_layout(name: str) -> None:
     places = {place for action in ACTIONS for place in allowed_parts(name, action)}
     assert places
     assert {place.partition("/")[0] for place in places} <= LAYOUT
     assert all(place.endswith(("/*", "/_manifest.json")) for place in places)
 
 
-def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
+def test_every_stage_has_a_policy_with_only_the_rights_it_needs() -> None:
     assert {*STAGES, PUBLISH, "verify", "forget"} == POLICIES.keys()
     writes = {
         name: {p.partition("/")[0] for p in allowed_parts(name, "s3:PutObject")} - {"_state"} for name in POLICIES
     }
     assert writes == {
         "extract": {"landing"},
-        "ingest": {"raw", "bronze", "quarantine"},  # it applies to bronze what it compares with next
+        "ingest": {"raw", "bronze", "quarantine"},  # it updates bronze before the next comparison
         "bronze": {"bronze"},
-        "silver": {"silver", "quarantine", "quality"},  # what expectations take out, and what came of each
+        "silver": {"silver", "quarantine", "quality"},  # rejected rows, and the results of expectations
         "gold": {"gold", "quarantine", "quality"},
         "publish": set(),
         "verify": set(),
         "forget": LAYOUT - {"_state"},
     }
-    # Extract removes what a killed one had begun to land; nobody else may.
+    # Extract removes unfinished snapshots of killed runs; no other stage may delete there.
     assert [name for name in POLICIES if "landing/*" in allowed_parts(name, "s3:DeleteObject")] == ["extract"]
     assert allowed_parts("extract", "s3:GetObject") == {"landing/*", "_state/*"}
-    for name in ("bronze", "silver", "gold", "publish"):  # sizes, by the manifests alone: not what was received
+    for name in ("bronze", "silver", "gold", "publish"):  # only the manifests, for the sizes, not the received files
         assert {p for p in allowed_parts(name, "s3:GetObject") if p.startswith("landing")} == {
             "landing/*/_manifest.json"
         }
@@ -113,22 +113,22 @@ def test_every_stage_has_a_policy_and_no_more_rights_than_it_needs() -> None:
         assert keys
 
 
-def test_the_example_names_every_variable_and_holds_no_secret() -> None:
+def test_the_example_names_every_variable_and_has_no_secret() -> None:
     text = (REPOSITORY / ".env.example").read_text()
     named = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
-    asked = {v for f in (REPOSITORY / "conf").rglob("*.yml") for v in re.findall(r"\$\{(\w+)", f.read_text())}
-    assert asked | {PII_KEY} <= named
+    used = {v for f in (REPOSITORY / "conf").rglob("*.yml") for v in re.findall(r"\$\{(\w+)", f.read_text())}
+    assert used | {PII_KEY} <= named
     assert all(not value for value in dotenv_values(REPOSITORY / ".env.example").values())
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
-def test_an_env_file_that_others_can_read_is_warned_of(
+def test_an_env_file_that_others_can_read_causes_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: int, warned: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("X=1\n")
     (tmp_path / ".env").chmod(mode)
     assert main(["validate", "nothing-there", "--json"]) == ExitCode.USAGE
-    told = capsys.readouterr()
-    assert ("chmod 600 .env" in told.err) == warned
-    assert json.loads(told.out)["exit_code"] == ExitCode.USAGE
+    output = capsys.readouterr()
+    assert ("chmod 600 .env" in output.err) == warned
+    assert json.loads(output.out)["exit_code"] == ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""What `extract` takes from a folder: each snapshot once, under the right time, and nothing from outside the folder."""
+"""Extracting from a folder: each snapshot lands once, with the right time, and no file from outside the folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def at(stamp: str) -> datetime:
     return datetime.strptime(stamp, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
 
 
-# Folders that name their time
+# Folders that are named by their time
 
 
 def test_dated_folders_land_in_order_each_once(source: Source) -> None:
@@ -79,7 +79,7 @@ def test_dated_folders_land_in_order_each_once(source: Source) -> None:
     assert source.landed == {stamp: {"clientes.csv": stamp.encode()} for stamp in (*stamps, "20250110_000000")}
 
 
-def test_a_folder_that_lies_before_those_taken_is_taken_too(source: Source) -> None:
+def test_a_folder_older_than_the_landed_ones_lands_too(source: Source) -> None:
     source.put(f"{SECOND}/clientes.csv")
     source.extract()
     source.put(f"{FIRST}/clientes.csv")
@@ -87,7 +87,7 @@ def test_a_folder_that_lies_before_those_taken_is_taken_too(source: Source) -> N
     assert source.extract().landed_times == (at(FIRST),)
 
 
-def test_a_folder_changed_after_it_was_taken_is_told_and_not_taken_again(source: Source) -> None:
+def test_a_folder_changed_after_it_landed_gives_a_warning_and_does_not_land_again(source: Source) -> None:
     source.put(f"{FIRST}/clientes.csv", b"id\n1\n")
     source.extract()
     source.put(f"{FIRST}/clientes.csv", b"id\n2\n")
@@ -100,7 +100,7 @@ def test_a_folder_changed_after_it_was_taken_is_told_and_not_taken_again(source:
     assert source.landed == {FIRST: {"clientes.csv": b"id\n1\n"}}
 
 
-def test_as_of_is_told_to_have_no_use_for_dated_folders(source: Source) -> None:
+def test_as_of_gives_a_warning_for_dated_folders(source: Source) -> None:
     source.put(f"{FIRST}/clientes.csv")
 
     done = source.extract(as_of=NOW)
@@ -120,7 +120,7 @@ def test_a_dated_folder_without_the_file_lands_as_a_snapshot_without_files_once(
 # A folder that holds the current files
 
 
-def test_the_same_bytes_are_nothing_new_whatever_the_files_dates(source: Source) -> None:
+def test_the_same_bytes_do_not_land_again_whatever_the_files_dates(source: Source) -> None:
     file = source.put("clientes.csv")
     assert source.extract().landed_times == (NOW,)
 
@@ -140,7 +140,7 @@ def test_changed_bytes_land_under_the_time_of_the_run(source: Source) -> None:
     assert list(source.landed.values()) == [{"clientes.csv": b"id\n1\n"}, {"clientes.csv": b"id\n1\n2\n"}]
 
 
-def test_bytes_changed_under_the_same_size_and_date_are_seen(source: Source) -> None:
+def test_bytes_changed_with_the_same_size_and_date_are_detected(source: Source) -> None:
     file = source.put("clientes.csv", b"id\n1\n")
     source.extract()
     before = file.stat()
@@ -150,7 +150,7 @@ def test_bytes_changed_under_the_same_size_and_date_are_seen(source: Source) -> 
     assert len(source.extract(NOW + timedelta(hours=6)).landed_times) == 1
 
 
-def test_going_back_to_earlier_bytes_is_a_snapshot_of_its_own(source: Source) -> None:
+def test_earlier_bytes_land_again_as_a_new_snapshot(source: Source) -> None:
     for hours, content in enumerate([b"A", b"B", b"A"]):
         source.put("clientes.csv", content)
         source.extract(NOW + timedelta(hours=hours))
@@ -158,14 +158,14 @@ def test_going_back_to_earlier_bytes_is_a_snapshot_of_its_own(source: Source) ->
     assert [files["clientes.csv"] for files in source.landed.values()] == [b"A", b"B", b"A"]
 
 
-def test_as_of_gives_the_time(source: Source) -> None:
+def test_as_of_sets_the_time(source: Source) -> None:
     source.put("clientes.csv")
 
     assert source.extract(as_of=at(FIRST)).landed_times == (at(FIRST),)
     assert list(source.landed) == [FIRST]
 
 
-def test_one_time_cannot_have_two_contents(source: Source) -> None:
+def test_other_bytes_with_the_same_time_are_rejected(source: Source) -> None:
     for stamp, content in ((FIRST, b"A"), (SECOND, b"B")):
         source.put("clientes.csv", content)
         source.extract(as_of=at(stamp))
@@ -208,7 +208,7 @@ def test_a_file_that_vanished_lands_as_a_snapshot_without_files_once(source: Sou
 # Which files
 
 
-def test_a_glob_takes_all_that_match_by_name_order(source: Source) -> None:
+def test_a_glob_selects_all_matching_files_in_order_of_names(source: Source) -> None:
     source.file = "clientes_*.csv"
     for name in ("e", "g", "c", "a", "b", "d", "f"):
         source.put(f"{FIRST}/clientes_{name}.csv", name.encode())
@@ -220,7 +220,7 @@ def test_a_glob_takes_all_that_match_by_name_order(source: Source) -> None:
     assert list(source.landed[FIRST].items()) == [(f"clientes_{name}.csv", name.encode()) for name in "abcdefg"]
 
 
-def test_files_of_one_name_in_two_folders_both_land(source: Source) -> None:
+def test_files_with_the_same_name_in_two_folders_both_land(source: Source) -> None:
     source.file = "*/part.csv"
     source.put(f"{FIRST}/north/part.csv", b"id\n1\n")
     source.put(f"{FIRST}/south/part.csv", b"id\n2\n")
@@ -239,7 +239,7 @@ def test_a_file_added_to_a_glob_is_a_change(source: Source) -> None:
     assert len(source.extract(NOW + timedelta(hours=1)).landed_times) == 1
 
 
-def test_a_link_that_leads_out_of_the_snapshot_is_not_followed(source: Source, tmp_path: Path) -> None:
+def test_a_link_that_points_out_of_the_snapshot_is_not_followed(source: Source, tmp_path: Path) -> None:
     source.file = "**/*.csv"
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -275,7 +275,7 @@ def test_the_signature_changes_with_the_files_and_only_with_them(source: Source)
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file"])
-def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
+def test_a_source_that_is_not_a_folder_is_reported(source: Source, kind: str) -> None:
     source.root.rmdir()
     if kind == "a file":
         source.root.touch()
@@ -286,11 +286,11 @@ def test_a_source_that_is_no_folder_is_named(source: Source, kind: str) -> None:
     assert str(source.root) in error.value.found
 
 
-# A look at the newest snapshot
+# The newest snapshot without landing it
 
 
-def look(source: Source) -> tuple[str, Path, list[str], str]:
-    """The newest snapshot's time, where its files lie, their names, and the warning; the lake stays as it is."""
+def peek_newest(source: Source) -> tuple[str, Path, list[str], str]:
+    """The newest snapshot's time, folder and file names, and the warning; the lake does not change."""
     before = sorted(Path(source.lake.root).rglob("*"))
     with open_source(source.pipeline, source.lake, ["clientes"]) as opened_source:
         found, warning = peek(opened_source, "clientes", NOW)
@@ -299,30 +299,35 @@ def look(source: Source) -> tuple[str, Path, list[str], str]:
     return snapshot_name(found.time), found.folder, [f.name for f in found.files], warning
 
 
-def test_the_newest_folder_is_looked_at_where_it_lies_and_once_landed_in_landing(source: Source) -> None:
+def test_peek_returns_the_newest_folder_in_the_source_and_once_landed_in_landing(source: Source) -> None:
     source.put(f"{FIRST}/clientes.csv")
     newest = source.put(f"{SECOND}/clientes.csv").parent
-    assert look(source) == (SECOND, newest, ["clientes.csv"], "")
+    assert peek_newest(source) == (SECOND, newest, ["clientes.csv"], "")
 
     source.extract()
-    there = source.lake.landing_path("clientes") / SECOND
-    assert look(source) == (SECOND, there, ["clientes.csv"], "")
+    landed = source.lake.landing_path("clientes") / SECOND
+    assert peek_newest(source) == (SECOND, landed, ["clientes.csv"], "")
 
     source.put(f"{SECOND}/clientes.csv", b"id\n2\n")
-    stamp, folder, names, warning = look(source)
-    assert (stamp, folder, names) == (SECOND, there, ["clientes.csv"])
-    assert "changed after it was taken" in warning
+    stamp, folder, names, warning = peek_newest(source)
+    assert (stamp, folder, names) == (SECOND, landed, ["clientes.csv"])
+    assert "changed after it was landed" in warning
 
 
-def test_files_without_a_time_are_looked_at_as_of_now_unless_they_have_landed(source: Source) -> None:
+def test_peek_returns_files_without_a_time_as_of_now_unless_they_have_landed(source: Source) -> None:
     source.file = "**/*.csv"
     source.put("clientes.csv")
     source.put("more/clientes.csv")
     names = ["clientes.csv", "more/clientes.csv"]
-    assert look(source) == ("20251003_170552", source.root, names, "")
+    assert peek_newest(source) == ("20251003_170552", source.root, names, "")
 
     source.extract()
-    assert look(source) == ("20251003_170552", source.lake.landing_path("clientes") / "20251003_170552", names, "")
+    assert peek_newest(source) == (
+        "20251003_170552",
+        source.lake.landing_path("clientes") / "20251003_170552",
+        names,
+        "",
+    )
 
     source.put("clientes.csv", b"id\n2\n")  # within the same second
-    assert look(source) == ("20251003_170553", source.root, names, "")
+    assert peek_newest(source) == ("20251003_170553", source.root, names, "")

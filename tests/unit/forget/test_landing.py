@@ -1,4 +1,4 @@
-"""Records taken out of files: what stays, stays byte for byte, or value for value where a format has no other way."""
+"""Tests copies of files without some records: the others keep their bytes, or in Parquet their values."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.ingest.readers import json_reader, parquet_reader
-from lakehouse.ingest.readers.csv_dialect import Dialect
 from lakehouse.lake import change_sets
 from lakehouse.storage import landing
+from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
-def is_doomed(fields: Mapping[str, str], text: str) -> bool:
+def is_excluded(fields: Mapping[str, str], text: str) -> bool:
     return fields["id"] == "b" if fields else "b" in text
 
 
@@ -33,25 +33,25 @@ def test_csv_keeps_every_other_byte(tmp_path: Path, end: str, encoding: str) -> 
     added = [*kept[:2], "é,b", f'"x{end}y",b', *kept[2:], "b", "too,many,b"]
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_bytes(end.join([*added, ""]).encode(encoding))
-    Dialect.from_options({"encoding": encoding}).copy_without(source, target, ["note", "id"], is_doomed)
+    Dialect.from_options({"encoding": encoding}).copy_without(source, target, ["note", "id"], is_excluded)
     assert target.read_bytes() == end.join([*kept, ""]).encode(encoding)
 
 
-def test_csv_keeps_bytes_that_are_no_text_a_byte_order_mark_and_a_missing_last_line_end(tmp_path: Path) -> None:
+def test_csv_keeps_invalid_bytes_a_byte_order_mark_and_a_missing_last_line_end(tmp_path: Path) -> None:
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_bytes(b"\xef\xbb\xbfid,note\na,\xff\xfe\nb,x\nc,\x00")
-    Dialect.from_options({}).copy_without(source, target, ["id", "note"], is_doomed)
+    Dialect.from_options({}).copy_without(source, target, ["id", "note"], is_excluded)
     assert target.read_bytes() == b"\xef\xbb\xbfid,note\na,\xff\xfe\nc,\x00"
 
 
-def test_csv_without_a_header_goes_by_the_declared_columns(tmp_path: Path) -> None:
+def test_csv_without_a_header_uses_the_declared_columns(tmp_path: Path) -> None:
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_text("x,b\ny,a\n")
-    Dialect.from_options({"header": "false"}).copy_without(source, target, ["note", "ID"], is_doomed)
+    Dialect.from_options({"header": "false"}).copy_without(source, target, ["note", "ID"], is_excluded)
     assert target.read_text() == "y,a\n"
 
 
-def test_json_lines_arrays_and_objects_over_lines_keep_the_others_as_they_are_written(tmp_path: Path) -> None:
+def test_json_lines_arrays_and_multiline_objects_keep_the_other_records_as_written(tmp_path: Path) -> None:
     source, target = tmp_path / "a.json", tmp_path / "b.json"
     a, b = '{"id": "a",  "n": 1.10}', '{"id": "b"}'
     for text, left in (
@@ -80,10 +80,10 @@ def test_parquet_keeps_types_metadata_row_groups_and_old_timestamps(tmp_path: Pa
     for old in (False, True):
         table = pa.Table.from_pylist(rows, schema)
         pq.write_table(table, source, row_group_size=3, compression="gzip", use_deprecated_int96_timestamps=old)
-        doomed = set(random.Random(3).sample(range(10), 4)) | {0, 1, 2}  # a whole row group
-        parquet_reader.copy_without(source, target, doomed, {"noted": "here"})
+        excluded = set(random.Random(3).sample(range(10), 4)) | {0, 1, 2}  # a complete row group
+        parquet_reader.copy_without(source, target, excluded, {"noted": "here"})
         written = pq.ParquetFile(target)
-        assert [r["n"] for r in written.read().to_pylist()] == [n for n in range(10) if n not in doomed]
+        assert [r["n"] for r in written.read().to_pylist()] == [n for n in range(10) if n not in excluded]
         assert written.schema_arrow.types == pq.ParquetFile(source).schema_arrow.types
         assert written.schema.column(2).physical_type == ("INT96" if old else "INT64")
         metadata = written.metadata.metadata
@@ -91,7 +91,7 @@ def test_parquet_keeps_types_metadata_row_groups_and_old_timestamps(tmp_path: Pa
         assert written.metadata.row_group(0).column(0).compression == "GZIP"
 
 
-def test_a_rewritten_file_is_known_by_what_was_received(tmp_path: Path) -> None:
+def test_a_rewritten_file_keeps_the_hash_and_size_of_the_received_file(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     (tmp_path / "a.csv").write_text("id\na\nb\n")
     (tmp_path / "c.csv").write_text("id\nc\n")
@@ -106,32 +106,32 @@ def test_a_rewritten_file_is_known_by_what_was_received(tmp_path: Path) -> None:
     assert sorted(p.name for p in after.folder.iterdir()) == ["_manifest.json", "a.csv", "c.csv"]
 
 
-def test_a_rewriting_that_fails_leaves_what_there_was(tmp_path: Path) -> None:
+def test_a_failed_rewrite_leaves_the_file_unchanged(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     (tmp_path / "a.csv").write_text("id\na\n")
-    there = landing.land_snapshot(lake, "t", TIME, [tmp_path / "a.csv"])
+    snapshot = landing.land_snapshot(lake, "t", TIME, [tmp_path / "a.csv"])
 
     def fails(old: Path, new: Path) -> None:
         new.write_text("half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        landing.rewrite_file(lake, there, "a.csv", fails)
-    assert sorted(p.name for p in there.folder.iterdir()) == ["_manifest.json", "a.csv"]
-    assert (there.folder / "a.csv").read_text() == "id\na\n"
-    assert json.loads((there.folder / "_manifest.json").read_text())["files"][0]["as_received"]
+        landing.rewrite_file(lake, snapshot, "a.csv", fails)
+    assert sorted(p.name for p in snapshot.folder.iterdir()) == ["_manifest.json", "a.csv"]
+    assert (snapshot.folder / "a.csv").read_text() == "id\na\n"
+    assert json.loads((snapshot.folder / "_manifest.json").read_text())["files"][0]["as_received"]
 
 
-def test_change_sets_of_a_table_are_told_from_those_of_another_with_a_longer_name(tmp_path: Path) -> None:
+def test_change_set_folders_of_a_table_exclude_those_of_a_table_with_a_longer_name(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-    mine = ["cdc/items_20250101_000000.parquet", "cdc/items_20250101_000000_7.parquet", "full-load/items.parquet"]
-    mine.append("full-load/items_20250101_000000.parquet")
+    own = ["cdc/items_20250101_000000.parquet", "cdc/items_20250101_000000_7.parquet", "full-load/items.parquet"]
+    own.append("full-load/items_20250101_000000.parquet")
     others = [
         "cdc/items_old_20250101_000000.parquet",
         "full-load/items_old.parquet",
         "cdc/item_20250101_000000.parquet",
     ]
-    for name in (*mine, *others):
+    for name in (*own, *others):
         (tmp_path / "raw" / name).mkdir(parents=True)
-    found = [p.relative_to(tmp_path / "raw").as_posix() for p in change_sets.table_folders(lake, "items")]
-    assert found == [mine[2], mine[3], *mine[:2]]
+    folders = [p.relative_to(tmp_path / "raw").as_posix() for p in change_sets.table_folders(lake, "items")]
+    assert folders == [own[2], own[3], *own[:2]]

@@ -1,4 +1,4 @@
-"""What `lakehouse diff` is asked for, and how it looks. No JVM."""
+"""Arguments and output of `lakehouse diff`. No JVM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def landed(*stamps: str) -> list[LandedSnapshot]:
         (None, THIRD, (SECOND, THIRD)),
     ],
 )
-def test_the_side_left_out_is_the_newest_or_the_one_before(first: str, second: str, chosen: tuple[str, str]) -> None:
+def test_a_missing_side_is_the_newest_snapshot_or_the_one_before_the_other(
+    first: str, second: str, chosen: tuple[str, str]
+) -> None:
     older, newer = select_pair("items", landed(FIRST, SECOND, THIRD), first, second)
 
     assert (snapshot_name(older.time), snapshot_name(newer.time)) == chosen
@@ -47,7 +49,9 @@ def test_the_side_left_out_is_the_newest_or_the_one_before(first: str, second: s
         (SECOND, None, f"--from {SECOND} is not before --to {SECOND}"),
     ],
 )
-def test_stamps_that_cannot_be_compared_are_answered_with_what_has_landed(first: str, second: str, found: str) -> None:
+def test_snapshots_that_cannot_be_compared_are_answered_with_those_that_have_landed(
+    first: str, second: str, found: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         select_pair("items", landed(FIRST, SECOND), first, second)
 
@@ -55,7 +59,7 @@ def test_stamps_that_cannot_be_compared_are_answered_with_what_has_landed(first:
     assert f"{FIRST}, {SECOND}" in refused.value.expected
 
 
-def test_a_long_list_of_stamps_is_cut_to_the_newest() -> None:
+def test_a_long_list_of_snapshots_is_cut_to_the_newest() -> None:
     stamps = [f"202501{day:02}_000000" for day in range(1, 32)]
     with pytest.raises(ConfigError) as refused:
         select_pair("items", landed(*stamps), "yesterday", None)
@@ -65,7 +69,7 @@ def test_a_long_list_of_stamps_is_cut_to_the_newest() -> None:
     assert "and 11 older" in refused.value.expected
 
 
-def test_nothing_landed_is_told_with_how_to_land_it() -> None:
+def test_without_landed_snapshots_the_error_names_the_next_step() -> None:
     with pytest.raises(ConfigError) as refused:
         select_pair("items", [], FIRST, None)
 
@@ -73,11 +77,11 @@ def test_nothing_landed_is_told_with_how_to_land_it() -> None:
     assert "lakehouse extract" in refused.value.next_step
 
 
-def test_a_part_of_nothing_is_no_percentage() -> None:
+def test_percentages_keep_six_digits_and_a_part_of_zero_rows_has_none() -> None:
     assert (percent(1, 3), percent(0, 4), percent(2, 0), percent(1, 10**9)) == (33.3333, 0.0, None, 1e-07)
 
 
-# How it looks
+# Output
 
 COUNTS = {"inserted": 1, "updated": 1, "deleted": 2000, "unchanged": 0, "quarantined": 11, "duplicates": 0}
 
@@ -114,7 +118,7 @@ def shown(capsys: pytest.CaptureFixture[str], *tables: dict[str, Any]) -> str:
     return capsys.readouterr().out
 
 
-def test_a_table_is_one_block_with_all_that_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_one_block_with_counts_columns_reasons_and_samples(capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(capsys, table())
 
     assert f"items, {FIRST} -> {SECOND}: held\n" in out
@@ -133,11 +137,11 @@ def test_a_table_is_one_block_with_all_that_was_found(capsys: pytest.CaptureFixt
     assert "... and 1 other reasons" in out
 
 
-def test_a_table_that_was_not_compared_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    nothing: dict[str, Any] = {"counts": {}, "rows_before": None, "percent": {}, "columns": {}, "quarantine": []}
+def test_a_table_that_was_not_compared_has_only_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    empty: dict[str, Any] = {"counts": {}, "rows_before": None, "percent": {}, "columns": {}, "quarantine": []}
     samples: dict[str, Any] = {"inserted": [], "updated": [], "deleted": []}
     failed = table(
-        **nothing, samples=samples, verdict="failed", reason="found: no", note=None, **{"from": None, "to": None}
+        **empty, samples=samples, verdict="failed", reason="found: no", note=None, **{"from": None, "to": None}
     )
 
     assert shown(capsys, failed) == "items: failed\n    found: no\n\n"

@@ -1,4 +1,4 @@
-"""What is known of a column, and what follows from it for another: no more than is true."""
+"""Tests value ranges: what is known about a column, and what it implies for another one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ DATE, INT, STRING = T.DateType(), T.IntegerType(), T.StringType()
 DAYS = st.dates(date(2024, 2, 25), date(2024, 3, 5))
 
 
-def contains(span: ValueRange | None, value: date) -> bool:
-    if span is None:
+def contains(value_range: ValueRange | None, value: date) -> bool:
+    if value_range is None:
         return True
-    if span.values is not None:
-        return value in span.values
-    return (span.low is None or value >= span.low) and (span.high is None or value <= span.high)
+    if value_range.values is not None:
+        return value in value_range.values
+    return (value_range.low is None or value >= value_range.low) and (
+        value_range.high is None or value <= value_range.high
+    )
 
 
 @st.composite
-def spans(draw: st.DrawFn) -> ValueRange:
+def value_ranges(draw: st.DrawFn) -> ValueRange:
     values = draw(st.frozensets(DAYS, max_size=4))
     listed = draw(st.booleans())
     return ValueRange(
@@ -32,42 +34,44 @@ def spans(draw: st.DrawFn) -> ValueRange:
     )
 
 
-@given(span=spans(), sign=st.sampled_from(["=", "<=", ">="]), days=st.integers(-30, 30), data=st.data())
-def test_a_value_that_meets_the_condition_lies_in_what_follows(
-    span: ValueRange, sign: str, days: int, data: st.DataObject
+@given(
+    value_range=value_ranges(), comparison=st.sampled_from(["=", "<=", ">="]), days=st.integers(-30, 30), data=st.data()
+)
+def test_a_value_that_meets_a_comparison_is_in_the_implied_range(
+    value_range: ValueRange, comparison: str, days: int, data: st.DataObject
 ) -> None:
     known, other = data.draw(DAYS), data.draw(DAYS)
-    ends = (known.toordinal() + days, other.toordinal())
-    meets = {"=": ends[1] == ends[0], "<=": ends[1] <= ends[0], ">=": ends[1] >= ends[0]}[sign]
-    if contains(span, known) and meets:
-        assert contains(span.implied_range(sign, days), other)
+    bounds = (known.toordinal() + days, other.toordinal())
+    meets = {"=": bounds[1] == bounds[0], "<=": bounds[1] <= bounds[0], ">=": bounds[1] >= bounds[0]}[comparison]
+    if contains(value_range, known) and meets:
+        assert contains(value_range.implied_range(comparison, days), other)
 
 
-@given(one=spans(), other=spans(), value=DAYS)
-def test_what_lies_in_both_lies_in_their_common_part(one: ValueRange, other: ValueRange, value: date) -> None:
+@given(one=value_ranges(), other=value_ranges(), value=DAYS)
+def test_a_value_in_both_ranges_is_in_their_intersection(one: ValueRange, other: ValueRange, value: date) -> None:
     if contains(one, value) and contains(other, value):
         assert contains(one.intersect(other), value)
 
 
-def test_equality_hands_on_values_and_no_null_and_order_an_end() -> None:
-    span = ValueRange(
+def test_equality_implies_values_without_null_and_order_implies_a_bound() -> None:
+    value_range = ValueRange(
         DATE, frozenset([date(2025, 2, 28), date(2025, 3, 1)]), date(2025, 2, 28), date(2025, 3, 1), includes_null=True
     )
 
-    assert span.implied_range("=", 1) == ValueRange(
+    assert value_range.implied_range("=", 1) == ValueRange(
         DATE, frozenset([date(2025, 3, 1), date(2025, 3, 2)]), date(2025, 3, 1), date(2025, 3, 2)
     )
-    assert span.implied_range(">=", -27) == ValueRange(DATE, low=date(2025, 2, 1))
-    assert span.implied_range("<=", 0) == ValueRange(DATE, high=date(2025, 3, 1))
+    assert value_range.implied_range(">=", -27) == ValueRange(DATE, low=date(2025, 2, 1))
+    assert value_range.implied_range("<=", 0) == ValueRange(DATE, high=date(2025, 3, 1))
 
 
 @pytest.mark.parametrize(
-    ("span", "sign", "days"),
+    ("value_range", "comparison", "days"),
     [
-        (ValueRange(INT, frozenset([1]), 1, 1), "=", 1),  # days are added to days only
-        (ValueRange(STRING, frozenset(["a"])), ">=", 0),  # how text is ordered is the column's to say
+        (ValueRange(INT, frozenset([1]), 1, 1), "=", 1),  # days can be added to dates only
+        (ValueRange(STRING, frozenset(["a"])), ">=", 0),  # the order of text depends on the column's collation
         (ValueRange(INT), "=", 0),
     ],
 )
-def test_nothing_follows_where_nothing_is_known(span: ValueRange, sign: str, days: int) -> None:
-    assert span.implied_range(sign, days) is None
+def test_nothing_is_implied_by_unknown_values(value_range: ValueRange, comparison: str, days: int) -> None:
+    assert value_range.implied_range(comparison, days) is None

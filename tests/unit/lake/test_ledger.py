@@ -1,4 +1,4 @@
-"""What a table's rows in the ledger come to, without a JVM."""
+"""Tests how the rows of a table in the ledger are interpreted, without a JVM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def accepted(sequence: int, time: datetime, run: str, recorded: datetime = FIRST
     return LedgerEntry("items", sequence, time, "", "accepted", run_id=run, recorded_at=recorded)
 
 
-def test_of_two_rows_of_a_sequence_the_first_counts_whatever_their_clocks_say() -> None:
+def test_the_first_of_two_rows_of_a_sequence_counts_whatever_their_clocks() -> None:
     ours, theirs = accepted(2, FIRST + DAY, "ours"), accepted(2, FIRST + DAY, "theirs", FIRST - DAY)
     history = LedgerHistory([accepted(1, FIRST, "ours"), ours, theirs])
 
@@ -25,7 +25,7 @@ def test_of_two_rows_of_a_sequence_the_first_counts_whatever_their_clocks_say() 
 
 
 def test_the_snapshot_of_a_void_row_is_undecided() -> None:
-    """Two drivers took different snapshots for one sequence: that of the loser is to be decided again."""
+    """Two drivers accepted different snapshots as one sequence: that of the second one is decided again."""
     void = accepted(2, FIRST + 2 * DAY, "theirs")
     history = LedgerHistory([accepted(1, FIRST, "ours"), accepted(2, FIRST + DAY, "ours"), void])
 
@@ -41,7 +41,7 @@ def test_the_newest_row_of_a_snapshot_counts() -> None:
     assert history.with_entry(accepted(2, FIRST + DAY, "ours")).held_entry is None
 
 
-def test_a_state_takes_the_place_of_the_change_sets_up_to_its_sequence_and_of_no_decision() -> None:
+def test_a_base_state_replaces_change_sets_but_no_decisions() -> None:
     sets = [replace(accepted(n, FIRST + n * DAY, "ours"), kind="cdc", path=f"cdc/{n}") for n in range(1, 6)]
     older, newer = (replace(sets[n - 1], kind="full-load", path=f"state/{n}") for n in (2, 4))
     theirs = replace(newer, run_id="theirs", path="state/theirs")

@@ -1,4 +1,4 @@
-"""docs/guide/models.md: what its examples say of themselves is what `explain` says of them."""
+"""docs/guide/models.md: the strategy in the comment of each example is the one that `explain` reports."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXAMPLES = re.findall(r"```sql\n-- (.*)\n((?:.|\n)*?)```", GUIDE.read_text(encod
 KEYS = {"silver.sales": ("id",), "silver.shops": ("shop",)}
 
 
-@pytest.mark.parametrize(("said", "sql"), EXAMPLES, ids=range(len(EXAMPLES)))
-def test_an_example_of_the_guide_is_planned_as_it_says(said: str, sql: str) -> None:
-    strategy, _, reason = said.partition(": ") if said.startswith("full") else (said.partition(",")[0], "", "")
-    _, _, keys = said.partition("keys: ")
+@pytest.mark.parametrize(("comment", "sql"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_guide_has_the_strategy_in_its_comment(comment: str, sql: str) -> None:
+    strategy, _, reason = comment.partition(": ") if comment.startswith("full") else (comment.partition(",")[0], "", "")
+    _, _, keys = comment.partition("keys: ")
     found = plan_model(
         "gold.m", sql, tuple(filter(None, keys.split(", "))) or ("id",) * ("GROUP BY" not in sql), "m.sql", KEYS
     )
@@ -31,13 +31,13 @@ def test_an_example_of_the_guide_is_planned_as_it_says(said: str, sql: str) -> N
 
 
 def test_the_guide_has_an_example_of_every_strategy() -> None:
-    assert {said.split(",")[0].split(":")[0] for said, _ in EXAMPLES} == {
+    assert {comment.split(",")[0].split(":")[0] for comment, _ in EXAMPLES} == {
         *("row-wise", "lookup", "grouped", "windowed", "full"),
     }
 
 
 @pytest.mark.parametrize("pipeline", SHIPPED, ids=lambda path: path.parent.name)
-def test_no_model_of_a_shipped_pipeline_is_computed_whole(
+def test_no_model_of_a_shipped_pipeline_needs_full_refreshes(
     pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)

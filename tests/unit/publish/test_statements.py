@@ -1,4 +1,4 @@
-"""Types and SQL of a published table, and what a run knows of PostgreSQL without Spark."""
+"""Types and SQL of a published table, and what a run reads from PostgreSQL without Spark."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lakehouse.runner import up_to_date
 from lakehouse.storage.paths import Lake
 
 EVIL = 'a"; DROP TABLE x; --'
-PLACE = PostgresTable("public", EVIL, sql.Identifier("public", "lakehouse_publish"))
-TARGET = TargetTable(PLACE, (Column(EVIL, "text", "it's"), Column("v", "numeric(12,2)")), (EVIL,), "it's \\ all")
+TABLE = PostgresTable("public", EVIL, sql.Identifier("public", "lakehouse_publish"))
+TARGET = TargetTable(TABLE, (Column(EVIL, "text", "it's"), Column("v", "numeric(12,2)")), (EVIL,), "it's \\ all")
 NAME = '"public"."a""; DROP TABLE x; --"'
 KEY = '"a""; DROP TABLE x; --"'
 
@@ -53,11 +53,13 @@ def text(query: sql.Composed) -> str:
         (T.DayTimeIntervalType(), None),
     ],
 )
-def test_a_type_of_the_lake_is_the_one_with_the_same_values_or_none(kind: T.DataType, expected: str | None) -> None:
+def test_a_type_maps_to_the_postgres_type_with_the_same_values_or_to_none(
+    kind: T.DataType, expected: str | None
+) -> None:
     assert postgres_type(kind) == expected
 
 
-def test_all_columns_that_cannot_be_published_are_named_at_once() -> None:
+def test_all_unpublishable_columns_are_named_at_once() -> None:
     long = "é" * 32  # 64 bytes
     fields = T.StructType(
         [
@@ -73,7 +75,7 @@ def test_all_columns_that_cannot_be_published_are_named_at_once() -> None:
     assert "to_json(column)" in error.value.next_step
 
 
-def test_names_types_and_comments_are_quoted_wherever_they_stand() -> None:
+def test_names_types_and_comments_are_always_quoted() -> None:
     created, _, of_table, of_column, _ = map(text, statements.create_table(TARGET))
     assert created == f'CREATE TABLE {NAME} ({KEY} text, "v" numeric(12,2))'
     assert of_table == f"COMMENT ON TABLE {NAME} IS  E'it''s \\\\ all'"
@@ -105,17 +107,17 @@ def test_names_types_and_comments_are_quoted_wherever_they_stand() -> None:
         assert not query.startswith(("TRUNCATE", "DROP"))
 
 
-def test_keys_are_compared_so_that_an_index_serves_it() -> None:
-    target = TargetTable(PLACE, (Column("a", "text"), Column("b", "text"), Column("v", "text")), ("a", "b"))
+def test_key_comparisons_can_use_an_index() -> None:
+    target = TargetTable(TABLE, (Column("a", "text"), Column("b", "text"), Column("v", "text")), ("a", "b"))
     deleted = text(statements.delete_marked(target, [False, True]))
     assert deleted.endswith('WHERE s."_lakehouse_gone" AND t."a" = s."a" AND t."b" IS NULL AND s."b" IS NULL')
     updated = text(statements.update_changed(target, [False, False]))
     assert updated.endswith('AND t."a" = s."a" AND t."b" = s."b" AND ROW("t"."v") IS DISTINCT FROM ROW(s."v")')
 
 
-def test_the_constraints_name_is_its_own_in_the_schema_and_fits() -> None:
+def test_the_constraint_name_is_unique_in_the_schema_and_fits() -> None:
     names = {
-        TargetTable(PostgresTable("s", name, PLACE.position_table), (), ()).key_constraint
+        TargetTable(PostgresTable("s", name, TABLE.position_table), (), ()).key_constraint
         for name in ("a", "b", "x" * 63)
     }
     assert len(names) == 3
@@ -126,7 +128,7 @@ def test_the_constraints_name_is_its_own_in_the_schema_and_fits() -> None:
 
 
 class Published:
-    """A pipeline that publishes, and what PostgreSQL says."""
+    """A pipeline that publishes, and the publish state that PostgreSQL returns."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "source").mkdir()
@@ -141,19 +143,19 @@ class Published:
         (folder / "source/items.csv").write_text("id\n1\n")
         self.pipeline: Pipeline = load(folder / "pipeline.json", {})
         self.lake = Lake(str(folder / "lake"))
-        self.says: PublishState | Exception = PublishState(
+        self.state: PublishState | Exception = PublishState(
             "public.items", PublishPosition("shop", "bronze.items", "x", 3, "c"), None
         )
-        self.asked = 0
+        self.reads = 0
 
-    def standing(self, url: str, tables: Any) -> dict[str, PublishState]:
-        self.asked += 1
-        if isinstance(self.says, Exception):
-            raise self.says
-        return {"bronze.items": self.says}
+    def read_states(self, url: str, tables: Any) -> dict[str, PublishState]:
+        self.reads += 1
+        if isinstance(self.state, Exception):
+            raise self.state
+        return {"bronze.items": self.state}
 
     @property
-    def is_clean(self) -> bool:
+    def is_up_to_date(self) -> bool:
         return up_to_date.is_up_to_date(self.pipeline, self.lake)
 
     def mark(self) -> None:
@@ -162,13 +164,13 @@ class Published:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
-    one = Published(tmp_path)
-    monkeypatch.setattr(catalog, "read_states", one.standing)
-    return one
+    project = Published(tmp_path)
+    monkeypatch.setattr(catalog, "read_states", project.read_states)
+    return project
 
 
 @pytest.mark.parametrize(
-    "says",
+    "state",
     [
         PublishState("public.items", PublishPosition("shop", "bronze.items", "x", 2, "c"), None),
         PublishState("public.items", PublishPosition("shop", "bronze.items", "x", 3, "d"), None),
@@ -177,23 +179,23 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     ],
     ids=["an older version", "another commit", "no such table", "nothing"],
 )
-def test_a_run_has_something_to_do_when_postgres_says(published: Published, says: Any) -> None:
+def test_a_run_is_needed_when_the_publish_position_differs(published: Published, state: Any) -> None:
     published.mark()
-    assert published.is_clean
-    published.says = says
-    assert not published.is_clean
+    assert published.is_up_to_date
+    published.state = state
+    assert not published.is_up_to_date
     published.mark()
-    assert published.is_clean == isinstance(says, PublishState)
+    assert published.is_up_to_date == isinstance(state, PublishState)
 
 
-def test_postgres_is_asked_last(published: Published, tmp_path: Path) -> None:
+def test_postgres_is_read_last(published: Published, tmp_path: Path) -> None:
     published.mark()
     (tmp_path / "source/items.csv").write_text("id\n1\n2\n")
-    published.asked = 0
-    assert not published.is_clean
-    assert published.asked == 0
+    published.reads = 0
+    assert not published.is_up_to_date
+    assert published.reads == 0
 
 
-def test_the_mark_holds_no_secret(published: Published) -> None:
+def test_the_mark_contains_no_secret(published: Published) -> None:
     published.mark()
     assert "hunter2" not in published.lake.state_path("clean.json").read_text()

@@ -1,4 +1,4 @@
-"""The report without a lake: lineage and shape of a model's SQL, words in two languages, and that data stays data."""
+"""Tests the report without a lake: lineage and shape of a model's SQL, both languages, and the escaping of data."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ LOYALTY = Path(__file__).parents[3] / "conf" / "loyalty"
 def lineage_of(
     tmp_path: Path, models: dict[str, str], pii: dict[str, str] | None = None
 ) -> dict[str, dict[str, lineage.LineageColumn]]:
-    """The columns of models over bronze.pessoas(id, email, Pontos, dt), by relation and name."""
+    """Return the lineage columns of models over bronze.pessoas(id, email, Pontos, dt), by relation and name."""
     schema = "id STRING, email STRING, Pontos BIGINT, dt DATE"
     table = {"file": "p.csv", "format": "csv", "schema": schema, "keys": ["id"], "pii": pii or {}}
-    written: dict[str, Any] = {
+    document: dict[str, Any] = {
         **{"name": "shop", "lake": str(tmp_path / "lake"), "source": {"type": "files", "path": str(tmp_path)}},
         **{"tables": {"pessoas": table}, "pii_key": "k" * 32},
     }
     for name, sql in models.items():
         layer, _, short = name.partition(".")
-        written.setdefault(layer, {})[short] = {"keys": ["id"]}
+        document.setdefault(layer, {})[short] = {"keys": ["id"]}
         (tmp_path / layer).mkdir(exist_ok=True)
         (tmp_path / layer / f"{short}.sql").write_text(sql)
-    (tmp_path / "pipeline.json").write_text(json.dumps(written))
+    (tmp_path / "pipeline.json").write_text(json.dumps(document))
     pipeline = config.load(tmp_path)
-    found = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
-    return {relation: {c.name: c for c in each} for relation, each in found.items()}
+    columns = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
+    return {relation: {c.name: c for c in each} for relation, each in columns.items()}
 
 
-def test_a_column_leads_to_the_columns_its_value_comes_from_through_ctes_and_layers(tmp_path: Path) -> None:
-    found = lineage_of(
+def test_lineage_follows_ctes_and_layers_to_the_source_columns(tmp_path: Path) -> None:
+    columns = lineage_of(
         tmp_path,
         {
             "silver.pessoas": "SELECT p.id AS id, p.pontos * 2 AS dobro FROM bronze.pessoas AS p WHERE p.email <> ''",
@@ -66,22 +66,22 @@ def test_a_column_leads_to_the_columns_its_value_comes_from_through_ctes_and_lay
         },
     )
 
-    assert found["silver.pessoas"]["dobro"].origins == (("bronze.pessoas", "Pontos"),)
-    assert found["silver.pessoas"]["dobro"].expression == "p.pontos * 2"
-    assert found["gold.total"]["total"].origins == (("silver.pessoas", "dobro"),)
-    assert found["gold.total"]["total"].expression == "SUM(x.d) + 1"
-    assert found["gold.total"]["sete"].origins == ()
-    assert list(found["bronze.pessoas"]) == ["id", "email", "Pontos", "dt"]
+    assert columns["silver.pessoas"]["dobro"].origins == (("bronze.pessoas", "Pontos"),)
+    assert columns["silver.pessoas"]["dobro"].expression == "p.pontos * 2"
+    assert columns["gold.total"]["total"].origins == (("silver.pessoas", "dobro"),)
+    assert columns["gold.total"]["total"].expression == "SUM(x.d) + 1"
+    assert columns["gold.total"]["sete"].origins == ()
+    assert list(columns["bronze.pessoas"]) == ["id", "email", "Pontos", "dt"]
 
 
-def test_a_star_leads_to_every_column(tmp_path: Path) -> None:
-    found = lineage_of(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
+def test_the_columns_of_a_star_have_their_source_columns(tmp_path: Path) -> None:
+    columns = lineage_of(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
 
-    assert found["silver.pessoas"]["pontos"].origins == (("bronze.pessoas", "Pontos"),)
+    assert columns["silver.pessoas"]["pontos"].origins == (("bronze.pessoas", "Pontos"),)
 
 
-def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(tmp_path: Path) -> None:
-    found = lineage_of(
+def test_a_column_with_a_personal_value_is_personal_and_a_count_of_it_is_not(tmp_path: Path) -> None:
+    columns = lineage_of(
         tmp_path,
         {
             "silver.pessoas": "SELECT p.id AS id, lower(p.email) AS mail, p.pontos AS pontos FROM bronze.pessoas AS p",
@@ -91,23 +91,25 @@ def test_what_holds_a_personal_value_is_personal_and_what_only_counts_it_is_not(
         pii={"email": "hmac", "dt": "drop"},
     )
 
-    assert "dt" not in found["bronze.pessoas"]
-    personal = {f"{relation}.{c.name}" for relation, each in found.items() for c in each.values() if c.is_personal}
+    assert "dt" not in columns["bronze.pessoas"]
+    personal = {f"{relation}.{c.name}" for relation, each in columns.items() for c in each.values() if c.is_personal}
     assert personal == {"bronze.pessoas.email", "silver.pessoas.mail", "gold.g.algum"}
-    hidden = lineage.personal_predicate({relation: tuple(each.values()) for relation, each in found.items()}, "gold.g")
+    hidden = lineage.personal_predicate(
+        {relation: tuple(each.values()) for relation, each in columns.items()}, "gold.g"
+    )
     assert [name for name in ("id", "ALGUM", "quantos", "named_by_an_older_sql") if hidden(name)] == [
         "ALGUM",
         "named_by_an_older_sql",
     ]
 
 
-def test_every_value_of_the_shipped_pipeline_leads_to_the_source() -> None:
+def test_every_column_of_the_loyalty_pipeline_has_source_columns() -> None:
     pipeline = config.load(LOYALTY)
-    found = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
+    columns = lineage.relation_columns(pipeline, plan_pipeline(pipeline))
 
     leading_nowhere = [
         f"{relation}.{c.name}"
-        for relation, each in found.items()
+        for relation, each in columns.items()
         for c in each
         if not c.origins and not relation.startswith("bronze.")
     ]
@@ -122,7 +124,7 @@ KNOWN = {
 
 @settings(max_examples=30, derandomize=True)
 @given(grammar.models())
-def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_it_leads_to(
+def test_lineage_of_a_random_model_lists_its_columns_and_marks_only_columns_from_personal_ones(
     model: grammar.Model,
 ) -> None:
     columns = lineage.model_columns(plan_model("gold.m", model.sql, model.keys, "gold/m.sql", grammar.KEYS), KNOWN)
@@ -130,7 +132,7 @@ def test_the_lineage_of_a_random_model_names_its_columns_and_hides_no_more_than_
     assert [c.name for c in columns] == sqlglot.parse_one(model.sql, read="spark").named_selects
     for column in columns:
         origins = {c.is_personal for relation, name in column.origins for c in KNOWN[relation] if c.name == name}
-        assert origins or not column.origins  # each is a column that is there
+        assert origins or not column.origins  # each origin is an existing column
         assert True in origins or not column.is_personal
 
 
@@ -158,18 +160,18 @@ KINDS: dict[str, ColumnKind] = {
         ("CUBE (t.dia, t.loja)", {0: {"dia", "loja"}, 1: {"dia"}, 2: {"loja"}, 3: set()}),
     ],
 )
-def test_totals_are_told_by_the_grouping_id_that_spark_gives_them(group: str, levels: dict[int, set[str]]) -> None:
-    found = cube_shape(cube_plan(DAILY.format(group)), KINDS)
+def test_grouping_levels_have_the_grouping_id_of_spark(group: str, levels: dict[int, set[str]]) -> None:
+    shape = cube_shape(cube_plan(DAILY.format(group)), KINDS)
 
-    assert found.grouping_levels == levels
-    assert (found.time, found.dimensions, found.grouping_column, found.labels) == (
+    assert shape.grouping_levels == levels
+    assert (shape.time, shape.dimensions, shape.grouping_column, shape.labels) == (
         "dia",
         ("loja",),
         "gid",
         {"loja": "nome"},
     )
-    assert found.measures == ("soma", "clientes")
-    assert [(v.by, v.grouping_level, v.is_aggregated) for v in found.charts] == [((), 1, False), (("loja",), 0, False)]
+    assert shape.measures == ("soma", "clientes")
+    assert [(v.by, v.grouping_level, v.is_aggregated) for v in shape.charts] == [((), 1, False), (("loja",), 0, False)]
 
 
 def people_shape(hidden: tuple[str, ...] = ()) -> CubeShape:
@@ -182,22 +184,22 @@ def people_shape(hidden: tuple[str, ...] = ()) -> CubeShape:
     return cube_shape(cube_plan(sql), kinds, hidden)
 
 
-def test_only_sums_and_counts_are_added_up_and_classes_sort_the_rows() -> None:
-    found = people_shape()
+def test_only_sums_and_counts_are_summed_and_categories_make_series() -> None:
+    shape = people_shape()
 
-    assert found.additive == {"soma"}
-    added = [(v.by, v.measures) for v in found.charts if v.is_aggregated]
+    assert shape.additive == {"soma"}
+    added = [(v.by, v.measures) for v in shape.charts if v.is_aggregated]
     assert added == [((), ("soma",)), (("grupo",), ("soma",))]
 
 
-def test_rows_of_a_hidden_key_are_never_shown_as_if_there_were_one_a_day() -> None:
-    found = people_shape(hidden=("id",))
+def test_rows_with_a_hidden_key_are_only_shown_aggregated() -> None:
+    shape = people_shape(hidden=("id",))
 
-    assert found.dimensions == ()
-    assert all(view.is_aggregated for view in found.charts)
+    assert shape.dimensions == ()
+    assert all(chart.is_aggregated for chart in shape.charts)
 
 
-def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together() -> None:
+def test_a_cube_of_several_dimensions_has_a_chart_by_all_of_them_together() -> None:
     sql = """SELECT t.venc AS venc, t.tipo AS tipo, t.dia AS dia, AVG(t.taxa) AS media, COUNT(*) AS quantos
         FROM silver.t AS t GROUP BY t.venc, t.tipo, t.dia"""
     kinds: dict[str, ColumnKind] = {
@@ -207,11 +209,11 @@ def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together(
         "media": "number",
         "quantos": "number",
     }
-    found = cube_shape(cube_plan(sql), kinds, time="dia")
+    shape = cube_shape(cube_plan(sql), kinds, time="dia")
 
     assert time_keys(cube_plan(sql), kinds) == ["venc", "dia"]
-    assert (found.time, found.dimensions) == ("dia", ("venc", "tipo"))
-    assert [(v.by, v.is_aggregated, v.measures) for v in found.charts] == [
+    assert (shape.time, shape.dimensions) == ("dia", ("venc", "tipo"))
+    assert [(v.by, v.is_aggregated, v.measures) for v in shape.charts] == [
         (("venc", "tipo"), False, ("media", "quantos")),
         ((), True, ("quantos",)),
         (("venc",), True, ("quantos",)),
@@ -219,36 +221,36 @@ def test_a_cube_of_several_dimensions_shows_its_numbers_by_all_of_them_together(
     ]
 
 
-def test_a_cube_by_time_alone_shows_each_of_its_numbers_as_it_is() -> None:
-    found = cube_shape(
+def test_a_cube_whose_only_key_is_time_is_shown_without_aggregation() -> None:
+    shape = cube_shape(
         cube_plan("SELECT t.dia AS dia, AVG(t.v) AS media FROM silver.t AS t GROUP BY t.dia"),
         {"dia": "time", "media": "number"},
     )
 
-    assert [(v.by, v.is_aggregated, v.measures) for v in found.charts] == [((), False, ("media",))]
+    assert [(v.by, v.is_aggregated, v.measures) for v in shape.charts] == [((), False, ("media",))]
 
 
 # --- the flow ---------------------------------------------------------------------------------------------------
 
 
-def test_every_line_of_the_flow_joins_two_cards_and_no_card_lies_on_another() -> None:
+def test_every_line_of_the_flow_connects_two_cards_and_no_cards_overlap() -> None:
     flow = report_document()["flow"]
-    found = layout(flow)
+    chart = layout(flow)
 
-    cards = [card for stage in found["stages"] for card in stage["cards"]]
+    cards = [card for stage in chart["stages"] for card in stage["cards"]]
     assert len(cards) == 3 * 2 + 3 + 1
     assert len({(card["left"], card["top"]) for card in cards}) == len(cards)
-    assert len(found["lines"]) == 2 * 2 + 3 + 1
-    assert [stage["name"] for stage in found["stages"]] == ["landing", "raw", "bronze", "silver", "gold", "publish"]
+    assert len(chart["lines"]) == 2 * 2 + 3 + 1
+    assert [stage["name"] for stage in chart["stages"]] == ["landing", "raw", "bronze", "silver", "gold", "publish"]
     assert len(layout(flow | {"published": []})["stages"]) == 5
-    assert max(card["left"] for card in cards) + found["width"] == pytest.approx(1000, abs=0.1)
-    assert max(card["top"] for card in cards) < found["height"]
+    assert max(card["left"] for card in cards) + chart["width"] == pytest.approx(1000, abs=0.1)
+    assert max(card["top"] for card in cards) < chart["height"]
 
 
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def test_both_languages_say_everything_with_the_same_values() -> None:
+def test_every_text_has_the_same_placeholders_in_both_languages_and_is_used() -> None:
     def fields(text: str) -> set[str]:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
@@ -257,7 +259,7 @@ def test_both_languages_say_everything_with_the_same_values() -> None:
     assert [key for key in TEXTS if f"'{key}'" not in written and f'"{key}"' not in written] == []
 
 
-def test_numbers_and_times_are_written_as_each_language_writes_them() -> None:
+def test_numbers_and_times_have_the_format_of_the_language() -> None:
     english, portuguese = Words("en"), Words("pt")
 
     assert (english.number("1234567.50"), portuguese.number("1234567.50")) == ("1,234,567.50", "1.234.567,50")
@@ -273,7 +275,7 @@ def test_numbers_and_times_are_written_as_each_language_writes_them() -> None:
 
 
 class Elements(html.parser.HTMLParser):
-    """A page's elements and the texts between them, as a browser takes them apart."""
+    """The elements of a page and the texts between them, as a browser parses them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -291,7 +293,7 @@ class Elements(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
-def test_data_is_text_in_the_page_and_neither_elements_nor_scripts(language: Any) -> None:
+def test_data_is_text_in_the_page_and_adds_no_elements_or_scripts(language: Any) -> None:
     page = Elements(render(report_document(), language))
 
     assert set(HOSTILE) <= set(page.texts)
@@ -302,7 +304,7 @@ def test_data_is_text_in_the_page_and_neither_elements_nor_scripts(language: Any
     assert all(value and value.startswith(("#", "data:")) for value in addresses)
 
 
-def test_a_specification_keeps_its_data_and_cannot_end_its_script() -> None:
+def test_the_data_of_a_specification_is_complete_and_cannot_end_its_script() -> None:
     page = render(report_document(), "en")
 
     specifications = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
@@ -311,7 +313,7 @@ def test_a_specification_keeps_its_data_and_cannot_end_its_script() -> None:
     assert set(HOSTILE) <= values
 
 
-def test_a_name_that_vega_would_take_for_an_expression_is_only_a_title() -> None:
+def test_a_column_name_that_looks_like_a_vega_expression_is_only_a_title() -> None:
     shown = report_document()
     shown["cubes"][0]["charts"][0]["measures"][0]["name"] = "a['b'].c"
     page = render(shown, "en")
@@ -322,7 +324,7 @@ def test_a_name_that_vega_would_take_for_an_expression_is_only_a_title() -> None
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_texts_and_drawings_stand_out_from_the_paper_in_both_themes(scheme: int) -> None:
+def test_texts_and_drawings_have_enough_contrast_in_both_themes(scheme: int) -> None:
     css = (PACKAGE / "page" / "page.css").read_text(encoding="utf-8")
     pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
     light = {name: _luminance(colours[scheme]) for name, *colours in pairs}
@@ -345,11 +347,11 @@ def _contrast(one: float, other: float) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def test_two_pages_of_the_same_are_the_same() -> None:
+def test_the_same_document_gives_the_same_page() -> None:
     assert render(report_document(), "pt") == render(report_document(), "pt")
 
 
-def test_a_lake_that_holds_nothing_has_a_page_that_says_so_and_no_charts() -> None:
+def test_the_page_of_an_empty_lake_reports_it_and_has_no_charts() -> None:
     page = render(empty_document(), "en")
 
     assert TEXTS["empty"][0] in page
@@ -360,7 +362,7 @@ def test_a_lake_that_holds_nothing_has_a_page_that_says_so_and_no_charts() -> No
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def test_without_its_packages_it_says_which_and_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "_REQUIRED_PACKAGES", ("altair", "a_package_that_is_not_there"))
 
     with pytest.raises(ConfigError, match="a_package_that_is_not_there") as error:
@@ -368,7 +370,7 @@ def test_without_its_packages_it_says_which_and_how_to_get_them(monkeypatch: pyt
     assert error.value.next_step == "pip install 'lakehouse[report]'"
 
 
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(
+def test_a_file_that_cannot_be_written_is_reported_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("")
@@ -378,13 +380,13 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_read(
         assert str(out) in capsys.readouterr().err
 
 
-def test_a_language_that_it_does_not_speak_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_language_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(LOYALTY), "--lang", "de"]) == ExitCode.USAGE
 
     assert "'en', 'pt'" in capsys.readouterr().err
 
 
-def test_what_a_cube_is_comes_from_the_comment_that_its_sql_begins_with() -> None:
+def test_the_description_of_a_cube_is_the_comment_at_the_start_of_its_sql() -> None:
     from lakehouse.report.shape import leading_comment
 
     assert leading_comment("-- One row\n-- a day.\n\n-- Not this.\nSELECT 1") == "One row a day."

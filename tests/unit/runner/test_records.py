@@ -1,4 +1,4 @@
-"""Run records: one a run, bounded in number, and what `status` makes of them."""
+"""Run records: one per run, limited in number, and what `status` derives from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lakehouse import logs
 from lakehouse.cli import main
 from lakehouse.runner import context, records, stages
 from lakehouse.runner import outcome as run_outcome
-from lakehouse.storage.paths import Lake
+from lakehouse.storage.paths import Lake, utc_text
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -46,7 +46,7 @@ def record(run_id: str, *outcomes: dict[str, Any], doing: str = "run", code: int
     return records.end_record(begun, code, outcomes=list(outcomes), nothing_new=False, **more)
 
 
-def test_a_stage_leaves_a_record_of_what_became_of_each_table(shop: Path, lake: Lake) -> None:
+def test_a_stage_writes_a_record_with_the_outcome_of_each_table(shop: Path, lake: Lake) -> None:
     assert main(["extract", str(shop)]) == 0
 
     (found,) = records.read_newest(lake)
@@ -59,7 +59,7 @@ def test_a_stage_leaves_a_record_of_what_became_of_each_table(shop: Path, lake: 
     assert found["error"] is None
 
 
-def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake: Lake) -> None:
+def test_a_command_that_failed_before_its_stages_writes_a_record_too(shop: Path, lake: Lake) -> None:
     (shop / "source/items.csv").unlink()
     (shop / "source").rmdir()
 
@@ -67,12 +67,10 @@ def test_a_command_that_failed_before_its_stages_leaves_one_too(shop: Path, lake
 
     (found,) = records.read_newest(lake)
     assert (found["exit_code"], found["outcomes"]) == (2, [])
-    assert "is not there" in found["error"]
+    assert "does not exist" in found["error"]
 
 
-def test_a_run_that_was_killed_leaves_a_record_without_an_end(
-    shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_record_of_a_killed_run_has_no_end(shop: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(run: context.Run) -> list[run_outcome.Outcome]:
         (found,) = records.read_newest(lake)
         assert (found["ended"], found["exit_code"]) == (None, None)
@@ -90,7 +88,7 @@ def test_no_secret_gets_into_a_record(shop: Path, lake: Lake, monkeypatch: pytes
     assert "c4nary" not in lake.state_path("runs", "1.json").read_text()
 
 
-def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_records_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_RECORDS", 3)
     for number in range(5):
         records.write(lake, record(f"20260131T00000{number}"))
@@ -99,7 +97,7 @@ def test_only_the_newest_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -
     assert [r["run_id"][-1] for r in records.read_newest(lake, 1)] == ["4"]
 
 
-def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
+def test_an_unreadable_record_is_skipped(lake: Lake) -> None:
     records.write(lake, record("1"))
     lake.state_path("runs", "2.json").write_text('{"run_id": ')
     lake.state_path("runs", "3.json").write_text("[]")
@@ -107,7 +105,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(lake: Lake) -> None:
     assert [r["run_id"] for r in records.read_newest(lake)] == ["1"]
 
 
-def test_a_record_that_cannot_be_written_changes_nothing(
+def test_a_record_that_cannot_be_written_does_not_fail_the_run(
     shop: Path, lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake.state_path().mkdir(parents=True)
@@ -117,7 +115,7 @@ def test_a_record_that_cannot_be_written_changes_nothing(
     assert "the run record could not be written" in capsys.readouterr().err
 
 
-def test_failures_of_the_same_kind_are_counted_up_to_the_last_other_one(lake: Lake) -> None:
+def test_equal_failures_are_counted_back_to_the_last_different_one(lake: Lake) -> None:
     held = [outcome("extract", "items"), outcome("ingest", "items", 4, "held")]
     for run_id, each in {
         "1": record("1", *held, code=4),
@@ -133,7 +131,7 @@ def test_failures_of_the_same_kind_are_counted_up_to_the_last_other_one(lake: La
     assert records.count_repeats(lake, record("6", *held, outcome("bronze", "items", 3), code=3)) == 0
 
 
-def test_the_last_good_look_at_a_table_is_of_a_run_that_had_nothing_against_it() -> None:
+def test_the_last_success_of_a_table_is_a_run_that_found_no_problem_with_it() -> None:
     good = record("1", outcome("ingest", "items"), outcome("ingest", "shops"))
     held = record("2", outcome("ingest", "items", 4), outcome("ingest", "shops"), code=4)
     single = record("3", outcome("ingest", "items"), doing="ingest")
@@ -148,8 +146,8 @@ def test_the_last_good_look_at_a_table_is_of_a_run_that_had_nothing_against_it()
 
 
 @pytest.mark.parametrize(("hours", "late"), [(5, 0), (6, 0), (6.5, 1800), (30, 86400)])
-def test_a_table_is_overdue_from_the_time_on_at_which_a_run_was_due(hours: float, late: int) -> None:
-    good = record("1") | {"ended": records.utc_text(NOON - timedelta(hours=hours))}
+def test_a_table_is_overdue_when_its_next_run_is_late(hours: float, late: int) -> None:
+    good = record("1") | {"ended": utc_text(NOON - timedelta(hours=hours))}
 
     assert records.overdue_seconds(good, timedelta(hours=6), NOON) == late
     assert records.overdue_seconds(None, timedelta(hours=6), NOON) is None

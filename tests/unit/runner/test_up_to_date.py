@@ -1,4 +1,4 @@
-"""The clean mark stands as long as nothing that a run depends on has changed, and not a moment longer."""
+"""The clean mark is valid as long as nothing that a run depends on has changed, and no longer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lakehouse.storage.paths import Lake
 
 
 class Shop:
-    """A pipeline, its source, and a lake in which only the logs' file names matter."""
+    """A pipeline, its source, and a lake in which only the file names of the Delta logs matter."""
 
     def __init__(self, folder: Path, stamp: str = "") -> None:
         self.folder, self.source, self.lake = folder, folder / "source", Lake(str(folder / "lake"))
@@ -52,7 +52,7 @@ class Shop:
         return load(self.folder / "pipeline.json", self.env)
 
     @property
-    def is_clean(self) -> bool:
+    def is_up_to_date(self) -> bool:
         return up_to_date.is_up_to_date(self.pipeline, self.lake)
 
     def mark(self, meanwhile: Callable[[Shop], object] = lambda shop: None) -> None:
@@ -76,8 +76,8 @@ def append(path: str, text: str = "\n") -> Callable[[Shop], object]:
 
 CHANGES: dict[str, Callable[[Shop], object]] = {
     "the source's file has other bytes": append("source/clientes.csv", "2\n"),
-    "the source's file was touched": lambda shop: os.utime(shop.data, (1, 1)),
-    "the source's file is gone": lambda shop: shop.data.unlink(),
+    "the source's file has another time": lambda shop: os.utime(shop.data, (1, 1)),
+    "the source's file was removed": lambda shop: shop.data.unlink(),
     "the source got its first dated folder": lambda shop: shop.put("source/20250101_000000/clientes.csv"),
     "pipeline.yml changed": append("pipeline.json"),
     "a variable in pipeline.yml changed": lambda shop: shop.env.update(SEP=","),
@@ -86,27 +86,27 @@ CHANGES: dict[str, Callable[[Shop], object]] = {
     "a version of the ledger": lambda shop: shop.commit("raw/ledger", 1),
     "a version of the quarantine": lambda shop: shop.commit("quarantine/clientes", 1),
     "a new table": lambda shop: shop.commit("gold/resumo", 0),
-    "a table is gone": lambda shop: shutil.rmtree(shop.folder / "lake/silver/clientes"),
-    "the lake is gone": lambda shop: shutil.rmtree(shop.folder / "lake"),
-    "the mark is gone": lambda shop: up_to_date.remove_mark(shop.lake),
-    "the mark is cut short": lambda shop: shop.put("lake/_state/clean.json", '{"source": {'),
+    "a table was removed": lambda shop: shutil.rmtree(shop.folder / "lake/silver/clientes"),
+    "the lake was removed": lambda shop: shutil.rmtree(shop.folder / "lake"),
+    "the mark was removed": lambda shop: up_to_date.remove_mark(shop.lake),
+    "the mark is truncated": lambda shop: shop.put("lake/_state/clean.json", '{"source": {'),
     "the mark is something else": lambda shop: shop.put("lake/_state/clean.json", "[]"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_the_mark_no_longer_counts_when(shop: Shop, change: Callable[[Shop], object]) -> None:
+def test_the_mark_is_invalid_after_a_change(shop: Shop, change: Callable[[Shop], object]) -> None:
     shop.mark()
-    assert shop.is_clean
+    assert shop.is_up_to_date
 
     change(shop)
 
-    assert not shop.is_clean
+    assert not shop.is_up_to_date
 
 
-def test_without_a_mark_nothing_is_clean(shop: Shop) -> None:
-    assert not shop.is_clean
-    up_to_date.remove_mark(shop.lake)  # no mark to remove is no error
+def test_without_a_mark_a_run_is_needed(shop: Shop) -> None:
+    assert not shop.is_up_to_date
+    up_to_date.remove_mark(shop.lake)  # a missing mark is no error
 
 
 @pytest.mark.parametrize(
@@ -119,55 +119,55 @@ def test_without_a_mark_nothing_is_clean(shop: Shop) -> None:
     ],
     ids=["another file in the source", "a log", "a table among the state", "a checkpoint of the same version"],
 )
-def test_what_no_run_depends_on_leaves_the_mark(shop: Shop, change: Callable[[Shop], object]) -> None:
+def test_changes_that_no_run_depends_on_keep_the_mark_valid(shop: Shop, change: Callable[[Shop], object]) -> None:
     shop.mark()
     change(shop)
 
-    assert shop.is_clean
+    assert shop.is_up_to_date
 
 
 @pytest.mark.parametrize("file", ["clientes.csv", ""], ids=["with the file", "without any file"])
-def test_a_new_snapshot_folder_ends_it(tmp_path: Path, file: str) -> None:
+def test_a_new_snapshot_folder_invalidates_the_mark(tmp_path: Path, file: str) -> None:
     shop = Shop(tmp_path, "20250101_000000")
     shop.mark()
-    assert shop.is_clean
+    assert shop.is_up_to_date
 
     folder = shop.source / "20250102_000000"
     folder.mkdir()
     if file:
         (folder / file).write_text("id\n1\n")
 
-    assert not shop.is_clean
+    assert not shop.is_up_to_date
 
 
-def test_another_version_of_the_code_ends_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_the_code_invalidates_the_mark(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     package = shop.folder / "lakehouse"
     shutil.copytree(Path(lakehouse.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     shop.mark()
     monkeypatch.setattr(lakehouse, "__file__", str(package / "__init__.py"))
-    assert shop.is_clean
+    assert shop.is_up_to_date
 
     append("lakehouse/extract/folder.py", "# changed\n")(shop)
 
-    assert not shop.is_clean
+    assert not shop.is_up_to_date
 
 
 @pytest.mark.parametrize(
     "meanwhile", [append("source/clientes.csv", "2\n"), append("silver/clientes.sql"), append("pipeline.json")]
 )
-def test_what_moved_while_the_run_was_on_leaves_no_mark(shop: Shop, meanwhile: Callable[[Shop], object]) -> None:
+def test_changes_during_the_run_leave_no_mark(shop: Shop, meanwhile: Callable[[Shop], object]) -> None:
     shop.mark(meanwhile)
 
-    assert not shop.is_clean
+    assert not shop.is_up_to_date
 
 
-def test_what_the_run_wrote_itself_is_part_of_the_mark(shop: Shop) -> None:
+def test_the_runs_own_writes_are_part_of_the_mark(shop: Shop) -> None:
     shop.mark(lambda shop: shop.commit("bronze/clientes", 1))
 
-    assert shop.is_clean
+    assert shop.is_up_to_date
 
 
-def test_a_source_that_is_gone_is_no_clean_run(shop: Shop) -> None:
+def test_a_missing_source_is_an_error(shop: Shop) -> None:
     shop.mark()
     shutil.rmtree(shop.source)
 

@@ -1,4 +1,4 @@
-"""Packed files: everything in them comes out as if it had landed so, or nothing does."""
+"""Archives are unpacked as if their files had landed by themselves, or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def link() -> zipfile.ZipInfo:
 
 
 def encrypted(content: bytes) -> bytes:
-    """A zip whose only member says of itself, in both places, that it is encrypted."""
+    """Return a zip whose only member is marked as encrypted, in both places."""
     data = bytearray(zipped(("a.csv", content)))
     data[6] |= 1
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -48,19 +48,19 @@ def unpack(tmp_path: Path) -> Unpack:
         packed, folder = tmp_path / name, tmp_path / "out" / "here"
         packed.write_bytes(content)
         folder.mkdir(parents=True)
-        found = list(archives.unpack(packed, landing.inspect_file(packed), folder))
-        for file, path in found:
+        unpacked = list(archives.unpack(packed, landing.inspect_file(packed), folder))
+        for file, path in unpacked:
             assert path == folder / file.name
             as_landed = landing.inspect_file(path)
             assert (file.size, file.sha256) == (as_landed.size, as_landed.sha256)
             assert (file.has_quote, file.is_utf8) == (as_landed.has_quote, as_landed.is_utf8)
-        return {file.name: path.read_bytes() for file, path in found}
+        return {file.name: path.read_bytes() for file, path in unpacked}
 
     return one
 
 
-def refused(unpack: Unpack, tmp_path: Path, content: bytes, name: str = "items.zip") -> str:
-    """Why it is refused; nothing is outside its folder."""
+def rejection_reason(unpack: Unpack, tmp_path: Path, content: bytes, name: str = "items.zip") -> str:
+    """Return the reason of the rejection, and check that no file was written outside the folder."""
     with pytest.raises(DataRefused) as error:
         unpack(content, name)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, "out"])
@@ -69,95 +69,93 @@ def refused(unpack: Unpack, tmp_path: Path, content: bytes, name: str = "items.z
     return error.value.found
 
 
-def test_a_gzip_file_holds_one_file(unpack: Unpack) -> None:
+def test_a_gzip_file_unpacks_to_one_file(unpack: Unpack) -> None:
     assert unpack(gzip.compress(TEXT), "items.csv.gz") == {"items.csv.gz/items.csv": TEXT}
 
 
-def test_a_gzip_file_may_be_made_of_several(unpack: Unpack) -> None:
+def test_a_gzip_file_may_have_several_members(unpack: Unpack) -> None:
     assert unpack(gzip.compress(TEXT) + gzip.compress(b"2,b\n"), "A.GZ") == {"A.GZ/A": TEXT + b"2,b\n"}
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_all_files_of_a_zip_come_out_but_those_that_systems_leave_there(unpack: Unpack, method: int) -> None:
-    left = [("__MACOSX/._a.csv", b"x"), (".DS_Store", b"x"), ("sub/.hidden/b.csv", b"x"), ("sub/", b"")]
-    content = zipped(("a.csv", TEXT), ("sub/b.csv", b"id\n"), *left, method=method)
+def test_a_zip_unpacks_to_all_its_files_except_those_added_by_systems(unpack: Unpack, method: int) -> None:
+    hidden = [("__MACOSX/._a.csv", b"x"), (".DS_Store", b"x"), ("sub/.hidden/b.csv", b"x"), ("sub/", b"")]
+    content = zipped(("a.csv", TEXT), ("sub/b.csv", b"id\n"), *hidden, method=method)
 
     assert unpack(content) == {"items.zip/a.csv": TEXT, "items.zip/sub/b.csv": b"id\n"}
 
 
 @pytest.mark.parametrize("cut", [1, 9, 20, 30])
-def test_a_gzip_file_that_was_cut_is_refused(unpack: Unpack, tmp_path: Path, cut: int) -> None:
-    assert "items.csv.gz is cut short or damaged" in refused(
+def test_a_truncated_gzip_file_is_rejected(unpack: Unpack, tmp_path: Path, cut: int) -> None:
+    assert "items.csv.gz is truncated or damaged" in rejection_reason(
         unpack, tmp_path, gzip.compress(TEXT)[:-cut], "items.csv.gz"
     )
 
 
-def test_other_damage_is_seen(unpack: Unpack, tmp_path: Path) -> None:
+def test_other_damage_is_detected(unpack: Unpack, tmp_path: Path) -> None:
     data = bytearray(gzip.compress(TEXT))
     data[-6] ^= 1  # the checksum
 
-    assert "damaged" in refused(unpack, tmp_path, bytes(data), "items.csv.gz")
+    assert "damaged" in rejection_reason(unpack, tmp_path, bytes(data), "items.csv.gz")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"id,v\n1,a\n", "damaged"),
         (b"", "damaged"),
         (zipped(("a.csv", TEXT))[:-10], "damaged"),
         (zipped(("a.csv", TEXT), method=zipfile.ZIP_STORED).replace(b"id,v", b"id,w", 1), "Bad CRC-32"),
-        (zipped(), "holds no file"),
-        (zipped((".DS_Store", b"")), "holds no file"),
+        (zipped(), "contains no file"),
+        (zipped((".DS_Store", b"")), "contains no file"),
         (zipped(("a.csv", b""), ("../evil.csv", b"x")), "'../evil.csv'"),
-        (zipped(("a/../../evil.csv", b"x")), "no name below its folder"),
+        (zipped(("a/../../evil.csv", b"x")), "not a valid name below its folder"),
         (zipped(("/evil.csv", b"x")), "'/evil.csv'"),
-        (zipped(("C:\\evil.csv", b"x")), "no name below its folder"),
-        (zipped(("..\\evil.csv", b"x")), "no name below its folder"),
-        (zipped(("x" * 300, b"x")), "no name below its folder"),
+        (zipped(("C:\\evil.csv", b"x")), "not a valid name below its folder"),
+        (zipped(("..\\evil.csv", b"x")), "not a valid name below its folder"),
+        (zipped(("x" * 300, b"x")), "not a valid name below its folder"),
         (zipped((link(), b"/etc/passwd")), "'link.csv', a link"),
         (encrypted(TEXT), "'a.csv', which is encrypted"),
-        (zipped(("a.csv", TEXT), ("b.zip", zipped(("c.csv", TEXT)))), "'b.zip', which is packed itself"),
+        (zipped(("a.csv", TEXT), ("b.zip", zipped(("c.csv", TEXT)))), "'b.zip', which is an archive itself"),
         (zipped(("a.csv", TEXT), method=zipfile.ZIP_BZIP2), "packed by method 12"),
-        (zipped(("a.csv", b"x"), ("A.csv", b"y")), "several files of one name"),
-        (zipped(("a", b"x"), ("a/b.csv", b"y")), "a file and a folder of one name"),
+        (zipped(("a.csv", b"x"), ("A.csv", b"y")), "several files with the same name"),
+        (zipped(("a", b"x"), ("a/b.csv", b"y")), "a file and a folder with the same name"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_zip_that_is_not_to_be_trusted_is_refused_whole(
-    unpack: Unpack, tmp_path: Path, content: bytes, said: str
-) -> None:
-    found = refused(unpack, tmp_path, content)
+def test_an_unsafe_zip_is_rejected_completely(unpack: Unpack, tmp_path: Path, content: bytes, reason: str) -> None:
+    found = rejection_reason(unpack, tmp_path, content)
 
     assert found.startswith("items.zip ")
-    assert said in found
-    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and "CRC" not in said] == []
+    assert reason in found
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and "CRC" not in reason] == []
 
 
 @pytest.mark.parametrize("name", ["items.csv.bz2", "items.zst", "items.tar.gz", "ITEMS.TGZ", "items.7z"])
-def test_other_ways_of_packing_are_refused_by_name(unpack: Unpack, tmp_path: Path, name: str) -> None:
-    assert "packed in a way that is not read here" in refused(unpack, tmp_path, b"x", name)
+def test_other_kinds_of_archives_are_rejected_by_their_name(unpack: Unpack, tmp_path: Path, name: str) -> None:
+    assert "an archive of a kind that is not supported" in rejection_reason(unpack, tmp_path, b"x", name)
 
 
-def test_what_is_packed_twice_is_refused(unpack: Unpack, tmp_path: Path) -> None:
-    assert "packed twice" in refused(unpack, tmp_path, gzip.compress(gzip.compress(TEXT)), "items.csv.gz.gz")
+def test_an_archive_in_an_archive_is_rejected(unpack: Unpack, tmp_path: Path) -> None:
+    assert "packed twice" in rejection_reason(unpack, tmp_path, gzip.compress(gzip.compress(TEXT)), "items.csv.gz.gz")
 
 
 @pytest.mark.parametrize("name", ["bomb.gz", "bomb.zip", "liar.zip"])
-def test_a_bomb_is_refused(unpack: Unpack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_bomb_is_rejected(unpack: Unpack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 2 << 20)
     zeros = bytes(8 << 20)
     bomb = gzip.compress(zeros) if name.endswith(".gz") else zipped(("a.csv", zeros))
-    if name.startswith("liar"):  # its list says that it is small
+    if name.startswith("liar"):  # its directory states a small size
         at = bomb.index(b"PK\x01\x02") + 24
         bomb = bomb[:at] + (100).to_bytes(4, "little") + bomb[at + 4 :]
 
-    found = refused(unpack, tmp_path, bomb, name)
+    found = rejection_reason(unpack, tmp_path, bomb, name)
 
     assert "200 times its size" in found or "damaged" in found
     assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) <= 2 << 20
 
 
-def test_what_shrinks_well_is_no_bomb(unpack: Unpack) -> None:
+def test_a_well_compressed_file_is_accepted(unpack: Unpack) -> None:
     text = b"id,v\n" + b"1,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n" * 100_000
 
     assert unpack(gzip.compress(text), "items.csv.gz") == {"items.csv.gz/items.csv": text}

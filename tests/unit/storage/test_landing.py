@@ -1,4 +1,4 @@
-"""The landing zone keeps what a source handed out byte for byte, and shows a snapshot only once it is whole."""
+"""The landing zone keeps received files byte for byte, and a snapshot is visible only when it is complete."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.config import Table
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
 LATER = datetime(2025, 10, 4, tzinfo=timezone.utc)
-CHUNK = landing._CHUNK  # what is read at once: the cases below stand around its border
+CHUNK = landing._CHUNK  # the cases below are around the end of a chunk
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def put(folder: Path, name: str, content: bytes) -> Path:
+def write_source(folder: Path, name: str, content: bytes) -> Path:
     (folder / name).write_bytes(content)
     return folder / name
 
@@ -34,8 +35,8 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     [b"", b"id,v\r\n1,\xe3\x00\xff\n", b"\xef\xbb\xbfid\n", bytes(range(256)) * (CHUNK // 256) + b"one more"],
     ids=["empty", "not text", "BOM", "more than a chunk"],
 )
-def test_the_bytes_land_as_they_are_with_their_hash(lake: Lake, source: Path, content: bytes) -> None:
-    landed = landing.land_snapshot(lake, "clientes", TIME, [put(source, "clientes.csv", content)])
+def test_bytes_land_unchanged_with_their_hash(lake: Lake, source: Path, content: bytes) -> None:
+    landed = landing.land_snapshot(lake, "clientes", TIME, [write_source(source, "clientes.csv", content)])
 
     (path,), (file,) = landed.paths, landed.files
     assert path.read_bytes() == content
@@ -44,8 +45,8 @@ def test_the_bytes_land_as_they_are_with_their_hash(lake: Lake, source: Path, co
     assert file.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_the_manifest_beside_the_files_gives_the_snapshot_back(lake: Lake, source: Path) -> None:
-    files = [put(source, "a.csv", b"id\n1\n"), put(source, "b.csv", b'id\n"2"\n')]
+def test_the_manifest_restores_the_snapshot(lake: Lake, source: Path) -> None:
+    files = [write_source(source, "a.csv", b"id\n1\n"), write_source(source, "b.csv", b'id\n"2"\n')]
     landed = landing.land_snapshot(lake, "clientes", TIME, files)
 
     manifest = json.loads((landed.folder / landing.MANIFEST).read_text(encoding="utf-8"))
@@ -74,32 +75,32 @@ def test_the_manifest_beside_the_files_gives_the_snapshot_back(lake: Lake, sourc
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )
-def test_quotes_and_encoding_are_seen_wherever_they_stand(
+def test_quotes_and_encoding_are_detected_at_any_position(
     source: Path, content: bytes, has_quote: bool, is_utf8: bool
 ) -> None:
-    file = landing.inspect_file(put(source, "f.csv", content))
+    file = landing.inspect_file(write_source(source, "f.csv", content))
 
     assert (file.has_quote, file.is_utf8) == (has_quote, is_utf8)
 
 
-def test_what_a_killed_run_left_is_no_snapshot_and_gives_way(lake: Lake, source: Path) -> None:
-    left = lake.landing_path("clientes") / ".20251003_170552.partial"
-    left.mkdir(parents=True)
-    put(left, "clientes.csv", b"id\n1")
-    put(left, "from another glob.csv", b"id\n")
+def test_files_of_a_killed_run_are_no_snapshot_and_are_replaced(lake: Lake, source: Path) -> None:
+    unfinished = lake.landing_path("clientes") / ".20251003_170552.partial"
+    unfinished.mkdir(parents=True)
+    write_source(unfinished, "clientes.csv", b"id\n1")
+    write_source(unfinished, "from another glob.csv", b"id\n")
 
     assert landing.list_snapshots(lake, "clientes") == []
     assert landing.newest_snapshot(lake, "clientes") is None
 
-    landed = landing.land_snapshot(lake, "clientes", TIME, [put(source, "clientes.csv", b"id\n1\n2\n")])
+    landed = landing.land_snapshot(lake, "clientes", TIME, [write_source(source, "clientes.csv", b"id\n1\n2\n")])
 
     assert sorted(path.name for path in landed.folder.iterdir()) == [landing.MANIFEST, "clientes.csv"]
     assert landed.paths[0].read_bytes() == b"id\n1\n2\n"
     assert [path.name for path in lake.landing_path("clientes").iterdir()] == ["20251003_170552"]
 
 
-def test_a_copy_that_fails_half_way_shows_nothing(lake: Lake, source: Path) -> None:
-    files = [put(source, "a.csv", b"id\n1\n"), source / "vanished.csv"]
+def test_a_failed_copy_leaves_no_snapshot(lake: Lake, source: Path) -> None:
+    files = [write_source(source, "a.csv", b"id\n1\n"), source / "vanished.csv"]
 
     with pytest.raises(FileNotFoundError):
         landing.land_snapshot(lake, "clientes", TIME, files)
@@ -107,8 +108,8 @@ def test_a_copy_that_fails_half_way_shows_nothing(lake: Lake, source: Path) -> N
     assert landing.list_snapshots(lake, "clientes") == []
 
 
-def test_snapshots_come_oldest_first_table_by_table(lake: Lake, source: Path) -> None:
-    file = put(source, "clientes.csv", b"id\n1\n")
+def test_snapshots_of_a_table_are_listed_oldest_first(lake: Lake, source: Path) -> None:
+    file = write_source(source, "clientes.csv", b"id\n1\n")
     newer = landing.land_snapshot(lake, "clientes", LATER, [file])
     older = landing.land_snapshot(lake, "clientes", TIME, [])
     landing.land_snapshot(lake, "produtos", TIME, [file])
@@ -119,3 +120,23 @@ def test_snapshots_come_oldest_first_table_by_table(lake: Lake, source: Path) ->
     assert landing.list_snapshots(lake, "nobody") == []
     assert landing.newest_snapshot(lake, "nobody") is None
     assert older.files == ()
+
+
+def test_the_fingerprint_depends_on_names_bytes_and_settings_and_not_on_the_time(lake: Lake, source: Path) -> None:
+    settings = {"file": "*.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
+    table = Table.model_validate(settings)
+    landed = landing.land_snapshot(lake, "items", TIME, [write_source(source, "a.csv", b"id\n1\n")])
+    later = landing.land_snapshot(lake, "items", LATER, [source / "a.csv"])
+    renamed = landing.land_snapshot(lake, "renamed", TIME, [write_source(source, "b.csv", b"id\n1\n")])
+    changed = landing.land_snapshot(lake, "changed", TIME, [write_source(source, "a.csv", b"id\n2\n")])
+
+    fingerprint = landing.fingerprint(landed, table, "UTC")
+    assert landing.fingerprint(later, table, "UTC") == fingerprint
+    others = {
+        landing.fingerprint(renamed, table, "UTC"),
+        landing.fingerprint(changed, table, "UTC"),
+        landing.fingerprint(landed, Table.model_validate(settings | {"options": {"sep": ";"}}), "UTC"),
+        landing.fingerprint(landed, table, "America/Sao_Paulo"),
+    }
+    assert len(others) == 4
+    assert fingerprint not in others

@@ -1,6 +1,6 @@
-"""One run per lake: the second is refused and told who holds it, a dead holder holds nothing, its JVM is waited for.
+"""One run per lake: a second one is refused, the lock of a dead run is free, and its JVM is waited for.
 
-The JVM of a killed run is played by a `sleep`: all that counts of it is that a process of that id and start lives.
+A `sleep` stands for the JVM of a killed run: only the id and the start time of a living process count.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from lakehouse.errors import ExitCode, LakeBusy
 from lakehouse.storage import lock
 from lakehouse.storage.paths import Lake
 
-SOON = 5.0  # seconds; far less than a JVM is waited for
+SOON = 5.0  # seconds; much less than the wait for a JVM
 
 HOLDER = """
 import sys
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.lock import lock_lake
-with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as held:
+with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as lake_lock:
     if len(sys.argv) > 2:
-        held.record_jvm(int(sys.argv[2]))
-    print("held", flush=True)
+        lake_lock.record_jvm(int(sys.argv[2]))
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
 
 @contextmanager
-def holder(lake: Lake, *jvm: int) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lake until its input ends or it is killed."""
+def lock_in_another_process(lake: Lake, *jvm: int) -> Iterator[subprocess.Popen[str]]:
+    """Lock the lake in another process, until its input ends or it is killed."""
     command = [sys.executable, "-c", HOLDER, lake.root, *map(str, jvm)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         try:
             yield process
         finally:
@@ -68,13 +68,13 @@ def assert_free(lake: Lake) -> None:
         pass
 
 
-def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake) -> None:
-    with holder(lake) as process:
+def test_a_second_run_is_refused_at_once_and_names_the_first(lake: Lake) -> None:
+    with lock_in_another_process(lake) as process:
         with at_most(SOON), pytest.raises(LakeBusy) as refused, lock.lock_lake(lake, "run-8", "bronze"):
             pass
         assert refused.value.exit_code == ExitCode.BUSY
-        for told in (str(process.pid), "ingest", "run-7", lake.root):
-            assert told in refused.value.found
+        for part in (str(process.pid), "ingest", "run-7", lake.root):
+            assert part in refused.value.found
 
         process.communicate("")
         assert process.returncode == 0
@@ -93,12 +93,12 @@ def test_a_run_is_refused_in_the_same_process_too(lake: Lake) -> None:
     assert_free(lake)
 
 
-def test_two_lakes_are_held_side_by_side(lake: Lake, tmp_path: Path) -> None:
-    with holder(lake):
+def test_two_lakes_are_locked_independently(lake: Lake, tmp_path: Path) -> None:
+    with lock_in_another_process(lake):
         assert_free(Lake(str(tmp_path / "other")))
 
 
-def test_a_holder_that_has_not_written_its_name_yet_holds_all_the_same(lake: Lake) -> None:
+def test_a_lock_without_a_description_is_a_lock_too(lake: Lake) -> None:
     path = lake.state_path("lock")
     path.parent.mkdir(parents=True)
     with path.open("w") as file:
@@ -108,15 +108,15 @@ def test_a_holder_that_has_not_written_its_name_yet_holds_all_the_same(lake: Lak
 
 
 def test_the_lock_of_a_killed_process_is_free(lake: Lake) -> None:
-    with holder(lake) as process:
+    with lock_in_another_process(lake) as process:
         process.kill()
         process.wait()
 
         assert_free(lake)
 
 
-def test_the_jvm_of_a_killed_holder_is_waited_for(lake: Lake, jvm: subprocess.Popen[bytes]) -> None:
-    with holder(lake, jvm.pid) as process:
+def test_the_next_run_waits_for_the_jvm_of_a_killed_one(lake: Lake, jvm: subprocess.Popen[bytes]) -> None:
+    with lock_in_another_process(lake, jvm.pid) as process:
         process.kill()
         process.wait()
     end = threading.Timer(0.7, jvm.kill)
@@ -132,21 +132,21 @@ def test_a_jvm_that_does_not_end_is_named(
     lake: Lake, jvm: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "_JVM_GRACE_SECONDS", 0.3)
-    with holder(lake, jvm.pid) as process:
+    with lock_in_another_process(lake, jvm.pid) as process:
         process.kill()
         process.wait()
 
-    for _ in range(2):  # having waited in vain is no way past it
+    for _ in range(2):  # an unsuccessful wait does not open the way
         with pytest.raises(LakeBusy) as refused, lock.lock_lake(lake, "run-8", "bronze"):
             pass
         assert str(jvm.pid) in refused.value.found
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
-def test_an_orderly_end_leaves_no_jvm_to_wait_for(lake: Lake, jvm: subprocess.Popen[bytes], fails: bool) -> None:
+def test_after_a_regular_end_no_jvm_is_waited_for(lake: Lake, jvm: subprocess.Popen[bytes], fails: bool) -> None:
     try:
-        with lock.lock_lake(lake, "run-7", "ingest") as held:
-            held.record_jvm(jvm.pid)
+        with lock.lock_lake(lake, "run-7", "ingest") as lake_lock:
+            lake_lock.record_jvm(jvm.pid)
             if fails:
                 raise InterruptedError
     except InterruptedError:
@@ -156,24 +156,22 @@ def test_an_orderly_end_leaves_no_jvm_to_wait_for(lake: Lake, jvm: subprocess.Po
     assert jvm.poll() is None
 
 
-@pytest.mark.parametrize("left", ["", "{", '"text"', '{"jvm": null}', '{"jvm": {"pid": %d, "started": "1"}}'])
-def test_what_a_dead_holder_left_in_the_file_stops_nobody(lake: Lake, jvm: subprocess.Popen[bytes], left: str) -> None:
-    """The last one: a process id that was given out again, to a process that started at another time."""
+@pytest.mark.parametrize("content", ["", "{", '"text"', '{"jvm": null}', '{"jvm": {"pid": %d, "started": "1"}}'])
+def test_old_content_of_the_lock_file_blocks_no_run(lake: Lake, jvm: subprocess.Popen[bytes], content: str) -> None:
+    """The last case is a reused process id, of a process that started at another time."""
     path = lake.state_path("lock")
     path.parent.mkdir(parents=True)
-    path.write_text(left % jvm.pid if "%" in left else left)
+    path.write_text(content % jvm.pid if "%" in content else content)
 
     assert_free(lake)
     assert jvm.poll() is None
 
 
-def test_the_file_says_what_the_holder_does_and_which_jvm_works_for_it(
-    lake: Lake, jvm: subprocess.Popen[bytes]
-) -> None:
-    with lock.lock_lake(lake, "run-7", "ingest") as held:
-        held.record_jvm(jvm.pid)
-        said = json.loads(lake.state_path("lock").read_text())
+def test_the_lock_file_describes_the_run_and_its_jvm(lake: Lake, jvm: subprocess.Popen[bytes]) -> None:
+    with lock.lock_lake(lake, "run-7", "ingest") as lake_lock:
+        lake_lock.record_jvm(jvm.pid)
+        content = json.loads(lake.state_path("lock").read_text())
 
-    assert (said["pid"], said["run_id"], said["doing"]) == (os.getpid(), "run-7", "ingest")
-    assert said["jvm"]["pid"] == jvm.pid
+    assert (content["pid"], content["run_id"], content["doing"]) == (os.getpid(), "run-7", "ingest")
+    assert content["jvm"]["pid"] == jvm.pid
     assert lake.state_path("lock").read_text() == ""

@@ -1,4 +1,4 @@
-"""Where things lie in a lake, by what names, and the examples in the product's docstrings."""
+"""The paths and names in a lake, and the examples in the docstrings of all modules."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def test_the_examples_in_docstrings_are_true(module: str) -> None:
     time=st.datetimes(min_value=datetime(1000, 1, 2), max_value=datetime(9999, 12, 30)),
     hours=st.integers(-23, 23),
 )
-def test_a_snapshots_name_gives_back_its_time_to_the_second_in_utc(time: datetime, hours: int) -> None:
+def test_the_name_of_a_snapshot_restores_its_time_in_utc(time: datetime, hours: int) -> None:
     aware = time.replace(microsecond=0, tzinfo=timezone(timedelta(hours=hours)))
 
-    back = snapshot_time(snapshot_name(aware))
+    restored = snapshot_time(snapshot_name(aware))
 
-    assert back == aware
-    assert back.utcoffset() == timedelta(0)
+    assert restored == aware
+    assert restored.utcoffset() == timedelta(0)
 
 
 @given(st.lists(st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(timezone.utc)), min_size=2, max_size=5))
-def test_names_sort_as_times_do(times: list[datetime]) -> None:
-    in_time = [snapshot_name(time) for time in sorted(times)]
+def test_names_sort_like_times(times: list[datetime]) -> None:
+    names = [snapshot_name(time) for time in sorted(times)]
 
-    assert in_time == sorted(in_time)
+    assert names == sorted(names)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_other_names_are_no_snapshots(name: str) -> None:
 # Layout
 
 
-def test_every_part_has_the_place_of_the_contract() -> None:
+def test_every_part_of_a_lake_has_its_documented_path() -> None:
     assert LAKE.landing_path("clientes") == Path("lakes/shop/landing/clientes")
     assert LAKE.ledger_table == "lakes/shop/raw/ledger"
     assert LAKE.bronze_table("clientes") == "lakes/shop/bronze/clientes"
@@ -96,7 +96,7 @@ def test_every_part_has_the_place_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequence", "taken", "path"),
+    ("sequence", "used_paths", "path"),
     [
         (1, set(), "raw/full-load/clientes.parquet"),
         (2, set(), "raw/cdc/clientes_20251003_170552.parquet"),
@@ -110,15 +110,15 @@ def test_every_part_has_the_place_of_the_contract() -> None:
     ],
 )
 def test_a_second_change_set_of_one_second_gets_its_sequence_appended(
-    sequence: int, taken: set[str], path: str
+    sequence: int, used_paths: set[str], path: str
 ) -> None:
-    assert LAKE.change_set_path("clientes", sequence, TIME, frozenset(taken)) == path
+    assert LAKE.change_set_path("clientes", sequence, TIME, frozenset(used_paths)) == path
 
 
 # Documents
 
 
-def test_a_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_document_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "new" / "clean.json"
     write_json(file, {"run": 1, "name": "São"})
     write_json(file, {"run": 2})
@@ -128,7 +128,7 @@ def test_a_document_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert json.loads(file.read_text(encoding="utf-8")) == {"run": 2}
 
 
-def test_a_lake_on_s3_keeps_its_names_and_what_may_be_lost_on_this_machine() -> None:
+def test_a_lake_on_s3_has_s3_paths_and_expendable_files_on_this_machine() -> None:
     lake = Lake.from_root("s3a://bucket/some/prefix/")
 
     assert lake == Lake("s3a://bucket/some/prefix")
@@ -143,7 +143,7 @@ def test_a_lake_on_s3_keeps_its_names_and_what_may_be_lost_on_this_machine() -> 
     assert lake.checkpoint_path("items").startswith("file:///")
 
 
-def test_a_lake_on_the_disk_is_this_machines_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lake_on_a_disk_has_absolute_local_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lake = Lake.from_root("lake")
 

@@ -1,4 +1,4 @@
-"""What `verify` ends with where something cannot be read."""
+"""Results of `verify` if something cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakehouse import verify
 from lakehouse.errors import ConfigError, ExitCode, InfrastructureError
 from lakehouse.verify.check import Check, Claim
 
-NOBODY = cast(SparkSession, None)
+NO_SESSION = cast(SparkSession, None)
 HOLDS = Claim("I5", "the ledger's counts add up", "items").holds("3 rows")
 
 
@@ -24,26 +24,26 @@ HOLDS = Claim("I5", "the ledger's counts add up", "items").holds("3 rows")
         (ConfigError("the store forbids it"), "not checkable", ExitCode.USAGE),
     ],
 )
-def test_what_cannot_be_read_has_failed_but_where_the_store_is_to_blame(
+def test_a_part_that_cannot_be_read_has_failed_unless_the_store_is_the_cause(
     error: Exception, result: str, code: ExitCode
 ) -> None:
-    def work(_: SparkSession) -> Iterator[Check]:
+    def part(_: SparkSession) -> Iterator[Check]:
         yield HOLDS
         raise error
 
-    held, unread = verify._run_checks(NOBODY, "items", work)
+    held, unread = verify._run_checks(NO_SESSION, "items", part)
     assert (held, held.code) == (HOLDS, ExitCode.OK)
     assert (unread.invariant, unread.result, unread.code) == ("I0", result, code)
     assert str(error) in unread.figures
 
 
-def test_a_part_that_the_network_breaks_is_made_again_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_retried_from_its_start_after_a_network_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     resets: list[Any] = [Exception("java.io.UncheckedIOException: java.net.SocketException: Connection reset")] * 2
 
-    def work(_: SparkSession) -> Iterator[Check]:
+    def part(_: SparkSession) -> Iterator[Check]:
         yield HOLDS
         if resets:
             raise resets.pop()
 
-    assert verify._run_checks(NOBODY, "items", work) == [HOLDS]
+    assert verify._run_checks(NO_SESSION, "items", part) == [HOLDS]

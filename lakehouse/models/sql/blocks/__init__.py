@@ -1,17 +1,29 @@
-"""A model's SQL as blocks: each CTE in order, the model's own SELECT last. A CTE is a model that is not stored.
+"""Parses a model's SQL into blocks: one for each CTE in order, and the model's own SELECT last.
 
-A block can be kept up to date if the rows that it gives for a *touch key* depend on nothing but the rows of its FROM
-that have that key: a GROUP BY's expressions, what all windows are partitioned by, or any column of a plain SELECT.
-Only what is known to be so is let through, by allow-lists of clauses and functions; the rest raises `Whole`.
+A CTE is treated as a model that is not stored. A block can be refreshed incrementally if the rows that it gives for a
+*refresh key* depend only on the rows of its FROM clause that have that key. The refresh key consists of the expressions
+of a GROUP BY, of the expressions that all windows are partitioned by, or of any columns of a plain SELECT. Only clauses
+and functions that are known to fulfil this are accepted; others raise `NotIncremental`.
 
-The author's text is cut, never written anew: a parser that renames a function would change what is computed.
+`parse_blocks` is the entry point:
+
+    clauses.py          cuts the author's text into clauses by its tokens
+    unsupported.py      raises for clauses and functions that are not supported
+    join_conditions.py  finds simple comparisons of columns in ON clauses
+    select.py           parses the FROM clause and the selected expressions
+    group.py            parses GROUP BY, and splits totals
+    ties.py             finds whether the order of a window is unique
+    refresh_key.py      finds the refresh key
+    parser.py           combines these for each SELECT
+    block.py            the result
+
+The author's text is cut and never rewritten: a parser that renames a function would change what is computed.
 """
 
 from lakehouse.models.sql.blocks.block import Block, Condition, KeyPart, NotIncremental, Source
 from lakehouse.models.sql.blocks.clauses import find_calls
-from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id
+from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id, split_totals
 from lakehouse.models.sql.blocks.parser import parse_blocks
-from lakehouse.models.sql.blocks.parts import split_totals
 
 __all__ = [
     "TOTALS",

@@ -1,23 +1,30 @@
-"""What is known of a SELECT that can be kept up to date by what changed; and the error for one that cannot."""
+"""Defines a SELECT that can be refreshed incrementally, and the error for one that cannot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Column = tuple[str, str]  # the alias of a source and a column of it, both in lower case
+Column = tuple[str, str]
+"""The alias of a source and one of its columns, both in lower case."""
 
 
 class NotIncremental(Exception):
-    """Why a model has to be computed whole: the clause that stands in the way, and how to write it instead."""
+    """A model needs full refreshes because of a clause. The message names it, and what to write instead."""
 
     def __init__(self, clause: str, advice: str = "") -> None:
+        """Make the error.
+
+        Args:
+            clause: The unsupported clause.
+            advice: What to write instead.
+        """
         super().__init__(f"{clause}: {advice}" if advice else clause)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A plain condition of an ON: `column` `sign` (`=`, `<=` or `>=`) `other` and so many days."""
+    """A simple condition of an ON clause: `column` `operator` (`=`, `<=` or `>=`) `other` plus `days`."""
 
     column: Column
     operator: str
@@ -27,7 +34,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Source:
-    """A relation in a FROM. `side`: `first`, `inner`, `cross`, `left`, `semi` or `anti`."""
+    """A relation in a FROM clause.
+
+    Attributes:
+        alias: Its alias, or its name.
+        relation: The relation or CTE.
+        join_type: `first`, `inner`, `cross`, `left`, `semi` or `anti`.
+        on: The text of its ON clause, or empty.
+        conditions: The simple conditions of its ON clause.
+    """
 
     alias: str
     relation: str
@@ -37,14 +52,20 @@ class Source:
 
     @property
     def is_inner_joined(self) -> bool:
-        """Whether its columns can be read after the join, and no row of its is made up of nulls."""
+        """Whether later clauses can read its columns and these are never filled with nulls by a join."""
         return self.join_type in ("first", "inner", "cross")
 
 
 @dataclass(frozen=True)
 class KeyPart:
-    """A part of a touch key: its text, the output column that it is (empty: not selected), the source's column that it
-    is, if it is one, and whether a filter by it may be moved below the GROUP BY."""
+    """A part of a refresh key.
+
+    Attributes:
+        sql: The author's text.
+        output: The output column; empty if it is not selected.
+        column: The source's column, if the part is an unchanged column.
+        can_push_down: Whether rows can be filtered by it before the GROUP BY.
+    """
 
     sql: str
     output: str
@@ -57,16 +78,18 @@ class Block:
     """One SELECT.
 
     Attributes:
-        name: of the CTE; empty for the model's own.
-        select, where, rest: the author's text: up to FROM, the WHERE, what follows it.
-        group: the GROUP BY's text, where it makes totals; else empty.
-        sources: what stands between them, in order.
+        name: The name of the CTE; empty for the model's own SELECT.
+        select: The author's text before FROM.
+        sources: The relations of the FROM clause, in order.
+        where: The author's WHERE clause.
+        after_where: The author's text after the WHERE clause.
+        totals: The author's GROUP BY clause, if it makes totals; else empty.
         kind: `rows`, `grouped` or `partitioned`.
-        key: the touch key; empty: the whole row.
-        sets: with totals, the sets of them, as places in `key`; empty where they cannot be told.
-        plain: outputs that are a column of a source as it is.
-        loose: aliases that nothing but their own ON reads.
-        sums: functions and arguments that give another last digit by the order of rows, if the type is inexact.
+        refresh_key: The parts of the refresh key; empty if the whole row is the key.
+        grouping_sets: With totals, the grouping sets as positions in the key; empty if they cannot be determined.
+        plain_columns: Output columns that are an unchanged column of a source.
+        unread_aliases: Aliases that only their own ON clause reads.
+        sums: Functions and arguments whose last digit depends on the order of rows if the type is inexact.
     """
 
     name: str
@@ -84,4 +107,5 @@ class Block:
 
     @property
     def has_ranges(self) -> bool:
-        return any(test.operator != "=" for source in self.sources for test in source.conditions)
+        """Whether a join compares columns by `<=` or `>=`."""
+        return any(condition.operator != "=" for source in self.sources for condition in source.conditions)

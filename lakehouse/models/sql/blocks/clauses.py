@@ -1,4 +1,4 @@
-"""A SELECT's text, cut into its clauses by its tokens: what stands where, and nothing about what it means."""
+"""Cuts the text of a SELECT into its clauses by its tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOTALS = (TokenType.ROLLUP, TokenType.CUBE, TokenType.GROUPING_SETS)
 
 @dataclass(frozen=True)
 class SelectItem:
-    """A selected expression: as it stands, and without its last word and an AS before it."""
+    """A selected expression: `text` as it is, and `expression` without the last word and an AS before it."""
 
     text: str
     expression: str
@@ -28,9 +28,13 @@ class SelectItem:
 
 @dataclass(frozen=True)
 class FunctionCall:
-    """A name before a parenthesis, as the author spells it.
+    """A function call.
 
-    `over`: OVER follows it. `sorted`: it stands right inside a function that sorts or counts what it gathers.
+    Attributes:
+        name: The name as the author wrote it, in lower case.
+        argument: The text of the arguments, without DISTINCT.
+        has_over: Whether OVER follows.
+        is_sorted: Whether it is the argument of a function that sorts or only counts its values.
     """
 
     name: str
@@ -41,7 +45,17 @@ class FunctionCall:
 
 @dataclass(frozen=True)
 class Clauses:
-    """The text of one SELECT. `joins`: the condition of each JOIN, empty where it has none."""
+    """The text of one SELECT, cut into clauses.
+
+    Attributes:
+        select: The text before FROM.
+        items: The selected expressions.
+        join_conditions: The ON condition of each JOIN; empty for a JOIN without ON.
+        where: The WHERE clause.
+        group_by: The GROUP BY clause.
+        after_where: The text after the WHERE clause, with the GROUP BY.
+        calls: The function calls.
+    """
 
     select: str
     items: tuple[SelectItem, ...]
@@ -53,21 +67,30 @@ class Clauses:
 
 
 def split_selects(sql: str, tokens: list[Token]) -> list[tuple[str, Clauses]]:
-    """Each CTE's name, in lower case, and its clauses; then those of the SELECT after them, named ''."""
-    tokens = [t for t in tokens if t.token_type is not TokenType.SEMICOLON]
-    found, at = [], 0
+    """Return the name of each CTE in lower case with its clauses, and the final SELECT with the name ''.
+
+    Args:
+        sql: The author's text.
+        tokens: Its tokens.
+    """
+    tokens = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
+    selects, at = [], 0
     while at < len(tokens) and tokens[at].token_type is not TokenType.SELECT:
         if tokens[at].token_type is TokenType.L_PAREN:
             end = _closing_parenthesis(tokens, at)
             if tokens[at - 1].token_type is TokenType.ALIAS:
-                found.append((tokens[at - 2].text.lower(), _split_clauses(sql, tokens[at + 1 : end])))
+                selects.append((tokens[at - 2].text.lower(), _split_clauses(sql, tokens[at + 1 : end])))
             at = end
         at += 1
-    return [*found, ("", _split_clauses(sql, tokens[at:]))]
+    return [*selects, ("", _split_clauses(sql, tokens[at:]))]
 
 
 def find_calls(tokens: list[Token]) -> list[tuple[int, Token]]:
-    """Where names stand before a parenthesis and may call something."""
+    """Return the positions and tokens of names before a parenthesis, which may call functions.
+
+    Args:
+        tokens: The tokens of SQL.
+    """
     return [
         (at, token)
         for at, (token, after) in enumerate(pairwise(tokens))
@@ -82,7 +105,7 @@ def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
     depths = list(_parenthesis_depths(tokens))
 
     def first(words: tuple[str, ...], start: int, end: int) -> int:
-        """Where one of these words stands outside of parentheses."""
+        """Return the position of the first of these words outside of parentheses, or `end`."""
         for at in range(start, end):
             if not depths[at] and tokens[at].text.upper() in words and not _is_name(tokens, at):
                 return at
@@ -92,18 +115,18 @@ def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
         return sql[tokens[start].start : tokens[end - 1].end + 1] if start < end else ""
 
     end = len(tokens)
-    source = _find_from(tokens, depths)
-    where = first(_AFTER_FROM, source, end)
-    rest = first(_AFTER_WHERE, where, end)
-    group = first(("GROUP BY",), where, end)
-    distinct = len(tokens) > 1 and tokens[1].token_type in (TokenType.DISTINCT, TokenType.ALL)
+    from_at = _find_from(tokens, depths)
+    where = first(_AFTER_FROM, from_at, end)
+    after_where = first(_AFTER_WHERE, where, end)
+    group_by = first(("GROUP BY",), where, end)
+    has_distinct = len(tokens) > 1 and tokens[1].token_type in (TokenType.DISTINCT, TokenType.ALL)
     return Clauses(
-        select=text(0, source),
-        items=tuple(_select_items(sql, tokens, depths, 1 + distinct, source)),
-        join_conditions=tuple(_join_conditions(sql, tokens, depths, source, where)),
-        where=text(where, rest),
-        group_by=text(group, first(("HAVING", "ORDER BY"), group, end)),
-        after_where=text(rest, end),
+        select=text(0, from_at),
+        items=tuple(_select_items(sql, tokens, depths, 1 + has_distinct, from_at)),
+        join_conditions=tuple(_join_conditions(sql, tokens, depths, from_at, where)),
+        where=text(where, after_where),
+        group_by=text(group_by, first(("HAVING", "ORDER BY"), group_by, end)),
+        after_where=text(after_where, end),
         calls=tuple(_parse_calls(sql, tokens)),
     )
 
@@ -125,7 +148,7 @@ def _find_from(tokens: list[Token], depths: list[int]) -> int:
 
 
 def _is_name(tokens: list[Token], at: int) -> bool:
-    """Whether a word is a quoted name, a text, or the column of a table."""
+    """Return whether a token is a quoted name, a string, or a column after a table's name."""
     is_quoted = tokens[at].token_type in (TokenType.IDENTIFIER, TokenType.STRING)
     return is_quoted or (at > 0 and tokens[at - 1].token_type is TokenType.DOT)
 
@@ -135,16 +158,16 @@ def _select_items(sql: str, tokens: list[Token], depths: list[int], start: int, 
     for first, last in zip([start, *(c + 1 for c in commas)], [*commas, end], strict=True):
         if first >= last:
             continue
-        bare = last - 1 - (last - 2 > first and tokens[last - 2].token_type is TokenType.ALIAS)
-        whole = sql[tokens[first].start : tokens[last - 1].end + 1]
-        yield SelectItem(whole, sql[tokens[first].start : tokens[bare - 1].end + 1] if bare > first else whole)
+        alias = last - 1 - (last - 2 > first and tokens[last - 2].token_type is TokenType.ALIAS)
+        text = sql[tokens[first].start : tokens[last - 1].end + 1]
+        yield SelectItem(text, sql[tokens[first].start : tokens[alias - 1].end + 1] if alias > first else text)
 
 
 def _join_conditions(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[str]:
-    at_joins = [at for at in range(start, end) if not depths[at] and tokens[at].token_type is TokenType.JOIN]
-    for join, following in pairwise([*at_joins, end]):
-        until = following
-        while following < end and tokens[until - 1].text.lower() in _JOIN_WORDS:
+    joins = [at for at in range(start, end) if not depths[at] and tokens[at].token_type is TokenType.JOIN]
+    for join, next_join in pairwise([*joins, end]):
+        until = next_join
+        while next_join < end and tokens[until - 1].text.lower() in _JOIN_WORDS:
             until -= 1
         on = [at for at in range(join, until) if not depths[at] and tokens[at].token_type is TokenType.ON]
         yield sql[tokens[on[0] + 1].start : tokens[until - 1].end + 1] if on and on[0] + 1 < until else ""
@@ -164,15 +187,15 @@ def _parse_calls(sql: str, tokens: list[Token]) -> Iterator[FunctionCall]:
 
 
 def _is_sorted(tokens: list[Token], at: int, after: int) -> bool:
-    """Whether a call is the first argument of one that sorts by the values themselves, or only counts them."""
+    """Return whether a call is the first argument of a function that sorts by value, or that only counts."""
     if at < 2 or tokens[at - 1].token_type is not TokenType.L_PAREN or after >= len(tokens):
         return False
-    outer, alone = tokens[at - 2].text.lower(), tokens[after].token_type is TokenType.R_PAREN
-    return outer == "sort_array" or (alone and outer in ("array_sort", "size", "array_size", "cardinality"))
+    outer, is_only_argument = tokens[at - 2].text.lower(), tokens[after].token_type is TokenType.R_PAREN
+    return outer == "sort_array" or (is_only_argument and outer in ("array_sort", "size", "array_size", "cardinality"))
 
 
 def _closing_parenthesis(tokens: list[Token], opening: int) -> int:
-    """Where the parenthesis that opens there is closed."""
+    """Return the position of the parenthesis that closes the one at `opening`."""
     depth = 0
     for at in range(opening, len(tokens)):
         depth += tokens[at].token_type in _OPEN

@@ -1,4 +1,4 @@
-"""What a join's condition says plainly: a column compared with another, maybe some days apart."""
+"""Finds the simple conditions of an ON clause: comparisons of two columns, with a number of days between them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ _OPERATORS: dict[type[exp.Expr], tuple[str, str]] = {
     exp.GTE: (">=", "<="),
     exp.GT: (">=", "<="),
 }
+_MINUS_ONE = exp.Neg(this=exp.Literal.number(1))
 
 
 def parse_conditions(condition: exp.Expr, aliases: set[str]) -> Iterator[Condition]:
-    """The plain conditions among those that an ON joins by AND, each read both ways. `<` is taken for `<=`."""
+    """Yield the simple conditions that an ON clause combines by AND, each in both directions, with `<` as `<=`.
+
+    Args:
+        condition: The ON clause.
+        aliases: The aliases up to this join, in lower case.
+    """
     for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
         bare = part.unnest()
         if isinstance(bare, exp.And):
@@ -33,22 +39,21 @@ def parse_conditions(condition: exp.Expr, aliases: set[str]) -> Iterator[Conditi
 def _conditions_both_ways(
     left: exp.Expr, sign: str, reverse: str, right: exp.Expr, aliases: set[str]
 ) -> Iterator[Condition]:
-    here, there = _column_plus_days(left, aliases), _column_plus_days(right, aliases)
-    if here and there and here[0][0] != there[0][0]:
-        days = there[1] - here[1]
-        yield Condition(here[0], sign, there[0], days)
-        yield Condition(there[0], reverse, here[0], -days)
-
-
-_MINUS_ONE = exp.Neg(this=exp.Literal.number(1))
+    shifted_left, shifted_right = _column_plus_days(left, aliases), _column_plus_days(right, aliases)
+    if not shifted_left or not shifted_right:
+        return
+    (left_column, left_days), (right_column, right_days) = shifted_left, shifted_right
+    if left_column[0] != right_column[0]:
+        yield Condition(left_column, sign, right_column, right_days - left_days)
+        yield Condition(right_column, reverse, left_column, left_days - right_days)
 
 
 def _column_plus_days(side: exp.Expr, aliases: set[str]) -> tuple[Column, int] | None:
-    """A column and how many days are added to it."""
+    """Return a column and the number of days added to it; None for any other expression."""
     bare, days = side.unnest(), 0
     if isinstance(bare, exp.TsOrDsAdd) and bare.text("unit").upper() in ("", "DAY"):
         number, sign = bare.expression, 1
-        if isinstance(number, exp.Mul) and number.expression == _MINUS_ONE:  # as the parser has date_sub
+        if isinstance(number, exp.Mul) and number.expression == _MINUS_ONE:  # date_sub, as sqlglot parses it
             number, sign = number.this, -1
         if not isinstance(number, exp.Literal) or not number.name.isdigit():
             return None

@@ -1,4 +1,4 @@
-"""What stands in the way of keeping a SELECT up to date by what changed. What is not known to be safe is refused."""
+"""Raises for clauses and functions that an incremental refresh does not support: all that are not known to be safe."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lakehouse.models.sql.blocks.block import NotIncremental
 from lakehouse.models.sql.blocks.clauses import FunctionCall
 from lakehouse.models.sql.blocks.ties import find_windows
 
-# What a SELECT may have, by sqlglot's names, and what to write instead of what it may not.
+# The clauses that a SELECT may have, by sqlglot's names, and what to write instead of the others.
 _ALLOWED = {"with_", "expressions", "from_", "joins", "where", "group", "having", "distinct", "order"}
 _UNSUPPORTED = {
-    "limit": ("LIMIT", "a number of rows is no function of single groups; filter by a value instead"),
+    "limit": ("LIMIT", "the rows cannot be found group by group; filter by a value instead"),
     "offset": ("OFFSET", "filter by a value instead"),
     "qualify": ("QUALIFY", "compute the window in a CTE, and filter by it in WHERE"),
     "laterals": ("LATERAL VIEW", "compute it in a model of its own, or as an array"),
@@ -32,14 +32,22 @@ _UNSUPPORTED_NODES: dict[type[exp.Expr], tuple[str, str]] = {
 
 
 def require_supported_clauses(tree: exp.Select, is_cte: bool) -> None:
-    """Raises Whole for a clause that is not known."""
+    """Raise if a SELECT has a clause that is not supported.
+
+    Args:
+        tree: The SELECT.
+        is_cte: Whether it is a CTE.
+
+    Raises:
+        NotIncremental: With the clause, and what to write instead.
+    """
     if is_cte and tree.args.get("with_"):
         raise NotIncremental("WITH inside WITH", "put the CTEs side by side")
     for clause, value in tree.args.items():
         if value and clause not in _ALLOWED:
             raise NotIncremental(*_UNSUPPORTED.get(clause, (clause.rstrip("_").upper(),)))
-    own = [tree.args.get(c) for c in sorted(_ALLOWED - {"with_", "expressions"})]
-    parts = [*tree.expressions, *tree.args.get("joins", ()), *filter(None, own)]
+    clauses = [tree.args.get(name) for name in sorted(_ALLOWED - {"with_", "expressions"})]
+    parts = [*tree.expressions, *tree.args.get("joins", ()), *filter(None, clauses)]
     for part in chain.from_iterable(p if isinstance(p, list) else [p] for p in parts):
         if not isinstance(part, exp.Expr):
             continue
@@ -47,9 +55,9 @@ def require_supported_clauses(tree: exp.Select, is_cte: bool) -> None:
             if part.find(node):
                 raise NotIncremental(*refused)
         if part.find(exp.Select):
-            where = "a derived table" if isinstance(part, exp.From | exp.Join) else "a subquery"
-            advice = "make it a CTE" if where == "a derived table" else "write LEFT SEMI JOIN or LEFT ANTI JOIN"
-            raise NotIncremental(where, advice)
+            if isinstance(part, exp.From | exp.Join):
+                raise NotIncremental("a derived table", "make it a CTE")
+            raise NotIncremental("a subquery", "write LEFT SEMI JOIN or LEFT ANTI JOIN")
     if tree.args.get("group") and tree.args["group"].args.get("all"):
         raise NotIncremental("GROUP BY ALL", "name the columns")
     distinct = tree.args.get("distinct")
@@ -60,16 +68,24 @@ def require_supported_clauses(tree: exp.Select, is_cte: bool) -> None:
 
 
 def require_supported_functions(tree: exp.Select, calls: Iterable[FunctionCall]) -> None:
-    """Raises Whole for a function that is not known, or stands where it cannot."""
+    """Raise if a SELECT has a function that is not supported, or not at its place.
+
+    Args:
+        tree: The SELECT.
+        calls: Its function calls.
+
+    Raises:
+        NotIncremental: With the function, and what to write instead.
+    """
     for call in calls:
         if call.has_over:
             if call.name not in functions.WINDOW:
                 raise NotIncremental(f"{call.name}() OVER, which is not known to be exact in any order of rows")
         elif call.name in functions.COLLECTING and not call.is_sorted:
-            raise NotIncremental(f"{call.name}(), whose order is open", f"array_sort({call.name}(...))")
+            raise NotIncremental(f"{call.name}(), whose order is not defined", f"array_sort({call.name}(...))")
         elif call.name not in functions.SCALAR | functions.AGGREGATES | functions.COLLECTING | functions.GROUPING:
-            what = "which is not known to give the same for the same rows"
-            raise NotIncremental(f"{call.name}(), {what}", functions.ALTERNATIVES.get(call.name, ""))
+            clause = f"{call.name}(), which is not known to give the same result for the same rows"
+            raise NotIncremental(clause, functions.ALTERNATIVES.get(call.name, ""))
         elif call.name not in functions.SCALAR and not tree.args.get("group"):
             advice = "GROUP BY GROUPING SETS (()), with GROUPING_ID() selected"
             raise NotIncremental(f"{call.name}() without GROUP BY, an aggregate over everything", advice)

@@ -1,7 +1,7 @@
-"""PostgreSQL -> Debezium -> Kafka -> S3, with the files of deploy/connect: nothing is lost, nothing doubled.
+"""PostgreSQL -> Debezium -> Kafka -> S3, with the files of deploy/connect: nothing is lost or duplicated.
 
-Whatever a test did, it ends with `verify`'s own check: the objects on S3, folded by key, are what PostgreSQL holds. The
-store fails now and then all the time (see chain.py).
+Each test ends with the check of `verify`: the latest rows of the objects on S3 are those of PostgreSQL. The store fails
+now and then all the time (see chain.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lakehouse.errors import ExitCode
 from lakehouse.verify import s3_objects
 
 FIRST = date(2024, 1, 30)
-BATCHES, ROWS = 30, 20  # of a load that something happens in the middle of
+BATCHES, ROWS = 30, 20  # of a load that is disturbed
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_three_micro_batches_of_new_revised_and_withdrawn_quotes_are_on_s3_as_in
     assert f"postgres-{IPCA}/year=2024/month=01/postgres-{IPCA}+0+{0:020d}.json" in chain.object_keys(IPCA)
 
 
-def test_applied_again_nothing_changes_and_status_shows_what_runs(
+def test_a_second_apply_changes_nothing_and_status_shows_the_connectors(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = command(chain, capsys, "apply")
@@ -104,16 +104,16 @@ def test_applied_again_nothing_changes_and_status_shows_what_runs(
     assert shown == [("postgres-gold", "RUNNING", ["RUNNING"], ""), ("s3-gold", "RUNNING", ["RUNNING"], "")]
 
 
-def test_what_connect_refuses_exits_2_and_what_fails_exits_5_until_it_is_mended(
+def test_rejected_files_exit_2_and_failed_connectors_exit_5_until_corrected(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chain.write_pipeline(**{"flush.size": "0"})
-    code, told = command(chain, capsys, "apply")
+    code, document = command(chain, capsys, "apply")
     assert code == ExitCode.USAGE
-    assert "flush.size: Invalid value 0" in told["error"]["found"]
+    assert "flush.size: Invalid value 0" in document["error"]["found"]
     chain.write_pipeline(**{"value.converter": "org.apache.kafka.connect.json.JsonConverter"})
-    code, told = command(chain, capsys, "apply")
-    assert (code, "value.converter has to be" in told["error"]["found"]) == (ExitCode.USAGE, True)
+    code, document = command(chain, capsys, "apply")
+    assert (code, "value.converter has to be" in document["error"]["found"]) == (ExitCode.USAGE, True)
 
     chain.write_pipeline(**{"s3.bucket": "not-there"})
     assert command(chain, capsys, "apply")[0] == ExitCode.OK
@@ -131,8 +131,8 @@ def test_what_connect_refuses_exits_2_and_what_fails_exits_5_until_it_is_mended(
 # Faults
 
 
-def loading(chain: Chain, kind: str) -> threading.Thread:
-    """A load of micro-batches in the background, each of its own month; tried again where the database is not there."""
+def start_load(chain: Chain, kind: str) -> threading.Thread:
+    """Start to load micro-batches of one month each in the background, with retries while the database is down."""
 
     def load() -> None:
         for batch in range(BATCHES):
@@ -151,25 +151,25 @@ def loading(chain: Chain, kind: str) -> threading.Thread:
     return thread
 
 
-def each_once(chain: Chain, kind: str) -> bool:
-    """Whether each row of a load is in the topic, and once: not one line more than there were changes."""
+def has_each_row_once(chain: Chain, kind: str) -> bool:
+    """Return whether each row of a load is in the topic exactly once: as many lines as there were changes."""
     found = [count for (_, tipo, _), count in chain.change_counts(IPCA).items() if tipo == kind]
     return found == [1] * (BATCHES * ROWS)
 
 
-def test_connect_killed_in_mid_load_loses_and_doubles_nothing(chain: Chain) -> None:
-    load = loading(chain, "CONNECT")
+def test_connect_killed_during_a_load_loses_and_duplicates_nothing(chain: Chain) -> None:
+    load = start_load(chain, "CONNECT")
     time.sleep(1)
     chain.connect.kill()
-    assert load.is_alive(), "it was to be killed in the middle"
+    assert load.is_alive(), "it must be killed during the load"
     load.join()
     chain.connect = chain.start_part("connect", chain.worker(int(chain.connect.address.rpartition(":")[2])))
     assert chain.s3_differences(90) == []
-    assert each_once(chain, "CONNECT")
+    assert has_each_row_once(chain, "CONNECT")
 
 
-def test_a_store_that_is_down_for_seconds_gets_it_all_afterwards(chain: Chain) -> None:
-    load = loading(chain, "STORE")
+def test_a_store_that_was_down_receives_everything_afterwards(chain: Chain) -> None:
+    load = start_load(chain, "STORE")
     time.sleep(0.5)
     chain.faults.is_down = True
     load.join()
@@ -177,38 +177,38 @@ def test_a_store_that_is_down_for_seconds_gets_it_all_afterwards(chain: Chain) -
     assert chain.s3_differences(0) != []
     chain.faults.is_down = False
     assert chain.s3_differences() == []
-    assert each_once(chain, "STORE")
+    assert has_each_row_once(chain, "STORE")
 
 
-def test_a_broker_killed_and_started_again_has_kept_all(chain: Chain) -> None:
-    load = loading(chain, "BROKER")
+def test_a_restarted_broker_has_lost_nothing(chain: Chain) -> None:
+    load = start_load(chain, "BROKER")
     time.sleep(0.5)
     port = int(chain.broker.address.rpartition(":")[2])
     chain.broker.kill()
     chain.broker = chain.start_part("broker", local_kafka.broker(chain.folder, port))
     load.join()
     assert chain.s3_differences(120) == []
-    assert each_once(chain, "BROKER")
+    assert has_each_row_once(chain, "BROKER")
 
 
-def test_a_database_restarted_in_mid_load_is_followed_again(chain: Chain) -> None:
-    load = loading(chain, "DATABASE")
+def test_a_database_restarted_during_a_load_is_read_again(chain: Chain) -> None:
+    load = start_load(chain, "DATABASE")
     time.sleep(0.5)
     chain.part_stacks["database"].close()
     time.sleep(1)
     chain.database = chain.start_part("database", postgres.running_server(chain.database_home, chain.database.port))
     load.join()
     assert chain.s3_differences(120) == []
-    assert each_once(chain, "DATABASE")
+    assert has_each_row_once(chain, "DATABASE")
 
 
 # Twenty years at once
 
 
-def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
+def test_a_first_load_of_twenty_years_is_one_object_per_month_and_topic(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chain.faults.every = {}  # how long it takes is of interest here
+    chain.faults.every = {}  # this test measures the time
     chain.write_pipeline(**{"rotate.interval.ms": "10000"})
     assert command(chain, capsys, "apply")[0] == ExitCode.OK
     before, began = set(chain.object_keys()), time.monotonic()
@@ -227,23 +227,23 @@ def test_a_first_load_of_twenty_years_is_an_object_a_month_and_topic(
     assert added <= 490
 
 
-def test_no_secret_is_in_what_the_servers_said(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
-    said = [*chain.folder.glob("*.log"), *chain.folder.glob("*.json"), *chain.folder.glob("*.properties")]
-    assert len(said) > 4
+def test_no_secret_is_in_the_servers_logs(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [*chain.folder.glob("*.log"), *chain.folder.glob("*.json"), *chain.folder.glob("*.properties")]
+    assert len(files) > 4
     secrets = ("canary-of-the-cdc", s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
-    assert [str(file) for file in said for secret in secrets if secret in file.read_text(errors="replace")] == []
+    assert [str(file) for file in files for secret in secrets if secret in file.read_text(errors="replace")] == []
     assert not any(secret in str(command(chain, capsys, "status")) for secret in secrets)
 
 
-def test_the_script_for_people_starts_both_and_ends_both(tmp_path: Path) -> None:
+def test_the_local_script_starts_and_stops_both_servers(tmp_path: Path) -> None:
     port = local_kafka.free_port()
     script = [sys.executable, local_kafka.__file__, "--folder", str(tmp_path), "--port", str(port)]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        said = dict(line.split(maxsplit=1) for line in (process.stdout.readline() for _ in range(2)))
-        assert said["Connect:"].strip() == f"http://127.0.0.1:{port}"
+        addresses = dict(line.split(maxsplit=1) for line in (process.stdout.readline() for _ in range(2)))
+        assert addresses["Connect:"].strip() == f"http://127.0.0.1:{port}"
         process.terminate()
         assert process.wait(60) == 0
-    for address in (said["Kafka:"].strip(), f"127.0.0.1:{port}"):
+    for address in (addresses["Kafka:"].strip(), f"127.0.0.1:{port}"):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0, address

@@ -1,4 +1,4 @@
-"""On S3 as on a disk: killed in any stage, the next run ends as an unbroken one; and of two drivers one publishes."""
+"""Crashes on S3: the next run ends like an uninterrupted one, and only one of two drivers publishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import Project
-from remote import S3Project
+from s3_project import S3Project
 from shop import FIRST, GOLD_AFTER_THIRD, MODELS, SECOND, SNAPSHOTS, THIRD, lake_content
 
 from lakehouse.lake import ledger
@@ -25,7 +25,7 @@ from lakehouse.storage.paths import Lake
 
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # five JVMs, one after the other
 
-KILLED = Path(__file__).parents[3] / "lake" / "killed.py"
+KILLED = Path(__file__).parents[3] / "lake" / "crash_points.py"
 
 
 class Yesterday(datetime):
@@ -51,7 +51,7 @@ def start(point: str, shop: S3Project) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=shop.folder, env=environment, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(shop: S3Project, tmp_path: Path) -> None:
+def test_a_run_killed_in_every_stage_ends_like_an_uninterrupted_one(shop: S3Project, tmp_path: Path) -> None:
     unbroken = Project(tmp_path / "unbroken", models=MODELS)
     for project in (unbroken, shop):
         project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
@@ -62,12 +62,12 @@ def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(sh
 
     for point in ("landing-half-copied", "change-set-written", "bronze-merged", "between-two-models", "gold-written"):
         killed = start(point, shop)
-        _, told = killed.communicate(timeout=200)
-        assert killed.returncode == -signal.SIGKILL, (point, told)
-        held = shop.run()
-        assert held.code == 6
-        assert f"process {killed.pid} on " in held.error["found"]
-        shop.delete_leases()  # as its lease does by itself in a minute
+        _, output = killed.communicate(timeout=200)
+        assert killed.returncode == -signal.SIGKILL, (point, output)
+        refused = shop.run()
+        assert refused.code == 6
+        assert f"process {killed.pid} on " in refused.error["found"]
+        shop.delete_leases()  # the lease would end by itself after a minute
     done = shop.run()
 
     assert done.code == 0, done.document
@@ -77,10 +77,10 @@ def test_killed_in_every_stage_one_after_the_other_it_ends_as_an_unbroken_run(sh
     assert shop.run().document["nothing_new"]
 
 
-def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
+def test_only_one_of_two_concurrent_drivers_publishes_a_change_set(
     shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No lease, two JVMs: the other one has compared and written its change set, and so has this one."""
+    """Without a lease, two JVMs have compared the snapshot and written their change sets."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     assert shop.run().code == 0
     shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
@@ -100,13 +100,13 @@ def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
             patch.setattr(ledger, "append", append)
             patch.setattr(lock, "lock_lake", lambda *_: nullcontext())
             ours = shop.run()
-        _, told = other.communicate(timeout=200)
+        _, output = other.communicate(timeout=200)
     finally:
         other.kill()
     codes = sorted([ours.code, other.returncode])
-    assert codes[0] == 0, (ours.document, told)
-    assert codes[1] in (3, 6), (ours.document, told)
-    assert "change set 2 of items was published by " in ours.stderr + told + str(ours.document)
+    assert codes[0] == 0, (ours.document, output)
+    assert codes[1] in (3, 6), (ours.document, output)
+    assert "change set 2 of items was published by " in ours.stderr + output + str(ours.document)
 
     shop.snapshot(THIRD, items=SNAPSHOTS[THIRD])
     assert shop.run().code == 0
@@ -115,10 +115,10 @@ def test_of_two_drivers_that_publish_at_once_one_does_and_nothing_is_doubled(
     assert shop("verify").code == 0
 
 
-def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
+def test_the_first_ledger_row_of_a_sequence_counts_whatever_the_clocks_show(
     shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody publishes between our comparing and our publishing; our clock is a day behind."""
+    """Another run publishes between this run's comparison and its commit; this run's clock is a day behind."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     assert shop.run().code == 0
     shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
@@ -151,10 +151,10 @@ def test_the_first_row_of_a_sequence_counts_whatever_the_clocks_say(
     ]
 
 
-def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
+def test_an_overwritten_ledger_row_does_not_count_as_published(
     shop: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Delta's log store on S3 looks, and then writes: a driver that looked before us can write after us."""
+    """Delta's log store on S3 checks before it writes: a driver that checked earlier can write later."""
     shop.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     inner = ledger._require_first
 
@@ -168,4 +168,4 @@ def test_a_row_that_another_driver_wrote_over_is_not_taken_for_published(
     assert shop("extract").code == 0
     lost = shop("ingest")
     assert lost.code == 6
-    assert "published by another run while this one was at it" in lost.document["outcomes"][0]["note"]
+    assert "published by another run at the same time" in lost.document["outcomes"][0]["note"]

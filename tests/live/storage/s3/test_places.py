@@ -1,4 +1,4 @@
-"""Landing, places and the lease on S3, without Spark: what is written is whole or not there; one run holds a lake."""
+"""Landing, files and the lease on S3, without Spark: a write is complete or absent, and one run locks a lake."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from servers import faults, s3
 
 from lakehouse.config import Table
 from lakehouse.errors import ConfigError, ExitCode, InfrastructureError, LakeBusy, LakehouseError
-from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.storage import file_io, landing, lock, s3_lease
 from lakehouse.storage.paths import Lake
+from lakehouse.storage.prepare_files import readable_snapshot
 from lakehouse.storage.s3 import S3Path, WriteConflict, spark_settings
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -35,9 +35,9 @@ HOLDER = """
 import sys
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.lock import lock_lake
-with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as held:
-    held.record_jvm(int(sys.argv[2]) if len(sys.argv) > 2 else None)
-    print("held", flush=True)
+with lock_lake(Lake(sys.argv[1]), "run-7", "ingest") as lake_lock:
+    lake_lock.record_jvm(int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
@@ -54,7 +54,7 @@ def lake(moto: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
     return Lake(f"s3a://{new_bucket(moto)}/shop")
 
 
-def put(folder: Path, **contents: bytes) -> list[Path]:
+def write_files(folder: Path, **contents: bytes) -> list[Path]:
     for name, content in contents.items():
         (folder / f"{name}.csv").write_bytes(content)
     return [folder / f"{name}.csv" for name in contents]
@@ -68,14 +68,14 @@ def objects(url: str, lake: Lake) -> set[str]:
 # --- landing ----------------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
+def test_a_snapshot_lands_completely_despite_every_fault(
     server: str, new_bucket: Callable[[str], str], aws: Callable[[str], None], tmp_path: Path
 ) -> None:
-    befall = faults.Faults({faults.SLOW_DOWN: 17, faults.RESET: 11, faults.LOST: 4, faults.CUT: 3})
-    with faults.proxy(server, befall) as url:
+    injected = faults.Faults({faults.SLOW_DOWN: 17, faults.RESET: 11, faults.LOST: 4, faults.CUT: 3})
+    with faults.proxy(server, injected) as url:
         aws(url)
         lake = Lake(f"s3a://{new_bucket(server)}/shop")
-        landed = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
+        landed = landing.land_snapshot(lake, "items", TIME, write_files(tmp_path, items=NUMBERS, more=b'id\n"1"\n'))
 
         assert landing.list_snapshots(lake, "items") == [landed]
         assert landed.files[0] == landing.inspect_file(tmp_path / "items.csv")
@@ -87,32 +87,34 @@ def test_a_snapshot_lands_whole_through_every_fault_and_reads_as_it_was(
         assert [path.read_bytes() for path in landed.paths] == [NUMBERS, b'id\n"1"\n']
         with landed.paths[0].open(encoding="utf-8") as lines:
             assert sum(1 for _ in lines) == 1_500_000
-    assert set(befall.fault_counts) == {faults.SLOW_DOWN, faults.RESET, faults.LOST, faults.CUT}, befall.fault_counts
+    assert set(injected.fault_counts) == {faults.SLOW_DOWN, faults.RESET, faults.LOST, faults.CUT}, (
+        injected.fault_counts
+    )
 
 
-def test_what_a_killed_run_left_is_no_snapshot_and_is_gone_after_the_next_one(
+def test_files_of_a_killed_run_are_no_snapshot_and_the_next_run_deletes_them(
     lake: Lake, moto: str, tmp_path: Path
 ) -> None:
-    older = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
-    left = lake.landing_path("items") / "20251005_000000" / "items.csv"
-    file_io.write_atomically(left, b"id")
+    older = landing.land_snapshot(lake, "items", TIME, write_files(tmp_path, items=b"id\n1\n"))
+    unfinished = lake.landing_path("items") / "20251005_000000" / "items.csv"
+    file_io.write_atomically(unfinished, b"id")
     bucket, client = lake.root.split("/")[2], s3.client(moto)
     client.create_multipart_upload(Bucket=bucket, Key="shop/landing/items/20251005_000000/large.csv")
 
     assert landing.list_snapshots(lake, "items") == [older]
     assert landing.newest_snapshot(lake, "items") == older
 
-    newer = landing.land_snapshot(lake, "items", LATER, put(tmp_path, items=b"id\n2\n"))
+    newer = landing.land_snapshot(lake, "items", LATER, write_files(tmp_path, items=b"id\n2\n"))
     assert landing.list_snapshots(lake, "items") == [older, newer]
     assert not [key for key in objects(moto, lake) if "20251005" in key]
     assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
 
 
-def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: Lake, moto: str) -> None:
+def test_reading_ends_if_the_object_is_replaced(lake: Lake, moto: str) -> None:
     file = lake.path("landing", "items.csv")
     file_io.write_atomically(file, NUMBERS)
-    befall = faults.Faults({faults.CUT: 1})
-    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    injected = faults.Faults({faults.CUT: 1})
+    with faults.proxy(moto, injected) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises((WriteConflict, LakehouseError)), file.open("rb") as reading:
             reading.read(1000)
@@ -121,73 +123,71 @@ def test_a_landed_file_that_is_replaced_while_it_is_read_is_not_read_on(lake: La
             reading.read()
 
 
-def test_an_object_is_read_from_any_place_in_it_through_answers_that_break_off(lake: Lake, moto: str) -> None:
+def test_an_object_is_read_from_any_position_despite_truncated_responses(lake: Lake, moto: str) -> None:
     file = lake.path("raw", "numbers")
     file_io.write_atomically(file, NUMBERS)
-    befall = faults.Faults({faults.CUT: 2})
-    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    injected = faults.Faults({faults.CUT: 2})
+    with faults.proxy(moto, injected) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         with file.open("rb") as reading:
             assert (reading.seek(-9, os.SEEK_END), reading.read()) == (len(NUMBERS) - 9, NUMBERS[-9:])
             assert (reading.seek(7_000_000), reading.read(2_000_000)) == (7_000_000, NUMBERS[7_000_000:9_000_000])
             assert (reading.seek(0), reading.read()) == (0, NUMBERS)
-    assert befall.fault_counts[faults.CUT] > 1
+    assert injected.fault_counts[faults.CUT] > 1
 
 
-def test_what_is_not_there_is_not_there_where_the_word_for_it_breaks_off(lake: Lake, moto: str) -> None:
-    """A 404 has a body too: half of it says nothing."""
+def test_a_missing_object_is_reported_as_missing_despite_truncated_responses(lake: Lake, moto: str) -> None:
+    """A 404 has a body too, and half of it is not readable."""
     file = lake.path("raw", "nothing")
-    befall = faults.Faults({faults.CUT: 2})
-    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    injected = faults.Faults({faults.CUT: 2})
+    with faults.proxy(moto, injected) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
         for _ in range(3):
             with pytest.raises(FileNotFoundError):
                 file.read_bytes()
             with pytest.raises(FileNotFoundError):
                 S3Path.from_url(str(file)).read_object()
-        assert befall.fault_counts[faults.CUT] > 1
-        befall.every[faults.CUT] = 1
-        with pytest.raises(InfrastructureError, match="was cut short"):
+        assert injected.fault_counts[faults.CUT] > 1
+        injected.every[faults.CUT] = 1
+        with pytest.raises(InfrastructureError, match="was truncated"):
             S3Path.from_url(str(file)).read_object()
 
 
-def test_a_landed_file_is_written_anew_whole_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
-    there = landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=NUMBERS, more=b"id\n1\n"))
-    before, file = objects(moto, lake), there.folder / "items.csv"
+def test_a_landed_file_is_rewritten_completely_or_not_at_all(lake: Lake, moto: str, tmp_path: Path) -> None:
+    snapshot = landing.land_snapshot(lake, "items", TIME, write_files(tmp_path, items=NUMBERS, more=b"id\n1\n"))
+    before, file = objects(moto, lake), snapshot.folder / "items.csv"
 
-    def without_its_first_line(old: Path, new: Path) -> None:
+    def remove_first_line(old: Path, new: Path) -> None:
         new.write_bytes(old.read_bytes().partition(b"\n")[2])
 
-    def fails(old: Path, new: Path) -> None:
-        without_its_first_line(old, new)
+    def fail_after_writing(old: Path, new: Path) -> None:
+        remove_first_line(old, new)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        landing.rewrite_file(lake, there, "items.csv", fails)
-    assert landing.list_snapshots(lake, "items") == [there]
+        landing.rewrite_file(lake, snapshot, "items.csv", fail_after_writing)
+    assert landing.list_snapshots(lake, "items") == [snapshot]
     assert file.read_bytes() == NUMBERS
 
-    befall = faults.Faults({faults.LOST: 3, faults.CUT: 2})
-    with faults.proxy(moto, befall) as url, pytest.MonkeyPatch.context() as patch:
+    injected = faults.Faults({faults.LOST: 3, faults.CUT: 2})
+    with faults.proxy(moto, injected) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", url)
-        landing.rewrite_file(lake, there, "items.csv", without_its_first_line)
-    assert {faults.LOST, faults.CUT} <= set(befall.fault_counts)
+        landing.rewrite_file(lake, snapshot, "items.csv", remove_first_line)
+    assert {faults.LOST, faults.CUT} <= set(injected.fault_counts)
     (after,) = landing.list_snapshots(lake, "items")
     assert file.read_bytes() == NUMBERS.partition(b"\n")[2]
-    assert after.file_hashes == there.file_hashes
+    assert after.file_hashes == snapshot.file_hashes
     assert [each.as_received for each in after.files] == [False, True]
     assert objects(moto, lake) == before
-    assert not list(lake.local_path("plain").iterdir()), "nothing of it stays on this machine"
+    assert not list(lake.local_path("plain").iterdir()), "no temporary file stays on this machine"
 
 
-def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_they_are_read(
-    lake: Lake, moto: str, tmp_path: Path
-) -> None:
+def test_prepared_files_are_on_s3_only_while_they_are_read(lake: Lake, moto: str, tmp_path: Path) -> None:
     import gzip
 
     mixed = b'id\n"1"\r\n'
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(mixed))
-    sources = [*put(tmp_path, a=b"id\n1\n", b=mixed, d=b'id\n"1"\n'), tmp_path / "c.csv.gz"]
+    sources = [*write_files(tmp_path, a=b"id\n1\n", b=mixed, d=b'id\n"1"\n'), tmp_path / "c.csv.gz"]
     landed = landing.land_snapshot(lake, "items", TIME, sources)
     before = objects(moto, lake)
     table = Table.model_validate({"file": "*", "format": "csv", "schema": "id STRING", "keys": ["id"]})
@@ -195,46 +195,46 @@ def test_packed_and_mended_files_lie_where_executors_read_them_and_only_while_th
         assert [f.name for f in files.files] == ["a.csv", "b.csv", "d.csv", "c.csv.gz/c.csv"]
         content = [b"id\n1\n", b'id\n"1"\n', b'id\n"1"\n', b'id\n"1"\n']
         assert [path.read_bytes() for path in files.paths] == content
-        asked = [str(path) for path in files.paths]
-        assert asked[0] == f"{landed.folder}/a.csv"
-        assert asked[2] == f"{landed.folder}/d.csv"
-        seen = [S3Path.from_url(path).read_bytes() for path in asked]  # by their names alone, as executors do
-        assert seen == content
+        names = [str(path) for path in files.paths]
+        assert names[0] == f"{landed.folder}/a.csv"
+        assert names[2] == f"{landed.folder}/d.csv"
+        on_s3 = [S3Path.from_url(path).read_bytes() for path in names]  # by their names alone, as executors do
+        assert on_s3 == content
     assert objects(moto, lake) == before
 
 
-def test_what_a_killed_reading_left_is_swept_away_after_a_day(lake: Lake, moto: str) -> None:
+def test_temporary_folders_of_killed_processes_are_deleted_after_a_day(lake: Lake, moto: str) -> None:
     file_io.write_atomically(lake.state_path("plain", "20200101_000000_killed", "a.csv"), b"id\n")
     file_io.write_atomically(lake.state_path("plain", "20990101_000000_now", "a.csv"), b"id\n")
     with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")):
         assert objects(moto, lake) == {"_state/plain/20990101_000000_now/a.csv"}
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- refused requests --------------------------------------------------------------------------------------------
 
 
-def test_a_403_is_told_with_the_action_the_key_and_the_permission_and_is_not_asked_again(
+def test_a_403_names_the_action_the_key_and_the_permission_and_is_not_retried(
     moto: str, lake: Lake, aws: Callable[[str], None], tmp_path: Path
 ) -> None:
-    asked = []
+    requests = []
 
     def refuse(method: str, path: str) -> bool:
-        asked.append(method) if method == "PUT" else None
+        requests.append(method) if method == "PUT" else None
         return method == "PUT"
 
     with faults.proxy(moto, faults.Faults({}, refuse)) as url:
         aws(url)
         with pytest.raises(ConfigError) as refused:
-            landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+            landing.land_snapshot(lake, "items", TIME, write_files(tmp_path, items=b"id\n1\n"))
     assert refused.value.exit_code == ExitCode.USAGE
     assert f"PutObject of {lake.root}/landing/items/20251003_170552/items.csv" in refused.value.found
     bucket = lake.root.split("/")[2]
     key = "shop/landing/items/20251003_170552/items.csv"
     assert refused.value.expected == f"s3:PutObject on arn:aws:s3:::{bucket}/{key}"
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
-def test_no_credentials_and_no_bucket_are_told_as_such(
+def test_missing_credentials_and_a_missing_bucket_are_reported(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as no_bucket, lock.lock_lake(Lake("s3a://nobodys-bucket/x"), "run-1", "run"):
@@ -253,7 +253,7 @@ def test_no_credentials_and_no_bucket_are_told_as_such(
     assert "AWS_PROFILE" in no_credentials.value.expected
 
 
-def test_keys_that_the_store_does_not_know_are_told_without_the_secret(
+def test_unknown_keys_are_reported_without_the_secret(
     s3proxy: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws(s3proxy)
@@ -268,63 +268,63 @@ def test_keys_that_the_store_does_not_know_are_told_without_the_secret(
 
 
 @contextmanager
-def holder(lake: Lake, *jvm: int) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lake until its input ends, or it is killed, or it ends itself."""
+def lock_in_another_process(lake: Lake, *jvm: int) -> Iterator[subprocess.Popen[str]]:
+    """Lock the lake in another process, until its input ends, or it is killed, or it kills itself."""
     command = [sys.executable, "-c", HOLDER, lake.root, *map(str, jvm)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         try:
             yield process
         finally:
             process.kill()
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    """What it had to say when it ended by itself; its input stays open."""
+def wait_for_end(process: subprocess.Popen[str]) -> str:
+    """Return the stderr of a process that ends by itself; its input stays open."""
     assert process.stderr
     process.wait(timeout=10)
     return process.stderr.read()
 
 
-def take(lake: Lake) -> None:
+def lock_and_release(lake: Lake) -> None:
     with lock.lock_lake(lake, "run-8", "bronze"):
         pass
 
 
-def test_a_second_run_is_refused_at_once_and_told_who_holds_the_lake(lake: Lake) -> None:
-    with holder(lake) as process:
+def test_a_second_run_is_refused_at_once_and_names_the_first(lake: Lake) -> None:
+    with lock_in_another_process(lake) as process:
         began = time.monotonic()
         with pytest.raises(LakeBusy) as refused:
-            take(lake)
+            lock_and_release(lake)
         assert time.monotonic() - began < 3
         assert refused.value.exit_code == ExitCode.BUSY
-        for told in (f"process {process.pid}", "ingest", "run-7", lake.root):
-            assert told in refused.value.found
+        for part in (f"process {process.pid}", "ingest", "run-7", lake.root):
+            assert part in refused.value.found
         process.communicate("")
         assert process.returncode == 0
-    take(lake)
-    take(lake)
+    lock_and_release(lake)
+    lock_and_release(lake)
 
 
-def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends_by_itself(
+def test_a_lease_is_renewed_and_that_of_a_killed_run_ends_by_itself(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
-    with holder(lake) as process:
+    with lock_in_another_process(lake) as process:
         time.sleep(5)
         with pytest.raises(LakeBusy):
-            take(lake)
+            lock_and_release(lake)
         process.kill()
         process.wait()
         killed = time.monotonic()
         with pytest.raises(LakeBusy) as refused:
-            take(lake)
+            lock_and_release(lake)
         assert "its lease ends within" in refused.value.next_step
         while True:
             try:
-                take(lake)
+                lock_and_release(lake)
             except LakeBusy:
                 assert time.monotonic() - killed < 8
                 time.sleep(0.2)
@@ -333,49 +333,49 @@ def test_the_lease_outlives_its_seconds_by_renewal_and_that_of_a_killed_run_ends
         assert time.monotonic() - killed > 1.5
 
 
-def test_a_driver_that_cannot_renew_ends_itself_and_its_jvm_before_its_lease_ends(
+def test_a_driver_that_cannot_renew_kills_itself_and_its_jvm_before_its_lease_ends(
     lake: Lake, moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
-    befall = faults.Faults({})
-    with faults.proxy(moto, befall) as url, subprocess.Popen(["sleep", "60"]) as jvm:
+    injected = faults.Faults({})
+    with faults.proxy(moto, injected) as url, subprocess.Popen(["sleep", "60"]) as jvm:
         aws(url)
-        with holder(lake, jvm.pid) as process:
+        with lock_in_another_process(lake, jvm.pid) as process:
             aws(moto)
-            befall.is_down = True
-            told = ended(process)
-            assert process.returncode == ExitCode.INFRASTRUCTURE, told
-            assert "could not be renewed in time" in told
+            injected.is_down = True
+            output = wait_for_end(process)
+            assert process.returncode == ExitCode.INFRASTRUCTURE, output
+            assert "could not be renewed in time" in output
             assert jvm.wait(timeout=5) == -signal.SIGKILL
-            with pytest.raises(LakeBusy):  # to others it has not ended yet
-                take(lake)
+            with pytest.raises(LakeBusy):  # for other runs the lease has not ended yet
+                lock_and_release(lake)
 
 
-def test_a_driver_whose_lease_was_taken_over_ends_itself(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_whose_lease_was_taken_over_kills_itself(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "3")
-    with holder(lake) as process:
+    with lock_in_another_process(lake) as process:
         file_io.write_atomically(lake.state_path("lock", "99999999"), b"{}")
-        told = ended(process)
-    assert process.returncode == ExitCode.BUSY, told
-    assert "was taken over" in told
+        output = wait_for_end(process)
+    assert process.returncode == ExitCode.BUSY, output
+    assert "was taken over" in output
 
 
-def test_of_many_that_take_an_ended_lease_at_once_one_gets_it(
+def test_only_one_of_many_runs_gets_an_ended_lease(
     server: str, new_bucket: Callable[[str], str], aws: Callable[[str], None]
 ) -> None:
     aws(server)
     lake = Lake(f"s3a://{new_bucket(server)}/shop")
-    take(lake)
+    lock_and_release(lake)
     for _ in range(5):
-        assert sum(taken_at_once(lake, 6)) == 1
+        assert sum(lock_concurrently(lake, 6)) == 1
 
 
-def taken_at_once(lake: Lake, many: int) -> list[bool]:
-    """Whether each of so many threads got the lake, none of which lets it go before all have tried."""
-    together, all_tried = threading.Barrier(many), threading.Barrier(many)
+def lock_concurrently(lake: Lake, threads: int) -> list[bool]:
+    """Return for each thread whether it got the lake; none releases it before all have tried."""
+    all_ready, all_tried = threading.Barrier(threads), threading.Barrier(threads)
 
     def attempt(_: int) -> bool:
-        together.wait()
+        all_ready.wait()
         try:
             with lock.lock_lake(lake, "run-8", "bronze"):
                 all_tried.wait(30)
@@ -384,85 +384,83 @@ def taken_at_once(lake: Lake, many: int) -> list[bool]:
             return False
         return True
 
-    with ThreadPoolExecutor(many) as pool:
-        return list(pool.map(attempt, range(many)))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(attempt, range(threads)))
 
 
-def test_a_lease_is_taken_though_the_answer_to_its_writing_is_lost(
-    lake: Lake, moto: str, aws: Callable[[str], None]
-) -> None:
-    befall = faults.Faults({faults.LOST: 1})
-    with faults.proxy(moto, befall) as url:
+def test_a_lease_is_acquired_although_the_response_is_lost(lake: Lake, moto: str, aws: Callable[[str], None]) -> None:
+    injected = faults.Faults({faults.LOST: 1})
+    with faults.proxy(moto, injected) as url:
         aws(url)
-        with pytest.raises((LakeBusy, InfrastructureError)):  # every answer is lost: it gives up
-            take(lake)
+        with pytest.raises((LakeBusy, InfrastructureError)):  # every response is lost: it gives up
+            lock_and_release(lake)
     lake = Lake(f"{lake.root}/other")
-    befall = faults.Faults({faults.LOST: 2})
-    with faults.proxy(moto, befall) as url:
+    injected = faults.Faults({faults.LOST: 2})
+    with faults.proxy(moto, injected) as url:
         aws(url)
         for _ in range(2):
-            take(lake)
-    assert befall.fault_counts[faults.LOST] >= 2
+            lock_and_release(lake)
+    assert injected.fault_counts[faults.LOST] >= 2
 
 
 @pytest.mark.parametrize("seconds", ["0", "2", "never", "1e9", "nan"])
-def test_a_lease_of_no_use_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+def test_unusable_lease_seconds_are_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, seconds)
     with pytest.raises(ConfigError, match=s3_lease.LEASE_SECONDS_VARIABLE):
-        take(lake)
+        lock_and_release(lake)
 
 
-@pytest.mark.parametrize("left", [b"", b"{", b'"text"', b'{"seconds": 0}'])
-def test_what_stands_in_an_old_lease_stops_nobody_once_it_is_old(
-    lake: Lake, left: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [b"", b"{", b'"text"', b'{"seconds": 0}'])
+def test_unreadable_content_of_an_old_lease_blocks_no_run(
+    lake: Lake, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_lease, "_DEFAULT_SECONDS", -1.0)  # what a lease that says nothing is taken to last
+    monkeypatch.setattr(s3_lease, "_DEFAULT_SECONDS", -1.0)  # the assumed length of an unreadable lease
     monkeypatch.setenv(s3_lease.LEASE_SECONDS_VARIABLE, "60")
-    file_io.write_atomically(lake.state_path("lock", "00000041"), left)
+    file_io.write_atomically(lake.state_path("lock", "00000041"), content)
     with lock.lock_lake(lake, "run-8", "bronze"):
         assert file_io.list_names(lake.state_path("lock")) == ["00000042"]
-        held = json.loads(lake.state_path("lock", "00000042").read_text())
-        assert (held["pid"], held["run_id"], held["doing"]) == (os.getpid(), "run-8", "bronze")
+        holder = json.loads(lake.state_path("lock", "00000042").read_text())
+        assert (holder["pid"], holder["run_id"], holder["doing"]) == (os.getpid(), "run-8", "bronze")
 
 
-# --- what Spark is told -----------------------------------------------------------------------------------------
+# --- the settings of Spark -----------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_encrypted_with_the_key_that_is_named(
+def test_objects_are_encrypted_with_the_configured_key(
     lake: Lake, moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_S3_KMS_KEY", "alias/lake")
-    landing.land_snapshot(lake, "items", TIME, put(tmp_path, items=b"id\n1\n"))
+    landing.land_snapshot(lake, "items", TIME, write_files(tmp_path, items=b"id\n1\n"))
     client, bucket = s3.client(moto), lake.root.split("/")[2]
     for key in objects(moto, lake):
         head = client.head_object(Bucket=bucket, Key=f"shop/{key}")
         assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "alias/lake"), key
-    told = spark_settings()
-    assert told["spark.hadoop.fs.s3a.encryption.algorithm"] == "SSE-KMS"
-    assert told["spark.hadoop.fs.s3a.encryption.key"] == "alias/lake"
+    settings = spark_settings()
+    assert settings["spark.hadoop.fs.s3a.encryption.algorithm"] == "SSE-KMS"
+    assert settings["spark.hadoop.fs.s3a.encryption.key"] == "alias/lake"
 
 
-def test_spark_is_told_where_to_ask_and_no_credential(
+def test_spark_settings_have_the_endpoint_and_no_credentials(
     moto: str, aws: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws(moto)
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    told = spark_settings()
-    assert told["spark.hadoop.fs.s3a.endpoint"] == moto
-    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
-    assert told["spark.hadoop.fs.s3a.path.style.access"] == "true"
-    assert not [value for value in told.values() if s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"] in value]
+    settings = spark_settings()
+    assert settings["spark.hadoop.fs.s3a.endpoint"] == moto
+    assert settings["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert settings["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert not [value for value in settings.values() if s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"] in value]
 
     monkeypatch.delenv("AWS_ENDPOINT_URL")
-    told = spark_settings()
-    assert told["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
-    assert "spark.hadoop.fs.s3a.endpoint" not in told
+    settings = spark_settings()
+    assert settings["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert "spark.hadoop.fs.s3a.endpoint" not in settings
 
 
-def test_the_packages_are_those_of_a_lake_on_the_disk_and_some() -> None:
-    """spark-submit takes the last of two lists, not both."""
-    words = Path(__file__).parents[4] / "lakehouse" / "spark"
-    lists = [(words / name).read_text(encoding="utf-8") for name in ("spark-defaults.conf", "spark-s3.conf")]
+def test_the_s3_packages_include_those_of_a_lake_on_a_disk() -> None:
+    """spark-submit uses the last of two lists, not both."""
+    folder = Path(__file__).parents[4] / "lakehouse" / "spark"
+    lists = [(folder / name).read_text(encoding="utf-8") for name in ("spark-defaults.conf", "spark-s3.conf")]
     for setting in ("packages", "excludes"):
         disk, on_s3 = (set(re.findall(rf"spark\.jars\.{setting}\s+(\S+)", text)[0].split(",")) for text in lists)
         assert disk < on_s3

@@ -1,7 +1,7 @@
-"""Each stage does its work with the rights of its own policy in deploy/iam, and no others.
+"""Each stage needs only the rights of its own policy in deploy/iam.
 
-moto checks no rights: a proxy in front of it does, request by request, as IAM would. Where they differ it is stricter:
-an object that is not there may not be asked for either, unless the policy has `s3:GetObject` on it.
+moto checks no rights; a proxy in front of it checks each request as IAM would. It is stricter in one point: a missing
+object may not be requested either, unless the policy has `s3:GetObject` on it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from remote import S3Project
+from s3_project import S3Project
 from servers import faults, s3
 from servers.postgres import Server
 from shop import MODELS
@@ -23,7 +23,7 @@ from shop import MODELS
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(600)]  # every stage of a lake on S3, one by one
 
 POLICIES = Path(__file__).parents[4] / "deploy/iam"
-BUCKET = "example-lake"  # what the policies name, and `loyalty` in it
+BUCKET = "example-lake"  # the bucket of the policies, with the folder `loyalty`
 FIRST, SECOND = "20250101_000000", "20250102_000000"
 _BY_QUERY = {
     ("GET", "list-type"): "s3:ListBucket",
@@ -31,7 +31,7 @@ _BY_QUERY = {
     ("GET", "location"): "s3:GetBucketLocation",
     ("DELETE", "uploadId"): "s3:AbortMultipartUpload",
 }
-# Before it makes a folder or looks for a table, Spark asks for objects of the names above it, and bears not being told.
+# Before it creates a folder or opens a table, Spark requests its parent folders as objects and accepts a refusal.
 _ABOVE = re.compile(r"loyalty(/[a-z]+)?(/_delta_log)?")
 _BY_METHOD = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "POST": "Put", "DELETE": "Delete"}
 
@@ -43,20 +43,20 @@ class Loyalty(S3Project):
 
 
 class Guard:
-    """Whoever asks has the rights of one policy; `refused` is what it had not the right to."""
+    """Grants the rights of one policy, and collects the refused requests in `refused`."""
 
     def __init__(self) -> None:
         self.statements: list[dict[str, Any]] = []
         self.refused: set[str] = set()
 
-    def take(self, name: str) -> None:
+    def use_policy(self, name: str) -> None:
         self.statements = json.loads((POLICIES / f"{name}.json").read_text())["Statement"]
 
     def refuses(self, method: str, path: str) -> bool:
         parts = urlsplit(path)
         query = parse_qs(parts.query, keep_blank_values=True)
         if method == "POST" and "delete" in query:
-            return False  # asked for each object in it
+            return False  # checked for each object in the request
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
         of_bucket = next((action for (m, name), action in _BY_QUERY.items() if m == method and name in query), None)
         action = of_bucket or (f"s3:{_BY_METHOD[method]}Object" if key else "s3:ListBucket")
@@ -76,7 +76,7 @@ def _allows(statement: dict[str, Any], action: str, resource: str, prefix: str) 
     return wanted is None or any(fnmatchcase(prefix, one) for one in wanted)
 
 
-def test_every_stage_verify_and_forget_do_their_work_with_the_rights_of_their_own_policy(
+def test_every_stage_verify_and_forget_need_only_the_rights_of_their_policy(
     moto: str, known_to_spark: Callable[[str, str], None], database: Server, tmp_path: Path
 ) -> None:
     publish = {"postgres": {"url": database.url, "tables": {"bronze.items": "items", "gold.notes": "notes"}}}
@@ -85,14 +85,14 @@ def test_every_stage_verify_and_forget_do_their_work_with_the_rights_of_their_ow
     with faults.proxy(moto, faults.Faults({}, guard.refuses)) as url:
         known_to_spark(BUCKET, url)
         shop = Loyalty(tmp_path / "shop", BUCKET, url, moto, models=MODELS, publish=publish)
-        shop.snapshot(FIRST, items='id,qty,note\na,1,"x"\r\nb,2,"y"\nc,3,z\n')  # line ends of two kinds
+        shop.snapshot(FIRST, items='id,qty,note\na,1,"x"\r\nb,2,"y"\nc,3,z\n')  # two kinds of line ends
         shop.snapshot(SECOND, items="id,qty,note\na,2,x\nb,2x,y\nc,4,z\n")
         for stage in ("extract", "ingest", "bronze", "silver", "gold", "publish", "verify"):
-            guard.take(stage)
+            guard.use_policy(stage)
             done = shop(stage)
             assert (done.code, guard.refused) == (0, set()), (stage, done.document)
-        guard.take("forget")
+        guard.use_policy("forget")
         done = shop("forget", "items", "c")
         assert (done.code, guard.refused) == (0, set()), done.document
-        guard.take("extract")
+        guard.use_policy("extract")
         assert shop("verify").code != 0, "the proxy guards nothing"

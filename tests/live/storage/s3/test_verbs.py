@@ -1,4 +1,4 @@
-"""Every verb on a lake on S3, on one small table with all that makes a file be read otherwise than as it landed."""
+"""Every verb on a lake on S3, on one small table with all kinds of files that are prepared before they are read."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from helpers import ITEMS
 from pyspark.sql import SparkSession
-from remote import S3Project
+from s3_project import S3Project
 from servers import faults, s3
 from shop import MODELS
-from traces import find_words, find_words_in_lake
+from text_search import find_words, find_words_in_lake
 
 import lakehouse as product
 from lakehouse.lake import delta, ledger
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-KILLED = Path(__file__).parents[3] / "lake" / "killed.py"
+KILLED = Path(__file__).parents[3] / "lake" / "crash_points.py"
 PERSON, THEIRS, HEADER = "mmperson", "mmtheirs", "id,qty,note\n"  # neither the least nor the greatest of a column
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 TABLE = {**ITEMS, "file": "items*", "guard": {"max_deleted": 0.5}}
@@ -40,27 +40,25 @@ def shop(
     return S3Project(tmp_path / "shop", bucket, s3proxy, tables={"items": dict(TABLE)}, models=MODELS)
 
 
-def test_every_verb_does_on_s3_what_it_does_on_a_disk(
-    shop: S3Project, aws: Callable[[str], None], s3proxy: str
-) -> None:
+def test_every_verb_works_on_s3_as_on_a_disk(shop: S3Project, aws: Callable[[str], None], s3proxy: str) -> None:
     folder = shop.snapshot(FIRST)
     (folder / "items.csv.gz").write_bytes(gzip.compress(b'id,qty,note\n"a",1,"x\n1"\nb,2,x\n'))
-    (folder / "items more.csv").write_bytes(b'id,qty,note\r\nc,3,"y"\nd,4x,z\r\ne,5,z\r\n')  # line ends of two kinds
+    (folder / "items more.csv").write_bytes(b'id,qty,note\r\nc,3,"y"\nd,4x,z\r\ne,5,z\r\n')  # two kinds of line ends
     first = shop.run()
     assert first.code == 0, first.document
     assert first.outcome("ingest", "items")["counts"]["inserted"] == 4
     assert [row["line"] for row in shop.quarantine()] == [3]
     notes = [{"note": "x", "qty": 2}, {"note": "x\n1", "qty": 1}, {"note": "y", "qty": 3}, {"note": "z", "qty": 5}]
     assert shop.download().rows("gold/notes") == notes
-    assert not list((shop.lake / "_state" / "plain").rglob("*.csv")), "gone after the reading"
+    assert not list((shop.lake / "_state" / "plain").rglob("*.csv")), "deleted after the reading"
 
     shop.snapshot(SECOND, items="id,qty,note\na,1,x\n")
-    looked = shop("diff")
-    assert (looked.code, looked.document["tables"][0]["verdict"]) == (0, "held")
+    preview = shop("diff")
+    assert (preview.code, preview.document["tables"][0]["verdict"]) == (0, "held")
     assert shop.run().code == 4
-    told = shop("status").document
-    assert told["tables"][0]["held"] == "2025-01-02T00:00:00Z"
-    assert [(row["place"], row["kept_bytes"] > 0) for row in told["storage"]] == [
+    status = shop("status").document
+    assert status["tables"][0]["held"] == "2025-01-02T00:00:00Z"
+    assert [(row["place"], row["kept_bytes"] > 0) for row in status["storage"]] == [
         ("landing", True),
         ("full-load", True),
         ("bronze", True),
@@ -89,19 +87,19 @@ def test_every_verb_does_on_s3_what_it_does_on_a_disk(
     assert shop("report", "--out", str(shop.folder / "report.html")).code == 0
 
 
-def test_what_a_stage_may_not_write_is_told_with_the_permission(
+def test_a_forbidden_write_names_the_permission(
     moto: str, new_bucket: Callable[[str], str], known_to_spark: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     bucket = new_bucket(moto)
-    befall = faults.Faults({}, lambda method, path: method == "PUT" and "/raw/" in path)
-    with faults.proxy(moto, befall) as url:
+    refusing = faults.Faults({}, lambda method, path: method == "PUT" and "/raw/" in path)
+    with faults.proxy(moto, refusing) as url:
         known_to_spark(bucket, url)
         shop = S3Project(tmp_path / "shop", bucket, url, moto)
         shop.snapshot(FIRST, items="id,qty,note\na,1,x\n")
         refused = shop.run()
     assert refused.code == 2
     assert "(403)" in refused.error["found"]
-    assert refused.error["expected"] == "s3:PutObject there"
+    assert refused.error["expected"] == "s3:PutObject on this path"
     assert "shop/raw/ledger" in refused.error["where"]
 
 
@@ -112,7 +110,7 @@ def people(
     known_to_spark: Callable[[str, str], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> S3Project:
-    """A person in every layer: in a packed file, in one with line ends of two kinds, in a row that is refused."""
+    """A data subject in every layer: in an archive, in a file with two kinds of line ends, in a rejected row."""
     bucket = new_bucket(moto)
     known_to_spark(bucket, moto)
     tables = {"items": {**TABLE, "guard": {"max_deleted": 1, "max_quarantined": 1}}}
@@ -125,11 +123,11 @@ def people(
     return shop
 
 
-def test_a_table_is_taken_anew_from_what_landed_also_where_that_was_killed(
+def test_a_table_is_rebuilt_from_landing_even_after_a_killed_rebuild(
     people: S3Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that was made of the table has gone, and the ledger has still to forget it."""
-    before, told = people.download().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
+    """The first rebuild is killed after it deleted the table's data and before the ledger forgot it."""
+    before, decisions = people.download().rows("gold/notes"), [(e["sequence"], e["status"]) for e in people.ledger()]
     assert before
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "delete_tables", lambda *_: 1 / 0)
@@ -138,16 +136,16 @@ def test_a_table_is_taken_anew_from_what_landed_also_where_that_was_killed(
     assert people("ingest", "items", "--full-refresh").code == 0
     assert people.run().code == 0
     assert people.download().rows("gold/notes") == before
-    assert [(e["sequence"], e["status"]) for e in people.ledger()] == told
+    assert [(e["sequence"], e["status"]) for e in people.ledger()] == decisions
     verified = people("verify")
     assert verified.code == 0, verified.document
 
 
-def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_killed(
+def test_no_object_contains_the_data_subject_after_forget_even_if_it_was_killed(
     people: S3Project, spark: SparkSession
 ) -> None:
-    client, left = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
-    client.put_object(Bucket=people.bucket, Key=left, Body=PERSON.encode())
+    client, temporary = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
+    client.put_object(Bucket=people.bucket, Key=temporary, Body=PERSON.encode())
     for table in ("bronze/items", "quarantine/items", "silver/items", "gold/notes", "silver/many", "raw/ledger"):
         where = delta.sql_name(f"{people.root}/{table}")
         spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
@@ -174,7 +172,7 @@ def test_no_object_of_the_lake_has_a_person_after_forget_also_where_that_was_kil
     assert people.download().versions() == versions
 
 
-def test_what_is_old_goes_and_what_is_left_holds(people: S3Project) -> None:
+def test_expired_files_are_deleted_and_the_rest_verifies(people: S3Project) -> None:
     rows = people.download().rows("bronze/items")
     file = people.pipeline / "pipeline.json"
     retention = {"landing": "1d", "change_sets": "1d", "vacuum": "7d"}

@@ -1,4 +1,4 @@
-"""Reading landed CSV: every record as written, in the right columns, or with the reason why it cannot be taken."""
+"""Tests reading landed CSV: every record as written, in the right columns, or with the reason why it is malformed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, ParsedSnapshot
+from lakehouse.ingest.readers.fields import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
 from lakehouse.spark import session
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake
+from lakehouse.storage.prepare_files import readable_snapshot
 
 SCHEMA = "id STRING, v INT, note STRING"
 HEADER = "id,v,note\n"
@@ -33,7 +34,7 @@ Contents = str | bytes | dict[str, str | bytes]
 
 
 class Source:
-    """Files, landed as one snapshot and read by a table's settings."""
+    """Lands files as one snapshot and reads them with a table's settings."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self._lakes = session.isolated_session(spark, data_bytes=0), folder, count()
@@ -50,23 +51,23 @@ class Source:
     def table(self, **settings: Any) -> Table:
         return Table.model_validate(self.settings | settings)
 
-    def read(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> ParsedSnapshot:
+    def read(self, contents: Contents, optional: Iterable[str] = (), **settings: Any) -> ParsedSnapshot:
         table, landed = self.table(**settings), self.land(contents)
         files = self.reading.enter_context(readable_snapshot(self.lake, table, landed))
-        return snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
+        return snapshot_reader.read(ReadSettings(self.spark, table, "UTC", frozenset(optional)), files)
 
     def rows(self, contents: Contents, **settings: Any) -> list[Row]:
-        """The declared columns of all rows, which must have no problem and a key that was read."""
+        """Return the declared columns of all rows, which must have no problem and a readable key."""
         read = self.read(contents, **settings)
-        found = read.rows.collect()
-        assert [(row[PROBLEMS], row[KEY_STATE]) for row in found] == [([], "read")] * len(found)
-        assert read.record_count in (None, len(found))
-        return values(found)
+        actual = read.rows.collect()
+        assert [(row[PROBLEMS], row[KEY_STATE]) for row in actual] == [([], "read")] * len(actual)
+        assert read.record_count in (None, len(actual))
+        return values(actual)
 
-    def refused(self, contents: Contents, may_lack: Iterable[str] = (), **settings: Any) -> str:
+    def refusal(self, contents: Contents, optional: Iterable[str] = (), **settings: Any) -> str:
         table, landed = self.table(**settings), self.land(contents)
         with pytest.raises(DataRefused) as refused, readable_snapshot(self.lake, table, landed) as files:
-            snapshot_reader.read(self.spark, table, files, "UTC", frozenset(may_lack))
+            snapshot_reader.read(ReadSettings(self.spark, table, "UTC", frozenset(optional)), files)
         return refused.value.to_text()
 
 
@@ -83,7 +84,7 @@ def values(rows: list[Any]) -> list[Row]:
 
 
 def problems(rows: DataFrame) -> dict[str, tuple[list[tuple[str | None, str | None]], str]]:
-    """By the row's note: column and value of each problem, and the state of the key."""
+    """Return the column and value of each problem, and the state of the key, by the row's note."""
     return {row.note: ([(p.column, p.value) for p in row[PROBLEMS]], row[KEY_STATE]) for row in rows.collect()}
 
 
@@ -103,7 +104,7 @@ def test_columns_are_found_by_name_whatever_their_order_and_case(source: Source)
     assert read.unknown_columns == ()
 
 
-def test_columns_that_the_schema_does_not_name_are_told_and_kept_in_the_row_as_received(source: Source) -> None:
+def test_unknown_columns_are_reported_and_kept_in_the_row_as_received(source: Source) -> None:
     read = source.read("extra,id,,v,note,\n9,a,z,1,x,\n")
 
     (row,) = read.rows.collect()
@@ -129,22 +130,22 @@ def test_columns_that_the_schema_does_not_name_are_told_and_kept_in_the_row_as_r
 def test_a_header_that_lacks_or_doubles_a_column_is_refused_with_the_differences(
     source: Source, header: str, named: list[str]
 ) -> None:
-    told = source.refused(f"{header}\n")
+    message = source.refusal(f"{header}\n")
 
-    assert [words for words in named if words not in told] == []
-    assert "the columns id, v, note" in told
-    assert "items.csv, line 1" in told
+    assert [words for words in named if words not in message] == []
+    assert "the columns id, v, note" in message
+    assert "items.csv, line 1" in message
 
 
 def test_a_column_that_no_snapshot_had_yet_is_null_where_it_is_missing(source: Source) -> None:
-    assert values(source.read("id,v\na,1\n", may_lack={"note"}).rows.collect()) == [("a", 1, None)]
-    assert "no column v" in source.refused("id\na\n", may_lack={"note"})
+    assert values(source.read("id,v\na,1\n", optional={"note"}).rows.collect()) == [("a", 1, None)]
+    assert "no column v" in source.refusal("id\na\n", optional={"note"})
 
 
-def test_a_key_that_no_snapshot_had_yet_is_no_bug(source: Source) -> None:
+def test_a_key_that_no_snapshot_had_yet_is_null(source: Source) -> None:
     """Every key would be null: refused, or every row in quarantine."""
     try:
-        read = source.read("v,note\n1,x\n", may_lack={"id"})
+        read = source.read("v,note\n1,x\n", optional={"id"})
     except DataRefused:
         return
     assert problems(read.rows) == {"x": ([("id", None)], "null")}
@@ -207,7 +208,7 @@ def test_line_ends_of_any_kind_end_records_and_are_kept_inside_quotes(
     assert source.rows(text) == expected
 
 
-def test_a_cr_outside_quotes_ends_a_record_be_it_meant_as_text(source: Source) -> None:
+def test_a_cr_outside_quotes_ends_a_record_even_if_it_was_meant_as_text(source: Source) -> None:
     read = source.read('id,v,note\na,1,"x"\nb,2,y\rz\n')
 
     assert [(row.id, row[KEY_STATE]) for row in read.rows.collect()] == [
@@ -217,7 +218,7 @@ def test_a_cr_outside_quotes_ends_a_record_be_it_meant_as_text(source: Source) -
     ]
 
 
-def test_line_ends_are_made_one_in_other_encodings_too(source: Source) -> None:
+def test_line_ends_are_unified_in_other_encodings_too(source: Source) -> None:
     text = 'id,v,note\nã,1,x\r\nb,2,"y\r\n"\n'.encode("utf-16")
 
     assert source.rows(text, options={"encoding": "UTF-16"}) == [("ã", 1, "x"), ("b", 2, "y\r\n")]
@@ -248,7 +249,7 @@ def test_a_record_of_blanks_only_is_a_record(source: Source, quoted: bool) -> No
 
 @pytest.mark.parametrize("body", ['a,1,"x\nb,2,y\n', 'a,1,"x"y\n', 'a,1,"x" \nb,2,y\n', '"'])
 def test_a_quote_that_swallows_the_rest_is_refused(source: Source, body: str) -> None:
-    assert "not well-formed CSV" in source.refused(HEADER + body)
+    assert "not well-formed CSV" in source.refusal(HEADER + body)
 
 
 def test_the_records_are_counted_by_another_reader_where_they_may_span_lines(source: Source) -> None:
@@ -292,11 +293,11 @@ def test_a_key_is_read_null_or_unreadable(source: Source) -> None:
 # Encodings
 
 
-def test_bytes_that_are_no_utf8_are_malformed_only_where_they_stand(source: Source) -> None:
+def test_invalid_utf8_makes_only_its_field_malformed(source: Source) -> None:
     rows = source.read(b"id,v,note\na,1,ok\nb,2,S\xe3o\n\xff,3,bad key\n", schema=SCHEMA).rows.collect()
 
-    found = {row.id: ([p.column for p in row[PROBLEMS]], row[KEY_STATE]) for row in rows}
-    assert found == {"a": ([], "read"), "b": (["note"], "read"), "\ufffd": (["id"], "unreadable")}
+    actual = {row.id: ([p.column for p in row[PROBLEMS]], row[KEY_STATE]) for row in rows}
+    assert actual == {"a": ([], "read"), "b": (["note"], "read"), "\ufffd": (["id"], "unreadable")}
 
 
 @pytest.mark.parametrize("quote", ["", '"'])
@@ -357,8 +358,8 @@ def test_a_file_beyond_a_limit_that_was_set_is_refused(source: Source, options: 
 def test_nul_is_malformed_where_spark_would_drop_it(source: Source, body: str, options: dict[str, str]) -> None:
     read = source.read(HEADER + body, options=options)
 
-    found = problems(read.rows)
-    assert (found["bad"][1], found["good"]) == ("unreadable", ([], "read"))
+    actual = problems(read.rows)
+    assert (actual["bad"][1], actual["good"]) == ("unreadable", ([], "read"))
     assert "NUL" in next(row for row in read.rows.collect() if row.note == "bad")[PROBLEMS][0].reason
 
 
@@ -371,18 +372,18 @@ def test_bytes_without_a_meaning_in_another_encoding_are_malformed(source: Sourc
 # Files
 
 
-def test_packed_files_are_read_as_what_is_in_them(source: Source) -> None:
+def test_packed_files_are_read_unpacked(source: Source) -> None:
     text = "note,id,v\n" + '"y\r\nz",b,2\n'
     contents: Contents = {"a.csv": "id,v,note\na,1,x\n", "b.csv.gz": gzip.compress(text.encode())}
 
     assert sorted(source.rows(contents)) == [("a", 1, "x"), ("b", 2, "y\r\nz")]
 
 
-def test_what_is_wrong_inside_a_packed_file_is_told_of_the_file_as_received(source: Source) -> None:
-    told = source.refused({"a.csv.gz": gzip.compress(b"id,v\n")})
+def test_an_error_inside_a_packed_file_names_the_file_as_received(source: Source) -> None:
+    message = source.refusal({"a.csv.gz": gzip.compress(b"id,v\n")})
 
-    assert "a.csv has no column note" in told
-    assert f"{source.lake.landing_path('items')}/20250101_000000/a.csv.gz/a.csv, line 1" in told
+    assert "a.csv has no column note" in message
+    assert f"{source.lake.landing_path('items')}/20250101_000000/a.csv.gz/a.csv, line 1" in message
 
 
 def test_a_file_with_nothing_but_its_header_has_no_rows(source: Source) -> None:
@@ -393,11 +394,11 @@ def test_a_file_with_nothing_but_its_header_has_no_rows(source: Source) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"], ids=repr)
 def test_an_empty_file_is_refused(source: Source, content: str) -> None:
-    assert "items.csv is empty" in source.refused(content)
+    assert "items.csv is empty" in source.refusal(content)
 
 
 def test_a_snapshot_without_files_is_refused(source: Source) -> None:
-    assert "no file" in source.refused({})
+    assert "no file" in source.refusal({})
 
 
 def test_several_files_are_one_snapshot_each_by_its_own_header(source: Source) -> None:
@@ -416,7 +417,7 @@ def test_several_files_are_one_snapshot_each_by_its_own_header(source: Source) -
 
 
 def test_one_file_that_lacks_a_column_refuses_them_all(source: Source) -> None:
-    assert "b.csv has no column note" in source.refused({"a.csv": HEADER, "b.csv": "id,v\n"})
+    assert "b.csv has no column note" in source.refusal({"a.csv": HEADER, "b.csv": "id,v\n"})
 
 
 @pytest.mark.parametrize("name", ["sales (1) a+b%20#c.csv", "sales [2024].csv", "sales{1}.csv"])
@@ -425,8 +426,8 @@ def test_a_files_name_is_no_pattern(source: Source, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["_b.csv", ".b.csv"])
-def test_a_file_that_spark_would_overlook_is_refused(source: Source, name: str) -> None:
-    assert name in source.refused({"a.csv": "id,v,note\na,1,x\n", name: "id,v,note\nb,2,y\n"})
+def test_a_file_that_spark_would_ignore_is_refused(source: Source, name: str) -> None:
+    assert name in source.refusal({"a.csv": "id,v,note\na,1,x\n", name: "id,v,note\nb,2,y\n"})
 
 
 def test_a_lake_may_lie_in_a_folder_of_any_name(spark: SparkSession, tmp_path: Path) -> None:
@@ -442,17 +443,17 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(spark: SparkSession, tmp_path: P
 @pytest.fixture
 def lines(source: Source) -> Callable[..., dict[str, int | None]]:
     def of(contents: Contents, **settings: Any) -> dict[str, int | None]:
-        """First field as received -> line, for all rows."""
+        """Return the line of each row, by its first field as received."""
         table, landed = source.table(**settings), source.land(contents)
-        read = snapshot_reader.read(source.spark, table, landed, "UTC", frozenset())
+        read = snapshot_reader.read(ReadSettings(source.spark, table, "UTC"), landed)
         refused = read.rows.select(read.rows[RECEIVED].alias("row"))
-        found = snapshot_reader.add_line_numbers(source.spark, refused, table, landed).collect()
-        return {next(iter(json.loads(row["row"]).values())): row.line for row in found}
+        actual = snapshot_reader.add_line_numbers(source.spark, refused, table, landed).collect()
+        return {next(iter(json.loads(row["row"]).values())): row.line for row in actual}
 
     return of
 
 
-def test_refused_rows_get_the_line_on_which_they_begin(lines: Callable[..., dict[str, int | None]]) -> None:
+def test_rejected_rows_get_the_line_on_which_they_begin(lines: Callable[..., dict[str, int | None]]) -> None:
     text = 'id,v,note\na,1,"x\ny"\n\nb,"",z\nc\nd,4,x,y\n'
 
     assert lines(text) == {"a": 2, "b": 5, "c": 6, "d": 7}
@@ -465,13 +466,13 @@ def test_lines_are_found_in_files_of_other_columns_and_encodings(lines: Callable
     assert lines(encoded, options={"sep": ";", "encoding": "ISO-8859-1"}) == {"ã": 2, "y": 2, "z": 3}
 
 
-def test_lines_are_found_whatever_options_took_out_of_the_fields(lines: Callable[..., dict[str, int | None]]) -> None:
+def test_lines_are_found_whatever_options_remove_from_the_fields(lines: Callable[..., dict[str, int | None]]) -> None:
     options = {"ignoreLeadingWhiteSpace": "true", "ignoreTrailingWhiteSpace": "true", "nullValue": "-"}
 
     assert lines("id,v,note\na , - ,x\nb,1, y \n", options=options) == {"a": 2, "b": 3}
 
 
-def test_rows_that_stand_nowhere_have_no_line(source: Source) -> None:
+def test_rows_that_are_in_no_file_have_no_line(source: Source) -> None:
     landed = source.land(HEADER + "a,1,x\n")
     refused = source.spark.createDataFrame([('{"id":"z","v":"1","note":"x"}',)], "row STRING")
 

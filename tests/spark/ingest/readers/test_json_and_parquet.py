@@ -1,4 +1,4 @@
-"""Reading landed JSON and Parquet: typed by the schema, broken rows told apart, nothing null in silence."""
+"""Tests reading landed JSON and Parquet: typed by the schema, broken rows recognized, nothing silently null."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pyspark.sql import Row, SparkSession
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.fields import ParsedSnapshot, ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
 from lakehouse.spark import session
 from lakehouse.storage import landing
@@ -28,17 +29,17 @@ class Reader:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder, self.lakes = session.isolated_session(spark, data_bytes=0), folder, count()
 
-    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> snapshot_reader.ParsedSnapshot:
+    def read(self, file: Path, kind: str, schema: str = SCHEMA, **settings: Any) -> ParsedSnapshot:
         table = Table.model_validate({"file": "*", "format": kind, "schema": schema, "keys": ["id"]} | settings)
         landed = landing.land_snapshot(Lake(str(self.folder / f"lake {next(self.lakes)}")), "items", TIME, [file])
-        return snapshot_reader.read(self.spark, table, landed, "America/Sao_Paulo", frozenset())
+        return snapshot_reader.read(ReadSettings(self.spark, table, "America/Sao_Paulo"), landed)
 
-    def json(self, text: str, **settings: Any) -> snapshot_reader.ParsedSnapshot:
+    def json(self, text: str, **settings: Any) -> ParsedSnapshot:
         file = self.folder / "items.json"
         file.write_text(text, encoding="utf-8")
         return self.read(file, "json", **settings)
 
-    def parquet(self, rows: str, **settings: Any) -> snapshot_reader.ParsedSnapshot:
+    def parquet(self, rows: str, **settings: Any) -> ParsedSnapshot:
         """Items whose columns are these SQL expressions."""
         written = self.folder / "written"
         self.spark.sql(f"SELECT {rows}").coalesce(1).write.parquet(str(written))
@@ -51,7 +52,7 @@ def reader(spark: SparkSession, tmp_path: Path) -> Reader:
     return Reader(spark, tmp_path)
 
 
-def told(row: Row) -> tuple[str, list[tuple[str | None, str | None]]]:
+def key_and_problems(row: Row) -> tuple[str, list[tuple[str | None, str | None]]]:
     return row[KEY_STATE], [(p.column, p.value) for p in row[PROBLEMS]]
 
 
@@ -68,14 +69,14 @@ def test_objects_on_lines_and_in_an_array_read_alike(reader: Reader, form: str) 
     }
     rows = {row.id: row for row in reader.json(texts[form]).rows.collect()}
 
-    assert [told(row) for row in rows.values()] == [("read", [])] * 2
+    assert [key_and_problems(row) for row in rows.values()] == [("read", [])] * 2
     assert (rows["a"].n, rows["a"].price, rows["a"].day) == (1, Decimal("1.10"), date(2025, 1, 2))
     assert (rows["a"].tags, rows["a"]["at"]) == ([1, 2], Row(x=1, y="z"))
     assert (rows["b"].n, rows["b"].price, rows["b"].day, rows["b"].tags) == (7, Decimal("2.50"), None, [])
     assert rows["b"]["at"] == Row(x=None, y="")
 
 
-def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reader: Reader) -> None:
+def test_a_value_that_does_not_fit_its_type_is_a_problem_and_never_silently_null(reader: Reader) -> None:
     wrong = [
         GOOD | {"id": "n", "n": 1.5},
         GOOD | {"id": "word", "n": "one"},
@@ -87,7 +88,7 @@ def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reade
     ]
     text = "\n".join(map(json.dumps, wrong)) + '\nnot json\n{"id": "cut", "n": \n[1]\n'
     rows = reader.json(text).rows.collect()
-    by_id = {row.id: told(row) for row in rows if row.id}
+    by_id = {row.id: key_and_problems(row) for row in rows if row.id}
 
     assert by_id["n"] == ("read", [("n", "1.5")])
     assert by_id["word"] == ("read", [("n", "one")])
@@ -95,7 +96,7 @@ def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reade
     assert by_id["tags"] == ("read", [("tags", '[1, "x"]')])
     assert by_id["at"] == ("read", [("at", '{"x": "no", "y": "z"}')])
     assert by_id["less"] == ("read", [])
-    nameless = sorted(told(row) for row in rows if not row.id)
+    nameless = sorted(key_and_problems(row) for row in rows if not row.id)
     assert [state for state, _ in nameless] == ["null", "unreadable", "unreadable", "unreadable"]
     assert {problems[0][1] for state, problems in nameless if state == "unreadable"} == {
         "not json",
@@ -104,7 +105,7 @@ def test_what_does_not_fit_its_type_is_a_problem_and_never_null_in_silence(reade
     }
 
 
-def test_members_are_found_whatever_their_case_and_others_are_told(reader: Reader) -> None:
+def test_members_are_found_in_any_case_and_unknown_ones_are_reported(reader: Reader) -> None:
     read = reader.json('{"ID": "a", "N": 1, "extra": 2}\n{"id": "b", "n": null}\n', schema="id STRING, n INT")
 
     assert sorted((r.id, r.n) for r in read.rows.collect()) == [("a", 1), ("b", None)]
@@ -128,14 +129,14 @@ def test_columns_are_found_by_the_names_that_the_files_have(reader: Reader, kind
         read = reader.parquet("explode(array('5', 'x')) AS `Preço, R$`, 1 AS extra, 'a' AS `Tipo Titulo`", **NAMED)
     good, bad = sorted(read.rows.collect(), key=lambda row: len(row[PROBLEMS]))
 
-    assert (good.id, good.n, told(good)) == ("a", 5, ("read", []))
-    assert told(bad) == ("read", [("n", "x")])
+    assert (good.id, good.n, key_and_problems(good)) == ("a", 5, ("read", []))
+    assert key_and_problems(bad) == ("read", [("n", "x")])
     assert "Tipo Titulo" in bad[RECEIVED]
     assert (read.unknown_columns, read.missing_columns) == (("extra",), frozenset())
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
-def test_a_column_that_the_files_call_otherwise_is_missed_by_that_name(reader: Reader, kind: str) -> None:
+def test_a_missing_column_is_reported_by_its_name_in_the_files(reader: Reader, kind: str) -> None:
     file = reader.folder / "items.csv"
     file.write_text("n,Tipo Titulo\n1,a\n", encoding="utf-8")
     with pytest.raises(DataRefused, match="Preço, R") as refused:
@@ -151,17 +152,17 @@ def test_a_column_that_the_files_call_otherwise_is_missed_by_that_name(reader: R
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[{"id": "a", "n": 1}, {"id": "b"', "not a whole JSON array"),
+        ('[{"id": "a", "n": 1}, {"id": "b"', "not a complete JSON array"),
         ('{"id": "a"}\n', "no object of items.json has n"),
     ],
 )
-def test_a_cut_array_and_a_member_that_nobody_has_are_refused(reader: Reader, text: str, said: str) -> None:
+def test_a_cut_array_and_a_member_that_no_object_has_are_refused(reader: Reader, text: str, said: str) -> None:
     with pytest.raises(DataRefused) as refused:
         reader.json(text, schema="id STRING, n INT")
     assert said in refused.value.found
 
 
-def test_parquet_is_taken_as_typed_or_where_nothing_is_lost(reader: Reader) -> None:
+def test_parquet_columns_are_read_if_nothing_is_lost(reader: Reader) -> None:
     read = reader.parquet(
         "'a' AS ID, 5L AS n, CAST(1.1 AS DOUBLE) AS price, DATE'2025-01-02' AS day, array(1) AS tags,"
         " named_struct('x', 1, 'y', 'z') AS at, 1 AS extra",
@@ -169,7 +170,7 @@ def test_parquet_is_taken_as_typed_or_where_nothing_is_lost(reader: Reader) -> N
     )
     (row,) = read.rows.collect()
 
-    assert told(row) == ("read", [])
+    assert key_and_problems(row) == ("read", [])
     assert (row.id, row.n, row.price, row.day, row.tags, row["at"].y) == ("a", 5, 1.1, date(2025, 1, 2), [1], "z")
     assert read.unknown_columns == ("extra",)
 
@@ -191,13 +192,13 @@ def test_a_parquet_column_of_another_type(reader: Reader, sql: str, schema: str,
     read = reader.parquet(f"'a' AS id, {sql} AS v", schema=f"id STRING, v {schema}")
     (row,) = read.rows.selectExpr("*", "CAST(v AS STRING) AS shown").collect()
 
-    assert told(row) == ("read", problem)
+    assert key_and_problems(row) == ("read", problem)
     expected = value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value
     assert row.shown == (None if value is None else str(expected).replace("nan", "NaN"))
 
 
 @pytest.mark.parametrize(("sql", "said"), [("true AS v", "the column is BOOLEAN"), ("1 AS w", "no column v")])
-def test_a_parquet_file_that_cannot_be_declared_so_is_refused(reader: Reader, sql: str, said: str) -> None:
+def test_a_parquet_column_that_cannot_become_the_declared_type_is_refused(reader: Reader, sql: str, said: str) -> None:
     with pytest.raises(DataRefused) as refused:
         reader.parquet(f"'a' AS id, {sql}", schema="id STRING, v DATE")
     assert said in refused.value.found

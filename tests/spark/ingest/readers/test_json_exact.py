@@ -1,4 +1,4 @@
-"""JSON loses nothing on its way in: no object of a line, and no digit of a number."""
+"""Tests that reading JSON loses nothing: no object of a line, and no digit of a number."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pyspark.sql import Row, SparkSession
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers.fields import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS
 from lakehouse.spark import session
 from lakehouse.storage import landing
@@ -27,13 +28,12 @@ def read(spark: SparkSession, folder: Path, text: str, schema: str = SCHEMA, **o
     settings = {"file": "items.json", "format": "json", "schema": schema, "keys": ["id"], "options": options}
     table = Table.model_validate(settings)
     landed = landing.land_snapshot(Lake(str(folder / "lake")), "items", TIME, [file])
-    return snapshot_reader.read(
-        session.isolated_session(spark, data_bytes=0), table, landed, "UTC", frozenset()
-    ).rows.collect()
+    own_session = session.isolated_session(spark, data_bytes=0)
+    return snapshot_reader.read(ReadSettings(own_session, table, "UTC"), landed).rows.collect()
 
 
 @pytest.mark.parametrize("behind", ['{"id":"b","price":2,"note":"y"}', ' {"id":"b"}', "]", " text", ","])
-def test_a_line_with_something_behind_its_object_is_malformed(spark: SparkSession, tmp_path: Path, behind: str) -> None:
+def test_a_line_with_text_after_its_object_is_malformed(spark: SparkSession, tmp_path: Path, behind: str) -> None:
     rows = read(spark, tmp_path, f'{{"id":"a","price":1,"note":"x"}}{behind}\n')
 
     assert [row[KEY_STATE] for row in rows] == ["unreadable"]
@@ -91,8 +91,8 @@ def test_objects_that_span_lines_are_rows(spark: SparkSession, tmp_path: Path, t
 
 
 @pytest.mark.parametrize("text", [PRETTY[:-3], PRETTY + "{\n", PRETTY + "more\n", PRETTY.replace('"a",', '"a"')])
-def test_an_object_that_spans_lines_and_is_not_whole_is_refused(spark: SparkSession, tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataRefused, match="not a whole JSON array, nor whole objects"):
+def test_an_incomplete_object_that_spans_lines_is_refused(spark: SparkSession, tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataRefused, match="not a complete JSON array, nor complete objects"):
         read(spark, tmp_path, text)
 
 
@@ -112,12 +112,12 @@ def test_a_locale_is_for_numbers_in_quotes(spark: SparkSession, tmp_path: Path) 
     assert [p.value for p in c[PROBLEMS]] == ["1.5"]
 
 
-def test_what_is_written_is_kept_whatever_its_form(spark: SparkSession, tmp_path: Path) -> None:
+def test_text_is_kept_unchanged_whatever_its_form(spark: SparkSession, tmp_path: Path) -> None:
     long = "9" * 5000
     text = f'{{"id":00123}}\n{{"id":123,"price":"12.50","note":{long}}}\n{{"id":"00123","price":1e2,"note":true}}\n'
     bad, number, word = read(spark, tmp_path, text)
 
-    assert bad[KEY_STATE] == "unreadable"  # no number of JSON's
+    assert bad[KEY_STATE] == "unreadable"  # no JSON number
     assert (number.id, number.price, number.note) == ("123", Decimal("12.50"), long)
     assert (word.id, word.price, word.note) == ("00123", Decimal(100), "true")
 
@@ -157,16 +157,16 @@ NESTED: dict[str, tuple[str, dict[str, str | None]]] = {
 
 
 @pytest.mark.parametrize(("kind", "expected"), NESTED.values(), ids=NESTED)
-def test_what_is_nested_is_read_exactly_or_malformed(
+def test_a_nested_value_is_read_exactly_or_malformed(
     spark: SparkSession, tmp_path: Path, kind: str, expected: dict[str, str | None]
 ) -> None:
     text = "".join(f'{{"id":"{n}","v":{value}}}\n' for n, value in enumerate(expected))
     rows = read(spark, tmp_path, text, schema=f"id STRING, v {kind}")
 
-    found = spark.createDataFrame(
+    parsed = spark.createDataFrame(
         rows, f"id STRING, v {kind}, p ARRAY<STRUCT<a: STRING, b: STRING, c: STRING>>, r STRING, k STRING"
     )
-    shown = {row.id: row.v for row in found.selectExpr("id", "to_json(v) AS v").collect()}
+    shown = {row.id: row.v for row in parsed.selectExpr("id", "to_json(v) AS v").collect()}
     assert shown == {str(n): value for n, value in enumerate(expected.values())}
     assert [bool(row[PROBLEMS]) for row in rows] == [value is None for value in expected.values()]
 

@@ -1,4 +1,4 @@
-"""Lines that only one of two files has: by DuckDB, and by counting them."""
+"""Tests the lines that only one of two files has: differences by DuckDB, and by counting."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LONG_OR_SHORT = ["", "a", "b", "cc", "dd d", "f" + "e" * 40, "g" + "e" * 40, "e"
 LINES = st.lists(st.sampled_from([f"{n},{text}" for n in range(12) for text in ("a", "é", " b ", "\t", "c\x1fd")]))
 
 
-def compared(
-    folder: Path, before: str | bytes, after: str | bytes, restless: list[str] | None = None, header: str = HEADER
+def diff_files(
+    folder: Path, before: str | bytes, after: str | bytes, faulty: list[str] | None = None, header: str = HEADER
 ) -> LineDifferences | None:
     paths = [folder / "before.csv", folder / "after.csv"]
     for path, text in zip(paths, (before, after), strict=True):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    kept = None
-    if restless is not None:
-        kept = folder / "restless.parquet"
-        rows = ", ".join(f"('{line}')" for line in restless) or "(NULL)"
-        duckdb.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(line) WHERE line IS NOT NULL) TO '{kept}'")
+    faulty_file = None
+    if faulty is not None:
+        faulty_file = folder / "faulty.parquet"
+        rows = ", ".join(f"('{line}')" for line in faulty) or "(NULL)"
+        duckdb.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(line) WHERE line IS NOT NULL) TO '{faulty_file}'")
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    return diff_lines(paths[:1], paths[1:], header, kept, work)
+    return diff_lines(paths[:1], paths[1:], header, faulty_file, work)
 
 
 def lines(path: Path) -> list[str]:
@@ -51,32 +51,37 @@ def text(rows: list[str], end: str = "\n", header: str = HEADER) -> str:
     after=LINES,
     unsettled=st.integers(0, 3),
     end=st.sampled_from(["\n", "\r\n"]),
-    near=st.booleans(),
+    small_chunks=st.booleans(),
 )
-def test_what_is_new_and_what_is_gone_is_what_counting_finds(
-    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], unsettled: int, end: str, near: bool
+def test_added_and_removed_lines_are_those_that_counting_finds(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[str],
+    after: list[str],
+    unsettled: int,
+    end: str,
+    small_chunks: bool,
 ) -> None:
-    folder, restless = tmp_path_factory.mktemp("lines"), before[:unsettled]
-    settled = [line for line in before if line not in restless]
+    folder, faulty = tmp_path_factory.mktemp("lines"), before[:unsettled]
+    settled = [line for line in before if line not in faulty]
     with pytest.MonkeyPatch.context() as patched:
-        if near:
-            look_near(patched)
-        found = compared(folder, text(before, end), text(after, end), restless or None)
+        if small_chunks:
+            use_small_chunks(patched)
+        differences = diff_files(folder, text(before, end), text(after, end), faulty or None)
     new, gone = Counter(after), sorted({*settled} - {*after})
-    if found is None:
+    if differences is None:
         assert any(new[line] > 1 for line in settled)
         return
-    assert lines(found.removed_file) == sorted([*gone, *restless])
-    assert (found.removed_count, found.faulty_count) == (len(gone), len(restless))
-    assert found.common_count in (None, len(settled) - len(gone))
-    # A line that is twice in the part that was looked at is told of; one that was not looked at has its key in bronze.
+    assert lines(differences.removed_file) == sorted([*gone, *faulty])
+    assert (differences.removed_count, differences.faulty_count) == (len(gone), len(faulty))
+    assert differences.common_count in (None, len(settled) - len(gone))
+    # A line that occurs twice in the compared part gives no result; for one that was skipped, bronze has the key.
     left = new - Counter(settled)
-    assert lines(found.added_file) == sorted(left.elements())
-    assert found.added_count == left.total()
+    assert lines(differences.added_file) == sorted(left.elements())
+    assert differences.added_count == left.total()
 
 
-def look_near(patched: pytest.MonkeyPatch) -> None:
-    """A few bytes at once, so that small files have all that large ones have."""
+def use_small_chunks(patched: pytest.MonkeyPatch) -> None:
+    """Compare a few bytes at once, so that small files take the same paths as large ones."""
     for name, value in {"_FIRST_CHUNK": 2, "_MAX_CHUNK": 8, "_SEARCH_WINDOWS": (6, 24)}.items():
         patched.setattr(common_lines, name, value)
 
@@ -86,10 +91,14 @@ def look_near(patched: pytest.MonkeyPatch) -> None:
     before=st.lists(st.sampled_from(LONG_OR_SHORT)),
     after=st.lists(st.sampled_from(LONG_OR_SHORT)),
     ends=st.tuples(st.booleans(), st.booleans()),
-    near=st.booleans(),
+    small_chunks=st.booleans(),
 )
-def test_lines_are_passed_over_in_pairs(
-    tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], ends: tuple[bool, bool], near: bool
+def test_common_lines_are_removed_in_pairs(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[str],
+    after: list[str],
+    ends: tuple[bool, bool],
+    small_chunks: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("alike")
     sides = []
@@ -97,8 +106,8 @@ def test_lines_are_passed_over_in_pairs(
         sides.append([*(f"{row}\n".encode() for row in ["head", *rows]), b"" if ended else b"last"])
         (folder / name).write_bytes(b"".join(sides[-1]))
     with pytest.MonkeyPatch.context() as patched:
-        if near:
-            look_near(patched)
+        if small_chunks:
+            use_small_chunks(patched)
         left = common_lines.remove_common_lines(folder / "one", folder / "other", folder)
     if left is None:
         return
@@ -109,11 +118,11 @@ def test_lines_are_passed_over_in_pairs(
     assert other <= now
 
 
-@pytest.mark.parametrize("stretch", [common_lines._MAX_MATCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
-def test_only_what_stands_between_stretches_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: int
+@pytest.mark.parametrize("max_match", [common_lines._MAX_MATCH, mmap.PAGESIZE, 4 * mmap.PAGESIZE])
+def test_only_the_lines_between_common_sections_remain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_match: int
 ) -> None:
-    monkeypatch.setattr(common_lines, "_MAX_MATCH", stretch)
+    monkeypatch.setattr(common_lines, "_MAX_MATCH", max_match)
     rows = [f"{n},{'x' * (n % 40)}" for n in range(5_000)]
     now = [f"{row}!" if n % 500 == 7 else row for n, row in enumerate(rows) if n % 700 != 3]
     now.insert(2_000, "new,row")
@@ -127,7 +136,7 @@ def test_only_what_stands_between_stretches_is_left(
 
 
 @pytest.mark.parametrize("changed", ["order", "everything", "much"])
-def test_files_with_little_alike_are_given_up_early(
+def test_files_with_few_common_lines_are_given_up_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     monkeypatch.setattr(common_lines, "_SEARCH_WINDOWS", (1 << 10, 1 << 12))
@@ -145,7 +154,7 @@ def test_files_with_little_alike_are_given_up_early(
 
 
 @pytest.mark.parametrize("more", ["", "same\n" * 5, "x" * 3_000 + "\n"])
-def test_stretches_may_end_where_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
+def test_a_common_section_may_end_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     monkeypatch.setattr(common_lines, "_MAX_MATCH", mmap.PAGESIZE)
     rows = "".join(f"{n:07}\n" for n in range(2 * mmap.PAGESIZE // 8))
     paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
@@ -159,19 +168,19 @@ def test_stretches_may_end_where_a_file_does(tmp_path: Path, monkeypatch: pytest
         assert max(path.stat().st_size for path in left) < 20_000
 
 
-def test_files_that_grew_are_not_read_again(tmp_path: Path) -> None:
+def test_the_common_beginning_of_files_is_not_counted(tmp_path: Path) -> None:
     rows = [f"{n},x" for n in range(100)]
-    found = compared(tmp_path, text(rows), text([*rows, "100,new"]))
-    assert found is not None
-    assert found.common_count is None
-    assert (lines(found.added_file), lines(found.removed_file)) == (["100,new"], [])
+    differences = diff_files(tmp_path, text(rows), text([*rows, "100,new"]))
+    assert differences is not None
+    assert differences.common_count is None
+    assert (lines(differences.added_file), lines(differences.removed_file)) == (["100,new"], [])
 
 
-def test_blank_lines_and_headers_are_nobodys(tmp_path: Path) -> None:
-    found = compared(tmp_path, "\ufeff" + text(["1,a", "", " \t", "2,b"]), text(["2,b", "1,a", "   "]))
-    assert found is not None
-    assert (found.added_count, found.removed_count, found.common_count) == (0, 0, 2)
-    alone = compared(tmp_path, text(["2,b", "1,a"], header="3,c"), text(["1,a", "3,d"], header="2,b"), header="")
+def test_blank_lines_and_headers_are_no_differences(tmp_path: Path) -> None:
+    differences = diff_files(tmp_path, "\ufeff" + text(["1,a", "", " \t", "2,b"]), text(["2,b", "1,a", "   "]))
+    assert differences is not None
+    assert (differences.added_count, differences.removed_count, differences.common_count) == (0, 0, 2)
+    alone = diff_files(tmp_path, text(["2,b", "1,a"], header="3,c"), text(["1,a", "3,d"], header="2,b"), header="")
     assert alone is not None
     assert (lines(alone.added_file), lines(alone.removed_file)) == (["3,d"], ["3,c"])
 
@@ -182,42 +191,42 @@ def test_blank_lines_and_headers_are_nobodys(tmp_path: Path) -> None:
         text(["2,b", HEADER, "1,a", "3,c"]),  # the header, as a row
         text(["2,b", "1,a"], end="\r\n") + "3,x\n",  # two kinds of line end
         text(["2,b", "1,\ra", "3,x"]),
-        text(["2,b", "1,a", "3,x\x01"]),  # the sign that is to stand in no line
+        text(["2,b", "1,a", "3,x\x01"]),  # the separator, which no line may have
         text(["2,b", "1,a", "3," + "x" * (17 << 20)]),  # longer than lines may be
     ],
     ids=["header", "mixed", "carriage return", "separator", "long"],
 )
-def test_what_cannot_be_told_line_by_line_is_not_told(tmp_path: Path, after: str) -> None:
-    assert compared(tmp_path, text(["1,a", "2,b", "3,c"]), after) is None
+def test_files_that_cannot_be_compared_by_lines_give_no_result(tmp_path: Path, after: str) -> None:
+    assert diff_files(tmp_path, text(["1,a", "2,b", "3,c"]), after) is None
 
 
-def test_an_old_line_that_stands_twice_among_those_hashed_is_told_of(
+def test_an_old_line_that_occurs_twice_gives_no_result_unless_it_was_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it was passed over with its stretch, its key is one that bronze has: `lines` asks for that."""
+    """If it was skipped with a common section, `FastPath.has_overlooked_rows` finds its key in bronze."""
     before, after = text(["1,a", "2,b", "3,c"]), text(["3,c", "2,b", "1,a", "2,b", "0,x"])
-    found = compared(tmp_path, before, after)
-    assert found is not None
-    assert lines(found.added_file) == ["0,x", "2,b"]
+    differences = diff_files(tmp_path, before, after)
+    assert differences is not None
+    assert lines(differences.added_file) == ["0,x", "2,b"]
     monkeypatch.setattr(line_diff, "remove_common_lines", lambda *_: None)
-    assert compared(tmp_path, before, after) is None
+    assert diff_files(tmp_path, before, after) is None
 
 
-def test_a_path_with_the_signs_of_a_pattern_names_its_file_alone(tmp_path: Path) -> None:
+def test_a_path_with_pattern_characters_means_only_its_file(tmp_path: Path) -> None:
     """DuckDB took `x[1]` for `x1`, and `part=2` for a column."""
     folder, other = tmp_path / "part=2" / "x[1]*?", tmp_path / "part=2" / "x1ab"
     for place, part in ((folder, "1"), (other, "3")):
         place.mkdir(parents=True)
         pq.write_table(pa.table({"part": [part]}), place / "part.parquet")
         (place / "before.csv").write_text(text([f"{part},other"]), encoding="utf-8")
-    found = compared(folder, "0,a\n" + text(["1,a"]), text(["2,b", "1,a"]), restless=["1,a"], header="")
-    assert found is not None
-    assert (lines(found.added_file), lines(found.removed_file)) == (["1,a", "2,b"], ["0,a", "1,a"])
+    differences = diff_files(folder, "0,a\n" + text(["1,a"]), text(["2,b", "1,a"]), faulty=["1,a"], header="")
+    assert differences is not None
+    assert (lines(differences.added_file), lines(differences.removed_file)) == (["1,a", "2,b"], ["0,a", "1,a"])
     files = [f"{folder.as_uri()}/part.parquet"]
     assert [may_contain_keys(files, pa.table({"part": [part]})) for part in ("1", "2", "3")] == [True, False, False]
 
 
-def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
+def test_a_key_that_no_file_has_is_new(tmp_path: Path) -> None:
     folder = tmp_path / "a b%c"
     folder.mkdir()
     rows = pa.table({"Key one": ["a", "b"], "n": pa.array([1, 2], pa.int32()), "other": [1.5, 2.5]})
@@ -232,7 +241,7 @@ def test_a_key_that_no_file_has_is_known_to_be_new(tmp_path: Path) -> None:
     assert may_contain_keys(files, keys(("c", 1), ("b", 2)))
     assert not may_contain_keys(files, rows.slice(0, 0))
     assert not may_contain_keys([], keys(("a", 1)))
-    # What DuckDB cannot be asked is for Spark to find out.
+    # What DuckDB cannot compare, Spark has to check.
     assert may_contain_keys(files, pa.table({"other": [9.5]}))
     assert may_contain_keys(files, pa.table({"gone": ["a"]}))
     assert may_contain_keys([f"{files[0]}.lost"], keys(("c", 1)))

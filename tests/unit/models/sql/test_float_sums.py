@@ -1,4 +1,4 @@
-"""Sums of DOUBLE in models, found at `validate` where the declared types tell."""
+"""Sums of DOUBLE in models, found by `validate` if the declared types show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SALES = """SELECT s.id AS id, s.shop AS shop, s.price AS cost, s.exact AS exact,
     FROM bronze.sales AS s"""
 
 
-def planned(folder: Path, cube: str) -> None:
+def plan_cube(folder: Path, cube: str) -> None:
     table = {"file": "s.csv", "format": "csv", "schema": "id INT, shop STRING, price DOUBLE, exact DECIMAL(9,2)"}
     document = {
         "name": "shop",
@@ -49,9 +49,9 @@ CUBE = "SELECT s.shop AS shop, {} AS total FROM silver.sales AS s GROUP BY s.sho
         ),
     ],
 )
-def test_a_sum_of_double_is_refused_by_name_with_what_to_write(tmp_path: Path, cube: str, named: str) -> None:
+def test_a_sum_of_double_is_refused_by_name_with_advice(tmp_path: Path, cube: str, named: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        planned(tmp_path, cube)
+        plan_cube(tmp_path, cube)
 
     assert named in refused.value.found
     assert refused.value.where.endswith("gold/cube.sql")
@@ -62,8 +62,12 @@ def test_a_sum_of_double_is_refused_by_name_with_what_to_write(tmp_path: Path, c
     "total",
     [
         *("SUM(s.exact)", "MAX(s.cost)", "COUNT(s.cost)", "SUM(CAST(s.cost AS DECIMAL(18, 4)))"),
-        *("SUM(s.exact * 2)", "SUM(s.made)", "SUM(CASE WHEN s.cost > 0 THEN 1 END)"),  # Spark will say what `made` is
+        *(
+            "SUM(s.exact * 2)",
+            "SUM(s.made)",
+            "SUM(CASE WHEN s.cost > 0 THEN 1 END)",
+        ),  # only Spark knows the type of `made`
     ],
 )
-def test_what_is_exact_or_not_known_is_let_through(tmp_path: Path, total: str) -> None:
-    planned(tmp_path, CUBE.format(total))
+def test_sums_that_are_exact_or_unknown_are_accepted(tmp_path: Path, total: str) -> None:
+    plan_cube(tmp_path, CUBE.format(total))

@@ -1,4 +1,4 @@
-"""Reading a model: what it depends on, its keys, how it can be kept up to date, and what no model may say."""
+"""Planning a model: its inputs, its keys, its refresh strategy, and what is refused."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
 T = "FROM silver.t AS t"
 
 
-def understand(sql: str, *keys: str, model: str = "silver.m") -> Plan:
+def plan_sql(sql: str, *keys: str, model: str = "silver.m") -> Plan:
     return plan_model(model, sql, keys, "silver/m.sql")
 
 
 def refusal(sql: str, *keys: str) -> ConfigError:
     with pytest.raises(ConfigError) as refused:
-        understand(sql, *keys)
+        plan_sql(sql, *keys)
     assert refused.value.where.startswith("silver/m.sql")
     assert "silver.m" in refused.value.found
     return refused.value
@@ -41,7 +41,7 @@ def refusal(sql: str, *keys: str) -> ConfigError:
     ],
 )
 def test_projections_and_filters_of_one_table_go_row_by_row(sql: str) -> None:
-    found = understand(sql, "id")
+    found = plan_sql(sql, "id")
 
     assert found.strategy == "row-wise"
     assert found.reason.startswith("projections and filters of one table")
@@ -71,14 +71,14 @@ def test_projections_and_filters_of_one_table_go_row_by_row(sql: str) -> None:
         ),
     ],
 )
-def test_joins_groups_and_windows_are_kept_up_to_date_by_what_changed(sql: str, strategy: str) -> None:
+def test_joins_groups_and_windows_are_refreshed_incrementally(sql: str, strategy: str) -> None:
     keys = ("id", "a", "g") if "CUBE" in sql else ("id",)
 
-    assert understand(sql, *keys).strategy == strategy
+    assert plan_sql(sql, *keys).strategy == strategy
 
 
-# What has to be computed whole: the clause that stands in the way, and what to write instead.
-WHOLE = [
+# SQL that needs full refreshes: the clause that prevents incremental ones, and what to write instead.
+FULL = [
     ("SELECT t.id FROM silver.t AS t, silver.u AS u", "comma", "CROSS JOIN"),
     (f"SELECT t.id {T} JOIN silver.u AS u", "JOIN without ON", "CROSS JOIN"),
     (f"SELECT t.id {T} JOIN silver.u AS u USING (id)", "USING", "ON"),
@@ -121,7 +121,7 @@ WHOLE = [
     (f"SELECT upper(t.v) AS id, sum(t.w) AS v {T} GROUP BY id", "GROUP BY id", "write the expression"),
     (f"SELECT t.a AS x, x + 1 AS id {T}", "reads x, a name given", "write the expression out"),
     (f"SELECT t.id, count(*) AS n {T} GROUP BY (t.id)", "GROUP BY (...)", "without parentheses"),
-    (f"SELECT t.id, count(*) AS n, sum(t.v) AS n {T} GROUP BY t.id", "two columns named n", "apart"),
+    (f"SELECT t.id, count(*) AS n, sum(t.v) AS n {T} GROUP BY t.id", "two columns named n", "different names"),
     (f"SELECT t.id, count(*) {T} GROUP BY t.id", "count(*) without a name", "AS"),
     (f"SELECT t.id, collect_list(t.v) AS vs {T} GROUP BY t.id", "collect_list()", "array_sort(collect_list(...))"),
     (
@@ -136,11 +136,11 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize(("sql", "clause", "advice"), WHOLE)
-def test_what_cannot_be_proved_is_computed_whole_with_the_clause_and_what_to_write_instead(
+@pytest.mark.parametrize(("sql", "clause", "advice"), FULL)
+def test_unsupported_sql_is_refreshed_in_full_and_the_reason_names_the_clause_and_an_alternative(
     sql: str, clause: str, advice: str
 ) -> None:
-    found = understand(sql, "id")
+    found = plan_sql(sql, "id")
 
     assert (found.strategy, found.blocks) == ("full", ())
     assert clause in found.reason
@@ -148,26 +148,26 @@ def test_what_cannot_be_proved_is_computed_whole_with_the_clause_and_what_to_wri
 
 
 @pytest.mark.parametrize(
-    ("joined", "order", "settled"),
+    ("joined", "order", "is_unique"),
     [
         ("JOIN silver.u AS u ON u.id = t.u", "t.id", True),
         ("JOIN silver.u AS u ON u.id = t.u", "u.id", False),
-        ("JOIN silver.u AS u ON u.t = t.id", "u.id", True),  # u's row names t's
-        ("LEFT JOIN silver.u AS u ON u.t = t.id", "u.id", False),  # of several t without a u there are as many
+        ("JOIN silver.u AS u ON u.t = t.id", "u.id", True),  # a row of u determines one of t
+        ("LEFT JOIN silver.u AS u ON u.t = t.id", "u.id", False),  # several rows of t may have no u
         ("LEFT JOIN silver.u AS u ON u.t = t.id", "u.id, t.id", True),
         ("JOIN silver.u AS u ON u.t <=> t.id", "u.id", False),
         ("LEFT SEMI JOIN silver.u AS u ON u.id = t.v", "t.id", True),
-        ("JOIN silver.other AS o ON o.id = t.u", "t.id", False),  # nobody says what its keys are
+        ("JOIN silver.other AS o ON o.id = t.u", "t.id", False),  # its keys are not known
     ],
 )
-def test_a_row_number_needs_an_order_that_tells_the_rows_apart(joined: str, order: str, settled: bool) -> None:
+def test_a_row_number_needs_a_unique_order(joined: str, order: str, is_unique: bool) -> None:
     sql = f"SELECT t.day AS day, row_number() OVER (PARTITION BY t.day ORDER BY {order}) AS n {T} {joined}"
     keys = {"silver.t": ("id",), "silver.u": ("id",)}
 
-    assert (plan_model("silver.m", sql, ("day", "n"), "silver/m.sql", keys).strategy == "windowed") is settled
+    assert (plan_model("silver.m", sql, ("day", "n"), "silver/m.sql", keys).strategy == "windowed") is is_unique
 
 
-def test_the_text_of_a_block_is_the_authors_own() -> None:
+def test_the_text_of_a_block_is_the_authors_text() -> None:
     sql = """-- A comment, with FROM and GROUP BY.
     WITH c AS (
         SELECT t.a IS DISTINCT FROM t.b AS x, left(t.name, 2) AS y, t.from, t.`group by` AS z -- the end
@@ -177,7 +177,7 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
     )
     SELECT c.x, c.y, grouping_id() AS g, COUNT(*) AS n
     FROM c GROUP BY GROUPING SETS ((c.x, c.y), (c.x)) HAVING COUNT(*) > 1 ORDER BY c.x;"""
-    first, last = understand(sql).blocks
+    first, last = plan_sql(sql).blocks
 
     assert [s.on for s in first.sources] == ["", "left(u.id, 1) = t.id AND u.on", "w.id = t.id"]
     assert [(s.alias, s.relation, s.join_type) for s in first.sources] == [
@@ -198,7 +198,7 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "tests"),
+    ("on", "conditions"),
     [
         ("t.a = u.b", [("t.a", "=", "u.b", 0)]),
         ("t.a BETWEEN date_sub(u.b, 27) AND u.b", [("t.a", ">=", "u.b", -27), ("t.a", "<=", "u.b", 0)]),
@@ -211,15 +211,15 @@ def test_the_text_of_a_block_is_the_authors_own() -> None:
         ("t.a NOT BETWEEN u.b AND u.d", []),
     ],
 )
-def test_only_what_a_condition_says_plainly_is_taken_from_it(on: str, tests: list[tuple[str, str, str, int]]) -> None:
-    (block,) = understand(f"SELECT t.id {T} JOIN silver.u AS u ON {on}", "id").blocks
+def test_only_simple_comparisons_of_columns_are_used(on: str, conditions: list[tuple[str, str, str, int]]) -> None:
+    (block,) = plan_sql(f"SELECT t.id {T} JOIN silver.u AS u ON {on}", "id").blocks
 
     found = [(".".join(x.column), x.operator, ".".join(x.other), x.days) for x in block.sources[1].conditions]
-    assert found[::2] == tests  # each is followed by itself, read the other way
+    assert found[::2] == conditions  # each is followed by its reverse
 
 
 @pytest.mark.parametrize(
-    ("group_by", "taken"),
+    ("group_by", "parts"),
     [
         ("t.a, t.b", [("", (0, 1))]),
         ("GROUPING SETS ((t.a, t.b), (t.a))", [("", (0,))]),
@@ -228,31 +228,31 @@ def test_only_what_a_condition_says_plainly_is_taken_from_it(on: str, tests: lis
         ("ROLLUP (t.a, t.b)", [("((t.a, t.b), (t.a))", (0,)), ("(())", ())]),
         ("t.a, t.b WITH CUBE", [("((t.a, t.b), (t.a))", (0,)), ("((t.b), ())", ())]),
         ("t.a, t.b GROUPING SETS ((t.a), (t.b))", [("((t.a))", (0,)), ("((t.b))", (1,))]),
-        ("GROUPING SETS (t.a, (t.b), ROLLUP (t.a))", [("", ())]),  # more than is taken apart
-        ("ROLLUP (upper(t.a))", [("", ())]),  # no column that could be handed down
+        ("GROUPING SETS (t.a, (t.b), ROLLUP (t.a))", [("", ())]),  # nested, so not split
+        ("ROLLUP (upper(t.a))", [("", ())]),  # not a column, so no filter before the GROUP BY
     ],
 )
-def test_totals_are_taken_apart_by_the_column_that_most_of_them_have(
-    group_by: str, taken: list[tuple[str, tuple[int, ...]]]
+def test_totals_are_split_by_the_column_that_most_sets_have(
+    group_by: str, parts: list[tuple[str, tuple[int, ...]]]
 ) -> None:
     a = "upper(t.a)" if "upper" in group_by else "t.a"
     totals = group_by not in ("t.a, t.b",)
     columns = f"{a} AS a, t.b AS b" if "t.b" in group_by else f"{a} AS a"
     gid = ", GROUPING_ID() AS g" if totals else ""
-    (block,) = understand(f"SELECT {columns}{gid}, count(*) AS n {T} GROUP BY {group_by} HAVING count(*) > 1").blocks
+    (block,) = plan_sql(f"SELECT {columns}{gid}, count(*) AS n {T} GROUP BY {group_by} HAVING count(*) > 1").blocks
 
     texts = [
         f"GROUP BY t.a, t.b GROUPING SETS {sets} HAVING count(*) > 1" if sets else block.after_where
-        for sets, _ in taken
+        for sets, _ in parts
     ]
-    assert split_totals(block) == [(text, below) for text, (_, below) in zip(texts, taken, strict=True)]
+    assert split_totals(block) == [(text, pushdown) for text, (_, pushdown) in zip(texts, parts, strict=True)]
 
 
-def test_a_cte_that_nobody_reads_does_not_count() -> None:
+def test_a_cte_that_no_select_reads_is_ignored() -> None:
     sql = f"WITH a AS (SELECT t.id {T}), b AS (SELECT a.id FROM a) SELECT t.id {T}"
 
-    assert [block.name for block in understand(sql, "id").blocks] == [""]
-    assert understand(sql, "id").strategy == "row-wise"
+    assert [block.name for block in plan_sql(sql, "id").blocks] == [""]
+    assert plan_sql(sql, "id").strategy == "row-wise"
 
 
 @pytest.mark.parametrize(
@@ -264,8 +264,8 @@ def test_a_cte_that_nobody_reads_does_not_count() -> None:
         *("histogram_numeric(t.v, 5)", "hll_sketch_agg(t.v)"),
     ],
 )
-def test_an_aggregate_over_everything_is_no_function_of_single_rows(function: str) -> None:
-    found = understand(f"SELECT 1 AS id, {function} AS total {T}", "id")
+def test_an_aggregate_without_group_by_needs_full_refreshes(function: str) -> None:
+    found = plan_sql(f"SELECT 1 AS id, {function} AS total {T}", "id")
 
     assert found.strategy == "full"
     assert f"{function.partition('(')[0]}()" in found.reason
@@ -290,20 +290,22 @@ def test_an_aggregate_over_everything_is_no_function_of_single_rows(function: st
         ("t.day, t.shop, grouping_id() AS g", "t.day, ROLLUP (t.shop)", ("day", "shop", "g")),
     ],
 )
-def test_the_keys_are_what_the_group_by_makes_unique(select: str, group_by: str, keys: tuple[str, ...]) -> None:
-    found = understand(f"SELECT {select}, count(*) AS n {T} GROUP BY {group_by}")
+def test_the_keys_are_the_columns_that_the_group_by_makes_unique(
+    select: str, group_by: str, keys: tuple[str, ...]
+) -> None:
+    found = plan_sql(f"SELECT {select}, count(*) AS n {T} GROUP BY {group_by}")
 
     assert found.keys == keys
     assert found.has_unique_keys
 
 
-def test_keys_as_configured_come_before_those_of_the_group_by() -> None:
+def test_configured_keys_override_those_of_the_group_by() -> None:
     sql = f"SELECT t.day AS day, t.shop AS shop, max(t.id) AS id {T} GROUP BY t.day, t.shop"
 
-    assert understand(sql, "id").keys == ("id",)
-    assert not understand(sql, "id").has_unique_keys
-    assert not understand(sql, "day").has_unique_keys
-    assert understand(sql, "shop", "Day", "id").has_unique_keys
+    assert plan_sql(sql, "id").keys == ("id",)
+    assert not plan_sql(sql, "id").has_unique_keys
+    assert not plan_sql(sql, "day").has_unique_keys
+    assert plan_sql(sql, "shop", "Day", "id").has_unique_keys
 
 
 @pytest.mark.parametrize(
@@ -320,9 +322,9 @@ def test_a_model_without_keys_is_refused(sql: str) -> None:
     assert "no keys" in refusal(sql).found
 
 
-def test_a_key_named_by_its_alias_is_one_but_has_to_be_checked() -> None:
-    """Only Spark knows whether the table has a column of that name, by which it would group instead."""
-    found = understand(f"SELECT date_trunc('DAY', t.at) AS day, count(*) AS n {T} GROUP BY day")
+def test_a_key_named_by_its_alias_is_not_certain_to_be_unique() -> None:
+    """Only Spark knows whether the table has a column of that name, which it would group by instead."""
+    found = plan_sql(f"SELECT date_trunc('DAY', t.at) AS day, count(*) AS n {T} GROUP BY day")
 
     assert (found.keys, found.has_unique_keys) == (("day",), False)
 
@@ -330,17 +332,17 @@ def test_a_key_named_by_its_alias_is_one_but_has_to_be_checked() -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        # Spark groups by the table's column of that name, not by the one selected under it.
+        # Spark groups by the table's column of that name, not by the selected expression.
         f"SELECT upper(t.shop) AS shop, count(*) AS n {T} GROUP BY shop",
         f"SELECT t.shop AS shop, explode(collect_list(t.v)) AS v {T} GROUP BY t.shop",
         f"SELECT t.shop AS shop, GROUPING_ID() AS g, count(*) AS n {T} GROUP BY GROUPING SETS ((t.shop), (t.shop))",
         f"SELECT t.shop AS shop, GROUPING_ID() > 0 AS g, count(*) AS n {T} GROUP BY ROLLUP (t.shop)",
     ],
 )
-def test_keys_that_the_sql_does_not_make_unique_are_not_said_to_be(sql: str) -> None:
-    """Refusing such a model would be right too; only `unique` spares the check for doubled keys."""
+def test_keys_that_may_have_duplicates_are_not_reported_as_unique(sql: str) -> None:
+    """It is also correct to refuse such a model; without `has_unique_keys`, a refresh checks for duplicates."""
     try:
-        found = understand(sql)
+        found = plan_sql(sql)
     except ConfigError:
         return
     assert not found.has_unique_keys
@@ -376,25 +378,25 @@ def test_totals_without_a_grouping_id_are_refused(totals: str, selected: str, ke
         *("timestamp'now'", "date 'today'", "CAST('now' AS TIMESTAMP)", "reflect('java.util.UUID', 'randomUUID')"),
     ],
 )
-def test_what_the_clock_chance_or_the_reader_decide_is_refused(word: str) -> None:
+def test_functions_of_the_clock_of_chance_or_of_the_reader_are_refused(word: str) -> None:
     refusal(f"SELECT t.id,\n {word} AS v {T}", "id")
 
 
-def test_a_sample_is_left_to_chance_and_refused() -> None:
+def test_a_sample_is_refused() -> None:
     refusal("SELECT id FROM silver.t TABLESAMPLE (10 PERCENT)", "id")
 
 
-def test_the_refusal_names_the_function_and_its_line() -> None:
+def test_the_error_names_the_function_and_its_line() -> None:
     refused = refusal(f"SELECT t.id,\n  -- rand()\n  Rand() AS v {T}", "id")
 
     assert "Rand" in refused.found
     assert refused.where == "silver/m.sql:3"
 
 
-def test_the_same_words_in_names_texts_and_comments_are_no_functions() -> None:
+def test_the_same_words_in_names_strings_and_comments_are_accepted() -> None:
     sql = f"SELECT t.id, t.now, t.rand AS uuid, 'now()' AS first, `last` AS `rand()` {T} -- current_date"
 
-    assert understand(sql, "id").strategy == "row-wise"
+    assert plan_sql(sql, "id").strategy == "row-wise"
 
 
 @pytest.mark.parametrize(
@@ -412,7 +414,7 @@ def test_the_same_words_in_names_texts_and_comments_are_no_functions() -> None:
         f"SELECT 'open {T}",
     ],
 )
-def test_what_is_not_one_select_is_refused(sql: str) -> None:
+def test_anything_but_one_select_is_refused(sql: str) -> None:
     assert "one SELECT" in refusal(sql, "id").expected
 
 
@@ -436,23 +438,23 @@ def test_a_model_that_reads_no_table_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sql", [f"SELECT t.id, :today AS v {T}", f"SELECT t.id {T} WHERE t.v = ?"])
-def test_a_parameter_that_nobody_gives_is_refused(sql: str) -> None:
+def test_an_unknown_parameter_is_refused(sql: str) -> None:
     refused = refusal(sql, "id")
 
     assert ":as_of" in refused.expected
     assert ":business_timezone" in refused.expected
 
 
-def test_the_parameters_used_are_known() -> None:
-    assert understand(f"SELECT t.id, ':as_of' AS v {T} -- :as_of", "id").parameters == frozenset()
-    assert understand(f"SELECT t.id {T} WHERE t.at < :as_of", "id").parameters == {"as_of"}
+def test_the_plan_lists_the_parameters_used() -> None:
+    assert plan_sql(f"SELECT t.id, ':as_of' AS v {T} -- :as_of", "id").parameters == frozenset()
+    assert plan_sql(f"SELECT t.id {T} WHERE t.at < :as_of", "id").parameters == {"as_of"}
 
 
 # Names
 
 
-def named(sql: str) -> str:
-    found = understand(sql, "id")
+def replace_names(sql: str) -> str:
+    found = plan_sql(sql, "id")
     return found.sql_with_names({relation: f"<{relation}>" for relation in found.inputs})
 
 
@@ -486,13 +488,13 @@ def named(sql: str) -> str:
         ),
     ],
 )
-def test_only_relations_are_renamed_and_only_where_they_stand(sql: str, text: str) -> None:
-    assert named(sql) == text
+def test_only_names_of_relations_are_replaced(sql: str, text: str) -> None:
+    assert replace_names(sql) == text
 
 
 @pytest.mark.parametrize("sql", ["SELECT t.id FROM silver.t", "SELECT t.id FROM silver.t WHERE t.v > 0"])
-def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
-    text = understand(sql, "id").sql_with_names({"silver.t": "_view_1"})
+def test_columns_may_be_qualified_with_the_name_of_a_table_without_alias(sql: str) -> None:
+    text = plan_sql(sql, "id").sql_with_names({"silver.t": "_view_1"})
 
     (table,) = sqlglot.parse_one(text, read="spark").find_all(exp.Table)
     assert table.name == "_view_1"
@@ -503,7 +505,7 @@ def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("select", "keys", "input_keys", "kept"),
+    ("select", "keys", "input_keys", "has_keys"),
     [
         ("t.id", ("id",), ("id",), True),
         ("t.id AS key", ("key",), ("id",), True),
@@ -514,13 +516,13 @@ def test_columns_may_name_their_table_where_it_has_no_alias(sql: str) -> None:
         ("upper(t.id) AS id", ("id",), ("id",), False),
         ("t.other AS id", ("id",), ("id",), False),
         ("CAST(t.id AS INT) AS id", ("id",), ("id",), False),
-        ("*", ("id",), ("id",), False),  # it does, but only Spark could say so
+        ("*", ("id",), ("id",), False),  # it has them, but only Spark can know
     ],
 )
-def test_a_model_keeps_its_inputs_keys_if_they_are_among_its_own_as_they_are(
-    select: str, keys: tuple[str, ...], input_keys: tuple[str, ...], kept: bool
+def test_a_model_has_its_inputs_keys_if_its_own_contain_them_unchanged(
+    select: str, keys: tuple[str, ...], input_keys: tuple[str, ...], has_keys: bool
 ) -> None:
-    assert understand(f"SELECT {select} {T}", *keys).has_input_keys(input_keys) is kept
+    assert plan_sql(f"SELECT {select} {T}", *keys).has_input_keys(input_keys) is has_keys
 
 
 @pytest.mark.parametrize(
@@ -533,37 +535,37 @@ def test_a_model_keeps_its_inputs_keys_if_they_are_among_its_own_as_they_are(
         "SELECT s.id AS id FROM silver.t",  # s is a struct; the table's own id is another
     ],
 )
-def test_a_key_that_may_stand_on_several_rows_is_not_kept(sql: str) -> None:
-    assert not understand(sql, "id").has_input_keys(("id",))
+def test_a_key_that_several_rows_may_have_is_not_an_input_key(sql: str) -> None:
+    assert not plan_sql(sql, "id").has_input_keys(("id",))
 
 
-def test_the_hash_follows_the_text_and_the_keys() -> None:
-    plain = understand(f"SELECT t.id, t.v {T}", "id")
+def test_the_hash_depends_on_the_text_and_the_keys() -> None:
+    plain = plan_sql(f"SELECT t.id, t.v {T}", "id")
 
-    assert plain.sql_hash == understand(f"SELECT t.id, t.v {T}", "id").sql_hash
-    assert plain.sql_hash != understand(f"SELECT t.id, t.v  {T}", "id").sql_hash
-    assert plain.sql_hash != understand(f"SELECT t.id, t.v {T}", "id", "v").sql_hash
+    assert plain.sql_hash == plan_sql(f"SELECT t.id, t.v {T}", "id").sql_hash
+    assert plain.sql_hash != plan_sql(f"SELECT t.id, t.v  {T}", "id").sql_hash
+    assert plain.sql_hash != plan_sql(f"SELECT t.id, t.v {T}", "id", "v").sql_hash
 
 
 # Order
 
 
 def chain(**inputs: str) -> dict[str, Plan]:
-    """Models by name, each over the relations named, `a="bronze.x silver.b"`."""
+    """Plans by model; each argument lists the relations that a model reads, such as `a="bronze.x silver.b"`."""
     found = {}
     for name, reads in inputs.items():
         joined = " JOIN ".join(f"{relation} AS r{n} ON TRUE" for n, relation in enumerate(reads.split()))
-        found[f"silver.{name}"] = understand(f"SELECT 1 AS id FROM bronze.z AS z JOIN {joined}", "id")
+        found[f"silver.{name}"] = plan_sql(f"SELECT 1 AS id FROM bronze.z AS z JOIN {joined}", "id")
     return found
 
 
-def test_a_model_comes_after_those_that_it_reads() -> None:
+def test_a_model_comes_after_the_models_that_it_reads() -> None:
     plans = chain(d="silver.b silver.c", c="silver.a", b="silver.a bronze.x", a="bronze.x", e="bronze.y")
 
     assert dependency_levels(plans) == [["silver.a", "silver.e"], ["silver.b", "silver.c"], ["silver.d"]]
 
 
-def test_a_model_outside_the_group_is_not_waited_for() -> None:
+def test_a_model_that_is_not_given_is_ignored() -> None:
     assert dependency_levels(chain(b="silver.a")) == [["silver.b"]]
     assert dependency_levels({}) == []
 
@@ -576,7 +578,7 @@ def test_a_model_outside_the_group_is_not_waited_for() -> None:
         ({"a": "silver.c", "b": "silver.a", "c": "silver.b"}, ["silver.a", "silver.b", "silver.c"]),
     ],
 )
-def test_models_that_need_each_other_are_refused_by_name(inputs: dict[str, str], circle: list[str]) -> None:
+def test_models_that_depend_on_each_other_are_refused_by_name(inputs: dict[str, str], circle: list[str]) -> None:
     with pytest.raises(ConfigError) as refused:
         dependency_levels(chain(**inputs))
 

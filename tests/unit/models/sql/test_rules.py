@@ -1,4 +1,4 @@
-"""What is expected of models, understood without Spark."""
+"""Parsing expectations into rules, without Spark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lakehouse.models.sql.rules import Rule, digest_rules, parse_rules
 SQL = "SELECT a.x AS x, a.y, f(z) AS `z z` FROM bronze.a AS a"
 
 
-def understood(sql: str = SQL, **spec: Any) -> Rule:
+def parse_rule(sql: str = SQL, **spec: Any) -> Rule:
     (rule,) = parse_rules("silver.m", {"e": Expectation.model_validate(spec)}, sql, "pipeline.yml")
     return rule
 
@@ -38,10 +38,10 @@ def understood(sql: str = SQL, **spec: Any) -> Rule:
         ),
     ],
 )
-def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_it(
+def test_a_row_rule_becomes_a_condition_that_is_true_for_rows_that_meet_it(
     spec: dict[str, Any], condition: str
 ) -> None:
-    rule = understood(**spec)
+    rule = parse_rule(**spec)
 
     assert (rule.condition, rule.on_fail, rule.can_reject_rows, rule.is_table_rule) == (
         condition,
@@ -52,7 +52,7 @@ def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_i
 
 
 @pytest.mark.parametrize(
-    ("spec", "about"),
+    ("spec", "description"),
     [
         ({"unique": ["x", "y"]}, "x, y unique"),
         ({"rows": {"min": 1, "max": 5000, "max_change": 0.5}},
@@ -60,26 +60,26 @@ def test_a_rule_about_rows_becomes_a_condition_that_is_true_of_those_that_meet_i
         ({"freshness": {"column": "y", "within": "2d"}}, "y within 2d of :as_of"),
     ],
 )  # fmt: skip
-def test_a_rule_about_the_whole_warns_unless_it_is_to_fail(spec: dict[str, Any], about: str) -> None:
-    rule = understood(**spec)
+def test_a_table_rule_warns_unless_on_fail_is_fail(spec: dict[str, Any], description: str) -> None:
+    rule = parse_rule(**spec)
 
-    assert (rule.description, rule.on_fail, rule.is_table_rule) == (about, "warn", True)
-    assert understood(**spec, on_fail="fail").on_fail == "fail"
+    assert (rule.description, rule.on_fail, rule.is_table_rule) == (description, "warn", True)
+    assert parse_rule(**spec, on_fail="fail").on_fail == "fail"
 
 
-def test_a_reference_names_a_relation_and_a_column_of_it_for_each_of_its_own() -> None:
-    rule = understood(reference={"x": "silver.p.id", "y": "silver.p.day"})
+def test_a_reference_has_a_relation_and_one_column_of_it_for_each_of_its_own() -> None:
+    rule = parse_rule(reference={"x": "silver.p.id", "y": "silver.p.day"})
 
     assert (rule.columns, rule.referenced_relation, rule.referenced_columns) == (("x", "y"), "silver.p", ("id", "day"))
 
 
 @pytest.mark.parametrize("check", ["X > 0 AND `Z Z` IS NULL", "exists(y, q -> q > x)", "y.field = 1", "x <= :as_of"])
-def test_a_check_may_read_what_the_model_selects(check: str) -> None:
-    assert understood(check=check).description == check
+def test_a_check_may_read_the_columns_that_the_model_selects(check: str) -> None:
+    assert parse_rule(check=check).description == check
 
 
-def test_what_a_model_selects_is_not_known_of_a_star() -> None:
-    assert understood("SELECT * FROM bronze.a", check="anything > 0").columns == ()
+def test_the_columns_of_a_star_are_not_known() -> None:
+    assert parse_rule("SELECT * FROM bronze.a", check="anything > 0").columns == ()
 
 
 @pytest.mark.parametrize(
@@ -93,17 +93,17 @@ def test_what_a_model_selects_is_not_known_of_a_star() -> None:
         ({"check": "x < now()"}, "uses now: the same inputs would not always give the same rows"),
         ({"check": "x < current_date"}, "uses current_date"),
         ({"check": "x <= :asof"}, "uses :asof"),
-        ({"check": "x > 0; y > 0"}, "is no condition"),
-        ({"check": "x IN (SELECT 1)"}, "is no condition"),
-        ({"check": "SELECT 1"}, "is no condition"),
+        ({"check": "x > 0; y > 0"}, "is not a condition"),
+        ({"check": "x IN (SELECT 1)"}, "is not a condition"),
+        ({"check": "SELECT 1"}, "is not a condition"),
         ({"check": "1 = 1) OR (1 = 1"}, "cannot be parsed"),
         ({"reference": {"x": "clientes.id"}}, "refers to clientes.id"),
         ({"reference": {"x": "silver.p.id", "y": "silver.q.id"}}, "refers to silver.p.id, silver.q.id"),
     ],
 )
-def test_what_is_no_condition_on_a_row_is_refused_with_the_model_and_the_rule(spec: dict[str, Any], found: str) -> None:
+def test_an_invalid_condition_is_refused_with_the_model_and_the_rule(spec: dict[str, Any], found: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        understood(**spec)
+        parse_rule(**spec)
     assert refused.value.found.startswith("silver.m's expectation e ")
     assert found in refused.value.found
     assert refused.value.where.startswith("pipeline.yml")
@@ -117,14 +117,14 @@ def test_what_is_no_condition_on_a_row_is_refused_with_the_model_and_the_rule(sp
         {"range": {"x": {"min": 0}}},
     ],
 )
-def test_a_rule_that_changed_has_another_digest(other: dict[str, Any]) -> None:
-    first = understood(check="x > 0")
+def test_a_changed_rule_has_another_digest(other: dict[str, Any]) -> None:
+    first = parse_rule(check="x > 0")
 
-    assert digest_rules([first]) == digest_rules([understood(check="x > 0", on_fail="quarantine")])
-    assert digest_rules([first]) != digest_rules([understood(**other)])
+    assert digest_rules([first]) == digest_rules([parse_rule(check="x > 0", on_fail="quarantine")])
+    assert digest_rules([first]) != digest_rules([parse_rule(**other)])
 
 
-def test_the_guides_examples_are_expectations_and_name_every_kind() -> None:
+def test_the_examples_of_the_guide_are_valid_and_have_every_kind() -> None:
     guide = (Path(__file__).parents[4] / "docs/guide/expectations.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
     expect = yaml.safe_load(text)["silver"]["clientes"]["expect"]

@@ -1,4 +1,4 @@
-"""Connectors registered with Kafka Connect: what is asked of it, and what its answers come to. Without Connect."""
+"""Connectors are registered with Kafka Connect: the requests, and what its responses lead to. Without Connect."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Answer = tuple[int, Any]
 
 @dataclass
 class Connect:
-    """A server that knows what Connect would: connectors with their configuration, and how they are."""
+    """A server that answers as Connect would: it has connectors with their configurations and states."""
 
     url: str = ""
     configs: dict[str, dict[str, str]] = field(default_factory=dict)
-    states: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict)  # the last one stays
+    states: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict)  # the last one is repeated
     errors: dict[str, list[str]] = field(default_factory=dict)  # of a setting
     instead: list[Answer] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -57,8 +57,10 @@ class Connect:
                 states = self.states.get(name, [("RUNNING", ["RUNNING"])])
                 state, tasks = states.pop(0) if len(states) > 1 else states[0]
                 trace = {"trace": self.trace} if self.trace else {}
-                told = [{"id": n, "state": one} | (trace if one == "FAILED" else {}) for n, one in enumerate(tasks)]
-                return 200, {"connector": {"state": state}, "tasks": told}
+                tasks_document = [
+                    {"id": n, "state": one} | (trace if one == "FAILED" else {}) for n, one in enumerate(tasks)
+                ]
+                return 200, {"connector": {"state": state}, "tasks": tasks_document}
         return 404, {"error_code": 404, "message": f"there is no {path}"}
 
     @property
@@ -68,7 +70,7 @@ class Connect:
 
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
-    """No test here waits for what a server would take its time for."""
+    """A server without real delays: no test waits for it."""
     monkeypatch.setattr(connectors, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(connectors, "_SETTLE_SECONDS", 0.05)
     state = Connect()
@@ -132,7 +134,7 @@ def documents(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
 # Applying
 
 
-def test_connectors_are_registered_once_and_again_only_where_they_differ(
+def test_connectors_are_registered_once_and_again_only_if_they_differ(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, first = documents(capsys, "apply", shop())
@@ -152,37 +154,39 @@ def test_connectors_are_registered_once_and_again_only_where_they_differ(
     assert rest.configs["sink"]["flush.size"] == "2"
 
 
-def test_what_connect_refuses_is_told_in_its_words_and_nothing_is_changed(
+def test_what_connect_rejects_is_reported_in_its_words_and_nothing_is_changed(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest.errors = {"flush.size": ["Invalid value 0 for configuration flush.size: Value must be at least 1"]}
-    code, told = documents(capsys, "apply", shop())
+    code, document = documents(capsys, "apply", shop())
     assert code == ExitCode.USAGE
-    assert "sink.json: flush.size: Invalid value 0 for configuration flush.size" in told["error"]["found"]
+    assert "sink.json: flush.size: Invalid value 0 for configuration flush.size" in document["error"]["found"]
     assert rest.writes == []
 
 
-def test_a_plugin_that_the_worker_has_not_is_named_with_those_that_it_has(
+def test_a_missing_plugin_is_named_with_those_that_the_worker_has(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told = documents(capsys, "apply", shop(**{"connector.class": "com.example.Sink"}))
+    code, document = documents(capsys, "apply", shop(**{"connector.class": "com.example.Sink"}))
     assert code == ExitCode.USAGE
-    assert "com.example.Sink" in told["error"]["found"] and SINK in told["error"]["found"]
+    assert "com.example.Sink" in document["error"]["found"] and SINK in document["error"]["found"]
     assert rest.writes == []
 
 
-def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_apply(
+def test_a_failed_connector_is_reported_with_its_cause_and_restarted_by_the_next_apply(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest.trace = (
         "org.apache.Exc: task failed\n\tat a.b(C.java:1)\nCaused by: no publication lakehouse_gold\n\tat d.e(F)"
     )
     running, failed = ("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])
-    rest.states = {"source": [("RUNNING", []), running, running, failed]}  # it ran, until it was to connect
-    code, told = documents(capsys, "apply", shop())
+    rest.states = {"source": [("RUNNING", []), running, running, failed]}  # it ran until it had to connect
+    code, document = documents(capsys, "apply", shop())
     assert code == ExitCode.REFUSED
-    assert told["error"]["found"].startswith("source failed: org.apache.Exc: task failed\nCaused by: no publication")
-    assert "C.java" not in told["error"]["found"]
+    assert document["error"]["found"].startswith(
+        "source failed: org.apache.Exc: task failed\nCaused by: no publication"
+    )
+    assert "C.java" not in document["error"]["found"]
 
     rest.states = {"source": [failed, running]}
     code, found = documents(capsys, "apply", shop())
@@ -190,35 +194,35 @@ def test_a_connector_that_fails_is_told_by_its_cause_and_restarted_by_the_next_a
     assert "/connectors/source/restart?includeTasks=true&onlyFailed=true" in rest.writes
 
 
-def test_one_that_does_not_come_to_run_is_worth_another_try(rest: Connect, shop: Callable[..., str]) -> None:
+def test_a_connector_that_does_not_start_in_time_can_be_retried(rest: Connect, shop: Callable[..., str]) -> None:
     rest.states = {"sink": [("UNASSIGNED", [])]}
     pipeline = load(shop())
     with pytest.raises(connectors.InfrastructureError, match="sink is UNASSIGNED, its tasks none"):
         connectors.apply(pipeline, timeout=0.1)
 
 
-def test_one_that_somebody_has_paused_is_left_so(rest: Connect, shop: Callable[..., str]) -> None:
+def test_a_paused_connector_stays_paused(rest: Connect, shop: Callable[..., str]) -> None:
     rest.states = {"sink": [("PAUSED", ["PAUSED"])]}
     assert connectors.apply(load(shop()))["connectors"][1]["state"] == "PAUSED"
 
 
-def test_a_rebalance_and_a_fault_of_connects_own_are_waited_out(rest: Connect, shop: Callable[..., str]) -> None:
+def test_a_rebalance_and_a_server_error_are_retried(rest: Connect, shop: Callable[..., str]) -> None:
     rest.instead = [(409, {"message": "rebalance"}), (500, b"not json")]
     assert connectors.apply(load(shop()))["exit_code"] == ExitCode.OK
 
 
-def test_connect_that_is_not_there_or_stays_out_of_order_is_worth_another_try(
+def test_an_unreachable_or_failing_connect_can_be_retried(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told = documents(capsys, "status", shop(url="http://127.0.0.1:1/"))
+    code, document = documents(capsys, "status", shop(url="http://127.0.0.1:1/"))
     assert code == ExitCode.INFRASTRUCTURE
-    assert told["error"]["where"] == "http://127.0.0.1:1"
+    assert document["error"]["where"] == "http://127.0.0.1:1"
     rest.instead = [(503, {"message": "starting"})] * 3
-    code, told = documents(capsys, "status", shop())
-    assert (code, "503: starting" in told["error"]["found"]) == (ExitCode.INFRASTRUCTURE, True)
+    code, document = documents(capsys, "status", shop())
+    assert (code, "503: starting" in document["error"]["found"]) == (ExitCode.INFRASTRUCTURE, True)
 
 
-# Looking
+# Status
 
 
 def test_status_shows_each_connector_with_its_tasks_and_errors(
@@ -241,7 +245,7 @@ def test_status_shows_each_connector_with_its_tasks_and_errors(
 
 
 @pytest.mark.parametrize("name", ["s3.secret.access.key", "database.password", "consumer.override.sasl.jaas.config"])
-def test_a_secret_in_a_file_is_refused_and_not_repeated(
+def test_a_secret_in_a_file_is_rejected_and_not_repeated(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert main(["connect", "apply", shop(**{name: CANARY})]) == ExitCode.USAGE
@@ -251,7 +255,7 @@ def test_a_secret_in_a_file_is_refused_and_not_repeated(
     assert rest.asked == []
 
 
-def test_the_login_of_connect_goes_by_header_and_is_never_shown(
+def test_connects_login_is_sent_as_a_header_and_never_shown(
     rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = rest.url.replace("http://", f"http://ana:{CANARY}@")
@@ -267,19 +271,19 @@ def test_the_login_of_connect_goes_by_header_and_is_never_shown(
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "message"),
     [
         ({"url": "host:8083"}, "begins with http"),
         ({"connectors": ["nowhere.json"]}, "no such file"),
         ({"connectors": []}, "at least one"),
         ({"objects": "s3a://lake/topics"}, "objects and topics go together"),
         ({"objects": "s3://lake/topics", "topics": {"t": "items"}}, "expected s3a://bucket/prefix"),
-        ({"objects": "s3a://lake/topics", "topics": {"t": "items"}}, "publish.postgres.tables does not publish"),
+        ({"objects": "s3a://lake/topics", "topics": {"t": "items"}}, "not in publish.postgres.tables"),
         ({"uri": "http://h"}, "unknown key"),
     ],
 )
-def test_what_a_connect_section_may_not_say(
-    shop: Callable[..., str], tmp_path: Path, section: dict[str, Any], told: str
+def test_invalid_connect_sections_are_rejected(
+    shop: Callable[..., str], tmp_path: Path, section: dict[str, Any], message: str
 ) -> None:
     shop()
     file = tmp_path / "pipeline.json"
@@ -288,25 +292,25 @@ def test_what_a_connect_section_may_not_say(
     file.write_text(json.dumps(document))
     with pytest.raises(ConfigError) as error:
         load(file)
-    assert told in error.value.found and "connect" in error.value.found
+    assert message in error.value.found and "connect" in error.value.found
 
 
-def test_a_pipeline_without_connectors_says_how_to_name_them(
+def test_a_pipeline_without_connectors_is_rejected(
     shop: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop()
     file = tmp_path / "pipeline.json"
     file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "connect"}))
-    code, told = documents(capsys, "status", str(tmp_path))
-    assert (code, told["error"]["found"]) == (ExitCode.USAGE, "the pipeline names no connectors")
+    code, document = documents(capsys, "status", str(tmp_path))
+    assert (code, document["error"]["found"]) == (ExitCode.USAGE, "the pipeline names no connectors")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "n"}', '{"name": "n", "config": {"a": 1}}', '{"config": {}}'])
-def test_a_connectors_file_of_another_form_is_refused(
+def test_a_connector_file_with_another_format_is_rejected(
     shop: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     path = shop()
     (tmp_path / "sink.json").write_text(content)
-    code, told = documents(capsys, "apply", path)
+    code, document = documents(capsys, "apply", path)
     assert code == ExitCode.USAGE
-    assert told["error"]["where"] == str(tmp_path / "sink.json")
+    assert document["error"]["where"] == str(tmp_path / "sink.json")

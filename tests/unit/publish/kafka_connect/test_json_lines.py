@@ -1,4 +1,4 @@
-"""JSON lines folded by key: the newest line of a key counts, whatever the order, and however often it was written."""
+"""The newest JSON line of a key counts, whatever the order of the lines and however often each was written."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ events = st.lists(st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.inte
 
 
 @given(events, st.randoms(use_true_random=False))
-def test_lines_written_twice_and_in_any_order_fold_to_the_same(
+def test_duplicate_lines_in_any_order_give_the_same_rows(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int | None]], chance: Any
 ) -> None:
     lines = [line(n, v, kind=k, __deleted=str(v is None).lower()) for n, (k, v) in enumerate(changes)]
-    doubled = lines + chance.sample(lines, len(lines) // 2)
-    chance.shuffle(doubled)
+    duplicated = lines + chance.sample(lines, len(lines) // 2)
+    chance.shuffle(duplicated)
     folder = tmp_path_factory.mktemp("lines")
-    for n in range(0, len(doubled), 3):
-        written(folder, f"t+0+{n}.json", *doubled[n : n + 3])
+    for n in range(0, len(duplicated), 3):
+        written(folder, f"t+0+{n}.json", *duplicated[n : n + 3])
 
     wanted = dict(changes)
-    left = {kind: str(value) for kind, value in wanted.items() if value is not None}
-    assert {key[1]: row["v"] for key, row in read_latest_rows(folder, KEYS).items()} == left
+    remaining = {kind: str(value) for kind, value in wanted.items() if value is not None}
+    assert {key[1]: row["v"] for key, row in read_latest_rows(folder, KEYS).items()} == remaining
 
 
 @pytest.mark.parametrize(
     "bad", ["{", "[]", "1", '{"day": "2024-01-02", "kind": "a"}', '{"kind": "a", "__offset": 1}', '{"day": "2024-01-0']
 )
-def test_a_line_that_cannot_be_folded_is_refused_with_its_place(tmp_path: Path, bad: str) -> None:
+def test_an_unreadable_line_is_rejected_with_its_location(tmp_path: Path, bad: str) -> None:
     (tmp_path / "t+0+0.json").write_text(json.dumps(line(0, 1)) + "\n" + bad)
     with pytest.raises(DataRefused) as error:
         read_latest_rows(tmp_path, KEYS)
     assert error.value.where == f"{tmp_path / 't+0+0.json'}, line 2"
 
 
-def test_an_object_of_anothers_and_a_key_in_two_partitions_are_refused(tmp_path: Path) -> None:
+def test_a_foreign_object_and_a_key_in_two_partitions_are_rejected(tmp_path: Path) -> None:
     written(tmp_path, "t+0+0.json", line(0, 1))
     written(tmp_path, "t+1+0.json", line(1, 1))
     with pytest.raises(DataRefused, match="partitions 0 and 1"):
@@ -78,7 +78,7 @@ def test_an_object_of_anothers_and_a_key_in_two_partitions_are_refused(tmp_path:
         read_latest_rows(tmp_path, KEYS)
 
 
-def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None:
+def test_numbers_and_times_are_compared_by_value(tmp_path: Path) -> None:
     moment = datetime(2024, 1, 2, 3, 4, 5, 600, timezone(timedelta(hours=-3)))
     table = {
         "day": date(2024, 1, 2),
@@ -94,30 +94,32 @@ def test_numbers_and_times_are_compared_by_what_they_are(tmp_path: Path) -> None
     assert differences(read_latest_rows(tmp_path, KEYS), [table], KEYS) == []
     assert to_text("0E-10", Decimal) == to_text(Decimal("-0.00")) == "0"
     assert to_text("1E+3", Decimal) == to_text(Decimal("1000.0")) == "1000"
-    many = "0." + "1" * 40  # more than Python's own arithmetic keeps
+    many = "0." + "1" * 40  # more digits than Python's default context keeps
     assert to_text(many, Decimal) == many != to_text(many + "1", Decimal)
 
     written(tmp_path, "t+0+2.json", row | {"n": "5.44", "t": "no time", "__offset": 2})
-    (told,) = differences(read_latest_rows(tmp_path, KEYS), [table], KEYS)
-    assert told.startswith("1 different: 2024-01-02/a: n 5.43 and 5.44, t 2024-01-02T06:04:05.000600+00:00 and no time")
+    (difference,) = differences(read_latest_rows(tmp_path, KEYS), [table], KEYS)
+    assert difference.startswith(
+        "1 different: 2024-01-02/a: n 5.43 and 5.44, t 2024-01-02T06:04:05.000600+00:00 and no time"
+    )
 
 
-def test_a_database_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> None:
-    with pytest.raises(InfrastructureError, match="PostgreSQL cannot be asked for t"):
+def test_an_unreachable_database_can_be_retried(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="PostgreSQL cannot be reached to read t"):
         compare_with_table("postgresql://ana@127.0.0.1:1/d", "t", tmp_path)
 
 
-def test_what_is_on_one_side_only_is_told_by_its_key(tmp_path: Path) -> None:
+def test_rows_on_one_side_only_are_reported_by_key(tmp_path: Path) -> None:
     written(tmp_path, "t+0+0.json", line(0, "x"), line(1, "y", kind="b"))
     rows = [{"day": date(2024, 1, 2), "kind": kind, "v": "x"} for kind in ("a", "c")]
     assert differences(read_latest_rows(tmp_path, KEYS), rows, KEYS) == [
         "1 only in the table: 2024-01-02/c",
         "1 only on S3: 2024-01-02/b",
     ]
-    (told,) = differences(
+    (difference,) = differences(
         read_latest_rows(tmp_path, KEYS), [rows[0] | {"more": 1}, rows[0] | {"kind": "b", "v": "y"}], KEYS
     )
-    assert told == "1 different: 2024-01-02/a: more 1 and None"
+    assert difference == "1 different: 2024-01-02/a: more 1 and None"
     written(tmp_path, "t+0+2.json", line(2, "x", old=7))
-    (told,) = differences(read_latest_rows(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
-    assert told == "1 different: 2024-01-02/a: old None and 7"
+    (difference,) = differences(read_latest_rows(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
+    assert difference == "1 different: 2024-01-02/a: old None and 7"

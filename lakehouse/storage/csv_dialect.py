@@ -1,6 +1,7 @@
-"""CSV as the contract defines it, read by Python's own strict reader: headers, record counts, open quotes.
+"""Reads CSV with Python's strict reader: headers, record counts and line numbers.
 
-Spark parses the rows; this is the second opinion on files whose records may span lines.
+Spark parses the rows. This second reader checks files whose records may span lines, and rewrites those that Spark would
+misread.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ IsExcluded = Callable[[Mapping[str, str], str], bool]
 
 
 class RewriteReasons(NamedTuple):
-    """What Spark's parser reads wrong where records may span lines, or where there is no quote.
+    """What Spark's parser misreads if records may span lines, or if no quote character is set.
 
     Attributes:
-        has_nul: it drops NUL inside quotes, and without a quote takes NUL for one.
-        mixes_line_ends: it settles for one kind, and leaves the CR of the others in the last column.
+        has_nul: Spark drops NUL inside quotes, and without a quote character takes NUL for one.
+        mixes_line_ends: Spark detects one kind of line end, and leaves the CR of others in the last column.
     """
 
     has_nul: bool
@@ -40,52 +41,58 @@ class RewriteReasons(NamedTuple):
 
 @dataclass(frozen=True)
 class Dialect:
-    """Reader options by Spark's names, in lower case, over the contract's defaults (RFC 4180, UTF-8, a header)."""
+    """The CSV reader options of a table.
+
+    Attributes:
+        options: By Spark's names in lower case; those not given have the defaults (RFC 4180, UTF-8, a header).
+    """
 
     options: Mapping[str, str]
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Dialect:
-        """The dialect that a table's options describe; `validate` has seen that they can be followed."""
-        asked = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in REDUNDANT_OPTIONS}
-        chosen = _DEFAULTS | asked
+        """Return the dialect of a table's options, which `validate` has checked."""
+        given = {ALIASES.get(k.lower(), k.lower()): v for k, v in options.items() if k.lower() not in REDUNDANT_OPTIONS}
+        chosen = _DEFAULTS | given
         chosen["sep"] = "\t" if chosen["sep"] == r"\t" else chosen["sep"]
         chosen["encoding"] = canonical_charset(chosen["encoding"]) or chosen["encoding"]
-        return cls({"escape": chosen["quote"]} | chosen)  # a quote inside is doubled, whichever the quote is
+        return cls({"escape": chosen["quote"]} | chosen)  # by default a quote inside quotes is doubled
 
     @property
     def has_header(self) -> bool:
+        """Whether the first record of each file names the columns."""
         return self._is_enabled("header")
 
     @property
     def is_utf8(self) -> bool:
+        """Whether the encoding is UTF-8."""
         return self.options["encoding"] == "UTF-8"
 
     def may_span_lines(self, file: LandedFile) -> bool:
-        """Whether a record of `file` could span lines. If not, Spark may split it and read in parallel."""
+        """Return whether a record of a file could span lines. If not, Spark may read parts of it in parallel."""
         if not self.options["quote"]:
-            return self.options["encoding"].startswith("UTF-16")  # its line ends are no bytes to split at
-        # Spark drops lines of white space alone before it looks for separators, unless it parses the whole file.
+            return self.options["encoding"].startswith("UTF-16")  # Spark cannot split it at single bytes
+        # Unless it parses the whole file, Spark drops lines of white space before it looks for separators.
         is_blank = self.options["sep"].isspace()
         return file.has_quote or self.options["quote"] != '"' or not self.is_utf8 or is_blank
 
     def first_line(self, path: StorePath) -> str:
-        """The first line of a file, without its end."""
+        """Return the first line of a file, without its line end."""
         with self._open(path) as file:
             return file.readline().rstrip("\r\n")
 
     def may_need_rewrite(self, file: LandedFile) -> bool:
-        """Whether `look` has to be asked."""
+        """Return whether `rewrite_reasons` has to be called for a file."""
         return self.may_span_lines(file) or not self.options["quote"]
 
     def line_end(self, path: StorePath) -> str:
-        """How lines end, judged by the first one; LF where there is but one line."""
+        """Return the line end of the first line, or LF if the file is one line."""
         with self._open(path) as file:
             first = file.readline()
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
     def rewrite_reasons(self, path: StorePath) -> RewriteReasons:
-        """What there is in a file that Spark's parser would read wrong in silence."""
+        """Return what a file contains that Spark's parser would silently misread."""
         with path.open("rb") as raw:
             if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK_BYTES), b"")):
                 return RewriteReasons(has_nul=False, mixes_line_ends=False)
@@ -96,17 +103,23 @@ class Dialect:
             return RewriteReasons(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
 
     def rewrite(self, path: StorePath, target: Path, reasons: RewriteReasons) -> None:
-        """Copy a file so that Spark reads it right: every record ends in LF, and NUL is U+FFFD, which is told apart.
+        """Copy a file so that Spark reads it correctly: records end in LF, and NUL becomes U+FFFD, a reported fault.
 
         Line ends inside quotes stay as they are.
 
+        Args:
+            path: The file.
+            target: The copy.
+            reasons: What to change.
+
         Raises:
-            DataRefused: a quote that is never closed, or text after a closing quote; quotes that Python sees otherwise.
+            DataRefused: A quote is never closed, text follows a closing quote, or line ends are mixed while `escape` is
+                a character that Python and Spark treat differently.
         """
         if reasons.mixes_line_ends and self.options["escape"] != self.options["quote"]:
             raise DataRefused(
                 f"{path.name} has line ends of several kinds",
-                expected="LF, CR LF or CR throughout, where quotes are escaped by a sign of their own",
+                expected="one line end (LF, CR LF or CR) in the full file, if `escape` is not the quote character",
                 where=str(path),
             )
         with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
@@ -117,15 +130,17 @@ class Dialect:
                 out.writelines(line.replace("\0", "\ufffd") for line in lines)
 
     def copy_without(self, path: Path, target: Path, declared: list[str], is_excluded: IsExcluded) -> None:
-        """Copy a file but for some records; what stays, stays as it stands.
+        """Copy a file without some records; all other bytes stay the same.
 
         Args:
-            declared: the columns, by which a file without a header goes.
-            is_doomed: asked of each record: its fields by their names in lower case (none where it has not as many as
-                the header), and its text.
+            path: The file.
+            target: The copy.
+            declared: The columns of a file without a header.
+            is_excluded: Called with the fields of each record by their names in lower case (empty if their number
+                differs from the header's), and with its text.
 
         Raises:
-            DataRefused: quotes that are not closed, or bytes that cannot be carried over.
+            DataRefused: A quote is not closed.
         """
         encoding, has_header = self.options["encoding"], self.has_header
         names = [] if has_header else [name.lower() for name in declared]
@@ -144,27 +159,27 @@ class Dialect:
                     out.writelines(lines)
 
     def _records(self, file: TextIO, path: StorePath) -> Iterator[tuple[list[str], list[str]]]:
-        """The lines of each record, as they stand, and its fields."""
-        held: list[str] = []
+        """Yield the unchanged lines of each record, and its fields."""
+        pending: list[str] = []
 
         def lines() -> Iterator[str]:
             for line in file:
-                held.append(line)
+                pending.append(line)
                 yield line
 
         reader = self._reader(lines())
         try:
             for record in reader:
-                yield held, record
-                held.clear()
+                yield pending, record
+                pending.clear()
         except csv.Error as error:
             raise self._malformed_error(path, reader.line_num, error) from error
 
     def read_header(self, path: StorePath) -> list[str] | None:
-        """The first record, or None if there is none.
+        """Return the first record, or None if there is none.
 
         Raises:
-            DataRefused: it cannot be read.
+            DataRefused: It cannot be parsed.
         """
         with self._open(path) as file:
             reader = self._reader(file)
@@ -174,12 +189,13 @@ class Dialect:
                 raise self._malformed_error(path, reader.line_num, error) from error
 
     def count_records(self, path: StorePath) -> int | None:
-        """The number of data records; None where quotes are escaped by a sign of their own.
+        """Return the number of data records; None if `escape` is not the quote character.
 
-        Outside quotes that sign is a character to Spark and an escape to Python: there is no second opinion then.
+        Outside quotes, such an escape character is plain text to Spark but an escape to Python, so the two readers
+        cannot be compared.
 
         Raises:
-            DataRefused: a quote that is never closed, or text after a closing quote.
+            DataRefused: A quote is never closed, or text follows a closing quote.
         """
         if self.options["escape"] != self.options["quote"]:
             return None
@@ -194,8 +210,14 @@ class Dialect:
         return records - self.has_header
 
     def line_numbers(self, path: StorePath, wanted: Set[tuple[str, ...]], width: int) -> dict[tuple[str, ...], int]:
-        """The line on which each of these records first begins; records are padded or cut to `width` fields."""
-        found: dict[tuple[str, ...], int] = {}
+        """Return the line on which each of these records first begins.
+
+        Args:
+            path: The file.
+            wanted: The fields of the records.
+            width: Records of the file are padded or cut to this many fields.
+        """
+        numbers: dict[tuple[str, ...], int] = {}
         as_wanted = {tuple(map(self._normalize_field, fields)): fields for fields in wanted}
         with self._open(path) as file:
             reader = self._reader(file)
@@ -203,12 +225,12 @@ class Dialect:
             for record in reader:
                 fields = tuple(map(self._normalize_field, (record + [""] * width)[:width]))
                 if fields in as_wanted:
-                    found.setdefault(as_wanted[fields], begins)
+                    numbers.setdefault(as_wanted[fields], begins)
                 begins = reader.line_num + 1
-        return found
+        return numbers
 
     def _normalize_field(self, field: str) -> str:
-        """A field as it can be compared with what Spark read: without what options take out of it."""
+        """Return a field as Spark reads it by the options for white space and null."""
         if self._is_enabled("ignoreleadingwhitespace") or self._is_enabled("ignoretrailingwhitespace"):
             field = field.strip()
         return "" if field in (self.options.get("nullvalue"), self.options.get("emptyvalue")) else field

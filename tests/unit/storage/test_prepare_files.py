@@ -1,4 +1,4 @@
-"""What is unpacked or mended for reading lies in the lake's state, for as long as it is read."""
+"""Tests that unpacked and rewritten files are in the lake's state only while they are read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.prepare_files import readable_snapshot
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
+from lakehouse.storage.prepare_files import readable_snapshot
 
 TIME = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
@@ -33,13 +33,13 @@ def land(lake: Lake, folder: Path, **contents: bytes) -> LandedSnapshot:
     return landing.land_snapshot(lake, "items", TIME, [folder / name.replace("__", ".") for name in contents])
 
 
-def left(lake: Lake) -> list[Path]:
+def temporary_folders(lake: Lake) -> list[Path]:
     folder = lake.state_path("plain")
     return list(folder.iterdir()) if folder.exists() else []
 
 
 def test_plain_files_are_read_where_they_landed(lake: Lake, tmp_path: Path) -> None:
-    landed = land(lake, tmp_path, a__csv=b"id\r\n1\r\n", b__csv=b"id\n1\r\n")  # no quote: lines are lines
+    landed = land(lake, tmp_path, a__csv=b"id\r\n1\r\n", b__csv=b"id\n1\r\n")  # no quote: every line is a record
 
     with readable_snapshot(lake, table(), landed) as files:
         assert files == landed
@@ -51,10 +51,10 @@ def test_a_file_with_quotes_and_one_kind_of_line_end_stays_where_it_landed(lake:
 
     with readable_snapshot(lake, table(), landed) as files:
         assert files == landed
-    assert left(lake) == []
+    assert temporary_folders(lake) == []
 
 
-def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp_path: Path) -> None:
+def test_packed_files_and_mixed_line_ends_are_read_from_temporary_copies(lake: Lake, tmp_path: Path) -> None:
     mixed = b'id\n"1"\r\n'
     landed = land(lake, tmp_path, a__csv=b"id\n1\n", b__csv=mixed, c__csv__gz=gzip.compress(mixed))
 
@@ -65,23 +65,24 @@ def test_packed_and_mixed_ones_lie_elsewhere_while_they_are_read(lake: Lake, tmp
         assert files.folder == landed.folder
         inside = {p.relative_to(lake.state_path("plain")).parts[0] for p in files.paths[1:]}
         assert len(inside) == 1
-    assert left(lake) == []
+    assert temporary_folders(lake) == []
     assert landed.paths[1].read_bytes() == mixed
 
 
-def test_what_is_refused_names_the_file_that_was_received(lake: Lake, tmp_path: Path) -> None:
+def test_a_refusal_names_the_file_as_received(lake: Lake, tmp_path: Path) -> None:
     landed = land(lake, tmp_path, a__csv__gz=gzip.compress(b'id\r"1\n'))
 
     with pytest.raises(DataRefused) as error, readable_snapshot(lake, table(), landed):
         pass
     assert error.value.where.startswith(f"{landed.folder}/a.csv.gz/a.csv, ")
-    assert left(lake) == []
+    assert temporary_folders(lake) == []
 
 
-def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake: Lake, tmp_path: Path) -> None:
+def test_files_of_a_killed_reading_are_deleted_and_files_in_use_stay(lake: Lake, tmp_path: Path) -> None:
     land(lake, tmp_path, a__csv__gz=gzip.compress(b"id\n1\n"))
     script = (
-        "import sys; sys.path[:0] = ['tests/unit/ingest']; from pathlib import Path; from test_prepare_files import *\n"
+        "import sys; sys.path[:0] = ['tests/unit/storage']; from pathlib import Path\n"
+        "from test_prepare_files import *\n"
         f"lake = Lake({lake.root!r})\n"
         "with readable_snapshot(lake, table(), landing.newest_snapshot(lake, 'items')) as files:\n"
         "    print('ready', flush=True); sys.stdin.read()"
@@ -94,8 +95,8 @@ def test_what_a_killed_reading_left_is_swept_away_and_what_is_in_use_stays(lake:
     landed = landing.newest_snapshot(lake, "items")
     assert landed
     with readable_snapshot(lake, table(), landed):
-        assert len(left(lake)) == 2
-    (theirs,) = left(lake)
+        assert len(temporary_folders(lake)) == 2
+    (theirs,) = temporary_folders(lake)
 
     os.kill(reader.pid, signal.SIGKILL)
     reader.communicate()

@@ -1,11 +1,10 @@
-"""What the loyalty pipeline must give, computed from CSV snapshots by DuckDB alone.
+"""Computes the expected gold tables of the loyalty pipeline from CSV snapshots with DuckDB.
 
-Nothing here is shared with the project: no Spark, no model file, another formulation of each query.
-A date is a `datetime.date`, a count or a sum an `int`, a rate a `Decimal` of six places. Rows come sorted
-by `in_order`.
+Nothing here is shared with the project: no Spark, no model file, and each query is formulated in another way. A date is
+a `datetime.date`, a count or a sum an `int`, a rate a `Decimal` with six places. Rows are sorted by `sort_rows`.
 
-America/Sao_Paulo is a fixed -3 hours here: DuckDB's ICU extension would have to be downloaded, and Brazil
-has had no daylight saving time since 2019 (the data starts in 2024).
+America/Sao_Paulo is a fixed -3 hours here: DuckDB's ICU extension would have to be downloaded, and Brazil has had no
+daylight saving time since 2019 (the data starts in 2024).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Changes:
 
 
 def resumo_diario(snapshot: Path) -> list[Row]:
-    """Rows of gold.resumo_diario, columns as in RESUMO_DIARIO."""
+    """Return the rows of gold.resumo_diario with the columns RESUMO_DIARIO."""
     return sort_rows(
         _typed_views(snapshot)
         .execute("""
@@ -75,7 +74,7 @@ def resumo_diario(snapshot: Path) -> list[Row]:
 
 
 def churn(snapshot: Path) -> list[Row]:
-    """Rows of gold.churn, columns as in CHURN. The rate is rounded half up, as Spark rounds a decimal."""
+    """Return the rows of gold.churn with the columns CHURN. The rate is rounded half up, as Spark rounds a decimal."""
     counts = (
         _typed_views(snapshot)
         .execute("""
@@ -96,7 +95,7 @@ def churn(snapshot: Path) -> list[Row]:
 
 
 def resumo_28_dias(snapshot: Path) -> list[Row]:
-    """Rows of gold.resumo_28_dias, columns as in RESUMO_28_DIAS: each day's window summed on its own."""
+    """Return the rows of gold.resumo_28_dias with the columns RESUMO_28_DIAS; each window is summed separately."""
     counts = (
         _typed_views(snapshot)
         .execute("""
@@ -122,17 +121,17 @@ def resumo_28_dias(snapshot: Path) -> list[Row]:
 
 
 def ciclo_de_vida(snapshot: Path) -> list[Row]:
-    """Rows of gold.ciclo_de_vida, columns as in CICLO_DE_VIDA: day by day, from each client's list of active days."""
+    """Return the rows of gold.ciclo_de_vida with the columns CICLO_DE_VIDA, from the active days of each client."""
     days = _typed_views(snapshot).execute("SELECT DISTINCT cliente, dia FROM transacao").fetchall()
     active: dict[str, list[date]] = {}
     for client, day in sorted((c, d) for c, d in days if c is not None and d is not None):
         active.setdefault(client, []).append(day)
-    found = []
+    rows = []
     for end in {day for _, day in days if day is not None}:
         for client, all_days in active.items():
             if seen := [day for day in all_days if day <= end]:
-                found.append((end, client, _lifecycle_state(seen, end), (end - seen[-1]).days))
-    return sort_rows(found)
+                rows.append((end, client, _lifecycle_state(seen, end), (end - seen[-1]).days))
+    return sort_rows(rows)
 
 
 def _lifecycle_state(seen: list[date], end: date) -> str:
@@ -146,7 +145,7 @@ def _lifecycle_state(seen: list[date], end: date) -> str:
 
 
 def grupos_de_valor(snapshot: Path) -> list[Row]:
-    """Rows of gold.grupos_de_valor, columns as in GRUPOS_DE_VALOR."""
+    """Return the rows of gold.grupos_de_valor with the columns GRUPOS_DE_VALOR."""
     sums = (
         _typed_views(snapshot)
         .execute("""
@@ -171,12 +170,12 @@ def grupos_de_valor(snapshot: Path) -> list[Row]:
 
 
 def changes(previous: Path, current: Path) -> dict[str, Changes]:
-    """The true inserts, updates and deletes per table; values are compared as the text in the files."""
+    """Return the inserts, updates and deletes of each table; values are compared as the texts in the files."""
     return {table: _table_changes(previous, current, table, key) for table, key in KEYS.items()}
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
-    """Sorted column by column, NULLs first: sort another engine's rows with it before comparing."""
+    """Sort rows column by column, NULLs first; rows of another engine are sorted with it before a comparison."""
     return sorted((tuple(row) for row in rows), key=lambda row: [(v is not None, v) for v in row])
 
 
@@ -192,7 +191,7 @@ def _csv_source(snapshot: Path, table: str) -> str:
 
 
 def _typed_views(snapshot: Path) -> duckdb.DuckDBPyConnection:
-    """A connection with the views transacao, linha and produto over one snapshot."""
+    """Return a connection with the views transacao, linha and produto over one snapshot."""
     db = duckdb.connect()
     db.execute(f"""
         CREATE VIEW transacao AS

@@ -1,4 +1,4 @@
-"""Where words stand in a folder, in whatever form: every file's bytes, unpacked where packed, decoded where Parquet."""
+"""Finds words in the files of a folder: in their bytes, in members of archives and in values of Parquet files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 
 def find_words(folder: Path, words: Iterable[str], skipped_folders: Iterable[str] = ()) -> list[str]:
-    """`file: word` for each word that a file below `folder` holds.
+    """Return `file: word` for each word that a file below `folder` contains.
 
     Args:
-        passed_over: folders below it, by their paths, that are not looked into.
+        passed_over: Folders below it, by their paths, that are not searched.
     """
     skipped = [folder / name for name in skipped_folders]
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not any(p.is_relative_to(s) for s in skipped)]
@@ -28,7 +28,7 @@ def find_words(folder: Path, words: Iterable[str], skipped_folders: Iterable[str
 
 
 def find_words_in_lake(lake: Path, words: Iterable[str]) -> list[str]:
-    """The same of a lake, but for statistics in Delta's logs: they go with the log, and `forget` says when."""
+    """Return the same for a lake, without statistics in Delta's logs, which expire as `forget` reports."""
     wanted = list(words)
     return [p for p in find_words(lake, wanted) if not _is_only_in_statistics(lake / p.rpartition(": ")[0], wanted)]
 
@@ -36,7 +36,7 @@ def find_words_in_lake(lake: Path, words: Iterable[str]) -> list[str]:
 def _is_only_in_statistics(path: Path, words: list[str]) -> bool:
     if "_delta_log" not in path.parts:
         return False
-    if path.suffix in (".crc", ".parquet"):  # a version's sums, and checkpoints: both repeat the statistics
+    if path.suffix in (".crc", ".parquet"):  # checksums and checkpoints repeat the statistics
         return True
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     bare = [{k: {n: v for n, v in e.items() if n != "stats"} for k, e in entry.items()} for entry in entries]
@@ -44,7 +44,7 @@ def _is_only_in_statistics(path: Path, words: list[str]) -> bool:
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """A secret plain, as a URL has it, in base64 (whichever byte it begins at in a longer text) and in hex."""
+    """Return a secret as plain text, URL-encoded, in hex, and in base64 at each of its three alignments."""
     raw = secret.encode()
     shifted = [base64.b64encode(b"\0" * n + raw).decode()[n + bool(n) : -4] for n in range(3)]
     return list(dict.fromkeys([secret, quote(secret, safe=""), quote_plus(secret), raw.hex(), *shifted]))
@@ -55,7 +55,7 @@ def _contains(path: Path, word: str) -> bool:
 
 
 def file_texts(path: Path) -> Iterator[bytes]:
-    """A file's content: its bytes, and what they stand for."""
+    """Yield the content of a file: its bytes, and their decoded forms."""
     raw = path.read_bytes()
     yield raw
     if raw[:4] == b"PAR1":

@@ -1,8 +1,8 @@
-"""What the tesouro pipeline must give, computed in Python's Decimal from the quotes that its samples mean.
+"""Computes the expected tables of the tesouro pipeline with Python's Decimal from the quotes of its samples.
 
-Nothing here is shared with the project but the generator's word for what is true: no Spark, no model file, no reading
-of what was written. Rows come sorted by `in_order`, in the order of the columns that are named here. Quotes that cannot
-be (`cannot_be`) are in none of them, but for what was said of revised ones.
+Nothing here is shared with the project except the generator's account of the true quotes: no Spark, no model file, no
+parsing of the written files. Rows are sorted by `sort_rows`, in the order of the columns named here. Impossible quotes
+(`is_impossible`) are in none of the tables, except in the old values of revised quotes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ REVISED = (
 
 
 def is_impossible(key: Key, quote: Quote) -> bool:
-    """Whether no bond can have been quoted so. What is not on sale has no rate; a rate may be zero, or below it."""
+    """Return whether a quote cannot be real. A bond that is not on sale has no rate; a rate can be zero or negative."""
     prices = (quote.buy_price, quote.sell_price, quote.base_price)
     sides = ((quote.buy_rate, quote.buy_price), (quote.sell_rate, quote.sell_price))
     return (
@@ -70,18 +70,20 @@ def possible_quotes(quotes: Quotes) -> Quotes:
 
 
 def group_silver(table: str, quotes: Quotes) -> list[Row]:
-    label, those = LABELS[table], possible_quotes(quotes)
-    return sort_rows((label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in those.items())
+    label, possible = LABELS[table], possible_quotes(quotes)
+    return sort_rows(
+        (label, key.maturity, key.day, NATURES[key.family], *vars(q).values()) for key, q in possible.items()
+    )
 
 
 def group_gold(table: str, quotes: Quotes) -> list[Row]:
-    found = []
+    rows = []
     for day, those in _group_by(possible_quotes(quotes), lambda key: key.day).items():
         shares = [_divide(100 * (q.sell_rate - q.buy_rate), q.buy_rate, 14) for q in those.values() if q.buy_rate]
         columns = zip(*(vars(q).values() for q in those.values()), strict=True)
         means = [mean(values, 8 if n < 2 else 6) for n, values in enumerate(columns)]
-        found.append((day, LABELS[table], len(those), *means, round_to(mean(shares, 18), 6)))
-    return sort_rows(found)
+        rows.append((day, LABELS[table], len(those), *means, round_to(mean(shares, 18), 6)))
+    return sort_rows(rows)
 
 
 def silver(quotes: Quotes) -> list[Row]:
@@ -91,7 +93,7 @@ def silver(quotes: Quotes) -> list[Row]:
 
 
 def curve(quotes: Quotes) -> list[Row]:
-    found = []
+    rows = []
     for (day, family, bucket), those in _group_by(
         possible_quotes(quotes), lambda k: (k.day, k.family, maturity_bucket(k))
     ).items():
@@ -100,8 +102,8 @@ def curve(quotes: Quotes) -> list[Row]:
         bonds = (len(those), min(maturities), max(maturities))
         rates = (min(buys, default=None), mean(buys, 8), max(buys, default=None))
         sells = mean([q.sell_rate for q in those.values()], 8)
-        found.append((day, family, bucket, NATURES[family], *bonds, *rates, sells))
-    return sort_rows(found)
+        rows.append((day, family, bucket, NATURES[family], *bonds, *rates, sells))
+    return sort_rows(rows)
 
 
 def maturity_bucket(key: Key) -> str:
@@ -113,18 +115,18 @@ def maturity_bucket(key: Key) -> str:
 
 def spread(quotes: Quotes) -> list[Row]:
     both = {k: q for k, q in possible_quotes(quotes).items() if q.buy_price is not None and q.sell_price is not None}
-    found = []
+    rows = []
     for (day, family), those in _group_by(both, lambda key: (key.day, key.family)).items():
         points = [100 * (q.sell_rate - q.buy_rate) for q in those.values()]
         money = [q.buy_price - q.sell_price for q in those.values()]
         shares = [_divide(100 * (q.buy_price - q.sell_price), q.buy_price, 10) for q in those.values()]
         means = (mean(points, 8), max(points), mean(money, 6), max(money), round_to(mean(shares, 14), 6))
-        found.append((day, family, NATURES[family], len(those), *means))
-    return sort_rows(found)
+        rows.append((day, family, NATURES[family], len(those), *means))
+    return sort_rows(rows)
 
 
 def daily_moves(quotes: Quotes) -> list[Row]:
-    found: list[Row] = []
+    rows: list[Row] = []
     for (family, maturity), those in _group_by(possible_quotes(quotes), lambda key: (key.family, key.maturity)).items():
         days = sorted(those.items(), key=lambda item: item[0].day)
         for before, (key, quote) in pairwise([None, *days]):
@@ -134,13 +136,13 @@ def daily_moves(quotes: Quotes) -> list[Row]:
             rates = (quote.buy_rate, was and was.buy_rate)
             points = None if None in rates else 100 * (rates[0] - rates[1])
             move = (last and last.day, quote.base_price, moved, share, quote.buy_rate, points)
-            found.append((family, maturity, key.day, NATURES[family], *move))
-    return sort_rows(found)
+            rows.append((family, maturity, key.day, NATURES[family], *move))
+    return sort_rows(rows)
 
 
 def revisions(snapshots: list[Snapshot]) -> list[Row]:
-    """What was true in one snapshot and is no longer in the next, since when, until when, and what came instead."""
-    found: list[Row] = []
+    """Return the quotes that the next snapshot revised or withdrew, with their period and the new values."""
+    rows: list[Row] = []
     since: dict[Key, datetime] = {}
     for before, after in pairwise(snapshots):
         for key, quote in before.quotes.items():
@@ -151,10 +153,10 @@ def revisions(snapshots: list[Snapshot]) -> list[Row]:
             new = now or Quote(None, None, None, None, None)
             pairs = [(getattr(quote, name), getattr(new, name)) for name in ("buy_rate", "buy_price", "base_price")]
             span = (since.pop(key), after.taken_at, "REVISADA" if now else "RETIRADA")
-            found.append((*key_columns(key), *span, *(value for pair in pairs for value in pair)))
+            rows.append((*key_columns(key), *span, *(value for pair in pairs for value in pair)))
             if now:
                 since[key] = after.taken_at
-    return sort_rows(found)
+    return sort_rows(rows)
 
 
 def key_columns(key: Key) -> tuple[str, date, date]:
@@ -179,7 +181,7 @@ def _divide(part: Any, whole: Any, digits: int) -> Decimal | None:
 
 
 def _group_by(quotes: Quotes, what: Any) -> dict[Any, dict[Key, Quote]]:
-    found: dict[Any, dict[Key, Quote]] = defaultdict(dict)
+    groups: dict[Any, dict[Key, Quote]] = defaultdict(dict)
     for key, quote in quotes.items():
-        found[what(key)][key] = quote
-    return found
+        groups[what(key)][key] = quote
+    return groups

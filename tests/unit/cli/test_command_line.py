@@ -1,4 +1,4 @@
-"""The words of the command line: verbs and options explained, usage errors in the user's terms, no JVM for them."""
+"""The command line: help for every command and option, usage errors that name the user's mistake, and no JVM."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# Words
+# Help
 
 
-def test_the_stages_are_verbs() -> None:
+def test_every_stage_has_a_command() -> None:
     assert {
         *STAGES,
         "run",
@@ -53,38 +53,38 @@ def test_the_stages_are_verbs() -> None:
     } <= COMMANDS.keys()
 
 
-def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == ExitCode.OK
 
     out = capsys.readouterr().out
-    assert [verb for verb in COMMANDS if f"  {verb} " not in out] == []
+    assert [command for command in COMMANDS if f"  {command} " not in out] == []
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_and_every_option_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == ExitCode.OK
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_every_option_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == ExitCode.OK
 
     captured = capsys.readouterr()
-    assert COMMANDS[verb].help
+    assert COMMANDS[command].help
     assert "PIPELINE" in captured.out
     assert captured.err == ""
-    assert [p.name for p in COMMANDS[verb].params if p.name != "help" and not p.help] == []
+    assert [p.name for p in COMMANDS[command].params if p.name != "help" and not p.help] == []
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_has_json(verb: str) -> None:
-    assert "--json" in [option for p in COMMANDS[verb].params for option in p.opts]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json(command: str) -> None:
+    assert "--json" in [option for p in COMMANDS[command].params for option in p.opts]
 
 
 # Usage errors
 
 WRONG = {
-    "no verb": [],
-    "unknown verb": ["runn"],
+    "no command": [],
+    "unknown command": ["runn"],
     "unknown option": ["run", "{shop}", "--nope"],
-    "unknown option before the verb": ["--nope"],
+    "unknown option before the command": ["--nope"],
     "no pipeline": ["run"],
-    "one word too many": ["validate", "{shop}", "clientes"],
+    "one argument too many": ["validate", "{shop}", "clientes"],
     "a value missing": ["run", "{shop}", "--as-of"],
     "no snapshot": ["approve", "{shop}", "clientes"],
     "not a snapshot's time": ["approve", "{shop}", "clientes", "2025-10-03"],
@@ -98,7 +98,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
-def test_what_cannot_be_understood_ends_with_2(
+def test_a_usage_error_ends_with_2_and_makes_no_lake(
     words: list[str], shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([word.format(shop=shop) for word in words]) == ExitCode.USAGE
@@ -120,7 +120,7 @@ def test_with_json_a_usage_error_is_one_document_on_stdout(
     assert document["error"]["found"]
 
 
-def test_a_near_miss_is_answered_with_the_name(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_name_is_answered_with_a_suggestion(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", str(shop), "cliente"])
 
     assert 'did you mean "clientes"?' in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_without_json_an_error_leaves_stdout_empty(shop: Path, capsys: pytest.Ca
 # Without Spark
 
 
-def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_validate_lists_the_tables_and_models(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(shop), "--json"]) == ExitCode.OK
 
     assert json.loads(capsys.readouterr().out) == {
@@ -150,7 +150,7 @@ def test_validate_says_what_is_there(shop: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("name", ["silver.clientes", "clientes"])
-def test_explain_says_how_a_model_is_kept_up_to_date(name: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_shows_how_a_model_is_refreshed(name: str, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(shop), name, "--json"]) == ExitCode.OK
 
     document = json.loads(capsys.readouterr().out)
@@ -162,7 +162,9 @@ def test_explain_says_how_a_model_is_kept_up_to_date(name: str, shop: Path, caps
     assert not (shop / "lake").exists()
 
 
-def test_explain_names_the_clause_that_stands_in_the_way(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_names_the_clause_that_prevents_an_incremental_refresh(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (shop / "silver" / "clientes.sql").write_text("SELECT c.id AS id FROM bronze.clientes AS c ORDER BY c.v LIMIT 3")
     assert main(["explain", str(shop), "silver.clientes"]) == ExitCode.OK
 
@@ -193,11 +195,11 @@ print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delt
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-# What is printed
+# Output
 
 
 @pytest.mark.parametrize("text", ["lake [x]/y", "[red]z", "[/b]", ":smile:", "[link=x]y[/link]"])
-def test_what_stands_in_the_data_is_printed_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_the_data_is_printed_unchanged(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     render.document({"name": text, "rows": [{"value": text}]}, as_json=False)
     render.report(Report("shop", "run-7", [Outcome("ingest", "clientes", "rejected", note=text)]), as_json=False)
     render.error(ConfigError(text), as_json=False)

@@ -1,4 +1,4 @@
-"""A project of the tests with its lake on S3, looked at through a copy of it on the disk."""
+"""Runs a test project with its lake on S3, and reads the lake from a copy on the disk."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from servers import s3
 
 
 class S3Project(Project):
-    """`lake` is a copy: as the bucket was when it was last looked at, past any proxy.
+    """A project with its lake on S3. `lake` is a copy on the disk, of the time of the last `download`.
 
     Args:
-        url: the server's address, for the pipeline.
-        behind: the same without a proxy.
+        url: The address of the server for the pipeline.
+        direct_url: The address of the server without a proxy.
     """
 
     def __init__(self, folder: Path, bucket: str, url: str, direct_url: str = "", **parts: Any) -> None:
@@ -38,25 +38,25 @@ class S3Project(Project):
             return super().__call__(verb, *arguments)
 
     def delete_leases(self) -> None:
-        """End whatever lease there is."""
+        """Delete all leases."""
         client = s3.client(self.direct_url)
-        for one in client.list_objects_v2(Bucket=self.bucket, Prefix="shop/_state/lock/").get("Contents", []):
-            client.delete_object(Bucket=self.bucket, Key=one["Key"])
+        for item in client.list_objects_v2(Bucket=self.bucket, Prefix="shop/_state/lock/").get("Contents", []):
+            client.delete_object(Bucket=self.bucket, Key=item["Key"])
 
     def download(self) -> S3Project:
-        """Copy the lake anew."""
+        """Copy the lake to the disk."""
         shutil.rmtree(self.lake, ignore_errors=True)
         download_prefix(self.direct_url, self.bucket, "shop/", self.lake)
         return self
 
 
 def download_prefix(url: str, bucket: str, prefix: str, folder: Path) -> None:
-    """All objects below a prefix, as files."""
+    """Copy all objects below a prefix to files."""
     client = s3.client(url)
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for one in page.get("Contents", []):
-            if one["Key"].endswith("/"):
+        for item in page.get("Contents", []):
+            if item["Key"].endswith("/"):
                 continue
-            file = folder / one["Key"].removeprefix(prefix)
+            file = folder / item["Key"].removeprefix(prefix)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read())
+            file.write_bytes(client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())

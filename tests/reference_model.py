@@ -1,12 +1,12 @@
-"""What snapshots of one table mean, in plain Python, by the contract alone: no Spark, and nothing of the product.
+"""Defines the meaning of a table's snapshots in plain Python, from the contract alone: without Spark or product code.
 
-    record      a row of a snapshot: its key and its content, or that they could not be read
-    state       the live rows: key -> content
-    diff        what a snapshot changes, and the counts of its ledger row
+    Record      a row of a snapshot: its key and its content, or that they could not be read
+    State       the live rows: key -> content
+    diff        returns the changes of a snapshot, and the counts of its ledger row
     Timeline    a table from snapshot to snapshot: bronze without history (scd 1), and with it (scd 2)
 
-Values are compared as `canonical` gives them. Rows of one key and different content are for quarantine, as under
-`duplicates: quarantine`.
+Values are compared as `canonical_value` returns them. Rows with the same key and different content are quarantined, as
+under `duplicates: quarantine`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAN_VALUE = "not a number"
 
 
 def canonical_value(value: Any) -> Any:
-    """A value as it is compared: NaN equals NaN, at any depth; of -0.0 and 0.0 Python says so itself."""
+    """Return a value in the form in which it is compared: NaN equals NaN at any depth. In Python -0.0 == 0.0 anyway."""
     if isinstance(value, float) and math.isnan(value):
         return NAN_VALUE
     if isinstance(value, dict):
@@ -38,9 +38,9 @@ class Record(NamedTuple):
     """A row of a snapshot.
 
     Attributes:
-        key: None if it could not be read, or a part of it is null.
-        content: None if any of it could not be read.
-        is_lost: whether its key could not be read, so that it could stand for any row.
+        key: None if it could not be read, or if a part of it is null.
+        content: None if any part of it could not be read.
+        is_key_unreadable: Whether the key could not be read, so that the row could be any row.
     """
 
     key: Key | None
@@ -59,7 +59,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are no keys, and those of them that make no update by themselves."""
+    """The columns that are not keys, and those of them whose change alone is no update."""
 
     names: tuple[str, ...]
     ignored: Set[str] = frozenset()
@@ -67,11 +67,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class Diff:
-    """What a snapshot changes.
+    """The changes of a snapshot.
 
     Attributes:
-        counts: of its ledger row, those that are not zero.
-        lost: rows whose key could not be read.
+        counts: The counts of its ledger row that are not zero.
+        unreadable_keys: The number of rows whose key could not be read.
     """
 
     changes: list[Change]
@@ -80,12 +80,12 @@ class Diff:
 
     @property
     def is_held(self) -> bool:
-        """With the guards off: a row that could be any, while others go."""
+        """Return whether the snapshot is held without guards: a row that could be any row, and deletes."""
         return bool(self.unreadable_keys and self.counts["deleted"])
 
 
 def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
-    """Row by row, key by key: nothing cleverer."""
+    """Compare a snapshot with the state, row by row and key by key."""
     records = list(records)
     changes, counts = [], Counter(rows_read=len(records))
     contents: dict[Key, list[Content | None]] = {}
@@ -94,13 +94,13 @@ def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
             counts["quarantined"] += 1
         else:
             contents.setdefault(record.key, []).append(record.content)
-    for key, found in contents.items():
-        if None in found or len(set(found)) > 1:
-            counts["quarantined"] += len(found)
+    for key, of_key in contents.items():
+        if None in of_key or len(set(of_key)) > 1:
+            counts["quarantined"] += len(of_key)
             continue
-        now, before = found[0], previous.get(key)
+        now, before = of_key[0], previous.get(key)
         assert now is not None
-        counts["duplicates"] += len(found) - 1
+        counts["duplicates"] += len(of_key) - 1
         if before is None:
             counts["inserted"] += 1
             changes.append(Change("I", key, now))
@@ -111,13 +111,13 @@ def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
             changes.append(Change("U", key, now, changed))
         else:
             counts["unchanged"] += 1
-    gone = [Change("D", key, content) for key, content in previous.items() if key not in contents]
-    counts["deleted"] = len(gone)
-    return Diff([*changes, *gone], +counts, sum(record.is_key_unreadable for record in records))
+    deleted = [Change("D", key, content) for key, content in previous.items() if key not in contents]
+    counts["deleted"] = len(deleted)
+    return Diff([*changes, *deleted], +counts, sum(record.is_key_unreadable for record in records))
 
 
 def apply_changes(previous: State, changes: Iterable[Change]) -> State:
-    """A state with a change set applied, as strictly as by somebody who trusts nothing."""
+    """Apply a change set to a state, and assert that each change fits the state."""
     state = dict(previous)
     for change in changes:
         assert (change.key in state) == (change.operation != "I"), change
@@ -131,7 +131,7 @@ def apply_changes(previous: State, changes: Iterable[Change]) -> State:
 
 @dataclass(frozen=True)
 class Cdc:
-    """The change that made a row what it is: `_cdc_operation`, `_cdc_timestamp`, `_cdc_sequence`."""
+    """The last change of a row: `_cdc_operation`, `_cdc_timestamp`, `_cdc_sequence`."""
 
     operation: str
     time: datetime
@@ -140,7 +140,7 @@ class Cdc:
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """A row of bronze with history: what was true from `by.time` until before `end`."""
+    """A row of bronze with history, valid from `cdc.time` until before `end`."""
 
     key: Key
     content: Content
@@ -153,7 +153,7 @@ class HistoryRow:
 
 @dataclass(frozen=True)
 class SnapshotResult:
-    """What became of a snapshot; one that is held has changes too, which nobody applies."""
+    """The result of a snapshot. A held snapshot has changes too, but they are not applied."""
 
     time: datetime
     status: str
@@ -166,9 +166,9 @@ class Timeline:
     """A table from snapshot to snapshot.
 
     Attributes:
-        kept: the columns of which the history is kept.
-        rows: bronze without history.
-        spans: bronze with history; those of a key in order.
+        history_columns: The columns whose changes make a new history row.
+        rows: Bronze without history.
+        history_rows: Bronze with history, by key in the order of time.
     """
 
     columns: Columns
@@ -183,16 +183,16 @@ class Timeline:
 
     @property
     def history(self) -> list[HistoryRow]:
-        return [span for spans in self.history_rows.values() for span in spans]
+        return [row for rows in self.history_rows.values() for row in rows]
 
     def take_snapshot(self, time: datetime, records: Sequence[Record]) -> SnapshotResult:
-        """The next snapshot; times only grow."""
-        found = diff(self.state, records, self.columns)
-        if found.is_held:
-            return SnapshotResult(time, "held", None, found)
+        """Apply the next snapshot; its time must be later than the last one's."""
+        result = diff(self.state, records, self.columns)
+        if result.is_held:
+            return SnapshotResult(time, "held", None, result)
         self.sequence += 1
-        after = apply_changes(self.state, found.changes)
-        for change in found.changes:
+        after = apply_changes(self.state, result.changes)
+        for change in result.changes:
             cdc = Cdc(change.operation, time, self.sequence)
             self._update_history(change, cdc)
             if change.operation == "D":
@@ -200,14 +200,14 @@ class Timeline:
             else:
                 self.rows[change.key] = change.content, cdc
         assert self.state == after
-        return SnapshotResult(time, "accepted", self.sequence, found)
+        return SnapshotResult(time, "accepted", self.sequence, result)
 
     def _update_history(self, change: Change, cdc: Cdc) -> None:
-        spans = self.history_rows.setdefault(change.key, [])
+        rows = self.history_rows.setdefault(change.key, [])
         if change.operation == "U" and not self.history_columns & set(change.changed or ()):
-            spans[-1] = replace(spans[-1], content=change.content)
+            rows[-1] = replace(rows[-1], content=change.content)
             return
         if change.operation != "I":
-            spans[-1] = replace(spans[-1], end=cdc.time)
+            rows[-1] = replace(rows[-1], end=cdc.time)
         if change.operation != "D":
-            spans.append(HistoryRow(change.key, change.content, cdc))
+            rows.append(HistoryRow(change.key, change.content, cdc))

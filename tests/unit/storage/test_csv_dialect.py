@@ -1,4 +1,4 @@
-"""CSV by the strict reader: headers, records, open quotes and line numbers, by the defaults and by other options."""
+"""Tests the strict CSV reader: headers, records, open quotes and line numbers, with the defaults and other options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.csv_dialect import Dialect, RewriteReasons
 from lakehouse.storage import landing
+from lakehouse.storage.csv_dialect import Dialect, RewriteReasons
 
 Write = Callable[[str | bytes], Path]
 
@@ -53,7 +53,7 @@ def dialect(**options: str) -> Dialect:
         (f'id,nome\n1,"{"x" * (1 << 20)}"\n', ["id", "nome"], 1),
     ],
 )
-def test_records_are_counted_whatever_stands_in_them(
+def test_records_are_counted_whatever_they_contain(
     write: Write, content: str | bytes, header: list[str], records: int | None
 ) -> None:
     file = write(content)
@@ -77,7 +77,7 @@ def test_a_file_without_a_record_has_no_header(write: Write) -> None:
         ({"quote": "'"}, "id,nome\n1,'a\nb'\n2,\"\n", ["id", "nome"], 2),
         ({"quote": "'", "escape": "'"}, "id,nome\n1,'a''b\n'\n", ["id", "nome"], 1),
         ({"quote": ""}, '"id","nome"\n1,"a\n2,b"\n', ['"id"', '"nome"'], 2),
-        # Python takes the sign for an escape outside quotes too: it is not asked for a count.
+        # Python takes the character for an escape outside quotes too, so records are not counted.
         ({"escape": "\\"}, 'id,nome\n1,"a\\"\nb"\n2,c\n', ["id", "nome"], None),
         ({"encoding": "ISO-8859-1"}, "id,preço\n1,ã\n".encode("latin-1"), ["id", "preço"], 1),
         ({"charset": "windows-1252"}, "id,preço €\n1,ã\n".encode("cp1252"), ["id", "preço €"], 1),
@@ -167,7 +167,7 @@ def test_line_ends_are_those_of_the_file(write: Write, content: str, line_end: s
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16", "windows-1252"])
-def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path, encoding: str) -> None:
+def test_line_ends_are_unified_outside_quotes_only(write: Write, tmp_path: Path, encoding: str) -> None:
     text = 'id,v\r\n"1","a\r\nb"\r2,"c\rd\n"\n\r\n3,\xe3\r'
     file = write(text.encode(encoding))
     misread = dialect(encoding=encoding).rewrite_reasons(file)
@@ -180,7 +180,7 @@ def test_line_ends_are_made_one_outside_quotes_only(write: Write, tmp_path: Path
 
 
 @pytest.mark.parametrize("escape", ['"', "\\"])
-def test_nul_is_made_the_replacement_character(write: Write, tmp_path: Path, escape: str) -> None:
+def test_nul_becomes_the_replacement_character(write: Write, tmp_path: Path, escape: str) -> None:
     file = write('id,v\r\n"\0",a\r\n')
     misread = dialect(escape=escape).rewrite_reasons(file)
     dialect(escape=escape).rewrite(file, tmp_path / "out", misread)
@@ -190,7 +190,7 @@ def test_nul_is_made_the_replacement_character(write: Write, tmp_path: Path, esc
 
 
 @pytest.mark.parametrize(("text", "options"), [('id\r\n"1\n', {}), ("id\r\n1\n", {"escape": "\\"})])
-def test_line_ends_that_cannot_be_told_from_those_inside_quotes_are_refused(
+def test_mixed_line_ends_are_refused_if_quotes_are_escaped_otherwise(
     write: Write, tmp_path: Path, text: str, options: dict[str, str]
 ) -> None:
     with pytest.raises(DataRefused) as error:

@@ -1,4 +1,4 @@
-"""Rows as plain values: each type exact, and every document JSON."""
+"""Rows as JSON values: each type is exact."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from pyspark.sql import SparkSession
 
-from lakehouse.inspect.diff_samples import json_rows
+from lakehouse.inspect.json_rows import json_rows
 
 VALUES = """
     SELECT CAST('1.10' AS DECIMAL(10,2)) AS price, CAST(0 AS DECIMAL(20,10)) AS none_of_it,
@@ -39,8 +39,8 @@ PLAIN = {
 }
 
 
-def test_every_type_comes_out_exact_and_as_json_takes_it(spark: SparkSession) -> None:
-    found = json_rows(spark.sql(VALUES))
+def test_every_type_is_exact_and_valid_json(spark: SparkSession) -> None:
+    rows = json_rows(spark.sql(VALUES))
 
-    assert found == [PLAIN]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert rows == [PLAIN]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows

@@ -1,8 +1,8 @@
-"""Run `lakehouse` in a process that kills itself at a point of its work: python tests/lake/killed.py POINT run PIPELINE
+"""Runs `lakehouse` in a process that kills itself at a chosen point: crash_points.py POINT run PIPELINE
 
-SIGKILL: no clean-up, no exit code of its own, as if the machine had lost its power. Some points do not kill: `holding`
-keeps the lake held, and says so, until somebody ends the process; `racing` holds no lake and goes on when told to;
-`asked-by-SIGINT` asks for an orderly end.
+SIGKILL leaves no clean-up and no exit code, like a power failure. Some points do not kill: `holding` keeps the lake
+locked, and prints so, until the process is ended; `racing` takes no lock and waits for a line on stdin before it
+publishes; `asked-by-SIGINT` requests an orderly end.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from lakehouse.bronze import apply
 from lakehouse.cli import main
-from lakehouse.forget import change_sets as erased_change_sets
+from lakehouse.forget import forget as forget_steps
 from lakehouse.lake import ledger
-from lakehouse.models import refresh
+from lakehouse.models import refresh, write
 from lakehouse.publish import catalog
 from lakehouse.runner import up_to_date
 from lakehouse.storage import file_io, landing, lock
@@ -28,11 +28,11 @@ from lakehouse.storage import file_io, landing, lock
 
 def kill_self(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(60)  # the signal is on its way: nothing more is to happen here
+    time.sleep(60)  # until the signal arrives, nothing else must happen
 
 
 def kill_after(module: Any, function: str, when: Callable[[Any], object] = lambda result: True) -> None:
-    """Die when `function` has done its work, the first time that `when` says so."""
+    """Kill the process after the first call of `function` whose result meets `when`."""
     inner = getattr(module, function)
 
     def wrapped(*args: Any, **named: Any) -> Any:
@@ -45,32 +45,31 @@ def kill_after(module: Any, function: str, when: Callable[[Any], object] = lambd
 
 
 def kill_at_gold_merge(when: str) -> Callable[[], None]:
-    """Die before or after the MERGE of a cube that takes up what changed."""
+    """Kill the process before or after the MERGE of an incremental refresh of a cube."""
 
     def patch() -> None:
-        refresh.FULL_REFRESH_BELOW_BYTES = 0  # tables as small as these would be computed whole
-        inner = refresh.merge_to_match
+        inner = write.merge_to_match
 
-        def wrapped(spark: Any, target: str, *args: Any, **named: Any) -> Any:
-            if "/gold/" not in target:
-                return inner(spark, target, *args, **named)
-            written = inner(spark, target, *args, **named) if when == "after" else None
+        def wrapped(target: Any, *args: Any, **named: Any) -> Any:
+            if "/gold/" not in target.address:
+                return inner(target, *args, **named)
+            written = inner(target, *args, **named) if when == "after" else None
             assert written is None or written.committed
             return kill_self()
 
-        refresh.merge_to_match = wrapped  # type: ignore[assignment]
+        write.merge_to_match = wrapped  # type: ignore[assignment]
 
     return patch
 
 
 def kill_half_copied() -> None:
-    def put(file: file_io.StorePath, opened: Callable[[], Any]) -> None:
-        with opened() as source:
+    def copy_half(file: file_io.StorePath, open_stream: Callable[[], Any]) -> None:
+        with open_stream() as source:
             content = source.read()
         file_io.write_atomically(file, content[: len(content) // 2])
         kill_self()
 
-    file_io.copy_stream = put
+    file_io.copy_stream = copy_half
 
 
 def hold_lake(*_: Any) -> None:
@@ -79,7 +78,7 @@ def hold_lake(*_: Any) -> None:
 
 
 def kill_half_expired() -> None:
-    """When the manifest says that a snapshot's files are gone, and they are not."""
+    """Kill the process when the manifest reports that a snapshot's files are deleted, but they are not."""
     inner = landing.write_json
 
     def wrapped(path: Path, document: Any) -> None:
@@ -91,7 +90,7 @@ def kill_half_expired() -> None:
 
 
 def signal_during_ingest(signum: signal.Signals) -> None:
-    """No kill: an orderly end is asked for, in the middle of ingest."""
+    """Send a signal that requests an orderly end, in the middle of ingest."""
     inner = ledger.append
 
     def wrapped(spark: Any, lake: Any, entry: Any) -> Any:
@@ -103,7 +102,7 @@ def signal_during_ingest(signum: signal.Signals) -> None:
 
 
 def wait_before_publish() -> None:
-    """Without a lock; about to publish, wait until somebody says so."""
+    """Run without a lock, and wait for a line on stdin before publishing."""
     inner = ledger.append
 
     def append(*args: Any) -> Any:
@@ -118,9 +117,9 @@ def wait_before_publish() -> None:
 POINTS: dict[str, Callable[[], None]] = {
     "landing-half-copied": kill_half_copied,
     "change-set-written": lambda: setattr(ledger, "append", kill_self),
-    # The third snapshot's row: the second's change set has been merged by ingest, which needs bronze there.
+    # The row of the third snapshot: ingest itself has merged the second change set, which it needs in bronze.
     "ledger-appended": lambda: kill_after(ledger, "append", lambda entry: entry.sequence == 3),
-    # By the stream, whose checkpoint then never hears of it.
+    # By the stream, whose checkpoint then has no record of it.
     "bronze-merged": lambda: kill_after(apply, "apply_pending", lambda done: done.commits and done.sequence == 3),
     "between-two-models": lambda: kill_after(refresh, "refresh", lambda done: done.model == "silver.items"),
     "gold-written": lambda: kill_after(refresh, "refresh", lambda done: done.model == "gold.notes"),
@@ -129,11 +128,10 @@ POINTS: dict[str, Callable[[], None]] = {
     "before-the-clean-mark": lambda: setattr(up_to_date, "write_mark", kill_self),
     "landing-half-expired": kill_half_expired,
     "asked-by-SIGINT": lambda: signal_during_ingest(signal.SIGINT),
-    "forget-landing": lambda: kill_after(landing, "write_json"),  # a manifest says what its file does not yet
-    "forget-raw": lambda: kill_after(erased_change_sets, "erase"),
-    "published-half": lambda: setattr(
-        catalog, "write_position", kill_self
-    ),  # rows are written, and not yet what version they are
+    "forget-landing": lambda: kill_after(landing, "write_json"),  # the manifest is newer than its file
+    "forget-raw": lambda: kill_after(forget_steps, "erase_from_change_set"),
+    # The rows are written, but not their version.
+    "published-half": lambda: setattr(catalog, "write_position", kill_self),
     "holding": lambda: setattr(up_to_date, "remove_mark", hold_lake),
     "racing": wait_before_publish,
 }

@@ -1,0 +1,119 @@
+"""Loads a pipeline.yml: `load` reports everything wrong with it in one `ConfigError`, a line per error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lakehouse.config import yaml_source
+from lakehouse.config.pipeline import FILE_NAMES, PII_KEY, Pipeline, Table
+from lakehouse.config.strict_model import VALUE, join_with_or
+from lakehouse.errors import ConfigError
+
+
+def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
+    """Return the pipeline of a file.
+
+    Args:
+        path: A folder with pipeline.yml (.yaml, .json), or that file.
+        env: The values of `${VAR}`, instead of the process environment. Both take precedence over ``.env`` in the
+            working directory.
+
+    Raises:
+        ConfigError: The file is missing or invalid. It has a line for each error.
+    """
+    file = _find_file(Path(path))
+    variables = yaml_source.load_environment(env)
+    source = yaml_source.read_yaml(file, variables)
+    source.add_from_environment("pii_key", PII_KEY, variables)
+    errors: list[Any] = []
+    try:
+        pipeline = Pipeline.model_validate(source.data, context={"path": file, "folder": file.parent})
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_input=False)
+    problems = _collect_problems(source, errors)
+    if not problems:
+        return pipeline
+    raise ConfigError(
+        "\n".join(source.format_problem(problem) for problem in problems),
+        next_step=f"lakehouse validate {path}",
+    )
+
+
+def unavailable_features(pipeline: Pipeline) -> list[str]:
+    """Return a message for each part of the configuration that this version does not support yet.
+
+    Args:
+        pipeline: A valid pipeline.
+    """
+    feeds = [name for name, table in pipeline.tables.items() if table.feed]
+    return [f"tables.{name}.feed: a change feed is not available yet" for name in feeds]
+
+
+def fingerprint_config(table: Table, timezone: str) -> str:
+    """Return the settings that affect how a table's snapshots are read and compared, as canonical JSON.
+
+    Equal settings give equal text: order and spelling that do not matter are normalized.
+
+    Args:
+        table: The table's configuration.
+        timezone: The pipeline's time zone.
+    """
+    settings = {
+        "format": table.format,
+        "options": {name.lower(): value for name, value in table.options.items()},
+        "columns": [[column.name, column.canonical_type] for column in table.columns],
+        "keys": sorted(table.keys),
+        "ignore": sorted(table.ignore),
+        "duplicates": table.duplicates,
+        "updated_at": table.updated_at,
+        "malformed": table.malformed,
+        "timezone": timezone,
+    }
+    if table.pii:
+        settings["pii"] = table.pii_labels
+    lower_names = {column: name.lower() for column, name in table.names.items()}
+    if other_names := {column: name for column, name in lower_names.items() if name != column.lower()}:
+        settings["names"] = other_names
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of pipeline.yml, for editors."""
+    schema = Pipeline.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pipeline.yml"}
+
+
+def _find_file(path: Path) -> Path:
+    files = [path / name for name in FILE_NAMES if (path / name).is_file()] if path.is_dir() else [path]
+    if len(files) > 1:
+        raise ConfigError(f"{' and '.join(file.name for file in files)}", expected="one of them", where=str(path))
+    if not files or not files[0].is_file():
+        raise ConfigError(
+            "a folder without a pipeline" if path.is_dir() else "no such file or folder",
+            expected=f"a folder with {join_with_or(FILE_NAMES)}, or that file",
+            where=str(path),
+        )
+    return files[0]
+
+
+def _collect_problems(source: yaml_source.YamlSource, errors: list[Any]) -> list[yaml_source.Problem]:
+    """Return the errors of the file's form and pydantic's errors, by line."""
+    problems = list(source.problems)
+    for error in errors:
+        loc = _strip_pydantic_parts(error["loc"])
+        value = source.value_for_message(loc) if error["type"] == VALUE else ""
+        if loc not in source.unreadable:
+            problems.append(source.problem_at(loc, f"found {value}, {error['msg']}" if value else error["msg"]))
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def _strip_pydantic_parts(loc: yaml_source.Loc) -> yaml_source.Loc:
+    """Remove the parts that pydantic adds to a location: the member of a union, a mark for keys."""
+    if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
+        loc = (loc[0], *loc[2:])
+    return loc[:-1] if loc[-1:] == ("[key]",) else loc

@@ -1,0 +1,339 @@
+"""Defines `Pipeline`, the content of a pipeline.yml, and its sections.
+
+The classes and the descriptions of their fields are also the JSON Schema that editors use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag
+
+from lakehouse.config import checks
+from lakehouse.config.ddl import Column, parse_columns
+from lakehouse.config.expect import Expectation
+from lakehouse.config.fields import (
+    Count,
+    Duration,
+    EmptyIfNull,
+    FileName,
+    JdbcUrl,
+    KaggleName,
+    LakeRoot,
+    Name,
+    NoneIfUrlIsEmpty,
+    Option,
+    PiiKey,
+    PostgresTable,
+    PostgresUrl,
+    Scd,
+    Share,
+    Text,
+    TimeZone,
+    WeekOrMore,
+)
+from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
+from lakehouse.config.tuning import Tuning
+from lakehouse.errors import ConfigError
+
+FILE_NAMES = ("pipeline.yml", "pipeline.yaml", "pipeline.json")
+PII_KEY = "LAKEHOUSE_PII_KEY"
+"""The environment variable for `pii_key`, used if the file does not have the key."""
+
+
+class Guard(StrictModel):
+    """Limits for a snapshot; beyond them it is held for approval instead of applied."""
+
+    min_rows: Count = Field(1, description="The snapshot is held if it has fewer accepted rows.")
+    max_deleted: Share = Field(0.3, description="The snapshot is held if it deletes a larger share of the rows.")
+    max_quarantined: Share = Field(
+        0.5, description="The snapshot is held if a larger share of its rows goes to quarantine."
+    )
+
+
+class Feed(StrictModel):
+    """A change feed: rows are events, and the event with the highest sequence of a key wins."""
+
+    sequence_by: list[Text] = Field(min_length=1, description="Columns that order the events of one key.")
+    delete_when: Text | None = Field(None, description="SQL condition of events that delete their key.")
+    truncate_when: Text | None = Field(None, description="SQL condition of events that empty the table.")
+    drop: list[Text] = Field([], description="Columns of the event that are not columns of the table.")
+    ignore_null_updates: bool = Field(False, description="A null in an event does not change the value.")
+    tombstones: Duration = Field(
+        "7d", validate_default=True, description="Retention of deleted keys, so that late events do not restore them."
+    )
+
+
+class Table(StrictModel):
+    """One table of the source, and how its snapshots are read and compared."""
+
+    file: FileName = Field(description="Name or glob of the table's files inside one snapshot.")
+    format: Literal["csv", "json", "parquet"] = Field(description="Format of the files.")
+    options: dict[str, Option] = Field({}, description="Reader options, by Spark's names.")
+    schema_ddl: Text = Field(
+        alias="schema", description="Columns as Spark DDL (id STRING, price DECIMAL(10,2)); never inferred."
+    )
+    names: dict[Text, Text] = Field(
+        {}, description="Columns with another name in the files, each with that name (tipo: Tipo Titulo)."
+    )
+    keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
+    ignore: list[Text] = Field([], description="Columns whose changes alone are not an update.")
+    duplicates: Literal["fail", "latest", "quarantine"] = Field(
+        "fail",
+        description="Rows with the same key and different values: fail, keep the greatest updated_at, or quarantine.",
+    )
+    updated_at: Text | None = Field(None, description="Column that orders rows for duplicates: latest.")
+    malformed: Literal["quarantine", "fail"] = Field(
+        "quarantine", description="Rows that do not match the schema: quarantine them, or fail."
+    )
+    guard: Guard = Field(default_factory=Guard, description="Limits beyond which a snapshot is held for approval.")
+    scd: Scd = Field(1, description="1: bronze contains the current state. 2: bronze contains the history.")
+    history_for: list[Text] | None = Field(
+        None, min_length=1, description="scd 2: only changes of these columns start a new version."
+    )
+    history_except: list[Text] | None = Field(
+        None, min_length=1, description="scd 2: changes of these columns alone start no new version."
+    )
+    feed: Feed | None = Field(None, description="The files contain events of a change feed, not snapshots.")
+    pii: dict[Text, Literal["hmac", "mask", "drop"]] = Field(
+        {}, description="Columns with personal data, and how they are protected after landing."
+    )
+
+    _pii_key: SecretStr | None = PrivateAttr(default=None)
+
+    @property
+    def pii_key(self) -> bytes:
+        """The key of `pii: hmac`; a pipeline with such a column is invalid without it."""
+        if self._pii_key is None:
+            raise ConfigError("pii: hmac without a key", expected=f"{PII_KEY} in the environment or .env")
+        return self._pii_key.get_secret_value().encode()
+
+    @property
+    def pii_labels(self) -> dict[str, str]:
+        """The protection of each `pii` column, as a change set records it."""
+        return {name: f"hmac {self._key_fingerprint()}" if how == "hmac" else how for name, how in self.pii.items()}
+
+    def _key_fingerprint(self) -> str:
+        """Return a text that differs between keys and reveals nothing about them."""
+        return hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The declared columns, in order."""
+        return parse_columns(self.schema_ddl)
+
+    @property
+    def columns_in_files(self) -> tuple[Column, ...]:
+        """The declared columns, with their names in the files or in the database."""
+        return tuple(replace(column, name=self.name_in_files(column.name)) for column in self.columns)
+
+    def name_in_files(self, column: str) -> str:
+        """Return the name of a declared column in the files."""
+        return self.names.get(column, column)
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.check_table(data)
+
+
+class Model(StrictModel):
+    """A silver or gold table, defined by the SELECT in ``<layer>/<name>.sql``."""
+
+    keys: list[Text] = Field([], description="Columns that identify a row. Gold: default is the GROUP BY.")
+    expect: dict[Name, Expectation] = Field({}, description="Expectations, by name.")
+
+
+class Files(StrictModel):
+    """A folder with the files of one snapshot, or with one folder YYYYMMDD_HHMMSS per snapshot."""
+
+    type: Literal["files"]
+    path: Text = Field(description="The folder, relative to the working directory.")
+
+
+class Kaggle(StrictModel):
+    """A dataset on Kaggle."""
+
+    type: Literal["kaggle"]
+    dataset: KaggleName = Field(description="owner/name")
+
+
+class Jdbc(StrictModel):
+    """A PostgreSQL database; a table's `file` is its name or schema.name, and its `format` is parquet."""
+
+    type: Literal["jdbc"]
+    url: JdbcUrl = Field(repr=False, description="jdbc:postgresql://host/database")
+    user: Text | None = Field(None, description="The user to read with.")
+    password: Text | None = Field(None, repr=False, description="The user's password; use ${VARIABLE}.")
+    options: dict[str, Option] = Field(
+        {},
+        repr=False,
+        description="By Spark's names: numPartitions (parallel connections, 4), fetchsize (rows in memory per"
+        " connection, 50000), queryTimeout (seconds per statement).",
+    )
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.check_jdbc(data)
+
+
+class Volume(StrictModel):
+    """A lake in Unity Catalog: tables in the catalog, files in the volume."""
+
+    catalog: Text = Field(description="The catalog's name; its schemas are <pipeline>_bronze, _silver and _gold.")
+    volume: Text = Field(description="/Volumes/catalog/schema/volume, or a folder in it that no other pipeline uses.")
+
+
+class Schedule(StrictModel):
+    """The interval of `run --schedule`."""
+
+    every: Duration = Field("6h", validate_default=True, description="10m, 6h, 1d")
+
+
+class OnFailure(StrictModel):
+    """The recipients of a notification, a JSON document, when a run ends with an exit code other than 0."""
+
+    command: list[Text] | None = Field(
+        None, min_length=1, description="Program and arguments; receives the document on stdin. No shell."
+    )
+    webhook: Text | None = Field(None, repr=False, description="https://...: receives the document by POST.")
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.check_on_failure(data)
+
+
+class Retention(StrictModel):
+    """The retention of files that no table needs any more. Without a value, files are kept forever."""
+
+    landing: Duration | None = Field(
+        None, description="Files of landed snapshots, by the snapshot's time; manifests are kept."
+    )
+    change_sets: Duration | None = Field(
+        None,
+        description="Change sets, by the snapshot's time; they are replaced by their resulting state. Not for scd 2.",
+    )
+    vacuum: WeekOrMore | None = Field(
+        None, description="Files of old versions of the Delta tables; at least 7d, for readers of old versions."
+    )
+
+
+class Postgres(StrictModel):
+    """A PostgreSQL database that tables of the lake are published to."""
+
+    url: PostgresUrl = Field(
+        repr=False,
+        description="postgresql://user:password@host/database, with parameters of libpq; use ${VARIABLE}.",
+    )
+    tables: dict[str, PostgresTable] = Field(
+        min_length=1,
+        description="bronze.<table>, silver.<model> or gold.<model>: the target table, or schema.table.",
+    )
+
+
+class Publish(StrictModel):
+    """The systems that tables of the lake are published to."""
+
+    postgres: NoneIfUrlIsEmpty[Postgres] = Field(
+        None,
+        description="Upserts and deletes in PostgreSQL; nothing is published if the url is empty: `${PG_URL:-}`.",
+    )
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The target table of each published table of the lake."""
+        return dict(self.postgres.tables) if self.postgres else {}
+
+
+class Connect(StrictModel):
+    """Kafka Connect, whose connectors replicate the published PostgreSQL tables to Kafka and S3."""
+
+    url: Text = Field(repr=False, description="http://host:8083, the address of Connect's REST API.")
+    connectors: list[Text] = Field(min_length=1, description="Files {name, config}, relative to this file.")
+    objects: Text | None = Field(None, description="The sink's target, s3a://bucket/topics; `verify` reads it.")
+    topics: dict[Text, Text] = Field({}, description="The table of publish.postgres that each topic replicates.")
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.check_connect(data, folder)
+
+
+Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
+Lake = Annotated[
+    Annotated[LakeRoot, Tag("path")] | Annotated[Volume, Tag("volume")],
+    Discriminator(lambda value: "path" if isinstance(value, str) else "volume"),
+]
+
+
+class Pipeline(StrictModel):
+    """The content of a pipeline.yml."""
+
+    name: Text = Field(description="The pipeline's name.")
+    lake: Lake = Field(
+        description="Path relative to the working directory, s3a://bucket/prefix, or catalog and volume."
+    )
+    timezone: TimeZone = Field("UTC", description="Time zone of the source's timestamps that have none.")
+    business_timezone: TimeZone = Field(
+        default_factory=lambda fields: fields["timezone"],
+        description="Time zone of a day in models (:business_timezone); default: timezone.",
+    )
+    schedule: Schedule = Field(default_factory=Schedule, description="The interval of `run --schedule`.")
+    source: Source = Field(description="The source of the snapshots.")
+    pii_key: PiiKey | None = Field(
+        None, repr=False, description=f"Key of `pii: hmac`; use ${{VARIABLE}}; default: {PII_KEY}."
+    )
+    tables: dict[Name, Table] = Field(min_length=1, description="The source's tables, by name.")
+    silver: EmptyIfNull[dict[Name, EmptyIfNull[Model]]] = Field({}, description="Models over bronze, by name.")
+    gold: EmptyIfNull[dict[Name, EmptyIfNull[Model]]] = Field({}, description="Models over silver, by name.")
+    publish: Publish | None = Field(None, description="The systems that tables of the lake are published to.")
+    connect: Connect | None = Field(None, description="Replicates published tables to Kafka and S3.")
+    on_failure: OnFailure | None = Field(None, description="The recipients of a notification when a run fails.")
+    retention: Retention = Field(default_factory=Retention, description="The retention of old files.")
+    tuning: Tuning = Field(default_factory=Tuning, description="Thresholds for performance; they never change results.")
+
+    _path: Path = PrivateAttr(default=Path(FILE_NAMES[0]))
+
+    def model_post_init(self, context: Any) -> None:
+        if context:
+            self._path = context["path"]
+        for table in self.tables.values():
+            table._pii_key = self.pii_key
+
+    @property
+    def path(self) -> Path:
+        """The file that the pipeline was read from."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """The folder of that file, which also contains the models' SQL files."""
+        return self._path.parent
+
+    def read_sql(self, layer: str, model: str) -> str:
+        """Return the text of a model's SELECT.
+
+        Args:
+            layer: `silver` or `gold`.
+            model: The model's name.
+
+        Raises:
+            ConfigError: There is no such model, or its file cannot be read.
+        """
+        models = {"silver": self.silver, "gold": self.gold}.get(layer, {})
+        if model not in models:
+            known = [f"silver.{name}" for name in self.silver] + [f"gold.{name}" for name in self.gold]
+            hint = did_you_mean(f"{layer}.{model}", known)
+            raise ConfigError(f'there is no model "{layer}.{model}"{hint}', where=str(self.path))
+        file = checks.sql_file(self.folder, layer, model)
+        try:
+            return file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError("the model's SQL cannot be read", expected="a UTF-8 file", where=str(file)) from None
+
+    @classmethod
+    def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:
+        yield from checks.check_pipeline(data, folder)

@@ -1,0 +1,125 @@
+"""Erases a data subject's rows from change sets, quarantine and bronze."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import bronze
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.forget.data_subject import DataSubject
+from lakehouse.ingest.readers import parquet_reader
+from lakehouse.lake import delta
+from lakehouse.lake.change_sets import ERASED_KEY, count_erased_in_file
+from lakehouse.lake.merge import MergeTarget, merge_to_match
+from lakehouse.lake.quarantine import KEY_PREFIX, KEYS, read_stage
+from lakehouse.lake.table_ref import TableRef
+from lakehouse.schema.cast import cast_text
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import StorePath, escape_glob
+from lakehouse.storage.paths import Lake
+
+
+def erase_from_change_set(table: TableRef, folder: StorePath, subject: DataSubject) -> int:
+    """Erase a data subject's rows from a change set.
+
+    Each file is replaced as a whole. Its metadata counts the rows that were erased, since the ledger goes on reporting
+    the rows that the change set had when it was published.
+
+    Args:
+        table: The table whose change set it is.
+        folder: The change set.
+        subject: The data subject.
+
+    Returns:
+        How many rows were erased.
+    """
+    position = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_index")]
+    keys = map(quote_identifier, subject.key_texts)
+    rows = table.spark.read.parquet(escape_glob(folder)).select(*keys, "_cdc_operation", *position)
+    operations: dict[str, dict[int, str]] = {}
+    for row in subject.rows_in(rows).collect():
+        operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_operation"]
+    for name, by_index in operations.items():
+        with file_io.atomic_rewrite(folder / name, table.lake.local_path("plain")) as (path, target):
+            erased = count_erased_in_file(path) + Counter(by_index.values())
+            parquet_reader.copy_without(path, target, set(by_index), {ERASED_KEY: json.dumps(erased)})
+    return sum(map(len, operations.values()))
+
+
+def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> int:
+    """Erase the quarantined rows that have a data subject's key, and the unreadable ones that name it.
+
+    Args:
+        table: The table.
+        time_zone: The zone of timestamps that name none.
+        subject: The data subject.
+
+    Returns:
+        How many rows were erased.
+    """
+    spark, address = table.spark, table.lake.quarantine_table(table.name)
+    if not delta.exists(spark, address):
+        return 0
+    rows = delta.read(spark, address).where(F.col("stage") == "ingest")
+    texts = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda name, _: F.lower(name))
+    types = {f.name: f.dataType for f in table.schema}
+    key_columns = []
+    for number, column in enumerate(subject.key_texts):
+        # By the column's name in files or, for rows that are older than the setting `names`, by its own.
+        names = (table.config.name_in_files(column), column)
+        text = F.coalesce(*[F.try_element_at(texts, F.lit(name.lower())) for name in names])
+        value = cast_text(text, types[column], time_zone, table.config.options)[0]
+        key_columns.append(value.alias(f"{KEY_PREFIX}{number}"))
+    key = subject.stored_key.toDF(*[f"{KEY_PREFIX}{number}" for number in range(len(key_columns))])
+    readable = rows.select(*KEYS, *key_columns).join(F.broadcast(key), on=key.columns, how="left_semi").select(*KEYS)
+    unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
+    naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
+    erased = readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
+    target = MergeTarget(spark, address, KEYS, local_rows=table.tuning.local_rows)
+    return merge_to_match(target, rows.limit(0), {"stage": "forget"}, erased, expect_few=True).deleted
+
+
+def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
+    """Erase the quarantined rows of models that are resolved: nobody can tell whose they were.
+
+    Args:
+        spark: A session that nobody else uses.
+        lake: The lake.
+        models: The models, as `silver.clientes`.
+
+    Returns:
+        How many rows were erased.
+    """
+    erased = 0
+    for stage, _, name in (model.partition(".") for model in models):
+        if delta.exists(spark, address := lake.quarantine_table(name)):
+            resolved = read_stage(spark, lake, name, stage).where("resolved").select(*KEYS)
+            target, none = MergeTarget(spark, address, KEYS), delta.read(spark, address).limit(0)
+            erased += merge_to_match(target, none, {"stage": "forget"}, resolved, expect_few=True).deleted
+    return erased
+
+
+def erase_from_bronze(table: TableRef, subject: DataSubject) -> int:
+    """Erase a data subject's rows, or windows, from a bronze that is at the ledger's last sequence.
+
+    The commit records that sequence, and that it applies no change set.
+
+    Args:
+        table: The table.
+        subject: The data subject.
+
+    Returns:
+        How many rows were erased.
+    """
+    version = delta.current_version(table.spark, table.bronze)
+    progress = version.recorded_progress() if version else None
+    if progress is None:
+        return 0
+    rows, keys = delta.read(table.spark, table.bronze), bronze.row_keys(table.config)
+    erased = subject.rows_in(rows).select(*map(quote_identifier, keys))
+    target = MergeTarget(table.spark, table.bronze, keys, local_rows=table.tuning.local_rows)
+    return merge_to_match(target, rows.limit(0), progress | {"forgot": True}, erased, expect_few=True).deleted

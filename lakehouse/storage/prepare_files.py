@@ -1,0 +1,74 @@
+"""Prepares the files of a landed snapshot for reading: unpacks them, and rewrites those that Spark would misread.
+
+Landing keeps the bytes as received. Prepared files are written to a temporary folder below `_state/plain/`, one per
+reading, and are deleted after it. If a reading is killed, the next one, of any table, deletes its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from lakehouse.config import Table
+from lakehouse.errors import DataRefused
+from lakehouse.storage import archives, file_io
+from lakehouse.storage.csv_dialect import Dialect
+from lakehouse.storage.file_io import SharedTempDir, StorePath
+from lakehouse.storage.landing import LandedFile, LandedSnapshot
+from lakehouse.storage.paths import Lake
+
+
+@contextmanager
+def readable_snapshot(lake: Lake, table: Table, snapshot: LandedSnapshot) -> Iterator[LandedSnapshot]:
+    """Yield a landed snapshot all of whose files Spark reads correctly; its rows can be read inside the block only.
+
+    Args:
+        lake: The lake, for the temporary folder.
+        table: The table's configuration.
+        snapshot: The snapshot as landed.
+
+    Raises:
+        DataRefused: A packed file is damaged or unsafe. Errors raised inside the block name the file as received.
+    """
+    if not any(archives.is_packed(file.name) or _may_need_rewrite(table, file) for file in snapshot.files):
+        yield snapshot
+        return
+    received = dict(zip(snapshot.files, snapshot.paths, strict=True))
+    with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")) as scratch:
+        try:
+            prepared: list[tuple[LandedFile, StorePath]] = []
+            for file, path in received.items():
+                parts: Iterable[tuple[LandedFile, StorePath]] = [(file, path)]
+                if archives.is_packed(file.name):
+                    parts = archives.unpack(scratch.local_copy(path, file.name), file, scratch.local)
+                prepared += [_prepare_file(part, table, scratch) for part in parts]
+            prepared_paths = {file.name: path for file, path in prepared if path is not received.get(file)}
+            yield replace(snapshot, files=tuple(file for file, _ in prepared), prepared_paths=prepared_paths)
+        except DataRefused as refused:
+            refused.found = scratch.with_received_names(refused.found, str(snapshot.folder))
+            refused.where = scratch.with_received_names(refused.where, str(snapshot.folder))
+            raise
+
+
+def _may_need_rewrite(table: Table, file: LandedFile) -> bool:
+    return table.format == "csv" and Dialect.from_options(table.options).may_need_rewrite(file)
+
+
+def _prepare_file(
+    one: tuple[LandedFile, StorePath], table: Table, scratch: SharedTempDir
+) -> tuple[LandedFile, StorePath]:
+    """Return a file where executors can read it and, if it is CSV, in a form that Spark's parser reads correctly."""
+    file, path = one
+    dialect = Dialect.from_options(table.options)
+    if _may_need_rewrite(table, file):
+        path = scratch.with_local_copy(path, file.name)  # it is read several times from here on
+        if any(reasons := dialect.rewrite_reasons(path)):
+            copy = scratch.local / file.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            partial = copy.with_name(f"{copy.name}.partial")  # the original may itself be there, unpacked
+            dialect.rewrite(path, partial, reasons)
+            path = partial.replace(copy)
+            file = replace(file, is_utf8=file.is_utf8 and not reasons.has_nul)
+    return file, scratch.executor_path(path) if isinstance(path, Path) and path.is_relative_to(scratch.local) else path

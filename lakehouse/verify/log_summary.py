@@ -1,0 +1,62 @@
+"""Defines what the log of a bronze table shows: which commits applied change sets, and which did something else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse.storage.delta_log import Commit, TableVersion
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """The commits of a bronze table's log, by what they did.
+
+    Attributes:
+        sequences: The sequences in the metadata of this project's commits, newest first.
+        applied: The commits that applied a change set, by sequence.
+        repairs: This project's commits that made the table equal to the ledger instead of applying a change set.
+        foreign: Commits of other writers that may have changed rows.
+        scd2_rule: The rule by which the newest commit keeps the history (scd 2).
+    """
+
+    sequences: list[int]
+    applied: dict[int, list[Commit]]
+    repairs: list[Commit]
+    foreign: list[Commit]
+    scd2_rule: str | None
+
+    @property
+    def applied_versions(self) -> set[int]:
+        """The versions that applied a change set."""
+        return {commit.version for commits in self.applied.values() for commit in commits}
+
+    @property
+    def incomplete_reason(self) -> str:
+        """Why the log does not account for every change, or an empty text."""
+        foreign = [f"version {c.version} ({c.operation}) is of another writer" for c in self.foreign]
+        repairs = [f"version {c.version} repaired the whole table" for c in self.repairs]
+        return " and ".join([*foreign, *repairs])
+
+
+def summarize_log(version: TableVersion) -> LogSummary:
+    """Return the summary of a bronze table's log.
+
+    A commit of this project with a sequence applied a change set, unless it states a repair or, since it is not a
+    MERGE, replaced the table.
+    """
+    applied: dict[int, list[Commit]] = {}
+    repairs, foreign = list[Commit](), list[Commit]()
+    for commit in reversed(version.commits):
+        if "forgot" in commit.metadata and "sequence" in commit.metadata:
+            continue  # rows were erased on request: no change set states that
+        if not commit.changes_rows:
+            continue
+        if "sequence" not in commit.metadata:
+            foreign.append(commit)
+        elif "healed" in commit.metadata or (commit.version and commit.operation != "MERGE"):
+            repairs.append(commit)
+        else:
+            applied.setdefault(commit.metadata["sequence"], []).append(commit)
+    stated = [commit.metadata for commit in version.commits if "sequence" in commit.metadata]
+    rule = stated[0].get("rule") if stated else None
+    return LogSummary([metadata["sequence"] for metadata in stated], applied, repairs, foreign, rule)

@@ -1,0 +1,118 @@
+"""Tests access to Delta tables: their current version by files and by Spark, and the errors of an unreadable feed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyspark
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse.lake import delta
+from lakehouse.spark.session import SPARK_ERRORS
+from lakehouse.storage import delta_log
+
+PROGRESS = {"sequence": 7}
+
+
+def operations(spark: SparkSession, table: str) -> list[Callable[[], object]]:
+    """Return operations on a table, of one or two commits each."""
+    rows, own = spark.range(20).selectExpr("id", "id % 3 AS part"), spark.newSession()
+
+    def merge() -> None:
+        with delta.commit_metadata(own, PROGRESS):
+            target = delta.table(own, table).alias("t")
+            target.merge(own.range(5, 30).alias("s"), "t.id = s.id").whenMatchedDelete().execute()
+
+    return [
+        lambda: delta.create(spark, table, rows, delta.table_properties(True)),
+        merge,
+        lambda: delta.append(table, rows, userMetadata="not of this project, and no JSON"),
+        lambda: delta.record_progress(own, table, PROGRESS | {"sequence": 8}),
+        lambda: spark.sql(f"OPTIMIZE {delta.sql_name(table)}"),
+        lambda: spark.sql(f"ALTER TABLE {delta.sql_name(table)} ADD COLUMNS (more STRING)"),
+        lambda: delta.table(spark, table).delete("id = 3"),
+        lambda: delta.table(spark, table).restoreToVersion(2),
+        lambda: delta.create(spark, table, rows.limit(3), delta.table_properties(False), "overwrite"),
+    ]
+
+
+def test_log_files_and_spark_give_the_same_version(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table"
+    assert delta.current_version(spark, str(table)) is None
+    for operation in operations(spark, str(table)):
+        operation()
+        by_files = delta_log.read_current_version(table)
+        with monkeypatch.context() as patch:
+            patch.setattr(delta_log, "read_current_version", lambda _: None)
+            by_spark = delta.current_version(spark, str(table))
+        assert by_spark is not None
+        if by_spark.commits[0].operation == "RESTORE":
+            assert by_files is None  # it has no checksum file
+            continue
+        assert by_files is not None
+        assert (by_files.id, by_files.version, by_files.size) == (by_spark.id, by_spark.version, by_spark.size)
+        assert list(by_files.commits) == list(by_spark.commits)
+        assert by_files.recorded_progress() == by_spark.recorded_progress()
+
+
+def test_a_table_is_created_by_its_first_rows_and_empty_before(spark: SparkSession, tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+
+    assert delta.read_or_empty(spark, table, "id BIGINT").collect() == []
+    assert delta.read_or_empty(spark, table, "id BIGINT").schema.simpleString() == "struct<id:bigint>"
+    delta.create_or_append(spark, table, spark.range(1))
+    delta.create_or_append(spark, table, spark.range(1, 2))
+
+    assert sorted(row.id for row in delta.read_or_empty(spark, table, "id BIGINT").collect()) == [0, 1]
+
+
+# --- the Change Data Feed ---------------------------------------------------------------------------------------------
+
+
+def error_classes(spark: SparkSession) -> set[str]:
+    """Return the names of all error classes of Spark and Delta, from the lists in their jars."""
+    jars = [*Path(pyspark.__file__).parent.glob("jars/spark-common-utils_*.jar")]
+    jars += [Path(url.removeprefix("file:")) for url in str(spark.conf.get("spark.jars", "")).split(",") if url]
+    names: set[str] = set()
+    for jar in jars:
+        with zipfile.ZipFile(jar) as archive:
+            lists = {"error/error-conditions.json", "error/delta-error-classes.json"} & {*archive.namelist()}
+            for name in lists:
+                names |= json.loads(archive.read(name)).keys()
+    return names
+
+
+def test_every_error_of_an_unreadable_feed_is_an_error_class(spark: SparkSession) -> None:
+    known = error_classes(spark)
+    assert {"FAILED_READ_FILE", "DELTA_VERSION_NOT_FOUND"} <= known, "the lists of Spark and of Delta"
+
+    classes = [name for name in delta.UNREADABLE_FEED_ERRORS if name.isupper()]
+
+    assert [name for name in classes if not any(other.startswith(name) for other in known)] == []
+
+
+def test_a_gap_in_the_log_makes_the_feed_unreadable(spark: SparkSession, tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    delta.create(spark, str(table), spark.range(1), delta.table_properties(False))
+    for n in range(1, 12):  # a checkpoint is written with version 10, so that the table itself stays readable
+        delta.append(str(table), spark.range(n, n + 1))
+    (table / "_delta_log" / f"{2:020d}.json").unlink()
+
+    assert delta.read(spark.newSession(), str(table)).count() == 12
+    with pytest.raises(SPARK_ERRORS) as raised:
+        delta.read_change_feed(spark.newSession(), str(table), after=0, until=4).collect()
+
+    assert delta.is_feed_unreadable(raised.value), raised.value
+
+
+def test_a_missing_table_is_no_unreadable_feed(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(SPARK_ERRORS) as raised:
+        delta.read_change_feed(spark, str(tmp_path / "nothing"), after=0, until=1).collect()
+
+    assert not delta.is_feed_unreadable(raised.value), raised.value

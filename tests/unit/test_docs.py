@@ -1,0 +1,54 @@
+"""The documentation names files that exist: docs/architecture.md in its text, every page in its links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+ARCHITECTURE = REPOSITORY / "docs/architecture.md"
+PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((REPOSITORY / "docs").rglob("*.md"))
+PACKAGES = {file.parent.name for file in (REPOSITORY / "lakehouse").glob("*/__init__.py")}
+
+
+def test_architecture_names_files_that_exist() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./]+(?:/|\.py|\.md|\.json|\.toml))`", text)
+    paths = [path for path in named if "<" not in path and path != "__init__.py"]
+
+    missing = [
+        path for path in paths if not (REPOSITORY / path).exists() and not (REPOSITORY / "lakehouse" / path).exists()
+    ]
+
+    assert len(paths) > 40
+    assert missing == []
+
+
+def test_architecture_lists_every_package() -> None:
+    tree = ARCHITECTURE.read_text(encoding="utf-8").split("```")[1]
+
+    assert {name for name in PACKAGES if f"{name}/" in tree} == PACKAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+
+    missing = [target for target in targets if not (page.parent / target).exists()]
+
+    assert missing == []
+
+
+def test_every_verb_has_a_line_in_the_readme_or_a_guide() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    command = [sys.executable, "-m", "lakehouse", "--help"]
+    help_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    verbs = re.findall(r"^  ([a-z]+)  ", help_text.partition("Commands:")[2], re.MULTILINE)
+
+    assert "run" in verbs
+    assert [verb for verb in verbs if f"lakehouse {verb}" not in text] == []
