@@ -41,7 +41,7 @@ def sql_file(folder: Path, layer: str, model: str) -> Path:
 
 def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     """Yield the discrepancies inside one table."""
-    yield from _check_options(_as_mapping(data.get("options")), data.get("format"))
+    yield from options.discrepancies(_as_mapping(data.get("options")), data.get("format"))
     schema = data.get("schema")
     try:
         columns = parse_columns(schema) if schema and isinstance(schema, str) else ()
@@ -51,9 +51,7 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     yield from _check_columns(columns, data.get("format"))
     yield from _check_names(data, columns)
     references = list(_column_references(data))
-    if columns:
-        yield from _check_references(references, columns)
-    yield from _check_repeats(references)
+    yield from _check_references(references, columns)
     yield from _check_pii(_as_mapping(data.get("pii")), references, columns)
     if data.get("duplicates") == "latest" and data.get("updated_at") is None:
         yield Discrepancy(("duplicates",), VALUE, "which requires updated_at, the column that orders the rows")
@@ -158,16 +156,6 @@ def check_connect(data: Mapping[str, Any], folder: Path | None) -> Iterator[Disc
             yield Discrepancy(("connectors", n), STRUCTURE, f"no such file: {folder / file}")
 
 
-def _check_options(given: Mapping[str, Any], file_format: Any) -> Iterator[Discrepancy]:
-    yield from options.discrepancies(given, file_format)
-    first: dict[str, str] = {}
-    for name in map(str, given):
-        canonical = options.ALIASES.get(name.lower(), name.lower())
-        if canonical in first:
-            yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{first[canonical]}"')
-        first.setdefault(canonical, name)
-
-
 def _check_columns(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discrepancy]:
     for name, other in _names_differing_in_case(column.name for column in columns):
         message = f'column "{name}": the same name as "{other}" (case does not matter)'
@@ -221,16 +209,13 @@ def _column_references(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
 
 
 def _check_references(references: list[tuple[Loc, str]], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+    """Yield references to unknown columns, repeated ones in a list, and ignored keys."""
     known = [column.name for column in columns]
-    for loc, name in references:
-        if name not in known:
-            yield Discrepancy(loc, VALUE, f"which is not a column of schema{did_you_mean(name, known)}")
-
-
-def _check_repeats(references: list[tuple[Loc, str]]) -> Iterator[Discrepancy]:
-    seen: set[tuple[Loc, str]] = set()
     keys = {name for loc, name in references if loc[0] == "keys"}
+    seen: set[tuple[Loc, str]] = set()
     for loc, name in references:
+        if columns and name not in known:
+            yield Discrepancy(loc, VALUE, f"which is not a column of schema{did_you_mean(name, known)}")
         if (loc[:-1], name) in seen:
             yield Discrepancy(loc, VALUE, "given twice")
         if loc[0] == "ignore" and name in keys:

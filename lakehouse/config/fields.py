@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
-from lakehouse.config.strict_model import STRUCTURE, did_you_mean, validation_error
+from lakehouse.config.strict_model import STRUCTURE, VALUE, did_you_mean, validation_error
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION_PATTERN = "^[1-9][0-9]{0,5}[smhd]$"
@@ -22,11 +22,15 @@ MIN_PII_KEY_LENGTH = 32
 MAX_POSTGRES_NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
 
-def _check_name(value: str) -> str:
-    if not re.fullmatch(_NAME_PATTERN, value):
-        message = "a name may contain only letters a-z, digits and _, and must not start with a digit"
-        raise validation_error(f"{message}: it becomes a folder", STRUCTURE)
-    return value
+def _matches(pattern: str, message: str, kind: str = VALUE) -> AfterValidator:
+    """Return a validator that raises `message` for a text that does not match a pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.DOTALL):
+            raise validation_error(message, kind)
+        return value
+
+    return AfterValidator(check)
 
 
 def _parse_duration(value: Any) -> timedelta:
@@ -59,37 +63,12 @@ def _check_file_name(value: str) -> str:
     return value
 
 
-def _check_lake_root(value: str) -> str:
-    if "://" in value and not value.startswith("s3a://"):
-        raise validation_error("expected a local path, s3a://bucket/prefix or {catalog: ..., volume: ...}")
-    return value
-
-
-def _check_kaggle_name(value: str) -> str:
-    if not re.fullmatch(_KAGGLE_NAME_PATTERN, value):
-        raise validation_error("expected owner/name, as in the dataset's URL")
-    return value
-
-
 def _check_jdbc_url(value: str) -> str:
     if not value.startswith("jdbc:postgresql:"):
         is_other_database = re.match("jdbc:([a-z0-9]{1,20}):", value)
         hint = "; PostgreSQL is the only supported database" if is_other_database else ""
         raise validation_error(f"expected jdbc:postgresql://host/database{hint}")
     return value
-
-
-def _check_postgres_url(value: str) -> str:
-    # STRUCTURE, so that the message does not show the value, which contains the password. libpq has a second form,
-    # "host=... password=...", which is not supported: `logs` can only redact passwords in URLs.
-    if not re.match("postgres(ql)?://", value):
-        raise validation_error("expected postgresql://user:password@host/database", STRUCTURE)
-    return value
-
-
-def _none_if_url_is_empty(value: Any) -> Any:
-    """Return None for a section whose URL, such as `${PG_URL:-}`, is empty."""
-    return None if isinstance(value, Mapping) and value.get("url") == "" else value
 
 
 def _check_postgres_table(value: str) -> str:
@@ -132,22 +111,35 @@ def _check_scalar(value: Any) -> Any:
     return value
 
 
-def _empty_if_null(value: Any) -> Any:
-    return {} if value is None else value
-
-
 T = TypeVar("T")
 _Number = BeforeValidator(_reject_boolean)
 
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": _NAME_PATTERN})]
+Name = Annotated[
+    str,
+    _matches(
+        _NAME_PATTERN,
+        "a name may contain only letters a-z, digits and _, and must not start with a digit: it becomes a folder",
+        STRUCTURE,
+    ),
+    WithJsonSchema({"type": "string", "pattern": _NAME_PATTERN}),
+]
 FileName = Annotated[Text, AfterValidator(_check_file_name)]
-LakeRoot = Annotated[Text, AfterValidator(_check_lake_root)]
+LakeRoot = Annotated[
+    Text,
+    _matches("s3a://.*|(?!.*://).*", "expected a local path, s3a://bucket/prefix or {catalog: ..., volume: ...}"),
+]
 KaggleName = Annotated[
-    str, AfterValidator(_check_kaggle_name), WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME_PATTERN})
+    str,
+    _matches(_KAGGLE_NAME_PATTERN, "expected owner/name, as in the dataset's URL"),
+    WithJsonSchema({"type": "string", "pattern": _KAGGLE_NAME_PATTERN}),
 ]
 JdbcUrl = Annotated[str, AfterValidator(_check_jdbc_url)]
-PostgresUrl = Annotated[str, AfterValidator(_check_postgres_url)]
+# STRUCTURE, so that the message does not show the value, which contains the password. libpq has a second form,
+# "host=... password=...", which is not supported: `logs` can only redact passwords in URLs.
+PostgresUrl = Annotated[
+    str, _matches("postgres(ql)?://.*", "expected postgresql://user:password@host/database", STRUCTURE)
+]
 PostgresTable = Annotated[str, AfterValidator(_check_postgres_table)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 Duration = Annotated[
@@ -167,6 +159,10 @@ Scalar = Annotated[Any, AfterValidator(_check_scalar), WithJsonSchema({"type": [
 Option = Annotated[str, BeforeValidator(to_option_text), WithJsonSchema({"type": ["string", "boolean", "number"]})]
 """A reader option: Spark expects text, YAML has ``true`` and ``10``."""
 
-EmptyIfNull = Annotated[T, BeforeValidator(_empty_if_null)]
-NoneIfUrlIsEmpty = Annotated[T | None, BeforeValidator(_none_if_url_is_empty)]
-"""``gold:`` with every model commented out, and ``churn:`` with nothing to say, are empty mappings."""
+EmptyIfNull = Annotated[T, BeforeValidator(lambda value: {} if value is None else value)]
+"""A mapping that may be left empty: ``gold:`` with every model commented out, ``churn:`` without settings."""
+
+NoneIfUrlIsEmpty = Annotated[
+    T | None, BeforeValidator(lambda value: None if isinstance(value, Mapping) and value.get("url") == "" else value)
+]
+"""A section that is disabled by an empty URL, such as ``${PG_URL:-}``."""

@@ -105,15 +105,13 @@ def _collect_problems(source: yaml_source.YamlSource, errors: list[Any]) -> list
     """Return the errors of the file's form and pydantic's errors, by line."""
     problems = list(source.problems)
     for error in errors:
-        loc = _strip_pydantic_parts(error["loc"])
+        loc = error["loc"]
+        # pydantic adds the member of a union, and a mark for keys.
+        if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
+            loc = (loc[0], *loc[2:])
+        if loc[-1:] == ("[key]",):
+            loc = loc[:-1]
         value = source.value_for_message(loc) if error["type"] == VALUE else ""
         if loc not in source.unreadable:
             problems.append(source.problem_at(loc, f"found {value}, {error['msg']}" if value else error["msg"]))
     return sorted(problems, key=lambda problem: problem.line)
-
-
-def _strip_pydantic_parts(loc: yaml_source.Loc) -> yaml_source.Loc:
-    """Remove the parts that pydantic adds to a location: the member of a union, a mark for keys."""
-    if loc[:1] in (("source",), ("lake",)) and len(loc) > 1 and loc[1] != "type":
-        loc = (loc[0], *loc[2:])
-    return loc[:-1] if loc[-1:] == ("[key]",) else loc

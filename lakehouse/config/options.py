@@ -114,6 +114,12 @@ def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Disc
             yield Discrepancy(loc, STRUCTURE, f"unknown option of {file_format} files{hint}")
         elif isinstance(text, str) and (expected := _expected_value(lower, text)):
             yield Discrepancy(loc, VALUE, expected)
+    names: dict[str, str] = {}  # by the canonical name
+    for name in map(str, options):
+        canonical = ALIASES.get(name.lower(), name.lower())
+        if canonical in names:
+            yield Discrepancy(("options", name), STRUCTURE, f'the same option as "{names[canonical]}"')
+        names.setdefault(canonical, name)
     by_canonical_name = {ALIASES.get(str(name).lower(), str(name).lower()): value for name, value in options.items()}
     if by_canonical_name.get("sep", ",") == by_canonical_name.get("quote", '"'):
         yield Discrepancy(("options",), STRUCTURE, "sep and quote are the same character")

@@ -116,11 +116,11 @@ class Table(StrictModel):
     @property
     def pii_labels(self) -> dict[str, str]:
         """The protection of each `pii` column, as a change set records it."""
-        return {name: f"hmac {self._key_fingerprint()}" if how == "hmac" else how for name, how in self.pii.items()}
-
-    def _key_fingerprint(self) -> str:
-        """Return a text that differs between keys and reveals nothing about them."""
-        return hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
+        if "hmac" not in self.pii.values():
+            return dict(self.pii)
+        # Differs between keys, and reveals nothing about them.
+        key_id = hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
+        return {name: f"hmac {key_id}" if action == "hmac" else action for name, action in self.pii.items()}
 
     @property
     def columns(self) -> tuple[Column, ...]:
