@@ -68,7 +68,7 @@ def section(run: Measurement) -> str:
     lines += ["", *[_write_amplification(peer, t[0]) for peer, t in run.results.items() if "bronze_written" in t[0]]]
     lines += [f"- {peer} was skipped: {reason}" for peer, reason in run.skipped.items()]
     lines += [
-        "- every peer result the same changes, by their counts and a checksum over all columns",
+        "- every peer found the same changes, by their counts and a checksum over all columns",
         "",
         *environment_lines(),
     ]

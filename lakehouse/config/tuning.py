@@ -20,13 +20,15 @@ class Tuning(StrictModel):
         " skip files.",
     )
     full_refresh_below_bytes: Count = Field(
-        4 << 20, description="A model that joins or groups is computed in full while its inputs are smaller."
+        4 << 20,
+        description="A model that joins or groups is computed in full while its inputs are smaller; from this size on,"
+        " its files are ordered by day.",
     )
     full_refresh_share: Share = Field(
         0.2, description="A model is computed in full when a greater share of an input's rows changed."
     )
     large_table_bytes: Count = Field(
-        64 << 20, description="From this size on, a model's files are ordered by day and use deletion vectors."
+        64 << 20, description="From this size on, changes of a model use deletion vectors instead of rewriting files."
     )
     large_snapshot_bytes: Count = Field(
         128 << 20, description="From this snapshot size on, bronze uses deletion vectors instead of rewriting files."

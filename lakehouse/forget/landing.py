@@ -21,7 +21,7 @@ from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.forget.data_subject import DataSubject
 from lakehouse.ingest.readers import json_reader, parquet_reader
-from lakehouse.ingest.readers.fields import ParsedField, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import PARSERS, to_data_refused
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.table_schema import declared_schema

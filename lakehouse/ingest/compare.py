@@ -14,7 +14,7 @@ from lakehouse.ingest.context import Comparison, IngestContext
 from lakehouse.ingest.fast_path import FastPath
 from lakehouse.ingest.guards import require_acceptable
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.fields import ParsedSnapshot
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.spark.persist import persist_rows
@@ -96,7 +96,12 @@ def _fast_path(context: IngestContext) -> FastPath | None:
 def _compare(
     context: IngestContext, snapshot: LandedSnapshot, parsed: ParsedSnapshot, state: DataFrame, stack: ExitStack
 ) -> Comparison:
-    parsed = _drop_forgotten_rows(context, parsed)
+    if context.forgotten:  # as if the snapshot had never had the rows of forgotten keys
+        rows, record_count = parsed.rows, parsed.record_count
+        if record_count is not None:
+            record_count -= rows.where(forgotten_keys.is_forgotten(context.config, context.forgotten)).count()
+        remaining = forgotten_keys.drop_forgotten(rows, context.config, context.forgotten)
+        parsed = replace(parsed, rows=remaining, record_count=record_count)
     if context.config.format == "json":  # Python splits its objects in a long plan, and the rows are used several times
         stack.enter_context(persist_rows(parsed.rows))
     verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, state, context.config)))
@@ -105,17 +110,6 @@ def _compare(
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
     return Comparison(snapshot, state, parsed, state, verdicts, counts)
-
-
-def _drop_forgotten_rows(context: IngestContext, parsed: ParsedSnapshot) -> ParsedSnapshot:
-    """Return a snapshot without the rows of forgotten keys, as if it had never had them."""
-    if not context.forgotten:
-        return parsed
-    rows = forgotten_keys.drop_forgotten(parsed.rows, context.config, context.forgotten)
-    if parsed.record_count is None:
-        return replace(parsed, rows=rows)
-    dropped = parsed.rows.where(forgotten_keys.is_forgotten(context.config, context.forgotten)).count()
-    return replace(parsed, rows=rows, record_count=parsed.record_count - dropped)
 
 
 def prepare_next_comparison(context: IngestContext, comparison: Comparison, entry: LedgerEntry) -> None:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from lakehouse.config import Guard, Pipeline, Table
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.fast_path import ChangedLines
-from lakehouse.ingest.readers.fields import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.lake import forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef

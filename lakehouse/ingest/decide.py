@@ -22,7 +22,7 @@ from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import diff
 from lakehouse.ingest.compare import change_set, compare_snapshot, prepare_next_comparison, undelivered_columns
-from lakehouse.ingest.context import CompareFunction, Comparison, IngestContext, IngestResult
+from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import change_sets, ledger, quarantine
@@ -168,30 +168,18 @@ def _compare_and_write(
         if entry.status == "held":
             return entry
         sequence = (history.last_accepted.sequence or 0) + 1 if history.last_accepted else 1
-        _write_quarantine(context, comparison, sequence)
-        path = _write_change_set(context, comparison, sequence)
+        # What is written now stays invisible until the ledger has the sequence and names the change set.
+        with ExitStack() as stack:
+            rejected = None
+            if comparison.counts.quarantined:
+                rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, table.config)
+                stack.enter_context(persist_rows(rows))  # else each use would read the files again
+                rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
+            quarantine.write_of_table(table, rejected, sequence)
+        published = frozenset(e.path for e in history.accepted if e.path)
+        path = table.lake.change_set_path(table.name, sequence, snapshot.time, published)
+        delivered = change_set(context, comparison, sequence).drop(*comparison.parsed.missing_columns)
+        change_sets.write(table, pii.with_labels(delivered, table.config), path, comparison.counts.changes)
         entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
         prepare_next_comparison(context, comparison, entry)
         return entry
-
-
-def _write_quarantine(context: IngestContext, comparison: Comparison, sequence: int) -> None:
-    """Write the rejected rows, which stay invisible until the ledger has the sequence."""
-    table, snapshot = context.table, comparison.snapshot
-    with ExitStack() as stack:
-        rejected = None
-        if comparison.counts.quarantined:
-            rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, table.config)
-            stack.enter_context(persist_rows(rows))  # else each use would read the files again
-            rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, snapshot)
-        quarantine.write_of_table(table, rejected, sequence)
-
-
-def _write_change_set(context: IngestContext, comparison: Comparison, sequence: int) -> str:
-    """Write the change set, which stays invisible until the ledger names it; return its path."""
-    table = context.table
-    published = frozenset(e.path for e in context.history.accepted if e.path)
-    path = table.lake.change_set_path(table.name, sequence, comparison.snapshot.time, published)
-    delivered = change_set(context, comparison, sequence).drop(*comparison.parsed.missing_columns)
-    change_sets.write(table, pii.with_labels(delivered, table.config), path, comparison.counts.changes)
-    return path

@@ -115,38 +115,29 @@ def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFra
         *hash_columns(content, schema, _ROW_HASHES),
         *hash_columns(compared, schema, _COMPARED_HASHES),
     )
-    chosen = _newest_row_hashes() if table.duplicates == "latest" else _identical_row_hashes()
     grouped = narrow.groupBy(*table.keys).agg(
         F.count("*").alias("_cdc_rows"),
         F.count_if("_cdc_lost").alias("_cdc_unreadable"),
         F.count_if(~F.col("_cdc_good")).alias("_cdc_bad"),
-        *chosen,
+        *_row_hashes(newest=table.duplicates == "latest"),
     )
     # The greatest and the least of a key's rows differ.
     is_conflict = reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _ROW_HASHES])
     return grouped.select("*", F.coalesce(is_conflict, F.lit(False)).alias("_cdc_conflict"))
 
 
-def _identical_row_hashes() -> list[Column]:
-    """Return the greatest and the least hashes of a key's good rows, which must all be identical.
-
-    Scalar extremes, because those are aggregated in place.
-    """
-    is_good = F.col("_cdc_good")
-    greatest = [F.max(F.when(is_good, F.col(c))).alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]]
-    least = [F.min(F.when(is_good, F.col(c))).alias(f"_cdc_low{c}") for c in _ROW_HASHES]
-    return [*greatest, *least]
-
-
-def _newest_row_hashes() -> list[Column]:
-    """Return the greatest and the least hashes of a key's good rows with the greatest `updated_at`."""
-    is_good = F.col("_cdc_good")
-    greatest = F.max(F.when(is_good, F.struct("_cdc_at", *_ROW_HASHES, *_COMPARED_HASHES)))
+def _row_hashes(newest: bool) -> list[Column]:
+    """Return the greatest and the least hashes of a key's good rows, or of those with the greatest `updated_at`."""
+    is_good, hashes = F.col("_cdc_good"), [*_ROW_HASHES, *_COMPARED_HASHES]
+    if not newest:  # scalar extremes, because those are aggregated in place
+        greatest = [F.max(F.when(is_good, F.col(c))).alias(c) for c in hashes]
+        return [*greatest, *[F.min(F.when(is_good, F.col(c))).alias(f"_cdc_low{c}") for c in _ROW_HASHES]]
+    last = F.max(F.when(is_good, F.struct("_cdc_at", *hashes)))
     # Complemented hashes sort in the opposite order, so this is the least of the rows at the same greatest time.
     complements = [F.bitwise_not(F.col(c)).alias(c) for c in _ROW_HASHES]
     least = F.max(F.when(is_good, F.struct("_cdc_at", *complements)))
     return [
-        *[greatest[c].alias(c) for c in [*_ROW_HASHES, *_COMPARED_HASHES]],
+        *[last[c].alias(c) for c in hashes],
         *[F.bitwise_not(least[c]).alias(f"_cdc_low{c}") for c in _ROW_HASHES],
     ]
 
@@ -189,7 +180,16 @@ def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts:
     """
     schema, keys = stored_schema(table), list(table.keys)
     no_columns = F.lit(None).cast("array<string>").alias(CHANGED_COLUMNS)
-    after, changed = _fetch_rows(rows, verdicts, counts, table), no_columns
+    after, changed = rows.where(F.size(PROBLEMS) == 0), no_columns
+    if counts.inserted == counts.rows_read:  # a first load without duplicates: nothing has to be joined
+        after = after.select(*schema.names, F.lit(INSERT).alias(VERDICT))
+    else:
+        content = [c for c in schema.names if c not in table.keys]
+        wanted = verdicts.where(F.col(VERDICT).isin(INSERT, UPDATE)).select(*keys, *_ROW_HASHES, VERDICT)
+        hashed = after.select(*schema.names, *hash_columns(content, schema, _ROW_HASHES))
+        after = hashed.join(wanted, on=[*keys, *_ROW_HASHES], how="inner")
+        # Rows with the same key and hashes are equal in all columns, so it does not matter which one remains.
+        after = (after.dropDuplicates(keys) if counts.duplicates else after).select(*schema.names, VERDICT)
     if counts.updated:
         before = state.select(*keys, *[F.col(c).alias(f"_cdc_before_{c}") for c in schema.names])
         after, changed = after.join(before, on=keys, how="left"), _changed_columns(table, schema)
@@ -214,21 +214,6 @@ def to_change_set(changes: DataFrame, sequence: int, time: datetime) -> DataFram
     return changes.select(
         *of_row, OPERATION, stamp, F.lit(sequence).cast("long").alias("_cdc_sequence"), CHANGED_COLUMNS
     )
-
-
-def _fetch_rows(rows: DataFrame, verdicts: DataFrame, counts: Counts, table: Table) -> DataFrame:
-    """Return the snapshot's rows that are inserted or updated, one per key, with their verdict."""
-    schema = stored_schema(table)
-    good = rows.where(F.size(PROBLEMS) == 0)
-    if counts.inserted == counts.rows_read:  # a first load without duplicates: nothing has to be joined
-        return good.select(*schema.names, F.lit(INSERT).alias(VERDICT))
-    content = [c for c in schema.names if c not in table.keys]
-    wanted = verdicts.where(F.col(VERDICT).isin(INSERT, UPDATE)).select(*table.keys, *_ROW_HASHES, VERDICT)
-    hashed = good.select(*schema.names, *hash_columns(content, schema, _ROW_HASHES))
-    fetched = hashed.join(wanted, on=[*table.keys, *_ROW_HASHES], how="inner")
-    # Rows with the same key and hashes are equal in all columns, so it does not matter which one remains.
-    one_per_key = fetched.dropDuplicates(list(table.keys)) if counts.duplicates else fetched
-    return one_per_key.select(*schema.names, VERDICT)
 
 
 def _changed_columns(table: Table, schema: T.StructType) -> Column:

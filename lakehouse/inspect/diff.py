@@ -227,21 +227,18 @@ def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSna
     context = _in_isolated_session(context, max(older.size, newer.size))
     older_fingerprint = context.fingerprint(older)
     entry = LedgerEntry(context.table.name, 1, older.time, older_fingerprint, "accepted", recorded_at=older.time)
-    with _snapshot_baseline(context, older) as baseline:
-        return _diff_document(replace(context, history=LedgerHistory([entry])), newer, lambda _: baseline, samples)
-
-
-@contextmanager
-def _snapshot_baseline(context: IngestContext, snapshot: LandedSnapshot) -> Iterator[Baseline]:
-    """Yield a snapshot's rows as bronze would have them if it were the first one."""
-    entries = [e for e in context.history.entries if e.snapshot_time <= snapshot.time or e.is_base_state]
-    context = replace(context, history=LedgerHistory(entries))
-    no_rows = local_frame(context.table.spark, context.table.schema)
-    with compare_snapshot(context, snapshot, no_rows, undelivered_columns(context)) as comparison:
+    # The baseline is the older snapshot's rows as bronze would have them if it were the first one.
+    entries = [e for e in context.history.entries if e.snapshot_time <= older.time or e.is_base_state]
+    before = replace(context, history=LedgerHistory(entries))
+    no_rows = local_frame(before.table.spark, before.table.schema)
+    with (
+        compare_snapshot(before, older, no_rows, undelivered_columns(before)) as comparison,
+        persist_rows(change_set(before, comparison, 1).select(*no_rows.columns)) as rows,
+    ):
         quarantined = comparison.counts.quarantined
-        note = f"rows of {snapshot_name(snapshot.time)} that would be quarantined are missing: {quarantined}"
-        with persist_rows(change_set(context, comparison, 1).select(*no_rows.columns)) as rows:
-            yield Baseline(rows, comparison.parsed.missing_columns, note if quarantined else "")
+        note = f"rows of {snapshot_name(older.time)} that would be quarantined are missing: {quarantined}"
+        baseline = Baseline(rows, comparison.parsed.missing_columns, note if quarantined else "")
+        return _diff_document(replace(context, history=LedgerHistory([entry])), newer, lambda _: baseline, samples)
 
 
 # --- verdict and contents ---------------------------------------------------------------------------------------

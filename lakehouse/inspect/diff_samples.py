@@ -19,7 +19,7 @@ _OPERATION = "_cdc_operation"
 def describe_changes(
     context: IngestContext, comparison: Comparison, counts: dict[str, int], samples: int
 ) -> dict[str, Any]:
-    """Return what the snapshot would change: counts, and examples of rows.
+    """Return what the snapshot would change: counts, those by column and reason with the largest first, and examples.
 
     Args:
         context: The table's ingest.
@@ -28,13 +28,25 @@ def describe_changes(
         samples: The number of rows to show of each kind of change.
     """
     rows_before = comparison.full_state.count()
+    changed_columns: dict[str, int] = {}
+    quarantine_reasons: list[dict[str, Any]] = []
     with persist_rows(compare.change_set(context, comparison, 1)) as changes:
+        if comparison.counts.updated:
+            names = changes.where(F.col(_OPERATION) == UPDATE).select(F.explode(CHANGED_COLUMNS).alias("name"))
+            by_name = names.groupBy("name").agg(F.count("*").alias("rows")).collect()
+            by_name.sort(key=lambda row: (-row["rows"], row["name"]))
+            changed_columns = {row["name"]: row["rows"] for row in by_name}
+        if comparison.counts.quarantined:
+            rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, context.config)
+            by_reason = rows.groupBy("rule", "column", "reason").agg(F.count("*").alias("rows"))
+            ordered = by_reason.orderBy(F.desc("rows"), "rule", "column", "reason")
+            quarantine_reasons = [row.asDict() for row in ordered.collect()]
         return {
             "counts": counts,
             "rows_before": rows_before,
             "percent": {name: percent(n, rows_before) for name, n in counts.items() if name != "rows_read"},
-            "columns": _changed_columns(changes) if comparison.counts.updated else {},
-            "quarantine": _quarantine_reasons(context, comparison) if comparison.counts.quarantined else [],
+            "columns": changed_columns,
+            "quarantine": quarantine_reasons,
             "samples": _sample_rows(context, comparison, changes, samples),
         }
 
@@ -46,21 +58,6 @@ def percent(part: int, total: int) -> float | None:
     (33.3333, 2e-05, None)
     """
     return float(f"{100 * part / total:.6g}") if total else None
-
-
-def _changed_columns(changes: DataFrame) -> dict[str, int]:
-    """Return the number of updated rows that differ in each column, the largest number first."""
-    names = changes.where(F.col(_OPERATION) == UPDATE).select(F.explode(CHANGED_COLUMNS).alias("name"))
-    counts = names.groupBy("name").agg(F.count("*").alias("rows")).collect()
-    return {row["name"]: row["rows"] for row in sorted(counts, key=lambda row: (-row["rows"], row["name"]))}
-
-
-def _quarantine_reasons(context: IngestContext, comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the number of quarantined rows by rule, column and reason, the largest number first."""
-    columns = ["rule", "column", "reason"]
-    rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, context.config)
-    counts = rows.groupBy(*columns).agg(F.count("*").alias("rows")).orderBy(F.desc("rows"), *columns)
-    return [row.asDict() for row in counts.collect()]
 
 
 def _sample_rows(
@@ -77,24 +74,21 @@ def _sample_rows(
     if counts.inserted and limit:
         samples["inserted"] = json_rows(first_rows(INSERT).select(*names))
     if counts.updated and limit:
-        samples["updated"] = _update_samples(first_rows(UPDATE), comparison.state, keys, names)
+        # The key of each row, and the columns that differ with their values before and after.
+        before = comparison.state.select(*keys, F.struct(*names).alias("_cdc_before"))
+        shown = [F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS]
+        after = first_rows(UPDATE).select(*keys, *shown)
+        joined = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)
+        samples["updated"] = [
+            {
+                "key": row["_cdc_key"],
+                "changed": {
+                    name: {"before": row["_cdc_before"][name], "after": row["_cdc_after"][name]}
+                    for name in row[CHANGED_COLUMNS]
+                },
+            }
+            for row in json_rows(joined.select("_cdc_key", "_cdc_before", "_cdc_after", CHANGED_COLUMNS))
+        ]
     if counts.deleted and limit:
         samples["deleted"] = json_rows(first_rows(DELETE).select(*names))
     return samples
-
-
-def _update_samples(rows: DataFrame, state: DataFrame, keys: list[str], names: list[str]) -> list[dict[str, Any]]:
-    """Return the key of each row, and the columns that differ with their values before and after."""
-    before = state.select(*keys, F.struct(*names).alias("_cdc_before"))
-    after = rows.select(*keys, F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS)
-    joined = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)
-    return [
-        {
-            "key": row["_cdc_key"],
-            "changed": {
-                name: {"before": row["_cdc_before"][name], "after": row["_cdc_after"][name]}
-                for name in row[CHANGED_COLUMNS]
-            },
-        }
-        for row in json_rows(joined.select("_cdc_key", "_cdc_before", "_cdc_after", CHANGED_COLUMNS))
-    ]

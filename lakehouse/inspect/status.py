@@ -51,6 +51,10 @@ def status(run: Run) -> Document:
         stored_table = StoredTable(lake, name, history, snapshots, change_set_bytes, bronze_bytes)
         tables.append(_table_state(run, stored_table, version, records.last_successful(run_records, name)))
         storage += table_disk_usage(stored_table)
+    runs = []
+    for record in run_records[:_RUNS_SHOWN]:  # one without an end is running, or was killed
+        failed = [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes", ()) if o["code"]]
+        runs.append({name: record.get(name) for name in _RUN_FIELDS} | {"failed": failed})
     return {
         "pipeline": run.pipeline.name,
         "lake": lake.root,
@@ -60,7 +64,7 @@ def status(run: Run) -> Document:
         "models": [_model_state(run, name) for name in run.selected_models()],
         "published": _published_states(run),
         "expectations": _failed_expectations(run),
-        "runs": [_run_summary(record) for record in run_records[:_RUNS_SHOWN]],
+        "runs": runs,
     }
 
 
@@ -148,13 +152,6 @@ def _failed_expectations(run: Run) -> list[Document]:
         for row in rows
         if row["model"] in selected and (row["model"], row["rule"]) in rules
     ]
-
-
-def _run_summary(record: records.Record) -> Document:
-    """Return a run record in one line; one without an end is running, or was killed."""
-    outcomes = record.get("outcomes", ())
-    failed = [f"{outcome['stage']} {outcome['name']}: {outcome['status']}" for outcome in outcomes if outcome["code"]]
-    return {name: record.get(name) for name in _RUN_FIELDS} | {"failed": failed}
 
 
 def history(run: Run, table: str) -> Document:

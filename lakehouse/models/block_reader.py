@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
 from lakehouse.models.pushdown import ColumnTypes, SourceBounds, add_bounds, propagate_bounds
-from lakehouse.models.sql.blocks import Block, KeyPart, Source, split_totals
+from lakehouse.models.sql.blocks import Block, Source, split_totals
 from lakehouse.models.sql.float_sums import inexact_sums_error
 from lakehouse.models.sql.plan import Plan
 
@@ -84,10 +84,21 @@ class BlockReader:
 
     def read(self, relation: str, version: str, value_ranges: ValueRanges) -> DataFrame:
         """Return the rows of a relation or CTE whose values are in the ranges."""
-        if relation in self.ctes:
-            return filter_to_ranges(self._cte_rows(self.ctes[relation], version, value_ranges), value_ranges)
-        source = self.inputs[relation]
-        return filter_to_ranges(source.current if version == CURRENT else source.previous, value_ranges)
+        if relation not in self.ctes:
+            source = self.inputs[relation]
+            return filter_to_ranges(source.current if version == CURRENT else source.previous, value_ranges)
+        block, bounds = self.ctes[relation], SourceBounds()
+        if block.kind == "rows":
+            filterable = set(block.plain_columns)
+        else:
+            filterable = {key.output.lower() for key in block.refresh_key if key.can_push_down}
+        for output, value_range in value_ranges.items():
+            if output in filterable and output in block.plain_columns:
+                add_bounds(bounds, block, *block.plain_columns[output], value_range)
+        from_sql = self.from_sql(block.sources, self.read_sources(block, version, bounds))
+        rows = self.run_sql(f"{block.select} FROM {from_sql} {block.where} {block.after_where}")
+        # Rows outside of the ranges may be wrong, because not all rows that they are made from were read.
+        return filter_to_ranges(rows, value_ranges)
 
     def read_sources(self, block: Block, version: str, bounds: SourceBounds) -> dict[str, DataFrame]:
         """Return the rows of all sources of a block by alias, restricted to the bounds that follow from `bounds`."""
@@ -110,52 +121,30 @@ class BlockReader:
 
         return types_of
 
-    def _cte_rows(self, block: Block, version: str, value_ranges: ValueRanges) -> DataFrame:
-        """Return all rows of a CTE, except that rows outside of the ranges may be missing or wrong."""
-        if block.kind == "rows":
-            filterable = set(block.plain_columns)
-        else:
-            filterable = {key.output.lower() for key in block.refresh_key if key.can_push_down}
-        bounds: SourceBounds = {}
-        for output, value_range in value_ranges.items():
-            if output in filterable and output in block.plain_columns:
-                add_bounds(bounds, block, *block.plain_columns[output], value_range)
-        from_sql = self.from_sql(block.sources, self.read_sources(block, version, bounds))
-        return self.run_sql(f"{block.select} FROM {from_sql} {block.where} {block.after_where}")
-
     def rows_for_keys(self, block: Block, version: str, keys: CachedRows) -> DataFrame:
         """Return the author's rows of a block that have an affected key."""
-        parts = [
-            self._rows_for_part(block, version, keys, after_where, pushdown_parts)
-            for after_where, pushdown_parts in split_totals(block)
-        ]
-        return reduce(DataFrame.union, parts)
-
-    def _rows_for_part(
-        self, block: Block, version: str, keys: CachedRows, after_where: str, pushdown_parts: tuple[int, ...]
-    ) -> DataFrame:
-        """Return the affected rows of a block with another text after its WHERE clause.
-
-        Rows of the FROM clause are filtered by the parts of the key in `pushdown_parts`, before any grouping.
-        """
-        value_ranges, bounds = keys.value_ranges(), SourceBounds()
-        for at in pushdown_parts:
-            column = block.refresh_key[at].column
-            if column and f"{KEY_PREFIX}{at}" in value_ranges:
-                add_bounds(bounds, block, *column, value_ranges[f"{KEY_PREFIX}{at}"])
-        from_sql = self.from_sql(block.sources, self.read_sources(block, version, bounds))
-        if pushdown_parts:
-            from_sql += self._semi_join_sql(block, keys.rows, pushdown_parts)
-        rows = self.run_sql(f"{block.select} FROM {from_sql} {block.where} {after_where}")
-        if len(pushdown_parts) == len(block.refresh_key):
-            return rows
-        return _semi_join_keys(rows, keys.rows, block.refresh_key)
-
-    def _semi_join_sql(self, block: Block, keys: DataFrame, pushdown_parts: tuple[int, ...]) -> str:
-        if len(pushdown_parts) < len(block.refresh_key):
-            keys = keys.select(*[f"{KEY_PREFIX}{at}" for at in pushdown_parts]).distinct()
-        same = " AND ".join(f"({block.refresh_key[at].sql}) <=> {_AFFECTED}.{KEY_PREFIX}{at}" for at in pushdown_parts)
-        return f" LEFT SEMI JOIN {self._create_view(keys)} AS {_AFFECTED} ON {same}"
+        results, value_ranges = [], keys.value_ranges()
+        for after_where, pushdown_parts in split_totals(block):
+            parts = [(block.refresh_key[at], f"{KEY_PREFIX}{at}") for at in pushdown_parts]
+            bounds = SourceBounds()
+            for key, name in parts:
+                if key.column and name in value_ranges:
+                    add_bounds(bounds, block, *key.column, value_ranges[name])
+            from_sql = self.from_sql(block.sources, self.read_sources(block, version, bounds))
+            has_all_parts = len(parts) == len(block.refresh_key)
+            if parts:  # filter the rows of the FROM clause before any grouping
+                wanted = keys.rows if has_all_parts else keys.rows.select(*[name for _, name in parts]).distinct()
+                on = " AND ".join(f"({key.sql}) <=> {_AFFECTED}.{name}" for key, name in parts)
+                from_sql += f" LEFT SEMI JOIN {self._create_view(wanted)} AS {_AFFECTED} ON {on}"
+            rows = self.run_sql(f"{block.select} FROM {from_sql} {block.where} {after_where}")
+            if not has_all_parts:
+                same = [
+                    F.col(f"r.{quote_identifier(key.output)}").eqNullSafe(F.col(f"k.{KEY_PREFIX}{at}"))
+                    for at, key in enumerate(block.refresh_key)
+                ]
+                rows = rows.alias("r").join(keys.rows.alias("k"), on=reduce(Column.__and__, same), how="left_semi")
+            results.append(rows)
+        return reduce(DataFrame.union, results)
 
     def from_sql(self, sources: tuple[Source, ...], rows: Mapping[str, DataFrame]) -> str:
         """Return the FROM clause over the rows given for each source by alias, without the word FROM."""
@@ -200,11 +189,3 @@ class BlockReader:
                     sums.append(f"{function}({argument})")
         if sums:
             raise inexact_sums_error(sums, model)
-
-
-def _semi_join_keys(rows: DataFrame, keys: DataFrame, key_parts: tuple[KeyPart, ...]) -> DataFrame:
-    same = [
-        F.col(f"r.{quote_identifier(key.output)}").eqNullSafe(F.col(f"k.{KEY_PREFIX}{at}"))
-        for at, key in enumerate(key_parts)
-    ]
-    return rows.alias("r").join(keys.alias("k"), on=reduce(Column.__and__, same), how="left_semi")

@@ -58,20 +58,29 @@ def choose_refresh(context: RefreshContext, full_refresh: bool) -> RefreshChoice
     Returns:
         The choice with its reason.
     """
-    outdated = _outdated_state_reason(context) or _quarantine_reason(context)
+    outdated = _outdated_state_reason(context)
     if full_refresh or outdated:
         return RefreshChoice("full", "requested" if full_refresh else outdated, bool(outdated))
     if not context.changed_inputs:
         return RefreshChoice("none")
-    plan = context.model.plan
+    plan, size = context.model.plan, context.input_bytes
     if plan.strategy == "full":
         return RefreshChoice("full", plan.reason)
-    reason = _small_inputs_reason(context) or _missing_commits_reason(context)
-    if not reason:
-        try:
-            reason = _reference_reason(context)
-        except SPARK_ERRORS as error:
-            reason = unreadable_feed_reason(context, error)
+    if plan.strategy != "row-wise" and size < context.model.tuning.full_refresh_below_bytes:
+        reason = f"its inputs are small, {size / 1e6:.1f} MB: reading them costs less than finding what changed"
+        return RefreshChoice("full", reason)
+    recorded = context.previous_state["inputs"]
+    incomplete = [
+        name
+        for name in context.changed_inputs
+        if context.inputs[name].has_missing_commits_since(recorded[name]["version"])
+    ]
+    if incomplete:
+        return RefreshChoice("full", _unreadable_reason(incomplete))
+    try:
+        reason = _reference_reason(context)
+    except SPARK_ERRORS as error:
+        reason = unreadable_feed_reason(context, error)
     return RefreshChoice("full", reason) if reason else RefreshChoice("incremental")
 
 
@@ -110,7 +119,7 @@ def count_changes(context: RefreshContext, relation: str, images: CachedRows) ->
 
 
 def _outdated_state_reason(context: RefreshContext) -> str:
-    """Return why the recorded state does not fit; empty if it does."""
+    """Return why the recorded state or the quarantine does not fit; empty if both do."""
     recorded, new = context.recorded_state, context.new_state
     if context.target_version is None:
         return "first refresh"
@@ -125,37 +134,14 @@ def _outdated_state_reason(context: RefreshContext) -> str:
     older_versions = [
         name for name, at in new["inputs"].items() if recorded_inputs.get(name, {}).get("version", -1) > at["version"]
     ]
-    replaced = other_tables or older_versions
-    return f"{', '.join(replaced)} was replaced" if replaced else ""
-
-
-def _quarantine_reason(context: RefreshContext) -> str:
-    """Return why the quarantine, and the model with it, must be written again; empty if it matches the table."""
+    if replaced := other_tables or older_versions:
+        return f"{', '.join(replaced)} was replaced"
     had_quarantined_rows = context.last_refresh_state.get("quarantined")
     if not had_quarantined_rows and not any(rule.on_fail == "quarantine" for rule in context.model.plan.rules):
         return ""
     if had_quarantined_rows and not context.quarantine_state.rows:
         return "its quarantine is missing"
     return "" if context.quarantine_state.is_in_step else "a run was interrupted after it wrote the quarantine"
-
-
-def _small_inputs_reason(context: RefreshContext) -> str:
-    """Return why a full refresh costs less, by the size of the inputs; empty if it does not."""
-    size = context.input_bytes
-    if context.model.plan.strategy == "row-wise" or size >= context.model.tuning.full_refresh_below_bytes:
-        return ""
-    return f"its inputs are small, {size / 1e6:.1f} MB: reading them costs less than finding what changed"
-
-
-def _missing_commits_reason(context: RefreshContext) -> str:
-    """Return why the changes of an input cannot all be read, if its log has a gap; else empty."""
-    recorded = context.previous_state["inputs"]
-    incomplete = [
-        name
-        for name in context.changed_inputs
-        if context.inputs[name].has_missing_commits_since(recorded[name]["version"])
-    ]
-    return _unreadable_reason(incomplete) if incomplete else ""
 
 
 def _unreadable_reason(inputs: list[str]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from lakehouse.models.sql.blocks import Block
 from lakehouse.models.sql.blocks.block import Column
 from lakehouse.models.sql.plan import Plan
 
@@ -53,11 +52,7 @@ def _lookup_columns_of(plan: Plan) -> set[tuple[str, str]]:
             found.add((relation, name))
         elif name in ctes[relation].plain_columns:
             queue.append((ctes[relation], ctes[relation].plain_columns[name]))
-        queue += [(block, other) for other in _joined_columns(block, column)]
+        conditions = [condition for source in block.sources for condition in source.conditions]
+        queue += [(block, c.column) for c in conditions if c.other == column]
+        queue += [(block, c.other) for c in conditions if c.column == column]
     return found
-
-
-def _joined_columns(block: Block, column: Column) -> list[Column]:
-    """Return the columns that join conditions compare with a column."""
-    conditions = [condition for source in block.sources for condition in source.conditions]
-    return [c.column for c in conditions if c.other == column] + [c.other for c in conditions if c.column == column]

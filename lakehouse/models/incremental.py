@@ -15,7 +15,7 @@ one state only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRange, cache_rows
+from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, cache_rows
 from lakehouse.models.block_reader import CURRENT, KEY_PREFIX, PREVIOUS, BlockReader
 from lakehouse.models.pushdown import SourceBounds, propagate_bounds
 from lakehouse.models.sql.blocks import Block, Source
@@ -37,23 +37,6 @@ class AffectedRows:
 
     keys: CachedRows
     rows: DataFrame
-
-
-@dataclass(frozen=True)
-class _ChangedSource:
-    """One changed source of a FROM clause.
-
-    Attributes:
-        position: Its position in the FROM clause.
-        images: The images of its changed rows.
-        other_rows: The rows of the other sources by alias: those before it as they are now, those after it as before.
-        replacement_ranges: The value ranges of its own rows that can take the place of a changed row in an outer join.
-    """
-
-    position: int
-    images: DataFrame
-    other_rows: dict[str, DataFrame]
-    replacement_ranges: dict[str, ValueRange]
 
 
 class IncrementalQuery:
@@ -120,27 +103,24 @@ class IncrementalQuery:
 
         None if no source changed. `tail` is the text after the FROM clause.
         """
-        parts = [
-            self._reader.run_sql(f"{select} FROM {from_sql} {tail}")
-            for changed in self._changed_sources(block)
-            for from_sql in self._changed_from_clauses(block, changed)
-        ]
-        return reduce(DataFrame.union, parts) if parts else None
-
-    def _changed_sources(self, block: Block) -> Iterator[_ChangedSource]:
+        parts = []
         for position, source in enumerate(block.sources):
             images = self._source_images(source.relation)
             if images is None:
                 continue
             bounds = self._bounds_of_images(block, position, images)
-            other_rows = {
+            # Sources before the changed one are read as they are now, sources after it as they were.
+            rows = {
                 other.alias: self._reader.read(
                     other.relation, CURRENT if at < position else PREVIOUS, bounds.get(other.alias.lower(), {})
                 )
                 for at, other in enumerate(block.sources)
                 if at != position
             }
-            yield _ChangedSource(position, images.rows, other_rows, bounds[source.alias.lower()])
+            rows[source.alias] = images.rows
+            for from_sql in self._changed_from_clauses(block, position, rows, bounds[source.alias.lower()]):
+                parts.append(self._reader.run_sql(f"{select} FROM {from_sql} {tail}"))
+        return reduce(DataFrame.union, parts) if parts else None
 
     def _bounds_of_images(self, block: Block, position: int, images: CachedRows) -> SourceBounds:
         """Return the bounds of the rows that are joined to the images of a source, or can take their place."""
@@ -156,10 +136,15 @@ class IncrementalQuery:
         bounds[alias] = {name: value_range for name, value_range in bounds[alias].items() if name in compared}
         return propagate_bounds(block.sources, bounds, column_types, alias)
 
-    def _changed_from_clauses(self, block: Block, changed: _ChangedSource) -> list[str]:
-        """Return FROM clauses whose rows together are all those that the images of one source added or removed."""
-        source, position = block.sources[changed.position], changed.position
-        rows = changed.other_rows | {source.alias: changed.images}
+    def _changed_from_clauses(
+        self, block: Block, position: int, rows: Mapping[str, DataFrame], replacement_ranges: ValueRanges
+    ) -> list[str]:
+        """Return FROM clauses whose rows together are all those that the images of one source added or removed.
+
+        `rows` has the rows of each source by alias, with the images of the changed one. `replacement_ranges` are the
+        value ranges of its own rows that can take the place of a changed row in an outer join.
+        """
+        source = block.sources[position]
         if source.is_inner_joined:
             return [self._reader.from_sql(block.sources, rows)]
         # The source's rows only join rows on their left, so the rows that may change are those that an image joins.
@@ -167,9 +152,7 @@ class IncrementalQuery:
         rest = "".join(f" {self._reader.join_sql(other, rows[other.alias])}" for other in block.sources[position + 1 :])
         if source.join_type != "left" or source.alias.lower() in block.unread_aliases:
             return [joining + rest]
-        states = [
-            self._reader.read(source.relation, version, changed.replacement_ranges) for version in (PREVIOUS, CURRENT)
-        ]
+        states = [self._reader.read(source.relation, version, replacement_ranges) for version in (PREVIOUS, CURRENT)]
         return [f"{joining} {self._reader.join_sql(source, state)}{rest}" for state in states]
 
 

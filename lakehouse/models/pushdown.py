@@ -51,8 +51,13 @@ def propagate_bounds(
             for condition in source.conditions:
                 other_alias, other_column = condition.other
                 known = result.get(other_alias, {}).get(other_column)
-                if known and _can_propagate(sources, source, condition, joined_to):
-                    _propagate(result, condition, known, column_types)
+                if not known or not _can_propagate(sources, source, condition, joined_to):
+                    continue
+                alias, column = condition.column
+                implied = known.implied_range(condition.operator, condition.days)
+                if implied and column_types(alias).get(column) == implied.data_type:
+                    of_source = result.setdefault(alias, {})
+                    of_source[column] = of_source[column].intersect(implied) if column in of_source else implied
     return result
 
 
@@ -63,11 +68,3 @@ def _can_propagate(sources: tuple[Source, ...], source: Source, condition: Condi
         return alias == source_alias != joined_to
     is_inner_joined = any(s.is_inner_joined and s.alias.lower() == alias for s in sources)
     return is_inner_joined and (source.join_type == "inner" or source_alias == joined_to)
-
-
-def _propagate(bounds: SourceBounds, condition: Condition, known: ValueRange, column_types: ColumnTypes) -> None:
-    alias, column = condition.column
-    implied = known.implied_range(condition.operator, condition.days)
-    if implied and column_types(alias).get(column) == implied.data_type:
-        of_source = bounds.setdefault(alias, {})
-        of_source[column] = of_source[column].intersect(implied) if column in of_source else implied

@@ -63,7 +63,16 @@ def write_rows(context: RefreshContext, computed: ComputedRows) -> ModelWrite:
         DataRefused: Two rows share a key, or a rule with `on_fail: fail` is not met.
     """
     if not expectations.is_evaluation_needed(context):
-        return ModelWrite(_write_without_rules(context, computed))
+        # To require unique keys, the rows are read twice. Few rows are cached, so that the query runs once.
+        is_cached = computed.expect_few and not context.model.has_unique_keys
+        cached = context.cache(computed.rows) if is_cached else None
+        rows = cached.rows if cached else computed.rows
+        try:
+            _require_unique_keys(context.model, rows)
+            return ModelWrite(_merge(context, computed, rows, {}))
+        finally:
+            if cached:
+                cached.release()
     with expectations.evaluate(context, computed.rows, computed.affected_keys, computed.expect_few) as evaluation:
         _require_unique_keys(context.model, evaluation.remaining_rows)
         state, results = evaluation.apply_policies()
@@ -76,20 +85,6 @@ def record_unchanged(context: RefreshContext) -> tuple[RuleResult, ...]:
     carried_state, results = expectations.evaluate_unchanged(context)
     delta.record_progress(context.spark, context.target, context.new_state | carried_state)
     return tuple(results)
-
-
-def _write_without_rules(context: RefreshContext, computed: ComputedRows) -> WriteResult:
-    if context.model.has_unique_keys:
-        return _merge(context, computed, computed.rows, {})
-    # The rows are read twice. Few rows are cached, so that the query runs once.
-    cached = context.cache(computed.rows) if computed.expect_few else None
-    rows = cached.rows if cached else computed.rows
-    try:
-        _require_unique_keys(context.model, rows)
-        return _merge(context, computed, rows, {})
-    finally:
-        if cached:
-            cached.release()
 
 
 def _merge(

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lakehouse.config.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
-from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 
 Connection = psycopg.Connection[Any]
 

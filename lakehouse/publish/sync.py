@@ -175,7 +175,12 @@ def _feed_unusable_reason(lake: Lake, version: TableVersion, position: PublishPo
         return f"version {position.version} of {source} is no longer in its log, or is a different one"
     if any(c.operation == "RESTORE" for c in version.commits if c.version > position.version):
         return f"{source} was restored"
-    return ""
+    # The feed skips a missing commit without an error.
+    return _unreadable_feed_reason(source) if version.has_missing_commits_since(position.version) else ""
+
+
+def _unreadable_feed_reason(source: str) -> str:
+    return f"the change feed of {source} can no longer be read"
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ class _Transfer:
             except SPARK_ERRORS as error:
                 if not is_feed_unreadable(error):
                     raise
-                reason = f"the change feed of {self.publication.source} can no longer be read"
+                reason = _unreadable_feed_reason(self.publication.source)
         load_stage(self.connection, target, copy_rows.read_blocks(copy_rows.row_lines(rows)))
         check_unique_keys(self.connection, target, self.publication.source)
         return "compared", reason

@@ -44,7 +44,16 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
             next_step="pip install 'lakehouse[report]'",
         )
     file = Path(out or Path("artifacts", f"{run.pipeline.name}-report.html"))
-    _check_writable(file)
+    try:  # before anything is read
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(f"{file} is a folder")
+    except OSError as error:
+        raise ConfigError(
+            f"the report cannot be written: {error.strerror or error}",
+            expected="--out: a file in a folder that can be written to",
+            where=str(file),
+        ) from error
     from lakehouse.report.gather import gather
     from lakehouse.report.page import render
 
@@ -59,17 +68,3 @@ def report(run: Run, out: str | Path | None = None, language: Literal["en", "pt"
         "models": len(document["models"]),
         "cubes": len(document["cubes"]),
     }
-
-
-def _check_writable(file: Path) -> None:
-    """Raise ConfigError if the file cannot be written, before anything is read."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
-            raise IsADirectoryError(f"{file} is a folder")
-    except OSError as error:
-        raise ConfigError(
-            f"the report cannot be written: {error.strerror or error}",
-            expected="--out: a file in a folder that can be written to",
-            where=str(file),
-        ) from error

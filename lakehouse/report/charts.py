@@ -48,8 +48,13 @@ def _view_figures(view: Document, words: Words) -> Iterable[Document]:
     label = " · ".join(view["by"])
     title = words("by", label=label)
     if view["series"]:
-        rows = _with_series_names(_fill_missing_points(view["series"], measures, 0 if view["adds"] else None), words)
-        spec = _stacked_chart(rows, measures, words) if view["adds"] else _line_chart(rows, measures, words)
+        # Each series has a row at each time; the measures of a missing row are zero if they add up, else unknown.
+        known = {(row["t"], row["d"]): row for row in view["series"]}
+        empty = dict.fromkeys((m["column"] for m in measures), 0 if view["adds"] else None)
+        times, series = dict.fromkeys(t for t, _ in known), dict.fromkeys(d for _, d in known)
+        points = [known.get((t, d), empty | {"t": t, "d": d}) for t, d in product(times, series)]
+        rows = _with_series_names(points, words)
+        spec = _series_chart(rows, measures, view["adds"], words)
         legend = list(zip(_series_names(rows), _SERIES_COLOURS, strict=False))
         yield figure(title, spec, _shown_of_all(view, rows, measures, words), legend, wide=True)
     if view["bars"]:
@@ -130,27 +135,28 @@ def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
     return _to_spec(alt.layer(line, _hover_points(base)))
 
 
-def _line_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
-    """Return a chart with a line for each series. The reader chooses the measure beside the chart."""
-    chosen = _measure_selector(measures, words)
+def _series_chart(rows: Rows, measures: list[Document], is_stacked: bool, words: Words) -> Document:
+    """Return a chart with a line for each series, or with the series of additive values stacked.
+
+    The reader chooses the measure beside the chart.
+    """
+    chosen, kinds = _measure_selector(measures, words), _series_names(rows)
     base = (
         _base_chart(rows, 230)
         .transform_calculate(v=f"datum[{chosen.name}]")
-        .encode(**_series_encoding(rows, measures, words))
+        .encode(
+            x=_time_axis(rows, words),
+            y=alt.Y("v:Q", title=None, axis=_y_axis(rows, [m["column"] for m in measures])),
+            color=alt.Color("d:N", legend=None, scale=alt.Scale(domain=kinds, range=_SERIES_COLOURS[: len(kinds)])),
+            tooltip=[_time_tooltip(rows), alt.Tooltip("d:N", title=" "), *_measure_tooltips(measures)],
+        )
     )
+    if is_stacked:
+        area = base.mark_area(interpolate="step-after", line=False, clip=True)
+        return _to_spec(area.add_params(chosen))
     line = base.mark_line(strokeWidth=1.75, clip=True)  # with gaps where a series has no row
     isolated_points = base.mark_point(filled=True, size=9, opacity=1)
     return _to_spec(alt.layer(line, isolated_points, _hover_points(base)).add_params(chosen))
-
-
-def _stacked_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
-    """Return a chart of additive values, with the series stacked."""
-    chosen = _measure_selector(measures, words)
-    base = _base_chart(rows, 230).transform_calculate(v=f"datum[{chosen.name}]")
-    area = base.mark_area(interpolate="step-after", line=False, clip=True).encode(
-        **_series_encoding(rows, measures, words)
-    )
-    return _to_spec(area.add_params(chosen))
 
 
 def _bar_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
@@ -234,16 +240,6 @@ def _measure_selector(measures: list[Document], words: Words) -> alt.Parameter:
     return alt.param(name="measure", value=columns[0], bind=bind)
 
 
-def _series_encoding(rows: Rows, measures: list[Document], words: Words) -> dict[str, Any]:
-    kinds = _series_names(rows)
-    return {
-        "x": _time_axis(rows, words),
-        "y": alt.Y("v:Q", title=None, axis=_y_axis(rows, [m["column"] for m in measures])),
-        "color": alt.Color("d:N", legend=None, scale=alt.Scale(domain=kinds, range=_SERIES_COLOURS[: len(kinds)])),
-        "tooltip": [_time_tooltip(rows), alt.Tooltip("d:N", title=" "), *_measure_tooltips(measures)],
-    }
-
-
 def _measure_tooltips(measures: list[Document]) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{m['column']}:Q", title=m["name"], format=_NUMBER_FORMAT) for m in measures]
 
@@ -254,11 +250,3 @@ def _with_series_names(rows: Rows, words: Words) -> Rows:
 
 def _series_names(rows: Rows) -> list[str]:
     return sorted({row["d"] for row in rows})
-
-
-def _fill_missing_points(rows: Rows, measures: list[Document], missing: int | None) -> Rows:
-    """Return a row for each series at each time; the measures of a missing row are `missing`: zero, or unknown."""
-    known = {(row["t"], row["d"]): row for row in rows}
-    empty = {m["column"]: missing for m in measures}
-    times, series = dict.fromkeys(row["t"] for row in rows), dict.fromkeys(row["d"] for row in rows)
-    return [known.get((t, d), empty | {"t": t, "d": d}) for t, d in product(times, series)]

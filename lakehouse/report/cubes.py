@@ -121,7 +121,18 @@ def _chart_document(rows: DataFrame, cube: CubeShape, chart: ChartRows) -> Docum
     if chart.grouping_level is not None and cube.grouping_column:
         rows = rows.where(_quoted_column(cube.grouping_column) == chart.grouping_level)
     names = {f"m{n}": measure for n, measure in enumerate(chart.measures)}
-    chart_rows = _chart_rows(rows, cube, chart, names)
+    keys = [_quoted_column(cube.time).alias(_TIME)] if cube.time else []
+    if chart.by:  # one text for the values of all dimensions; for a single dimension, null stays null
+        texts = [_quoted_column(name).cast("string") for name in chart.by]
+        joined = F.concat_ws(" · ", *[F.coalesce(text, F.lit("—")) for text in texts])
+        keys.append((texts[0] if len(texts) == 1 else joined).alias(_SERIES))
+    if chart.is_aggregated:
+        sums = [F.sum(_quoted_column(measure)).alias(column) for column, measure in names.items()]
+        chart_rows = rows.groupBy(*keys).agg(F.count("*").alias(_COUNT), *sums)
+    else:
+        labels = [_quoted_column(cube.labels[name]).alias(_LABEL) for name in chart.by if name in cube.labels]
+        measures = [_quoted_column(measure).alias(column) for column, measure in names.items()]
+        chart_rows = rows.select(*keys, *labels, *measures)
     document: Document = {
         "by": [cube.labels.get(name, name) for name in chart.by],
         "time": cube.time,
@@ -133,23 +144,6 @@ def _chart_document(rows: DataFrame, cube: CubeShape, chart: ChartRows) -> Docum
     if not chart.by:
         return document | {"series": chart_points(json_rows(chart_rows.orderBy(_TIME)), document)}
     return document | _series_and_bars(chart_rows, cube, document)
-
-
-def _chart_rows(rows: DataFrame, cube: CubeShape, chart: ChartRows, names: Mapping[str, str]) -> DataFrame:
-    """Select or aggregate the rows of a chart; `names` maps the output columns to the measures."""
-    keys = [_quoted_column(cube.time).alias(_TIME)] if cube.time else []
-    keys += [_series_value(chart.by).alias(_SERIES)] if chart.by else []
-    if chart.is_aggregated:
-        sums = [F.sum(_quoted_column(measure)).alias(column) for column, measure in names.items()]
-        return rows.groupBy(*keys).agg(F.count("*").alias(_COUNT), *sums)
-    label = [_quoted_column(cube.labels[name]).alias(_LABEL) for name in chart.by if name in cube.labels]
-    return rows.select(*keys, *label, *[_quoted_column(measure).alias(column) for column, measure in names.items()])
-
-
-def _series_value(by: tuple[str, ...]) -> Column:
-    """Return one text for the values of all dimensions; for a single dimension, null stays null."""
-    texts = [_quoted_column(name).cast("string") for name in by]
-    return texts[0] if len(texts) == 1 else F.concat_ws(" · ", *[F.coalesce(text, F.lit("—")) for text in texts])
 
 
 def _series_and_bars(rows: DataFrame, cube: CubeShape, chart: Document) -> Document:

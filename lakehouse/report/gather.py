@@ -25,7 +25,6 @@ from pyspark.sql import functions as F
 import lakehouse
 from lakehouse import logs
 from lakehouse.concurrency import worker_pool
-from lakehouse.config.expect import Expectation
 from lakehouse.inspect import status
 from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta, ledger, quarantine
@@ -82,8 +81,9 @@ def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRel
         "made": utc_text(datetime.now(timezone.utc)),
         "status": status.status(run),
         "runs": [
-            {key: record.get(key) for key in _RUN_KEYS} | {"failed": _failures(record)}
-            for record in run_records[:MAX_RUNS]
+            {key: r.get(key) for key in _RUN_KEYS}
+            | {"failed": [f"{o['stage']} {o['name']}: {o['status']}" for o in r.get("outcomes") or () if o["code"]]}
+            for r in run_records[:MAX_RUNS]
         ],
         "flow": _flow(run, spark, run_records, histories, models),
         **_decisions(histories),
@@ -109,12 +109,6 @@ def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRel
             for relation, of_relation in columns.items()
         ],
     }
-
-
-def _failures(record: records.Record) -> list[str]:
-    """Return the failed outcomes of a run as text."""
-    failed = [outcome for outcome in record.get("outcomes") or () if outcome["code"]]
-    return [f"{outcome['stage']} {outcome['name']}: {outcome['status']}" for outcome in failed]
 
 
 def _flow(
@@ -212,27 +206,20 @@ def _quality(run: Run, spark: SparkSession, histories: dict[str, LedgerHistory],
     accepted = [h.last_accepted for h in histories.values() if h.last_accepted]
     results = expectations.latest_results(spark, run.lake).where(F.col("model").isin(models))
     models_by_layer = {"silver": run.pipeline.silver, "gold": run.pipeline.gold}
+    declared = []
+    for model in models:
+        layer, _, short_name = model.partition(".")
+        for name, expectation in models_by_layer[layer][short_name].expect.items():
+            # as it is written in pipeline.yml; of a `check`, the condition alone
+            settings = expectation.model_dump(mode="json", exclude={"on_fail"}, exclude_none=True)
+            check = str(settings["check"]) if list(settings) == ["check"] else json.dumps(settings, ensure_ascii=False)
+            on_fail = getattr(expectation, "policy", expectation.on_fail)
+            declared.append({"model": model, "name": name, "check": check, "on_fail": on_fail})
     return {
         "tables": [{"table": e.table, "snapshot_time": utc_text_z(e.snapshot_time)} | e.counts for e in accepted],
-        "expectations": [
-            {
-                "model": model,
-                "name": name,
-                "check": _expectation_text(expectation),
-                "on_fail": getattr(expectation, "policy", expectation.on_fail),
-            }
-            for model in models
-            for layer, _, short_name in [model.partition(".")]
-            for name, expectation in models_by_layer[layer][short_name].expect.items()
-        ],
+        "expectations": declared,
         "results": json_rows(results.orderBy("model", "rule")),
     }
-
-
-def _expectation_text(expectation: Expectation) -> str:
-    """Return an expectation as it is written in pipeline.yml; of a `check`, the condition alone."""
-    settings = expectation.model_dump(mode="json", exclude={"on_fail"}, exclude_none=True)
-    return str(settings["check"]) if list(settings) == ["check"] else json.dumps(settings, ensure_ascii=False)
 
 
 def _quarantine(

@@ -6,13 +6,13 @@ connect nearly every column with nearly every other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.lineage import Node, lineage
+from sqlglot.lineage import lineage
 
 from lakehouse.config import Pipeline
 from lakehouse.models.sql.blocks.clauses import split_selects
@@ -97,7 +97,9 @@ def model_columns(
     has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
     try:
         values = _column_origins(query, columns_of)
-        revealed = _column_origins(_without_counts(query), columns_of)
+        # Counts are replaced by a constant, so that the lineage does not lead to the counted values.
+        uncounted = query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNT_FUNCTIONS) else e)
+        revealed = _column_origins(uncounted, columns_of)
     except SqlglotError:  # a clause that it cannot follow: no origins, and any column may be personal
         return tuple(LineageColumn(name, is_personal=has_personal_inputs) for name in query.named_selects)
     names, texts = {n.lower(): n for n in query.named_selects}, _selected_expressions(plan.sql, list(values))
@@ -123,25 +125,17 @@ def _column_origins(
         layer, _, short_name = relation.partition(".")
         schema.setdefault(layer, {})[short_name] = dict.fromkeys(columns, "string")
     by_lower = {relation.lower(): relation for relation in columns_of}
-    nodes = lineage(None, query, schema, dialect="spark")
-    return {name: tuple(dict.fromkeys(_source_columns(node, by_lower, columns_of))) for name, node in nodes.items()}
-
-
-def _source_columns(
-    node: Node, by_lower: Mapping[str, str], columns_of: Mapping[str, Mapping[str, LineageColumn]]
-) -> Iterable[Origin]:
-    """Yield the columns of the model's inputs at the leaves of a lineage graph."""
-    for leaf in node.walk():
-        if isinstance(leaf.expression, exp.Table):
-            relation = by_lower.get(f"{leaf.expression.db}.{leaf.expression.name}".lower())
-            column = exp.to_column(leaf.name, dialect="spark").name.lower()
-            if relation and column in columns_of[relation]:
-                yield relation, columns_of[relation][column].name
-
-
-def _without_counts(query: exp.Expr) -> exp.Expr:
-    """Replace counts by a constant, so that the lineage does not lead to the counted values."""
-    return query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNT_FUNCTIONS) else e)
+    origins: dict[str, tuple[Origin, ...]] = {}
+    for name, node in lineage(None, query, schema, dialect="spark").items():
+        found: dict[Origin, None] = {}  # in the order of the graph, each once
+        for leaf in node.walk():
+            if isinstance(leaf.expression, exp.Table):
+                source = by_lower.get(f"{leaf.expression.db}.{leaf.expression.name}".lower())
+                column = exp.to_column(leaf.name, dialect="spark").name.lower()
+                if source and column in columns_of[source]:
+                    found[source, columns_of[source][column].name] = None
+        origins[name] = tuple(found)
+    return origins
 
 
 def _selected_expressions(sql: str, names: list[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ averages are shown only as the cube itself contains them. Uses no Spark.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,27 +69,23 @@ class CubeShape:
     @property
     def charts(self) -> tuple[ChartRows, ...]:
         """The charts: first over time, then by each dimension or category."""
-        return tuple(self._charts_of_totals() if self.grouping_column else self._charts_of_rows())
-
-    def _charts_of_totals(self) -> Iterator[ChartRows]:
-        """Yield the totals that exist for each time, those with the fewest dimensions first."""
-        for level, dimensions in sorted(self.grouping_levels.items(), key=lambda each: (len(each[1]), each[0])):
-            by = tuple(d for d in self.dimensions if d in dimensions)
-            is_shown = set(by) == dimensions - {self.time} and (self.time is None or self.time in dimensions)
-            if is_shown and dimensions and self.measures:
-                yield ChartRows(by, level, False, self.measures)
-
-    def _charts_of_rows(self) -> Iterator[ChartRows]:
-        """Yield the rows as they are, and then their counts and sums."""
+        charts = []
+        if self.grouping_column:  # the totals that exist for each time, those with the fewest dimensions first
+            for level, dimensions in sorted(self.grouping_levels.items(), key=lambda each: (len(each[1]), each[0])):
+                by = tuple(d for d in self.dimensions if d in dimensions)
+                is_shown = set(by) == dimensions - {self.time} and (self.time is None or self.time in dimensions)
+                if is_shown and dimensions and self.measures:
+                    charts.append(ChartRows(by, level, False, self.measures))
+            return tuple(charts)
         if self.measures and self.has_all_keys and (self.time or self.dimensions):
-            yield ChartRows(self.dimensions, None, False, self.measures)
-        if not self.dimensions and self.has_all_keys:
-            return  # one row per time: nothing to count
-        additive = tuple(m for m in self.measures if m in self.additive)
-        if self.time:
-            yield ChartRows((), None, True, additive)
-        several = self.dimensions if len(self.dimensions) > 1 else ()
-        yield from (ChartRows((by,), None, True, additive) for by in (*several, *self.categories))
+            charts.append(ChartRows(self.dimensions, None, False, self.measures))  # the rows as they are
+        if self.dimensions or not self.has_all_keys:  # else there is one row per time: nothing to count
+            additive = tuple(m for m in self.measures if m in self.additive)
+            several = [(d,) for d in self.dimensions] if len(self.dimensions) > 1 else []
+            over_time: list[tuple[str, ...]] = [()] if self.time else []
+            groups = [*over_time, *several, *((c,) for c in self.categories)]
+            charts += [ChartRows(by, None, True, additive) for by in groups]
+        return tuple(charts)
 
 
 def time_keys(plan: Plan, kinds: Mapping[str, ColumnKind], hidden: Collection[str] = ()) -> list[str]:

@@ -116,8 +116,9 @@ class TableVersion:
         later = [commit.version for commit in takewhile(lambda commit: commit.version > version, self.commits)]
         if isinstance(self.commits, CommitLog):
             return len(later) != self.version - version
-        # A history that Spark returned ends at its limit, so only commits missing between others are known to be.
-        return later != list(range(self.version, self.version - len(later), -1))
+        # A history that Spark returned ends at its limit: commits before the oldest one in it are unknown, not missing.
+        oldest = self.commits[-1].version if self.commits else self.version + 1
+        return later != list(range(self.version, max(version, oldest - 1), -1))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ The expected rows come from the landed files and the models' SQL, not from the c
         the JSON lines on S3, folded by key, = PostgreSQL                               s3_objects.py
     I7  one commit for each sequence, and no equal row rewritten                        delta_history.py log_summary.py
 
-A claim is not checkable if changes wait to be applied or retention removed the evidence; that is not a failure.
+A claim is not checkable if changes wait to be applied, retention removed the evidence or a commit is missing in a log;
+that is not a failure.
 """
 
 from __future__ import annotations

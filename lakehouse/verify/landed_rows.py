@@ -73,7 +73,10 @@ def _compare_with_snapshot(
 ) -> Check:
     keys, stamp = table.config.keys, snapshot_name(snapshot.time)
     known_keys = _known_keys(quarantined)
-    with persist_rows(_read_snapshot(table, snapshot)) as rows:
+    files = [read_typed(table, path) for path in snapshot.paths]
+    with_key = reduce(DataFrame.unionByName, files).where(_all_not_null(keys))
+    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
+    with persist_rows(forgotten_keys.drop_forgotten(with_key, table.config, forgotten)) as rows:
         is_unreadable = F.col(UNREADABLE).isNotNull()
         unreadable = rows.where(is_unreadable).join(quarantined, on=keys, how="left_anti")
         readable = rows.where(~is_unreadable)
@@ -91,14 +94,6 @@ def _compare_with_snapshot(
             side.join(known_keys, on=keys, how="left_anti").select(*columns) for side in (expected, bronze)
         )
         return compare_rows(claim, Side(f"the snapshot {stamp}", expected), Side("bronze", actual), details)
-
-
-def _read_snapshot(table: CheckedTable, snapshot: LandedSnapshot) -> DataFrame:
-    """Return a snapshot's rows that have a key, without those of forgotten keys."""
-    files = [read_typed(table, path) for path in snapshot.paths]
-    rows = reduce(DataFrame.unionByName, files).where(_all_not_null(table.config.keys))
-    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
-    return forgotten_keys.drop_forgotten(rows, table.config, forgotten)
 
 
 def _one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:

@@ -17,6 +17,7 @@ class LogSummary:
         repairs: This project's commits that made the table equal to the ledger instead of applying a change set.
         foreign: Commits of other writers that may have changed rows.
         scd2_rule: The rule by which the newest commit keeps the history (scd 2).
+        has_gap: Whether a commit is missing between others.
     """
 
     sequences: list[int]
@@ -24,6 +25,7 @@ class LogSummary:
     repairs: list[Commit]
     foreign: list[Commit]
     scd2_rule: str | None
+    has_gap: bool
 
     @property
     def applied_versions(self) -> set[int]:
@@ -35,7 +37,8 @@ class LogSummary:
         """Why the log does not account for every change, or an empty text."""
         foreign = [f"version {c.version} ({c.operation}) is of another writer" for c in self.foreign]
         repairs = [f"version {c.version} repaired the whole table" for c in self.repairs]
-        return " and ".join([*foreign, *repairs])
+        gap = ["a commit is missing between others"] if self.has_gap else []
+        return " and ".join([*foreign, *repairs, *gap])
 
 
 def summarize_log(version: TableVersion) -> LogSummary:
@@ -59,4 +62,9 @@ def summarize_log(version: TableVersion) -> LogSummary:
             applied.setdefault(commit.metadata["sequence"], []).append(commit)
     stated = [commit.metadata for commit in version.commits if "sequence" in commit.metadata]
     rule = stated[0].get("rule") if stated else None
-    return LogSummary([metadata["sequence"] for metadata in stated], applied, repairs, foreign, rule)
+    return LogSummary([metadata["sequence"] for metadata in stated], applied, repairs, foreign, rule, has_gap(version))
+
+
+def has_gap(version: TableVersion) -> bool:
+    """Return whether a commit is missing between others in a log: nobody knows what it changed."""
+    return version.has_missing_commits_since(version.commits[-1].version - 1)

@@ -124,16 +124,14 @@ def key_checks(model: CheckedModel) -> Iterator[Check]:
     if version is None or any(current is None for current in model.inputs.values()):
         return
     table = delta.read(model.spark, model.address)
-    yield _check_unique_keys(model.claim("keys are unique"), table, list(model.model.plan.keys))
-    refreshes = {commit.version for commit in version.commits if commit.metadata and commit.changes_rows}
-    yield check_no_rewrite(model.name, DeltaHistory(model.spark, model.address, version), refreshes, table.columns)
-
-
-def _check_unique_keys(claim: Claim, table: DataFrame, keys: list[str]) -> Check:
+    claim, keys = model.claim("keys are unique"), list(model.model.plan.keys)
     counts = table.groupBy(*map(quoted_column, keys)).count()
     key_count, duplicated = counts.agg(F.count("*"), F.count_if(F.col("count") > 1)).collect()[0]
-    if not duplicated:
-        return claim.holds(f"{key_count:,} keys")
-    rows = counts.where("count > 1").orderBy(*map(quoted_column, keys)).limit(_MAX_EXAMPLES)
-    examples = "; ".join(row[0] for row in rows.select(to_json(keys)).collect())
-    return claim.fails(f"{duplicated:,} keys have more than one row: {examples}")
+    if duplicated:
+        rows = counts.where("count > 1").orderBy(*map(quoted_column, keys)).limit(_MAX_EXAMPLES)
+        examples = "; ".join(row[0] for row in rows.select(to_json(keys)).collect())
+        yield claim.fails(f"{duplicated:,} keys have more than one row: {examples}")
+    else:
+        yield claim.holds(f"{key_count:,} keys")
+    refreshes = {commit.version for commit in version.commits if commit.metadata and commit.changes_rows}
+    yield check_no_rewrite(model.name, DeltaHistory(model.spark, model.address, version), refreshes, table.columns)

@@ -22,17 +22,6 @@ _MAX_EXAMPLES = 3
 def scd2_checks(table: CheckedTable) -> Iterator[Check]:
     """Check that the windows of a key follow one another, and that they show every change at its time."""
     history = delta.read(table.spark, table.bronze)
-    yield _check_windows(Claim("I1", "windows neither overlap nor are empty", table.name), table, history)
-    claim = Claim("I1", "history = the change sets, each at its time", table.name)
-    try:
-        yield _check_changes(claim, table, history)
-    except Exception as error:
-        if not is_gone(error):
-            raise
-        yield claim.not_checkable("change sets no longer exist")
-
-
-def _check_windows(claim: Claim, table: CheckedTable, history: DataFrame) -> Check:
     keys = table.config.keys
     start, end = F.col("__START_AT"), F.col("__END_AT")
     next_start = F.lead(start).over(Window.partitionBy(*map(quoted_column, keys)).orderBy(start))
@@ -43,9 +32,19 @@ def _check_windows(claim: Claim, table: CheckedTable, history: DataFrame) -> Che
     total, open_count, wrong_count = windows.agg(
         F.count("*"), F.count_if(end.isNull()), F.count_if(F.col("_cdc_wrong"))
     ).collect()[0]
-    if not wrong_count:
-        return claim.holds(f"{total:,} windows, {open_count:,} open")
-    return claim.fails(f"{wrong_count:,} windows: {_wrong_examples(windows, [*keys, '__START_AT', '__END_AT'])}")
+    claim = Claim("I1", "windows neither overlap nor are empty", table.name)
+    if wrong_count:
+        examples = _wrong_examples(windows, [*keys, "__START_AT", "__END_AT"])
+        yield claim.fails(f"{wrong_count:,} windows: {examples}")
+    else:
+        yield claim.holds(f"{total:,} windows, {open_count:,} open")
+    claim = Claim("I1", "history = the change sets, each at its time", table.name)
+    try:
+        yield _check_changes(claim, table, history)
+    except Exception as error:
+        if not is_gone(error):
+            raise
+        yield claim.not_checkable("change sets no longer exist")
 
 
 def _check_changes(claim: Claim, table: CheckedTable, history: DataFrame) -> Check:
@@ -58,8 +57,11 @@ def _check_changes(claim: Claim, table: CheckedTable, history: DataFrame) -> Che
     latest_first = Window.partitionBy(*map(quoted_column, keys), "_cdc_timestamp").orderBy(F.desc("_cdc_sequence"))
     changes = table.read_change_sets().withColumn("_cdc_rank", F.row_number().over(latest_first))
     changes = changes.where("_cdc_rank = 1")
-    shown = changes.alias("c").join(history.alias("w"), on=_is_window_of_change(table), how="left")
-    has_window, is_delete = F.col("w.__START_AT").isNotNull(), F.col("c._cdc_operation") == "D"
+    same_key = reduce(Column.__and__, [F.col(f"c.`{key}`") == F.col(f"w.`{key}`") for key in keys])
+    start, end, time = F.col("w.__START_AT"), F.col("w.__END_AT"), F.col("c._cdc_timestamp")
+    is_window_of_change = same_key & (start <= time) & F.coalesce(end > time, F.lit(True))
+    shown = changes.alias("c").join(history.alias("w"), on=is_window_of_change, how="left")
+    has_window, is_delete = start.isNotNull(), F.col("c._cdc_operation") == "D"
     differs = [~F.col(f"c.`{n}`").eqNullSafe(F.col(f"w.`{n}`")) for n in _history_columns(table)]
     is_wrong = F.when(is_delete, has_window).otherwise(~has_window | reduce(Column.__or__, differs, F.lit(False)))
     compared = shown.select(F.col("c.*"), is_wrong.alias("_cdc_wrong"))
@@ -94,13 +96,6 @@ def expected_writes(table: CheckedTable) -> dict[int, dict[str, int]]:
         .where(F.col("_cdc_sequence").isin(list(sequences)))
     )
     return {row[0]: {"inserted": row[1], "updated": row[2], "deleted": 0} for row in counts.collect()}
-
-
-def _is_window_of_change(table: CheckedTable) -> Column:
-    """Return whether a window `w` has the key of a change `c` and covers its time."""
-    same_key = reduce(Column.__and__, [F.col(f"c.`{key}`") == F.col(f"w.`{key}`") for key in table.config.keys])
-    time = F.col("c._cdc_timestamp")
-    return same_key & (F.col("w.__START_AT") <= time) & F.coalesce(F.col("w.__END_AT") > time, F.lit(True))
 
 
 def _opens_window(table: CheckedTable) -> Column:

@@ -28,11 +28,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyarrow import parquet
 
 from lakehouse.config import Jdbc, Table
+from lakehouse.config.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 from lakehouse.extract.postgres import queries, types
 from lakehouse.extract.postgres.queries import Connection
 from lakehouse.extract.postgres.types import ReadColumn
-from lakehouse.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
 from lakehouse.retry import TransientError, with_retries
 
 TableResults = dict[str, Path | LakehouseError]

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader
-from lakehouse.ingest.readers.fields import ReadSettings
+from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.landing import LandedSnapshot

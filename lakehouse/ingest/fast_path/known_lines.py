@@ -26,7 +26,7 @@ from lakehouse.ingest import diff
 from lakehouse.ingest.fast_path.csv_layout import CsvLayout
 from lakehouse.ingest.fast_path.line_diff import LineDifferences, diff_lines, may_contain_keys
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.fields import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.persist import persist_rows

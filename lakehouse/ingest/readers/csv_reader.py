@@ -6,11 +6,10 @@ import json
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath, escape_glob
@@ -47,9 +46,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath, lines:
     ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
     record = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return ParsedFile(
-        rows=_split_lines(lines, dialect, file, len(header))
-        if lines is not None
-        else _read_texts(settings, dialect, file, path, len(header)),
+        rows=_read_texts(settings, file, path, len(header), lines),
         columns=columns,
         received_json=F.to_json(record, {"ignoreNullFields": "false"}),
         row_error=F.when(F.col(_RAGGED).isNotNull(), ragged),
@@ -96,50 +93,37 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
     doubled = sorted({name for name, low in zip(header, lower, strict=True) if lower.count(low) > 1})
     missing = [n for column, n in names.items() if n.lower() not in lower and column not in settings.optional_columns]
     if doubled or missing:
-        raise _header_error(settings, path, header, doubled, missing)
+        hide, known = bool(settings.table.pii), {name.lower() for name in names.values()}
+        shown = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
+        in_header = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
+        faults = [f"more than one column named {', '.join(shown)}"] if shown else []
+        faults += [f"no column {', '.join(missing)}"] if missing else []
+        raise DataRefused(
+            f"{path.name} has {' and '.join(faults)}",
+            expected=f"the columns {', '.join(names.values())}; its header has {in_header}",
+            where=f"{path}, line 1",
+            next_step="correct the source, or the table's `names` if the source's columns were renamed",
+        )
     return header, {column: lower.index(name.lower()) for column, name in names.items() if name.lower() in lower}
 
 
-def _header_error(
-    settings: ReadSettings, path: StorePath, header: list[str], doubled: list[str], missing: list[str]
-) -> DataRefused:
-    names, hide = settings.names_in_files.values(), bool(settings.table.pii)
-    known = {name.lower() for name in names}
-    shown = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
-    in_header = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
-    faults = [f"more than one column named {', '.join(shown)}"] if shown else []
-    faults += [f"no column {', '.join(missing)}"] if missing else []
-    return DataRefused(
-        f"{path.name} has {' and '.join(faults)}",
-        expected=f"the columns {', '.join(names)}; its header has {in_header}",
-        where=f"{path}, line 1",
-        next_step="correct the source, or the table's `names` if the source's columns were renamed",
-    )
+def _read_texts(
+    settings: ReadSettings, file: LandedFile, path: StorePath, width: int, lines: DataFrame | None
+) -> DataFrame:
+    """Read every field as text, named by its position, and the full record if it has another number of fields.
 
-
-def _read_texts(settings: ReadSettings, dialect: Dialect, file: LandedFile, path: StorePath, width: int) -> DataFrame:
-    """Read every field as text, named by its position, and the full record if it has another number of fields."""
-    options, schema = _spark_options(dialect, file), _text_schema(width)
-    if dialect.may_span_lines(file) and (line_end := dialect.line_end(path)) != "\n":
-        options["linesep"] = line_end  # with it, the parser leaves line ends inside quotes as they are
-    return settings.spark.read.options(**options).schema(schema).csv(escape_glob(path))
-
-
-def _split_lines(lines: DataFrame, dialect: Dialect, file: LandedFile, width: int) -> DataFrame:
-    """Split lines, one record each, into the columns of `_read_texts`."""
-    ddl = ", ".join(f"`{name}` STRING" for name in _text_schema(width).names)
-    return lines.select(F.from_csv(lines.columns[0], ddl, _spark_options(dialect, file)).alias("_")).select("_.*")
-
-
-def _spark_options(dialect: Dialect, file: LandedFile) -> dict[str, str]:
+    If `lines` are given, they are split in place of the file, one record each.
+    """
+    dialect = Dialect.from_options(settings.table.options)
     # The parser returns the null value for a blank field, which keeps it apart from "". The file's own hash is the one
     # text that cannot occur in the file.
     options = {"nullvalue": file.sha256, "emptyvalue": ""}
     options |= {name: value for name, value in dialect.options.items() if name not in _RESERVED_OPTIONS}
     options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
-    return options | {"multiline": str(dialect.may_span_lines(file)).lower()}
-
-
-def _text_schema(width: int) -> T.StructType:
-    by_position = [T.StructField(f"_{i}", T.StringType()) for i in range(width)]
-    return T.StructType([*by_position, T.StructField(_RAGGED, T.StringType())])
+    options["multiline"] = str(dialect.may_span_lines(file)).lower()
+    ddl = ", ".join(f"`{name}` STRING" for name in (*(f"_{i}" for i in range(width)), _RAGGED))
+    if lines is not None:
+        return lines.select(F.from_csv(lines.columns[0], ddl, options).alias("_")).select("_.*")
+    if dialect.may_span_lines(file) and (line_end := dialect.line_end(path)) != "\n":
+        options["linesep"] = line_end  # with it, the parser leaves line ends inside quotes as they are
+    return settings.spark.read.options(**options).schema(ddl).csv(escape_glob(path))

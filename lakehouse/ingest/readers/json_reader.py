@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
@@ -42,18 +42,26 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
     objects, record_count = _read_objects(settings.spark, path)
     rows = objects.select(_TEXT, _udf(json_fields.members, _MEMBERS_TYPE)(_TEXT).alias(_MEMBERS))
-    spellings = _member_names(rows)
-    _require_members(settings, path, spellings)
+    spellings: dict[str, set[str]] = {}  # the names of all members, by the name in lower case
+    for row in rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect():
+        spellings.setdefault(row.name.lower(), set()).add(row.name)
+    members, known = settings.names_in_files, {name.lower() for name in settings.names_in_files.values()}
+    missing = {c: name for c, name in members.items() if spellings and name.lower() not in spellings}
+    if required := [name for column, name in missing.items() if column not in settings.optional_columns]:
+        raise DataRefused(
+            f"no object of {path.name} has {', '.join(required)}",
+            expected=f"the members {', '.join(members.values())}",
+            where=str(path),
+            next_step="correct the source, or the table's `names` if the source's names changed",
+        )
     columns, texts = {}, {}
     for n, field in enumerate(settings.declared):
-        names = sorted(spellings.get(settings.names_in_files[field.name].lower(), []))
+        names = sorted(spellings.get(members[field.name].lower(), []))
         member = F.coalesce(*[F.col(_MEMBERS).getItem(name) for name in names]) if names else F.lit(None).cast("string")
         is_string = F.startswith(member, F.lit('"'))
         # Named, because the expressions below repeat the text many times.
         texts[f"{_MEMBERS}_{n}"] = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
         columns[field.name] = _parse_field(settings, F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType)
-    known = {name.lower() for name in settings.names_in_files.values()}
-    missing = {c for c, name in settings.names_in_files.items() if spellings and name.lower() not in spellings}
     return ParsedFile(
         rows=rows.select("*", *[text.alias(name) for name, text in texts.items()]),
         columns=columns,
@@ -96,18 +104,6 @@ def copy_without(path: Path, target: Path, excluded: set[str]) -> None:
         out.writelines(line for line in file if line.removeprefix("\ufeff").rstrip("\r\n") not in excluded)
 
 
-def _require_members(settings: ReadSettings, path: StorePath, spellings: dict[str, set[str]]) -> None:
-    names = settings.names_in_files
-    missing = [n for c, n in names.items() if n.lower() not in spellings and c not in settings.optional_columns]
-    if spellings and missing:
-        raise DataRefused(
-            f"no object of {path.name} has {', '.join(missing)}",
-            expected=f"the members {', '.join(names.values())}",
-            where=str(path),
-            next_step="correct the source, or the table's `names` if the source's names changed",
-        )
-
-
 def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
     """Read the text of each object; if they are not one a line, also return how many Python's parser finds."""
     objects = None
@@ -143,14 +139,6 @@ def _has_object_per_line(path: StorePath) -> bool:
     return not json_fields.is_unfinished(first) or not second or second.startswith("{")
 
 
-def _member_names(rows: DataFrame) -> dict[str, set[str]]:
-    """Return the names of all members, by the name in lower case."""
-    names: dict[str, set[str]] = {}
-    for row in rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect():
-        names.setdefault(row.name.lower(), set()).add(row.name)
-    return names
-
-
 def _parse_field(settings: ReadSettings, text: Column, is_string: Column, data_type: T.DataType) -> ParsedField:
     """Parse the text of a member by the rules of `cast_text`, also inside arrays and structs."""
     zone, options = settings.time_zone, settings.table.options
@@ -158,25 +146,21 @@ def _parse_field(settings: ReadSettings, text: Column, is_string: Column, data_t
     may_be_unquoted = isinstance(data_type, T.NumericType | T.ArrayType | T.StructType)
     without_locale = {name: v for name, v in options.items() if name.lower() != "locale" or not may_be_unquoted}
     if isinstance(data_type, _NESTED_TYPES):
-        return _parse_nested(text, data_type, zone, without_locale)
+        shape = _shape(data_type)
+        leaf_texts = _udf(lambda value: value and json_fields.leaf_texts(value, shape), T.StringType())(text)
+        wrapped = F.concat(F.lit('{"value":'), leaf_texts, F.lit("}"))
+        texts = F.from_json(wrapped, T.StructType([T.StructField("value", _text_type(data_type))]))["value"]
+        value, has_wrong_leaf = _cast_leaves(texts, data_type, zone, without_locale)
+        # One leaf that does not fit makes all of the array or struct malformed.
+        is_wrong = text.isNotNull() & (leaf_texts.isNull() | texts.isNull() | has_wrong_leaf)
+        reason = F.when(is_wrong, F.lit(f"not a {data_type.simpleString()}"))
+        return ParsedField(text, F.when(~is_wrong, value).cast(data_type), reason)
     value, reason = cast_text(text, data_type, zone, without_locale)
     if len(without_locale) < len(options):
         by_locale, locale_reason = cast_text(text, data_type, zone, options)
         value = F.when(is_string, by_locale).otherwise(value)
         reason = F.when(is_string, locale_reason).otherwise(reason)
     return ParsedField(text, value, reason)
-
-
-def _parse_nested(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> ParsedField:
-    """Parse an array or a struct; one leaf that does not fit makes all of it malformed."""
-    shape = _shape(data_type)
-    leaf_texts = _udf(lambda value: value and json_fields.leaf_texts(value, shape), T.StringType())(text)
-    wrapped = F.concat(F.lit('{"value":'), leaf_texts, F.lit("}"))
-    texts = F.from_json(wrapped, T.StructType([T.StructField("value", _text_type(data_type))]))["value"]
-    value, has_wrong_leaf = _cast_leaves(texts, data_type, time_zone, options)
-    is_wrong = text.isNotNull() & (leaf_texts.isNull() | texts.isNull() | has_wrong_leaf)
-    reason = F.when(is_wrong, F.lit(f"not a {data_type.simpleString()}"))
-    return ParsedField(text, F.when(~is_wrong, value).cast(data_type), reason)
 
 
 def _shape(data_type: T.DataType) -> json_fields.Shape:

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile

@@ -17,7 +17,7 @@ from lakehouse.config import Table
 from lakehouse.error_mapping import first_line, is_transient
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import csv_reader, json_reader, parquet_reader
-from lakehouse.ingest.readers.fields import ParsedField, ParsedFile, ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ParsedSnapshot, ReadSettings
 from lakehouse.schema import pii
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
@@ -52,7 +52,21 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
     Raises:
         DataRefused: There is no file, a file cannot be read, or a declared column is missing or occurs twice.
     """
-    _require_readable_names(settings.table, snapshot)
+    if not snapshot.files:
+        raise DataRefused(
+            f"the snapshot has no file {settings.table.file}",
+            expected="every table's file in every snapshot",
+            where=str(snapshot.folder),
+            next_step="let the source deliver the complete snapshot again, with a time of its own",
+        )
+    names = [f.name for f in snapshot.files]
+    if ignored := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:
+        raise DataRefused(
+            f"Spark ignores files with such names: {', '.join(ignored)}",
+            expected="names that begin with neither _ nor . and have no colon",
+            where=str(snapshot.folder),
+            next_step="rename them at the source, or change `file` so that it does not match them",
+        )
     files = []
     for file, path in zip(snapshot.files, snapshot.paths, strict=True):
         try:
@@ -123,30 +137,18 @@ def add_line_numbers(
     return rejected_rows.join(lines, on=by, how="left").drop(UNMASKED)
 
 
-def _require_readable_names(table: Table, snapshot: LandedSnapshot) -> None:
-    if not snapshot.files:
-        raise DataRefused(
-            f"the snapshot has no file {table.file}",
-            expected="every table's file in every snapshot",
-            where=str(snapshot.folder),
-            next_step="let the source deliver the complete snapshot again, with a time of its own",
-        )
-    names = [f.name for f in snapshot.files]
-    if ignored := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:
-        raise DataRefused(
-            f"Spark ignores files with such names: {', '.join(ignored)}",
-            expected="names that begin with neither _ nor . and have no colon",
-            where=str(snapshot.folder),
-            next_step="rename them at the source, or change `file` so that it does not match them",
-        )
-
-
 def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
     """Return the declared columns, with the problems of each row, the row as received and the state of its key."""
     file = _alias_columns(file)
     row_error = file.row_error
     assert row_error is not None
-    problems = {name: _field_problem(name, field, table) for name, field in file.columns.items()}
+    problems = {}
+    for name, field in file.columns.items():
+        reason = field.reason
+        if name in table.keys:
+            reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit("null in a key")))
+        problem = _problem(name, pii.masked_text(name, field.text, table), reason)
+        problems[name] = F.when(reason.isNotNull(), problem)  # null if there is none
     raw_record = F.lit(pii.MASK) if table.pii else file.raw_record
     row_problem = F.when(row_error.isNotNull(), F.array(_problem(None, raw_record, row_error)))
     all_problems = F.coalesce(row_problem, F.array_compact(F.array(*problems.values())))
@@ -180,14 +182,6 @@ def _alias_columns(file: ParsedFile) -> ParsedFile:
     rows = file.rows.select(*[column.alias(name) for name, column in (of_row | of_fields).items()])
     row_error, raw_record, received = map(F.col, of_row)
     return replace(file, rows=rows, columns=fields, row_error=row_error, raw_record=raw_record, received_json=received)
-
-
-def _field_problem(name: str, field: ParsedField, table: Table) -> Column:
-    """Return the problem of a field, or null."""
-    reason = field.reason
-    if name in table.keys:
-        reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit("null in a key")))
-    return F.when(reason.isNotNull(), _problem(name, pii.masked_text(name, field.text, table), reason))
 
 
 def _problem(column: str | None, text: Column, reason: Column) -> Column:

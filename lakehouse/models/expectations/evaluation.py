@@ -150,10 +150,7 @@ class Evaluation:
         Raises:
             ExpectationsNotMet: A rule with `on_fail: fail` is not met. Nothing is written.
         """
-        results = [
-            self._evaluate_table_rule(rule) if rule.is_table_rule else self._evaluate_row_rule(rule)
-            for rule in self._rules
-        ]
+        results = [self._evaluate_rule(rule) for rule in self._rules]
         if broken := [result for result in results if not result.is_met and result.on_fail == "fail"]:
             raise not_met_error(self._context, results, [self._describe_failure(result) for result in broken])
         quarantined = self._write_quarantine()
@@ -195,8 +192,14 @@ class Evaluation:
         rows, remaining_count, quarantined, *failed_counts = self._marked.rows.agg(*counts).collect()[0]
         return _Counts(rows, remaining_count, quarantined, dict(zip(names, failed_counts, strict=True)))
 
-    def _evaluate_row_rule(self, rule: Rule) -> RuleResult:
+    def _evaluate_rule(self, rule: Rule) -> RuleResult:
         counts, model = self._counts, self._context.model.name
+        if rule.is_table_rule:
+            outcome = self._resulting_table.evaluate(rule, self._failing_before(rule))
+            failed_rows, is_met = outcome.rows_failed, outcome.is_met
+            return RuleResult(
+                model, rule.name, rule.on_fail, counts.remaining, failed_rows, failed_rows, is_met, outcome.observed
+            )
         failed = counts.failed.get(rule.name, 0)
         if rule.can_reject_rows:  # the rows failing of a `quarantine` rule are counted after the quarantine is written
             observed = f"{failed:,} of {counts.rows:,} rows"
@@ -207,19 +210,6 @@ class Evaluation:
             failing += other_rows.where(is_unmet(rule.name)).count()
         observed = f"{failed:,} of {checked:,} rows"
         return RuleResult(model, rule.name, rule.on_fail, checked, failed, failing, not failing, observed)
-
-    def _evaluate_table_rule(self, rule: Rule) -> RuleResult:
-        outcome = self._resulting_table.evaluate(rule, self._failing_before(rule))
-        return RuleResult(
-            self._context.model.name,
-            rule.name,
-            rule.on_fail,
-            self._counts.remaining,
-            outcome.rows_failed,
-            outcome.rows_failed,
-            outcome.is_met,
-            outcome.observed,
-        )
 
     def _failing_before(self, rule: Rule) -> int:
         return int(self._context.last_refresh_state.get("failing", {}).get(rule.name, 0))

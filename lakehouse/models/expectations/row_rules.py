@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,17 +62,20 @@ class RowRuleEvaluator:
         unmet = f"CAST(array_compact(array({', '.join(marks)})) AS ARRAY<STRING>) AS {UNMET_RULES}"
         used = {name for rule in rules for name in rule.parameters}
         arguments = {name: value for name, value in self.arguments.items() if name in used}
-        with _temp_view(self.spark, rows) as view:
-            try:
-                return self.spark.sql(f"SELECT {columns}, {unmet} FROM {view}", args=arguments)
-            except AnalysisException as error:
-                # Spark's message does not name the rule: evaluate one at a time.
-                for condition, rule in zip(conditions, rules, strict=True):
-                    try:
-                        self.spark.sql(f"SELECT CASE WHEN {condition} THEN 1 END AS met FROM {view}", args=arguments)
-                    except AnalysisException as rule_error:
-                        raise not_evaluated_error(self.plan.model, rule, rule_error) from error
-                raise
+        view = f"_cdc_{uuid.uuid4().hex}"
+        rows.createOrReplaceTempView(view)
+        try:
+            return self.spark.sql(f"SELECT {columns}, {unmet} FROM {view}", args=arguments)
+        except AnalysisException as error:
+            # Spark's message does not name the rule: evaluate one at a time.
+            for condition, rule in zip(conditions, rules, strict=True):
+                try:
+                    self.spark.sql(f"SELECT CASE WHEN {condition} THEN 1 END AS met FROM {view}", args=arguments)
+                except AnalysisException as rule_error:
+                    raise not_evaluated_error(self.plan.model, rule, rule_error) from error
+            raise
+        finally:
+            self.spark.catalog.dropTempView(view)
 
     def remaining_rows(self, rows: DataFrame) -> DataFrame:
         """Return the rows of the model that no rule rejects.
@@ -95,16 +97,6 @@ class RowRuleEvaluator:
         """
         rules = [rule for rule in self.plan.rules if rule.on_fail == "quarantine"]
         return to_quarantine_rows(self.mark(rows, rules), rows.columns, rules)
-
-
-@contextmanager
-def _temp_view(spark: SparkSession, rows: DataFrame) -> Iterator[str]:
-    view = f"_cdc_{uuid.uuid4().hex}"
-    rows.createOrReplaceTempView(view)
-    try:
-        yield view
-    finally:
-        spark.catalog.dropTempView(view)
 
 
 def _with_reference_found(rows: DataFrame, rule: Rule, referenced: DataFrame, found: str) -> DataFrame:
@@ -163,17 +155,15 @@ def to_quarantine_rows(rows: DataFrame, columns: list[str], rules: Sequence[Rule
     Returns:
         Rows of (row, column, value, reason, rule, line).
     """
-    entries = [F.when(is_unmet(rule.name), _quarantine_entry(rule)) for rule in rules]
+    entries = []
+    for rule in rules:
+        column = rule.columns[0] if len(rule.columns) == 1 else None  # a value needs a rule about one column
+        entry = F.struct(
+            F.lit(column).cast("string").alias("column"),
+            (F.col(quote_identifier(column)) if column else F.lit(None)).cast("string").alias("value"),
+            F.lit(f"expected {rule.description}").alias("reason"),
+            F.lit(rule.name).alias("rule"),
+        )
+        entries.append(F.when(is_unmet(rule.name), entry))
     exploded = rows.select(row_json(columns).alias("row"), F.explode(F.array_compact(F.array(*entries))).alias("entry"))
     return exploded.select("row", "entry.*", F.lit(None).cast("long").alias("line"))
-
-
-def _quarantine_entry(rule: Rule) -> Column:
-    """Return the struct that describes a row's failure: the column and its value if the rule is about one column."""
-    column = rule.columns[0] if len(rule.columns) == 1 else None
-    return F.struct(
-        F.lit(column).cast("string").alias("column"),
-        (F.col(quote_identifier(column)) if column else F.lit(None)).cast("string").alias("value"),
-        F.lit(f"expected {rule.description}").alias("reason"),
-        F.lit(rule.name).alias("rule"),
-    )

@@ -70,7 +70,10 @@ class ResultingTable:
             failing_before: How many rows of the table did not meet it before the refresh.
         """
         if rule.spec.unique:
-            return self._evaluate_unique(rule, failing_before)
+            shared = self._shared_values(rule, bool(failing_before))
+            values, rows = shared.agg(F.count("*"), F.coalesce(F.sum("count"), F.lit(0))).collect()[0]
+            observed = f"{rows:,} rows share {values:,} values" if rows else "no two rows share a value"
+            return TableRuleOutcome(not rows, rows, observed)
         return self._evaluate_row_count(rule) if rule.spec.rows else self._evaluate_freshness(rule)
 
     def examples(self, rule: Rule, count: int) -> list[str]:
@@ -85,12 +88,6 @@ class ResultingTable:
         columns = [quote_identifier(column) for column in rule.columns]
         shared = self._shared_values(rule, False).orderBy(*columns).limit(count)
         return [str(row[0]) for row in shared.select(F.to_json(F.struct(*columns))).collect()]
-
-    def _evaluate_unique(self, rule: Rule, failing_before: int) -> TableRuleOutcome:
-        shared = self._shared_values(rule, bool(failing_before))
-        values, rows = shared.agg(F.count("*"), F.coalesce(F.sum("count"), F.lit(0))).collect()[0]
-        observed = f"{rows:,} rows share {values:,} values" if rows else "no two rows share a value"
-        return TableRuleOutcome(not rows, rows, observed)
 
     def _shared_values(self, rule: Rule, all_values: bool) -> DataFrame:
         """Return the values that several rows have: only values of the refreshed rows, unless `all_values`."""

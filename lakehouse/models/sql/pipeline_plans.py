@@ -55,8 +55,23 @@ def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     plans = _plan_with_keys(pipeline, keys | {model: plan.keys for model, plan in plans.items()})
     _require_known_relations(pipeline, plans)
     dependency_levels(plans)
-    _require_references(pipeline, plans)
-    _require_exact_sums(pipeline, plans)
+    # Require that the columns that rules reference exist.
+    tables = {f"bronze.{name}": [c.name for c in table.columns] for name, table in pipeline.tables.items()}
+    known_columns = tables | {model: output_columns(plan.sql) for model, plan in plans.items()}
+    for model, plan in plans.items():
+        for rule in (rule for rule in plan.rules if rule.referenced_relation):
+            label, columns = f"{model}'s expectation {rule.name}", known_columns.get(rule.referenced_relation)
+            for column in rule.referenced_columns:
+                require_column(label, column, columns, str(pipeline.path), rule.referenced_relation)
+    float_columns = {
+        (f"bronze.{name.lower()}", column.name.lower())
+        for name, table in pipeline.tables.items()
+        for column in table.columns
+        if column.canonical_type in ("DOUBLE", "FLOAT")
+    }
+    for model in plans:
+        if sums := find_float_sums(plans, model, float_columns):
+            raise inexact_sums_error(sums, model, _sql_file(pipeline, model))
     return plans
 
 
@@ -88,27 +103,3 @@ def _require_known_relations(pipeline: Pipeline, plans: dict[str, Plan]) -> None
                 expected=f"one of {', '.join(sorted(known))}",
                 where=_sql_file(pipeline, name),
             )
-
-
-def _require_references(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
-    """Raise if a rule references a column that its relation does not have."""
-    tables = {f"bronze.{name}": [c.name for c in table.columns] for name, table in pipeline.tables.items()}
-    known_columns = tables | {model: output_columns(plan.sql) for model, plan in plans.items()}
-    for model, plan in plans.items():
-        for rule in (rule for rule in plan.rules if rule.referenced_relation):
-            label, columns = f"{model}'s expectation {rule.name}", known_columns.get(rule.referenced_relation)
-            for column in rule.referenced_columns:
-                require_column(label, column, columns, str(pipeline.path), rule.referenced_relation)
-
-
-def _require_exact_sums(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
-    """Raise if a model is certain to add up DOUBLE or FLOAT."""
-    float_columns = {
-        (f"bronze.{name.lower()}", column.name.lower())
-        for name, table in pipeline.tables.items()
-        for column in table.columns
-        if column.canonical_type in ("DOUBLE", "FLOAT")
-    }
-    for model in plans:
-        if sums := find_float_sums(plans, model, float_columns):
-            raise inexact_sums_error(sums, model, _sql_file(pipeline, model))

@@ -21,7 +21,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.config.expect import TABLE_RULES, Expectation, RowBand
+from lakehouse.config.expect import TABLE_RULES, Expectation
 from lakehouse.config.layers import TABLE_LAYERS
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
@@ -114,10 +114,14 @@ def parse_rules(model: str, expect: Mapping[str, Expectation], sql: str, where: 
         ConfigError: An expectation is not a condition on a row, or names a column that the model does not select.
     """
     columns = output_columns(sql) if expect else None
-    return tuple(
-        _parse_rule(_RuleSource(name, spec, f"{model}'s expectation {name}", columns, where))
-        for name, spec in expect.items()
-    )
+    rules = []
+    for name, spec in expect.items():
+        source = _RuleSource(name, spec, f"{model}'s expectation {name}", columns, where)
+        rule = _parse_short_form(source) if spec.check is None else _parse_check(source, spec.check)
+        for column in rule.columns:
+            require_column(source.label, column, columns, where)
+        rules.append(rule)
+    return tuple(rules)
 
 
 def output_columns(sql: str) -> list[str] | None:
@@ -174,15 +178,6 @@ class _RuleSource:
     where: str
 
 
-def _parse_rule(source: _RuleSource) -> Rule:
-    if source.spec.check is not None:
-        return _parse_check(source, source.spec.check)
-    rule = _parse_short_form(source)
-    for column in rule.columns:
-        require_column(source.label, column, source.columns, source.where)
-    return rule
-
-
 # --- check ------------------------------------------------------------------------------------------------------------
 
 
@@ -205,21 +200,15 @@ def _parse_check(source: _RuleSource, text: str) -> Rule:
                 where=where,
                 next_step="compute it in the model's SQL as a column, and check that column",
             )
-    for column in _condition_columns(condition):
-        require_column(label, column, source.columns, where)
+    for column in condition.find_all(exp.Column):
+        name = column.parts[0].name  # of `a.b`, a field of a column, the column
+        enclosing = column.find_ancestor(exp.Lambda)
+        arguments = {argument.name.lower() for argument in enclosing.expressions} if enclosing else set()
+        if name.lower() not in arguments:
+            require_column(label, name, source.columns, where)
     # On its own lines, because the author's text may end in a comment.
     parameters = used_parameters(label, condition, where)
     return Rule(source.name, source.spec, text, f"(\n{text}\n)", parameters=parameters)
-
-
-def _condition_columns(condition: exp.Expr) -> Iterator[str]:
-    """Yield the columns that a condition reads; for `a.b`, a field of a column, the column."""
-    for column in condition.find_all(exp.Column):
-        enclosing = column.find_ancestor(exp.Lambda)
-        arguments = {argument.name.lower() for argument in enclosing.expressions} if enclosing else set()
-        name = next(part.name for part in column.parts)
-        if name.lower() not in arguments:
-            yield name
 
 
 # --- short forms ------------------------------------------------------------------------------------------------------
@@ -231,8 +220,13 @@ def _parse_short_form(source: _RuleSource) -> Rule:
         return _parse_reference(source, spec.reference)
     if spec.unique is not None:
         return Rule(name, spec, f"{', '.join(spec.unique)} unique", columns=tuple(spec.unique))
-    if spec.rows is not None:
-        return Rule(name, spec, f"rows: {', '.join(_describe_row_band(spec.rows))}")
+    if (band := spec.rows) is not None:
+        limits = [f"at least {band.min:,}"] if band.min is not None else []
+        if band.max is not None:
+            limits.append(f"at most {band.max:,}")
+        if band.max_change is not None:
+            limits.append(f"at most {100 * band.max_change:.4g} % more or fewer than before")
+        return Rule(name, spec, f"rows: {', '.join(limits)}")
     if spec.freshness is not None:
         description = f"{spec.freshness.column} within {_format_duration(spec.freshness.within)} of :as_of"
         return Rule(name, spec, description, columns=(spec.freshness.column,))
@@ -288,12 +282,3 @@ def _format_duration(duration: timedelta) -> str:
     units = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
     size, unit = next((size, unit) for size, unit in units if not seconds % size)
     return f"{seconds // size}{unit}"
-
-
-def _describe_row_band(band: RowBand) -> Iterator[str]:
-    if band.min is not None:
-        yield f"at least {band.min:,}"
-    if band.max is not None:
-        yield f"at most {band.max:,}"
-    if band.max_change is not None:
-        yield f"at most {100 * band.max_change:.4g} % more or fewer than before"

@@ -12,8 +12,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-data-capture.md"
 SECTIONS = parse_sections(PAGE.read_text(encoding="utf-8"))
 WITHOUT_EXAMPLE = {
     "How to read this page",
-    "The ledger, and what becomes of a snapshot",
-    "What is not defined, or not done",
+    "The ledger and the status of a snapshot",
+    "Limits",
 }
 BEGINNING = "## A\n`20250101_000000/items.csv`\n```csv\nid,qty,note\na,1,x\n```\n"
 RUN = "```sh\nlakehouse run conf/shop items\n```\n"
@@ -35,7 +35,7 @@ def test_every_section_is_an_example_or_is_listed_as_none() -> None:
         (BEGINNING, "no command takes"),
         (BEGINNING + RUN, "nothing is expected"),
         (BEGINNING + RUN + BEGINNING[5:] + RUN + BRONZE + "| a | 1 | x |\n", "nothing is expected"),
-        ("## A\n" + BRONZE + "| a | 1 | x |\n", "nothing is done"),
+        ("## A\n" + BRONZE + "| a | 1 | x |\n", "a caption, but no command"),
         (BEGINNING + RUN + "**brass**\n| id |\n|---|\n| a |\n", "brass"),
         (BEGINNING + RUN + "| id |\n|---|\n| a |\n", "a table of nothing"),
         (BEGINNING + RUN + "**bronze**\n\nnothing\n", "has no table"),
@@ -53,13 +53,13 @@ def test_a_page_that_cannot_be_checked_is_refused(page: str, message: str) -> No
 @pytest.mark.parametrize(
     ("expected", "message"),
     [
-        (BRONZE + "| a | 2 | x |\n", "has not"),
-        (BRONZE + "| a | 1 | ∅ |\n", "has not"),
-        ("**bronze**: no rows\n", "too"),
-        (BRONZE + "| a | 1 | x |\n| b | 1 | x |\n", "has not"),
-        ("**bronze**\n| id | qty |\n|---|---|\n| a | 1 |\n", "shows not"),
+        (BRONZE + "| a | 2 | x |\n", "does not have"),
+        (BRONZE + "| a | 1 | ∅ |\n", "does not have"),
+        ("**bronze**: no rows\n", "also has"),
+        (BRONZE + "| a | 1 | x |\n| b | 1 | x |\n", "does not have"),
+        ("**bronze**\n| id | qty |\n|---|---|\n| a | 1 |\n", "does not show"),
         ("**bronze**: not there\n", "bronze"),
-        ("**ledger**\n| status |\n|---|\n| accepted |\n", "shows not"),
+        ("**ledger**\n| status |\n|---|\n| accepted |\n", "does not show"),
         ("**change set 2**: no rows\n", "change set 2"),
         ("```text\nsomething else\n```\n", "something else"),
     ],

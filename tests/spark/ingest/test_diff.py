@@ -24,7 +24,7 @@ from lakehouse.config import Table
 from lakehouse.ingest import diff as snapshot_diff
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.fields import ReadSettings
+from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import cdc
 from lakehouse.spark import session
 from lakehouse.storage import landing

@@ -86,6 +86,25 @@ def test_commits_are_missing_if_the_log_has_a_gap_or_was_cleaned_up(tmp_path: Pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("versions", "since", "is_missing"),
+    [
+        ((8, 6, 5, 4), 6, True),  # a gap directly after the reader's version
+        ((8, 6, 5, 4), 5, True),
+        ((8, 7, 6), 6, False),
+        ((8, 7), 3, False),  # the history ends at its limit: older commits are unknown
+        ((8, 7), 8, False),
+        ((), 8, False),
+    ],
+)
+def test_a_history_from_spark_shows_a_gap_but_not_its_limit(
+    versions: tuple[int, ...], since: int, is_missing: bool
+) -> None:
+    commits = [delta_log.Commit(version, "MERGE", {}) for version in versions]
+
+    assert delta_log.TableVersion("an id", 8, 0, commits).has_missing_commits_since(since) is is_missing
+
+
 def test_threads_read_each_commit_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = delta_log.read_current_version(write_log(tmp_path, *[("MERGE", {"sequence": n}) for n in range(40)]))
     assert current is not None

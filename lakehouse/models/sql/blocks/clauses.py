@@ -15,6 +15,7 @@ _CLOSE = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
 _AFTER_WHERE = ("GROUP BY", "HAVING", "QUALIFY", "ORDER BY", "SORT BY", "CLUSTER BY", "DISTRIBUTE BY", "LIMIT")
 _AFTER_FROM = ("WHERE", *_AFTER_WHERE, "WINDOW", "OFFSET", "LATERAL")
 _JOIN_WORDS = frozenset({"left", "right", "full", "outer", "inner", "cross", "semi", "anti", "natural"})
+_SORTING_OR_COUNTING = ("array_sort", "size", "array_size", "cardinality")
 _TOTALS = (TokenType.ROLLUP, TokenType.CUBE, TokenType.GROUPING_SETS)
 
 
@@ -102,12 +103,19 @@ def find_calls(tokens: list[Token]) -> list[tuple[int, Token]]:
 
 
 def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
-    depths = list(_parenthesis_depths(tokens))
+    depths, depth = list[int](), 0
+    for token in tokens:
+        depth -= token.token_type in _CLOSE
+        depths.append(depth)
+        depth += token.token_type in _OPEN
 
     def first(words: tuple[str, ...], start: int, end: int) -> int:
         """Return the position of the first of these words outside of parentheses, or `end`."""
         for at in range(start, end):
-            if not depths[at] and tokens[at].text.upper() in words and not _is_name(tokens, at):
+            is_quoted = tokens[at].token_type in (TokenType.IDENTIFIER, TokenType.STRING)
+            # A column after a table's name, or IS DISTINCT FROM.
+            is_continued = at > 0 and tokens[at - 1].token_type in (TokenType.DOT, TokenType.DISTINCT)
+            if not (depths[at] or is_quoted or is_continued) and tokens[at].text.upper() in words:
                 return at
         return end
 
@@ -115,7 +123,7 @@ def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
         return sql[tokens[start].start : tokens[end - 1].end + 1] if start < end else ""
 
     end = len(tokens)
-    from_at = _find_from(tokens, depths)
+    from_at = first(("FROM",), 0, end)
     where = first(_AFTER_FROM, from_at, end)
     after_where = first(_AFTER_WHERE, where, end)
     group_by = first(("GROUP BY",), where, end)
@@ -129,28 +137,6 @@ def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
         after_where=text(after_where, end),
         calls=tuple(_parse_calls(sql, tokens)),
     )
-
-
-def _parenthesis_depths(tokens: list[Token]) -> Iterator[int]:
-    depth = 0
-    for token in tokens:
-        depth -= token.token_type in _CLOSE
-        yield depth
-        depth += token.token_type in _OPEN
-
-
-def _find_from(tokens: list[Token], depths: list[int]) -> int:
-    for at, token in enumerate(tokens):
-        after_distinct = at and tokens[at - 1].token_type is TokenType.DISTINCT  # IS DISTINCT FROM
-        if token.token_type is TokenType.FROM and not depths[at] and not after_distinct and not _is_name(tokens, at):
-            return at
-    return len(tokens)
-
-
-def _is_name(tokens: list[Token], at: int) -> bool:
-    """Return whether a token is a quoted name, a string, or a column after a table's name."""
-    is_quoted = tokens[at].token_type in (TokenType.IDENTIFIER, TokenType.STRING)
-    return is_quoted or (at > 0 and tokens[at - 1].token_type is TokenType.DOT)
 
 
 def _select_items(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[SelectItem]:
@@ -182,16 +168,14 @@ def _parse_calls(sql: str, tokens: list[Token]) -> Iterator[FunctionCall]:
         while after < len(tokens) and tokens[after].text.lower() in ("filter", "ignore", "respect", "nulls"):
             follows = after + 1 < len(tokens) and tokens[after + 1].token_type is TokenType.L_PAREN
             after = (_closing_parenthesis(tokens, after + 1) if follows else after) + 1
-        over = after < len(tokens) and tokens[after].text.lower() == "over"
-        yield FunctionCall(token.text.lower(), argument, over, _is_sorted(tokens, at, after))
-
-
-def _is_sorted(tokens: list[Token], at: int, after: int) -> bool:
-    """Return whether a call is the first argument of a function that sorts by value, or that only counts."""
-    if at < 2 or tokens[at - 1].token_type is not TokenType.L_PAREN or after >= len(tokens):
-        return False
-    outer, is_only_argument = tokens[at - 2].text.lower(), tokens[after].token_type is TokenType.R_PAREN
-    return outer == "sort_array" or (is_only_argument and outer in ("array_sort", "size", "array_size", "cardinality"))
+        following = tokens[after] if after < len(tokens) else None
+        has_over = following is not None and following.text.lower() == "over"
+        # Whether the call is the first argument of a function that sorts by value, or that only counts.
+        is_first_argument = at >= 2 and tokens[at - 1].token_type is TokenType.L_PAREN and following is not None
+        outer = tokens[at - 2].text.lower() if is_first_argument else ""
+        is_last_argument = following is not None and following.token_type is TokenType.R_PAREN
+        is_sorted = outer == "sort_array" or (is_last_argument and outer in _SORTING_OR_COUNTING)
+        yield FunctionCall(token.text.lower(), argument, has_over, is_sorted)
 
 
 def _closing_parenthesis(tokens: list[Token], opening: int) -> int:

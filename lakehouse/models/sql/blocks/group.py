@@ -122,15 +122,11 @@ def split_totals(block: Block) -> list[tuple[str, tuple[int, ...]]]:
     most_common = counts.most_common(1)[0][0]
     with_column = [each for each in block.grouping_sets if most_common in each]
     without_column = [each for each in block.grouping_sets if most_common not in each]
-    return [
-        (_group_by_sql(block, sets), tuple(sorted(set.intersection(*map(set, sets)))))
-        for sets in (with_column, without_column)
-        if sets
-    ]
-
-
-def _group_by_sql(block: Block, sets: list[tuple[int, ...]]) -> str:
-    """Return the block's GROUP BY with some of its sets; it names all columns, so that GROUPING_ID() is the same."""
-    texts = [key.sql for key in block.refresh_key[:-1]]
-    listed = ", ".join(f"({', '.join(texts[at] for at in each)})" for each in sets)
-    return f"GROUP BY {', '.join(texts)} GROUPING SETS ({listed}){block.after_where[len(block.totals) :]}"
+    # Each part's GROUP BY names all columns, so that GROUPING_ID() is the same.
+    texts, after_group = [key.sql for key in block.refresh_key[:-1]], block.after_where[len(block.totals) :]
+    parts = []
+    for sets in filter(None, (with_column, without_column)):
+        listed = ", ".join(f"({', '.join(texts[at] for at in each)})" for each in sets)
+        group_by = f"GROUP BY {', '.join(texts)} GROUPING SETS ({listed}){after_group}"
+        parts.append((group_by, tuple(sorted(set.intersection(*map(set, sets))))))
+    return parts

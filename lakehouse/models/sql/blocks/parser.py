@@ -49,7 +49,11 @@ def parse_blocks(
         blocks.append(block)
         if columns := unique_columns(block, known_keys):
             known_keys[name] = columns
-    read = _read_relations(blocks)
+    # Drop the CTEs that the final SELECT does not read, also not through other CTEs.
+    read: set[str] = set()
+    for block in reversed(blocks):
+        if not block.name or block.name in read:
+            read |= {source.relation for source in block.sources}
     return tuple(block for block in blocks if not block.name or block.name in read)
 
 
@@ -70,12 +74,3 @@ def _make_block(select: ParsedSelect, keys: tuple[str, ...], unique_keys: Unique
         unread_aliases=select.unread_aliases(),
         sums=tuple((call.name, call.argument) for call in clauses.calls if call.name in functions.SUMS),
     )
-
-
-def _read_relations(blocks: list[Block]) -> set[str]:
-    """Return the relations and CTEs that the final SELECT reads, also through CTEs."""
-    read: set[str] = set()
-    for block in reversed(blocks):
-        if not block.name or block.name in read:
-            read |= {source.relation for source in block.sources}
-    return read

@@ -46,8 +46,16 @@ def find_refresh_key(select: ParsedSelect, keys: tuple[str, ...], unique_keys: U
         key = RefreshKey("partitioned", _partition_key(select, unique_keys))
     else:
         key = _row_key(select, keys)
+    names = list(select.expressions)
     for part in key.parts:
-        _require_no_select_names(select, part)
+        # The key is computed without the SELECT list, so it must not read a name that the list gives.
+        earlier = names[: names.index(part.output)] if part.output in names else names
+        given = {n.lower() for n in earlier if select.plain_columns.get(n.lower(), ("", ""))[1] != n.lower()}
+        for column in sqlglot.parse_one(part.sql, read="spark").find_all(exp.Column):
+            if not column.table and column.name.lower() in given:
+                raise NotIncremental(
+                    f"a key that reads {column.name}, a name given in SELECT", "write the expression out"
+                )
     key_names = {name.lower() for name in keys}
     missing = [part for part in key.parts if part.output.lower() not in key_names]
     if not select.name and missing:
@@ -57,40 +65,28 @@ def find_refresh_key(select: ParsedSelect, keys: tuple[str, ...], unique_keys: U
     return key
 
 
-def _require_no_select_names(select: ParsedSelect, key: KeyPart) -> None:
-    """Raise if a key reads the name of a selected expression: the key is computed without the SELECT list."""
-    names = list(select.expressions)
-    earlier = names[: names.index(key.output)] if key.output in names else names
-    given = {n.lower() for n in earlier if select.plain_columns.get(n.lower(), ("", ""))[1] != n.lower()}
-    for column in sqlglot.parse_one(key.sql, read="spark").find_all(exp.Column):
-        if not column.table and column.name.lower() in given:
-            raise NotIncremental(f"a key that reads {column.name}, a name given in SELECT", "write the expression out")
-
-
 # --- plain SELECT -----------------------------------------------------------------------------------------------------
 
 
 def _row_key(select: ParsedSelect, keys: tuple[str, ...]) -> RefreshKey:
-    parts = tuple(_output_key(select, name) for name in keys)
+    selected = {
+        name.lower(): KeyPart(text, name, select.source_column(tree))
+        for name, (tree, text) in select.expressions.items()
+    }
+    parts = []
+    for name in keys:
+        if part := selected.get(name.lower()):
+            parts.append(part)
+        elif select.tree.is_star and len(select.sources) == 1:
+            alias = select.sources[0].alias
+            parts.append(KeyPart(quote_identifier(alias, name), name, (alias.lower(), name.lower())))
+        else:
+            raise NotIncremental(f"the key {name} is not selected by its name", "select it: AS " + name)
     if not select.tree.args.get("distinct"):
-        return RefreshKey("rows", parts)
-    if not keys:
-        if select.tree.is_star:
-            raise NotIncremental("SELECT DISTINCT *", "name the columns")
-        parts = tuple(
-            KeyPart(text, name, select.source_column(tree)) for name, (tree, text) in select.expressions.items()
-        )
-    return RefreshKey("grouped", parts)
-
-
-def _output_key(select: ParsedSelect, name: str) -> KeyPart:
-    for output, (expression, text) in select.expressions.items():
-        if output.lower() == name.lower():
-            return KeyPart(text, output, select.source_column(expression))
-    if select.tree.is_star and len(select.sources) == 1:
-        alias = select.sources[0].alias
-        return KeyPart(quote_identifier(alias, name), name, (alias.lower(), name.lower()))
-    raise NotIncremental(f"the key {name} is not selected by its name", "select it: AS " + name)
+        return RefreshKey("rows", tuple(parts))
+    if not keys and select.tree.is_star:
+        raise NotIncremental("SELECT DISTINCT *", "name the columns")
+    return RefreshKey("grouped", tuple(parts) if keys else tuple(selected.values()))
 
 
 # --- GROUP BY ---------------------------------------------------------------------------------------------------------

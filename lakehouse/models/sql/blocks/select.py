@@ -126,26 +126,23 @@ def _parse_sources(tree: exp.Select, clauses: Clauses) -> tuple[Source, ...]:
         raise NotIncremental("a comma between tables", "JOIN ... ON, or CROSS JOIN")
     sources = [Source(_table_alias(from_clause.this), _relation_name(from_clause.this), "first")]
     for join, on in zip(joins, clauses.join_conditions, strict=True):
-        sources.append(_parse_join(join, on, {source.alias.lower() for source in sources}))
+        join_type = _JOIN_TYPES.get(((join.side or "").upper(), (join.kind or "").upper()))
+        has_using = bool(join.args.get("using"))
+        if join_type is None or join.args.get("method") or has_using:
+            words = " ".join(word for word in (join.method, join.side, join.kind, "JOIN") if word).upper()
+            if has_using:
+                raise NotIncremental(f"{words} USING", "write the condition out: ON")
+            raise NotIncremental(words, "LEFT JOIN ... ON")
+        condition = join.args.get("on")
+        if (condition is None) != (join_type == "cross") or bool(on) != (condition is not None):
+            raise NotIncremental("a JOIN without ON", "JOIN ... ON, or CROSS JOIN")
+        alias = _table_alias(join.this)
+        aliases = {alias.lower(), *(source.alias.lower() for source in sources)}
+        conditions = parse_conditions(condition, aliases) if condition is not None else ()
+        sources.append(Source(alias, _relation_name(join.this), join_type, on, tuple(conditions)))
     if len({source.alias.lower() for source in sources}) < len(sources):
         raise NotIncremental("two tables of one name", "give each its own alias")
     return tuple(sources)
-
-
-def _parse_join(join: exp.Join, on: str, earlier_aliases: set[str]) -> Source:
-    join_type = _JOIN_TYPES.get(((join.side or "").upper(), (join.kind or "").upper()))
-    has_using = bool(join.args.get("using"))
-    if join_type is None or join.args.get("method") or has_using:
-        words = " ".join(word for word in (join.method, join.side, join.kind, "JOIN") if word).upper()
-        if has_using:
-            raise NotIncremental(f"{words} USING", "write the condition out: ON")
-        raise NotIncremental(words, "LEFT JOIN ... ON")
-    condition = join.args.get("on")
-    if (condition is None) != (join_type == "cross") or bool(on) != (condition is not None):
-        raise NotIncremental("a JOIN without ON", "JOIN ... ON, or CROSS JOIN")
-    alias = _table_alias(join.this)
-    conditions = parse_conditions(condition, earlier_aliases | {alias.lower()}) if condition is not None else ()
-    return Source(alias, _relation_name(join.this), join_type, on, tuple(conditions))
 
 
 def _table_alias(table: exp.Expr) -> str:

@@ -55,7 +55,10 @@ def require_unique_order(
     Raises:
         NotIncremental: With the function.
     """
-    name, spec = _function_name(window), window.args.get("spec")
+    called, spec = window.this, window.args.get("spec")
+    while isinstance(called, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
+        called = called.this
+    name = (called.name if isinstance(called, exp.Anonymous) else called.key).lower().replace("_", "")
     counts_rows = spec is not None and (spec.args.get("kind") or "").upper() == "ROWS"
     if name in _UNAFFECTED_BY_TIES and not counts_rows:
         return
@@ -63,14 +66,6 @@ def require_unique_order(
     expressions = [*partition_by(window), *(ordered.this for ordered in (order.expressions if order else []))]
     if not has_unique_rows(sources, unique_keys, {column for e in expressions if (column := source_column(e))}):
         raise NotIncremental(f"{name}() over rows that its ORDER BY may leave tied", "add the tables' keys to ORDER BY")
-
-
-def _function_name(window: exp.Window) -> str:
-    """Return the name of the function over a window, without underscores."""
-    called = window.this
-    while isinstance(called, exp.IgnoreNulls | exp.RespectNulls | exp.Filter):
-        called = called.this
-    return (called.name if isinstance(called, exp.Anonymous) else called.key).lower().replace("_", "")
 
 
 def has_unique_rows(sources: Iterable[Source], unique_keys: UniqueKeys, columns: set[Column]) -> bool:
@@ -89,7 +84,13 @@ def has_unique_rows(sources: Iterable[Source], unique_keys: UniqueKeys, columns:
             for condition in source.conditions if source.join_type in ("inner", "left") else ():
                 if condition.operator == "=" and not condition.days:
                     fixed_columns |= _implied_columns(source, condition, fixed_columns, fixed_sources)
-        newly_fixed = {s.alias.lower() for s in joined if _is_single_row(s, unique_keys, fixed_columns)} - fixed_sources
+        with_fixed_keys = {
+            source.alias.lower()
+            for source in joined
+            if (keys := unique_keys.get(source.relation)) is not None
+            and all((source.alias.lower(), key) in fixed_columns for key in keys)
+        }
+        newly_fixed = with_fixed_keys - fixed_sources
         if not newly_fixed and fixed_columns == columns:
             return fixed_sources >= {source.alias.lower() for source in joined}
         columns, fixed_sources = fixed_columns, fixed_sources | newly_fixed
@@ -109,11 +110,6 @@ def _implied_columns(
         if (column in fixed_columns or column[0] in fixed_sources)
         and (source.join_type == "inner" or other[0] == source.alias.lower())
     }
-
-
-def _is_single_row(source: Source, unique_keys: UniqueKeys, fixed_columns: set[Column]) -> bool:
-    keys = unique_keys.get(source.relation)
-    return keys is not None and all((source.alias.lower(), key) in fixed_columns for key in keys)
 
 
 def unique_columns(block: Block, unique_keys: UniqueKeys) -> frozenset[str] | None:

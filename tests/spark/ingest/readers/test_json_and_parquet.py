@@ -15,7 +15,7 @@ from pyspark.sql import Row, SparkSession
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.fields import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED
 from lakehouse.spark import session
 from lakehouse.storage import landing
