@@ -103,11 +103,7 @@ def find_calls(tokens: list[Token]) -> list[tuple[int, Token]]:
 
 
 def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
-    depths, depth = list[int](), 0
-    for token in tokens:
-        depth -= token.token_type in _CLOSE
-        depths.append(depth)
-        depth += token.token_type in _OPEN
+    depths = list(_parenthesis_depths(tokens))
 
     def first(words: tuple[str, ...], start: int, end: int) -> int:
         """Return the position of the first of these words outside of parentheses, or `end`."""
@@ -137,6 +133,14 @@ def _split_clauses(sql: str, tokens: list[Token]) -> Clauses:
         after_where=text(after_where, end),
         calls=tuple(_parse_calls(sql, tokens)),
     )
+
+
+def _parenthesis_depths(tokens: list[Token]) -> Iterator[int]:
+    depth = 0
+    for token in tokens:
+        depth -= token.token_type in _CLOSE
+        yield depth
+        depth += token.token_type in _OPEN
 
 
 def _select_items(sql: str, tokens: list[Token], depths: list[int], start: int, end: int) -> Iterator[SelectItem]:
