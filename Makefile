@@ -1,16 +1,16 @@
-# Everything runs from .venv, which is made at need. Another Python: make PYTHON=python3.12
+# Everything runs from .venv, which is created when it is needed. For another Python: make PYTHON=python3.12
 PYTHON ?= python3
-# Test files at once, each with a Spark of its own (3 GB): make test WORKERS=4
+# Test files that run in parallel, each worker with a Spark of its own (3 GB): make test WORKERS=4
 WORKERS ?= 2
 
 VENV := .venv
 BIN  := $(VENV)/bin
-# A worker that died is told at once: xdist may wait for ever for the one in its place. Files go in the order of their
-# names, the long ones of tests/lake before tests/unit: else the last to begin are those of few tests, which are long.
+# A dead worker ends the run at once: xdist may wait forever for its replacement. Files run in the order of their names,
+# the long ones of tests/lake before tests/unit: otherwise files with few tests, which are long, would start last.
 TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 ENV  := $(VENV)/.ready
 
-# The Spark in .venv is the one to use, whatever this machine has set for another.
+# Use the Spark in .venv, whatever Spark this machine is configured for.
 unexport SPARK_HOME
 unexport SPARK_CONF_DIR
 
@@ -24,29 +24,29 @@ help: ## Show this help
 demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
 	$(BIN)/python samples/demo.py
 
-test: lint ## Lint, then every test that needs no server: before you push
+test: lint ## Lint, then run every test that needs no server: before you push
 	$(TEST) --ignore tests/live
 
-test-live: $(ENV) ## The tests against real servers, which they start themselves: S3, PostgreSQL, Kafka, a Spark cluster
+test-live: $(ENV) ## Run the tests against real servers, which they start: S3, PostgreSQL, Kafka, a Spark cluster
 	@for tool in mvn "$${JAVA_HOME:+$$JAVA_HOME/bin/}javac"; do command -v "$$tool" >/dev/null || { \
-		echo "$$tool is not there, and two of the servers are built with it: install Maven and a JDK 17 or later (Debian: maven, openjdk-17-jdk-headless)" >&2; \
+		echo "$$tool is missing, and two of the servers are built with it: install Maven and a JDK 17 or later (Debian: maven, openjdk-17-jdk-headless)" >&2; \
 		exit 2; }; done
 	$(TEST) tests/live
 
-test-fast: $(ENV) ## The unit tests only: no JVM, seconds
+test-fast: $(ENV) ## Run the unit tests only: no JVM
 	$(BIN)/pytest tests/unit
 
-lint: $(ENV) ## Style, formatting, types and the directions of imports
+lint: $(ENV) ## Check style, formatting, types and import directions
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: $(ENV) ## Rewrite the code in the house format
+fmt: $(ENV) ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(ENV) ## Measure both pipelines' runs, a diff and a cube of 1 M rows, and bytes: be patient
+bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and storage (takes long)
 	$(BIN)/python bench/loyalty.py
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
@@ -55,7 +55,7 @@ bench: $(ENV) ## Measure both pipelines' runs, a diff and a cube of 1 M rows, an
 	$(BIN)/python bench/publish.py
 	$(BIN)/python bench/tesouro.py --batches 1
 
-# spark-submit takes a zip and no wheel, though a wheel is one.
+# spark-submit accepts a zip but no wheel, although a wheel is a zip.
 dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-files
 	@rm -rf dist build
 	@$(BIN)/pip wheel -q --disable-pip-version-check --use-pep517 --no-deps --wheel-dir dist .
@@ -63,11 +63,11 @@ dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-fil
 	@rm -rf build
 	@ls -l dist
 
-evidence: $(ENV) ## Run both systems under a real Airflow, and write what they show to docs/evidence
+evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence
 
-# uv lives in a folder of its own for as long as this takes: .venv is made from the result.
-lock: ## Resolve setup.py's ranges anew into requirements.lock
+# uv is installed in a temporary folder: .venv is created from the result.
+lock: ## Resolve the version ranges of setup.py into requirements.lock
 	@echo "resolving setup.py into requirements.lock"
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
@@ -76,7 +76,7 @@ lock: ## Resolve setup.py's ranges anew into requirements.lock
 		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres --extra report \
 		--output-file requirements.lock
 
-lock-airflow: ## The same for Airflow, which has an environment of its own
+lock-airflow: ## Do the same for Airflow, which has an environment of its own
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
 	"$$tools/bin/uv" pip compile -q deploy/airflow/requirements.in --custom-compile-command 'make lock-airflow' --upgrade \
@@ -88,13 +88,13 @@ clean: ## Remove caches, build artefacts and the local lake
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage htmlcov
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean ## The same, and .venv too
+distclean: clean ## Do the same, and remove .venv
 	rm -rf $(VENV) $(VENV)-airflow*
 
 # --- the environment -------------------------------------------------------------------------------------
 
-# pip's spark-submit asks the first python3 on the PATH where Spark is, and runs the job with it: unless .venv is
-# activated, that one has neither. This stands in for the script that asks, and names .venv's Python instead.
+# pip's spark-submit asks the first python3 on the PATH for Spark's folder, and runs the job with that Python. Unless
+# .venv is activated, that Python has no Spark. This script replaces the one that asks, and names .venv's Python.
 define FIND_SPARK_HOME
 #!/bin/sh
 # Written by make (see the Makefile), in place of pyspark's: spark-submit works without activating .venv.
@@ -105,20 +105,20 @@ endef
 export FIND_SPARK_HOME
 
 $(ENV): setup.py requirements.lock | conf/spark-defaults.conf
-	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) || found='not there'; \
+	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) || found='missing'; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-		echo "$(PYTHON) is $$found, Python 3.10 or later is needed: install it, or say make PYTHON=python3.12" >&2; \
+		echo "$(PYTHON) is $$found, Python 3.10 or later is needed: install it, or run make PYTHON=python3.12" >&2; \
 		exit 2; }
 	@java=$${JAVA_HOME:+$$JAVA_HOME/bin/}java; \
 	found=$$("$$java" -version 2>&1 | sed -n 's/.* version "\([^"]*\)".*/\1/p') ; \
 	[ "$$(echo "$${found:-0}" | sed 's/[^0-9].*//')" -ge 17 ] || { \
-		echo "$$java is $${found:-not there}, Java 17 or later is needed: install a JDK 17 (Debian: openjdk-17-jre-headless), or set JAVA_HOME to one" >&2; \
+		echo "$$java is $${found:-missing}, Java 17 or later is needed: install a JDK 17 (Debian: openjdk-17-jre-headless), or set JAVA_HOME to one" >&2; \
 		exit 2; }
-	@echo "making $(VENV), once: Spark is a large download"
+	@echo "creating $(VENV), once: Spark is a large download"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check --use-pep517 -c requirements.lock -e '.[dev,bench]'
-	@# Spark reads its defaults from its own conf folder, and pip's Spark has none: with ours linked there, plain
-	@# `spark-submit jobs/run.py`, `pyspark` and a notebook find Delta too, without a --packages to remember.
+	@# Spark reads its defaults from its own conf folder, and pip's Spark has none. With ours linked there, plain
+	@# `spark-submit jobs/run.py`, `pyspark` and a notebook find Delta too, without --packages.
 	@conf=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')/conf && \
 	mkdir -p "$$conf" && ln -sf "$(CURDIR)/conf/spark-defaults.conf" "$$conf/spark-defaults.conf"
 	@printf '%s\n' "$$FIND_SPARK_HOME" > $(BIN)/find-spark-home
