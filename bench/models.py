@@ -42,7 +42,7 @@ CUBE = (
 )
 # The functions that the seconds of a refresh are attributed to: module, class and function.
 TIMED_FUNCTIONS = {
-    "table versions": ("lake.delta", "", "current_version"),
+    "current versions": ("lake.delta", "", "current_version"),
     "affected keys": ("models.incremental", "IncrementalQuery", "affected_rows"),
     "MERGE": ("lake.merge", "", "_merge"),
 }

@@ -43,7 +43,7 @@ _WORST_FIRST = (
 def worst_exit_code(codes: Iterable[int]) -> int:
     """Return the exit code of a run over several tables.
 
-    Not the greatest code wins, but the one that needs a person soonest. Without any code the run succeeded; a code
+    Not the greatest code wins, but the one that needs attention soonest. Without any code the run succeeded; a code
     that is not defined is a bug.
 
     Args:

@@ -17,7 +17,7 @@ from lakehouse.bronze import fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta
-from lakehouse.lake.cdc import CHANGED_COLUMNS
+from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
 from lakehouse.lake.table_ref import TableRef
@@ -28,7 +28,7 @@ from lakehouse.storage.delta_log import TableVersion
 
 @dataclass(frozen=True)
 class BronzeResult:
-    """What a refresh of bronze did.
+    """The result of a bronze refresh.
 
     Attributes:
         sequence: The sequence that bronze is at.
@@ -66,7 +66,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         full_refresh: Whether to compare bronze with all change sets, whatever sequence it is at.
 
     Returns:
-        What was done.
+        The counts of rows and commits.
 
     Raises:
         InfrastructureError: A change set does not have the rows that the ledger reports.
@@ -93,7 +93,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         _stream_ledger(table, on_batch)
     except Exception:
         if failures:
-            # Raise the error itself, not the stream's report of it; its cause tells whether a retry may help.
+            # Raise the error itself, not the stream's report of it; its cause shows whether a retry may help.
             raise failures[0] from failures[0].__cause__
         # The checkpoint does not fit the ledger, one of which was replaced. It is only a trigger: start a new one.
         file_io.remove(table.lake.local_path("bronze", table.name))
@@ -143,7 +143,7 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         snapshot_bytes: The size of its newest snapshot.
 
     Returns:
-        What was done.
+        The counts of rows and commits.
 
     Raises:
         InfrastructureError: A change set does not have the rows that the ledger reports.
@@ -229,8 +229,8 @@ def _repair(
     sequence = history.accepted[-1].sequence or 0
     wanted, progress = fold.fold_change_sets(table, history.entries_to_fold), _commit_progress(table.config, sequence)
     target = _target(table, snapshot_bytes >= table.tuning.large_snapshot_bytes, replace)
-    # Its commit is told from one that applies a change set by `healed`; the recorded sequence is the same.
-    written = merge_to_match(target, wanted, progress | {"healed": reason})
+    # This key distinguishes the commit from one that applies a change set: the recorded sequence is the same.
+    written = merge_to_match(target, wanted, progress | {REPAIR_REASON_KEY: reason})
     if not written.committed:
         delta.record_progress(table.spark, table.bronze, progress)
     return BronzeResult().plus(written, sequence, reason)

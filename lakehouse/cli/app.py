@@ -226,7 +226,7 @@ def expire(
 
 @app.command()
 def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Show the state of each table and model, and what waits for a decision."""
+    """Show the state of each table and model, and the pending decisions."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)

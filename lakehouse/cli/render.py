@@ -147,8 +147,9 @@ def explanation(plan: Plan, as_json: bool) -> None:
         for rule in plan.rules
     ]
     if as_json:
-        head = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
-        _print_json(head | {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "expectations": rules})
+        summary = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
+        details = {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "expectations": rules}
+        _print_json(summary | details)
         return
     _stdout().print(f"{plan.model}: {plan.strategy}\n{_indent(plan.reason)}", soft_wrap=True)
     for title, rows in (("blocks", blocks), ("expectations", rules)):

@@ -109,7 +109,7 @@ def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         if not isinstance(table, str):
             continue
         if table.rpartition(".")[2] == PUBLISH_POSITION_TABLE:
-            message = f"{PUBLISH_POSITION_TABLE} is reserved: it holds the publish position of each table"
+            message = f"{PUBLISH_POSITION_TABLE} is reserved: it stores the publish position of each table"
             yield Discrepancy(loc, STRUCTURE, message)
         elif table in sources:
             yield Discrepancy(loc, STRUCTURE, f"the same target table as {sources[table]}")
@@ -170,7 +170,7 @@ def _check_columns(columns: tuple[Column, ...], file_format: Any) -> Iterator[Di
             fix = f'use another name, and give its name in the files: names: {{another: "{column.name}"}}'
             yield Discrepancy(("schema",), STRUCTURE, f"{message}; {fix}")
         if column.is_nested and file_format == "csv":
-            message = f'column "{column.name}": a CSV file cannot hold {column.type}; read it as STRING'
+            message = f'column "{column.name}": a CSV file cannot contain {column.type}; read it as STRING'
             yield Discrepancy(("schema",), STRUCTURE, message)
 
 

@@ -74,8 +74,12 @@ def source_signature(pipeline: Pipeline) -> dict[str, str]:
         ConfigError: The source does not exist, or denies access.
         InfrastructureError: The source cannot be reached.
     """
-    if not isinstance(pipeline.source, Kaggle):
-        return folder.signature(pipeline)
-    from lakehouse.extract.kaggle import source as kaggle
+    match pipeline.source:
+        case Files():
+            return folder.signature(pipeline)
+        case Kaggle():
+            from lakehouse.extract.kaggle import source as kaggle
 
-    return kaggle.signature(pipeline)
+            return kaggle.signature(pipeline)
+        case Jdbc():
+            raise AssertionError("a database is read every run")

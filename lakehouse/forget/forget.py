@@ -37,7 +37,7 @@ _TEMP_FOLDERS = ("plain", "extract", "kaggle", "verify")  # below `_state`: copi
 
 @dataclass
 class ErasedRows:
-    """What was erased, and what could not be read.
+    """The result of `forget`.
 
     Attributes:
         rows: How many rows were erased, by layer; of landing, how many records.

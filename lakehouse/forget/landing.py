@@ -48,7 +48,7 @@ def erase_from_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: st
         How many records were erased.
 
     Raises:
-        DataRefused: A file cannot be read, so that nobody can tell whether the data subject is in it.
+        DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
     """
     as_received = replace(table, config=table.config.model_copy(update={"pii": {}}))
     erased = 0

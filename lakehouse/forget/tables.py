@@ -84,7 +84,7 @@ def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject)
 
 
 def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
-    """Erase the quarantined rows of models that are resolved: nobody can tell whose they were.
+    """Erase the quarantined rows of models that are resolved: it is unknown whose they were.
 
     Args:
         spark: A session that nobody else uses.

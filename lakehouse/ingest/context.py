@@ -22,7 +22,7 @@ from lakehouse.storage.landing import LandedSnapshot
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What an ingest decided about a table's snapshots.
+    """The result of an ingest.
 
     Attributes:
         table: The table's name.

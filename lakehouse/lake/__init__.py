@@ -1,4 +1,4 @@
-"""Reads and writes the tables of the lake. Every stage stands on these modules, and imports them by name.
+"""Reads and writes the tables of the lake. All stages use these modules, and import them by name.
 
 table_ref.py        `TableRef`: one table of a pipeline, with the session and the lake that it is worked on with
 delta.py            Delta tables by address: read, create, append, progress in commits
@@ -8,5 +8,5 @@ ledger.py           the ledger: one row for every decision about a snapshot
 change_sets.py      the rows that a snapshot inserts, updates and deletes
 quarantine.py       rejected rows, of tables and of models
 forgotten_keys.py   keys that no snapshot may bring back
-cdc.py              names of columns and operations
+cdc.py              names of columns, operations and commit keys
 """

@@ -28,7 +28,7 @@ _RANGE_TYPES = (T.DateType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
 @dataclass(frozen=True)
 class ValueRange:
-    """What is known about the values of a column.
+    """The known bounds of a column.
 
     Attributes:
         data_type: The column's type.

@@ -1,7 +1,9 @@
-"""Names the columns and operations of change data capture, as change sets and bronze have them."""
+"""Names the columns, operations and commit keys of change data capture, as change sets and bronze have them."""
 
 from __future__ import annotations
 
 INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes
+# In the metadata of a commit that repaired bronze: the reason. The name since version 0.1, stored in commits.
+REPAIR_REASON_KEY = "healed"

@@ -29,7 +29,8 @@ from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 
 CAST_ERRORS = "_cdc_cast_errors"
-ERASED_KEY = "lakehouse.taken_out"  # in a file's metadata: how many of its rows were erased, by operation
+# In a file's metadata: how many of its rows were erased, by operation. Existing files have this key; do not change it.
+ERASED_KEY = "lakehouse.taken_out"
 
 # Bytes of a column's dictionary. Parquet's default is 1 MB, enough for 26,000 UUIDs. A larger one makes files smaller,
 # and a change set is read once or twice. Bronze is read often, and a large dictionary would make that slower.
@@ -146,8 +147,8 @@ def _incomplete_error(lake: Lake, entry: LedgerEntry, row_count: int) -> Infrast
 def require_same_pii(table: TableRef, entry: LedgerEntry, schema: T.StructType) -> None:
     """Raise if a change set was written with another `pii` than the table has now.
 
-    Plain values and hashes, or hashes by two keys, cannot be told apart later; and values that were written plain stay
-    plain until they are rewritten.
+    Plain values and hashes, or hashes by two keys, cannot be distinguished later; and values that were written plain
+    stay plain until they are rewritten.
 
     Args:
         table: The table, as it is configured now.

@@ -146,7 +146,7 @@ class QuarantineState:
 
 @dataclass(frozen=True)
 class RejectedRows:
-    """What a refresh of a model rejects.
+    """The rows that a refresh rejects.
 
     Attributes:
         rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: it rejects none.

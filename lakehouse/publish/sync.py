@@ -27,7 +27,7 @@ from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
 
-# Bytes of the lake's files in one partition: the driver holds the text of two partitions at a time.
+# Bytes of the lake's files in one partition: the driver keeps the text of two partitions at a time.
 _MAX_PARTITION_BYTES = 16 << 20
 
 
@@ -77,7 +77,7 @@ def publish(
         full_refresh: Compare all rows, whatever the publish position is.
 
     Returns:
-        What was done, and the number of rows that were written.
+        The status and the counts of rows.
 
     Raises:
         ConfigError: The table was not made by this pipeline, or its columns no longer match.
@@ -157,7 +157,7 @@ def _read_own_position(
 
 
 def _limit_partition_size(spark: SparkSession, version: TableVersion) -> None:
-    """Make partitions so small that the driver can hold two; Spark coalesces them again if there are few rows."""
+    """Make partitions so small that the driver can keep two; Spark coalesces them again if there are few rows."""
     spark.conf.set("spark.sql.files.maxPartitionBytes", str(_MAX_PARTITION_BYTES))
     if spark.conf.get("spark.sql.adaptive.enabled") == "true":
         partitions = max(

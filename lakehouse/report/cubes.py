@@ -38,7 +38,7 @@ def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable
         spark: A session that no other thread uses.
         lake: The lake with the cube's table.
         plan: The plan of the cube.
-        is_personal: Returns whether a column may hold personal data and must not be read.
+        is_personal: Returns whether a column may contain personal data and must not be read.
     """
     path = lake.table(plan.model)
     if not delta.exists(spark, path):

@@ -34,7 +34,7 @@ class LineageColumn:
         name: Its name.
         expression: The SQL that computes it, as its author wrote it; empty in bronze.
         origins: The columns of the model's inputs that its value comes from.
-        is_personal: Whether it holds, or may hold, the value of a `pii` column.
+        is_personal: Whether it contains, or may contain, the value of a `pii` column.
     """
 
     name: str
@@ -69,9 +69,9 @@ def relation_columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str,
 
 
 def personal_predicate(columns: Mapping[str, tuple[LineageColumn, ...]], model: str) -> Callable[[str], bool]:
-    """Return a function that returns whether a stored column of a model may hold personal data.
+    """Return a function that returns whether a stored column of a model may contain personal data.
 
-    A stored column that the model's SQL no longer names may hold personal data if any column of the lake does.
+    A stored column that the model's SQL no longer names may contain personal data if any column of the lake does.
 
     Args:
         columns: What `relation_columns` returns.

@@ -53,7 +53,7 @@ class RetentionLimit:
 
 @dataclass(frozen=True)
 class RetentionResult:
-    """What was removed.
+    """The files that retention removed.
 
     Attributes:
         status: `expired`, `dropped`, `vacuumed`, one of these after `would be`, or `kept`.

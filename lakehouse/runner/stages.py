@@ -71,7 +71,7 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a command has to do.
+    """The work of a command.
 
     Attributes:
         stages: The stages to run; empty if nothing has changed since the last run.

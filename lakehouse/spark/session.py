@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
+from lakehouse.storage.spark_conf import read_spark_conf
 
 # Settings that the code relies on. They are set on an isolated session, never on the user's.
 REQUIRED_SETTINGS = {
@@ -93,9 +93,7 @@ SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
 def default_settings() -> dict[str, str]:
     """Return the settings of the package's `spark-defaults.conf`: Delta's packages, extension and catalog."""
-    text = (resources.files("lakehouse") / "spark" / "spark-defaults.conf").read_text(encoding="utf-8")
-    pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return {key: value.strip() for key, value in pairs}
+    return read_spark_conf("spark-defaults.conf")
 
 
 def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: int = 0) -> SparkSession:

@@ -9,6 +9,7 @@
     delta_log.py      the version, size and commits of a Delta table
     lock.py           the lock of a lake; on S3 with s3_lease.py
     temp_dirs.py      temporary folders
+    spark_conf.py     the settings of the package's `*.conf` files
     s3/               objects and folders on S3
 
 Nothing is imported here: import the module that is needed.

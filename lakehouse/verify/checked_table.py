@@ -77,12 +77,12 @@ class CheckedTable:
 
     @property
     def file_schema(self) -> T.StructType:
-        """The columns as the landed files hold them."""
+        """The columns as the landed files contain them."""
         return nullable_schema(self.config.schema_ddl)
 
     @property
     def schema(self) -> T.StructType:
-        """The columns as the lake holds them: some pii columns are masked, hashed or dropped."""
+        """The columns as the lake stores them: some pii columns are masked, hashed or dropped."""
         return pii.protected_schema(self.file_schema, self.config)
 
     @cached_property

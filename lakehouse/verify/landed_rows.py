@@ -32,7 +32,7 @@ _IS_KEY_KNOWN = "_cdc_is_key_known"
 def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
     """Check bronze against the last accepted snapshot, and against the change sets for keys in its quarantine.
 
-    A key in quarantine keeps the row that bronze had, so the snapshot says nothing about it. Of a history (scd 2) the
+    A key in quarantine keeps the row that bronze had: the snapshot does not determine it. Of a history (scd 2) the
     open windows are compared, and then all windows with the change sets.
     """
     same = Claim("I1", "bronze = the last accepted snapshot", table.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lakehouse.lake.cdc import REPAIR_REASON_KEY
 from lakehouse.storage.delta_log import Commit, TableVersion
 
 
@@ -56,7 +57,7 @@ def summarize_log(version: TableVersion) -> LogSummary:
             continue
         if "sequence" not in commit.metadata:
             foreign.append(commit)
-        elif "healed" in commit.metadata or (commit.version and commit.operation != "MERGE"):
+        elif REPAIR_REASON_KEY in commit.metadata or (commit.version and commit.operation != "MERGE"):
             repairs.append(commit)
         else:
             applied.setdefault(commit.metadata["sequence"], []).append(commit)

@@ -27,7 +27,7 @@ _TRUE_WORDS, _FALSE_WORDS = ["true", "t", "yes", "y", "1"], ["false", "f", "no",
 def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
     """Return the rows of a landed file by the declared schema, and `UNREADABLE`, the text of a record that is not.
 
-    Pii columns are as the lake may hold them.
+    Pii columns are as the lake may store them.
     """
     reader_options = _reader_options(table.config)
     by_name = {table.config.name_in_files(field.name).lower(): field for field in table.file_schema}

@@ -2,7 +2,7 @@
 
 SIGKILL leaves no clean-up and no exit code, like a power failure. Some points do not kill: `holding` keeps the lake
 locked, and prints so, until the process is ended; `racing` takes no lock and waits for a line on stdin before it
-publishes; `asked-by-SIGINT` requests an orderly end.
+publishes; `stop-by-SIGINT` requests an orderly end.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "gold-merged": kill_at_gold_merge("after"),
     "before-the-clean-mark": lambda: setattr(up_to_date, "write_mark", kill_self),
     "landing-half-expired": kill_half_expired,
-    "asked-by-SIGINT": lambda: signal_during_ingest(signal.SIGINT),
+    "stop-by-SIGINT": lambda: signal_during_ingest(signal.SIGINT),
     "forget-landing": lambda: kill_after(landing, "write_json"),  # the manifest is newer than its file
     "forget-raw": lambda: kill_after(forget_steps, "erase_from_change_set"),
     # The rows are written, but not their version.

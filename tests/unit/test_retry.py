@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_failure_of_a_source_is_retried_and_printed(waits: list[float], capsys
 
     assert 1 <= waits[0] <= 2 <= waits[1] <= 3
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("extract  the database is down; attempt 2 of 6 in 1.")
+    assert re.match(r"extract  the database is down; attempt 2 of 6 in (1\.\d|2\.0) s", first), first
     assert second.startswith("extract  no answer; attempt 3 of 6 in 2.")
 
 
@@ -78,18 +79,18 @@ def test_an_interrupt_is_not_retried(waits: list[float]) -> None:
     assert waits == []
 
 
-@pytest.mark.parametrize(("asked", "retried"), [(2.0, True), (300.0, True), (301.0, False), (86400.0, False)])
+@pytest.mark.parametrize(("requested", "retried"), [(2.0, True), (300.0, True), (301.0, False), (86400.0, False)])
 def test_a_wait_that_a_server_asks_for_is_obeyed_unless_it_is_too_long(
-    waits: list[float], asked: float, retried: bool
+    waits: list[float], requested: float, retried: bool
 ) -> None:
-    work = Failing(TransientError("too many requests", retry_after=asked))
+    work = Failing(TransientError("too many requests", retry_after=requested))
 
     if retried:
         assert with_retries(work) == "done"
     else:
         with pytest.raises(TransientError):
             with_retries(work)
-    assert waits == ([asked] if retried else [])
+    assert waits == ([requested] if retried else [])
 
 
 @pytest.mark.parametrize("on", [OSError, lambda error: isinstance(error, OSError)], ids=["class", "function"])

@@ -24,7 +24,7 @@ _ROW_NUMBER = sql.Identifier("_lakehouse_number")
 
 @dataclass(frozen=True)
 class TableScan:
-    """What a table contains at the instant of the snapshot.
+    """The contents of a table at one instant.
 
     Attributes:
         table: The table's configuration.

@@ -15,7 +15,7 @@ from lakehouse.schema.table_schema import declared_schema
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """What a table's files are read with.
+    """The settings of a table's reader.
 
     Attributes:
         spark: The session to read in.

@@ -25,7 +25,7 @@ from lakehouse.storage.landing import LandedSnapshot
 # Columns of a parsed row beside the declared ones.
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
 RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names; personal columns are masked
-UNMASKED = "_cdc_sought"  # the row as received, to look up its line; only if `pii` masks it in RECEIVED
+UNMASKED = "_cdc_unmasked"  # the row as received, to look up its line; only if `pii` masks it in RECEIVED
 KEY_STATE = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
 PARSERS = {"csv": csv_reader.parse_file, "json": json_reader.parse_file, "parquet": parquet_reader.parse_file}

@@ -151,7 +151,7 @@ class Evaluation:
             ExpectationsNotMet: A rule with `on_fail: fail` is not met. Nothing is written.
         """
         results = [self._evaluate_rule(rule) for rule in self._rules]
-        if broken := [result for result in results if not result.is_met and result.on_fail == "fail"]:
+        if broken := [result for result in results if result.fails_refresh]:
             raise not_met_error(self._context, results, [self._describe_failure(result) for result in broken])
         quarantined = self._write_quarantine()
         results = [_after_quarantine(result, quarantined) for result in results]

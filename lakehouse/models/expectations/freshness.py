@@ -43,7 +43,7 @@ def evaluate_unchanged(context: RefreshContext) -> tuple[dict[str, Any], list[Ru
             results.append(
                 RuleResult(model.name, rule.name, rule.on_fail, 0, None, None, outcome.is_met, outcome.observed)
             )
-    if broken := [result for result in results if not result.is_met and result.on_fail == "fail"]:
+    if broken := [result for result in results if result.fails_refresh]:
         failures = [f"{result.model} does not meet {result.rule}: {result.observed}" for result in broken]
         raise not_met_error(context, results, failures)
     return carried_state | as_of_state(context), results

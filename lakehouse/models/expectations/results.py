@@ -47,6 +47,11 @@ class RuleResult:
     is_met: bool
     observed: str
 
+    @property
+    def fails_refresh(self) -> bool:
+        """Whether the rule stops the refresh: it is not met, and its policy is `fail`."""
+        return not self.is_met and self.on_fail == "fail"
+
 
 class ExpectationsNotMet(DataRefused):
     """A rule with `on_fail: fail` is not met. `results` has the results of all rules."""

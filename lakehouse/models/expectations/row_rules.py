@@ -20,7 +20,7 @@ from lakehouse.models.sql.plan import Plan
 from lakehouse.models.sql.rules import Rule
 
 UNMET_RULES = "_cdc_unmet"
-_FOUND_PREFIX = "_cdc_there_"
+_FOUND_PREFIX = "_cdc_found_"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RowRuleEvaluator:
         return marked.where(F.size(UNMET_RULES) == 0).select(*[F.col(quote_identifier(c)) for c in rows.columns])
 
     def quarantined_rows(self, rows: DataFrame) -> DataFrame:
-        """Return the rows of the model that rules put in quarantine, as the quarantine holds them.
+        """Return the rows of the model that rules put in quarantine, as the quarantine stores them.
 
         Args:
             rows: Rows of the model.
@@ -145,7 +145,7 @@ def is_any_unmet(names: Sequence[str]) -> Column:
 
 
 def to_quarantine_rows(rows: DataFrame, columns: list[str], rules: Sequence[Rule]) -> DataFrame:
-    """Return marked rows as the quarantine holds them: one row for each rule that is not met.
+    """Return marked rows as the quarantine stores them: one row for each rule that is not met.
 
     Args:
         rows: Marked rows.

@@ -201,7 +201,7 @@ def _require_grouping_id(model: str, query: exp.Query, where: str) -> None:
     if has_no_totals or any(is_grouping_id(projection.unalias()) for projection in query.expressions):
         return
     raise ConfigError(
-        f"{model} has totals that cannot be told from rows with a NULL dimension",
+        f"{model} has totals that cannot be distinguished from rows with a NULL dimension",
         expected="GROUPING_ID() among the selected columns, with GROUPING SETS, ROLLUP or CUBE",
         where=where,
         next_step="select GROUPING_ID() AS grouping_id",

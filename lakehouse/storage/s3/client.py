@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
 from lakehouse.storage.s3.request import s3_request
+from lakehouse.storage.spark_conf import read_spark_conf
 
 SCHEME = "s3a://"
 KMS_KEY_VARIABLE = "LAKEHOUSE_S3_KMS_KEY"  # the key that encrypts written objects (SSE-KMS)
@@ -52,9 +52,7 @@ def encryption_arguments() -> dict[str, str]:
 
 def spark_settings() -> dict[str, str]:
     """Return the settings of a Spark session for S3: packages, client options and endpoint, but no credentials."""
-    text = (resources.files("lakehouse") / "spark" / "spark-s3.conf").read_text(encoding="utf-8")
-    pairs = (line.split(None, 1) for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    settings = {key: value.strip() for key, value in pairs}
+    settings = read_spark_conf("spark-s3.conf")
     meta, s3a = client().meta, "spark.hadoop.fs.s3a"
     settings[f"{s3a}.endpoint.region"] = meta.region_name
     if not (urlsplit(meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):

@@ -210,7 +210,7 @@ def messy(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def corrected(messy: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The snapshot after that: all is correct except the null key."""
-    project = messy.copy(tmp_path_factory.mktemp("mended"))
+    project = messy.copy(tmp_path_factory.mktemp("repaired"))
     project.snapshot(THIRD, items=MESSY.replace("2x", "22"))
     result = assert_accepted(project, rows_read=8, updated=2, unchanged=4, quarantined=1, duplicates=1)
     assert result.outcome("silver", "silver.items")["status"] == "row-wise"

@@ -231,33 +231,33 @@ def broken(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pro
     return project
 
 
-def assert_told(project: Project, *names: str) -> None:
+def assert_rejected(project: Project, *names: str) -> None:
     for name in names:
         (entry,) = project.ledger(name)
-        file, _, said = BROKEN[name]
+        file, _, reason = BROKEN[name]
         assert entry["status"] == "rejected"
-        assert said in entry["reason"]
+        assert reason in entry["reason"]
         assert str(project.lake / "landing" / name / FIRST / file) in entry["reason"]
         assert "_state" not in entry["reason"]
         assert not (project.lake / "bronze" / name).exists()
 
 
 def test_a_cut_or_invalid_packed_file_is_rejected(broken: Project) -> None:
-    assert_told(broken, "cut_gzip", "cut_zip", "no_zip")
+    assert_rejected(broken, "cut_gzip", "cut_zip", "no_zip")
 
 
 def test_an_archive_that_leaves_its_folder_or_has_no_end_is_rejected(broken: Project) -> None:
-    assert_told(broken, "slip", "bomb")
+    assert_rejected(broken, "slip", "bomb")
     assert not list(broken.folder.rglob("evil.csv"))
     assert list((broken.lake / "_state" / "plain").iterdir()) == []
 
 
 def test_json_and_parquet_files_that_were_cut_are_rejected(broken: Project) -> None:
-    assert_told(broken, "cut_json", "cut_array", "cut_parquet")
+    assert_rejected(broken, "cut_json", "cut_array", "cut_parquet")
 
 
 def test_a_blank_or_missing_header_is_rejected_and_nothing_shifts(broken: Project) -> None:
-    assert_told(broken, "blank_column", "shifted")
+    assert_rejected(broken, "blank_column", "shifted")
 
 
 def test_a_link_out_of_the_source_is_not_followed(broken: Project) -> None:

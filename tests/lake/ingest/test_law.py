@@ -2,7 +2,7 @@
 
 Tables of every type live through five snapshots by chance, as CSV, JSON and Parquet, without history and with it: rows
 come, change, go and come back, double, contradict one another or cannot be read. After each snapshot the ledger and
-the change set, and in the end bronze, are what a model in plain Python says (model.py).
+the change set, and in the end bronze, match the model in plain Python in tests/reference_model.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 from reference_model import Cdc, Change, Columns, HistoryRow, Key, Record, SnapshotResult, Timeline, canonical_value
 
-from lakehouse.ingest import diff
+from lakehouse.ingest.hashes import hash_columns
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -558,5 +558,5 @@ def test_nulls_inside_arrays_and_structs_are_values(spark: SparkSession, kind: s
     fields = T.DataType.fromDDL(ddl)
     assert isinstance(fields, T.StructType)
     frame = spark.createDataFrame(list(enumerate(values)), ddl)
-    hashes = {tuple(row) for row in frame.select(diff._hashes(["v"], fields, ["a", "b"])).collect()}
+    hashes = {tuple(row) for row in frame.select(hash_columns(["v"], fields, ["a", "b"])).collect()}
     assert len(hashes) == len(values)

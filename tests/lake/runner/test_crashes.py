@@ -96,7 +96,7 @@ def test_a_stop_request_lets_the_stage_finish_and_the_next_run_does_the_rest(
 ) -> None:
     """PySpark handles Ctrl-C itself when a session starts; the run handles it again afterwards."""
     shop = waiting.copy(tmp_path / "shop")
-    ended = start("asked-by-SIGINT", shop, "--json")
+    ended = start("stop-by-SIGINT", shop, "--json")
     out, stderr = ended.communicate(timeout=200)
 
     assert ended.returncode == 0, stderr

@@ -339,7 +339,9 @@ def test_a_pipeline_is_frozen() -> None:
 
 
 def test_the_pipelines_in_this_repository_are_valid() -> None:
-    for folder in (path.parent for path in (REPOSITORY / "conf").glob("*/pipeline.yml")):
+    folders = [path.parent for path in (REPOSITORY / "conf").glob("*/pipeline.yml")]
+    assert {"loyalty", "tesouro"} <= {folder.name for folder in folders}
+    for folder in folders:
         load(folder, {"PG_URL": "postgresql://h/d"})
 
 
@@ -524,7 +526,7 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({TABLE + "schema": "id STRING, Points INT, points INT"},
          'tables.clients.schema: column "points": the same name as "Points"'),
         ({TABLE + "schema": "id STRING, tags ARRAY<STRING>"},
-         'column "tags": a CSV file cannot hold ARRAY<STRING>; read it as STRING'),
+         'column "tags": a CSV file cannot contain ARRAY<STRING>; read it as STRING'),
         ({TABLE + "schema": "id STRING, m MAP<STRING, INT>"}, 'column "m": a MAP cannot be compared'),
         ({TABLE + "schema": "id STRING, `Tipo Titulo` STRING"}, 'names: {another: "Tipo Titulo"}'),
         ({TABLE + "names": {"Points": "Pontos"}}, 'names.Points: not a column of schema; did you mean "points"?'),
@@ -585,7 +587,7 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({"publish": postgres({"bronze.clients": "a.b.c"})}, "expected a table's name, or schema.name"),
         ({"publish": postgres({"bronze.clients": "x" * 64})}, "the name is longer than PostgreSQL's limit of 63 bytes"),
         ({"publish": postgres({"bronze.clients": "lakehouse_publish"})},
-         "lakehouse_publish is reserved: it holds the publish position of each table"),
+         "lakehouse_publish is reserved: it stores the publish position of each table"),
         ({"silver": {"clients": {"keys": ["id"]}},
           "publish": postgres({"bronze.clients": "t", "silver.clients": "t"})},
          "the same target table as bronze.clients"),

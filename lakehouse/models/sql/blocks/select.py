@@ -170,7 +170,7 @@ def _parse_expressions(tree: exp.Select, clauses: Clauses) -> dict[str, tuple[ex
         expression, name = projection.unalias(), projection.alias_or_name
         text = item.expression if isinstance(projection, exp.Alias) else item.text
         if sqlglot.parse_one(text, read="spark") != expression:
-            raise NotIncremental(f"{text}, which cannot be told from its name", "write AS before the name")
+            raise NotIncremental(f"{text}, which cannot be distinguished from its name", "write AS before the name")
         if not isinstance(projection, exp.Alias | exp.Column):
             raise NotIncremental(f"{text} without a name", "name it: AS ...")
         if name.lower() in (other.lower() for other in expressions):

@@ -121,7 +121,7 @@ def test_rejected_files_exit_2_and_failed_connectors_exit_5_until_corrected(
     wait_for(lambda: command(chain, capsys, "status")[0] == ExitCode.REFUSED)
     code, found = command(chain, capsys, "status")
     assert "s3:PutObject of not-there/topics/postgres-dadostesouropre_gold/year=2024" in found["connectors"][1]["error"]
-    assert "was answered 404" in found["connectors"][1]["error"]
+    assert "failed with status 404" in found["connectors"][1]["error"]
 
     chain.write_pipeline()
     assert command(chain, capsys, "apply")[0] == ExitCode.OK

@@ -26,7 +26,9 @@ from lakehouse.lake import delta, ledger
 pytestmark = pytest.mark.usefixtures("spark")
 
 KILLED = Path(__file__).parents[3] / "lake" / "crash_points.py"
-PERSON, THEIRS, HEADER = "mmperson", "mmtheirs", "id,qty,note\n"  # neither the least nor the greatest of a column
+# A key and a value of the data subject; neither is the least or the greatest of its column.
+SUBJECT_KEY, SUBJECT_VALUE = "mmperson", "mmtheirs"
+HEADER = "id,qty,note\n"
 FIRST, SECOND, THIRD = "20250101_000000", "20250102_000000", "20250103_000000"
 TABLE = {**ITEMS, "file": "items*", "guard": {"max_deleted": 0.5}}
 
@@ -115,10 +117,10 @@ def people(
     known_to_spark(bucket, moto)
     tables = {"items": {**TABLE, "guard": {"max_deleted": 1, "max_quarantined": 1}}}
     shop = S3Project(tmp_path_factory.mktemp("people"), bucket, moto, tables=tables, models=MODELS)
-    packed = gzip.compress(f'{HEADER}aa,1,x\n{PERSON},2,"{THEIRS}"\nzz,3,y\n'.encode())
+    packed = gzip.compress(f'{HEADER}aa,1,x\n{SUBJECT_KEY},2,"{SUBJECT_VALUE}"\nzz,3,y\n'.encode())
     (shop.snapshot(FIRST) / "items.csv.gz").write_bytes(packed)
-    shop.snapshot(SECOND, items=f'{HEADER}aa,1,x\r\n{PERSON},3,"{THEIRS}\n, twice"\nzz,3,y\n')
-    shop.snapshot(THIRD, items=f"{HEADER}aa,2,x\n{PERSON},2x,{THEIRS}\nzz,3,y\n")
+    shop.snapshot(SECOND, items=f'{HEADER}aa,1,x\r\n{SUBJECT_KEY},3,"{SUBJECT_VALUE}\n, twice"\nzz,3,y\n')
+    shop.snapshot(THIRD, items=f"{HEADER}aa,2,x\n{SUBJECT_KEY},2x,{SUBJECT_VALUE}\nzz,3,y\n")
     assert shop.run().code == 0
     return shop
 
@@ -145,21 +147,21 @@ def test_no_object_contains_the_data_subject_after_forget_even_if_it_was_killed(
     people: S3Project, spark: SparkSession
 ) -> None:
     client, temporary = s3.client(people.url), "shop/_state/plain/20990101_000000_killed/items.csv"
-    client.put_object(Bucket=people.bucket, Key=temporary, Body=PERSON.encode())
+    client.put_object(Bucket=people.bucket, Key=temporary, Body=SUBJECT_KEY.encode())
     for table in ("bronze/items", "quarantine/items", "silver/items", "gold/notes", "silver/many", "raw/ledger"):
         where = delta.sql_name(f"{people.root}/{table}")
         spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
-    assert len(find_words(people.download().lake, [PERSON])) > 10
-    command = [sys.executable, str(KILLED), "forget-raw", "forget", str(people.pipeline), "items", PERSON]
+    assert len(find_words(people.download().lake, [SUBJECT_KEY])) > 10
+    command = [sys.executable, str(KILLED), "forget-raw", "forget", str(people.pipeline), "items", SUBJECT_KEY]
     killed = subprocess.run(command, env=os.environ | people.environment, capture_output=True, timeout=250, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     people.delete_leases()
 
-    done = people("forget", "items", PERSON, "--vacuum")
+    done = people("forget", "items", SUBJECT_KEY, "--vacuum")
     assert done.code == 0, done.document
     assert done.document["erased"]["bronze"] == 1
     assert "versions" in done.document["note"]
-    assert find_words_in_lake(people.download().lake, [PERSON, THEIRS]) == []
+    assert find_words_in_lake(people.download().lake, [SUBJECT_KEY, SUBJECT_VALUE]) == []
     left_files: dict[str, Any] = {one["table"]: one["old_files"] for one in done.document["left"]}
     assert set(left_files.values()) == {0}
     assert [row["id"] for row in people.rows("silver/items")] == ["aa", "zz"]

@@ -150,16 +150,16 @@ def test_a_missing_column_is_reported_by_its_name_in_the_files(reader: Reader, k
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ('[{"id": "a", "n": 1}, {"id": "b"', "not a complete JSON array"),
         ('{"id": "a"}\n', "no object of items.json has n"),
     ],
 )
-def test_a_cut_array_and_a_member_that_no_object_has_are_refused(reader: Reader, text: str, said: str) -> None:
+def test_a_cut_array_and_a_member_that_no_object_has_are_refused(reader: Reader, text: str, reason: str) -> None:
     with pytest.raises(DataRefused) as refused:
         reader.json(text, schema="id STRING, n INT")
-    assert said in refused.value.found
+    assert reason in refused.value.found
 
 
 def test_parquet_columns_are_read_if_nothing_is_lost(reader: Reader) -> None:
@@ -197,11 +197,13 @@ def test_a_parquet_column_of_another_type(reader: Reader, sql: str, schema: str,
     assert row.shown == (None if value is None else str(expected).replace("nan", "NaN"))
 
 
-@pytest.mark.parametrize(("sql", "said"), [("true AS v", "the column is BOOLEAN"), ("1 AS w", "no column v")])
-def test_a_parquet_column_that_cannot_become_the_declared_type_is_refused(reader: Reader, sql: str, said: str) -> None:
+@pytest.mark.parametrize(("sql", "reason"), [("true AS v", "the column is BOOLEAN"), ("1 AS w", "no column v")])
+def test_a_parquet_column_that_cannot_become_the_declared_type_is_refused(
+    reader: Reader, sql: str, reason: str
+) -> None:
     with pytest.raises(DataRefused) as refused:
         reader.parquet(f"'a' AS id, {sql}", schema="id STRING, v DATE")
-    assert said in refused.value.found
+    assert reason in refused.value.found
 
 
 def test_a_cut_parquet_file_is_refused(reader: Reader, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 from lakehouse import config
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import pipeline_plans
+from lakehouse.models.sql.plan import Plan
 
 SALES = """SELECT s.id AS id, s.shop AS shop, s.price AS cost, s.exact AS exact, s.price * 2 AS made
     FROM bronze.sales AS s"""
 
 
-def plan_cube(folder: Path, cube: str) -> None:
+def plan_cube(folder: Path, cube: str) -> Plan:
     table = {"file": "s.csv", "format": "csv", "schema": "id INT, shop STRING, price DOUBLE, exact DECIMAL(9,2)"}
     document = {
         "name": "shop",
@@ -29,7 +30,7 @@ def plan_cube(folder: Path, cube: str) -> None:
     for layer, name, sql in (("silver", "sales", SALES), ("gold", "cube", cube)):
         (folder / layer).mkdir()
         (folder / layer / f"{name}.sql").write_text(sql)
-    pipeline_plans.plan_pipeline(config.load(folder))
+    return pipeline_plans.plan_pipeline(config.load(folder))["gold.cube"]
 
 
 CUBE = "SELECT s.shop AS shop, {} AS total FROM silver.sales AS s GROUP BY s.shop"
@@ -70,4 +71,6 @@ def test_a_sum_of_double_is_refused_by_name_with_advice(tmp_path: Path, cube: st
     ],
 )
 def test_sums_that_are_exact_or_unknown_are_accepted(tmp_path: Path, total: str) -> None:
-    plan_cube(tmp_path, CUBE.format(total))
+    plan = plan_cube(tmp_path, CUBE.format(total))
+
+    assert (plan.model, plan.inputs, plan.sql) == ("gold.cube", ["silver.sales"], CUBE.format(total))

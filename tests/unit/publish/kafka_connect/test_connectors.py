@@ -32,12 +32,12 @@ class Connect:
     states: dict[str, list[tuple[str, list[str]]]] = field(default_factory=dict)  # the last one is repeated
     errors: dict[str, list[str]] = field(default_factory=dict)  # of a setting
     instead: list[Answer] = field(default_factory=list)
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     trace: str = ""
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
-        self.asked.append((method, path))
+        self.requests.append((method, path))
         if self.instead:
             return self.instead.pop(0)
         match [method, *path.partition("?")[0].strip("/").split("/")]:
@@ -65,7 +65,7 @@ class Connect:
 
     @property
     def writes(self) -> list[str]:
-        return [path for method, path in self.asked if method in ("PUT", "POST") and "validate" not in path]
+        return [path for method, path in self.requests if method in ("PUT", "POST") and "validate" not in path]
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_connectors_are_registered_once_and_again_only_if_they_differ(
     ]
     assert rest.configs["source"] == {"connector.class": SOURCE, "database.password": "${env:P}"}
 
-    rest.asked.clear()
+    rest.requests.clear()
     assert [c["change"] for c in documents(capsys, "apply", shop())[1]["connectors"]] == ["unchanged", "unchanged"]
     assert rest.writes == []
 
@@ -252,7 +252,7 @@ def test_a_secret_in_a_file_is_rejected_and_not_repeated(
     captured = capsys.readouterr()
     assert name in captured.err and "${env:" in captured.err
     assert CANARY not in captured.err + captured.out
-    assert rest.asked == []
+    assert rest.requests == []
 
 
 def test_connects_login_is_sent_as_a_header_and_never_shown(

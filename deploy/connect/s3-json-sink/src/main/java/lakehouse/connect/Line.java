@@ -19,7 +19,7 @@ import org.apache.kafka.connect.sink.SinkRecord;
  * marked as deleted as Debezium marks it.
  *
  * @param text with the line end
- * @param day what the line is filed under
+ * @param day the date that selects the line's folder
  */
 record Line(byte[] text, LocalDate day) {
     static final String OFFSET = "__offset";

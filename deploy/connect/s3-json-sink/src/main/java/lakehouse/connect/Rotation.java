@@ -35,7 +35,7 @@ final class Rotation {
     /**
      * Writes the pages that are left. One that is written is gone, so that this can be called again after it failed.
      *
-     * <p>An object's name follows from the records alone: whoever writes them again, after a crash, writes over it.
+     * <p>An object's name depends only on its records: after a crash, the same records replace the same object.
      *
      * @throws Store.Unavailable not all could be written
      */

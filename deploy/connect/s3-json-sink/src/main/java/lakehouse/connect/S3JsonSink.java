@@ -13,7 +13,7 @@ import org.apache.kafka.connect.sink.SinkConnector;
  *
  * <pre>topics/TOPIC/year=2026/month=01/TOPIC+PARTITION+FIRST_OFFSET.json</pre>
  *
- * <p>What it can be told is in {@link Settings}; what it does is in {@link S3JsonSinkTask}.
+ * <p>The options are in {@link Settings}; the work is done by {@link S3JsonSinkTask}.
  */
 public final class S3JsonSink extends SinkConnector {
     private Map<String, String> given = Map.of();

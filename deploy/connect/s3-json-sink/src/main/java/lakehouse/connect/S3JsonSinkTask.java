@@ -23,14 +23,15 @@ import org.slf4j.LoggerFactory;
 /**
  * Gathers lines by topic partition and month, and writes each partition's together, when they are many, large or old.
  *
- * <p>Connect calls {@link #put} again and again, with what came or with nothing. Each time, in order: rotations that are
- * due are written; only then are records taken; those that have thereby become due are written by the next call, at
- * once. So a failing store stops the taking, memory stays bounded, and a batch that is handed over again after a failure
- * was not taken in part. Only offsets of which all lines are on S3 are committed.
+ * <p>Connect calls {@link #put} repeatedly, with the records received since the last call, or with none. Each call first
+ * writes the rotations that are due and then accepts the records. Rotations that become due in a call are written by the
+ * next one, which follows at once. So while the store fails, no records are accepted and memory stays bounded, and a
+ * batch that Connect delivers again after a failure was not accepted in part. An offset is committed only when all lines
+ * before it are on S3.
  */
 public final class S3JsonSinkTask extends SinkTask {
     private static final Logger LOG = LoggerFactory.getLogger(S3JsonSinkTask.class);
-    // A consumer that does not poll for five minutes loses its partitions, and all that was gathered.
+    // A consumer that does not poll for five minutes loses its partitions and its pending lines.
     private static final long LONGEST_CALL_MILLIS = 60_000;
 
     private final Function<Settings, Store> opened;
@@ -41,7 +42,7 @@ public final class S3JsonSinkTask extends SinkTask {
     private Store store;
     private int failures;
 
-    /** As Connect makes it. */
+    /** Creates the task for Connect, with S3 and the system's clock. */
     public S3JsonSinkTask() {
         this(S3Store::new, () -> System.nanoTime() / 1_000_000);
     }
@@ -61,7 +62,7 @@ public final class S3JsonSinkTask extends SinkTask {
     }
 
     /**
-     * @throws RetriableException the store failed: nothing of `records` was taken
+     * @throws RetriableException the store failed: none of `records` was accepted
      */
     @Override
     public void put(Collection<SinkRecord> records) {
@@ -80,10 +81,10 @@ public final class S3JsonSinkTask extends SinkTask {
             try {
                 rotation.write((key, page) -> {
                     if (clock.getAsLong() > end) {
-                        throw new Store.Unavailable("the store is slow: the rest goes on after a poll", null);
+                        throw new Store.Unavailable("the store is slow: the remaining pages are written after the next poll", null);
                     }
                     store.put(key, page);
-                    failures = 0; // it gets on: no reason to wait longer and longer
+                    failures = 0; // a write succeeded: the next pause is the shortest again
                 });
             } catch (Store.Unavailable error) {
                 context.timeout(pause(failures++));
@@ -102,7 +103,7 @@ public final class S3JsonSinkTask extends SinkTask {
         return ThreadLocalRandom.current().nextLong(most / 2, most) + 1;
     }
 
-    // --- taking ------------------------------------------------------------------------------------------------------
+    // --- accepting ---------------------------------------------------------------------------------------------------
 
     private void take(SinkRecord record) {
         Line line;
@@ -139,7 +140,7 @@ public final class S3JsonSinkTask extends SinkTask {
         }
     }
 
-    /** Milliseconds after which to be called again, come records or not; -1: no matter when. */
+    /** Milliseconds after which Connect must call again, even without records; -1 if nothing is pending. */
     private long untilNextDue() {
         long now = clock.getAsLong();
         return rotations.values().stream()
@@ -147,14 +148,14 @@ public final class S3JsonSinkTask extends SinkTask {
             .min().orElse(-1);
     }
 
-    // --- what Connect asks -------------------------------------------------------------------------------------------
+    // --- Connect's callbacks -----------------------------------------------------------------------------------------
 
     @Override
     public Map<TopicPartition, OffsetAndMetadata> preCommit(Map<TopicPartition, OffsetAndMetadata> taken) {
         return new HashMap<>(written);
     }
 
-    /** What is gathered of these goes: whoever gets them begins after what was committed, which is what was written. */
+    /** Discards the pending lines of these partitions; their next owner starts after the committed offsets. */
     @Override
     public void close(Collection<TopicPartition> partitions) {
         rotations.keySet().removeAll(partitions);

@@ -19,7 +19,7 @@ import software.amazon.awssdk.services.s3.S3Client;
 import software.amazon.awssdk.services.s3.S3ClientBuilder;
 import software.amazon.awssdk.services.s3.model.S3Exception;
 
-/** A bucket on S3, or on a store that speaks its language. */
+/** A bucket on S3, or on a store with the same API. */
 final class S3Store implements Store {
     private static final String JSON_LINES = "application/x-ndjson";
     private static final Duration ATTEMPT = Duration.ofSeconds(60);
@@ -44,7 +44,7 @@ final class S3Store implements Store {
                 .overrideConfiguration(more -> more.apiCallAttemptTimeout(ATTEMPT).apiCallTimeout(ALL_ATTEMPTS))
                 .build();
         } catch (SdkClientException | IllegalArgumentException error) {
-            throw new ConnectException("S3 cannot be asked: " + error.getMessage()
+            throw new ConnectException("S3 cannot be used: " + error.getMessage()
                 + "; expected s3.region, s3.access.key.id and s3.secret.access.key, or what the AWS tools take:"
                 + " AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role", error);
         }
@@ -80,11 +80,12 @@ final class S3Store implements Store {
             client.putObject(request -> request.bucket(bucket).key(key),
                 RequestBody.fromContentProvider(page::content, page.size(), JSON_LINES));
         } catch (S3Exception error) {
-            String said = "s3:PutObject of " + bucket + "/" + key + " was answered " + error.statusCode() + ": " + error.getMessage();
+            String message = "s3:PutObject of " + bucket + "/" + key + " failed with status " + error.statusCode()
+                + ": " + error.getMessage();
             if (passing(error)) {
-                throw new Unavailable(said, error);
+                throw new Unavailable(message, error);
             }
-            throw new ConnectException(said, error);
+            throw new ConnectException(message, error);
         } catch (SdkException error) {
             throw new Unavailable("s3:PutObject of " + bucket + "/" + key + " failed: " + error.getMessage(), error);
         }

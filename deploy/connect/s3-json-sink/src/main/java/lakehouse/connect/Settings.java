@@ -17,7 +17,7 @@ import org.apache.kafka.common.config.ConfigDef.Type;
 import org.apache.kafka.common.config.ConfigValue;
 import org.apache.kafka.common.config.types.Password;
 
-/** What the sink can be told. Whom to ask, where a key is not given, goes by the AWS tools' rules: AWS_REGION and so on. */
+/** The sink's options. Without keys, credentials and region come from the AWS defaults (AWS_REGION, …). */
 final class Settings extends AbstractConfig {
     static final String VERSION = "1";
 
@@ -35,7 +35,7 @@ final class Settings extends AbstractConfig {
     private static final String LONGEST_BACKOFF = "retry.backoff.max.ms";
 
     static final ConfigDef DEFINITION = new ConfigDef()
-        .define(BUCKET, Type.STRING, NO_DEFAULT_VALUE, new NonEmptyString(), HIGH, "The bucket; it has to be there.")
+        .define(BUCKET, Type.STRING, NO_DEFAULT_VALUE, new NonEmptyString(), HIGH, "The bucket. It must exist.")
         .define(PREFIX, Type.STRING, "topics", new NonEmptyString(), MEDIUM,
             "What keys begin with: PREFIX/TOPIC/year=YYYY/month=MM/TOPIC+PARTITION+FIRST_OFFSET.json")
         .define(REGION, Type.STRING, "", MEDIUM, "The bucket's region; empty: AWS_REGION, or the profile's.")
@@ -45,8 +45,8 @@ final class Settings extends AbstractConfig {
             "Access key; empty: AWS_ACCESS_KEY_ID, a profile or a role, as the AWS tools find them.")
         .define(SECRET, Type.PASSWORD, "", MEDIUM, "The secret of " + KEY_ID + ".")
         .define(DATE_FIELD, Type.STRING, "", HIGH,
-            "The field whose date (text that begins YYYY-MM-DD) says in which month's folder a line goes. Where a record"
-                + " has none there, or this is empty, the record's own timestamp says it, in UTC.")
+            "Field with the date (text that begins YYYY-MM-DD) that selects the month's folder. If the field is missing or"
+                + " this option is empty, the record's timestamp (UTC) is used.")
         .define(FLUSH_SIZE, Type.INT, 100_000, Range.atLeast(1), MEDIUM,
             "Lines of one topic partition at which they are written.")
         .define(FLUSH_BYTES, Type.LONG, 64L << 20, Range.atLeast(1L << 10), MEDIUM,
@@ -77,7 +77,7 @@ final class Settings extends AbstractConfig {
         }
         if (given.getOrDefault(KEY_ID, "").isEmpty() != given.getOrDefault(SECRET, "").isEmpty()) {
             values.stream().filter(value -> value.name().equals(SECRET)).forEach(
-                value -> value.addErrorMessage(KEY_ID + " and " + SECRET + " go together: give both, or neither"));
+                value -> value.addErrorMessage(KEY_ID + " and " + SECRET + " must both be set, or neither"));
         }
         return new Config(values);
     }

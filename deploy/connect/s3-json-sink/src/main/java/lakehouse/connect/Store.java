@@ -4,10 +4,10 @@ package lakehouse.connect;
 @FunctionalInterface
 interface Store {
     /**
-     * Writes an object whole, over what may be there.
+     * Writes a complete object and replaces one with the same key.
      *
-     * @throws Unavailable it failed, and may succeed later
-     * @throws org.apache.kafka.connect.errors.ConnectException it will go on failing until somebody mends something
+     * @throws Unavailable the write failed, and may succeed later
+     * @throws org.apache.kafka.connect.errors.ConnectException the write fails until somebody corrects its cause
      */
     void put(String key, Page page);
 

@@ -73,9 +73,9 @@ class LineTest {
     @ParameterizedTest
     @ValueSource(strings = {"", "{", "{}", "1", "[1]", "{\"a\":1}{\"a\":2}", "{\"a\":1} ", "{\"a\":secret}", "\ufeff{\"a\":1}", "{\"__offset\":1}"})
     void whatIsNoObjectIsRefusedWithItsPlaceAndNotItsContent(String value) {
-        String told = assertThrows(DataException.class, () -> line(value)).getMessage();
-        assertTrue(told.startsWith("t, partition 0, offset 7: "), told);
-        assertFalse(told.contains("secret"), told);
+        String message = assertThrows(DataException.class, () -> line(value)).getMessage();
+        assertTrue(message.startsWith("t, partition 0, offset 7: "), message);
+        assertFalse(message.contains("secret"), message);
     }
 
     @Test
@@ -86,9 +86,9 @@ class LineTest {
     }
 
     @Test
-    void anotherConverterIsToldByName() {
-        String told = assertThrows(DataException.class, () -> Line.of(record(null, "{\"a\":1}", 7), "")).getMessage();
-        assertTrue(told.contains("ByteArrayConverter") && told.contains("java.lang.String"), told);
+    void anotherConverterIsReportedByName() {
+        String message = assertThrows(DataException.class, () -> Line.of(record(null, "{\"a\":1}", 7), "")).getMessage();
+        assertTrue(message.contains("ByteArrayConverter") && message.contains("java.lang.String"), message);
         assertThrows(DataException.class, () -> Line.of(record(null, null, 7), ""));
     }
 }

@@ -23,13 +23,13 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
-/** Amazon's own client against a server that answers as it is told to. */
+/** Amazon's own client against a server that answers with the statuses in `answers`. */
 class S3StoreTest {
     private static final String SECRET = "canary-of-the-bucket";
 
-    private record Asked(String method, String path, String type, String body) {}
+    private record Request(String method, String path, String type, String body) {}
 
-    private final List<Asked> asked = new ArrayList<>();
+    private final List<Request> requests = new ArrayList<>();
     private final Queue<Integer> answers = new ArrayDeque<>();
     private String code = "InternalError";
     private HttpServer server;
@@ -38,10 +38,10 @@ class S3StoreTest {
     void start() throws IOException {
         server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
         server.createContext("/", exchange -> {
-            asked.add(new Asked(exchange.getRequestMethod(), exchange.getRequestURI().getRawPath(),
+            requests.add(new Request(exchange.getRequestMethod(), exchange.getRequestURI().getRawPath(),
                 exchange.getRequestHeaders().getFirst("Content-Type"), new String(exchange.getRequestBody().readAllBytes())));
             int status = answers.isEmpty() ? 200 : answers.remove();
-            byte[] body = status == 200 ? new byte[0] : bytes("<Error><Code>" + code + "</Code><Message>as told</Message></Error>");
+            byte[] body = status == 200 ? new byte[0] : bytes("<Error><Code>" + code + "</Code><Message>test message</Message></Error>");
             exchange.sendResponseHeaders(status, body.length == 0 ? -1 : body.length);
             exchange.getResponseBody().write(body);
             exchange.close();
@@ -69,25 +69,25 @@ class S3StoreTest {
     @Test
     void anObjectIsPutByItsKeyAsJsonLines() {
         store().put("topics/t/year=2024/month=01/t+0+1.json", page("{\"a\":1}\n"));
-        assertEquals(List.of(new Asked("PUT", "/lake/topics/t/year%3D2024/month%3D01/t%2B0%2B1.json", "application/x-ndjson", "{\"a\":1}\n")), asked);
+        assertEquals(List.of(new Request("PUT", "/lake/topics/t/year%3D2024/month%3D01/t%2B0%2B1.json", "application/x-ndjson", "{\"a\":1}\n")), requests);
     }
 
     @Test
     void aPassingFailureIsGotOverWithTheWholeBody() {
         answers.addAll(List.of(503, 500));
         store().put("k", page("whole"));
-        assertEquals(List.of("whole", "whole", "whole"), asked.stream().map(Asked::body).toList());
+        assertEquals(List.of("whole", "whole", "whole"), requests.stream().map(Request::body).toList());
     }
 
     @ParameterizedTest
     @CsvSource({"503,SlowDown", "500,InternalError", "429,TooManyRequests", "400,RequestTimeout", "409,OperationAborted"})
-    void whatMayPassIsUnavailable(int status, String said) {
-        code = said;
+    void transientErrorIsUnavailable(int status, String code) {
+        this.code = code;
         for (int attempt = 0; attempt < 9; attempt++) {
             answers.add(status);
         }
-        String told = assertThrows(Store.Unavailable.class, () -> store().put("k", page("x"))).getMessage();
-        assertTrue(told.contains("lake/k was answered " + status), told);
+        String message = assertThrows(Store.Unavailable.class, () -> store().put("k", page("x"))).getMessage();
+        assertTrue(message.contains("lake/k failed with status " + status), message);
     }
 
     @Test
@@ -99,13 +99,13 @@ class S3StoreTest {
 
     @ParameterizedTest
     @CsvSource({"403,AccessDenied", "403,SignatureDoesNotMatch", "404,NoSuchBucket", "400,InvalidRequest"})
-    void whatWillNotPassSaysWhatWasRefused(int status, String said) {
-        code = said;
+    void permanentErrorNamesTheRequest(int status, String code) {
+        this.code = code;
         answers.add(status);
         ConnectException error = assertThrows(ConnectException.class, () -> store().put("k", page("x")));
-        assertTrue(error.getMessage().startsWith("s3:PutObject of lake/k was answered " + status + ": as told"), error.getMessage());
+        assertTrue(error.getMessage().startsWith("s3:PutObject of lake/k failed with status " + status + ": test message"), error.getMessage());
         assertFalse(error.getMessage().contains(SECRET));
-        assertEquals(1, asked.size());
+        assertEquals(1, requests.size());
     }
 
     @Test
@@ -115,8 +115,8 @@ class S3StoreTest {
             Map<String, String> given = new HashMap<>(Map.of("s3.bucket", "b", "s3.access.key.id", "i", "s3.secret.access.key", SECRET));
             if (System.getenv("AWS_REGION") == null && System.getenv("AWS_DEFAULT_REGION") == null) {
                 System.setProperty("aws.disableEc2Metadata", "true");
-                String told = assertThrows(ConnectException.class, () -> new S3Store(new Settings(given))).getMessage();
-                assertTrue(told.contains("AWS_REGION"), told);
+                String message = assertThrows(ConnectException.class, () -> new S3Store(new Settings(given))).getMessage();
+                assertTrue(message.contains("AWS_REGION"), message);
             }
         } finally {
             System.clearProperty("aws.disableEc2Metadata");
