@@ -59,14 +59,17 @@ MODELS = {
     "silver/items": "SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i",
     "gold/notes": "SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note",
 }
-# The function of runner/stages.py that does a stage, by its names over time. What comes before it, reading
-# the pipeline and its SQL, is the same for all verbs.
+# Read once and used by every stage: paths and files, the session, types, configuration, errors and logs.
+SERVICES = ("cli/", "concurrency", "config/", "error", "logs", "retry", "schema/", "spark/", "storage/")
+
+# The function of runner/stages.py that does a stage, by its names over time. The steps before it, reading the pipeline
+# and its SQL, are the same for all verbs.
 ENTRIES = {
     "extract": frozenset({"_extract"}),
     "ingest": frozenset({"_ingest"}),
     "bronze": frozenset({"_bronze"}),
-    "silver": frozenset({"_models"}),
-    "gold": frozenset({"_models"}),
+    "silver": frozenset({"_models", "refresh_models"}),
+    "gold": frozenset({"_models", "refresh_models"}),
 }
 
 
@@ -151,7 +154,8 @@ def print_trace(package: Path, listed: bool) -> None:
                     passed = {file for thread in files.values() for file in thread}
                     changes = sum(len(thread) - 1 for thread in files.values())
                     all_files |= passed if stage in ("extract", "ingest", "bronze") else set()
-                    print(f"{stage}: {len(passed)} files, {changes} changes of file")
+                    own = {file for file in passed if not file.startswith(SERVICES)}
+                    print(f"{stage}: {len(passed)} files, {len(own)} of them no services, {changes} changes of file")
                     if listed:
                         print("  " + " ".join(sorted(passed)))
         print(f"a snapshot, from extract to bronze: {len(all_files)} files")
