@@ -186,10 +186,12 @@ def lakehouse(*arguments: str) -> Result:
 
 
 def copy_pipeline(pipeline: Path, folder: Path, **tuning: int) -> Path:
-    """A copy of a pipeline's folder with a `tuning:` section."""
+    """A copy of a pipeline's folder with a `tuning:` section; it still refers to the repository's other files."""
     shutil.copytree(pipeline, folder, dirs_exist_ok=True)
-    with (folder / "pipeline.yml").open("a", encoding="utf-8") as file:
-        file.write("\ntuning:\n" + "".join(f"  {name}: {value}\n" for name, value in tuning.items()))
+    file = folder / "pipeline.yml"
+    text = file.read_text(encoding="utf-8").replace("../../", f"{pipeline.parents[1]}/")
+    section = "".join(f"  {name}: {value}\n" for name, value in tuning.items())
+    file.write_text(f"{text}\ntuning:\n{section}", encoding="utf-8")
     return folder
 
 
