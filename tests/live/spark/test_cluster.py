@@ -87,7 +87,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield found
 
 
-def _until(so: Any, seconds: float = 60) -> None:
+def _until(so: Any, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
