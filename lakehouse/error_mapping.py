@@ -143,7 +143,7 @@ def retry_transient(work: Callable[[], T]) -> T:
         work: The operation; repeating it must be harmless at any point.
 
     Raises:
-        Exception: What the last attempt raised.
+        Exception: The error of the last attempt.
     """
     return with_retries(work, is_transient, _TRANSIENT_POLICY)
 

@@ -63,8 +63,8 @@ class LakehouseError(Exception):
     """Root of all errors that the project raises on purpose.
 
     Args:
-        found: What was found, as a sentence or as one line per discrepancy.
-        expected: What would have been correct.
+        found: The finding, as a sentence or as one line per discrepancy.
+        expected: The correct form.
         where: The file, line and column, or the table and snapshot.
         next_step: The next command to type, or the change to make.
     """

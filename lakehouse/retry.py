@@ -27,7 +27,7 @@ class TransientError(InfrastructureError):
     """A source failed in a way that another attempt may get over.
 
     Args:
-        found: What failed, as a sentence.
+        found: The failure, as a sentence.
         retry_after: Seconds that the server asked to wait.
         where: The source, or the part of it.
     """
@@ -41,7 +41,7 @@ class TransientError(InfrastructureError):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often an operation is attempted, and how long the waits between the attempts are.
+    """The number of attempts of an operation, and the waits between them.
 
     Attributes:
         attempts: Attempts in total, the first one included.
@@ -83,7 +83,7 @@ def with_retries(
         policy: The number of attempts and the waits.
 
     Raises:
-        Exception: What the last attempt raised.
+        Exception: The error of the last attempt.
     """
     # stamina's default hook writes the error's repr to stdout if structlog is installed; stdout is for results only.
     set_on_retry_hooks([_report_retry])

@@ -19,7 +19,7 @@ _RESERVED_SIGNS = frozenset("#{}")
 
 
 def find_fault(pattern: str) -> str | None:
-    """Return a message about what is wrong with a pattern, or None if it is valid.
+    """Return a message about the fault of a pattern, or None if it is valid.
 
     >>> find_fault("[dd/MM/yyyy][yyyy-MM-dd'T'HH:mm]") is None
     True

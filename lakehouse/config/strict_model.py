@@ -53,7 +53,7 @@ class Discrepancy(NamedTuple):
     Attributes:
         loc: Its location, relative to the section that reports it.
         kind: VALUE or STRUCTURE.
-        message: What is wrong, without the value.
+        message: The discrepancy, without the value.
     """
 
     loc: Loc
@@ -129,7 +129,7 @@ def validation_error(message: str, kind: str = VALUE) -> PydanticCustomError:
     """Return the error for a validator to raise.
 
     Args:
-        message: What was expected, without the value.
+        message: The expected form, without the value.
         kind: VALUE if the message follows the value, STRUCTURE if it is complete without it.
     """
     return PydanticCustomError(kind, message)

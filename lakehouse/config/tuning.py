@@ -1,6 +1,6 @@
 """Defines the thresholds of a run, which `tuning:` in pipeline.yml sets.
 
-They decide how the work is done and never what comes out. The defaults were measured on a laptop (docs/bench.md).
+They decide how the work is done, and never the result. The defaults were measured on a laptop (docs/bench.md).
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
         run: The command.
         name: The table.
         key: The key's value or, if the key has several columns, `column=value` for each.
-        vacuum: Whether to run VACUUM for what is old enough.
+        vacuum: Whether to run VACUUM on the files that are old enough.
 
     Returns:
         The document of `lakehouse forget --json`, which does not have the key.
@@ -193,7 +193,7 @@ def _delta_tables(run: Run, name: str) -> dict[str, str]:
 
 
 def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
-    """Return what the user has to know, or to do."""
+    """Return notes for the user: remaining work and warnings."""
     notes = [f"cannot be read, and may have the data subject: {file}" for file in erased.unreadable_files]
     if erased.is_still_in_source:
         notes.append(

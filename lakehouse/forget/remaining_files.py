@@ -1,4 +1,4 @@
-"""Lists what erased rows leave in the folders of Delta tables: files that only old versions need, and until when.
+"""Lists the remains of erased rows in the folders of Delta tables: files that only old versions need, and until when.
 
 VACUUM removes such files when they are older than the table's `delta.deletedFileRetentionDuration` (7 days by default).
 The log's entries have the least and greatest value of each column of a file. They are removed after the table's
@@ -23,7 +23,7 @@ _DEFAULTS = {_FILE_RETENTION: "7 days", _LOG_RETENTION: "30 days"}
 
 
 def list_remaining(spark: SparkSession, tables: dict[str, str], vacuum: bool) -> list[dict[str, Any]]:
-    """Return what remains in each of the tables that exist.
+    """Return the remains in each of the tables that exist.
 
     Args:
         spark: The session to read in.

@@ -66,7 +66,7 @@ class IngestContext:
         return forgotten_keys.read_hashes(self.table.spark, self.table.lake, self.table.name)
 
     def read_settings(self, optional_columns: frozenset[str] = frozenset()) -> ReadSettings:
-        """Return what the table's files are read with."""
+        """Return the settings of the reader of the table's files."""
         return ReadSettings(self.table.spark, self.config, self.pipeline.timezone, optional_columns)
 
     def fingerprint(self, snapshot: LandedSnapshot) -> str:
@@ -83,7 +83,7 @@ class Comparison:
         full_state: The rows before it.
         parsed: The rows of the snapshot, or those of its changed lines.
         state: The rows before it that `parsed` was compared with: `full_state`, or a part of it.
-        verdicts: What happens to each key (`diff.verdicts`).
+        verdicts: The verdict on each key (`diff.verdicts`).
         counts: The counts of the verdicts.
         changes: The changed lines, if only those were compared.
     """

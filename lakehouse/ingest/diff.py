@@ -2,7 +2,7 @@
 
     rows        the rows of the snapshot as `snapshot_reader.read` returns them
     state       the current rows of the table: the columns that the lake stores
-    verdicts    one row per key of either side: what happens to it
+    verdicts    one row per key of either side: insert, update, delete, ...
     change set  the rows to insert, update and delete
 
 Only keys and 128-bit hashes pass through the join's shuffle; full rows are fetched afterwards, for the keys that
@@ -38,7 +38,7 @@ _STATE_HASHES = ["_cdc_before_1", "_cdc_before_2"]  # the same of the table's ro
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of rows of the snapshot by what happens to them; `deleted` are rows of bronze, `conflicts` are keys.
+    """Numbers of rows of the snapshot by their verdict; `deleted` are rows of bronze, `conflicts` are keys.
 
     rows_read = inserted + updated + unchanged + quarantined + duplicates, if there is no conflict.
     """
@@ -64,7 +64,7 @@ class Counts:
 
 
 def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
-    """Decide what happens to each key.
+    """Decide the verdict on each key.
 
     Args:
         rows: The rows of the snapshot.
@@ -171,7 +171,7 @@ def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts:
     Args:
         rows: The rows of the snapshot.
         state: The current rows of the table.
-        verdicts: What happens to each key.
+        verdicts: The verdict on each key.
         counts: The counts of the verdicts; a kind of change that has none is not looked for.
         table: The table's configuration.
 
@@ -233,7 +233,7 @@ def quarantine_rows(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataF
 
     Args:
         rows: The rows of the snapshot, with `RECEIVED`.
-        verdicts: What happens to each key.
+        verdicts: The verdict on each key.
         table: The table's configuration.
 
     Returns:
@@ -268,7 +268,7 @@ def faulty_keys(verdicts: DataFrame, table: Table) -> DataFrame:
     """Return the keys that several rows of the snapshot have, or a row that is not accepted.
 
     Args:
-        verdicts: What happens to each key.
+        verdicts: The verdict on each key.
         table: The table's configuration.
     """
     is_faulty = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREADABLE))
@@ -279,7 +279,7 @@ def new_keys(verdicts: DataFrame, table: Table) -> DataFrame:
     """Return the keys of the snapshot that the state does not have, whatever their verdict.
 
     Args:
-        verdicts: What happens to each key.
+        verdicts: The verdict on each key.
         table: The table's configuration.
     """
     return verdicts.where(~F.col("_cdc_known") & (F.col(VERDICT) != UNREADABLE)).select(*table.keys)
@@ -289,7 +289,7 @@ def example_keys(verdicts: DataFrame, verdict: str, table: Table, limit: int = 3
     """Return a few keys of a verdict, as text for a message.
 
     Args:
-        verdicts: What happens to each key.
+        verdicts: The verdict on each key.
         verdict: The verdict to show keys of.
         table: The table's configuration.
         limit: How many keys to show at most.

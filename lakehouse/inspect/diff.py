@@ -50,7 +50,7 @@ class Baseline:
     Attributes:
         rows: The rows, by the declared schema.
         optional_columns: Declared columns that the snapshot may lack.
-        note: What a reader of the result has to know about the rows.
+        note: A note on the rows, for readers of the result.
     """
 
     rows: DataFrame

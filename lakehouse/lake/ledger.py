@@ -66,7 +66,7 @@ class LedgerEntry:
 
     @property
     def changed_rows(self) -> int:
-        """How many rows the change set has."""
+        """The number of rows in the change set."""
         return (self.inserted or 0) + (self.updated or 0) + (self.deleted or 0)
 
     @property

@@ -58,7 +58,7 @@ class MergeTarget:
 
 @dataclass(frozen=True)
 class WriteResult:
-    """How many rows a write changed, and whether it made a commit: it does not if nothing differed."""
+    """The counts of rows that a write changed, and whether it made a commit: it does not if nothing differed."""
 
     inserted: int = 0
     updated: int = 0
@@ -83,7 +83,7 @@ def merge_to_match(
     Args:
         target: The table.
         wanted: Rows with unique keys, and with all columns that the table is to have.
-        progress: What the commit records (`delta.commit_metadata`).
+        progress: The metadata that the commit records (`delta.commit_metadata`).
         affected: Rows of some of the table's columns: only rows of the table that match one of them are compared, and
             deleted if they are not wanted. None: all rows.
         expect_few: Whether few rows are expected to differ, so that the driver collects them at once.
@@ -139,7 +139,7 @@ def merge_changes(
         target: The table, which exists.
         changes: Rows that read the same each time, with their action (I, U or D) in the column `_cdc_action`.
         action_counts: How many rows there are of each action.
-        progress: What the commit records.
+        progress: The metadata that the commit records.
 
     Returns:
         How many rows changed.

@@ -15,7 +15,7 @@ from lakehouse.storage.paths import Lake
 
 @dataclass(frozen=True)
 class TableRef:
-    """One table of a pipeline, and what working on it needs.
+    """One table of a pipeline, with the session, lake and thresholds to work on it.
 
     Attributes:
         spark: The session to work in; inside `foreachBatch`, the batch's own.

@@ -31,7 +31,7 @@ from lakehouse.spark.session import SPARK_ERRORS
 
 @dataclass(frozen=True)
 class RefreshChoice:
-    """How to refresh a model.
+    """The choice of how to refresh a model.
 
     Attributes:
         kind: `none` if nothing changed, `incremental` or `full`.

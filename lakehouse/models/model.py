@@ -33,7 +33,7 @@ ReadRelation = Callable[[str], DataFrame]
 
 @dataclass(frozen=True)
 class Model:
-    """A model and what its refresh needs.
+    """A model, with the keys, parameters and thresholds of its refresh.
 
     Attributes:
         plan: The model's SQL, keys and rules.
@@ -78,7 +78,7 @@ class Model:
 
 @dataclass(frozen=True)
 class RefreshContext:
-    """What one refresh reads and writes.
+    """The inputs and the target of one refresh.
 
     Attributes:
         spark: The refresh's own session.

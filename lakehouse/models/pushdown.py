@@ -24,7 +24,7 @@ def add_bounds(bounds: SourceBounds, block: Block, alias: str, column: str, valu
     """Add the value range of a source's column, unless a join may fill the column with nulls.
 
     Args:
-        bounds: What is known; changed in place.
+        bounds: The known bounds; changed in place.
         block: The SELECT.
         alias: The source's alias in lower case.
         column: The column in lower case.
@@ -41,7 +41,7 @@ def propagate_bounds(
 
     Args:
         sources: The FROM clause.
-        bounds: What is known.
+        bounds: The known bounds.
         column_types: Returns the types of a source's columns. A comparison that casts propagates nothing.
         joined_to: The alias of a source whose rows all other rows are restricted to, as by an inner join.
     """

@@ -118,7 +118,7 @@ def resolve_table(connection: Connection, table_name: str) -> PostgresTable:
 
 
 def read_position(connection: Connection, table: PostgresTable) -> PublishPosition | None:
-    """Return what the table is equal to; None if it does not exist.
+    """Return the version that the table is equal to; None if it does not exist.
 
     Args:
         connection: An open connection.
@@ -185,7 +185,7 @@ def _read_position_row(connection: Connection, table: PostgresTable) -> tuple[Pu
 
 
 def write_position(connection: Connection, table: PostgresTable, position: PublishPosition) -> None:
-    """Record what the table is equal to when this transaction is committed."""
+    """Record the version that the table is equal to when this transaction is committed."""
     statement = sql.SQL(
         "INSERT INTO {} (table_name, pipeline, source, lake_table_id, version, commit_id, published_at)"
         " VALUES (%s, %s, %s, %s, %s, %s, now()) ON CONFLICT (table_name) DO UPDATE SET pipeline = excluded.pipeline,"

@@ -74,7 +74,7 @@ def personal_predicate(columns: Mapping[str, tuple[LineageColumn, ...]], model: 
     A stored column that the model's SQL no longer names may contain personal data if any column of the lake does.
 
     Args:
-        columns: What `relation_columns` returns.
+        columns: The result of `relation_columns`.
         model: The name of the model.
     """
     known = {c.name.lower(): c.is_personal for c in columns[model]}

@@ -31,7 +31,7 @@ def render(document: Document, language: Language) -> str:
     """Return the page as HTML.
 
     Args:
-        document: What `gather` returns.
+        document: The result of `gather`.
         language: The language of the texts, numbers and dates.
     """
     words = Words(language)

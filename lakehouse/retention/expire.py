@@ -30,7 +30,7 @@ _STATE_FILE = "expired.json"
 
 @dataclass(frozen=True)
 class RetentionLimit:
-    """How long to keep something.
+    """The age up to which files are kept.
 
     Attributes:
         now: The time of the run.
@@ -157,7 +157,7 @@ def vacuum_table(spark: SparkSession, address: str, pending: list[str], limit: R
     Args:
         spark: A session that nobody else uses.
         address: The table's address.
-        pending: What has still to read changes of the table, so that nothing may be removed.
+        pending: The readers that have still to read changes of the table, so that nothing may be removed.
         limit: How long to keep them.
     """
     reason = ""

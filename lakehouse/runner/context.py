@@ -191,7 +191,7 @@ def record_run(run: Run, report: Report, command: str) -> Iterator[records.Recor
     Args:
         run: The command.
         report: Its report, which gets the time.
-        command: What it does, for people: `run`, the stages, or `approve clientes`.
+        command: The command, for people: `run`, the stages, or `approve clientes`.
     """
     started, error = time_now(), None
     record = records.start_record(run.pipeline.name, run.id, command, run.names)
@@ -240,7 +240,7 @@ def notify_failure(run: Run, record: records.Record, log: logs.Log) -> None:
     Args:
         run: The command.
         record: Its record, with an end.
-        log: Receives what goes wrong.
+        log: Receives the errors.
     """
     if run.pipeline.on_failure:
         document = record | {"lake": run.lake.root, "repeats": records.count_repeats(run.lake, record)}
@@ -253,7 +253,7 @@ def lock_lake(run: Run, command: str) -> Iterator[None]:
 
     Args:
         run: The command.
-        command: What it does, for people.
+        command: The command, for people.
 
     Raises:
         LakeBusy: Another run has locked the lake.

@@ -94,7 +94,7 @@ def _run_with_timeout(timeout: float, work: Callable[[], None]) -> None:
 
     Raises:
         TimeoutError: The time is up.
-        Exception: What `work` raises.
+        Exception: The error of `work`.
     """
     errors: list[Exception] = []
 

@@ -28,7 +28,7 @@ def start_record(pipeline: str, run_id: str, command: str, names: Iterable[str])
     Args:
         pipeline: The pipeline's name.
         run_id: The run's id.
-        command: What the run does, for people.
+        command: The command, for people.
         names: The tables and models to which it is limited.
     """
     return {
@@ -56,7 +56,7 @@ def write(lake: Lake, record: Record) -> None:
 
 
 def mask_texts(lake: Lake, mask: Callable[[str], str]) -> None:
-    """Replace every text of every record by what `mask` returns for it.
+    """Replace every text of every record by the result of `mask`.
 
     Args:
         lake: The lake of the records.

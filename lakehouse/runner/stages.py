@@ -76,7 +76,7 @@ class _Work:
     Attributes:
         stages: The stages to run; empty if nothing has changed since the last run.
         only_source_can_change: Nothing else has changed, so the run ends after `extract` if that lands nothing.
-        inputs: What the run depends on, read before its first stage, for the mark; None if it must not leave a mark.
+        inputs: The state that the run read before its first stage, for the mark; None if it must not leave a mark.
     """
 
     stages: tuple[str, ...]

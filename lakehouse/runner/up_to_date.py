@@ -50,7 +50,7 @@ def write_mark(lake: Lake, before: dict[str, Any], pipeline: Pipeline) -> None:
 
     Args:
         lake: The lake.
-        before: What `read_inputs` returned before the run read the source.
+        before: The result of `read_inputs` before the run read the source.
         pipeline: The pipeline of the run.
     """
     if lake.catalog:

@@ -28,7 +28,7 @@ IsExcluded = Callable[[Mapping[str, str], str], bool]
 
 
 class RewriteReasons(NamedTuple):
-    """What Spark's parser misreads if records may span lines, or if no quote character is set.
+    """The contents that Spark's parser misreads if records may span lines, or if no quote character is set.
 
     Attributes:
         has_nul: Spark drops NUL inside quotes, and without a quote character takes NUL for one.
@@ -110,7 +110,7 @@ class Dialect:
         Args:
             path: The file.
             target: The copy.
-            reasons: What to change.
+            reasons: The reasons to rewrite.
 
         Raises:
             DataRefused: A quote is never closed, text follows a closing quote, or line ends are mixed while `escape` is

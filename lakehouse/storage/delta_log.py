@@ -32,7 +32,7 @@ class Commit:
     Attributes:
         version: The version of the table that it made.
         operation: Delta's name of the operation, such as MERGE.
-        metadata: What this project recorded with it; empty for the commits of others.
+        metadata: The metadata of this project; empty for the commits of others.
     """
 
     version: int

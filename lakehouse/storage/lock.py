@@ -58,7 +58,7 @@ def lock_lake(lake: Lake, run_id: str, activity: str) -> Iterator[LakeLock]:
     Args:
         lake: The lake to lock.
         run_id: The id of the run, for people.
-        activity: What the run does, for people.
+        activity: The command, for people.
 
     Raises:
         LakeBusy: Another run has locked it, or the JVM of a killed run does not end.

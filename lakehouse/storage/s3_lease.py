@@ -162,7 +162,7 @@ def lock_lake(folder: S3Path, root: str, run_id: str, activity: str) -> Iterator
         folder: The folder of the leases.
         root: The root of the lake, for people.
         run_id: The id of the run, for people.
-        activity: What the run does, for people.
+        activity: The command, for people.
 
     Raises:
         LakeBusy: Another run has locked it, or was killed less than a lease ago.

@@ -25,7 +25,7 @@ class Check:
         what: The claim that was checked.
         name: The table or model that the claim is about.
         result: `holds`, `failed` or `not checkable`.
-        figures: What was counted; the first rows that differ; or why the claim cannot be checked.
+        figures: The counts; the first rows that differ; or the reason why the claim cannot be checked.
         code: The exit code of the command if no check failed.
     """
 

@@ -35,7 +35,7 @@ class LogSummary:
 
     @property
     def incomplete_reason(self) -> str:
-        """Why the log does not account for every change, or an empty text."""
+        """The reason why the log does not account for every change, or an empty text."""
         foreign = [f"version {c.version} ({c.operation}) is of another writer" for c in self.foreign]
         repairs = [f"version {c.version} repaired the whole table" for c in self.repairs]
         gap = ["a commit is missing between others"] if self.has_gap else []

@@ -62,7 +62,7 @@ class CheckedModel:
 
     @property
     def lag_reason(self) -> str:
-        """Why the table may differ from its SQL over the current inputs, all of which exist; empty if it may not.
+        """The reason why the table may differ from its SQL over its inputs, all of which exist; empty if it may not.
 
         The newest commit of this project counts, also if another writer has written since: its changes have to be
         found.

@@ -95,7 +95,7 @@ def part_queries(connection: Connection, scan: TableScan, max_parts: int) -> lis
 
     Args:
         connection: A connection to the database.
-        scan: What the table contains.
+        scan: The contents of the table.
         max_parts: The largest number of parts, without that for rows with a null in a key.
     """
     # With the table's alias: by its bare name, ORDER BY would use the selected text instead of the column.

@@ -42,7 +42,7 @@ class CatalogColumn(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadColumn:
-    """How a column is read.
+    """The types by which a column is read.
 
     Attributes:
         name: Its name in the database's spelling.

@@ -23,7 +23,7 @@ _ALLOWED_OPTIONS |= {"dateformat", "timestampformat", "timestampntzformat"}
 
 @dataclass(frozen=True)
 class CsvLayout:
-    """How lines split into fields.
+    """The rules by which lines split into fields.
 
     Attributes:
         dialect: The CSV options of the table.
@@ -44,7 +44,7 @@ class CsvLayout:
         """Return the layout that all files of a snapshot have; None if records may span lines, or the files differ.
 
         Args:
-            settings: What the files are read with.
+            settings: The reader's settings.
             snapshot: The snapshot.
         """
         dialect = Dialect.from_options(settings.table.options)

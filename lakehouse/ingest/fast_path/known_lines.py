@@ -71,7 +71,7 @@ class FastPath:
 
     Attributes:
         table: The table.
-        settings: What its files are read with.
+        settings: The reader's settings.
     """
 
     table: TableRef
@@ -238,5 +238,5 @@ def _is_intact(snapshot: LandedSnapshot) -> bool:
 
 
 def _entry_id(entry: LedgerEntry) -> list[int | str | None]:
-    """Return what identifies a ledger row."""
+    """Return the identity of a ledger row."""
     return [entry.sequence, entry.fingerprint, entry.run_id]

@@ -25,7 +25,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath, lines:
     """Parse a CSV file into fields.
 
     Args:
-        settings: What to read with.
+        settings: The reader's settings.
         file: The file as landed.
         path: Where it is.
         lines: Records to parse in place of the file's, one line each, in one column.

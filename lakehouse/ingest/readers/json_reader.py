@@ -31,7 +31,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     """Parse a JSON file into fields; a member that an object lacks is null.
 
     Args:
-        settings: What to read with.
+        settings: The reader's settings.
         file: The file as landed.
         path: Where it is.
 

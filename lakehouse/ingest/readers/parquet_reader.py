@@ -22,7 +22,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     """Parse a Parquet file into fields.
 
     Args:
-        settings: What to read with.
+        settings: The reader's settings.
         file: The file as landed.
         path: Where it is.
 

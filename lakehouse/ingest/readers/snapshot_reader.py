@@ -46,7 +46,7 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
     """Read a landed snapshot.
 
     Args:
-        settings: What to read with.
+        settings: The reader's settings.
         snapshot: The snapshot, with files that Spark can read (`storage/prepare_files.py`).
 
     Raises:
@@ -89,7 +89,7 @@ def read_lines(settings: ReadSettings, snapshot: LandedSnapshot, lines: DataFram
     """Read some lines of a CSV snapshot.
 
     Args:
-        settings: What to read with.
+        settings: The reader's settings.
         snapshot: The snapshot, for the header of its files.
         lines: The lines, in one column; each is a record.
     """
@@ -98,12 +98,12 @@ def read_lines(settings: ReadSettings, snapshot: LandedSnapshot, lines: DataFram
 
 
 def to_data_refused(error: Exception, where: str) -> Exception:
-    """Return the error to raise for what Spark raised while it read a snapshot.
+    """Return the error to raise for an error of Spark while it reads a snapshot.
 
     A full disk or a lost worker must not have a snapshot rejected, so only an error caused by a file becomes a refusal.
 
     Args:
-        error: What Spark raised.
+        error: The error of Spark.
         where: The path of the file or folder that was read.
 
     Returns:

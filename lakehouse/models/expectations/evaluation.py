@@ -165,7 +165,7 @@ class Evaluation:
 
     @property
     def rejected(self) -> dict[str, int]:
-        """How many rows the rules rejected, by `quarantined` and `dropped`; a row counts once, as quarantined first."""
+        """The counts of rejected rows, by `quarantined` and `dropped`; a row counts once, as quarantined first."""
         counts, policies = self._counts, {rule.on_fail for rule in self._rules}
         rejected = {}
         if "quarantine" in policies:

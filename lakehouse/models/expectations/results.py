@@ -35,7 +35,7 @@ class RuleResult:
         rows_failing: How many rows do not meet it now, in the table or, for `quarantine`, in the quarantine; None if
             that is unknown.
         is_met: Whether the rule is met now.
-        observed: What was observed, for people.
+        observed: The observation, for people.
     """
 
     model: str

@@ -22,7 +22,7 @@ class TableRuleOutcome:
     Attributes:
         is_met: Whether it is met.
         rows_failed: How many rows do not meet it; None for a rule that counts no rows.
-        observed: What was observed, for people.
+        observed: The observation, for people.
     """
 
     is_met: bool

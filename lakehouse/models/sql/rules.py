@@ -40,7 +40,7 @@ class Rule:
     Attributes:
         name: The name in pipeline.yml.
         spec: The configured expectation.
-        description: What is expected, for people.
+        description: The expectation, for people.
         condition: For a row rule, the SQL that is true for rows that meet it; for a reference, the SQL that is true for
             rows that reference nothing.
         columns: The columns that the rule is about, if its form names them.

@@ -46,7 +46,7 @@ class RestClient:
             method: The HTTP method.
             path: The path below the address.
             body: The document to send.
-            not_found: What to return instead of raising if Connect answers 404.
+            not_found: The value to return instead of raising if Connect answers 404.
 
         Raises:
             ConfigError: Connect rejects the request.

@@ -141,7 +141,7 @@ def response_error(action: str, path: object, code: str, status: int, message: s
 
 
 def _required_permission(action: str, path: object, code: str, message: str) -> str:
-    """Return what a refused request needs: valid keys, or a permission on an ARN."""
+    """Return the need of a refused request: valid keys, or a permission on an ARN."""
     permission = _PERMISSIONS.get(action, f"s3:{action}")
     bucket, _, key = str(path).removeprefix("s3a://").partition("/")
     resource = bucket if permission.startswith("s3:List") else f"{bucket}/{key}"

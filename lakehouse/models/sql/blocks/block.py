@@ -17,7 +17,7 @@ class NotIncremental(Exception):
 
         Args:
             clause: The unsupported clause.
-            advice: What to write instead.
+            advice: The SQL to write instead.
         """
         super().__init__(f"{clause}: {advice}" if advice else clause)
 
