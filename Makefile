@@ -33,8 +33,9 @@ test-live: $(ENV) ## Run the tests against real servers, which they start: S3, P
 		exit 2; }; done
 	$(TEST) tests/live
 
-test-fast: $(ENV) ## Run the unit tests only: no JVM
-	$(BIN)/pytest tests/unit
+test-fast: $(ENV) ## Run the tests that start no JVM: while you write
+	$(TEST) tests/unit
+	$(BIN)/pytest tests/spark -m no_jvm
 
 lint: $(ENV) ## Check style, formatting, types and import directions
 	$(BIN)/ruff check

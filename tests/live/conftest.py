@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from pyspark.sql import SparkSession
 from servers import s3
+from servers.fixtures import database, postgres_server
+from shared_session import spark
 
 from lakehouse.storage import s3_lease
+
+__all__ = ["database", "postgres_server", "spark"]
 
 _BUCKET_NUMBERS = itertools.count(1)
 

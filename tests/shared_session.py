@@ -1,0 +1,38 @@
+"""The Spark session that all tests of a process share: `conftest.py` of each folder whose tests use Spark imports it.
+
+It is the product's own local session for a lake on S3, which also works for lakes on the disk: `lakehouse` finds it as
+the active session. The endpoint of a bucket is set when the bucket is created (tests/live).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from servers.s3 import CREDENTIALS
+
+from lakehouse.spark.session import SMALL_DATA_BYTES, get_session
+from lakehouse.storage.paths import Lake
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """Return the session; the first test that uses it starts its JVM."""
+    yield _start()
+    _start().stop()
+
+
+@functools.cache  # each conftest that imports the fixture has one of its own
+def _start() -> SparkSession:
+    os.environ |= CREDENTIALS  # a JVM's environment is that of its start
+    # The first session downloads Delta's packages; two processes must not do so at the same time.
+    with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # With the settings for large data: this JVM runs for half an hour, so full compilation pays.
+        return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)
