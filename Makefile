@@ -16,7 +16,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-live test-fast lint fmt bench dist evidence lock lock-airflow clean distclean
+.PHONY: help demo test test-fast test-systems test-live lint fmt bench dist evidence lock lock-airflow clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,8 +24,11 @@ help: ## Show this help
 demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
 	$(BIN)/python samples/demo.py
 
-test: lint ## Lint, then run every test that needs no server: before you push
-	$(TEST) --ignore tests/live
+test: lint ## Lint, then run every test but those of whole systems and servers: before you push
+	$(TEST) --ignore tests/live --ignore tests/systems
+
+test-systems: $(ENV) ## Run the tests of whole systems: both pipelines, other sources, the report, secrets, every kill
+	$(TEST) tests/systems
 
 test-live: $(ENV) ## Run the tests against real servers, which they start: S3, PostgreSQL, Kafka, a Spark cluster
 	@for tool in mvn "$${JAVA_HOME:+$$JAVA_HOME/bin/}javac"; do command -v "$$tool" >/dev/null || { \

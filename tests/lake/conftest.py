@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from servers.fixtures import database, postgres_server
 from shared_session import spark
 
-__all__ = ["database", "postgres_server", "spark"]
+__all__ = ["spark"]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.errors import ConfigError
 from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_json
 
 TIME = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -134,3 +135,15 @@ def test_a_lake_on_a_disk_has_absolute_local_paths(tmp_path: Path, monkeypatch: 
     assert not lake.is_on_s3
     assert lake.local_path("logs") == lake.state_path("logs") == tmp_path / "lake" / "_state" / "logs"
     assert lake.checkpoint_path("items") == str(tmp_path / "lake" / "_state" / "bronze" / "items" / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("catalog", "pipeline", "table", "expected"),
+    [("a.b", "shop", "items", "letters"), ("main", "my shop", "items", "letters"), ("main", "shop", "_ledger", "_")],
+)
+def test_impossible_and_reserved_names_in_a_catalog_are_refused(
+    catalog: str, pipeline: str, table: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Lake.in_catalog(catalog, "/Volumes/main/x/y", pipeline, [table])
+    assert expected in str(refused.value.expected)

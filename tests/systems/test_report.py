@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 SAMPLES = REPOSITORY / "samples" / "loyalty"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 pytestmark = [pytest.mark.usefixtures("spark"), pytest.mark.timeout(900)]  # three full runs before the first test
 
-PIPELINE = Path(__file__).parents[3] / "conf" / "tesouro"
+PIPELINE = Path(__file__).parents[2] / "conf" / "tesouro"
 CSV = "precotaxatesourodireto"
 MODELS = {
     **dict.fromkeys(["silver.dadostesouroipca_silver", "silver.dadostesouropre_silver"], "grouped"),

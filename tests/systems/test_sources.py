@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from servers.kaggle import KEY, SIGNATURE, Kaggle, kaggle
 from servers.postgres import PASSWORD, USER, Server
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 FIRST = "20251003_170552"
 
 
