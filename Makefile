@@ -6,9 +6,10 @@ WORKERS ?= 2
 VENV := .venv
 BIN  := $(VENV)/bin
 # A dead worker ends the run at once: xdist may wait forever for its replacement. Files run in the order of their names,
-# the long ones of tests/lake before tests/unit: otherwise files with few tests, which are long, would start last.
+# the long ones of tests/lake before tests/spark: otherwise files with few tests, which are long, would start last.
 TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 ENV  := $(VENV)/.ready
+BESIDE = $(MAKE) --no-print-directory
 
 # Use the Spark in .venv, whatever Spark this machine is configured for.
 unexport SPARK_HOME
@@ -24,8 +25,13 @@ help: ## Show this help
 demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
 	$(BIN)/python samples/demo.py
 
-test: lint ## Lint, then run every test but those of whole systems and servers: before you push
-	$(TEST) --ignore tests/live --ignore tests/systems
+# Lint and the tests without a JVM run beside the tests with one, and print all at once when they end.
+test: $(ENV) ## Lint, and run every test but those of whole systems and servers: before you push
+	@log=$$(mktemp) && { $(BESIDE) lint test-fast >"$$log" 2>&1; code=$$?; \
+		printf '\n%s\n' "$$(cat "$$log")"; rm -f "$$log"; exit $$code; } & beside=$$!; \
+	trap 'kill $$beside' INT TERM; \
+	$(TEST) tests/lake tests/spark -m "not no_jvm"; code=$$?; \
+	wait $$beside || { code=$$?; echo "make test: lint or test-fast failed, see its output above" >&2; }; exit $$code
 
 test-systems: $(ENV) ## Run the tests of whole systems: both pipelines, other sources, the report, secrets, every kill
 	$(TEST) tests/systems
