@@ -1,7 +1,8 @@
-"""Defines three snapshots of a small shop and its models, and reads its lake: for tests of killed runs."""
+"""Defines three snapshots of a small shop and its models, runs them, and reads its lake: for tests of killed runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from helpers import Project, nonzero_counts
@@ -33,3 +34,31 @@ def lake_content(project: Project) -> dict[str, Any]:
         if row["status"] == "accepted"
     ]
     return {table: project.rows_with_cdc(table) for table in (*TABLES, "quarantine/items")} | {"accepted": accepted}
+
+
+def waiting_shop(folder: Path) -> Project:
+    """Create a project with one snapshot in every layer, and two more in the source."""
+    project = Project(folder, models=MODELS)
+    project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
+    assert project.run().code == 0
+    project.snapshot(SECOND, items=SNAPSHOTS[SECOND])
+    project.snapshot(THIRD, items=SNAPSHOTS[THIRD])
+    return project
+
+
+def uninterrupted_shop(waiting: Project, folder: Path) -> Project:
+    """Copy the project, and run it without an interruption."""
+    project = waiting.copy(folder)
+    assert project.run().code == 0
+    assert project.rows("gold/notes") == GOLD_AFTER_THIRD
+    return project
+
+
+def assert_completed(interrupted: Project, uninterrupted: Project) -> None:
+    """Assert that the next run gives the result of an uninterrupted one, in as many commits; then nothing is left."""
+    done = interrupted.run()
+    assert done.code == 0, done.document
+    assert lake_content(interrupted) == lake_content(uninterrupted)
+    assert interrupted.write_counts() == uninterrupted.write_counts()
+    assert sorted(p.name for p in (interrupted.lake / "landing/items").iterdir()) == [FIRST, SECOND, THIRD]
+    assert interrupted.run().document["nothing_new"]

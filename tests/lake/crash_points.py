@@ -3,6 +3,9 @@
 SIGKILL leaves no clean-up and no exit code, like a power failure. Some points do not kill: `holding` keeps the lake
 locked, and prints so, until the process is ended; `racing` takes no lock and waits for a line on stdin before it
 publishes; `stop-by-SIGINT` requests an orderly end.
+
+`interrupt_at` ends a command of this process at a point instead, which saves the start of a JVM. Clean-up by `with` and
+`finally` then runs, so tests/systems/test_kills.py kills a process at each of these points too.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from lakehouse.bronze import apply
 from lakehouse.cli import main
@@ -24,6 +29,13 @@ from lakehouse.models import refresh, write
 from lakehouse.publish import catalog
 from lakehouse.runner import up_to_date
 from lakehouse.storage import file_io, landing, lock
+
+
+class Killed(BaseException):
+    """The end of a command in place of a kill: no handler of the product catches it."""
+
+
+_PATCHED = (apply, catalog, file_io, forget_steps, landing, ledger, lock, refresh, up_to_date, write)
 
 
 def kill_self(*_: Any, **__: Any) -> None:
@@ -135,6 +147,24 @@ POINTS: dict[str, Callable[[], None]] = {
     "holding": lambda: setattr(up_to_date, "remove_mark", hold_lake),
     "racing": wait_before_publish,
 }
+
+
+@contextmanager
+def interrupt_at(point: str) -> Iterator[None]:
+    """Raise `Killed` in place of a kill at a point, and expect it from the block."""
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "kill_self", interrupt)
+        for module in _PATCHED:
+            for name in vars(module):
+                patch.setattr(module, name, getattr(module, name))  # restored, whatever the point replaces
+        POINTS[point]()
+        with pytest.raises(Killed):
+            yield
+
 
 if __name__ == "__main__":
     POINTS[sys.argv[1]]()

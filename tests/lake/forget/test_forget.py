@@ -6,15 +6,13 @@ import gzip
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from crash_points import interrupt_at
 from helpers import Project, nonzero_counts
 from pyspark.sql import SparkSession
 from text_search import find_words, find_words_in_lake
@@ -24,7 +22,6 @@ from lakehouse.lake import delta
 pytestmark = pytest.mark.usefixtures("spark")
 
 FIRST, SECOND, THIRD, FOURTH = "20250101_000000", "20250102_000000", "20250103_000000", "20250104_000000"
-CRASH_POINTS = Path(__file__).parents[1] / "crash_points.py"
 # Neither the least nor the greatest value of a column, and part of no other word.
 KEY, NOTE = "mmperson", "mmtheirs"
 HEADER = "Cod. Cliente,qty,note\n"
@@ -148,9 +145,8 @@ def test_files_that_vacuum_will_remove_later_are_reported_with_the_time(shop: Pr
 
 @pytest.mark.parametrize("point", ["forget-landing", "forget-raw"])
 def test_after_a_kill_the_same_forget_command_completes_the_work(shop: Project, point: str) -> None:
-    command = [sys.executable, str(CRASH_POINTS), point, "forget", str(shop.pipeline), "items", KEY]
-    killed = subprocess.run(command, cwd=shop.folder, text=True, capture_output=True, timeout=250, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with interrupt_at(point):
+        shop("forget", "items", KEY)
     assert shop("forget", "items", KEY, "--vacuum").code == 0
     assert traces(shop) == []
     assert failed_checks(shop, RETENTION) == []

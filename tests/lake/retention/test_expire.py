@@ -6,15 +6,13 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from crash_points import Killed, interrupt_at
 from helpers import Project, Row
 from pyspark.sql import SparkSession
 
@@ -28,7 +26,6 @@ from lakehouse.storage.paths import Lake
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-CRASH_POINTS = Path(__file__).parents[1] / "crash_points.py"
 FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH = (f"2025010{day}_000000" for day in range(1, 7))
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "silver.items": ("SELECT i.id AS id, i.qty AS qty, i.note AS note FROM bronze.items AS i", {"keys": ["id"]}),
@@ -144,9 +141,8 @@ def test_a_run_expires_once_a_day_and_leaves_the_lake_clean(shop: Project) -> No
 
 
 def test_after_a_kill_the_next_expire_removes_the_rest(shop: Project) -> None:
-    command = [sys.executable, str(CRASH_POINTS), "landing-half-expired", "expire", str(shop.pipeline), "items"]
-    killed = subprocess.run(command, cwd=shop.folder, text=True, capture_output=True, timeout=200, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with interrupt_at("landing-half-expired"):
+        shop("expire", "items")
     assert files(shop, FIRST) == ["_manifest.json", "items.csv"]
     landed = landing.list_snapshots(Lake(str(shop.lake)), "items")
     assert [each.expired for each in landed] == [True, False, False, False]
@@ -274,10 +270,6 @@ def test_change_sets_that_bronze_has_still_to_read_are_kept(sets: Project) -> No
 
     assert (kept["status"], kept["note"]) == ("kept", "bronze has still to read some")
     assert raw(sets) == before
-
-
-class Killed(BaseException):
-    """Not caught by any handler of the product."""
 
 
 @pytest.mark.parametrize(("module", "name"), [(ledger, "append"), (file_io, "remove")])
