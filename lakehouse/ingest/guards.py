@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from lakehouse.config import Guard
 from lakehouse.errors import DataRefused
 from lakehouse.ingest import diff
 from lakehouse.ingest.context import Comparison, IngestContext
+from lakehouse.ingest.diff import Counts
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
 
@@ -21,7 +23,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
-    if guard and (reason := _hold_reason(comparison, guard)):
+    if guard and (reason := hold_reason(comparison.counts, guard, comparison.full_state.count)):
         return replace(base, status="held", reason=reason, **counts)
     unknown = ", ".join(comparison.parsed.unknown_columns)
     reason = f"columns that are not in the schema are ignored: {unknown}" if unknown else None
@@ -65,16 +67,22 @@ def require_acceptable(context: IngestContext, comparison: Comparison) -> None:
         )
 
 
-def _hold_reason(comparison: Comparison, guard: Guard) -> str | None:
-    """Return why the snapshot has to be approved, or None."""
-    reasons, counts = [], comparison.counts
+def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]) -> str | None:
+    """Return why a snapshot has to be approved, or None.
+
+    Args:
+        counts: The counts of the comparison.
+        guard: The limits to apply.
+        count_live_rows: Counts the rows before the snapshot; called only if the counts do not include all of them.
+    """
+    reasons = []
     accepted = counts.rows_read - counts.quarantined
     if accepted < guard.min_rows:
         reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
         live = counts.unchanged + counts.updated + counts.deleted
         if counts.quarantined:  # these may protect rows of bronze, which no count includes
-            live = comparison.full_state.count()
+            live = count_live_rows()
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
         if counts.unreadable_keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,60 +125,161 @@ def test_a_source_that_is_not_there_is_a_fault_of_the_configuration(tmp_path: Pa
     assert project.versions() == {}
 
 
-# --- the full file -----------------------------------------------------------------------------------------------
+# --- a table's whole file, and what guards hold: one run decides about all these snapshots -----------------------
+
+# In this order after the first snapshot, one a day. Those before "reordered" are rejected, held or unchanged, so that
+# each is compared with the first one; the last two change no row.
+LATER: dict[str, str | bytes | None] = {
+    "no file": None,
+    "empty": "",
+    "header alone": HEADER,
+    "a missing column": items().replace("id,qty,note", "id,quantity,note"),
+    "another encoding": items().encode("utf-16"),
+    "two columns of one name": items().replace("id,qty,note", "id,QTY,qty"),
+    "an open quote": items('f,6,"cut short').rstrip("\n"),
+    "cut in the middle": items()[: len(HEADER) + 15],  # a full row, and half of the next
+    "many in quarantine": items(a="a,?,alpha", b="b,?,beta", c="c,?,", d="d,4,new"),
+    "an unreadable key beside a delete": items(e="e;5;epsilon"),
+    "a protected row beside deletes": items(b="b,?,beta", without="cde"),
+    "two contents of one key": items("b,3,beta"),
+    "the same bytes": items(),
+    "reordered": "\ufeffNOTE,Id,QTY\nepsilon,e,5\ndelta,d,4\n,c,3\nbeta,b,2\nalpha,a,1\n",
+    "unreadable keys": items("f,6,six,seven", "g"),
+}
 
 
-def test_a_snapshot_without_the_tables_file_is_rejected_once(shop: Project) -> None:
-    shop.snapshot(SECOND)
-    assert_rejected(shop, "no file items.csv", SECOND)
-    before = shop.versions()
-    assert shop.run().code == 0
-    assert shop.versions() == before
-    assert shop.run().document["nothing_new"]
+@dataclass(frozen=True)
+class Decided:
+    """The lake after the run that decided about the later snapshots."""
+
+    project: Project
+    before: dict[str, int]
+    after: dict[str, int]
+    result: Result
+    bronze: list[Row]
+
+    def entry(self, snapshot: str, status: str) -> Row:
+        """Return the ledger row of a snapshot, after checking it against the outcome of the run."""
+        at = list(LATER).index(snapshot)
+        entry = self.project.ledger()[1 + at]
+        outcome = [o for o in self.result.document["outcomes"] if (o["stage"], o["name"]) == ("ingest", "items")][at]
+        assert (outcome["status"], entry["status"]) == (status, status), outcome
+        assert outcome["code"] == {"rejected": 5, "held": 4}.get(status, 0)
+        assert outcome["note"] == (entry["reason"] or "")
+        assert f"{entry['snapshot_time']:%Y%m%d_%H%M%S}" == stamp(at)
+        return entry
+
+    def assert_rejected(self, snapshot: str, *messages: str) -> None:
+        entry = self.entry(snapshot, "rejected")
+        assert (entry["sequence"], entry["path"], nonzero_counts(entry)) == (None, None, {})
+        for text in ("found:", "expected:", "where:", *messages):
+            assert text in entry["reason"]
+
+    def assert_held(self, snapshot: str, reason: str) -> None:
+        entry = self.entry(snapshot, "held")
+        assert (entry["sequence"], entry["path"]) == (None, None)
+        assert reason in entry["reason"]
+
+    def assert_accepted(self, snapshot: str, sequence: int, **counts: int) -> None:
+        entry = self.entry(snapshot, "accepted")
+        assert (entry["sequence"], nonzero_counts(entry)) == (sequence, counts)
 
 
-def test_an_empty_file_is_rejected(shop: Project) -> None:
-    shop.snapshot(SECOND, items="")
-    assert_rejected(shop, "items.csv is empty", "id, qty, note", SECOND)
+def stamp(at: int) -> str:
+    return f"202501{at + 2:02}_000000"
 
 
-def test_a_header_alone_is_held(shop: Project) -> None:
-    shop.snapshot(SECOND, items=HEADER)
-    assert_held(shop, "min_rows 1")
+@pytest.fixture(scope="module")
+def decided(base: Project, tmp_path_factory: pytest.TempPathFactory) -> Decided:
+    project = base.copy(tmp_path_factory.mktemp("decided"))
+    for at, content in enumerate(LATER.values()):
+        project.snapshot(stamp(at), **({} if content is None else {"items": content}))
+    before, bronze = project.versions(), project.rows_with_cdc("bronze/items")
+    result = project.run()
+    assert result.code == result.document["exit_code"] == 5
+    return Decided(project, before, project.versions(), result, bronze)
 
 
-def test_a_missing_column_is_rejected_with_the_header_that_was_found(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items().replace("id,qty,note", "id,quantity,note"))
-    assert_rejected(shop, "no column qty", "id, quantity, note", "line 1", SECOND)
+def test_rejected_held_and_unchanged_snapshots_leave_the_tables_as_they_were(decided: Decided) -> None:
+    ledger = {"raw/ledger": decided.before["raw/ledger"] + len(LATER)}
+    quarantine = {"quarantine/items": decided.after["quarantine/items"]}  # of the last one, which was accepted
+    assert decided.after == decided.before | ledger | quarantine
+    assert decided.project.rows_with_cdc("bronze/items") == decided.bronze
+    assert len(list((decided.project.lake / "raw/full-load").iterdir())) == 1
+    assert len(list((decided.project.lake / "raw/cdc").iterdir())) == 2  # of the accepted ones
 
 
-def test_a_file_in_another_encoding_than_the_declared_one_is_rejected(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items().encode("utf-16"))
-    assert_rejected(shop, "no column id", "line 1", SECOND)
+def test_a_snapshot_is_rejected_once(decided: Decided) -> None:
+    assert decided.project.run().code == 0
+    assert decided.project.versions() == decided.after
+    assert decided.project.run().document["nothing_new"]
 
 
-def test_two_columns_of_one_name_are_rejected(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items().replace("id,qty,note", "id,QTY,qty"))
-    assert_rejected(shop, "more than one column named QTY, qty", "no column note", "line 1", SECOND)
+def test_a_snapshot_without_the_tables_file_is_rejected_once(decided: Decided) -> None:
+    decided.assert_rejected("no file", "no file items.csv", SECOND)
 
 
-def test_a_header_in_another_order_and_case_after_a_bom_changes_nothing(shop: Project) -> None:
-    shop.snapshot(SECOND, items="\ufeffNOTE,Id,QTY\nepsilon,e,5\ndelta,d,4\n,c,3\nbeta,b,2\nalpha,a,1\n")
-    before, rows = shop.versions(), shop.rows_with_cdc("bronze/items")
-    assert_accepted(shop, rows_read=5, unchanged=5)
-    assert shop.ledger()[-1]["sequence"] == 2
-    assert_only_the_ledger_grew(shop, before)
-    assert shop.rows_with_cdc("bronze/items") == rows
+def test_an_empty_file_is_rejected(decided: Decided) -> None:
+    decided.assert_rejected("empty", "items.csv is empty", "id, qty, note", THIRD)
 
 
-def test_an_open_quote_at_the_end_of_the_file_is_rejected(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items('f,6,"cut short').rstrip("\n"))
-    assert_rejected(shop, "items.csv is not well-formed CSV", "every quote closed", "line 7", SECOND)
+def test_a_header_alone_is_held(decided: Decided) -> None:
+    decided.assert_held("header alone", "min_rows 1")
 
 
-def test_a_file_cut_in_the_middle_is_held_by_its_deletes(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items()[: len(HEADER) + 15])  # a full row, and half of the next
-    assert_held(shop, "of 5 rows deleted")
+def test_a_missing_column_is_rejected_with_the_header_that_was_found(decided: Decided) -> None:
+    decided.assert_rejected("a missing column", "no column qty", "id, quantity, note", "line 1")
+
+
+def test_a_file_in_another_encoding_than_the_declared_one_is_rejected(decided: Decided) -> None:
+    decided.assert_rejected("another encoding", "no column id", "line 1")
+
+
+def test_two_columns_of_one_name_are_rejected(decided: Decided) -> None:
+    messages = ("more than one column named QTY, qty", "no column note", "line 1")
+    decided.assert_rejected("two columns of one name", *messages)
+
+
+def test_an_open_quote_at_the_end_of_the_file_is_rejected(decided: Decided) -> None:
+    decided.assert_rejected("an open quote", "items.csv is not well-formed CSV", "every quote closed", "line 7")
+
+
+def test_a_file_cut_in_the_middle_is_held_by_its_deletes(decided: Decided) -> None:
+    decided.assert_held("cut in the middle", "of 5 rows deleted")
+
+
+def test_more_rows_in_quarantine_than_the_guard_allows_hold_the_snapshot(decided: Decided) -> None:
+    decided.assert_held("many in quarantine", "3 of 5 rows quarantined, more than max_quarantined 0.5")
+
+
+def test_a_row_whose_key_cannot_be_read_holds_a_snapshot_that_would_delete(decided: Decided) -> None:
+    reason = "1 rows whose key cannot be read, beside 1 rows deleted"
+    decided.assert_held("an unreadable key beside a delete", reason)
+
+
+def test_a_protected_row_counts_as_live_for_max_deleted(decided: Decided) -> None:
+    decided.assert_held("a protected row beside deletes", "3 of 5 rows deleted, more than max_deleted 0.3")
+
+
+def test_one_key_with_different_contents_is_rejected_once_and_named(decided: Decided) -> None:
+    decided.assert_rejected("two contents of one key", "1 keys of items", "'b'", "duplicates: fail")
+
+
+def test_the_same_bytes_again_are_recorded_once_for_a_dated_source(decided: Decided) -> None:
+    entry = decided.entry("the same bytes", "unchanged")
+    assert (entry["sequence"], entry["rows_read"]) == (None, None)
+
+
+def test_a_header_in_another_order_and_case_after_a_bom_changes_nothing(decided: Decided) -> None:
+    decided.assert_accepted("reordered", 2, rows_read=5, unchanged=5)
+
+
+def test_a_row_whose_key_cannot_be_read_is_quarantined_where_nothing_would_be_deleted(decided: Decided) -> None:
+    decided.assert_accepted("unreadable keys", 3, rows_read=7, unchanged=5, quarantined=2)
+    assert [(row["column"], row["value"], row["line"]) for row in decided.project.quarantine()] == [
+        (None, "f,6,six,seven", 7),
+        (None, "g", 8),
+    ]
 
 
 # --- rows: one snapshot with all kinds of trouble, and one with some of it corrected ----------------------------
@@ -294,41 +396,7 @@ def test_under_malformed_fail_an_unreadable_number_rejects_the_snapshot(shop: Pr
     assert_rejected(shop, "'2x'", "qty", "malformed: fail", SECOND)
 
 
-def test_more_rows_in_quarantine_than_the_guard_allows_hold_the_snapshot(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items(a="a,?,alpha", b="b,?,beta", c="c,?,", d="d,4,new"))
-    assert_held(shop, "3 of 5 rows quarantined, more than max_quarantined 0.5")
-
-
-def test_a_row_whose_key_cannot_be_read_holds_a_snapshot_that_would_delete(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items(e="e;5;epsilon"))
-    assert_held(shop, "1 rows whose key cannot be read, beside 1 rows deleted")
-
-
-def test_a_row_whose_key_cannot_be_read_is_quarantined_where_nothing_would_be_deleted(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items("f,6,six,seven", "g"))
-    before = shop.versions()
-    assert_accepted(shop, rows_read=7, unchanged=5, quarantined=2)
-    assert [(row["column"], row["value"], row["line"]) for row in shop.quarantine()] == [
-        (None, "f,6,six,seven", 7),
-        (None, "g", 8),
-    ]
-    assert shop.versions()["bronze/items"] == before["bronze/items"]
-
-
-def test_a_protected_row_counts_as_live_for_max_deleted(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items(b="b,?,beta", without="cde"))
-    assert_held(shop, "3 of 5 rows deleted, more than max_deleted 0.3")
-
-
 # --- keys with several rows ------------------------------------------------------------------------------------
-
-
-def test_one_key_with_different_contents_is_rejected_once_and_named(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items("b,3,beta"))
-    assert_rejected(shop, "1 keys of items", "'b'", "duplicates: fail", SECOND)
-    before = shop.versions()
-    assert shop.run().code == 0
-    assert shop.versions() == before
 
 
 def test_one_key_with_different_contents_is_rejected_on_the_first_run_too(tmp_path: Path) -> None:
@@ -413,19 +481,6 @@ def test_a_change_and_its_reversal_are_three_sequences(shop: Project) -> None:
     assert [(e["sequence"], e["kind"]) for e in entries] == [(1, "full-load"), (2, "cdc"), (3, "cdc")]
     assert [nonzero_counts(e).get("updated") for e in entries] == [None, 1, 1]
     assert values(shop, "a")["qty"] == 1
-
-
-def test_the_same_bytes_again_are_recorded_once_for_a_dated_source(shop: Project) -> None:
-    shop.snapshot(SECOND, items=items())
-    before = shop.versions()
-    assert shop.run().code == 0
-    entry = shop.ledger()[-1]
-    assert (entry["status"], entry["sequence"], entry["rows_read"]) == ("unchanged", None, None)
-    assert_only_the_ledger_grew(shop, before)
-    assert shop.run().document["nothing_new"]
-    (shop.lake / "_state/clean.json").unlink()
-    assert shop.run().code == 0
-    assert_only_the_ledger_grew(shop, before)
 
 
 def test_the_same_bytes_again_are_nothing_at_all_for_a_flat_source(tmp_path: Path) -> None:
