@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # Test files that run in parallel, each worker with a Spark of its own (3 GB): make test WORKERS=4
 WORKERS ?= 2
+# Random models that make test-random draws: 1000 take hours
+MODELS ?= 100
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -17,7 +19,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-systems test-live lint fmt bench dist evidence lock lock-airflow clean distclean
+.PHONY: help demo test test-fast test-systems test-live test-random lint fmt bench dist evidence lock lock-airflow clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +47,14 @@ test-live: $(ENV) ## Run the tests against real servers, which they start: S3, P
 test-fast: $(ENV) ## Run the tests that start no JVM: while you write
 	$(TEST) tests/unit
 	$(BIN)/pytest tests/spark -m no_jvm
+
+# For the same draws of snapshots again: make test-random SEED=... Hypothesis prints how to repeat a model.
+test-random: SEED := $(shell date +%s)
+test-random: $(ENV) ## Draw random models and snapshots, other ones each time
+	@echo "SEED=$(SEED) MODELS=$(MODELS)"
+	LAKEHOUSE_SEED=$(SEED) LAKEHOUSE_MODELS=$(MODELS) LAKEHOUSE_DELTA_MODELS=$$(( ($(MODELS) + 15) / 16 )) $(TEST) --timeout 0 \
+		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/lake/ingest/fast_path/test_known_lines.py \
+		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or random or gives_the_snapshot"
 
 lint: $(ENV) ## Check style, formatting, types and import directions
 	$(BIN)/ruff check
