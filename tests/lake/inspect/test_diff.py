@@ -157,31 +157,42 @@ def test_a_snapshot_that_would_be_held_has_the_guards_reason(shop: Project) -> N
     assert "bronze is not at the ledger's last sequence" in pending["note"]
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (ROWS + "a,2,other\n", "1 keys of items have several rows with different content: 'a'"),
-        ("id,qty\na,1\n", "no column note"),
-        (ROWS + 'f,6,"open\n', "quote"),
-    ],
-    ids=["conflicting duplicates", "a column missing", "an open quote"],
-)
-def test_a_snapshot_that_would_be_rejected_has_the_reason_of_the_run(shop: Project, content: str, reason: str) -> None:
-    shop.snapshot(SECOND, items=content)
-    result = diff(shop)
-    assert (result["verdict"], result["counts"], result["rows_before"]) == ("rejected", {}, None)
-    assert reason in result["reason"]
-    assert str(shop.source) in result["reason"]
+REJECTED = {
+    "doubled": (ROWS + "a,2,other\n", "1 keys of doubled have several rows with different content: 'a'"),
+    "narrow": ("id,qty\na,1\n", "no column note"),
+    "open": (ROWS + 'f,6,"open\n', "quote"),
+}
 
+
+def test_a_snapshot_that_would_be_rejected_has_the_reason_of_the_run(tmp_path: Path) -> None:
+    shop = Project(tmp_path, {name: {**ITEMS, "file": f"{name}.csv"} for name in REJECTED})
+    shop.snapshot(FIRST, **dict.fromkeys(REJECTED, ROWS))
+    assert shop.run().code == 0
+    shop.snapshot(SECOND, **{name: content for name, (content, _) in REJECTED.items()})
+
+    before = files(shop)
+    results = {result["table"]: result for result in shop("diff").document["tables"]}
+    assert files(shop) == before
     assert shop.run().code == 5
-    in_landing = result["reason"].replace(str(shop.source), str(shop.lake / "landing/items"))
-    assert shop.ledger()[-1]["reason"] == in_landing
-    assert "verdict" not in diff_error(shop, "--from", SECOND, "--to", FIRST)
-    assert diff(shop, "--from", FIRST)["verdict"] == "rejected"
-    shop.snapshot(THIRD, items=ROWS)
+
+    assert list(results) == list(REJECTED)
+    for name, (_, reason) in REJECTED.items():
+        result = results[name]
+        assert (result["verdict"], result["counts"], result["rows_before"]) == ("rejected", {}, None)
+        assert reason in result["reason"]
+        assert str(shop.source) in result["reason"]
+        in_landing = result["reason"].replace(str(shop.source), str(shop.lake / "landing" / name))
+        assert shop.ledger(name)[-1]["reason"] == in_landing
+
+    assert "verdict" not in diff_error(shop, "open", "--from", SECOND, "--to", FIRST)
+    assert diff(shop, "open", "--from", FIRST)["verdict"] == "rejected"
+    shop.snapshot(THIRD, **dict.fromkeys(REJECTED, ROWS))
     assert shop("extract").code == 0
-    failed = diff(shop, "--from", SECOND, code=5)  # a rejected snapshot is no baseline
-    assert failed["verdict"] == "failed"
+    before = files(shop)
+    failed = shop("diff", "--from", SECOND)  # a rejected snapshot is no baseline
+    assert failed.code == 5
+    assert [result["verdict"] for result in failed.document["tables"]] == ["failed"] * 3
+    assert files(shop) == before
 
 
 def diff_error(project: Project, *arguments: str) -> Row:
