@@ -52,3 +52,12 @@ def test_every_verb_has_a_line_in_the_readme_or_a_guide() -> None:
 
     assert "run" in verbs
     assert [verb for verb in verbs if f"lakehouse {verb}" not in text] == []
+
+
+def test_ci_runs_test_commands_of_the_readme_and_nothing_else() -> None:
+    lines = (REPOSITORY / ".ci/run").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if not line.startswith(("#", "set ", "cd "))]
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+    assert commands == ["make test", "make test-systems", "make test-live"]
+    assert [command for command in commands if command not in readme] == []
