@@ -34,5 +34,5 @@ def _start() -> SparkSession:
     # The first session downloads Delta's packages; two processes must not do so at the same time.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # With the settings for large data: this JVM runs for half an hour, so full compilation pays.
+        # With the settings for large data: this JVM runs for many minutes, so full compilation pays.
         return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)
