@@ -10,14 +10,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lakehouse import config, logs
 from lakehouse.cli import render
+from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import to_lakehouse_error
@@ -26,6 +28,9 @@ from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
 from lakehouse.storage.paths import snapshot_time, to_utc
+
+if TYPE_CHECKING:
+    from lakehouse.models.expectations import RuleResult
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -98,10 +103,17 @@ def _open_run(pipeline: str, names: Iterable[str] | None, log: logs.LogFormat, *
     return opened
 
 
-def _run_stages(run: Run, wanted: Iterable[str], as_json: bool) -> int:
+def _run_stages(run: Run, wanted: Iterable[str], as_json: bool, log: logs.LogFormat) -> int:
+    rules: list[RuleResult] = []
     with signals.handle_stop_signals() as run.stop_requested:
-        report = stages.run_stages(run, wanted)
+        if log == "json":
+            report = stages.run_stages(run, wanted)
+        else:
+            run.on_rule_not_met = rules.append  # dozens of rules may be not met: one line for all is easier to read
+            with show_progress(run):
+                report = stages.run_stages(run, wanted)
         render.report(report, as_json)
+        render.rules_not_met(rules, run.pipeline)
     return report.code
 
 
@@ -129,7 +141,7 @@ def run(
     """Run all stages in order: extract, ingest, bronze, silver, gold, publish."""
     if not schedule:
         opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), full_refresh=full_refresh, verbose=verbose)
-        return _run_stages(opened, stages.STAGES, as_json)
+        return _run_stages(opened, stages.STAGES, as_json, log)
     if as_of or full_refresh:
         raise ConfigError(
             "--schedule together with --as-of or --full-refresh",
@@ -157,7 +169,7 @@ def _add_stage_command(stage: str, help_text: str) -> None:
         prefix = f"{stage}." if stage in MODEL_LAYERS else ""  # a model's layer may be left out
         full_names = [name if "." in name else prefix + name for name in names or ()]
         opened = _open_run(pipeline, full_names, log, full_refresh=full_refresh, verbose=verbose)
-        return _run_stages(opened, (stage,), as_json)
+        return _run_stages(opened, (stage,), as_json, log)
 
     app.command(stage, help=help_text)(command)
 
@@ -173,7 +185,7 @@ def extract(
 ) -> int:
     """Land the source's new snapshots, as received."""
     opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), verbose=verbose)
-    return _run_stages(opened, ("extract",), as_json)
+    return _run_stages(opened, ("extract",), as_json, log)
 
 
 _add_stage_command("ingest", "Compare each landed snapshot with bronze, and write the changes as a change set.")
@@ -197,7 +209,8 @@ def approve(
     if time is None:
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
     opened = _open_run(pipeline, [table], log, verbose=verbose)
-    report = stages.approve(opened, table, time)
+    with show_progress(opened, "approve") if log == "text" else nullcontext():
+        report = stages.approve(opened, table, time)
     render.report(report, as_json)
     return report.code
 
@@ -221,7 +234,7 @@ def expire(
             expected="retention: {landing: 90d, vacuum: 30d}, or one of them",
             where=str(opened.pipeline.path),
         )
-    return _run_stages(opened, (expiring.EXPIRE,), as_json)
+    return _run_stages(opened, (expiring.EXPIRE,), as_json, log)
 
 
 @app.command()
@@ -230,7 +243,9 @@ def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    render.document(inspect_status.status(opened), as_json)
+    with show_progress(opened, "status"):
+        document = inspect_status.status(opened)
+    render.document(document, as_json)
     return ExitCode.OK
 
 
@@ -252,7 +267,9 @@ def report(
     from lakehouse import report as reports
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    render.document(reports.report(opened, out, language), as_json)
+    with show_progress(opened, "report"):
+        document = reports.report(opened, out, language)
+    render.document(document, as_json)
     return ExitCode.OK
 
 
@@ -262,7 +279,10 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
-    render.document(inspect_status.history(opened, inspect_status.single_table(opened)), as_json)
+    name = inspect_status.single_table(opened)
+    with show_progress(opened, "history"):
+        document = inspect_status.history(opened, name)
+    render.document(document, as_json)
     return ExitCode.OK
 
 
@@ -273,7 +293,9 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
     name = inspect_status.single_table(opened, allow_model=True)
-    render.document(inspect_status.quarantined_rows(opened, name), as_json)
+    with show_progress(opened, "quarantine"):
+        document = inspect_status.quarantined_rows(opened, name)
+    render.document(document, as_json)
     return ExitCode.OK
 
 
@@ -294,7 +316,8 @@ def forget(
 
     context.open_run(pipeline, [table])  # raises if there is no such table
     opened = context.open_run(pipeline, verbose=verbose, on_outcome=render.progress)
-    result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
+    with show_progress(opened, "forget"):
+        result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
     render.document(result, as_json)
     return int(result["exit_code"])
 
@@ -324,7 +347,9 @@ def diff(
     """Show what the newest snapshot would change and whether the guards would hold it; nothing is written."""
     from lakehouse.inspect import diff as inspect_diff
 
-    result = inspect_diff.diff(pipeline, *names or (), from_=from_, to=to, samples=samples, verbose=verbose)
+    opened = context.open_run(pipeline, names or (), verbose=verbose)
+    with show_progress(opened, "diff"):
+        result = inspect_diff.compare_snapshots(opened, from_, to, samples)
     render.diff(result, as_json)
     return int(result["exit_code"])
 
@@ -366,7 +391,7 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     from lakehouse import verify as checks
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
-    with context.lock_lake(opened, "verify"):
+    with show_progress(opened, "verify"), context.lock_lake(opened, "verify"):
         results = checks.verify(opened)
     render.checks(results, as_json)
     has_failed = any(check.result == "failed" for check in results)

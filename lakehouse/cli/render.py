@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -15,6 +16,8 @@ from lakehouse import logs
 from lakehouse.errors import ExitCode, LakehouseError
 
 if TYPE_CHECKING:
+    from lakehouse.config import Pipeline
+    from lakehouse.models.expectations import RuleResult
     from lakehouse.models.sql.plan import Plan
     from lakehouse.runner.context import Run
     from lakehouse.runner.outcome import OnOutcome, Outcome, Report
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _COLOURS = {ExitCode.OK: "", ExitCode.HELD: "yellow"}
 _VERDICT_COLOURS = {"held": "yellow", "rejected": "red", "failed": "red"}
 _COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
+_RULE_EFFECTS = {"quarantine": "put rows in quarantine", "drop": "drop rows", "warn": "only warn"}
 _MAX_REASONS = 10
 _PIPED_WIDTH = 200
 
@@ -58,14 +62,15 @@ def warning(text: str) -> None:
     _stderr().print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
-def progress(outcome: Outcome) -> None:
+def progress(outcome: Outcome, console: Console | None = None) -> None:
     """Print one line on stderr for the outcome of a table or model, and its note if it did not succeed."""
+    out = console or _stderr()
     counts = " ".join(f"{name} {count:,}" for name, count in outcome.counts.items() if count)
     line = f"{outcome.stage:<8} {outcome.name:<28} {outcome.status:<12} {outcome.seconds:6.1f} s  {counts}"
     style = _COLOURS.get(outcome.code, "red")
-    _stderr().print(Text(line.rstrip(), style=style), soft_wrap=True)
+    out.print(Text(line.rstrip(), style=style), soft_wrap=True)
     if outcome.note and outcome.code:
-        _stderr().print(Text(_indent(outcome.note), style=style), soft_wrap=True)
+        out.print(Text(_indent(outcome.note), style=style), soft_wrap=True)
 
 
 def log_outcomes(log: logs.Log) -> OnOutcome:
@@ -97,12 +102,13 @@ def report(done: Report, as_json: bool) -> None:
         out.print(f"{done.pipeline}: nothing new ({done.seconds:.2f} s)")
         return
     table = Table(title=f"{done.pipeline}, run {done.run_id}", title_justify="left", box=None, pad_edge=False)
+    columns = [column for column in _COUNT_COLUMNS if any(outcome.counts.get(column) for outcome in done.outcomes)]
     for column in ("stage", "name", "status"):
         table.add_column(column)
-    for column in (*_COUNT_COLUMNS, "seconds"):
+    for column in (*columns, "seconds"):
         table.add_column(column.replace("_", " "), justify="right")
     for outcome in done.outcomes:
-        counts = [f"{outcome.counts[c]:,}" if c in outcome.counts else "" for c in _COUNT_COLUMNS]
+        counts = [f"{outcome.counts[c]:,}" if c in outcome.counts else "" for c in columns]
         cells = (outcome.stage, outcome.name, outcome.status, *counts, f"{outcome.seconds:.1f}")
         table.add_row(*cells, style=_COLOURS.get(outcome.code, "red"))
     out.print(table)
@@ -111,6 +117,18 @@ def report(done: Report, as_json: bool) -> None:
             out.print(f"{outcome.stage} {outcome.name} {outcome.status}:\n{_indent(outcome.note)}", soft_wrap=True)
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
+
+
+def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
+    """Print on stderr that expectations are not met, which the pipeline allows, and how to list them."""
+    if not results:
+        return
+    policies = Counter(result.on_fail for result in results)
+    effects = ", ".join(f"{count} {_RULE_EFFECTS[policy]}" for policy, count in policies.items())
+    rules = "1 expectation is" if len(results) == 1 else f"{len(results)} expectations are"
+    path = pipeline.path.parent if pipeline.path.stem == "pipeline" else pipeline.path
+    text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {path}"
+    _stderr().print(text, soft_wrap=True)
 
 
 def schedule(summary: dict[str, Any], as_json: bool) -> None:
@@ -169,7 +187,10 @@ def checks(results: list[Check], as_json: bool) -> None:
     for check in results:
         style = "red" if check.result == "failed" else ""
         table.add_row(check.invariant, check.what, check.name, check.result, check.figures, style=style)
-    _stdout().print(table)
+    out = _stdout()
+    out.print(table)
+    counts = Counter("hold" if check.result == "holds" else check.result for check in results)
+    out.print(f"{len(results)} checks: {', '.join(f'{count} {result}' for result, count in counts.items())}")
 
 
 def document(content: dict[str, Any], as_json: bool) -> None:

@@ -86,7 +86,21 @@ def diff(
     Raises:
         ConfigError: A name is no table, a snapshot has not landed, or the source does not exist.
     """
-    run = open_run(pipeline, names, verbose=verbose)
+    return compare_snapshots(open_run(pipeline, names, verbose=verbose), from_, to, samples)
+
+
+def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int) -> Document:
+    """Return what a snapshot would change, as `diff` does, for a command that is open.
+
+    Args:
+        run: The command, with its pipeline and names.
+        from_: As in `diff`.
+        to: As in `diff`.
+        samples: As in `diff`.
+
+    Raises:
+        ConfigError: As in `diff`.
+    """
     if models := [name for name in run.names if name not in run.pipeline.tables]:
         raise ConfigError(
             f"{', '.join(models)}: models are not compared",
@@ -103,10 +117,13 @@ def diff(
             try:
                 return compare(context), ExitCode.OK
             except Exception as raised:
-                error = to_lakehouse_error(raised, verbose=verbose)
+                error = to_lakehouse_error(raised, verbose=run.verbose)
                 verdict = {"verdict": "failed", "reason": logs.redact(error.to_text())}
                 return {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
+            finally:
+                run.progress.advance()
 
+        run.progress.begin("diff", len(tables))
         results = list(pool.map(attempt, tables))
     return {
         "pipeline": run.pipeline.name,

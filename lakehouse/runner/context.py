@@ -30,6 +30,7 @@ from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, dependency_levels
 from lakehouse.runner import notify, records
 from lakehouse.runner.outcome import OnOutcome, Outcome, Report
+from lakehouse.runner.progress import Progress
 from lakehouse.storage import landing, lock
 from lakehouse.storage.paths import Lake
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from lakehouse.lake.table_ref import TableRef
+    from lakehouse.models.expectations import RuleResult
 
 
 @dataclass
@@ -51,6 +53,9 @@ class Run:
         verbose: Show Spark's own output and full traces.
         dry_run: For `expire`: report what would be removed.
         on_outcome: Receives each outcome as soon as there is one.
+        on_rule_not_met: Receives the result of each expectation that is not met and does not fail its model; None: it
+            is logged as a warning.
+        progress: Receives the steps of the command, and how far they are.
         stop_requested: Returns whether somebody has requested that the command stops.
         log: The logger, with the run's id and the pipeline's name.
         id: The run's id, which starts with its time in UTC.
@@ -65,6 +70,8 @@ class Run:
     verbose: bool = False
     dry_run: bool = False
     on_outcome: OnOutcome = lambda outcome: None
+    on_rule_not_met: Callable[[RuleResult], None] | None = None
+    progress: Progress = field(default_factory=Progress)
     stop_requested: Callable[[], bool] = lambda: False
     log: logs.Log = field(default_factory=logs.create_logger)
     id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
@@ -82,10 +89,11 @@ class Run:
     @cached_property
     def spark(self) -> SparkSession:
         """The session, which starts the JVM at first use."""
-        from lakehouse.spark.session import get_session, jvm_pid
+        with self.progress.waiting("starting Spark"):
+            from lakehouse.spark.session import get_session, jvm_pid
 
-        app_name, data_bytes = f"lakehouse {self.pipeline.name}", self.snapshot_bytes(*self.pipeline.tables)
-        spark = get_session(self.lake, app_name, self.verbose, data_bytes)
+            app_name, data_bytes = f"lakehouse {self.pipeline.name}", self.snapshot_bytes(*self.pipeline.tables)
+            spark = get_session(self.lake, app_name, self.verbose, data_bytes)
         if self.lake_lock:
             self.lake_lock.record_jvm(jvm_pid(spark))
         return spark
@@ -287,6 +295,7 @@ def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str]
         outcomes = [replace(outcome, seconds=seconds, note=logs.redact(outcome.note)) for outcome in outcomes]
         for outcome in outcomes:
             run.on_outcome(outcome)
+        run.progress.advance()
         return outcomes
 
     with worker_pool() as pool:

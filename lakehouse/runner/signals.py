@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_STOP_MESSAGE = b"stopping at the end of this stage; once more to end at once\n"
+_STOP_MESSAGE = b"\nstopping at the end of this stage; once more to end at once\n"
 
 
 class StopRequest:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import extract as sources
+from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
 from lakehouse.errors import ExitCode
 from lakehouse.models import file_order
@@ -109,6 +110,7 @@ def _run_in_order(run: Run, report: Report, work: _Work) -> None:
             run.log.warning("stopped, as asked", before=stage)
             return
         run.log.info("stage begun", stage=stage)
+        run.progress.begin(stage, _count_subjects(run, stage))
         report.outcomes += retry_transient(partial(_STAGE_FUNCTIONS[stage], run))
         if any(outcome.code == ExitCode.BUSY for outcome in report.outcomes):
             return
@@ -116,6 +118,13 @@ def _run_in_order(run: Run, report: Report, work: _Work) -> None:
         if is_first and work.only_source_can_change and all(o.status == "nothing new" for o in report.outcomes):
             report.nothing_new = True
             return
+
+
+def _count_subjects(run: Run, stage: str) -> int:
+    """Return the number of tables or models that a stage works on; 0 if that is known only later."""
+    if stage in MODEL_LAYERS:
+        return sum(map(len, run.model_groups(stage)))
+    return {PUBLISH: len(run.published_tables()), EXPIRE: 0}.get(stage, len(run.selected_tables()))
 
 
 def approve(run: Run, table: str, time: datetime) -> Report:
@@ -249,16 +258,30 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
 
 
 def _record_rule_results(run: Run, results: list[RuleResult]) -> None:
-    """Append the results to the lake, and log a warning for each rule that is not met and does not fail its model."""
+    """Report the rules that are not met, and append all results to the lake."""
     from lakehouse.lake import ledger
     from lakehouse.models import expectations
 
-    for r in results:
-        if not r.is_met and r.on_fail != "fail":
-            run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.observed)
+    report_rules_not_met(run, results)
     if results:
         as_of = ledger.newest_accepted_time(run.spark, run.lake)
         expectations.record_results(run.spark, run.lake, results, run.id, as_of)
+
+
+def report_rules_not_met(run: Run, results: Iterable[RuleResult]) -> None:
+    """Report each rule that is not met and does not fail its model, which the outcome of the model would not show.
+
+    Args:
+        run: The command; its `on_rule_not_met` receives the rules, or else its log.
+        results: The results of all rules.
+    """
+    for r in results:
+        if r.is_met or r.fails_refresh:
+            continue
+        if run.on_rule_not_met:
+            run.on_rule_not_met(r)
+        else:
+            run.log.warning("expectation not met", model=r.model, rule=r.rule, on_fail=r.on_fail, found=r.observed)
 
 
 def build_models(run: Run) -> dict[str, Model]:

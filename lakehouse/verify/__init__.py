@@ -90,7 +90,14 @@ def verify(run: Run) -> list[Check]:
             parts += _parts(CheckedModel(spark, lake, model, versions), (sql_checks, key_checks))
         parts += [(source, partial(_check_published, run, source)) for source in run.published_tables()]
         parts += [(table, partial(_check_s3_objects, run, topic)) for topic, table in _selected_topics(run)]
-        results = pool.map(lambda part: _run_checks(isolated_session(spark, snapshot_bytes), *part), parts)
+        run.progress.begin("verify", len(parts))
+
+        def check_part(part: Part) -> list[Check]:
+            checks = _run_checks(isolated_session(spark, snapshot_bytes), *part)
+            run.progress.advance()
+            return checks
+
+        results = pool.map(check_part, parts)
         unique = dict.fromkeys(check for checks in results for check in checks)  # parts may meet the same error
         return sorted(unique, key=lambda check: check.invariant)
 

@@ -12,6 +12,7 @@ from lakehouse.errors import ExitCode
 from lakehouse.runner import stages, up_to_date
 from lakehouse.runner.context import Run, open_run, run_in_parallel
 from lakehouse.runner.outcome import Outcome, Report
+from lakehouse.runner.progress import Progress
 
 SALES = "SELECT i.id AS id, i.qty AS qty FROM bronze.items AS i"
 BIG = "SELECT s.id AS id, s.qty AS qty FROM silver.sales AS s WHERE s.qty > 9"
@@ -165,3 +166,40 @@ def test_parallel_work_goes_on_after_an_error_and_returns_the_outcomes_in_order(
     assert "ValueError: no such row" in first.note
     assert (second.name, second.status, second.code) == ("shops", "accepted", ExitCode.OK)
     assert sorted(reported) == ["items", "shops"]
+
+
+class RecordedProgress(Progress):
+    def __init__(self) -> None:
+        self.steps, self.done = list[tuple[str, int]](), 0
+
+    def begin(self, step: str, total: int = 0) -> None:
+        self.steps.append((step, total))
+
+    def advance(self) -> None:
+        self.done += 1
+
+
+def test_progress_has_each_stage_with_the_number_of_its_tables_or_models(shop: Shop) -> None:
+    run, some = shop.open(), shop.open("items", "silver.sales")
+    run.progress = everything = RecordedProgress()
+    some.progress = selected = RecordedProgress()
+    shop.run(run)
+    shop.run(some, "ingest", "silver", "gold")
+
+    tables = [("extract", 2), ("ingest", 2), ("bronze", 2)]
+    assert everything.steps == [*tables, ("silver", 2), ("gold", 1), ("expire", 0)]
+    assert selected.steps == [("ingest", 1), ("silver", 1), ("gold", 0)]
+
+
+def test_progress_counts_tables_that_failed_and_tables_with_several_outcomes_once(shop: Shop) -> None:
+    run = shop.open()
+    run.progress = progress = RecordedProgress()
+
+    def work(name: str) -> list[Outcome]:
+        if name == "items":
+            raise ValueError("no such row")
+        return [Outcome("ingest", name, "unchanged"), Outcome("ingest", name, "accepted")]
+
+    run_in_parallel(run, "ingest", ["items", "shops"], work)
+
+    assert progress.done == 2
