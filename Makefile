@@ -10,8 +10,10 @@ BIN  := $(VENV)/bin
 # A dead worker ends the run at once: xdist may wait forever for its replacement. Files run in the order of their names,
 # the long ones of tests/lake before tests/spark: otherwise files with few tests, which are long, would start last.
 TEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
-ENV  := $(VENV)/.ready
 BESIDE = $(MAKE) --no-print-directory
+# Marks of what .venv has: DEMO, what the demo runs (the package and its report); ENV, the tools of development too.
+DEMO := $(VENV)/.ready
+ENV  := $(VENV)/.ready-dev
 
 # Use the Spark in .venv, whatever Spark this machine is configured for.
 unexport SPARK_HOME
@@ -19,13 +21,16 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-systems test-live test-random lint fmt bench dist evidence lock lock-airflow clean distclean
+.PHONY: help demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist evidence lock lock-airflow clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(ENV) ## Run the pipelines on the sample data, from snapshots to cubes and a report
-	$(BIN)/python samples/demo.py
+demo: $(DEMO) ## Run the loyalty pipeline on its sample data, from snapshots to cubes and a report
+	@$(BIN)/python samples/demo.py loyalty
+
+demo-tesouro: $(DEMO) ## Run the second pipeline: bond prices, from messy JSON and CSV
+	@$(BIN)/python samples/demo.py tesouro
 
 # Lint and the tests without a JVM run beside the tests with one, and print all at once when they end.
 test: $(ENV) ## Lint, and run every test but those of whole systems and servers: before you push
@@ -124,7 +129,15 @@ export SPARK_HOME="$${SPARK_HOME:-$$("$$here/python" "$$here/find_spark_home.py"
 endef
 export FIND_SPARK_HOME
 
-$(ENV): setup.py requirements.lock | conf/spark-defaults.conf
+# Installs the package with extras, without compiling all modules at once: Python compiles those that it imports. uv is
+# faster, but does not read pip's configuration: where it fails, for example because of a registry mirror, pip installs.
+COMMA := ,
+define INSTALL
+{ command -v uv >/dev/null && uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[$(1)]'; } || \
+	$(BIN)/pip install -q --no-compile --disable-pip-version-check --use-pep517 -c requirements.lock -e '.[$(1)]'
+endef
+
+$(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) || found='missing'; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "$(PYTHON) is $$found, Python 3.10 or later is needed: install it, or run make PYTHON=python3.12" >&2; \
@@ -134,12 +147,17 @@ $(ENV): setup.py requirements.lock | conf/spark-defaults.conf
 	[ "$$(echo "$${found:-0}" | sed 's/[^0-9].*//')" -ge 17 ] || { \
 		echo "$$java is $${found:-missing}, Java 17 or later is needed: install a JDK 17 (Debian: openjdk-17-jre-headless), or set JAVA_HOME to one" >&2; \
 		exit 2; }
-	@echo "creating $(VENV), once: Spark is a large download"
+	@echo "creating $(VENV), once: Spark and about 40 packages, a download of about 600 MB"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --use-pep517 -c requirements.lock -e '.[dev,bench]'
+	@$(call INSTALL,report)
 	@# Spark reads its defaults from its own conf folder, and pip's Spark has none. With ours linked there, plain
 	@# `spark-submit jobs/run.py`, `pyspark` and a notebook find Delta too, without --packages.
 	@conf=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')/conf && \
 	mkdir -p "$$conf" && ln -sf "$(CURDIR)/conf/spark-defaults.conf" "$$conf/spark-defaults.conf"
 	@printf '%s\n' "$$FIND_SPARK_HOME" > $(BIN)/find-spark-home
+	@touch $@
+
+$(ENV): $(DEMO)
+	@echo "adding the tools of development to $(VENV), once"
+	@$(call INSTALL,dev$(COMMA)bench)
 	@touch $@
