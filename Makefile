@@ -129,8 +129,9 @@ export SPARK_HOME="$${SPARK_HOME:-$$("$$here/python" "$$here/find_spark_home.py"
 endef
 export FIND_SPARK_HOME
 
-# Installs the package with extras, without compiling all modules at once: Python compiles those that it imports. uv is
-# faster, but does not read pip's configuration: where it fails, for example because of a registry mirror, pip installs.
+# Installs the package with extras, without compiling all modules at once: Python compiles those that it imports. With uv if
+# it is there, whose users have packages in its cache. It does not read pip's configuration: where it fails, for example
+# because packages come from a mirror that only pip knows, pip installs.
 COMMA := ,
 define INSTALL
 { command -v uv >/dev/null && uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[$(1)]'; } || \
