@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,41 @@ _stderr_lock = threading.Lock()
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How a new Spark on this machine is started.
+
+    Attributes:
+        settings: The settings of Spark, which include the options of the JVM.
+        environment: The environment variables that the JVM gets in addition to those of this process.
+    """
+
+    settings: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
 def default_settings() -> dict[str, str]:
     """Return the settings of the package's `spark-defaults.conf`: Delta's packages, extension and catalog."""
     return read_spark_conf("spark-defaults.conf")
+
+
+def local_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
+    """Return how a new local Spark is started for a lake.
+
+    Args:
+        lake: The lake to work on; its storage needs settings of its own.
+        app_name: The application's name.
+        data_bytes: The size of the data; a small size selects options that start faster.
+    """
+    java_options = _JAVA_OPTIONS_SMALL if data_bytes < SMALL_DATA_BYTES else _JAVA_OPTIONS_LARGE
+    settings = (
+        {"spark.app.name": app_name}
+        | default_settings()
+        | file_io.spark_settings(lake.path())
+        | LOCAL_SETTINGS
+        | {"spark.driver.extraJavaOptions": java_options}
+    )
+    return Launch(settings)
 
 
 def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: int = 0) -> SparkSession:
@@ -167,26 +200,17 @@ def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) ->
     """Start a Spark, or join the one that spark-submit has started."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose settings take precedence
-    submitted_settings = {}
-    if is_submitted:
-        SparkContext._ensure_initialized()  # connects to the JVM, without which Python does not know the settings
-        submitted_settings = dict(SparkConf().getAll())
-    is_local = submitted_settings.get("spark.master", "local").startswith("local")
-    java = {
-        "spark.driver.extraJavaOptions": _JAVA_OPTIONS_SMALL if data_bytes < SMALL_DATA_BYTES else _JAVA_OPTIONS_LARGE
-    }
-    settings = (
-        default_settings()
-        | file_io.spark_settings(lake.path())
-        | (LOCAL_SETTINGS | java if is_local else {})
-        | submitted_settings
-    )
-    builder = SparkSession.builder.appName(app_name)
-    for key, value in settings.items():
+    launch = _submitted_launch(lake, app_name, data_bytes) if is_submitted else local_launch(lake, app_name, data_bytes)
+    builder = SparkSession.builder
+    for key, value in launch.settings.items():
         builder = builder.config(key, value)
     log = lake.local_path("logs", "spark.log")
     try:
-        with _redirect_jvm_stderr(log, disabled=verbose or is_submitted), _keep_sigint_handler():
+        with (
+            _redirect_jvm_stderr(log, disabled=verbose or is_submitted),
+            _keep_sigint_handler(),
+            _changed_environment(launch.environment),
+        ):
             spark = builder.getOrCreate()
     except Exception as error:
         raise InfrastructureError(
@@ -200,6 +224,30 @@ def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) ->
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return spark
+
+
+def _submitted_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
+    """Return the settings for the Spark of spark-submit, whose own settings take precedence."""
+    SparkContext._ensure_initialized()  # connects to the JVM, without which Python does not know the settings
+    submitted = dict(SparkConf().getAll())
+    if submitted.get("spark.master", "local").startswith("local"):
+        return Launch(local_launch(lake, app_name, data_bytes).settings | submitted)
+    return Launch({"spark.app.name": app_name} | default_settings() | file_io.spark_settings(lake.path()) | submitted)
+
+
+@contextmanager
+def _changed_environment(changes: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for a process that is started inside, and restore them."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
