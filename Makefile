@@ -147,7 +147,10 @@ $(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
 	found=$$("$$java" -version 2>&1 | sed -n 's/.* version "\([^"]*\)".*/\1/p') ; \
 	[ "$$(echo "$${found:-0}" | sed 's/[^0-9].*//')" -ge 17 ] || { \
 		echo "$$java is $${found:-missing}, Java 17 or later is needed: install a JDK 17 (Debian: openjdk-17-jre-headless), or set JAVA_HOME to one" >&2; \
-		exit 2; }
+		exit 2; }; \
+	case "$$found" in 2[234]*|25|25[-+]*|25.0.[012]|25.0.[012][-+.]*) \
+		echo "$$java is $$found, which can damage the Parquet files that Spark writes (JDK-8377811): update to 25.0.3 or later, or set JAVA_HOME to a JDK 17 or 21" >&2; \
+		exit 2; esac
 	@echo "creating $(VENV), once: Spark and about 40 packages, a download of about 600 MB"
 	@$(PYTHON) -m venv $(VENV)
 	@$(call INSTALL,report)

@@ -27,6 +27,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.spark.java import require_safe_java
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.spark_conf import read_spark_conf
@@ -139,12 +140,13 @@ def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: in
         data_bytes: The size of the data; a small size selects options that start faster.
 
     Raises:
-        ConfigError: The active session does not support Delta.
+        ConfigError: The active session does not support Delta, or its Java damages files.
         InfrastructureError: Spark could not be started.
     """
     spark = SparkSession.getActiveSession()
     if spark is None:
         spark = _start_session(lake, app_name, verbose, data_bytes)
+    _require_safe_java(spark)
     _require_delta(spark, lake)
     return isolated_session(spark)
 
@@ -259,6 +261,15 @@ def _keep_sigint_handler() -> Iterator[None]:
     finally:
         if handler is not signal.default_int_handler and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def _require_safe_java(spark: SparkSession) -> None:
+    """Raise if the driver's Java damages the files that it writes."""
+    try:
+        version = str(spark.sparkContext._jvm.System.getProperty("java.version"))  # type: ignore[union-attr]
+    except Exception:  # Spark Connect has no JVM
+        return
+    require_safe_java(version)
 
 
 def _require_delta(spark: SparkSession, lake: Lake) -> None:

@@ -1,10 +1,15 @@
-"""The memory of a session that lives long and works on many tables."""
+"""The memory of a session that lives long and works on many tables, and the Java that a session may have."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
+
+from lakehouse.errors import ConfigError
+from lakehouse.spark.session import get_session
+from lakehouse.storage.paths import Lake
 
 
 def test_a_session_caches_the_state_of_a_hundred_tables(spark: SparkSession, tmp_path: Path) -> None:
@@ -20,3 +25,14 @@ def test_a_session_caches_the_state_of_a_hundred_tables(spark: SparkSession, tmp
 def test_a_join_with_few_rows_uses_one_megabyte(spark: SparkSession) -> None:
     environment = spark._jvm.org.apache.spark.SparkEnv.get()  # type: ignore[union-attr]
     assert environment.memoryManager().pageSizeBytes() == 1 << 20
+
+
+def test_a_session_of_a_java_that_damages_files_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    system = spark._jvm.System  # type: ignore[union-attr]
+    version = system.getProperty("java.version")
+    system.setProperty("java.version", "25.0.1")
+    try:
+        with pytest.raises(ConfigError, match=r"Java 25\.0\.1 can damage the Parquet files"):
+            get_session(Lake(str(tmp_path)), "refused")
+    finally:
+        system.setProperty("java.version", version)
