@@ -17,6 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 from servers.s3 import CREDENTIALS
 
+from lakehouse.spark.class_archive import SWITCH
 from lakehouse.spark.session import SMALL_DATA_BYTES, get_session
 from lakehouse.storage.paths import Lake
 
@@ -34,5 +35,8 @@ def _start() -> SparkSession:
     # The first session downloads Delta's packages; two processes must not do so at the same time.
     with (Path(tempfile.gettempdir()) / "lakehouse-tests.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # With the settings for large data: this JVM runs for many minutes, so full compilation pays.
-        return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)
+        # With the settings for large data: this JVM runs for many minutes, so full compilation pays. An archive of
+        # classes for S3 would serve this session alone.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(SWITCH, "off")
+            return get_session(Lake("s3a://tests/lake"), "tests", data_bytes=SMALL_DATA_BYTES)

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,16 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
+from pyspark.find_spark_home import _find_spark_home
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.spark import class_archive
 from lakehouse.spark.java import require_safe_java
+from lakehouse.spark.launch import Launch
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.spark_conf import read_spark_conf
@@ -93,19 +95,6 @@ _stderr_lock = threading.Lock()
 SPARK_ERRORS = (PySparkException, Py4JJavaError)
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How a new Spark on this machine is started.
-
-    Attributes:
-        settings: The settings of Spark, which include the options of the JVM.
-        environment: The environment variables that the JVM gets in addition to those of this process.
-    """
-
-    settings: dict[str, str]
-    environment: dict[str, str] = field(default_factory=dict)
-
-
 def default_settings() -> dict[str, str]:
     """Return the settings of the package's `spark-defaults.conf`: Delta's packages, extension and catalog."""
     return read_spark_conf("spark-defaults.conf")
@@ -119,15 +108,22 @@ def local_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
         app_name: The application's name.
         data_bytes: The size of the data; a small size selects options that start faster.
     """
+    return class_archive.faster_launch(_plain_launch(lake, app_name, data_bytes))
+
+
+def local_settings(data_bytes: int) -> dict[str, str]:
+    """Return the settings of a new local Spark for a size of data, without those that depend on the lake.
+
+    Args:
+        data_bytes: The size of the data.
+    """
     java_options = _JAVA_OPTIONS_SMALL if data_bytes < SMALL_DATA_BYTES else _JAVA_OPTIONS_LARGE
-    settings = (
-        {"spark.app.name": app_name}
-        | default_settings()
-        | file_io.spark_settings(lake.path())
-        | LOCAL_SETTINGS
-        | {"spark.driver.extraJavaOptions": java_options}
-    )
-    return Launch(settings)
+    return default_settings() | LOCAL_SETTINGS | {"spark.driver.extraJavaOptions": java_options}
+
+
+def spark_home() -> Path:
+    """Return the folder of the Spark that a local session starts."""
+    return Path(_find_spark_home())
 
 
 def get_session(lake: Lake, app_name: str, verbose: bool = False, data_bytes: int = 0) -> SparkSession:
@@ -198,29 +194,39 @@ def jvm_pid(spark: SparkSession) -> int | None:
         return None
 
 
+def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
+    """Start a local Spark.
+
+    Args:
+        launch: How it is started. If the JVM does not start with an archive of classes, it is started without.
+        lake: The lake, in whose log the JVM writes.
+        verbose: Whether the JVM writes to stderr instead.
+
+    Raises:
+        InfrastructureError: Spark did not start.
+    """
+    try:
+        spark = _create_session(launch, lake, log_to_stderr=verbose)
+    except InfrastructureError:
+        gateway = SparkContext._gateway
+        if not class_archive.uses_archive(launch) or (gateway and gateway.proc.poll() is None):
+            raise
+        class_archive.discard_archive(launch)
+        if gateway:  # this process is bound to the JVM that died; the next one starts without the archive
+            raise
+        launch = class_archive.without_archive(launch)
+        spark = _create_session(launch, lake, log_to_stderr=verbose)
+    spark_jars = spark.sparkContext.getConf().get("spark.jars", "") or ""
+    class_archive.after_start(launch, spark_jars, jvm_pid(spark))
+    return spark
+
+
 def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) -> SparkSession:
     """Start a Spark, or join the one that spark-submit has started."""
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose settings take precedence
-    launch = _submitted_launch(lake, app_name, data_bytes) if is_submitted else local_launch(lake, app_name, data_bytes)
-    builder = SparkSession.builder
-    for key, value in launch.settings.items():
-        builder = builder.config(key, value)
-    log = lake.local_path("logs", "spark.log")
-    try:
-        with (
-            _redirect_jvm_stderr(log, disabled=verbose or is_submitted),
-            _keep_sigint_handler(),
-            _changed_environment(launch.environment),
-        ):
-            spark = builder.getOrCreate()
-    except Exception as error:
-        raise InfrastructureError(
-            f"Spark did not start: {first_line(error)}",
-            expected="Java 17 or later, and access to the Delta packages at first use",
-            where=str(log) if log.exists() else "",
-            next_step=f"read {log}, or run again with --verbose",
-        ) from error
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
+        spark = _create_session(_submitted_launch(lake, app_name, data_bytes), lake, log_to_stderr=True)
+    else:
+        spark = start(local_launch(lake, app_name, data_bytes), lake, verbose)
     spark.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
     if not verbose:  # PySpark logs each error that it raises, with the Java stack; we report it ourselves
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
@@ -228,12 +234,41 @@ def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) ->
     return spark
 
 
+def _create_session(launch: Launch, lake: Lake, log_to_stderr: bool) -> SparkSession:
+    """Create a session with the settings of a launch, in a new JVM or in that of spark-submit."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
+    builder = SparkSession.builder
+    for key, value in launch.settings.items():
+        builder = builder.config(key, value)
+    log = lake.local_path("logs", "spark.log")
+    try:
+        with (
+            _redirect_jvm_stderr(log, disabled=log_to_stderr),
+            _keep_sigint_handler(),
+            _changed_environment(launch.environment),
+        ):
+            return builder.getOrCreate()
+    except Exception as error:
+        raise InfrastructureError(
+            f"Spark did not start: {first_line(error)}",
+            expected="Java 17 or later, and access to the Delta packages at first use",
+            where=str(log) if log.exists() else "",
+            next_step=f"read {log}, or run again with --verbose",
+        ) from error
+
+
+def _plain_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
+    """Return how a local Spark is started without an archive of classes."""
+    settings = {"spark.app.name": app_name} | local_settings(data_bytes) | file_io.spark_settings(lake.path())
+    return Launch(settings)
+
+
 def _submitted_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
     """Return the settings for the Spark of spark-submit, whose own settings take precedence."""
     SparkContext._ensure_initialized()  # connects to the JVM, without which Python does not know the settings
     submitted = dict(SparkConf().getAll())
     if submitted.get("spark.master", "local").startswith("local"):
-        return Launch(local_launch(lake, app_name, data_bytes).settings | submitted)
+        return Launch(_plain_launch(lake, app_name, data_bytes).settings | submitted)
     return Launch({"spark.app.name": app_name} | default_settings() | file_io.spark_settings(lake.path()) | submitted)
 
 

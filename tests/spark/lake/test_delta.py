@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
@@ -76,15 +74,13 @@ def test_a_table_is_created_by_its_first_rows_and_empty_before(spark: SparkSessi
 
 
 def error_classes(spark: SparkSession) -> set[str]:
-    """Return the names of all error classes of Spark and Delta, from the lists in their jars."""
-    jars = [*Path(pyspark.__file__).parent.glob("jars/spark-common-utils_*.jar")]
-    jars += [Path(url.removeprefix("file:")) for url in str(spark.conf.get("spark.jars", "")).split(",") if url]
-    names: set[str] = set()
-    for jar in jars:
-        with zipfile.ZipFile(jar) as archive:
-            lists = {"error/error-conditions.json", "error/delta-error-classes.json"} & {*archive.namelist()}
-            for name in lists:
-                names |= json.loads(archive.read(name)).keys()
+    """Return the names of all error classes of Spark and Delta, from the lists that the session's JVM has."""
+    jvm = spark._jvm
+    assert jvm is not None
+    loader, names = jvm.java.lang.Thread.currentThread().getContextClassLoader(), set[str]()
+    for resource in ("error/error-conditions.json", "error/delta-error-classes.json"):
+        stream = loader.getResourceAsStream(resource)
+        names |= json.loads(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8")).keys()
     return names
 
 
