@@ -8,6 +8,7 @@
     csv_dialect.py    the CSV options of a table, as Python's reader follows them
     delta_log.py      the version, size and commits of a Delta table
     lock.py           the lock of a lake; on S3 with s3_lease.py
+    processes.py      identifies processes by their id and start time
     temp_dirs.py      temporary folders
     spark_conf.py     the settings of the package's `*.conf` files
     s3/               objects and folders on S3

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -20,6 +19,7 @@ from typing import IO, Protocol
 from lakehouse.errors import LakeBusy
 from lakehouse.storage import s3_lease
 from lakehouse.storage.paths import Lake, utc_text
+from lakehouse.storage.processes import Process
 from lakehouse.storage.s3 import S3Path
 
 _JVM_GRACE_SECONDS = 60.0  # a JVM whose driver died ends after about two seconds
@@ -41,7 +41,8 @@ class DiskLock:
 
     def record_jvm(self, pid: int | None) -> None:
         """Write the process id of the JVM to the lock file."""
-        self._holder["jvm"] = {"pid": pid, "started": _process_start_time(pid)} if pid else None
+        jvm = Process.of(pid) if pid else None
+        self._holder["jvm"] = jvm.document() if jvm else None
         self._write()
 
     def _write(self) -> None:
@@ -104,32 +105,13 @@ def _describe(holder: dict[str, object]) -> str:
     return "process {pid} ({doing}, run {run_id}, since {started})".format_map(holder)
 
 
-def _process_start_time(pid: int) -> str | None:
-    """Return when a process started, or None if it has ended.
-
-    A process id can be reused; together with the start time it identifies one process.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before ")" can contain anything
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _wait_for_jvm(jvm: object, path: Path) -> None:
-    if not isinstance(jvm, dict) or jvm.get("started") is None:
+def _wait_for_jvm(document: object, path: Path) -> None:
+    jvm = Process.from_document(document)
+    if jvm is None or jvm.pid == os.getpid() or jvm.wait(_JVM_GRACE_SECONDS):
         return
-    pid = int(jvm["pid"])
-    if pid == os.getpid():
-        return
-    deadline = time.monotonic() + _JVM_GRACE_SECONDS
-    while _process_start_time(pid) == jvm["started"]:
-        if time.monotonic() > deadline:
-            raise LakeBusy(
-                f"the JVM of an earlier run (process {pid}) still runs and could still write",
-                expected="that it ends within seconds after its driver",
-                where=str(path),
-                next_step=f"look at process {pid}; end it if it hangs",
-            )
-        time.sleep(0.1)
+    raise LakeBusy(
+        f"the JVM of an earlier run (process {jvm.pid}) still runs and could still write",
+        expected="that it ends within seconds after its driver",
+        where=str(path),
+        next_step=f"look at process {jvm.pid}; end it if it hangs",
+    )
