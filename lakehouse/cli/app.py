@@ -27,6 +27,7 @@ from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
+from lakehouse.spark.engine import command as engine_command
 from lakehouse.storage.paths import snapshot_time, to_utc
 
 if TYPE_CHECKING:
@@ -64,14 +65,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line, and return its exit code.
 
     Args:
-        argv: The arguments; None: those of the process.
+        argv: The arguments; None: those of the process, which may then use a warm engine (lakehouse/spark/engine).
     """
     arguments = sys.argv[1:] if argv is None else argv
-    as_json, log = "--json" in arguments, _log_format(arguments)
+    log = _log_format(arguments)
     logs.restore_stderr()
     logs.register_secrets()
     if message := yaml_source.env_file_warning():
         render.warning(message)
+    if argv is not None:
+        return _run_command(arguments, log)
+    with engine_command.command(logs.create_logger(log, logging.INFO)) as command:
+        command.exit_code = _run_command(arguments, log)
+    return command.exit_code
+
+
+def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
+    as_json = "--json" in arguments
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
@@ -372,6 +382,28 @@ def connect(
     result = connecting.apply(opened) if action == "apply" else connecting.status(opened)
     render.document(logs.redact_document(result), as_json)
     return int(result["exit_code"])
+
+
+@app.command()
+def engine(
+    action: Annotated[
+        Literal["status", "stop"],
+        typer.Argument(help="status: show the engines; stop: end those that no command uses."),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Stop the engines in use too; their commands fail with exit code 3.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Show or stop the warm engines: JVMs that earlier commands have left for later ones (LAKEHOUSE_ENGINE=on|off)."""
+    from lakehouse.spark.engine import overview
+
+    if action == "status":
+        render.engines(overview.status(), as_json)
+        return ExitCode.OK
+    result = overview.stop(force)
+    render.engines(result, as_json)
+    return ExitCode.BUSY if result["in_use"] else ExitCode.OK
 
 
 @app.command()

@@ -213,6 +213,38 @@ def document(content: dict[str, Any], as_json: bool) -> None:
             out.print(table)
 
 
+def engines(content: dict[str, Any], as_json: bool) -> None:
+    """Print lists of warm engines, or that there are none."""
+    if not as_json and not any(content.values()):
+        _stdout().print("no engines")
+        return
+    if not as_json:
+        columns = (
+            "id",
+            "state",
+            "jvm",
+            "command",
+            "commands",
+            "idle_since",
+            "memory",
+            "heap",
+            "data",
+            "storage",
+            "java",
+        )
+        content = {
+            name.replace("_", " "): [{column: _engine_cell(engine, column) for column in columns} for engine in engines]
+            for name, engines in content.items()
+        }
+    document(content, as_json)
+
+
+def _engine_cell(engine: dict[str, Any], column: str) -> Any:
+    if f"{column}_bytes" in engine:
+        return f"{engine[f'{column}_bytes'] >> 20} MB"
+    return engine.get(column)
+
+
 def diff(content: dict[str, Any], as_json: bool) -> None:
     """Print the document of `diff`, with one block for each table."""
     if as_json:

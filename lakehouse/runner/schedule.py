@@ -24,6 +24,7 @@ from lakehouse.errors import ExitCode, InfrastructureError, LakehouseError
 from lakehouse.logs import Log
 from lakehouse.runner import records, signals
 from lakehouse.runner.context import Run, notify_failure, open_run
+from lakehouse.spark.engine import command as engine_command
 from lakehouse.storage.paths import utc_text
 
 _POLL_SECONDS = 0.5  # between checks for a stop request
@@ -124,7 +125,7 @@ class _Schedule:
         if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit
             return _run_in_process(self.main, self.arguments, self.as_json)
         started = datetime.now(timezone.utc)
-        result = _run_in_subprocess(self.arguments, self.as_json, self.stop)
+        result = _run_in_subprocess(self.arguments, self.as_json, self.stop, round_environment(self.run))
         if result.code == -signal.SIGTERM and self.stop():  # stopped before it began, or after it had finished
             return Round(_recorded_exit_code(self.run, started), result.document)
         if result.code < 0:
@@ -141,10 +142,24 @@ class _Schedule:
 # --- a round ----------------------------------------------------------------------------------------------------------
 
 
-def _run_in_subprocess(arguments: Sequence[str], as_json: bool, stop: signals.StopRequest) -> Round:
+def round_environment(run: Run) -> dict[str, str]:
+    """Return the environment of a round, which uses a warm engine if the engine waits until the next round.
+
+    Args:
+        run: The pipeline as it is now.
+    """
+    is_wanted = engine_command.is_wanted(os.environ, at_terminal=True)
+    is_kept = run.pipeline.schedule.every <= engine_command.idle_time(os.environ)
+    return dict(os.environ) | {engine_command.SWITCH_VARIABLE: "on" if is_wanted and is_kept else "off"}
+
+
+def _run_in_subprocess(
+    arguments: Sequence[str], as_json: bool, stop: signals.StopRequest, environment: dict[str, str]
+) -> Round:
     """Run a round in a session of its own: the terminal's Ctrl-C reaches this process only, which forwards it once."""
     command = [sys.executable, "-m", "lakehouse", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE if as_json else None, start_new_session=True) as process:
+    output_to = subprocess.PIPE if as_json else None
+    with subprocess.Popen(command, stdout=output_to, env=environment, start_new_session=True) as process:
         stop.forward = process.send_signal
         try:
             if stop():

@@ -1,6 +1,6 @@
 """Provides the Spark session: the active one (a notebook, Databricks, spark-submit), or a new local one.
 
-This is the only module that may use more than the DataFrame API, such as `sparkContext` and `_jvm`.
+Only this module and `engine/connection.py` may use more than the DataFrame API, such as `sparkContext` and `_jvm`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.spark import class_archive
+from lakehouse.spark.engine import command as engine_command
 from lakehouse.spark.java import require_safe_java
 from lakehouse.spark.launch import Launch
 from lakehouse.storage import file_io
@@ -216,22 +217,41 @@ def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
             raise
         launch = class_archive.without_archive(launch)
         spark = _create_session(launch, lake, log_to_stderr=verbose)
-    spark_jars = spark.sparkContext.getConf().get("spark.jars", "") or ""
-    class_archive.after_start(launch, spark_jars, jvm_pid(spark))
+    class_archive.after_start(launch, _spark_jars(spark), jvm_pid(spark))
     return spark
 
 
 def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) -> SparkSession:
-    """Start a Spark, or join the one that spark-submit has started."""
+    """Return a session of the Spark that spark-submit has started, of a warm engine, or of a new Spark."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
         spark = _create_session(_submitted_launch(lake, app_name, data_bytes), lake, log_to_stderr=True)
     else:
-        spark = start(local_launch(lake, app_name, data_bytes), lake, verbose)
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
+        plain = _plain_launch(lake, app_name, data_bytes)
+        engine = None if verbose or lake.catalog else _connect_to_engine(plain)
+        spark = engine or start(class_archive.faster_launch(plain), lake, verbose)
     spark.sparkContext.setLogLevel("WARN" if verbose else "ERROR")
     if not verbose:  # PySpark logs each error that it raises, with the Java stack; we report it ourselves
         for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return spark
+
+
+def _connect_to_engine(plain: Launch) -> SparkSession | None:
+    """Return a session of a warm engine, if this process is a command that may use one."""
+    command = engine_command.current()
+    if command is None:
+        return None
+    launch = class_archive.faster_launch(plain)
+    with _keep_sigint_handler():
+        spark = command.connect(plain, launch)
+    if spark and command.has_new_engine:
+        class_archive.after_start(launch, _spark_jars(spark), jvm_pid(spark))
+    return spark
+
+
+def _spark_jars(spark: SparkSession) -> str:
+    return spark.sparkContext.getConf().get("spark.jars", "") or ""
 
 
 def _create_session(launch: Launch, lake: Lake, log_to_stderr: bool) -> SparkSession:

@@ -66,7 +66,7 @@ def test_every_command_and_every_option_has_help(command: str, capsys: pytest.Ca
 
     captured = capsys.readouterr()
     assert COMMANDS[command].help
-    assert "PIPELINE" in captured.out
+    assert "PIPELINE" in captured.out or command == "engine"  # engines belong to no pipeline
     assert captured.err == ""
     assert [p.name for p in COMMANDS[command].params if p.name != "help" and not p.help] == []
 
