@@ -1,4 +1,4 @@
-"""Builds the Airflow DAG of a pipeline, with a task per stage: `spark-submit jobs/<stage>.py PIPELINE`.
+"""Builds the Airflow DAG of a pipeline, with a task per stage: `lakehouse <stage> PIPELINE`.
 
     pipeline_dag("tesouro", "conf/tesouro", timedelta(minutes=10))
 
@@ -7,7 +7,9 @@ Each stage runs in a process of its own. The stages run in order even if an earl
 `lakehouse`. Environment variables:
 
     LAKEHOUSE_HOME            the project: its jobs, its pipelines, its .env; default: the one that contains this file
-    LAKEHOUSE_SPARK_SUBMIT    default: .venv/bin/spark-submit there; options may follow: `--master spark://host:7077`
+    LAKEHOUSE_SPARK_SUBMIT    the spark-submit that runs jobs/<stage>.py instead, for a cluster; options may follow:
+                              `spark-submit --master spark://host:7077`
+    LAKEHOUSE_ENGINE          default: on; the stages then use the same JVM, one after the other
 
 Secrets reach a stage through the environment or that .env, never through its arguments, which are in the log and in the
 process list.
@@ -179,17 +181,22 @@ def home() -> Path:
 
 def command(stage: str, pipeline: str) -> list[str]:
     """Return the command line of a stage."""
-    submit = os.environ.get("LAKEHOUSE_SPARK_SUBMIT") or str(home() / ".venv/bin/spark-submit")
-    return [*shlex.split(submit), str(home() / "jobs" / f"{stage}.py"), pipeline]
+    if submit := os.environ.get("LAKEHOUSE_SPARK_SUBMIT"):
+        return [*shlex.split(submit), str(home() / "jobs" / f"{stage}.py"), pipeline]
+    return [str(home() / ".venv/bin/lakehouse"), stage, pipeline]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a stage: the task's, without Airflow's variables, which contain its secrets."""
-    return {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
+    """Return the environment of a stage: the task's, without Airflow's variables, which contain its secrets.
+
+    Stages leave a warm engine for the next one (docs/guide/engine.md) unless the task's environment says otherwise.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.lstrip("_").startswith("AIRFLOW")}
+    return {"LAKEHOUSE_ENGINE": "on"} | own
 
 
 def job_process(submit_pid: int, stage: str) -> psutil.Process:
-    """Return the process that handles SIGTERM: the Python process below spark-submit, which ends the JVM in order."""
+    """Return the process that handles SIGTERM: the stage, or the Python process below spark-submit."""
     submit = psutil.Process(submit_pid)
     job = str(home() / "jobs" / f"{stage}.py")
     return next((p for p in submit.children(recursive=True) if _argv(p)[1:2] == [job]), submit)

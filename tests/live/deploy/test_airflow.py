@@ -1,4 +1,4 @@
-"""Runs the DAGs of deploy/airflow with Airflow's `dag.test()`, with the real stages under a real spark-submit.
+"""Runs the DAGs of deploy/airflow with Airflow's `dag.test()`, with the real stages: commands, and a spark-submit.
 
 Airflow takes ten seconds to start, and a stage with its JVM as long, so one process runs as much as possible.
 """
@@ -10,7 +10,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +88,7 @@ class Airflow:
 
 
 @pytest.fixture(scope="module")
-def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """Prepare Airflow with the DAGs of the repository and those of the tests."""
     folder = tmp_path_factory.mktemp("airflow")
     shutil.copytree(airflow.DAGS, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
@@ -96,9 +98,11 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     (folder / "ends").chmod(0o755)
     airflow.airflow_bin()
     environ = airflow.settings(folder / "home", folder / "dags")
-    environ |= {"LAKEHOUSE_HOME": str(REPOSITORY), "LAKEHOUSE_SPARK_SUBMIT": SUBMIT, "SHOP_PASSWORD": SECRET}
+    environ |= {"LAKEHOUSE_HOME": str(REPOSITORY), "SHOP_PASSWORD": SECRET, "XDG_CACHE_HOME": str(folder / "cache")}
+    environ.pop("LAKEHOUSE_ENGINE", None)
     airflow.migrate_database(environ)
-    return Airflow(folder, environ)
+    yield Airflow(folder, environ)
+    subprocess.run([sys.executable, "-m", "lakehouse", "engine", "stop", "--force"], env=environ, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,12 @@ def test_every_stage_is_run_and_its_output_is_in_the_task_log(
     for stage, name in (("extract", "items"), ("ingest", "items"), ("bronze", "items"), ("gold", "gold.notes")):
         assert re.search(rf"^{stage} +{name} .* 0*\d+\.\d s", output, re.MULTILINE), stage  # its progress line
     assert "INFO SparkContext" not in output
+
+
+def test_all_stages_use_one_jvm_after_the_other(airflow_home: Airflow, trials: dict[str, dict[str, Any]]) -> None:
+    output = airflow_home.dag_log("trials", "whole")
+
+    assert output.count("started a Spark engine for later commands") == 1
 
 
 @pytest.mark.parametrize(
@@ -197,10 +207,11 @@ def test_a_stage_that_times_out_is_asked_to_stop_and_its_last_output_is_logged(
 def test_a_stopped_task_lets_its_stage_end_in_order(
     airflow_home: Airflow, shop: Project, trials: dict[str, dict[str, Any]]
 ) -> None:
+    """Under spark-submit the signal must reach the Python process and not the JVM above it."""
     records = shop.lake / "_state/runs"
     before = set(records.iterdir())
     shop.snapshot(SECOND, items=SNAPSHOTS[SECOND])
-    process = airflow_home.start("stopped", "stopped")
+    process = airflow_home.start("stopped", "stopped", LAKEHOUSE_SPARK_SUBMIT=SUBMIT)
     while not set(records.iterdir()) - before:  # written when the stage has started
         assert process.poll() is None, airflow_home.log("stopped")[-5000:]
         time.sleep(0.05)
