@@ -50,6 +50,7 @@ setup(
         # Spark's Arrow paths need these two, pyspark does not ask for them; 4.2 goes with pandas 2.
         "pandas>=2.2,<3",
         "pyarrow>=24,<27",
+        "deltalake>=1.5,<2",  # writes small tables, and is the second reader of `lakehouse verify`
         "duckdb>=1.5,<3",  # matches the lines of large CSV files
         "pydantic>=2.12,<3",
         "python-dotenv>=1.1,<2",
@@ -74,7 +75,6 @@ setup(
             "check-jsonschema>=0.33,<1",  # has the schema of compose files
             "chispa>=0.11,<1",
             "databricks-bundles>=1.20,<2",  # knows what a bundle may say
-            "deltalake>=1.5,<2",
             "hypothesis>=6.150,<7",
             "import-linter>=2.13,<3",
             "ipykernel>=7.1,<8",  # with nbclient: the notebooks are run

@@ -1,7 +1,8 @@
 """Applies change sets to bronze: one commit that changes data for each snapshot that changed something.
 
 What is done depends only on the ledger and on bronze's own commits, which name the sequence that they brought the table
-to. The stream over the ledger is a trigger: a checkpoint that is lost, late or wrong costs time, not data.
+to. The stream over the ledger, which tables of some size have, is a trigger: a checkpoint that is lost, late or wrong
+costs time, not data.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.spark.session import isolated_session
+from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
 
@@ -78,6 +79,8 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         delta.add_new_columns(table.spark, table.bronze, table.schema)
     if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
+    if snapshot_bytes < SMALL_DATA_BYTES:  # starting a stream takes longer than what it triggers
+        return apply_pending(table, history, snapshot_bytes)
     results: list[BronzeResult] = []
     failures: list[Exception] = []
 
@@ -193,7 +196,15 @@ def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
 
 def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
     keys, local_rows = scd2.row_keys(table.config), table.tuning.local_rows
-    return MergeTarget(table.spark, table.bronze, keys, is_large=is_large, replace=replace, local_rows=local_rows)
+    return MergeTarget(
+        table.spark,
+        table.bronze,
+        keys,
+        is_large=is_large,
+        replace=replace,
+        local_rows=local_rows,
+        small_table_bytes=table.tuning.small_table_bytes,
+    )
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
@@ -205,17 +216,17 @@ def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wr
         delta.record_progress(table.spark, table.bronze, progress)
         return WriteResult()
     if table.config.scd == 2:
-        changed_keys = changes.select(*table.config.keys)
+        changed_keys = changes.rows.select(*table.config.keys)
         open_windows = live_rows(table).join(changed_keys, on=table.config.keys, how="left_semi")
-        wanted, affected = scd2.apply_changes(open_windows, changes, table.config, table.schema)
+        wanted, affected = scd2.apply_changes(open_windows, changes.rows, table.config, table.schema)
         return merge_to_match(target, wanted, progress, affected, entry.changed_rows <= table.tuning.local_rows)
-    rows = changes.drop(CHANGED_COLUMNS)
+    rows = changes.drop([CHANGED_COLUMNS])
     if not has_bronze:
         return merge_to_match(target, rows, progress)
     # Bronze is where the change set began, and so the change set is the difference.
     counts = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
     remaining = {operation: count - erased[operation] for operation, count in counts.items()}
-    return merge_changes(target, rows.withColumn(ACTION, F.col("_cdc_operation")), remaining, progress)
+    return merge_changes(target, rows.with_copy("_cdc_operation", ACTION), remaining, progress)
 
 
 def _repair(

@@ -72,7 +72,7 @@ def require_values_fit(table: TableRef, entries: list[LedgerEntry]) -> None:
     """
     types = {f.name: f.dataType for f in table.schema}
     published = [e for e in entries if e.path]
-    schemas = [change_sets.read_as_written(table, e).schema for e in published]
+    schemas = [change_sets.written_schema(table, e) for e in published]
     for entry, schema in zip(published, schemas, strict=True):
         change_sets.require_same_pii(table, entry, schema)
     if all(f.dataType == types[f.name] for schema in schemas for f in schema if f.name in types):

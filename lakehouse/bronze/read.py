@@ -12,7 +12,7 @@ from lakehouse.bronze import fold, scd2
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
-from lakehouse.lake import delta
+from lakehouse.lake import delta, small_tables
 from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
@@ -82,7 +82,7 @@ def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
     assert isinstance(own, T.StructType)
     if not delta.exists(table.spark, table.bronze):
         return local_frame(table.spark, T.StructType([*table.schema, *own]))
-    rows = delta.read(table.spark, table.bronze, version)
+    rows = small_tables.read(table.spark, table.bronze, table.tuning.small_table_bytes, version)
     live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
     columns = map(quote_identifier, [*table.schema.names, *own.names])
     return _with_declared_columns(live, table.config).select(*columns)
@@ -101,7 +101,7 @@ def schema_mismatches(table: TableRef) -> list[str]:
     """
     if not delta.exists(table.spark, table.bronze):
         return []
-    found = delta.read(table.spark, table.bronze).schema
+    found = delta.schema(table.spark, table.bronze)
     ignored = {*CDC_COLUMNS, scd2.START, scd2.END, *table.config.pii}
     scd = 2 if scd2.START in found.names else 1
     scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []

@@ -19,6 +19,11 @@ class Tuning(StrictModel):
         description="Up to this many changed rows are collected by the driver, so that queries name their values and"
         " skip files.",
     )
+    small_table_bytes: Count = Field(
+        1 << 20,
+        description="A table of at most this size is read by the driver, and compared there with the rows that it is to"
+        " have; a larger one, by Spark.",
+    )
     full_refresh_below_bytes: Count = Field(
         4 << 20,
         description="A model that joins or groups is computed in full while its inputs are smaller; from this size on,"

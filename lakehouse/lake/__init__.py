@@ -3,6 +3,9 @@
 table_ref.py        `TableRef`: one table of a pipeline, with the session and the lake that it is worked on with
 delta.py            Delta tables by address: read, create, append, progress in commits
 merge.py            `merge_to_match`: makes a Delta table equal to the wanted rows, by one MERGE
+small_tables.py     reads small tables in the driver, without a Spark query
+local_diff.py       compares rows in the driver
+local_writer.py     writes small tables from the driver, with delta-rs
 cached_rows.py      rows that several queries read, and the value ranges that let queries skip files
 ledger.py           the ledger: one row for every decision about a snapshot
 change_sets.py      the rows that a snapshot inserts, updates and deletes

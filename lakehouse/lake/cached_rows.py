@@ -123,6 +123,32 @@ class CachedRows:
         local = self.local_rows.drop_columns([*columns]) if self.local_rows is not None else None
         return CachedRows(self.rows.drop(*columns), local)
 
+    def has_unique(self, columns: Iterable[str]) -> bool:
+        """Return whether there are surely no two rows with the same values in these columns.
+
+        Args:
+            columns: The columns; null is a value like any other.
+        """
+        if self.local_rows is None:
+            return False
+        names = {name.lower(): name for name in self.local_rows.column_names}
+        try:
+            keys = self.local_rows.group_by([names[column.lower()] for column in columns]).aggregate([])
+        except pa.ArrowException:  # a type by which Arrow does not group
+            return False
+        return bool(keys.num_rows == self.local_rows.num_rows)
+
+    def with_copy(self, column: str, name: str) -> CachedRows:
+        """Return the rows with a copy of a column.
+
+        Args:
+            column: The column to copy.
+            name: The name of the copy.
+        """
+        local = self.local_rows
+        local = local.append_column(name, local.column(column)) if local is not None else None
+        return CachedRows(self.rows.withColumn(name, F.col(column)), local)
+
     def release(self) -> None:
         """Free the memory that Spark keeps the rows in."""
         if self.local_rows is None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections import Counter
 from functools import reduce
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -18,6 +20,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.lake import small_tables
+from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
@@ -35,6 +39,13 @@ ERASED_KEY = "lakehouse.taken_out"
 # Bytes of a column's dictionary. Parquet's default is 1 MB, enough for 26,000 UUIDs. A larger one makes files smaller,
 # and a change set is read once or twice. Bronze is read often, and a large dictionary would make that slower.
 _DICTIONARY_BYTES = 4 << 20
+_CDC_FIELDS = (
+    T.StructField("_cdc_operation", T.StringType()),
+    T.StructField("_cdc_timestamp", T.TimestampType()),
+    T.StructField("_cdc_sequence", T.LongType()),
+    T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
+)
+_SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # in a file's metadata: its columns, as JSON
 _RAW_FOLDERS = ("raw/full-load", "raw/cdc")
 
 
@@ -45,10 +56,33 @@ def write(table: TableRef, rows: DataFrame, path: str, row_count: int) -> None:
         table: The table whose change set it is.
         rows: The changed rows, with their `_cdc_*` columns.
         path: Where to write, relative to the lake.
-        row_count: About how many rows there are. A few go into one file, because of each file's footer.
+        row_count: About how many rows there are. A few are written by the driver, to one file.
     """
-    writer = (rows.coalesce(1) if row_count <= table.tuning.local_rows else rows).write.mode("overwrite")
-    writer.option("parquet.dictionary.page.size", str(_DICTIONARY_BYTES)).parquet(table.lake.spark_path(path))
+    if row_count <= table.tuning.local_rows:
+        _write_in_driver(rows, table.lake.path(path))
+        return
+    writer = rows.write.mode("overwrite").option("parquet.dictionary.page.size", str(_DICTIONARY_BYTES))
+    writer.parquet(table.lake.spark_path(path))
+
+
+def _write_in_driver(rows: DataFrame, folder: StorePath) -> None:
+    """Write rows to one file, with the columns as Spark would record them."""
+    local = rows.toArrow().cast(small_tables.arrow_schema(rows.schema))
+    content = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        content,
+        local.schema,
+        compression="zstd",
+        data_page_version="2.0",
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        store_schema=False,
+    ) as writer:
+        writer.write_table(local)
+        writer.add_key_value_metadata({_SPARK_SCHEMA: rows.schema.json().encode()})
+    if file_io.list_names(folder):
+        file_io.remove(folder)
+    name = f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
+    file_io.write_atomically(folder / name, content.getvalue().to_pybytes())
 
 
 def delivered_columns(table: TableRef, entry: LedgerEntry) -> list[str]:
@@ -57,7 +91,7 @@ def delivered_columns(table: TableRef, entry: LedgerEntry) -> list[str]:
     Raises:
         ConfigError: `pii` was changed since the change set was written.
     """
-    schema = read_as_written(table, entry).schema
+    schema = written_schema(table, entry)
     require_same_pii(table, entry, schema)
     return schema.names
 
@@ -71,7 +105,7 @@ def read_change_sets(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     return read_with_cast_errors(table, entries).drop(CAST_ERRORS)
 
 
-def read_complete(table: TableRef, entry: LedgerEntry) -> tuple[DataFrame, Counter[str]]:
+def read_complete(table: TableRef, entry: LedgerEntry) -> tuple[CachedRows, Counter[str]]:
     """Return the rows of one change set, after counting that none is missing.
 
     Returns:
@@ -80,8 +114,9 @@ def read_complete(table: TableRef, entry: LedgerEntry) -> tuple[DataFrame, Count
     Raises:
         InfrastructureError: It does not have the rows that the ledger reports.
     """
-    changes = read_change_sets(table, [entry])
-    row_count = changes.count()
+    local = _read_in_driver(table, entry) if entry.changed_rows <= table.tuning.local_rows else None
+    changes = local or CachedRows(read_change_sets(table, [entry]))
+    row_count = changes.rows.count() if changes.local_rows is None else changes.local_rows.num_rows
     is_complete = row_count == entry.changed_rows
     erased = Counter[str]() if is_complete else count_erased(table.lake.path(entry.path or ""))
     if row_count + erased.total() != entry.changed_rows:
@@ -121,6 +156,37 @@ def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, opt
         return cast_text(value, to_type, "UTC", options)[0]
     cast = value.try_cast(to_type)
     return F.when(cast.try_cast(from_type).eqNullSafe(value), cast)
+
+
+def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
+    """Return the rows of a change set in the driver's memory; None if it was written with other types than today's."""
+    written = {f.name: f.dataType for f in written_schema(table, entry)}
+    fields = T.StructType([*table.schema, *_CDC_FIELDS])
+    if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
+        return None
+    rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)
+    return None if rows is None else CachedRows(small_tables.to_frame(table.spark, rows, fields), rows)
+
+
+def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:
+    """Return the columns and types that a change set was written with.
+
+    Raises:
+        InfrastructureError: It cannot be read.
+    """
+    try:
+        for path in _files(table.lake.path(entry.path or "")):
+            with path.open("rb") as file:
+                schema = (pq.read_metadata(file).metadata or {}).get(_SPARK_SCHEMA)
+            if schema is not None:
+                return T.StructType.fromJson(json.loads(schema))
+    except (OSError, ValueError):  # Spark reports what is wrong with the file
+        pass
+    return read_as_written(table, entry).schema
+
+
+def _files(folder: StorePath) -> list[StorePath]:
+    return [folder / name for name in file_io.list_names(folder) if name.endswith(".parquet")]
 
 
 def read_as_written(table: TableRef, entry: LedgerEntry) -> DataFrame:
@@ -169,8 +235,7 @@ def require_same_pii(table: TableRef, entry: LedgerEntry, schema: T.StructType) 
 
 def count_erased(folder: StorePath) -> Counter[str]:
     """Return how many rows were erased from a change set since it was published, by operation."""
-    files = [folder / name for name in file_io.list_names(folder) if name.endswith(".parquet")]
-    return sum(file_io.map_paths(count_erased_in_file, files), Counter[str]())
+    return sum(file_io.map_paths(count_erased_in_file, _files(folder)), Counter[str]())
 
 
 def count_erased_in_file(path: StorePath) -> Counter[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -18,8 +19,9 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.spark.session import isolated_session, local_frame
-from lakehouse.storage import delta_log, file_io
-from lakehouse.storage.delta_log import Commit, TableVersion
+from lakehouse.storage import delta_files, delta_log, file_io
+from lakehouse.storage.delta_files import TableFiles
+from lakehouse.storage.delta_log import Commit, CommitLog, TableVersion
 
 # Parts of the messages with which Delta and Spark report that a Change Data Feed can no longer be read: its log entries
 # or files were removed, it reaches back too far, or the columns changed since. Names in capitals are error classes.
@@ -78,7 +80,7 @@ def exists(spark: SparkSession, address: str) -> bool:
     """Return whether there is a table at `address`."""
     if is_catalog_name(address):
         return spark.catalog.tableExists(sql_name(address))
-    return DeltaTable.isDeltaTable(spark, address)
+    return delta_log.newest_version(file_io.store_path(address)) >= 0
 
 
 def table(spark: SparkSession, address: str) -> DeltaTable:
@@ -107,6 +109,54 @@ def read(spark: SparkSession, address: str, version: int | None = None) -> DataF
 def read_or_empty(spark: SparkSession, address: str, schema: str | T.StructType) -> DataFrame:
     """Return the rows of a table, or none with this schema if there is no table."""
     return read(spark, address) if exists(spark, address) else local_frame(spark, schema)
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """The columns and the data files of one version of a table.
+
+    Attributes:
+        version: The version.
+        schema: The columns.
+        listed: The files, as the log lists them.
+    """
+
+    version: int
+    schema: T.StructType
+    listed: TableFiles
+
+
+def data_files(address: str, version: int | None = None) -> DataFiles | None:
+    """Return the columns and files of a table as its log lists them, or None if only Spark can tell.
+
+    Args:
+        address: The table's address.
+        version: The version; None: the current one.
+    """
+    if is_catalog_name(address):
+        return None
+    folder = file_io.store_path(address)
+    version = delta_log.newest_version(folder) if version is None else version
+    listed = delta_files.list_files(folder, version) if version >= 0 else None
+    return DataFiles(version, T.StructType.fromJson(json.loads(listed.schema)), listed) if listed else None
+
+
+def schema(spark: SparkSession, address: str) -> T.StructType:
+    """Return the columns of a table.
+
+    Args:
+        spark: The session to use if the log's files do not suffice.
+        address: The table's address.
+    """
+    files = data_files(address)
+    return files.schema if files else read(spark, address).schema
+
+
+def count_rows(spark: SparkSession, address: str) -> int:
+    """Return the number of rows of a table, from its log if that has it."""
+    files = data_files(address)
+    known = files.listed.row_count if files else None
+    return read(spark, address).count() if known is None else known
 
 
 def read_stream(spark: SparkSession, address: str) -> DataFrame:
@@ -151,6 +201,9 @@ def current_version(spark: SparkSession, address: str, limit: int = 200) -> Tabl
         return version
     if not exists(spark, address):
         return None
+    if files := data_files(address):
+        log = CommitLog(file_io.store_path(address) / "_delta_log", files.version)
+        return TableVersion(files.listed.id, files.version, files.listed.size, log)
     delta_table = table(
         isolated_session(spark, 0), address
     )  # history and detail have few rows, whatever the table's size
@@ -219,6 +272,11 @@ def drop(spark: SparkSession, address: str) -> None:
         file_io.remove(file_io.store_path(address))
 
 
+def user_metadata(progress: Mapping[str, Any]) -> str:
+    """Return progress as the user metadata of a commit."""
+    return json.dumps({"lakehouse": progress}, sort_keys=True)
+
+
 @contextmanager
 def commit_metadata(spark: SparkSession, progress: Mapping[str, Any]) -> Iterator[None]:
     """Record `progress` with every commit that is made in this context.
@@ -227,7 +285,7 @@ def commit_metadata(spark: SparkSession, progress: Mapping[str, Any]) -> Iterato
         spark: A session that nobody else uses: the metadata is one of its settings.
         progress: The metadata.
     """
-    spark.conf.set(_USER_METADATA, json.dumps({"lakehouse": progress}, sort_keys=True))
+    spark.conf.set(_USER_METADATA, user_metadata(progress))
     try:
         yield
     finally:
@@ -249,7 +307,7 @@ def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
 
 def add_new_columns(spark: SparkSession, address: str, wanted: T.StructType) -> None:
     """Add the columns that only `wanted` has to a table; they are null in the rows that it has."""
-    columns = read(spark, address).columns
+    columns = schema(spark, address).names
     added = [f"{quote_identifier(f.name)} {f.dataType.simpleString()}" for f in wanted if f.name not in columns]
     if added:
         spark.sql(f"ALTER TABLE {sql_name(address)} ADD COLUMNS ({', '.join(added)})")

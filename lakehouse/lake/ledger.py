@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timezone
+from threading import Lock
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -22,7 +23,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.errors import LakeBusy
-from lakehouse.lake import delta
+from lakehouse.lake import delta, small_tables
 from lakehouse.spark.session import local_frame
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
@@ -35,6 +36,7 @@ SCHEMA = """
 """
 COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 _COMMIT_VERSION = "_commit"
+_MAX_BYTES = 32 << 20  # up to this size the driver reads the ledger; a decision takes some 10 KB
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def create_if_missing(spark: SparkSession, lake: Lake) -> None:
 
 
 def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
-    """Append a row, which publishes its decision.
+    """Append a row, which publishes its decision. Rows of tables that are decided at the same time share a commit.
 
     Returns:
         The row with the time at which it was recorded.
@@ -150,14 +152,64 @@ def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
     Raises:
         LakeBusy: Another run published that sequence of the table first.
     """
-    recorded = replace(entry, recorded_at=datetime.now(timezone.utc))
-    version_before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
-    row = local_frame(spark, SCHEMA, [astuple(recorded)]).coalesce(1)
-    commit_mark = f"{entry.table} {uuid.uuid4().hex}"
-    delta.append(lake.ledger_table, row, userMetadata=json.dumps({"lakehouse": {"row": commit_mark}}))
-    if lake.is_on_s3 and recorded.sequence is not None:
-        _require_first(spark, lake, recorded, commit_mark, version_before)
-    return recorded
+    request = _Request(entry)
+    with _groups_lock:
+        group = _groups.setdefault(lake.ledger_table, _Group())
+        group.waiting.append(request)
+    with group.commit_lock:
+        if not request.is_done:
+            with _groups_lock:
+                batch, group.waiting = group.waiting, []
+            _append_together(spark, lake, batch)
+    if request.error is not None:
+        raise request.error
+    assert request.recorded is not None
+    if lake.is_on_s3 and entry.sequence is not None:
+        _require_first(spark, lake, request.recorded, request.commit_mark, request.version_before)
+    return request.recorded
+
+
+@dataclass
+class _Request:
+    """A row to append, and what became of it."""
+
+    entry: LedgerEntry
+    recorded: LedgerEntry | None = None
+    error: BaseException | None = None
+    commit_mark: str = ""
+    version_before: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.recorded is not None or self.error is not None
+
+
+@dataclass
+class _Group:
+    """The rows of one ledger that wait until the commit that is being made has ended."""
+
+    waiting: list[_Request] = field(default_factory=list)
+    commit_lock: Lock = field(default_factory=Lock)
+
+
+_groups: dict[str, _Group] = {}
+_groups_lock = Lock()
+
+
+def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> None:
+    """Append rows in one commit; if that fails, each of their tables has the error."""
+    recorded_at, mark = datetime.now(timezone.utc), f"{batch[0].entry.table} {uuid.uuid4().hex}"
+    recorded = [replace(request.entry, recorded_at=recorded_at) for request in batch]
+    try:
+        version_before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
+        rows = local_frame(spark, SCHEMA, [astuple(entry) for entry in recorded]).coalesce(1)
+        delta.append(lake.ledger_table, rows, userMetadata=json.dumps({"lakehouse": {"row": mark}}))
+    except BaseException as error:
+        for request in batch:
+            request.error = error
+        return
+    for request, entry in zip(batch, recorded, strict=True):
+        request.recorded, request.commit_mark, request.version_before = entry, mark, version_before
 
 
 def _require_first(
@@ -221,20 +273,26 @@ def read_rows(spark: SparkSession, lake: Lake) -> DataFrame:
 
 def newest_accepted_time(spark: SparkSession, lake: Lake) -> datetime | None:
     """Return the time of the newest accepted snapshot of any table: the models' `:as_of`."""
-    accepted = read_rows(spark, lake).where("status = 'accepted'").agg(F.max("snapshot_time").alias("time"))
-    time: datetime | None = accepted.collect()[0].time
-    return time.astimezone(timezone.utc) if time else None
+    return max((e.snapshot_time for e in _read_entries(spark, lake) if e.status == "accepted"), default=None)
 
 
 def read_histories(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[str, LedgerHistory]:
-    """Return the history of each of these tables, read by one query."""
-    ledger, columns = read_rows(spark, lake), list(LedgerEntry.__dataclass_fields__)
-    selected = ledger.where(F.col("table").isin(tables)).select(
-        *columns, _commit_version(ledger).alias(_COMMIT_VERSION)
-    )
-    rows = sorted(selected.collect(), key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"]))
-    entries = [LedgerEntry(**{name: _as_utc(row[name]) for name in columns}) for row in rows]
+    """Return the history of each of these tables."""
+    entries = _read_entries(spark, lake)
     return {table: LedgerHistory([e for e in entries if e.table == table]) for table in tables}
+
+
+def _read_entries(spark: SparkSession, lake: Lake) -> list[LedgerEntry]:
+    """Return all rows in the order of the commits that appended them: by the driver, or else by Spark."""
+    columns = list(LedgerEntry.__dataclass_fields__)
+    rows = small_tables.read_with_commits(lake.ledger_table, _MAX_BYTES, _COMMIT_VERSION)
+    if rows is not None and set(columns) <= set(rows.column_names):
+        dicts = rows.to_pylist()
+    else:
+        ledger = read_rows(spark, lake)
+        dicts = [r.asDict() for r in ledger.select(*columns, _commit_version(ledger).alias(_COMMIT_VERSION)).collect()]
+    dicts.sort(key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"]))
+    return [LedgerEntry(**{name: _as_utc(row[name]) for name in columns}) for row in dicts]
 
 
 def _commit_version(ledger: DataFrame) -> Column:

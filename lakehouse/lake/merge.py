@@ -18,8 +18,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
-from lakehouse.lake import delta
+from lakehouse.lake import delta, local_diff, local_writer, small_tables
 from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
 from lakehouse.schema.mismatch import schema_mismatches
 
@@ -30,6 +31,8 @@ _ROWS_PER_FILE = 250_000
 _ROWS_PER_FILE_CONF = "spark.sql.files.maxRecordsPerFile"
 
 # MERGE reads its source twice. Local rows are the same each time; those of a plan have to be materialized.
+_COMPARED_ROWS = 20  # times `local_rows`: up to so many rows of a small table are compared in the driver
+_UNCOMPRESSED = 8  # times the bytes of a file: about what its rows take in memory
 _MATERIALIZE_CONF = "spark.databricks.delta.merge.materializeSource"
 
 
@@ -45,6 +48,7 @@ class MergeTarget:
         replace: Whether to replace a table whose columns do not fit the wanted rows, instead of raising.
         sort_by: A column by which the rows of a new or replaced table are sorted.
         local_rows: Up to this many changed rows are collected by the driver.
+        small_table_bytes: Up to this size the driver reads the table, and compares its rows itself.
     """
 
     spark: SparkSession
@@ -54,6 +58,7 @@ class MergeTarget:
     replace: bool = False
     sort_by: str | None = None
     local_rows: int = MAX_LOCAL_ROWS
+    small_table_bytes: int = Tuning().small_table_bytes
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class WriteResult:
 
 def merge_to_match(
     target: MergeTarget,
-    wanted: DataFrame,
+    wanted: CachedRows | DataFrame,
     progress: Mapping[str, Any],
     affected: CachedRows | DataFrame | None = None,
     expect_few: bool = False,
@@ -95,9 +100,11 @@ def merge_to_match(
         ConfigError: A column of the table is not in `wanted`, or has another type there.
     """
     spark, address = target.spark, target.address
+    cached = wanted if isinstance(wanted, CachedRows) else CachedRows(wanted)
+    wanted = cached.rows
     if not delta.exists(spark, address):
-        return _create(target, wanted, progress, "error")
-    if mismatches := schema_mismatches(delta.read(spark, address).schema, wanted.schema):
+        return _create_new(target, cached, progress, expect_few)
+    if mismatches := schema_mismatches(delta.schema(spark, address), wanted.schema):
         if target.replace:
             return _create(target, wanted, progress, "overwrite")
         raise ConfigError(
@@ -107,20 +114,22 @@ def merge_to_match(
             next_step="run the same stage for it again, with --full-refresh",
         )
     _prepare(target, wanted.schema)
-    current = delta.read(spark, address).select(*map(quote_identifier, wanted.columns))
     value_ranges: ValueRanges = {}
     if affected is not None:
         affected = affected if isinstance(affected, CachedRows) else CachedRows(affected)
         value_ranges = affected.value_ranges()
+    if expect_few and (local_actions := _compare_in_driver(target, cached, affected)) is not None:
+        return _merge_local(target, local_actions, progress, {})  # a small table has no files worth skipping
+    current = delta.read(spark, address).select(*map(quote_identifier, wanted.columns))
+    if affected is not None:
         current = filter_to_ranges(current, value_ranges).alias("c")
         is_affected = _keys_match("c", "a", affected.rows.columns)
         current = current.join(affected.rows.alias("a"), on=is_affected, how="left_semi")
     actions = row_actions(current, wanted, target.keys)
     if expect_few and (local := actions.limit(target.local_rows + 1).toArrow()).num_rows <= target.local_rows:
-        counts = Counter(local.column(ACTION).to_pylist())
-        local_actions = spark.createDataFrame(local, actions.schema)
-        spark.conf.set(_MATERIALIZE_CONF, "none")
-        return _merge(target, local_actions, counts, progress, value_ranges)
+        return _merge_local(
+            target, CachedRows(spark.createDataFrame(local, actions.schema), local), progress, value_ranges
+        )
     spark.conf.set(_MATERIALIZE_CONF, "auto")
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -130,8 +139,41 @@ def merge_to_match(
         actions.unpersist()
 
 
+def _compare_in_driver(target: MergeTarget, wanted: CachedRows, affected: CachedRows | None) -> CachedRows | None:
+    """Return the actions that make a small table equal to the wanted rows, or None if Spark has to compare them."""
+    fields, limit = wanted.rows.schema, _COMPARED_ROWS * target.local_rows
+    if (affected is not None and affected.local_rows is None) or not local_diff.can_compare(fields, target.keys):
+        return None
+    current = small_tables.read_rows(target.address, target.small_table_bytes)
+    if current is None or not {*fields.names} <= {*current.column_names}:  # names may differ in case
+        return None
+    local = wanted.local_rows if wanted.local_rows is not None else wanted.rows.limit(limit + 1).toArrow()
+    if local.num_rows > limit:
+        return None
+    local = local.cast(small_tables.arrow_schema(fields))
+    keys = affected.local_rows if affected else None
+    actions = local_diff.row_actions(current, local, target.keys, ACTION, keys)
+    schema = T.StructType([T.StructField(ACTION, T.StringType()), *(T.StructField(f.name, f.dataType) for f in fields)])
+    return CachedRows(small_tables.to_frame(target.spark, actions, schema), actions)
+
+
+def _merge_local(
+    target: MergeTarget, actions: CachedRows, progress: Mapping[str, Any], value_ranges: ValueRanges
+) -> WriteResult:
+    local = actions.local_rows
+    assert local is not None
+    counts = Counter(local.column(ACTION).to_pylist())
+    if not counts:
+        return WriteResult()
+    max_bytes = 0 if target.is_large else target.small_table_bytes
+    if max_bytes and local_writer.merge(target.address, local, target.keys, ACTION, progress, max_bytes):
+        return _result(counts)
+    target.spark.conf.set(_MATERIALIZE_CONF, "none")
+    return _merge(target, actions.rows, counts, progress, value_ranges)
+
+
 def merge_changes(
-    target: MergeTarget, changes: DataFrame, action_counts: Mapping[str, int], progress: Mapping[str, Any]
+    target: MergeTarget, changes: CachedRows, action_counts: Mapping[str, int], progress: Mapping[str, Any]
 ) -> WriteResult:
     """Write rows that are known to be the difference from a table, without comparing them again.
 
@@ -144,11 +186,14 @@ def merge_changes(
     Returns:
         How many rows changed.
     """
-    _prepare(target, T.StructType([f for f in changes.schema if f.name != ACTION]))
+    rows = changes.rows
+    _prepare(target, T.StructType([f for f in rows.schema if f.name != ACTION]))
+    if changes.local_rows is not None:
+        return _merge_local(target, changes, progress, {})
     if sum(action_counts.values()) <= target.local_rows:
-        changes = target.spark.createDataFrame(changes.toArrow(), changes.schema)
+        rows = target.spark.createDataFrame(rows.toArrow(), rows.schema)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
-    return _merge(target, changes, Counter(action_counts), progress, {})
+    return _merge(target, rows, Counter(action_counts), progress, {})
 
 
 def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
@@ -187,6 +232,22 @@ def _prepare(target: MergeTarget, schema: T.StructType) -> None:
         delta.enable_deletion_vectors(target.spark, target.address)
 
 
+def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
+    """Create the table: few rows are written by the driver."""
+    limit, local = _COMPARED_ROWS * target.local_rows, wanted.local_rows
+    if local is None and expect_few and target.small_table_bytes and not target.sort_by:
+        collected = wanted.rows.limit(limit + 1).toArrow()
+        local = collected if collected.num_rows <= limit else None
+    if local is None or target.is_large:
+        return _create(target, wanted.rows, progress, "error")
+    fields = wanted.rows.schema
+    local, properties = local.cast(small_tables.arrow_schema(fields)), delta.table_properties(large=False)
+    is_small = local.nbytes < _UNCOMPRESSED * target.small_table_bytes
+    if is_small and local_writer.create(target.address, local, fields, properties, progress):
+        return WriteResult(inserted=local.num_rows, committed=True)
+    return _create(target, small_tables.to_frame(target.spark, local, fields), progress, "error")
+
+
 def _create(target: MergeTarget, wanted: DataFrame, progress: Mapping[str, Any], mode: str) -> WriteResult:
     spark, sort_by = target.spark, target.sort_by
     if sort_by:
@@ -198,7 +259,7 @@ def _create(target: MergeTarget, wanted: DataFrame, progress: Mapping[str, Any],
     finally:
         if sort_by:
             spark.conf.unset(_ROWS_PER_FILE_CONF)
-    return WriteResult(inserted=delta.read(spark, target.address).count(), committed=True)
+    return WriteResult(inserted=delta.count_rows(spark, target.address), committed=True)
 
 
 def _merge(
@@ -228,6 +289,10 @@ def _merge(
             .whenNotMatchedInsert(f"s.{ACTION} <> 'D'", values)
             .execute()
         )
+    return _result(counts)
+
+
+def _result(counts: Counter[str]) -> WriteResult:
     return WriteResult(counts["I"], counts["U"], counts["D"], committed=True)
 
 

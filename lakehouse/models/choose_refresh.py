@@ -157,7 +157,7 @@ def _reference_reason(context: RefreshContext) -> str:
         relation = rule.referenced_relation
         if relation not in context.changed_inputs:
             continue
-        changes, is_before_image = context.read_changes(relation), delta.is_before_image()
+        changes, is_before_image = context.read_changes(relation).rows, delta.is_before_image()
         if _has_values_missing_in(context, rule, changes.where(is_before_image), context.read_current(relation)):
             return f"{rule.name} refers to values of {relation} that were removed"
         has_failing_rows = context.previous_state.get("failing", {}).get(rule.name, 0)

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
-from lakehouse.lake import delta
+from lakehouse.lake import small_tables
 from lakehouse.lake.cached_rows import CachedRows, cache_rows
 from lakehouse.lake.quarantine import QuarantineState, read_state
 from lakehouse.models.sql.plan import Plan
@@ -151,18 +151,24 @@ class RefreshContext:
         """The size of all inputs in bytes."""
         return sum(table.size for table in self.inputs.values())
 
+    @property
+    def reads_small_tables(self) -> bool:
+        """Whether the driver reads all inputs and the target."""
+        tables = [*self.inputs.values(), *filter(None, [self.target_version])]
+        return all(table.size <= self.model.tuning.small_table_bytes for table in tables)
+
     def read_target(self) -> DataFrame | None:
         """Return the rows of the model's table; None if there is no table."""
-        return delta.read(self.spark, self.target) if self.target_version else None
+        return self._read(self.target, self.target_version.version) if self.target_version else None
 
     def read_current(self, relation: str) -> DataFrame:
         """Return the rows of an input at its pinned version."""
-        return delta.read(self.spark, self.lake.table(relation), self.inputs[relation].version)
+        return self._read(self.lake.table(relation), self.inputs[relation].version)
 
     def read_previous(self, relation: str) -> DataFrame:
         """Return the rows of an input at the version of the recorded state, with the columns that it has now."""
         version = self.previous_state["inputs"][relation]["version"]
-        previous = delta.read(self.spark, self.lake.table(relation), version)
+        previous = self._read(self.lake.table(relation), version)
         return previous.select(
             *[
                 (F.col(quote_identifier(f.name)) if f.name in previous.columns else F.lit(None).cast(f.dataType)).alias(
@@ -172,10 +178,20 @@ class RefreshContext:
             ]
         )
 
-    def read_changes(self, relation: str) -> DataFrame:
+    def read_changes(self, relation: str) -> CachedRows:
         """Return an input's change feed from the recorded state (excluded) to its pinned version (included)."""
         after, until = self.previous_state["inputs"][relation]["version"], self.inputs[relation].version
-        return delta.read_change_feed(self.spark, self.lake.table(relation), after, until)
+        max_bytes = self.model.tuning.small_table_bytes
+        return small_tables.read_changes(self.spark, self.lake.table(relation), after, until, max_bytes)
+
+    def cache_changes(self, relation: str) -> CachedRows:
+        """Return an input's change feed cached, as `read_changes` gives it; the caller releases it."""
+        changes = self.read_changes(relation)
+        few = changes.local_rows is not None and changes.local_rows.num_rows <= self.model.tuning.local_rows
+        return changes if few else self.cache(changes.rows)
+
+    def _read(self, address: str, version: int) -> DataFrame:
+        return small_tables.read(self.spark, address, self.model.tuning.small_table_bytes, version)
 
     def cache(self, rows: DataFrame) -> CachedRows:
         """Compute rows once and return them cached; the caller releases them."""

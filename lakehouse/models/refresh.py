@@ -80,6 +80,9 @@ def refresh(
         return RefreshResult(model.name, "waiting", f"{', '.join(missing)} does not exist yet")
     inputs = {relation: version for relation, version in versions.items() if version is not None}
     context = RefreshContext(spark, lake, model, inputs, delta.current_version(spark, lake.table(model.name)))
+    if context.reads_small_tables:
+        # Each input is one partition: a join that sorts it needs no job of its own, as a broadcast would.
+        spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     choice = choose_refresh(context, full_refresh)
     if choice.kind == "none":
         # Time passes without changes, and a freshness rule may no longer be met.
@@ -128,7 +131,7 @@ def _incremental_refresh(context: RefreshContext) -> RefreshResult:
     if not changed_inputs:  # only relations that rules reference changed
         reason = f"changes of {', '.join(context.changed_inputs)} that affect no row"
         return _result(context, plan.strategy, reason, ModelWrite(rule_results=record_unchanged(context)))
-    changes = {relation: context.cache(context.read_changes(relation)) for relation in changed_inputs}
+    changes = {relation: context.cache_changes(relation) for relation in changed_inputs}
     try:
         if context.model.is_one_row_per_input_row:
             return _refresh_row_by_row(context, plan.inputs[0], changes[plan.inputs[0]])

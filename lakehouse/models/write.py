@@ -66,7 +66,7 @@ def write_rows(context: RefreshContext, computed: ComputedRows) -> ModelWrite:
         # To require unique keys, the rows are read twice. Few rows are cached, so that the query runs once.
         is_cached = computed.expect_few and not context.model.has_unique_keys
         cached = context.cache(computed.rows) if is_cached else None
-        rows = cached.rows if cached else computed.rows
+        rows = cached or CachedRows(computed.rows)
         try:
             _require_unique_keys(context.model, rows)
             return ModelWrite(_merge(context, computed, rows, {}))
@@ -74,9 +74,9 @@ def write_rows(context: RefreshContext, computed: ComputedRows) -> ModelWrite:
             if cached:
                 cached.release()
     with expectations.evaluate(context, computed.rows, computed.affected_keys, computed.expect_few) as evaluation:
-        _require_unique_keys(context.model, evaluation.remaining_rows)
+        _require_unique_keys(context.model, evaluation.remaining)
         state, results = evaluation.apply_policies()
-        written = _merge(context, computed, evaluation.remaining_rows, state)
+        written = _merge(context, computed, evaluation.remaining, state)
         return ModelWrite(written, evaluation.rejected, tuple(results))
 
 
@@ -88,7 +88,7 @@ def record_unchanged(context: RefreshContext) -> tuple[RuleResult, ...]:
 
 
 def _merge(
-    context: RefreshContext, computed: ComputedRows, rows: DataFrame, evaluation_state: Mapping[str, Any]
+    context: RefreshContext, computed: ComputedRows, rows: CachedRows, evaluation_state: Mapping[str, Any]
 ) -> WriteResult:
     tuning, state = context.model.tuning, {**context.new_state, **evaluation_state}
     target = MergeTarget(
@@ -97,8 +97,11 @@ def _merge(
         list(context.model.plan.keys),
         is_large=context.target_version is not None and context.target_version.size >= tuning.large_table_bytes,
         replace=computed.rebuild,
-        sort_by=context.file_order_column(rows) if context.input_bytes >= tuning.full_refresh_below_bytes else None,
+        sort_by=context.file_order_column(rows.rows)
+        if context.input_bytes >= tuning.full_refresh_below_bytes
+        else None,
         local_rows=tuning.local_rows,
+        small_table_bytes=tuning.small_table_bytes,
     )
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
     if not written.committed:
@@ -106,11 +109,11 @@ def _merge(
     return written
 
 
-def _require_unique_keys(model: Model, rows: DataFrame) -> None:
-    if model.has_unique_keys:
+def _require_unique_keys(model: Model, rows: CachedRows) -> None:
+    if model.has_unique_keys or rows.has_unique(model.plan.keys):
         return
     keys = model.plan.keys
-    duplicates = rows.groupBy(*keys).count().where("count > 1").limit(3).collect()
+    duplicates = rows.rows.groupBy(*keys).count().where("count > 1").limit(3).collect()
     if duplicates:
         examples = ", ".join(str(tuple(row)[:-1]) for row in duplicates)
         raise DataRefused(

@@ -176,11 +176,21 @@ def local_frame(spark: SparkSession, schema: str | T.StructType, rows: Iterable[
         schema: The columns, as a type or as Spark DDL.
         rows: Values in the schema's order; times with a zone.
     """
+    fields, table = local_rows(schema, rows)
+    return spark.createDataFrame(table, fields)
+
+
+def local_rows(schema: str | T.StructType, rows: Iterable[tuple[Any, ...]]) -> tuple[T.StructType, pa.Table]:
+    """Return the columns and the rows of `local_frame` without a session.
+
+    Args:
+        schema: The columns, as a type or as Spark DDL.
+        rows: Values in the schema's order; times with a zone.
+    """
     fields = T.DataType.fromDDL(schema) if isinstance(schema, str) else schema
     assert isinstance(fields, T.StructType)
     columns = to_arrow_schema(fields, timezone="UTC")
-    table = pa.Table.from_pylist([dict(zip(fields.names, row, strict=True)) for row in rows], schema=columns)
-    return spark.createDataFrame(table, fields)
+    return fields, pa.Table.from_pylist([dict(zip(fields.names, row, strict=True)) for row in rows], schema=columns)
 
 
 def jvm_pid(spark: SparkSession) -> int | None:

@@ -7,6 +7,7 @@
     prepare_files.py  unpacks and rewrites landed files, so that Spark reads them correctly
     csv_dialect.py    the CSV options of a table, as Python's reader follows them
     delta_log.py      the version, size and commits of a Delta table
+    delta_files.py    the data files and change files of a Delta table
     lock.py           the lock of a lake; on S3 with s3_lease.py
     processes.py      identifies processes by their id and start time
     temp_dirs.py      temporary folders

@@ -160,7 +160,7 @@ class CommitLog(Sequence[Commit]):
                 return True  # another thread has read it
             last = self.newest - index
             versions = range(last, max(last - _BATCH_SIZE, -1), -1)
-            files = file_io.read_files(_log_file(self.log, version, "json") for version in versions)
+            files = file_io.read_files(log_file(self.log, version, "json") for version in versions)
             existing = takewhile(lambda pair: pair[1] is not None, zip(versions, files, strict=True))
             infos = [(version, _commit_info(content)) for version, content in existing if content is not None]
             commits = [Commit.from_log(v, str(info.get("operation")), info.get("userMetadata")) for v, info in infos]
@@ -178,7 +178,7 @@ def read_current_version(table: StorePath) -> TableVersion | None:
         table: The folder of the table.
     """
     newest, log = newest_version(table), table / "_delta_log"
-    checksum = _read_checksum(log, newest) if newest >= 0 else None
+    checksum = read_checksum(log, newest) if newest >= 0 else None
     if checksum is None:
         return None
     return TableVersion(checksum["metadata"]["id"], newest, checksum["tableSizeBytes"], CommitLog(log, newest))
@@ -201,18 +201,30 @@ def commit_id(table: StorePath, version: int) -> str | None:
         table: The folder of the table.
         version: The version that the commit made.
     """
-    (content,) = file_io.read_files([_log_file(table / "_delta_log", version, "json")])
+    (content,) = file_io.read_files([log_file(table / "_delta_log", version, "json")])
     transaction = _commit_info(content).get("txnId") if content is not None else None
     return transaction if isinstance(transaction, str) else None
 
 
-def _log_file(log: StorePath, version: int, kind: str) -> StorePath:
+def log_file(log: StorePath, version: int, kind: str) -> StorePath:
+    """Return the file of one version in a log.
+
+    Args:
+        log: The folder `_delta_log`.
+        version: The version.
+        kind: `json` for the commit, `crc` for the checksum file, or `checkpoint.parquet`.
+    """
     return log / f"{version:020d}.{kind}"
 
 
-def _read_checksum(log: StorePath, version: int) -> dict[str, Any] | None:
-    """Return the checksum file of a version, or None if it is missing or lacks the table's id or size."""
-    (content,) = file_io.read_files([_log_file(log, version, "crc")])
+def read_checksum(log: StorePath, version: int) -> dict[str, Any] | None:
+    """Return the checksum file of a version, or None if it is missing or lacks the table's id or size.
+
+    Args:
+        log: The folder `_delta_log`.
+        version: The version.
+    """
+    (content,) = file_io.read_files([log_file(log, version, "crc")])
     try:
         document = json.loads(content or b"")
         return document if document["metadata"]["id"] and document["tableSizeBytes"] >= 0 else None

@@ -512,14 +512,14 @@ def hold_now(reader: Reader, name: str, timeline: Timeline) -> None:
     assert differing({key: (content, cdc) for key, content, cdc, _ in rows}, timeline.rows) == {}, name
 
 
-def assert_law(folder: Path, *names: str) -> None:
+def assert_law(folder: Path, *names: str, tuning: dict[str, int] | None = None) -> None:
     """Run all snapshots of tables in these formats, JSON and Parquet with history, and compare them with the model."""
     every = {name: of for name, of in formats().items() if name in names}
     tables = {
         f"{name}_history" if of.history else name: table(name, of, **({"scd": 2} if of.history else {}), **of.history)
         for name, of in every.items()
     }
-    project = Project(folder, tables)
+    project = Project(folder, tables, tuning=tuning)
     models: dict[str, tuple[list[SnapshotResult], Timeline]] = {}
     for seed, (name, of) in enumerate(every.items()):
         columns = tuple(column.name for column in of.content)

@@ -137,7 +137,8 @@ class FastPath:
             return False
         new_keys = diff.new_keys(verdicts, self.table.config)
         local_keys = new_keys.limit(_MAX_LOCAL_KEYS + 1).toArrow()
-        if local_keys.num_rows <= _MAX_LOCAL_KEYS and not may_contain_keys(state.inputFiles(), local_keys):
+        files = state.inputFiles()  # none if the driver has read bronze
+        if files and local_keys.num_rows <= _MAX_LOCAL_KEYS and not may_contain_keys(files, local_keys):
             return False
         return not state.join(F.broadcast(new_keys), on=self.table.config.keys, how="left_semi").isEmpty()
 

@@ -39,6 +39,7 @@ _UNREADABLE_FILE_ERRORS = (
     "MALFORMED",
     "TextParsingException",
 )
+_ONE_PARTITION_BYTES = 4 << 20  # Spark reads a file of this size in one task; one partition then needs no shuffle
 _MAX_LINE_LOOKUPS = 10_000
 
 
@@ -77,8 +78,9 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
     unknown = tuple(sorted({name for file in files for name in file.unknown_columns}))
     if unknown and settings.table.pii and settings.table.format == "json":
         unknown = (f"{len(unknown)} members, not shown",)  # names can be data: {"ana@example.org": 1}
+    rows = reduce(DataFrame.unionByName, (_validate_rows(file, settings.table) for file in files))
     return ParsedSnapshot(
-        rows=reduce(DataFrame.unionByName, (_validate_rows(file, settings.table) for file in files)),
+        rows=rows.coalesce(1) if snapshot.size <= _ONE_PARTITION_BYTES else rows,
         record_count=sum(counts) if len(counts) == len(files) else None,
         unknown_columns=unknown,
         missing_columns=frozenset.intersection(*(file.missing_columns for file in files)),

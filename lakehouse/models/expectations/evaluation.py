@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -116,7 +117,7 @@ class Evaluation:
     """The evaluated rows of a refresh.
 
     Attributes:
-        remaining_rows: The rows that no rule rejects, with the model's columns.
+        remaining: The rows that no rule rejects, with the model's columns.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class Evaluation:
         self._columns = [column for column in marked.rows.columns if column != UNMET_RULES]
         self._rejecting = [rule.name for rule in self._rules if rule.can_reject_rows]
         self._remaining = marked.rows.where(~is_any_unmet(self._rejecting))
-        self.remaining_rows = self._remaining.select(*[F.col(quote_identifier(c)) for c in self._columns])
+        remaining_rows = self._remaining.select(*[F.col(quote_identifier(c)) for c in self._columns])
+        self.remaining = CachedRows(remaining_rows, self._remaining_local_rows())
 
     def apply_policies(self) -> tuple[dict[str, Any], list[RuleResult]]:
         """Evaluate all rules and write the quarantine.
@@ -218,12 +220,19 @@ class Evaluation:
     def _resulting_table(self) -> ResultingTable:
         return ResultingTable(
             self._context.read_target(),
-            self.remaining_rows,
+            self.remaining.rows,
             self._counts.remaining,
             self._affected_keys,
             self._marked.local_rows,
             self._context.model.parameters["as_of"],
         )
+
+    def _remaining_local_rows(self) -> pa.Table | None:
+        local = self._marked.local_rows
+        if local is None:
+            return None
+        is_kept = [set(names).isdisjoint(self._rejecting) for names in local.column(UNMET_RULES).to_pylist()]
+        return local.select(self._columns).filter(pa.array(is_kept, pa.bool_()))
 
     def _write_quarantine(self) -> dict[str, int]:
         """Bring the model's quarantine up to date; return how many rows each `quarantine` rule has in it."""

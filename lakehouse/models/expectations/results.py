@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse.errors import DataRefused
-from lakehouse.lake import delta
+from lakehouse.lake import delta, local_writer, small_tables
 from lakehouse.models.model import RefreshContext
-from lakehouse.spark.session import local_frame
+from lakehouse.spark.session import local_rows
 from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
@@ -99,8 +99,13 @@ def record_results(
         )
         for r in results
     ]
-    if rows:
-        delta.create_or_append(spark, lake.expectation_results_table, local_frame(spark, SCHEMA, rows).coalesce(1))
+    if not rows:
+        return
+    (fields, table), address = local_rows(SCHEMA, rows), lake.expectation_results_table
+    exists = delta.exists(spark, address)
+    is_written = local_writer.append(address, table) if exists else local_writer.create(address, table, fields, {})
+    if not is_written:
+        delta.create_or_append(spark, address, small_tables.to_frame(spark, table, fields))
 
 
 def latest_results(spark: SparkSession, lake: Lake) -> DataFrame:
