@@ -10,9 +10,6 @@ bench. Seconds depend on the machine; the ratios to DuckDB in the same round are
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -23,20 +20,14 @@ from typing import Any
 BENCH = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an installed one
 
-from peers import data, page, trial  # noqa: E402
+from peers import data, page, process, trial  # noqa: E402
 
 Results = dict[str, list[dict[str, Any]]]
 
 
 def run_peer(peer: str, *paths: Path) -> Any:
     """Run a peer in a process of its own; return its result."""
-    places = [str(BENCH), str(BENCH.parent), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
-    command = [sys.executable, "-m", "peers.trial", peer, *map(str, paths)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{peer} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return process.run_module("peers.trial", peer, *paths)
 
 
 def prepare_states(peers: Iterable[str], folder: Path, rows: int, work: Path) -> dict[str, Path]:
