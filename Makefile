@@ -72,7 +72,7 @@ fmt: $(ENV) ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format
 
 bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and storage (takes long)
-	$(BIN)/python bench/loyalty.py
+	$(BIN)/python bench/loyalty.py --rounds 1
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
 	$(BIN)/python bench/models.py --rows 1000000

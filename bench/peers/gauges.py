@@ -1,16 +1,62 @@
-"""Measures memory, shuffled bytes and written bytes of a process, from outside the measured code."""
+"""Measures memory, Spark's work, shuffled bytes and written bytes of a process, from outside the measured code."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from lakehouse.spark.session import jvm_pid
+
+_RETAINED = 900  # Spark's status stores keep the newest 1,000 executions, jobs and stages, and remove 100 at a time
+
+
+@dataclass(frozen=True)
+class Work:
+    """What Spark has executed, by the ids in its status stores, which exist without the UI, too.
+
+    Attributes:
+        executions: SQL executions that started a job; those inside another one, as in a MERGE, are part of it. Spark 4
+            counts the creation of a temporary view as an execution, too; it starts no job and is left out.
+        jobs: All jobs.
+        tasks: The completed tasks of each stage that was not skipped.
+    """
+
+    executions: frozenset[int]
+    jobs: frozenset[int]
+    tasks: Mapping[tuple[int, int], int]
+
+    def counts_since(self, before: Work) -> dict[str, int]:
+        """Return the numbers of executions, jobs, stages and tasks since an earlier point in time."""
+        stages = self.tasks.keys() - before.tasks.keys()
+        counts = {
+            "executions": len(self.executions - before.executions),
+            "jobs": len(self.jobs - before.jobs),
+            "stages": len(stages),
+        }
+        if max(counts.values()) > _RETAINED:
+            raise OverflowError(f"Spark may have removed a part of what is counted from its status stores: {counts}")
+        return counts | {"tasks": sum(self.tasks[stage] for stage in stages)}
+
+
+NO_WORK = Work(frozenset(), frozenset(), {})
+
+
+def spark_work(spark: SparkSession) -> Work:
+    """Return what Spark has executed so far."""
+    tasks = {(s.stageId(), s.attemptId()): s.numCompleteTasks() for s in _spark_stages(spark)}
+    executions = _items(spark._jsparkSession.sharedState().statusStore().executionsList())
+    jobs = _items(spark.sparkContext._jsc.sc().statusStore().jobsList(None))
+    return Work(
+        frozenset(e.rootExecutionId() for e in executions if e.jobs().size()),
+        frozenset(job.jobId() for job in jobs),
+        {stage: number for stage, number in tasks.items() if number},
+    )
 
 
 def peak_memory(pids: Iterable[int | None]) -> int:
@@ -38,8 +84,11 @@ def _spark_stages(spark: SparkSession) -> list[Any]:
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
     store, gateway = spark.sparkContext._jsc.sc().statusStore(), spark.sparkContext._gateway
     no_filter = gateway.jvm.java.util.ArrayList()
-    stages = store.stageList(no_filter, False, False, gateway.new_array(gateway.jvm.double, 0), no_filter)
-    return [stages.apply(n) for n in range(stages.size())]
+    return _items(store.stageList(no_filter, False, False, gateway.new_array(gateway.jvm.double, 0), no_filter))
+
+
+def _items(sequence: Any) -> list[Any]:
+    return [sequence.apply(n) for n in range(sequence.size())]
 
 
 def dataset_bytes(folder: Path) -> int:
