@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -36,11 +36,15 @@ SILVER = {
 
 @dataclass
 class Loyalty(LakeFiles):
-    """The loyalty pipeline on a lake and a source of a test; `last_run` is the result of its last run."""
+    """The loyalty pipeline on a lake and a source of a test.
+
+    `last_run` is the result of its last run, `work` what Spark executed in it, if a test counts that.
+    """
 
     source: Path
     last_run: Result | None = None
     pipeline: Path = PIPELINE
+    work: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, verb: str, *arguments: str) -> Result:
         with pytest.MonkeyPatch.context() as patch:

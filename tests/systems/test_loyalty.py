@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,19 @@ from loyalty_project import (
     assert_gold,
     assert_silver,
 )
+from peers import gauges
 from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.usefixtures("spark")
+
+
+@contextmanager
+def counted_work(spark: SparkSession) -> Iterator[dict[str, int]]:
+    """Count what Spark executes in a block, as bench/loyalty.py does: executions, jobs, stages and tasks."""
+    work, before = dict[str, int](), gauges.spark_work(spark)
+    yield work
+    work |= gauges.spark_work(spark).counts_since(before)
+
 
 # --- the bundled samples ----------------------------------------------------------------------------------------
 
@@ -38,12 +49,18 @@ pytestmark = pytest.mark.usefixtures("spark")
 def first(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
     folder = tmp_path_factory.mktemp("first")
     (folder / "source").mkdir()
-    return Loyalty(folder / "loyalty", folder / "source").take_snapshot(SAMPLES / "20251003_170552")
+    with counted_work(spark) as work:
+        loyalty = Loyalty(folder / "loyalty", folder / "source").take_snapshot(SAMPLES / "20251003_170552")
+    loyalty.work = work
+    return loyalty
 
 
 @pytest.fixture(scope="module")
-def second(first: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
-    return first.copy(tmp_path_factory.mktemp("second")).take_snapshot(SAMPLES / SECOND)
+def second(spark: SparkSession, first: Loyalty, tmp_path_factory: pytest.TempPathFactory) -> Loyalty:
+    with counted_work(spark) as work:
+        second = first.copy(tmp_path_factory.mktemp("second")).take_snapshot(SAMPLES / SECOND)
+    second.work = work
+    return second
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +102,11 @@ def test_the_second_snapshot_updates_silver_and_gold_to_the_last_digit(second: L
     }
     assert_silver(second, SAMPLES / SECOND)
     assert_gold(second, SAMPLES / SECOND)
+
+
+def test_a_run_needs_few_executions_of_spark(first: Loyalty, second: Loyalty) -> None:
+    assert first.work["executions"] <= 26, first.work
+    assert second.work["executions"] <= 26, second.work
 
 
 def test_deletes_reach_silver(second: Loyalty) -> None:
