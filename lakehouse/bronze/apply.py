@@ -195,16 +195,8 @@ def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
 
 
 def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
-    keys, local_rows = scd2.row_keys(table.config), table.tuning.local_rows
-    return MergeTarget(
-        table.spark,
-        table.bronze,
-        keys,
-        is_large=is_large,
-        replace=replace,
-        local_rows=local_rows,
-        small_table_bytes=table.tuning.small_table_bytes,
-    )
+    keys, tuning = scd2.row_keys(table.config), table.tuning
+    return MergeTarget(table.spark, table.bronze, keys, is_large=is_large, replace=replace, tuning=tuning)
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:

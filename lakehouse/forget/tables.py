@@ -79,7 +79,7 @@ def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject)
     unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
     naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
     erased = readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
-    target = MergeTarget(spark, address, KEYS, local_rows=table.tuning.local_rows)
+    target = MergeTarget(spark, address, KEYS, tuning=table.tuning)
     return merge_to_match(target, rows.limit(0), {"stage": "forget"}, erased, expect_few=True).deleted
 
 
@@ -121,5 +121,5 @@ def erase_from_bronze(table: TableRef, subject: DataSubject) -> int:
         return 0
     rows, keys = delta.read(table.spark, table.bronze), bronze.row_keys(table.config)
     erased = subject.rows_in(rows).select(*map(quote_identifier, keys))
-    target = MergeTarget(table.spark, table.bronze, keys, local_rows=table.tuning.local_rows)
+    target = MergeTarget(table.spark, table.bronze, keys, tuning=table.tuning)
     return merge_to_match(target, rows.limit(0), progress | {"forgot": True}, erased, expect_few=True).deleted

@@ -135,7 +135,8 @@ def merge(
 
 def _commit(address: str, progress: Mapping[str, Any] | None, write: Callable[[CommitProperties], None]) -> bool:
     """Write with the metadata that Spark would record; return whether there is a commit of it."""
-    transaction = str(uuid.uuid4())
+    transaction, folder = str(uuid.uuid4()), store_path(address)
+    before = delta_log.newest_version(folder)
     metadata = {"txnId": transaction}
     if progress is not None:
         metadata["userMetadata"] = delta.user_metadata(progress)
@@ -144,9 +145,8 @@ def _commit(address: str, progress: Mapping[str, Any] | None, write: Callable[[C
         write(CommitProperties(custom_metadata=metadata, max_commit_retries=0))
     except (DeltaError, OSError, ValueError):
         # Nothing was written, or the commit was made and only what follows it failed, such as a checkpoint.
-        folder = store_path(address)
-        newest = delta_log.newest_version(folder)
-        return newest >= 0 and delta_log.commit_id(folder, newest) == transaction
+        new_versions = range(before + 1, delta_log.newest_version(folder) + 1)
+        return any(delta_log.commit_id(folder, version) == transaction for version in new_versions)
     return True
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -21,7 +21,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, local_diff, local_writer, small_tables
-from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS, CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
 from lakehouse.schema.mismatch import schema_mismatches
 
 ACTION = "_cdc_action"
@@ -47,8 +47,7 @@ class MergeTarget:
         is_large: Whether to mark changed rows (deletion vectors) instead of rewriting files.
         replace: Whether to replace a table whose columns do not fit the wanted rows, instead of raising.
         sort_by: A column by which the rows of a new or replaced table are sorted.
-        local_rows: Up to this many changed rows are collected by the driver.
-        small_table_bytes: Up to this size the driver reads the table, and compares its rows itself.
+        tuning: The thresholds up to which the driver collects changed rows, and reads and writes the table itself.
     """
 
     spark: SparkSession
@@ -57,8 +56,7 @@ class MergeTarget:
     is_large: bool = False
     replace: bool = False
     sort_by: str | None = None
-    local_rows: int = MAX_LOCAL_ROWS
-    small_table_bytes: int = Tuning().small_table_bytes
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True)
@@ -99,37 +97,45 @@ def merge_to_match(
     Raises:
         ConfigError: A column of the table is not in `wanted`, or has another type there.
     """
-    spark, address = target.spark, target.address
-    cached = wanted if isinstance(wanted, CachedRows) else CachedRows(wanted)
-    wanted = cached.rows
-    if not delta.exists(spark, address):
-        return _create_new(target, cached, progress, expect_few)
-    if mismatches := schema_mismatches(delta.schema(spark, address), wanted.schema):
+    wanted = wanted if isinstance(wanted, CachedRows) else CachedRows(wanted)
+    affected = CachedRows(affected) if isinstance(affected, DataFrame) else affected
+    if not delta.exists(target.spark, target.address):
+        return _create_new(target, wanted, progress, expect_few)
+    if mismatches := schema_mismatches(delta.schema(target.spark, target.address), wanted.rows.schema):
         if target.replace:
-            return _create(target, wanted, progress, "overwrite")
+            return _create(target, wanted.rows, progress, "overwrite")
         raise ConfigError(
-            f"the columns of {address} changed: {'; '.join(mismatches)}",
+            f"the columns of {target.address} changed: {'; '.join(mismatches)}",
             expected="the same columns, or new ones in addition",
-            where=address,
+            where=target.address,
             next_step="run the same stage for it again, with --full-refresh",
         )
-    _prepare(target, wanted.schema)
+    _prepare(target, wanted.rows.schema)
+    if expect_few and (actions := _compare_in_driver(target, wanted, affected)) is not None:
+        return _merge_local(target, actions, progress, {})  # a small table has no files worth skipping
+    return _compare_and_merge(target, wanted.rows, progress, affected, expect_few)
+
+
+def _compare_and_merge(
+    target: MergeTarget,
+    wanted: DataFrame,
+    progress: Mapping[str, Any],
+    affected: CachedRows | None,
+    expect_few: bool,
+) -> WriteResult:
+    """Let Spark compare a table with the wanted rows, and merge the difference."""
+    spark, max_local_rows = target.spark, target.tuning.local_rows
+    current = delta.read(spark, target.address).select(*map(quote_identifier, wanted.columns))
     value_ranges: ValueRanges = {}
     if affected is not None:
-        affected = affected if isinstance(affected, CachedRows) else CachedRows(affected)
         value_ranges = affected.value_ranges()
-    if expect_few and (local_actions := _compare_in_driver(target, cached, affected)) is not None:
-        return _merge_local(target, local_actions, progress, {})  # a small table has no files worth skipping
-    current = delta.read(spark, address).select(*map(quote_identifier, wanted.columns))
-    if affected is not None:
         current = filter_to_ranges(current, value_ranges).alias("c")
         is_affected = _keys_match("c", "a", affected.rows.columns)
         current = current.join(affected.rows.alias("a"), on=is_affected, how="left_semi")
     actions = row_actions(current, wanted, target.keys)
-    if expect_few and (local := actions.limit(target.local_rows + 1).toArrow()).num_rows <= target.local_rows:
-        return _merge_local(
-            target, CachedRows(spark.createDataFrame(local, actions.schema), local), progress, value_ranges
-        )
+    if expect_few and (local := actions.limit(max_local_rows + 1).toArrow()).num_rows <= max_local_rows:
+        few = CachedRows(spark.createDataFrame(local, actions.schema), local)
+        return _merge_local(target, few, progress, value_ranges)
     spark.conf.set(_MATERIALIZE_CONF, "auto")
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -141,10 +147,10 @@ def merge_to_match(
 
 def _compare_in_driver(target: MergeTarget, wanted: CachedRows, affected: CachedRows | None) -> CachedRows | None:
     """Return the actions that make a small table equal to the wanted rows, or None if Spark has to compare them."""
-    fields, limit = wanted.rows.schema, _COMPARED_ROWS * target.local_rows
+    fields, limit = wanted.rows.schema, _COMPARED_ROWS * target.tuning.local_rows
     if (affected is not None and affected.local_rows is None) or not local_diff.can_compare(fields, target.keys):
         return None
-    current = small_tables.read_rows(target.address, target.small_table_bytes)
+    current = small_tables.read_rows(target.address, target.tuning.small_table_bytes)
     if current is None or not {*fields.names} <= {*current.column_names}:  # names may differ in case
         return None
     local = wanted.local_rows if wanted.local_rows is not None else wanted.rows.limit(limit + 1).toArrow()
@@ -165,7 +171,7 @@ def _merge_local(
     counts = Counter(local.column(ACTION).to_pylist())
     if not counts:
         return WriteResult()
-    max_bytes = 0 if target.is_large else target.small_table_bytes
+    max_bytes = 0 if target.is_large else target.tuning.small_table_bytes
     if max_bytes and local_writer.merge(target.address, local, target.keys, ACTION, progress, max_bytes):
         return _result(counts)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
@@ -190,7 +196,7 @@ def merge_changes(
     _prepare(target, T.StructType([f for f in rows.schema if f.name != ACTION]))
     if changes.local_rows is not None:
         return _merge_local(target, changes, progress, {})
-    if sum(action_counts.values()) <= target.local_rows:
+    if sum(action_counts.values()) <= target.tuning.local_rows:
         rows = target.spark.createDataFrame(rows.toArrow(), rows.schema)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
     return _merge(target, rows, Counter(action_counts), progress, {})
@@ -234,15 +240,15 @@ def _prepare(target: MergeTarget, schema: T.StructType) -> None:
 
 def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
     """Create the table: few rows are written by the driver."""
-    limit, local = _COMPARED_ROWS * target.local_rows, wanted.local_rows
-    if local is None and expect_few and target.small_table_bytes and not target.sort_by:
+    limit, local = _COMPARED_ROWS * target.tuning.local_rows, wanted.local_rows
+    if local is None and expect_few and target.tuning.small_table_bytes and not target.sort_by:
         collected = wanted.rows.limit(limit + 1).toArrow()
         local = collected if collected.num_rows <= limit else None
     if local is None or target.is_large:
         return _create(target, wanted.rows, progress, "error")
     fields = wanted.rows.schema
     local, properties = local.cast(small_tables.arrow_schema(fields)), delta.table_properties(large=False)
-    is_small = local.nbytes < _UNCOMPRESSED * target.small_table_bytes
+    is_small = local.nbytes < _UNCOMPRESSED * target.tuning.small_table_bytes
     if is_small and local_writer.create(target.address, local, fields, properties, progress):
         return WriteResult(inserted=local.num_rows, committed=True)
     return _create(target, small_tables.to_frame(target.spark, local, fields), progress, "error")

@@ -19,8 +19,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta
-from lakehouse.lake.cached_rows import MAX_LOCAL_ROWS
 from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.session import local_frame
@@ -109,7 +109,7 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
         (~is_rejected).alias("resolved"),
     )
     affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
-    target = MergeTarget(spark, address, KEYS, local_rows=table.tuning.local_rows)
+    target = MergeTarget(spark, address, KEYS, tuning=table.tuning)
     merge_to_match(target, wanted, {"sequence": sequence}, affected, expect_few=True)
 
 
@@ -196,7 +196,7 @@ def _is_resolved(version: int, prefix: str = "") -> Column:
 
 
 def write_of_model(
-    spark: SparkSession, lake: Lake, model: str, rejected: RejectedRows, local_rows: int = MAX_LOCAL_ROWS
+    spark: SparkSession, lake: Lake, model: str, rejected: RejectedRows, tuning: Tuning | None = None
 ) -> bool:
     """Record what a refresh rejects, before the model is written.
 
@@ -205,7 +205,7 @@ def write_of_model(
         lake: The lake.
         model: The model, as `silver.clientes`.
         rejected: The rejected rows.
-        local_rows: Up to this many changed rows are collected by the driver (`tuning.local_rows`).
+        tuning: The thresholds of the run; None: their defaults.
 
     Returns:
         Whether quarantine changed.
@@ -232,7 +232,7 @@ def write_of_model(
         (~is_rejected).alias("resolved"),
     )
     affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct()
-    target = MergeTarget(spark, lake.quarantine_table(name), KEYS, local_rows=local_rows)
+    target = MergeTarget(spark, lake.quarantine_table(name), KEYS, tuning=tuning or Tuning())
     return merge_to_match(target, wanted, {"stage": stage, "model": model}, affected, expect_few=True).committed
 
 

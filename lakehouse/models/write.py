@@ -100,8 +100,7 @@ def _merge(
         sort_by=context.file_order_column(rows.rows)
         if context.input_bytes >= tuning.full_refresh_below_bytes
         else None,
-        local_rows=tuning.local_rows,
-        small_table_bytes=tuning.small_table_bytes,
+        tuning=tuning,
     )
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
     if not written.committed:

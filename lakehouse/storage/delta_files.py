@@ -107,6 +107,10 @@ class _NeedsSparkError(Exception):
     """The table uses a part of the protocol that this module does not read."""
 
 
+# A log that is not as the protocol says, or of which a file was deleted in the meantime: Spark reads it, or reports it.
+_UNREADABLE_ERRORS = (_NeedsSparkError, AttributeError, KeyError, OSError, TypeError, ValueError)
+
+
 def list_files(table: StorePath, version: int) -> TableFiles | None:
     """Return the data files of one version of a table, or None if only Spark can tell.
 
@@ -120,7 +124,7 @@ def list_files(table: StorePath, version: int) -> TableFiles | None:
             actions: list[Action] = [{"protocol": checksum["protocol"]}, {"metaData": checksum["metadata"]}]
             return _reconcile(table, [*actions, *({"add": add} for add in checksum["allFiles"])])
         return _reconcile(table, _replay(table, version))
-    except (_NeedsSparkError, KeyError, TypeError, ValueError):  # the latter: not as the protocol says
+    except _UNREADABLE_ERRORS:
         return None
 
 
@@ -137,7 +141,7 @@ def list_change_files(table: StorePath, after: int, until: int, schema: str) -> 
     try:
         for version, actions in _read_commits(table, after + 1, until):
             files += _change_files(table, version, actions, schema)
-    except (_NeedsSparkError, KeyError, TypeError, ValueError):
+    except _UNREADABLE_ERRORS:
         return None
     return files
 

@@ -246,8 +246,7 @@ class Evaluation:
             keys = self._affected_keys.rows if self._affected_keys is not None else None
             last, following = context.last_refresh_version, version.version + 1 if version else 0
             rejected = quarantine.RejectedRows(rows, keys, last, following)
-            local_rows = context.model.tuning.local_rows
-            if quarantine.write_of_model(context.spark, context.lake, model, rejected, local_rows):
+            if quarantine.write_of_model(context.spark, context.lake, model, rejected, context.model.tuning):
                 open_by_rule = quarantine.read_state(context.spark, context.lake, model, following).open_by_rule
         return {rule.name: open_by_rule.get(rule.name, 0) for rule in rules}
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta, ledger, local_diff, local_writer, small_tables
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match, row_actions
@@ -30,6 +31,7 @@ SCHEMA = (
     " bytes BINARY, Name STRING, n BIGINT"
 )
 KEYS = ["k1", "k2"]
+BY_SPARK = Tuning(small_table_bytes=0)
 TIME = dt.datetime(2025, 1, 1, 2, 3, 4, tzinfo=dt.timezone.utc)
 SMALL = 1 << 20
 
@@ -84,9 +86,7 @@ def test_the_driver_and_spark_make_the_same_table_with_the_same_changes(
     rng, session = random.Random(seed), isolated_session(spark, 0)
     by_spark, by_driver = str(tmp_path / "by_spark"), str(tmp_path / "by_driver")
     fields, first = local_rows(SCHEMA, random_rows(rng, 12))
-    merge_to_match(
-        MergeTarget(session, by_spark, KEYS, small_table_bytes=0), local_frame(session, fields, []), {"n": 0}
-    )
+    merge_to_match(MergeTarget(session, by_spark, KEYS, tuning=BY_SPARK), local_frame(session, fields, []), {"n": 0})
     assert local_writer.create(by_driver, first.slice(0, 0), fields, delta.table_properties(large=False), {"n": 0})
     for step in range(1, 9):
         _, wanted = local_rows(SCHEMA, random_rows(rng, 12))
@@ -96,7 +96,7 @@ def test_the_driver_and_spark_make_the_same_table_with_the_same_changes(
         expected = row_actions(delta.read(session, by_spark), session.createDataFrame(wanted, fields), KEYS)
         assert content(actions) == content(expected)
         merge_to_match(
-            MergeTarget(session, by_spark, KEYS, small_table_bytes=0),
+            MergeTarget(session, by_spark, KEYS, tuning=BY_SPARK),
             session.createDataFrame(wanted, fields),
             {"n": step},
         )
@@ -116,7 +116,7 @@ def test_the_driver_and_spark_make_the_same_table_with_the_same_changes(
     assert [c.metadata for c in current_version.commits] == [{"n": n} for n in range(step, -1, -1)]
     # Spark goes on with a table that the driver wrote.
     merge_to_match(
-        MergeTarget(session, by_driver, KEYS, small_table_bytes=0), local_frame(session, fields, []), {"n": "end"}
+        MergeTarget(session, by_driver, KEYS, tuning=BY_SPARK), local_frame(session, fields, []), {"n": "end"}
     )
     assert delta.read(session, by_driver).isEmpty()
     assert small_tables.read_rows(by_driver, SMALL).num_rows == 0  # type: ignore[union-attr]
