@@ -1,43 +1,69 @@
-"""Measures a small MERGE under the settings of docs/decisions/0004-local-session.md: the first, and the median.
+"""Measures a small MERGE and a query after it: by Spark under several settings, and by the driver.
 
-One process with one session; a table of 4,000 rows, of which 20 are updated at a time, as in bronze and silver.
+One process with one session; a table of 4,000 rows, of which 20 are updated at a time, as in bronze and silver. The
+figures are the first, and the median of the others, in seconds. For docs/decisions/0004-local-session.md and
+docs/decisions/0023-small-tables.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from pyspark.sql import functions as F
 
+from lakehouse.config.tuning import Tuning
+from lakehouse.lake import small_tables
+from lakehouse.lake.cached_rows import cache_rows
 from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.spark import session
 from lakehouse.storage.paths import Lake
 
-CASES: dict[str, tuple[bool, int | None]] = {
-    "deletion vectors, default settings": (True, None),
-    "no deletion vectors, default settings": (False, None),
-    "no deletion vectors, settings for small data": (False, 0),
+BY_SPARK = Tuning(small_table_bytes=0)
+
+
+class Case(NamedTuple):
+    """How a table is written and read."""
+
+    vectors: bool
+    size: int | None
+    tuning: Tuning = BY_SPARK
+
+
+CASES = {
+    "Spark, deletion vectors, default settings": Case(True, None),
+    "Spark, no deletion vectors, default settings": Case(False, None),
+    "Spark, no deletion vectors, settings for small data": Case(False, 0),
+    "the driver (small_table_bytes)": Case(False, 0, Tuning()),
 }
 
 
-def time_merges(lake: Lake, name: str, vectors: bool, size: int | None, times: int) -> list[float]:
-    spark = session.isolated_session(session.get_session(lake, "bench"), size)
-    path = lake.spark_path(name.replace(" ", "-").replace(",", ""))
+def time_merges(lake: Lake, name: str, case: Case, times: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of each MERGE and of the query after it."""
+    spark = session.isolated_session(session.get_session(lake, "bench"), case.size)
+    path = lake.spark_path(re.sub(r"\W+", "-", name))
     rows = spark.range(4_000).select(F.col("id").cast("string").alias("id"), F.col("id").alias("value"))
-    merge_to_match(MergeTarget(spark, path, ["id"], is_large=vectors), rows, {"sequence": 0})
-    seconds = []
+    target = MergeTarget(spark, path, ["id"], is_large=case.vectors, tuning=case.tuning)
+    merge_to_match(target, rows, {"sequence": 0})
+    merges, queries = [], []
     for n in range(times):
         changed = rows.where(F.col("value").between(20 * n, 20 * n + 19)).withColumn("value", F.col("value") + 5_000)
+        affected = cache_rows(spark, changed.select("id"))
         began = time.monotonic()
-        target = MergeTarget(spark, path, ["id"])
-        written = merge_to_match(target, changed, {"sequence": n + 1}, changed.select("id"), expect_few=True)
-        seconds.append(time.monotonic() - began)
+        target = MergeTarget(spark, path, ["id"], tuning=case.tuning)
+        written = merge_to_match(target, changed, {"sequence": n + 1}, affected, expect_few=True)
+        merges.append(time.monotonic() - began)
         assert written.updated == 20, written
-    return seconds
+        began = time.monotonic()
+        table = small_tables.read(spark, path, case.tuning.small_table_bytes)
+        assert table.agg(F.count("*")).collect()[0][0] == 4_000
+        queries.append(time.monotonic() - began)
+    return merges, queries
 
 
 def main() -> None:
@@ -46,10 +72,10 @@ def main() -> None:
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(str(Path(folder)))
-        time_merges(lake, "warm-up", False, None, 3)
-        for name, (vectors, size) in CASES.items():
-            seconds = time_merges(lake, name, vectors, size, times)
-            print(f"{name:<48} first {seconds[0]:5.2f}  median {statistics.median(seconds[1:]):5.2f}")
+        time_merges(lake, "warm-up", Case(False, None), 3)
+        for name, case in CASES.items():
+            for what, seconds in zip(("MERGE", "query"), time_merges(lake, name, case, times), strict=True):
+                print(f"{name:<52} {what} first {seconds[0]:5.2f}  median {statistics.median(seconds[1:]):5.2f}")
 
 
 if __name__ == "__main__":

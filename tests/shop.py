@@ -18,6 +18,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "silver.many": ("SELECT i.id AS id, i.qty AS qty FROM silver.items AS i WHERE i.qty > 2", {"keys": ["id"]}),
     "gold.notes": ("SELECT i.note AS note, SUM(i.qty) AS qty FROM silver.items AS i GROUP BY i.note", {}),
 }
+STREAM = {"stream_from_bytes": 0}
+INTERRUPTIONS = (  # points of crash_points.py at which a run is interrupted in its process, and killed
+    "change-set-written",
+    "ledger-appended",
+    "between-two-models",
+    "gold-before-its-merge",
+    "gold-merged",
+    "before-the-clean-mark",
+)
 TABLES = ("bronze/items", "silver/items", "silver/many", "gold/notes")
 GOLD_AFTER_THIRD = [
     {"note": "x", "qty": 21},
@@ -37,12 +46,24 @@ def lake_content(project: Project) -> dict[str, Any]:
 
 
 def waiting_shop(folder: Path) -> Project:
-    """Create a project with one snapshot in every layer, and two more in the source."""
-    project = Project(folder, models=MODELS)
+    """Create a project with one snapshot in every layer, and two more in the source.
+
+    A stream starts bronze, which only large tables have otherwise: more can go wrong with one than without.
+    """
+    project = Project(folder, models=MODELS, tuning=STREAM)
     project.snapshot(FIRST, items=SNAPSHOTS[FIRST])
     assert project.run().code == 0
     project.snapshot(SECOND, items=SNAPSHOTS[SECOND])
     project.snapshot(THIRD, items=SNAPSHOTS[THIRD])
+    return project
+
+
+def shop_to_interrupt(waiting: Project, folder: Path, point: str) -> Project:
+    """Copy the project for an interruption at a point of `INTERRUPTIONS`."""
+    project = waiting.copy(folder)
+    if point.startswith("gold"):
+        project.tuning = {**STREAM, "full_refresh_below_bytes": 0}  # the interrupted run refreshes incrementally
+        project.configure()
     return project
 
 

@@ -3,7 +3,7 @@
 Entry point: `refresh` brings one table to the ledger's last accepted sequence. In order:
 
 1. add columns that were declared since; done if bronze is at that sequence            apply.py
-2. for a table from 32 MB on, a stream over the ledger starts the work, in one batch     apply.py
+2. from `tuning.stream_from_bytes` on, a stream over the ledger starts the work          apply.py
 3. read each pending change set and check that it is complete                           lakehouse/lake/change_sets.py
 4. scd 1: merge it as it is; scd 2: compute the windows that it opens and closes        apply.py, scd2.py
 5. if bronze is not where a change set began: fold all change sets and merge what differs   fold.py

@@ -1,8 +1,8 @@
 """Applies change sets to bronze: one commit that changes data for each snapshot that changed something.
 
 What is done depends only on the ledger and on bronze's own commits, which name the sequence that they brought the table
-to. The stream over the ledger, which tables of some size have, is a trigger: a checkpoint that is lost, late or wrong
-costs time, not data.
+to. The stream over the ledger (from `tuning.stream_from_bytes` on) is a trigger: a checkpoint that is lost, late or
+wrong costs time, not data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
+from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
 
@@ -79,7 +79,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         delta.add_new_columns(table.spark, table.bronze, table.schema)
     if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
-    if snapshot_bytes < SMALL_DATA_BYTES:  # starting a stream takes longer than what it triggers
+    if snapshot_bytes < table.tuning.stream_from_bytes:
         return apply_pending(table, history, snapshot_bytes)
     results: list[BronzeResult] = []
     failures: list[Exception] = []

@@ -24,6 +24,11 @@ class Tuning(StrictModel):
         description="A table of at most this size is read by the driver, and compared there with the rows that it is to"
         " have; a larger one, by Spark.",
     )
+    stream_from_bytes: Count = Field(
+        32 << 20,
+        description="From this snapshot size on, a stream over the ledger starts bronze; below, starting one would take"
+        " longer than the work.",
+    )
     full_refresh_below_bytes: Count = Field(
         4 << 20,
         description="A model that joins or groups is computed in full while its inputs are smaller; from this size on,"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import Project
 from pyspark.sql import SparkSession
-from shop import assert_completed, uninterrupted_shop, waiting_shop
+from shop import INTERRUPTIONS, assert_completed, shop_to_interrupt, uninterrupted_shop, waiting_shop
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -31,24 +31,12 @@ def uninterrupted(waiting: Project, tmp_path_factory: pytest.TempPathFactory) ->
     return uninterrupted_shop(waiting, tmp_path_factory.mktemp("uninterrupted"))
 
 
-@pytest.mark.parametrize(
-    "point",
-    [  # tests/lake/runner/test_crashes.py kills at "landing-half-copied" and "bronze-merged"
-        "change-set-written",
-        "ledger-appended",
-        "between-two-models",
-        "gold-before-its-merge",
-        "gold-merged",
-        "before-the-clean-mark",
-    ],
-)
+# tests/lake/runner/test_crashes.py kills at "landing-half-copied" and "bronze-merged".
+@pytest.mark.parametrize("point", INTERRUPTIONS)
 def test_after_a_kill_anywhere_the_next_run_gives_the_same_result(
     waiting: Project, uninterrupted: Project, tmp_path: Path, point: str
 ) -> None:
-    shop = waiting.copy(tmp_path / "shop")
-    if point.startswith("gold"):
-        shop.tuning = {"full_refresh_below_bytes": 0}  # the killed run refreshes incrementally
-        shop.configure()
+    shop = shop_to_interrupt(waiting, tmp_path / "shop", point)
     command = [sys.executable, str(CRASH_POINTS), point, "run", str(shop.pipeline)]
     killed = subprocess.run(command, cwd=shop.folder, text=True, capture_output=True, timeout=200, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -15,7 +15,15 @@ import pytest
 from crash_points import interrupt_at
 from helpers import Project
 from pyspark.sql import SparkSession
-from shop import TABLES, assert_completed, lake_content, uninterrupted_shop, waiting_shop
+from shop import (
+    INTERRUPTIONS,
+    TABLES,
+    assert_completed,
+    lake_content,
+    shop_to_interrupt,
+    uninterrupted_shop,
+    waiting_shop,
+)
 
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets
@@ -63,24 +71,11 @@ def test_after_a_kill_anywhere_the_next_run_gives_the_same_result(
     assert_completed(shop, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "change-set-written",
-        "ledger-appended",
-        "between-two-models",
-        "gold-before-its-merge",
-        "gold-merged",
-        "before-the-clean-mark",
-    ],
-)
+@pytest.mark.parametrize("point", INTERRUPTIONS)
 def test_after_an_interruption_anywhere_the_next_run_gives_the_same_result(
     waiting: Project, uninterrupted: Project, tmp_path: Path, point: str
 ) -> None:
-    shop = waiting.copy(tmp_path / "shop")
-    if point.startswith("gold"):
-        shop.tuning = {"full_refresh_below_bytes": 0}  # the interrupted run refreshes incrementally
-        shop.configure()
+    shop = shop_to_interrupt(waiting, tmp_path / "shop", point)
     with interrupt_at(point):
         shop.run()
     assert_completed(shop, uninterrupted)
@@ -143,6 +138,7 @@ def sql(spark: SparkSession, project: Project, statement: str, table: str) -> No
 
 
 def test_without_the_state_folder_nothing_is_written_again(shop: Project) -> None:
+    assert (shop.lake / "_state/bronze/items/checkpoint").is_dir()  # of the stream
     shutil.rmtree(shop.lake / "_state")
     before = shop.versions()
     done = shop.run()
