@@ -151,7 +151,7 @@ $(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
 	case "$$found" in 2[234]*|25|25[-+]*|25.0.[012]|25.0.[012][-+.]*) \
 		echo "$$java is $$found, which can damage the Parquet files that Spark writes (JDK-8377811): update to 25.0.3 or later, or set JAVA_HOME to a JDK 17 or 21" >&2; \
 		exit 2; esac
-	@echo "creating $(VENV), once: Spark and about 40 packages, a download of about 600 MB"
+	@echo "creating $(VENV), once: Spark and about 40 packages, a large download"
 	@$(PYTHON) -m venv $(VENV)
 	@$(call INSTALL,report)
 	@# Spark reads its defaults from its own conf folder, and pip's Spark has none. With ours linked there, plain

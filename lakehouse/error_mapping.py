@@ -4,7 +4,7 @@
     is_transient          whether the network or an overloaded store failed
     retry_transient       the result of an operation, repeated after such a failure
 
-What a failure means is read from the text of the message, because Spark and S3A have no error classes for it.
+The kind of a failure is read from the text of its message, because Spark and S3A have no error classes for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shows on a terminal what a command works on: one moving line on stderr, and a line for each stage that has ended.
+"""Shows the progress of a command on a terminal: one moving line on stderr, and a line for each stage that has ended.
 
 show_progress(run, step)   shows the bar for a `with` block, if stderr is a terminal; otherwise does nothing
 """

@@ -1,4 +1,4 @@
-"""Defines what a command reports about its progress while it works."""
+"""Defines how a command reports its progress while it works."""
 
 from __future__ import annotations
 

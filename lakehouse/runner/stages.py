@@ -103,7 +103,7 @@ def _decide(run: Run, is_run: bool) -> _Work:
 
 
 def _run_in_order(run: Run, report: Report, work: _Work) -> None:
-    """Run the stages, until somebody requests a stop or another run turns out to work on the lake."""
+    """Run the stages, until a stop is requested or another run turns out to work on the lake."""
     for stage in work.stages:
         if run.stop_requested():
             report.stopped_before = stage

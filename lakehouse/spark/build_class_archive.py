@@ -242,7 +242,7 @@ def _log_to(file: Path) -> None:
 
 
 def _lower_priority() -> None:
-    """Leave processor and disk to everybody else."""
+    """Give all other processes priority for processor and disk."""
     os.nice(19)
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

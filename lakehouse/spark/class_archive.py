@@ -1,6 +1,6 @@
 """Starts local sessions from an archive of loaded classes (class-data sharing of the JVM), in the user's cache folder.
 
-A session loads about 17,000 classes, which takes as much CPU as all other work of its start. The JVM can map them from
+A session loads thousands of classes, which takes half of the CPU of its start. The JVM can map them from
 a file instead. The file fits one Java and one class path, and the JVM ignores it if it does not.
 
     1st session   downloads Delta's packages as before; the jars that Spark resolved are recorded

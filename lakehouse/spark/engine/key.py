@@ -1,4 +1,4 @@
-"""Computes what a JVM cannot change after its start. An engine serves only commands with an equal key.
+"""Computes the key of an engine: all that a JVM cannot change after its start. Only commands with that key use it.
 
 The JVM of an engine gets the environment variables that are listed here and no others. So everything of the environment
 that it can read is in its key, and a secret of one command, such as a password of PostgreSQL, reaches no other.
