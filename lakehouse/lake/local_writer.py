@@ -1,7 +1,7 @@
 """Writes small Delta tables on a disk from the driver, with delta-rs, in the place of Spark.
 
-A MERGE costs Spark more than a second of planning and small jobs, however few rows there are; delta-rs needs some
-twenty milliseconds (docs/decisions/0023-small-tables.md). It makes the same commit: the same rows, Change Data Feed and
+A MERGE costs Spark planning and small jobs, however few rows there are; delta-rs takes a fraction of the time
+(docs/decisions/0023-small-tables.md). It makes the same commit: the same rows, Change Data Feed and
 metadata. Every function returns False if it did not write, because the table needs something that only Spark does; the
 caller then lets Spark write.
 """
