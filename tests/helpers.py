@@ -117,6 +117,7 @@ class Project(LakeFiles):
         super().__init__(folder / "lake")
         self.folder, self.pipeline, self.source = folder, folder / "pipeline", folder / "source"
         self.source_settings, self.publish, self.tuning = source_settings, publish, tuning
+        self.document: dict[str, Any] = {}  # other settings of the pipeline
         self.tables, self.models = tables or {"items": dict(ITEMS)}, models or {}
         self.source.mkdir(parents=True, exist_ok=True)
         self.pipeline.mkdir(exist_ok=True)
@@ -131,12 +132,16 @@ class Project(LakeFiles):
         """Write the pipeline with these settings of the table `items` changed; None removes a setting."""
         if items:
             self.tables["items"] = {k: v for k, v in (self.tables["items"] | items).items() if v is not None}
-        document: dict[str, Any] = {
-            "name": "shop",
-            "lake": self.root,
-            "source": self.source_settings or {"type": "files", "path": str(self.source)},
-            "tables": self.tables,
-        } | {name: value for name, value in {"publish": self.publish, "tuning": self.tuning}.items() if value}
+        document: dict[str, Any] = (
+            {
+                "name": "shop",
+                "lake": self.root,
+                "source": self.source_settings or {"type": "files", "path": str(self.source)},
+                "tables": self.tables,
+            }
+            | self.document
+            | {name: value for name, value in {"publish": self.publish, "tuning": self.tuning}.items() if value}
+        )
         for name, (sql, settings) in self.models.items():
             layer, _, short = name.partition(".")
             document.setdefault(layer, {})[short] = settings

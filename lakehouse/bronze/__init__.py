@@ -13,7 +13,7 @@ Entry point: `refresh` brings one table to the ledger's last accepted sequence. 
 
 from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, refresh
 from lakehouse.bronze.fold import fold_to_live_rows
-from lakehouse.bronze.read import current_rows, expected_rows, rows_as_of, schema_mismatches
+from lakehouse.bronze.read import current_rows, expected_rows, find_current_rows, rows_as_of, schema_mismatches
 from lakehouse.bronze.scd2 import is_open_window, row_keys
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "apply_pending",
     "current_rows",
     "expected_rows",
+    "find_current_rows",
     "fold_to_live_rows",
     "is_current",
     "is_open_window",

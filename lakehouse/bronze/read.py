@@ -16,6 +16,7 @@ from lakehouse.lake import delta, small_tables
 from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_rows import TableRows, find_rows
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import local_frame
@@ -32,6 +33,19 @@ def current_rows(table: TableRef, version: int | None = None) -> DataFrame:
         version: The version of bronze to read; None: the current one.
     """
     return live_rows(table, version).select(*map(quote_identifier, table.schema.names))
+
+
+def find_current_rows(table: TableRef, version: int | None = None) -> TableRows | None:
+    """Return where the rows of bronze are, or None if only Spark can read them; of a history, with the closed windows.
+
+    Args:
+        table: The table.
+        version: The version of bronze to read; None: the current one.
+    """
+    if not delta.exists(table.spark, table.bronze):
+        return TableRows()
+    end = [T.StructField(scd2.END, T.TimestampType())] if table.config.scd == 2 else []
+    return find_rows(table.bronze, T.StructType([*table.schema, *end]), version)
 
 
 def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataFrame:

@@ -15,6 +15,7 @@ _MAX_LETTERS = {
     **{"V": 2, "z": 4, "O": 4, "X": 5, "x": 5, "Z": 5},
 }
 _ZONE_LETTERS = frozenset("VzOXxZ")
+_TIME_LETTERS = frozenset("ahHkKmsS")
 _RESERVED_SIGNS = frozenset("#{}")
 
 
@@ -54,6 +55,15 @@ def has_zone(pattern: str) -> bool:
         pattern: A valid date or time pattern.
     """
     return any(_ZONE_LETTERS & set(part) for part in _unquoted_parts(pattern))
+
+
+def has_time(pattern: str) -> bool:
+    """Return whether a pattern contains a time of day.
+
+    Args:
+        pattern: A valid date or time pattern.
+    """
+    return any(_TIME_LETTERS & set(part) for part in _unquoted_parts(pattern))
 
 
 def has_words(pattern: str) -> bool:

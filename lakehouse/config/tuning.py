@@ -43,6 +43,8 @@ class Tuning(StrictModel):
     large_snapshot_bytes: Count = Field(
         128 << 20, description="From this snapshot size on, bronze uses deletion vectors instead of rewriting files."
     )
-    fast_path_from_bytes: Count = Field(
-        32 << 20, description="From this size on, a CSV snapshot is compared line by line with the one before it."
+    driver_compare_bytes: Count = Field(
+        8 << 30,
+        description="A snapshot of at most this size is read and compared by the driver, without Spark; on a cluster or"
+        " with a lake on S3, one of at most 64 MB.",
     )

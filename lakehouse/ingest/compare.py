@@ -6,46 +6,43 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from pyspark.sql import DataFrame
-
 from lakehouse.errors import ConfigError
-from lakehouse.ingest import diff
-from lakehouse.ingest.context import Comparison, IngestContext
-from lakehouse.ingest.fast_path import FastPath
+from lakehouse.ingest import diff, local
+from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkComparison
+from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.guards import require_acceptable
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.lake import change_sets, forgotten_keys
-from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.spark.persist import persist_rows
-from lakehouse.spark.session import SPARK_ERRORS
-from lakehouse.storage import landing
+from lakehouse.spark.session import SPARK_ERRORS, is_local
+from lakehouse.storage import temp_dirs
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.storage.prepare_files import readable_snapshot
+
+_SHARED_BYTES = 64 << 20
 
 
 @contextmanager
 def compare_snapshot(
     context: IngestContext,
     snapshot: LandedSnapshot,
-    state: DataFrame,
+    before: StateRows,
     optional_columns: frozenset[str],
-    use_fast_path: bool = False,
 ) -> Iterator[Comparison]:
     """Read a snapshot and compare it with the rows before it. In order:
 
     1. prepare its files for reading                                       storage/prepare_files.py
-    2. compare only its changed lines with bronze, if that is possible     fast_path/
-    3. else read it by the declared schema and compare all rows            readers/, diff.py
+    2. read and compare it in the driver, if that knows its types          local/
+    3. else read it by the declared schema and compare it with Spark       readers/, diff.py
     4. raise if it cannot be accepted, whatever the guards allow           guards.py
 
     Args:
         context: The table's ingest.
         snapshot: The landed snapshot.
-        state: The current rows of the table.
+        before: The current rows of the table.
         optional_columns: Declared columns that the snapshot may lack.
-        use_fast_path: Whether `state` is bronze with the last accepted snapshot, so that lines can be compared.
 
     Raises:
         DataRefused: The snapshot cannot be accepted.
@@ -58,70 +55,61 @@ def compare_snapshot(
             where=str(snapshot.folder),
             next_step=f"lakehouse history {context.pipeline.folder} {context.table.name}, for what it changed",
         )
+    settings = context.read_settings(optional_columns)
     with readable_snapshot(context.table.lake, context.config, snapshot) as readable, ExitStack() as stack:
-        comparison = _compare_changed_lines(context, readable, state, stack) if use_fast_path else None
+        snapshot_reader.require_readable_names(settings, readable)
+        comparison: Comparison | None = _compare_in_driver(context, readable, before, settings, stack)
         if comparison is None:
-            parsed = snapshot_reader.read(context.read_settings(optional_columns), readable)
-            comparison = _compare(context, readable, parsed, state, stack)
-        require_acceptable(context, comparison)
+            parsed = snapshot_reader.read(settings, readable)
+            comparison = _compare(context, readable, parsed, before, stack)
+        require_acceptable(comparison)
         yield comparison
 
 
-def _compare_changed_lines(
-    context: IngestContext, snapshot: LandedSnapshot, state: DataFrame, stack: ExitStack
-) -> Comparison | None:
-    """Compare only the lines that the last accepted snapshot does not have; return None if that is not possible."""
-    last, fast_path = context.history.last_accepted, _fast_path(context)
-    if fast_path is None or last is None:
+def _compare_in_driver(
+    context: IngestContext, snapshot: LandedSnapshot, before: StateRows, settings: ReadSettings, stack: ExitStack
+) -> LocalComparison | None:
+    """Compare the rows in the driver; return None if only Spark can."""
+    table = context.table
+    is_shared = table.lake.is_on_s3 or not is_local(table.spark)  # files are downloaded, or executors are there
+    limit = table.tuning.driver_compare_bytes
+    if context.forgotten or not limit or snapshot.size > (min(limit, _SHARED_BYTES) if is_shared else limit):
         return None
-    before = landing.find_snapshot(context.table.lake, context.table.name, last.snapshot_time)
-    if before is None or before.expired or context.fingerprint(before) != last.fingerprint:
-        return None  # the files or the configuration changed since
-    changes = fast_path.find_changes(last, before, snapshot, state, stack)
-    if changes is None:
+    state = before.find()
+    if state is None:
         return None
-    comparison = _compare(context, snapshot, changes.parsed, changes.state, stack)
-    if fast_path.has_overlooked_rows(changes, comparison.verdicts, state):
+    folder = stack.enter_context(temp_dirs.temp_dir(table.lake.local_path("plain")))
+    rows = local.compare_in_driver(settings, snapshot, state, folder, stack)
+    if rows is None:
         return None
-    counts = comparison.counts.with_unchanged(changes.unchanged_count)
-    return replace(comparison, full_state=state, counts=counts, changes=changes)
-
-
-def _fast_path(context: IngestContext) -> FastPath | None:
-    # It keeps hashes of lines, and keys as received: not of personal data, nor of keys to be forgotten.
-    is_private = context.config.pii or context.forgotten
-    return None if is_private else FastPath(context.table, context.read_settings())
+    unknown, missing = rows.unknown_columns, rows.missing_columns
+    return LocalComparison(context, snapshot, before, rows.counts, rows.record_count, unknown, missing, rows)
 
 
 def _compare(
-    context: IngestContext, snapshot: LandedSnapshot, parsed: ParsedSnapshot, state: DataFrame, stack: ExitStack
-) -> Comparison:
+    context: IngestContext,
+    snapshot: LandedSnapshot,
+    parsed: ParsedSnapshot,
+    before: StateRows,
+    stack: ExitStack,
+) -> SparkComparison:
+    """Compare the rows with Spark."""
+    record_count = parsed.record_count
     if context.forgotten:  # as if the snapshot had never had the rows of forgotten keys
-        rows, record_count = parsed.rows, parsed.record_count
         if record_count is not None:
-            record_count -= rows.where(forgotten_keys.is_forgotten(context.config, context.forgotten)).count()
-        remaining = forgotten_keys.drop_forgotten(rows, context.config, context.forgotten)
-        parsed = replace(parsed, rows=remaining, record_count=record_count)
+            is_forgotten = forgotten_keys.is_forgotten(context.config, context.forgotten)
+            record_count -= parsed.rows.where(is_forgotten).count()
+        remaining = forgotten_keys.drop_forgotten(parsed.rows, context.config, context.forgotten)
+        parsed = replace(parsed, rows=remaining)
     if context.config.format == "json":  # Python splits its objects in a long plan, and the rows are used several times
         stack.enter_context(persist_rows(parsed.rows))
-    verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, state, context.config)))
+    verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, before.frame, context.config)))
     try:
         counts = diff.Counts(**diff.count_verdicts(verdicts).collect()[0].asDict())
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
-    return Comparison(snapshot, state, parsed, state, verdicts, counts)
-
-
-def prepare_next_comparison(context: IngestContext, comparison: Comparison, entry: LedgerEntry) -> None:
-    """Save what the fast path needs to compare the next snapshot with this one.
-
-    Args:
-        context: The table's ingest.
-        comparison: The comparison of the snapshot.
-        entry: Its ledger row, which is about to be appended.
-    """
-    if fast_path := _fast_path(context):
-        fast_path.save_faulty_lines(comparison.snapshot, entry, comparison.verdicts, comparison.changes)
+    unknown, missing = parsed.unknown_columns, parsed.missing_columns
+    return SparkComparison(context, snapshot, before, counts, record_count, unknown, missing, parsed, verdicts)
 
 
 def undelivered_columns(context: IngestContext) -> frozenset[str]:
@@ -138,16 +126,3 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
     entry = history.base_state if history.base_state and history.is_dropped(last) else last
     delivered = change_sets.delivered_columns(context.table, entry)
     return frozenset(name for name in context.table.schema.names if name not in delivered)
-
-
-def change_set(context: IngestContext, comparison: Comparison, sequence: int) -> DataFrame:
-    """Return the rows that a snapshot inserts, updates and deletes, with their `_cdc_*` columns.
-
-    Args:
-        context: The table's ingest.
-        comparison: The comparison of the snapshot.
-        sequence: The sequence that the change set gets.
-    """
-    rows, counts = comparison.parsed.rows, comparison.counts
-    changes = diff.changed_rows(rows, comparison.state, comparison.verdicts, counts, context.config)
-    return diff.to_change_set(changes, sequence, comparison.snapshot.time)

@@ -1,4 +1,4 @@
-"""Defines the ingest of one table: what it works on, what comparing a snapshot yields, and its result."""
+"""Defines the ingest of one table: what it works on, and its result."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from lakehouse.config import Guard, Pipeline, Table
-from lakehouse.ingest.diff import Counts
-from lakehouse.ingest.fast_path import ChangedLines
-from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_rows import TableRows
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 
@@ -75,31 +75,22 @@ class IngestContext:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A snapshot that can be accepted, compared with the rows before it.
+class StateRows:
+    """The rows that a snapshot is compared with.
 
     Attributes:
-        snapshot: The snapshot, with the files that were read.
-        full_state: The rows before it.
-        parsed: The rows of the snapshot, or those of its changed lines.
-        state: The rows before it that `parsed` was compared with: `full_state`, or a part of it.
-        verdicts: The verdict on each key (`diff.verdicts`).
-        counts: The counts of the verdicts.
-        changes: The changed lines, if only those were compared.
+        read: Returns the rows for Spark, by the columns that the lake stores.
+        find: Returns the same rows for the driver: where they are in a table, or the rows themselves; None if only
+            Spark can read them.
     """
 
-    snapshot: LandedSnapshot
-    full_state: DataFrame
-    parsed: ParsedSnapshot
-    state: DataFrame
-    verdicts: DataFrame
-    counts: Counts
-    changes: ChangedLines | None = None
+    read: Callable[[], DataFrame]
+    find: Callable[[], TableRows | pa.Table | None] = lambda: None
 
-    @property
-    def received_rows(self) -> DataFrame:
-        """The rows of `parsed`, certainly with `RECEIVED`."""
-        return self.changes.received_rows if self.changes else self.parsed.rows
+    @cached_property
+    def frame(self) -> DataFrame:
+        """The rows for Spark."""
+        return self.read()
 
 
 # Gets a snapshot's ledger row, with the status `rejected`, and the guard to apply; returns the row to append.

@@ -20,14 +20,12 @@ from datetime import datetime
 from lakehouse import bronze
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.ingest import diff
-from lakehouse.ingest.compare import change_set, compare_snapshot, prepare_next_comparison, undelivered_columns
-from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult
+from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
+from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult, StateRows
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.lake import change_sets, ledger, quarantine
+from lakehouse.lake import ledger, quarantine
 from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.schema import pii
 from lakehouse.spark.persist import persist_rows
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
@@ -162,8 +160,8 @@ def _compare_and_write(
     """Compare a snapshot with bronze and apply the guard; write what an accepted ledger row will publish."""
     table, history = context.table, context.history
     bronze.apply_pending(table, history, snapshot.size)
-    state = bronze.current_rows(table)
-    with compare_snapshot(context, snapshot, state, undelivered_columns(context), use_fast_path=True) as comparison:
+    before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))
+    with compare_snapshot(context, snapshot, before, undelivered_columns(context)) as comparison:
         entry = apply_guards(base, comparison, guard)
         if entry.status == "held":
             return entry
@@ -172,14 +170,11 @@ def _compare_and_write(
         with ExitStack() as stack:
             rejected = None
             if comparison.counts.quarantined:
-                rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, table.config)
+                rows = comparison.quarantine_rows()
                 stack.enter_context(persist_rows(rows))  # else each use would read the files again
                 rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
             quarantine.write_of_table(table, rejected, sequence)
         published = frozenset(e.path for e in history.accepted if e.path)
         path = table.lake.change_set_path(table.name, sequence, snapshot.time, published)
-        delivered = change_set(context, comparison, sequence).drop(*comparison.parsed.missing_columns)
-        change_sets.write(table, pii.with_labels(delivered, table.config), path, comparison.counts.changes)
-        entry = replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
-        prepare_next_comparison(context, comparison, entry)
-        return entry
+        comparison.write_change_set(sequence, path)
+        return replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)

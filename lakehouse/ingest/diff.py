@@ -11,7 +11,7 @@ changed. Columns that are added here begin with `_cdc_`, which no column of a so
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 
@@ -29,6 +29,7 @@ VERDICT = "_cdc_verdict"
 OPERATION = "_cdc_operation"
 PROTECTED = "protected"  # a row of the key goes to quarantine, so bronze keeps the row that it has
 CONFLICT = "conflict"  # rows of one key have different content, and the `duplicates` policy has no answer
+DUPLICATE_KEY = "another row of the snapshot has the same key"  # why a good row goes to quarantine
 UNREADABLE = "unread"  # all rows whose key could not be read, as one group
 
 _ROW_HASHES = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that represents its key; the row is fetched by them
@@ -57,10 +58,6 @@ class Counts:
     def changes(self) -> int:
         """The number of rows of the change set."""
         return self.inserted + self.updated + self.deleted
-
-    def with_unchanged(self, rows: int) -> Counts:
-        """Return the counts with more rows that bronze already has."""
-        return replace(self, rows_read=self.rows_read + rows, unchanged=self.unchanged + rows)
 
 
 def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
@@ -257,32 +254,11 @@ def quarantine_rows(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataF
         F.col(RECEIVED).alias("row"),
         F.lit(", ".join(table.keys)).alias("column"),
         F.to_json(F.struct(*table.keys)).alias("value"),
-        F.lit("another row of the snapshot has the same key").alias("reason"),
+        F.lit(DUPLICATE_KEY).alias("reason"),
         F.lit("duplicate_key").alias("rule"),
         *unmasked,
     )
     return malformed.unionByName(duplicate)
-
-
-def faulty_keys(verdicts: DataFrame, table: Table) -> DataFrame:
-    """Return the keys that several rows of the snapshot have, or a row that is not accepted.
-
-    Args:
-        verdicts: The verdict on each key.
-        table: The table's configuration.
-    """
-    is_faulty = F.col(VERDICT).isin(PROTECTED, CONFLICT) | ((F.col("_cdc_rows") > 1) & (F.col(VERDICT) != UNREADABLE))
-    return verdicts.where(is_faulty).select(*table.keys)
-
-
-def new_keys(verdicts: DataFrame, table: Table) -> DataFrame:
-    """Return the keys of the snapshot that the state does not have, whatever their verdict.
-
-    Args:
-        verdicts: The verdict on each key.
-        table: The table's configuration.
-    """
-    return verdicts.where(~F.col("_cdc_known") & (F.col(VERDICT) != UNREADABLE)).select(*table.keys)
 
 
 def example_keys(verdicts: DataFrame, verdict: str, table: Table, limit: int = 3) -> str:

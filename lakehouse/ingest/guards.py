@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from lakehouse.config import Guard
 from lakehouse.errors import DataRefused
-from lakehouse.ingest import diff
-from lakehouse.ingest.context import Comparison, IngestContext
+from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.diff import Counts
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
@@ -23,34 +22,34 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
-    if guard and (reason := hold_reason(comparison.counts, guard, comparison.full_state.count)):
+    if guard and (reason := hold_reason(comparison.counts, guard, comparison.before.frame.count)):
         return replace(base, status="held", reason=reason, **counts)
-    unknown = ", ".join(comparison.parsed.unknown_columns)
+    unknown = ", ".join(comparison.unknown_columns)
     reason = f"columns that are not in the schema are ignored: {unknown}" if unknown else None
     return replace(base, status="accepted", reason=reason, **counts)
 
 
-def require_acceptable(context: IngestContext, comparison: Comparison) -> None:
+def require_acceptable(comparison: Comparison) -> None:
     """Raise if a snapshot cannot be accepted, whatever the guard allows.
 
     Args:
-        context: The table's ingest.
         comparison: The comparison of the snapshot.
 
     Raises:
         DataRefused: Two readers count different records, rows of one key conflict, or a row is malformed and
             `malformed` is `fail`.
     """
-    name, table, counts, where = context.table.name, context.config, comparison.counts, str(comparison.snapshot.folder)
-    if comparison.parsed.record_count is not None and comparison.parsed.record_count != counts.rows_read:
+    name, table = comparison.context.table.name, comparison.context.config
+    counts, where = comparison.counts, str(comparison.snapshot.folder)
+    if comparison.record_count is not None and comparison.record_count != counts.rows_read:
         raise DataRefused(
-            f"{name} has {counts.rows_read} records by one reader and {comparison.parsed.record_count} by another",
+            f"{name} has {counts.rows_read} records by one reader and {comparison.record_count} by another",
             expected="a file that every CSV reader reads the same way",
             where=where,
             next_step="look for quotes that open or close in the middle of a field",
         )
     if counts.conflicts:
-        keys = diff.example_keys(comparison.verdicts, diff.CONFLICT, table)
+        keys = comparison.example_keys()
         raise DataRefused(
             f"{counts.conflicts} keys of {name} have several rows with different content: {keys}",
             expected=f"one row per key (duplicates: {table.duplicates})",
@@ -58,7 +57,7 @@ def require_acceptable(context: IngestContext, comparison: Comparison) -> None:
             next_step="correct the source, or set `duplicates` to latest or quarantine",
         )
     if table.malformed == "fail" and counts.quarantined:
-        row = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, table).limit(1).collect()[0]
+        row = comparison.quarantine_rows().limit(1).collect()[0]
         raise DataRefused(
             f"{counts.quarantined} rows of {name} cannot be accepted, such as {row['value']!r}: {row['reason']}",
             expected="rows that follow the schema (malformed: fail)",

@@ -38,6 +38,6 @@ def reset_tables(spark: SparkSession, lake: Lake, names: list[str]) -> None:
     for name in names:
         for table in (lake.bronze_table(name), lake.quarantine_table(name)):
             delta.drop(spark, table)
-        for folder in (*table_folders(lake, name), lake.local_path("lines", name), lake.local_path("bronze", name)):
+        for folder in (*table_folders(lake, name), lake.local_path("bronze", name)):
             file_io.remove(folder)
     ledger.delete_tables(spark, lake, names)

@@ -16,8 +16,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
-
 from lakehouse import bronze, extract, logs
 from lakehouse.concurrency import worker_pool
 from lakehouse.config import Guard
@@ -25,12 +23,13 @@ from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
-from lakehouse.ingest.compare import change_set, compare_snapshot, undelivered_columns
-from lakehouse.ingest.context import IngestContext
+from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
+from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.inspect.diff_samples import describe_changes
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_rows import TableRows
 from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import isolated_session, local_frame
@@ -53,7 +52,7 @@ class Baseline:
         note: A note on the rows, for readers of the result.
     """
 
-    rows: DataFrame
+    rows: StateRows
     optional_columns: frozenset[str]
     note: str = ""
 
@@ -230,8 +229,10 @@ def _bronze_baseline(context: IngestContext) -> Baseline:
     table, history = context.table, context.history
     version, optional_columns = delta.current_version(table.spark, table.bronze), undelivered_columns(context)
     if bronze.is_current(version, table.config, history):
-        return Baseline(bronze.current_rows(table, version.version if version else None), optional_columns)
-    rows = bronze.expected_rows(table, history.entries_to_fold)
+        number = version.version if version else None
+        rows = StateRows(lambda: bronze.current_rows(table, number), lambda: bronze.find_current_rows(table, number))
+        return Baseline(rows, optional_columns)
+    rows = StateRows(lambda: bronze.expected_rows(table, history.entries_to_fold))
     note = "bronze is not at the ledger's last sequence: compared with the rows of the accepted change sets"
     return Baseline(rows, optional_columns, f"{note}; `lakehouse bronze` applies them")
 
@@ -248,13 +249,15 @@ def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSna
     entries = [e for e in context.history.entries if e.snapshot_time <= older.time or e.is_base_state]
     before = replace(context, history=LedgerHistory(entries))
     no_rows = local_frame(before.table.spark, before.table.schema)
+    none = StateRows(lambda: no_rows, TableRows)
     with (
-        compare_snapshot(before, older, no_rows, undelivered_columns(before)) as comparison,
-        persist_rows(change_set(before, comparison, 1).select(*no_rows.columns)) as rows,
+        compare_snapshot(before, older, none, undelivered_columns(before)) as comparison,
+        persist_rows(comparison.change_set(1).select(*no_rows.columns)) as rows,
     ):
         quarantined = comparison.counts.quarantined
         note = f"rows of {snapshot_name(older.time)} that would be quarantined are missing: {quarantined}"
-        baseline = Baseline(rows, comparison.parsed.missing_columns, note if quarantined else "")
+        state = StateRows(lambda: rows, comparison.inserted_rows)
+        baseline = Baseline(state, comparison.missing_columns, note if quarantined else "")
         return _diff_document(replace(context, history=LedgerHistory([entry])), newer, lambda _: baseline, samples)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse.ingest import compare, diff
-from lakehouse.ingest.context import Comparison, IngestContext
+from lakehouse.ingest import Comparison, IngestContext
 from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
 from lakehouse.spark.persist import persist_rows
@@ -27,17 +26,17 @@ def describe_changes(
         counts: The counts of the ledger entry.
         samples: The number of rows to show of each kind of change.
     """
-    rows_before = comparison.full_state.count()
+    rows_before = comparison.before.frame.count()
     changed_columns: dict[str, int] = {}
     quarantine_reasons: list[dict[str, Any]] = []
-    with persist_rows(compare.change_set(context, comparison, 1)) as changes:
+    with persist_rows(comparison.change_set(1)) as changes:
         if comparison.counts.updated:
             names = changes.where(F.col(_OPERATION) == UPDATE).select(F.explode(CHANGED_COLUMNS).alias("name"))
             by_name = names.groupBy("name").agg(F.count("*").alias("rows")).collect()
             by_name.sort(key=lambda row: (-row["rows"], row["name"]))
             changed_columns = {row["name"]: row["rows"] for row in by_name}
         if comparison.counts.quarantined:
-            rows = diff.quarantine_rows(comparison.received_rows, comparison.verdicts, context.config)
+            rows = comparison.quarantine_rows()
             by_reason = rows.groupBy("rule", "column", "reason").agg(F.count("*").alias("rows"))
             ordered = by_reason.orderBy(F.desc("rows"), "rule", "column", "reason")
             quarantine_reasons = [row.asDict() for row in ordered.collect()]
@@ -75,9 +74,9 @@ def _sample_rows(
         samples["inserted"] = json_rows(first_rows(INSERT).select(*names))
     if counts.updated and limit:
         # The key of each row, and the columns that differ with their values before and after.
-        before = comparison.state.select(*keys, F.struct(*names).alias("_cdc_before"))
         shown = [F.struct(*keys).alias("_cdc_key"), F.struct(*names).alias("_cdc_after"), CHANGED_COLUMNS]
         after = first_rows(UPDATE).select(*keys, *shown)
+        before = comparison.rows_before(after.select(*keys)).select(*keys, F.struct(*names).alias("_cdc_before"))
         joined = F.broadcast(after).join(before, on=list(keys), how="inner").orderBy(*keys)
         samples["updated"] = [
             {

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pyspark.sql import types as T
+
 INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes
+CHANGE_SET_FIELDS = (
+    T.StructField("_cdc_operation", T.StringType()),
+    T.StructField("_cdc_timestamp", T.TimestampType()),
+    T.StructField("_cdc_sequence", T.LongType()),
+    T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
+)
+"""The columns of a change set beside the table's own."""
+
 # In the metadata of a commit that repaired bronze: the reason. The name since version 0.1, stored in commits.
 REPAIR_REASON_KEY = "healed"

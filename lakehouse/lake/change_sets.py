@@ -10,6 +10,7 @@ import json
 import re
 import uuid
 from collections import Counter
+from collections.abc import Iterable
 from functools import reduce
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import small_tables
 from lakehouse.lake.cached_rows import CachedRows
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGE_SET_FIELDS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import pii
@@ -39,12 +40,7 @@ ERASED_KEY = "lakehouse.taken_out"
 # Bytes of a column's dictionary. Parquet's default is 1 MB, enough for 26,000 UUIDs. A larger one makes files smaller,
 # and a change set is read once or twice. Bronze is read often, and a large dictionary would make that slower.
 _DICTIONARY_BYTES = 4 << 20
-_CDC_FIELDS = (
-    T.StructField("_cdc_operation", T.StringType()),
-    T.StructField("_cdc_timestamp", T.TimestampType()),
-    T.StructField("_cdc_sequence", T.LongType()),
-    T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
-)
+_FILE_BYTES = 64 << 20
 _SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # in a file's metadata: its columns, as JSON
 _RAW_FOLDERS = ("raw/full-load", "raw/cdc")
 
@@ -66,23 +62,38 @@ def write(table: TableRef, rows: DataFrame, path: str, row_count: int) -> None:
 
 
 def _write_in_driver(rows: DataFrame, folder: StorePath) -> None:
-    """Write rows to one file, with the columns as Spark would record them."""
-    local = rows.toArrow().cast(small_tables.arrow_schema(rows.schema))
-    content = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        content,
-        local.schema,
-        compression="zstd",
-        data_page_version="2.0",
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        store_schema=False,
-    ) as writer:
-        writer.write_table(local)
-        writer.add_key_value_metadata({_SPARK_SCHEMA: rows.schema.json().encode()})
+    write_batches(rows.toArrow().to_batches(), rows.schema, folder)
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], schema: T.StructType, folder: StorePath) -> None:
+    """Write the rows of a change set from the driver, in files of limited size, as Spark would record them.
+
+    Args:
+        batches: The rows.
+        schema: Their columns.
+        folder: The folder of the change set. What it has from an unpublished attempt is deleted.
+    """
     if file_io.list_names(folder):
         file_io.remove(folder)
-    name = f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
-    file_io.write_atomically(folder / name, content.getvalue().to_pybytes())
+    fields, rest = small_tables.arrow_schema(schema), iter(batches)
+    batch, number = next(rest, None), 0
+    while batch is not None or number == 0:
+        content = pa.BufferOutputStream()
+        with pq.ParquetWriter(
+            content,
+            fields,
+            compression="zstd",
+            data_page_version="2.0",
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            store_schema=False,
+        ) as writer:
+            while batch is not None and content.tell() < _FILE_BYTES:
+                writer.write_batch(batch.cast(fields))
+                batch = next(rest, None)
+            writer.add_key_value_metadata({_SPARK_SCHEMA: schema.json().encode()})
+        name = f"part-{number:05}-{uuid.uuid4()}-c000.zstd.parquet"
+        file_io.write_atomically(folder / name, content.getvalue().to_pybytes())
+        number += 1
 
 
 def delivered_columns(table: TableRef, entry: LedgerEntry) -> list[str]:
@@ -161,7 +172,7 @@ def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, opt
 def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
     """Return the rows of a change set in the driver's memory; None if it was written with other types than today's."""
     written = {f.name: f.dataType for f in written_schema(table, entry)}
-    fields = T.StructType([*table.schema, *_CDC_FIELDS])
+    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS])
     if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
         return None
     rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)

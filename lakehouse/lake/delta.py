@@ -7,6 +7,7 @@ There is no second place that could disagree (docs/decisions/0002-progress-in-th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ UNREADABLE_FEED_ERRORS = (
     "FileNotFoundException",
 )
 
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.,=+@~/-]*")
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _PROGRESS_PROPERTY = "lakehouse.progress"
 
@@ -60,6 +62,11 @@ def table_properties(large: bool) -> dict[str, str]:
 def is_catalog_name(address: str) -> bool:
     """Return whether an address is a name in a catalog. Paths are absolute, and no name has a slash."""
     return "/" not in address
+
+
+def is_plain_path(address: str) -> bool:
+    """Return whether an address is a folder on a disk that delta-rs can open: it takes paths for parts of a URL."""
+    return _PLAIN_PATH.fullmatch(address) is not None
 
 
 def sql_name(address: str) -> str:
@@ -126,18 +133,19 @@ class DataFiles:
     listed: TableFiles
 
 
-def data_files(address: str, version: int | None = None) -> DataFiles | None:
+def data_files(address: str, version: int | None = None, with_vectors: bool = False) -> DataFiles | None:
     """Return the columns and files of a table as its log lists them, or None if only Spark can tell.
 
     Args:
         address: The table's address.
         version: The version; None: the current one.
+        with_vectors: Whether the caller knows what to do with deletion vectors.
     """
     if is_catalog_name(address):
         return None
     folder = file_io.store_path(address)
     version = delta_log.newest_version(folder) if version is None else version
-    listed = delta_files.list_files(folder, version) if version >= 0 else None
+    listed = delta_files.list_files(folder, version, with_vectors) if version >= 0 else None
     return DataFiles(version, T.StructType.fromJson(json.loads(listed.schema)), listed) if listed else None
 
 

@@ -20,7 +20,7 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import types as T
 
 from lakehouse.lake import delta
-from lakehouse.storage import delta_log, s3
+from lakehouse.storage import delta_log
 from lakehouse.storage.file_io import store_path
 
 # A table with other features, such as deletion vectors or row tracking, is written by Spark.
@@ -158,7 +158,7 @@ def _can_write(address: str, files: delta.DataFiles) -> bool:
 
 def _is_on_disk(address: str) -> bool:
     on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ  # whose disks are views of an object store
-    return not (delta.is_catalog_name(address) or address.startswith(s3.SCHEME) or on_databricks)
+    return delta.is_plain_path(address) and not on_databricks
 
 
 def _has_plain_columns(schema: T.StructType) -> bool:

@@ -8,6 +8,7 @@ return, or None if only Spark can read the table. `lakehouse verify` reads with 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,10 +29,11 @@ _FEED_FIELDS = (
     T.StructField("_commit_timestamp", T.TimestampType()),
 )
 _ROW_VERSIONS = "delta.rowTracking.materializedRowCommitVersionColumnName"
-_LEGACY_CALENDAR = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
+# In the metadata of a file whose dates and times are by the calendar of Spark 2.
+LEGACY_CALENDAR = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
 
 # Errors of PyArrow for a file that is not as the table's schema says, and of PySpark for a type that Arrow lacks.
-_UNREADABLE_ERRORS = (pa.ArrowException, PySparkException, OSError, ValueError, KeyError, TypeError)
+UNREADABLE_ERRORS = (pa.ArrowException, PySparkException, OSError, ValueError, KeyError, TypeError)
 
 
 def read_rows(address: str, max_bytes: int, version: int | None = None) -> pa.Table | None:
@@ -70,7 +72,7 @@ def read_with_commits(address: str, max_bytes: int, column: str) -> pa.Table | N
                 versions = pc.coalesce(rows.column(rewritten), versions)
                 rows = rows.drop_columns([rewritten])
             parts.append(rows.append_column(column, versions))
-    except _UNREADABLE_ERRORS:
+    except UNREADABLE_ERRORS:
         return None
     return pa.concat_tables(parts)
 
@@ -120,7 +122,7 @@ def read_changes(spark: SparkSession, address: str, after: int, until: int, max_
                 rows = rows.append_column("_change_type", pa.array(["insert"] * len(rows), pa.string()))
             rows = rows.append_column("_commit_version", pa.array([file.version] * len(rows), pa.int64()))
             parts.append(rows.append_column("_commit_timestamp", pa.nulls(len(rows), pa.timestamp("us", tz="UTC"))))
-    except _UNREADABLE_ERRORS:
+    except UNREADABLE_ERRORS:
         return CachedRows(delta.read_change_feed(spark, address, after, until))
     empty = arrow_schema(feed).empty_table()
     rows = pa.concat_tables([empty, *parts])
@@ -157,7 +159,7 @@ def read_files(paths: Iterable[StorePath], fields: T.StructType) -> pa.Table | N
     """
     try:
         return _read_files(paths, fields)
-    except _UNREADABLE_ERRORS:
+    except UNREADABLE_ERRORS:
         return None
 
 
@@ -175,12 +177,34 @@ def _read_files(paths: Iterable[StorePath], fields: T.StructType) -> pa.Table:
 
 def _read_file(path: StorePath, wanted: pa.Schema) -> pa.Table:
     with path.open("rb") as source:
-        file = pq.ParquetFile(source)
-        if any(key in (file.metadata.metadata or {}) for key in _LEGACY_CALENDAR):
-            raise ValueError("dates and times by the calendar of Spark 2")
-        rows = file.read()
-    columns = [
-        rows.column(field.name).cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        rows = open_parquet(source).read()
+    return pa.Table.from_arrays(columns_of(rows, wanted), schema=wanted)
+
+
+def open_parquet(source: IO[bytes]) -> pq.ParquetFile:
+    """Open a Parquet file.
+
+    Args:
+        source: The file.
+
+    Raises:
+        ValueError: Its dates and times are by another calendar.
+    """
+    file = pq.ParquetFile(source)
+    if any(key in (file.metadata.metadata or {}) for key in LEGACY_CALENDAR):
+        raise ValueError("dates and times by the calendar of Spark 2")
+    return file
+
+
+def columns_of(rows: pa.Table | pa.RecordBatch, wanted: pa.Schema) -> list[Any]:
+    """Return the columns of a schema; one that the rows do not have is null.
+
+    Args:
+        rows: The rows.
+        wanted: The columns with their types.
+    """
+    names = set(rows.schema.names)
+    return [
+        rows.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(rows), field.type)
         for field in wanted
     ]
-    return pa.Table.from_arrays(columns, schema=wanted)

@@ -6,6 +6,8 @@ a date, round decimals to their scale, and turn 1e400 into infinity. So a patter
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -34,10 +36,21 @@ def cast_text(text: Column, data_type: T.DataType, time_zone: str, options: dict
     by_lower_name = {name.lower(): value for name, value in options.items()}
     locale = by_lower_name.get("locale") if isinstance(data_type, T.NumericType) else None
     value = _cast_value(normalize_separators(text, locale) if locale else text, data_type, time_zone, by_lower_name)
+    return value, F.when(text.isNotNull() & value.isNull(), F.lit(type_fault(data_type, options)))
+
+
+def type_fault(data_type: T.DataType, options: Mapping[str, str]) -> str:
+    """Return the fault of a text that is not of a type, such as `not an INT`.
+
+    Args:
+        data_type: The declared type.
+        options: The reader's options.
+    """
+    locale = {name.lower(): value for name, value in options.items()}.get("locale")
     type_name = data_type.simpleString().upper()
     article = "an" if type_name[0] in "AEIOU" else "a"
-    reason = F.lit(f"not {article} {type_name}{f' as {locale} writes it' if locale else ''}")
-    return value, F.when(text.isNotNull() & value.isNull(), reason)
+    is_localized = locale and isinstance(data_type, T.NumericType)
+    return f"not {article} {type_name}{f' as {locale} writes it' if is_localized else ''}"
 
 
 def _cast_value(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:

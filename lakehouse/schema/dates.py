@@ -23,6 +23,7 @@ _PATTERN_OPTIONS: dict[type[T.DataType], str] = {
     T.TimestampType: "timestampformat",
     T.TimestampNTZType: "timestampntzformat",
 }
+_RANGE = ("0001-01-01 00:00:00", "9999-12-31 23:59:59.999999")
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 to 9999
 
 
@@ -35,6 +36,37 @@ def parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str
         time_zone: The zone of timestamps that have none.
         options: The reader's options, with names in lower case.
     """
+    # No date is the empty text, although a pattern of optional sections matches it.
+    return in_range(F.when(text != "", _parse(text, data_type, time_zone, options)), data_type)
+
+
+def in_range(value: Column, data_type: T.DataType) -> Column:
+    """Return a value, or null if it is a day or a time outside the years 1 to 9999, which not every reader can hold.
+
+    Args:
+        value: The value; an instant counts by its year in UTC.
+        data_type: Its type; a value of any other type is returned as it is.
+    """
+    if not isinstance(data_type, tuple(_PATTERN_OPTIONS)):
+        return value
+    first, last = (F.lit(text).cast(data_type) for text in _RANGE)
+    return F.when(value.between(first, last), value)
+
+
+def local_to_instant(local: Column, time_zone: str, is_day: Column | None = None) -> Column:
+    """Return the instant of a local time: of one that comes twice, the first; null if the zone skips it.
+
+    Args:
+        local: The local time, as a TIMESTAMP in the session's zone, which is UTC.
+        time_zone: The zone.
+        is_day: Whether it is a day alone, which stands for its first instant; None: it never is.
+    """
+    instant = F.to_utc_timestamp(local, time_zone)
+    exists = F.from_utc_timestamp(instant, time_zone) == local
+    return F.when(exists if is_day is None else exists | is_day, instant)
+
+
+def _parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
     pattern, locale = options.get(_PATTERN_OPTIONS[type(data_type)]), options.get("locale")
     if pattern in patterns.EPOCH_UNITS:
         return _cast_instant(_parse_epoch(text, patterns.EPOCH_UNITS[pattern]), data_type, time_zone)
@@ -57,7 +89,7 @@ def _parse_iso(text: Column, data_type: T.DataType, time_zone: str) -> Column:
     if isinstance(data_type, T.TimestampNTZType):
         return F.when(text.rlike(without_zone), text.try_cast(data_type))
     # The session's zone is UTC, so a text without a zone is cast as if it were UTC, and then shifted.
-    local = F.to_utc_timestamp(text.try_cast(data_type), time_zone)
+    local = local_to_instant(text.try_cast(data_type), time_zone, text.rlike(_DATE))
     # Spark requires seconds before a zone.
     with_seconds = F.regexp_replace(text, rf"^({_DATE_AND_MINUTE})(?={_ZONE}\z)", "$1:00")
     return F.when(text.rlike(without_zone), local).when(
@@ -68,12 +100,14 @@ def _parse_iso(text: Column, data_type: T.DataType, time_zone: str) -> Column:
 def _parse_by_pattern(text: Column, data_type: T.DataType, time_zone: str, pattern: str, locale: str | None) -> Column:
     if locale and patterns.has_words(pattern):
         return _parse_localized(text, data_type, time_zone, pattern, locale)
-    if isinstance(data_type, T.DateType):
+    has_zone, has_time = patterns.has_zone(pattern), patterns.has_time(pattern)
+    if isinstance(data_type, T.DateType) and not (has_zone or has_time):
         return F.try_to_date(text, pattern)
-    instant = F.try_to_timestamp(text, F.lit(pattern))
-    if isinstance(data_type, T.TimestampNTZType):
-        return instant.cast(data_type)
-    return instant if patterns.has_zone(pattern) else F.to_utc_timestamp(instant, time_zone)
+    parsed = F.try_to_timestamp(text, F.lit(pattern))
+    if isinstance(data_type, T.TimestampNTZType):  # an instant is no local time
+        return F.lit(None).cast(data_type) if has_zone else parsed.cast(data_type)
+    instant = parsed if has_zone else local_to_instant(parsed, time_zone, None if has_time else F.lit(True))
+    return _cast_instant(instant, data_type, time_zone)
 
 
 def _parse_localized(text: Column, data_type: T.DataType, time_zone: str, pattern: str, locale: str) -> Column:
@@ -81,7 +115,11 @@ def _parse_localized(text: Column, data_type: T.DataType, time_zone: str, patter
     cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
     formats = dict.fromkeys(["dateFormat", "timestampFormat", "timestampNTZFormat"], pattern)
     options = formats | {"locale": locale, "timeZone": time_zone, "escape": '"', "mode": "PERMISSIVE"}
-    return F.from_csv(cell, f"value {data_type.simpleString()}", options)["value"]
+    is_local = isinstance(data_type, T.TimestampType) and not patterns.has_zone(pattern)
+    parsed_type = T.TimestampNTZType() if is_local else data_type
+    value = F.from_csv(cell, f"value {parsed_type.simpleString()}", options)["value"]
+    is_day = None if patterns.has_time(pattern) else F.lit(True)
+    return local_to_instant(value.cast(data_type), time_zone, is_day) if is_local else value
 
 
 def _parse_epoch(text: Column, units_per_second: int) -> Column:

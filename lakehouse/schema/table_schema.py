@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
+from lakehouse.config.ddl import parse_columns
 from lakehouse.schema import pii
+
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_SIMPLE_TYPES: dict[str, T.DataType] = {
+    "STRING": T.StringType(),
+    "BOOLEAN": T.BooleanType(),
+    "TINYINT": T.ByteType(),
+    "SMALLINT": T.ShortType(),
+    "INT": T.IntegerType(),
+    "BIGINT": T.LongType(),
+    "FLOAT": T.FloatType(),
+    "DOUBLE": T.DoubleType(),
+    "DATE": T.DateType(),
+    "TIMESTAMP": T.TimestampType(),
+    "TIMESTAMP_NTZ": T.TimestampNTZType(),
+    "BINARY": T.BinaryType(),
+}
 
 
 def stored_schema(table: Table) -> T.StructType:
@@ -23,6 +43,22 @@ def declared_schema(table: Table) -> T.StructType:
     Args:
         table: The table's configuration.
     """
-    schema = T.DataType.fromDDL(table.schema_ddl)
+    return _parse_schema(table.schema_ddl)
+
+
+@lru_cache(maxsize=256)
+def _parse_schema(ddl: str) -> T.StructType:
+    types = [_simple_type(column.canonical_type) for column in parse_columns(ddl)]
+    if None not in types:
+        names = [column.name for column in parse_columns(ddl)]
+        return T.StructType([T.StructField(name, t) for name, t in zip(names, types, strict=True) if t])
+    schema = T.DataType.fromDDL(ddl)  # Spark parses nested types, in the JVM
     assert isinstance(schema, T.StructType)
     return T.StructType([T.StructField(f.name, f.dataType) for f in schema.fields])
+
+
+def _simple_type(name: str) -> T.DataType | None:
+    """Return a type by its canonical name, or None for a nested one."""
+    if match := _DECIMAL.fullmatch(name):
+        return T.DecimalType(int(match[1]), int(match[2]))
+    return _SIMPLE_TYPES.get(name)

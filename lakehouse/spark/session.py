@@ -168,6 +168,11 @@ def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> Spar
     return isolated
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Return whether Spark runs in this machine alone, and not on a cluster."""
+    return (spark.conf.get("spark.master", None) or "").startswith("local")
+
+
 def local_frame(spark: SparkSession, schema: str | T.StructType, rows: Iterable[tuple[Any, ...]] = ()) -> DataFrame:
     """Return a DataFrame of rows in the driver's memory; Arrow avoids a Python worker.
 

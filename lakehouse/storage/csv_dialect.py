@@ -76,18 +76,13 @@ class Dialect:
         is_blank = self.options["sep"].isspace()
         return file.has_quote or self.options["quote"] != '"' or not self.is_utf8 or is_blank
 
-    def first_line(self, path: StorePath) -> str:
-        """Return the first line of a file, without its line end."""
-        with self._open(path) as file:
-            return file.readline().rstrip("\r\n")
-
     def may_need_rewrite(self, file: LandedFile) -> bool:
         """Return whether `rewrite_reasons` has to be called for a file."""
         return self.may_span_lines(file) or not self.options["quote"]
 
     def line_end(self, path: StorePath) -> str:
         """Return the line end of the first line, or LF if the file is one line."""
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             first = file.readline()
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
@@ -97,7 +92,7 @@ class Dialect:
             if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK_BYTES), b"")):
                 return RewriteReasons(has_nul=False, mixes_line_ends=False)
         has_nul = False
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 has_nul = has_nul or "\0" in chunk
             return RewriteReasons(has_nul, mixes_line_ends=isinstance(file.newlines, tuple))
@@ -122,7 +117,7 @@ class Dialect:
                 expected="one line end (LF, CR LF or CR) in the full file, if `escape` is not the quote character",
                 where=str(path),
             )
-        with self._open(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
+        with self.open_text(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
             records = (lines for lines, _ in self._records(file, path))
             for lines in records if reasons.mixes_line_ends else ([line] for line in file):
                 if reasons.mixes_line_ends:
@@ -181,7 +176,7 @@ class Dialect:
         Raises:
             DataRefused: It cannot be parsed.
         """
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             reader = self._reader(file)
             try:
                 return next((record for record in reader if record), None)
@@ -200,7 +195,7 @@ class Dialect:
         if self.options["escape"] != self.options["quote"]:
             return None
         records = 0
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             reader = self._reader(file)
             try:
                 for record in reader:
@@ -219,7 +214,7 @@ class Dialect:
         """
         numbers: dict[tuple[str, ...], int] = {}
         as_wanted = {tuple(map(self._normalize_field, fields)): fields for fields in wanted}
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             reader = self._reader(file)
             begins = 1
             for record in reader:
@@ -238,7 +233,8 @@ class Dialect:
     def _is_enabled(self, option: str) -> bool:
         return self.options.get(option, "false").lower() == "true"
 
-    def _open(self, path: StorePath) -> TextIO:
+    def open_text(self, path: StorePath) -> TextIO:
+        """Open a file as text, with U+FFFD in place of bytes that are not valid in its encoding."""
         encoding = "utf-8-sig" if self.is_utf8 else self.options["encoding"]
         return path.open(encoding=encoding, errors="replace", newline="")
 

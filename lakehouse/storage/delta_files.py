@@ -48,12 +48,14 @@ class DataFile:
         size: Its bytes.
         row_count: Its rows, if the log has their number.
         commit_version: The version that added its rows, if the table tracks rows; else 0.
+        has_vector: Whether a deletion vector says which of its rows were deleted.
     """
 
     path: StorePath
     size: int
     row_count: int | None = None
     commit_version: int = 0
+    has_vector: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class TableFiles:
         schema: The columns, as Spark writes them in JSON.
         properties: The table's properties.
         writer_features: The features of Delta that a writer of the table has to know.
-        files: The files, which hold all rows and no others.
+        files: The files, which hold all rows and, apart from those with a deletion vector, no others.
     """
 
     id: str
@@ -111,19 +113,20 @@ class _NeedsSparkError(Exception):
 _UNREADABLE_ERRORS = (_NeedsSparkError, AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
-def list_files(table: StorePath, version: int) -> TableFiles | None:
+def list_files(table: StorePath, version: int, with_vectors: bool = False) -> TableFiles | None:
     """Return the data files of one version of a table, or None if only Spark can tell.
 
     Args:
         table: The folder of the table.
         version: The version.
+        with_vectors: Whether the caller knows what to do with deletion vectors; if not, only Spark can tell.
     """
     try:
         checksum = read_checksum(table / "_delta_log", version)
         if checksum is not None and checksum.get("allFiles") is not None and checksum.get("protocol"):
             actions: list[Action] = [{"protocol": checksum["protocol"]}, {"metaData": checksum["metadata"]}]
-            return _reconcile(table, [*actions, *({"add": add} for add in checksum["allFiles"])])
-        return _reconcile(table, _replay(table, version))
+            return _reconcile(table, [*actions, *({"add": add} for add in checksum["allFiles"])], with_vectors)
+        return _reconcile(table, _replay(table, version), with_vectors)
     except _UNREADABLE_ERRORS:
         return None
 
@@ -188,19 +191,20 @@ def _read_commits(table: StorePath, first: int, last: int) -> Iterator[tuple[int
         yield version, [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
-def _reconcile(table: StorePath, actions: list[Action]) -> TableFiles:
+def _reconcile(table: StorePath, actions: list[Action], with_vectors: bool) -> TableFiles:
     """Return what is left when each action replaces the earlier ones about the same thing."""
     protocol: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
-    files: dict[str, Mapping[str, Any]] = {}
+    # By path and vector: a commit may list a file with its new vector before the removal of the file with the old one.
+    files: dict[tuple[str, str], Mapping[str, Any]] = {}
     for action in actions:
         protocol, metadata = action.get("protocol", protocol), action.get("metaData", metadata)
         if remove := action.get("remove"):
-            files.pop(remove["path"], None)
+            files.pop(_file_key(remove), None)
         if add := action.get("add"):
-            if add.get("deletionVector"):  # a commit may list it before the removal of the same file
+            if add.get("deletionVector") and not with_vectors:
                 raise _NeedsSparkError
-            files[add["path"]] = add
+            files[_file_key(add)] = add
     if protocol is None or metadata is None or len(files) > MAX_FILES:
         raise _NeedsSparkError
     properties = dict(metadata.get("configuration") or {})
@@ -212,6 +216,11 @@ def _reconcile(table: StorePath, actions: list[Action]) -> TableFiles:
     return TableFiles(metadata["id"], metadata["schemaString"], properties, _writer_features(protocol), data_files)
 
 
+def _file_key(file: Mapping[str, Any]) -> tuple[str, str]:
+    vector = file.get("deletionVector") or {}
+    return file["path"], "".join(str(vector.get(part)) for part in ("storageType", "pathOrInlineDv", "offset"))
+
+
 def _writer_features(protocol: Mapping[str, Any]) -> frozenset[str]:
     version = protocol["minWriterVersion"]
     if version >= _FEATURES_LISTED:
@@ -221,7 +230,11 @@ def _writer_features(protocol: Mapping[str, Any]) -> frozenset[str]:
 
 def _data_file(table: StorePath, add: Mapping[str, Any]) -> DataFile:
     row_count = json.loads(add.get("stats") or "{}").get("numRecords")
-    return DataFile(_path(table, add), add["size"], row_count, add.get("defaultRowCommitVersion") or 0)
+    has_vector = bool(add.get("deletionVector"))
+    if has_vector:
+        row_count = None  # of the file with its deleted rows
+    path = _path(table, {**add, "deletionVector": None})
+    return DataFile(path, add["size"], row_count, add.get("defaultRowCommitVersion") or 0, has_vector)
 
 
 def _path(table: StorePath, file: Mapping[str, Any]) -> StorePath:

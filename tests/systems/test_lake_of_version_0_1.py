@@ -47,12 +47,16 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OldProject:
     return OldProject(tmp_path)
 
 
-def test_nothing_is_written_while_the_source_has_nothing_new(old: OldProject) -> None:
+def test_the_newest_snapshot_is_read_again_once_by_the_rules_of_today(old: OldProject) -> None:
     before = old.versions()
 
     assert old("run").code == 4  # the snapshot that waits for approval is reported again
 
-    assert old.versions() == before
+    after = old.versions()
+    assert {table for table, version in after.items() if version != before.get(table)} == {"raw/ledger"}
+    assert nonzero_counts(old.ledger("prices")[-1]).keys() == {"rows_read", "unchanged"}
+    assert old("run").code == 4
+    assert old.versions() == after
 
 
 def test_the_next_snapshot_is_taken_up_by_its_changes_in_every_layer(old: OldProject) -> None:
@@ -64,7 +68,7 @@ def test_the_next_snapshot_is_taken_up_by_its_changes_in_every_layer(old: OldPro
     assert result.statuses("ingest") == {"items": "accepted", "prices": "accepted"}
     assert result.statuses("bronze") == {"items": "applied", "prices": "applied"}
     assert result.outcome("silver", "silver.items")["status"] == "row-wise"  # from the state that version 0.1 recorded
-    assert [entry["status"] for entry in old.ledger("items")] == ["accepted", "accepted", "held", "accepted"]
+    assert [entry["status"] for entry in old.ledger("items")] == ["accepted", "accepted", "held", "held", "accepted"]
     assert nonzero_counts(old.ledger("items")[-1]) == {"rows_read": 5, "updated": 3, "unchanged": 2, "deleted": 1}
     assert old.rows("silver/items") == [
         {"id": "a", "qty": 11, "note": "x", "day": date(2024, 12, 31)},

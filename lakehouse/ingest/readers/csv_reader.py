@@ -18,17 +18,17 @@ from lakehouse.storage.landing import LandedFile
 _RAGGED = "_ragged"
 # Spark's reader does not get these options of a table: `cast_text` applies them.
 _RESERVED_OPTIONS = frozenset({"locale", "dateformat", "timestampformat", "timestampntzformat"})
-_REPLACEMENT = "\ufffd"
+REPLACEMENT = "\ufffd"  # stands for what cannot be decoded
+UNDECODABLE = "NUL, or bytes that are not valid in the file's encoding"  # a field's fault
 
 
-def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath, lines: DataFrame | None = None) -> ParsedFile:
+def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> ParsedFile:
     """Parse a CSV file into fields.
 
     Args:
         settings: The reader's settings.
         file: The file as landed.
         path: Where it is.
-        lines: Records to parse in place of the file's, one line each, in one column.
 
     Raises:
         DataRefused: There is no header, a column is missing or occurs twice, or a quote is not closed.
@@ -40,21 +40,25 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath, lines:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
         value, reason = cast_text(text, field.dataType, settings.time_zone, settings.table.options)
         if not (dialect.is_utf8 and file.is_utf8):
-            undecodable = F.lit("NUL, or bytes that are not valid in the file's encoding")
-            reason = F.coalesce(F.when(text.contains(_REPLACEMENT), undecodable), reason)
+            reason = F.coalesce(F.when(text.contains(REPLACEMENT), F.lit(UNDECODABLE)), reason)
         columns[field.name] = ParsedField(text, value, reason)
-    ragged = F.lit(f"the record does not have the {len(header)} fields of the header")
+    ragged = F.lit(ragged_fault(header))
     record = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
     return ParsedFile(
-        rows=_read_texts(settings, file, path, len(header), lines),
+        rows=_read_texts(settings, file, path, len(header)),
         columns=columns,
         received_json=F.to_json(record, {"ignoreNullFields": "false"}),
         row_error=F.when(F.col(_RAGGED).isNotNull(), ragged),
         raw_record=F.col(_RAGGED),
-        record_count=dialect.count_records(path) if dialect.may_span_lines(file) and lines is None else None,
+        record_count=dialect.count_records(path) if dialect.may_span_lines(file) else None,
         unknown_columns=tuple(name for i, name in enumerate(header) if i not in positions.values()),
         missing_columns=frozenset(settings.declared.names).difference(positions),
     )
+
+
+def ragged_fault(header: list[str]) -> str:
+    """Return the fault of a record that has another number of fields than the header."""
+    return f"the record does not have the {len(header)} fields of the header"
 
 
 def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
@@ -107,13 +111,8 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
     return header, {column: lower.index(name.lower()) for column, name in names.items() if name.lower() in lower}
 
 
-def _read_texts(
-    settings: ReadSettings, file: LandedFile, path: StorePath, width: int, lines: DataFrame | None
-) -> DataFrame:
-    """Read every field as text, named by its position, and the full record if it has another number of fields.
-
-    If `lines` are given, they are split in place of the file, one record each.
-    """
+def _read_texts(settings: ReadSettings, file: LandedFile, path: StorePath, width: int) -> DataFrame:
+    """Read every field as text, named by its position, and the full record if it has another number of fields."""
     dialect = Dialect.from_options(settings.table.options)
     # The parser returns the null value for a blank field, which keeps it apart from "". The file's own hash is the one
     # text that cannot occur in the file.
@@ -122,8 +121,6 @@ def _read_texts(
     options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
     options["multiline"] = str(dialect.may_span_lines(file)).lower()
     ddl = ", ".join(f"`{name}` STRING" for name in (*(f"_{i}" for i in range(width)), _RAGGED))
-    if lines is not None:
-        return lines.select(F.from_csv(lines.columns[0], ddl, options).alias("_")).select("_.*")
     if dialect.may_span_lines(file) and (line_end := dialect.line_end(path)) != "\n":
         options["linesep"] = line_end  # with it, the parser leaves line ends inside quotes as they are
     return settings.spark.read.options(**options).schema(ddl).csv(escape_glob(path))

@@ -11,8 +11,18 @@ from collections.abc import Iterator
 from json import JSONDecodeError
 from typing import Any
 
+
+def refuse_constant(name: str) -> Any:
+    """Raise for NaN and the infinities, which Python's parser accepts and RFC 8259 does not.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(f"{name} is no JSON")
+
+
 # Numbers stay text: Python refuses to make a number of 5,000 digits.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=refuse_constant)
 _PARSE_ERRORS = (ValueError, IndexError, RecursionError)
 
 

@@ -5,7 +5,7 @@ Every member is read as text, by its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from lakehouse.storage.landing import LandedFile
 
 _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
+NOT_AN_OBJECT = "not a JSON object, or one with a name twice"  # a row's fault
+
 _NESTED_TYPES = (T.ArrayType, T.StructType)
 
 
@@ -38,22 +40,14 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     Raises:
         DataRefused: The file is not UTF-8, is cut short, or none of its objects has a required column.
     """
-    if not file.is_utf8:
-        raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
+    require_utf8(file, path)
     objects, record_count = _read_objects(settings.spark, path)
     rows = objects.select(_TEXT, _udf(json_fields.members, _MEMBERS_TYPE)(_TEXT).alias(_MEMBERS))
     spellings: dict[str, set[str]] = {}  # the names of all members, by the name in lower case
     for row in rows.select(F.explode(F.map_keys(_MEMBERS)).alias("name")).distinct().collect():
         spellings.setdefault(row.name.lower(), set()).add(row.name)
-    members, known = settings.names_in_files, {name.lower() for name in settings.names_in_files.values()}
-    missing = {c: name for c, name in members.items() if spellings and name.lower() not in spellings}
-    if required := [name for column, name in missing.items() if column not in settings.optional_columns]:
-        raise DataRefused(
-            f"no object of {path.name} has {', '.join(required)}",
-            expected=f"the members {', '.join(members.values())}",
-            where=str(path),
-            next_step="correct the source, or the table's `names` if the source's names changed",
-        )
+    members = settings.names_in_files
+    missing, unknown = check_members(settings, spellings, path)
     columns, texts = {}, {}
     for n, field in enumerate(settings.declared):
         names = sorted(spellings.get(members[field.name].lower(), []))
@@ -66,12 +60,48 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         rows=rows.select("*", *[text.alias(name) for name, text in texts.items()]),
         columns=columns,
         received_json=F.col(_TEXT),
-        row_error=F.when(F.col(_MEMBERS).isNull(), F.lit("not a JSON object, or one with a name twice")),
+        row_error=F.when(F.col(_MEMBERS).isNull(), F.lit(NOT_AN_OBJECT)),
         raw_record=F.col(_TEXT),
         record_count=record_count,
-        unknown_columns=tuple(sorted(n for low, names in spellings.items() if low not in known for n in names)),
-        missing_columns=frozenset(missing),
+        unknown_columns=unknown,
+        missing_columns=missing,
     )
+
+
+def require_utf8(file: LandedFile, path: StorePath) -> None:
+    """Raise if a file is not UTF-8.
+
+    Raises:
+        DataRefused: It is not.
+    """
+    if not file.is_utf8:
+        raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
+
+
+def check_members(
+    settings: ReadSettings, spellings: Mapping[str, Set[str]], path: StorePath
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the declared columns that no object of a file has, and the members that the schema does not name.
+
+    Args:
+        settings: The reader's settings.
+        spellings: The names of all members of the file, by the name in lower case.
+        path: The file.
+
+    Raises:
+        DataRefused: A column that the file has to have is missing.
+    """
+    members, known = settings.names_in_files, {name.lower() for name in settings.names_in_files.values()}
+    missing = {c: name for c, name in members.items() if spellings and name.lower() not in spellings}
+    if required := [name for column, name in missing.items() if column not in settings.optional_columns]:
+        raise DataRefused(
+            f"no object of {path.name} has {', '.join(required)}",
+            expected=f"the members {', '.join(members.values())}",
+            where=str(path),
+            next_step="correct the source, or the table's `names` if the source's names changed",
+        )
+    unknown = sorted(name for low, names in spellings.items() if low not in known for name in names)
+    return frozenset(missing), tuple(unknown)
 
 
 def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
@@ -106,6 +136,21 @@ def copy_without(path: Path, target: Path, excluded: set[str]) -> None:
 
 def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int | None]:
     """Read the text of each object; if they are not one a line, also return how many Python's parser finds."""
+    objects = split_objects(path)
+    if objects is None:
+        lines = spark.read.text(escape_glob(path)).where(F.trim("value") != "")
+        return lines.select(F.col("value").alias(_TEXT)), None
+    split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
+    whole_file = spark.read.text(escape_glob(path), wholetext=True)
+    return whole_file.select(F.explode(split("value")).alias(_TEXT)), len(objects)
+
+
+def split_objects(path: StorePath) -> list[str] | None:
+    """Return the text of each object of a file; None if each line is one.
+
+    Raises:
+        DataRefused: The file is neither.
+    """
     objects = None
     if not (is_line_by_line := _has_object_per_line(path)):
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -113,19 +158,14 @@ def _read_objects(spark: SparkSession, path: StorePath) -> tuple[DataFrame, int 
         if objects is None:  # if any line that is not indented is an object, the other lines are malformed
             with path.open(encoding="utf-8-sig") as file:
                 is_line_by_line = any(line.startswith("{") and json_fields.members(line) is not None for line in file)
-    if is_line_by_line:
-        lines = spark.read.text(escape_glob(path)).where(F.trim("value") != "")
-        return lines.select(F.col("value").alias(_TEXT)), None
-    if objects is None:
+    if objects is None and not is_line_by_line:
         raise DataRefused(
             f"{path.name} is not a complete JSON array, nor complete objects",
             expected="objects between [ and ], one object a line, or objects that span lines",
             where=str(path),
             next_step="the file may be cut short",
         )
-    split = _udf(json_fields.elements, T.ArrayType(T.StringType()))
-    whole_file = spark.read.text(escape_glob(path), wholetext=True)
-    return whole_file.select(F.explode(split("value")).alias(_TEXT)), len(objects)
+    return None if is_line_by_line else objects
 
 
 def _has_object_per_line(path: StorePath) -> bool:

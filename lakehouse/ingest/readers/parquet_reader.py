@@ -13,7 +13,8 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
-from lakehouse.schema.cast import cast_text
+from lakehouse.schema import dates
+from lakehouse.schema.cast import cast_text, type_fault
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
@@ -30,16 +31,8 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         DataRefused: A column is missing, occurs twice, or has a type that cannot become the declared one.
     """
     rows = settings.spark.read.options(**settings.table.options).parquet(escape_glob(path))
-    by_lower_name, names = {name.lower(): name for name in rows.columns}, settings.names_in_files
-    absent = {column: name for column, name in names.items() if name.lower() not in by_lower_name}
-    missing = [name for column, name in absent.items() if column not in settings.optional_columns]
-    if missing or len(by_lower_name) < len(rows.columns):
-        raise DataRefused(
-            f"{path.name} has no column {', '.join(missing)}" if missing else f"{path.name} has a column twice",
-            expected=f"the columns {', '.join(names.values())}; the file has {', '.join(rows.columns)}",
-            where=str(path),
-            next_step="correct the source, or the table's `names` if the source's columns were renamed",
-        )
+    by_lower_name, names = locate_columns(settings, path, rows.columns), settings.names_in_files
+    absent = [column for column, name in names.items() if name.lower() not in by_lower_name]
     columns = {}
     for field in settings.declared:
         name = by_lower_name.get(names[field.name].lower())
@@ -59,18 +52,49 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     )
 
 
+def locate_columns(settings: ReadSettings, path: StorePath, found: list[str]) -> dict[str, str]:
+    """Return the columns of a file, by their names in lower case.
+
+    Args:
+        settings: The reader's settings.
+        path: The file.
+        found: Its columns.
+
+    Raises:
+        DataRefused: A column is missing or occurs twice.
+    """
+    by_lower_name, names = {name.lower(): name for name in found}, settings.names_in_files
+    missing = [
+        name
+        for column, name in names.items()
+        if name.lower() not in by_lower_name and column not in settings.optional_columns
+    ]
+    if missing or len(by_lower_name) < len(found):
+        raise DataRefused(
+            f"{path.name} has no column {', '.join(missing)}" if missing else f"{path.name} has a column twice",
+            expected=f"the columns {', '.join(names.values())}; the file has {', '.join(found)}",
+            where=str(path),
+            next_step="correct the source, or the table's `names` if the source's columns were renamed",
+        )
+    return by_lower_name
+
+
 def _parse_field(
     settings: ReadSettings, column: Column, file_type: T.DataType, field: T.StructField, path: StorePath
 ) -> ParsedField:
-    wanted, no_reason = field.dataType, F.lit(None).cast("string")
+    wanted = field.dataType
     is_nested = isinstance(file_type, T.ArrayType | T.StructType)
     text = F.to_json(F.struct(column)) if is_nested else column.cast("string")
     if file_type.simpleString() == wanted.simpleString():  # equal, whether or not null is allowed inside
-        return ParsedField(text, column, no_reason)
+        value = dates.in_range(column, wanted)
+        fault = F.lit(type_fault(wanted, settings.table.options))
+        return ParsedField(text, value, F.when(column.isNotNull() & value.isNull(), fault))
     if isinstance(file_type, T.StringType):
         return ParsedField(column, *cast_text(column, wanted, settings.time_zone, settings.table.options))
     if isinstance(file_type, T.TimestampNTZType) and isinstance(wanted, T.TimestampType):
-        return ParsedField(text, F.to_utc_timestamp(column.cast("timestamp"), settings.time_zone), no_reason)
+        value = dates.in_range(dates.local_to_instant(column.cast("timestamp"), settings.time_zone), wanted)
+        fault = F.lit(type_fault(wanted, settings.table.options))
+        return ParsedField(text, value, F.when(column.isNotNull() & value.isNull(), fault))
     if isinstance(file_type, T.NumericType) and isinstance(wanted, T.NumericType):
         cast = column.try_cast(wanted)
         is_lossless = column.eqNullSafe(cast.try_cast(file_type)) | F.isnan(column.cast("double"))

@@ -26,6 +26,7 @@ from lakehouse.storage.landing import LandedSnapshot
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
 RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names; personal columns are masked
 UNMASKED = "_cdc_unmasked"  # the row as received, to look up its line; only if `pii` masks it in RECEIVED
+NULL_KEY = "null in a key"  # a field's fault
 KEY_STATE = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
 PARSERS = {"csv": csv_reader.parse_file, "json": json_reader.parse_file, "parquet": parquet_reader.parse_file}
@@ -43,15 +44,15 @@ _ONE_PARTITION_BYTES = 4 << 20  # Spark reads a file of this size in one task; o
 _MAX_LINE_LOOKUPS = 10_000
 
 
-def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
-    """Read a landed snapshot.
+def require_readable_names(settings: ReadSettings, snapshot: LandedSnapshot) -> None:
+    """Raise if a snapshot has no file, or files that Spark ignores.
 
     Args:
         settings: The reader's settings.
-        snapshot: The snapshot, with files that Spark can read (`storage/prepare_files.py`).
+        snapshot: The snapshot.
 
     Raises:
-        DataRefused: There is no file, a file cannot be read, or a declared column is missing or occurs twice.
+        DataRefused: With the names of the files.
     """
     if not snapshot.files:
         raise DataRefused(
@@ -68,6 +69,18 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
             where=str(snapshot.folder),
             next_step="rename them at the source, or change `file` so that it does not match them",
         )
+
+
+def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
+    """Read a landed snapshot.
+
+    Args:
+        settings: The reader's settings.
+        snapshot: The snapshot, with files that Spark can read (`storage/prepare_files.py`).
+
+    Raises:
+        DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
+    """
     files = []
     for file, path in zip(snapshot.files, snapshot.paths, strict=True):
         try:
@@ -85,18 +98,6 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
         unknown_columns=unknown,
         missing_columns=frozenset.intersection(*(file.missing_columns for file in files)),
     )
-
-
-def read_lines(settings: ReadSettings, snapshot: LandedSnapshot, lines: DataFrame) -> ParsedSnapshot:
-    """Read some lines of a CSV snapshot.
-
-    Args:
-        settings: The reader's settings.
-        snapshot: The snapshot, for the header of its files.
-        lines: The lines, in one column; each is a record.
-    """
-    file = csv_reader.parse_file(settings, snapshot.files[0], snapshot.paths[0], lines)
-    return ParsedSnapshot(_validate_rows(file, settings.table), None, file.unknown_columns, file.missing_columns)
 
 
 def to_data_refused(error: Exception, where: str) -> Exception:
@@ -148,7 +149,7 @@ def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
     for name, field in file.columns.items():
         reason = field.reason
         if name in table.keys:
-            reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit("null in a key")))
+            reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit(NULL_KEY)))
         problem = _problem(name, pii.masked_text(name, field.text, table), reason)
         problems[name] = F.when(reason.isNotNull(), problem)  # null if there is none
     raw_record = F.lit(pii.MASK) if table.pii else file.raw_record

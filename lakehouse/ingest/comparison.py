@@ -1,0 +1,145 @@
+"""Defines what comparing a snapshot with the rows before it yields, whether Spark or the driver compared them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from lakehouse.ingest import diff
+from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.local import LocalRows
+from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
+from lakehouse.lake import change_sets, small_tables
+from lakehouse.lake.cdc import CHANGE_SET_FIELDS
+from lakehouse.schema import pii
+from lakehouse.spark.session import local_frame
+from lakehouse.storage.landing import LandedSnapshot
+
+
+@dataclass(frozen=True)
+class Comparison(ABC):
+    """A snapshot that can be accepted, compared with the rows before it.
+
+    Attributes:
+        context: The table's ingest.
+        snapshot: The snapshot, with the files that were read.
+        before: The rows before it.
+        counts: The counts of the verdicts.
+        record_count: The number of records by an independent reader, or None if every line is a record.
+        unknown_columns: Columns of the files that the schema does not name.
+        missing_columns: Declared columns that none of the files has.
+    """
+
+    context: IngestContext
+    snapshot: LandedSnapshot
+    before: StateRows
+    counts: Counts
+    record_count: int | None
+    unknown_columns: tuple[str, ...]
+    missing_columns: frozenset[str]
+
+    @abstractmethod
+    def example_keys(self, limit: int = 3) -> str:
+        """Return a few keys whose rows contradict each other, as text for a message."""
+
+    @abstractmethod
+    def quarantine_rows(self) -> DataFrame:
+        """Return the rows that go to quarantine (`diff.quarantine_rows`)."""
+
+    @abstractmethod
+    def change_set(self, sequence: int) -> DataFrame:
+        """Return the rows that the snapshot inserts, updates and deletes, with their `_cdc_*` columns.
+
+        Args:
+            sequence: The sequence that the change set gets.
+        """
+
+    @abstractmethod
+    def write_change_set(self, sequence: int, path: str) -> None:
+        """Write the change set, without the columns that the snapshot lacks.
+
+        Args:
+            sequence: The sequence that it gets.
+            path: Where to write, relative to the lake.
+        """
+
+    def inserted_rows(self) -> pa.Table | None:
+        """Return the inserted rows, by the columns that the lake stores; None if they are Spark's."""
+        return None
+
+    def rows_before(self, keys: DataFrame) -> DataFrame:
+        """Return the rows before the snapshot that have one of these keys.
+
+        Args:
+            keys: Rows with the key columns; few.
+        """
+        return self.before.frame.join(keys, on=list(self.context.config.keys), how="left_semi")
+
+
+@dataclass(frozen=True)
+class SparkComparison(Comparison):
+    """A comparison by Spark.
+
+    Attributes:
+        parsed: The rows of the snapshot.
+        verdicts: The verdict on each key (`diff.verdicts`).
+    """
+
+    parsed: ParsedSnapshot
+    verdicts: DataFrame
+
+    def example_keys(self, limit: int = 3) -> str:
+        return diff.example_keys(self.verdicts, diff.CONFLICT, self.context.config, limit)
+
+    def quarantine_rows(self) -> DataFrame:
+        return diff.quarantine_rows(self.parsed.rows, self.verdicts, self.context.config)
+
+    def change_set(self, sequence: int) -> DataFrame:
+        table = self.context.config
+        changes = diff.changed_rows(self.parsed.rows, self.before.frame, self.verdicts, self.counts, table)
+        return diff.to_change_set(changes, sequence, self.snapshot.time)
+
+    def write_change_set(self, sequence: int, path: str) -> None:
+        rows = pii.with_labels(self.change_set(sequence).drop(*self.missing_columns), self.context.config)
+        change_sets.write(self.context.table, rows, path, self.counts.changes)
+
+
+@dataclass(frozen=True)
+class LocalComparison(Comparison):
+    """A comparison in the driver.
+
+    Attributes:
+        rows: The rows that were compared.
+    """
+
+    rows: LocalRows
+
+    def example_keys(self, limit: int = 3) -> str:
+        return ", ".join(str(key) if len(key) > 1 else repr(key[0]) for key in self.rows.example_keys(limit))
+
+    def quarantine_rows(self) -> DataFrame:
+        schema = "row STRING, column STRING, value STRING, reason STRING, rule STRING"
+        return local_frame(self.context.table.spark, schema, self.rows.quarantine_rows)
+
+    def change_set(self, sequence: int) -> DataFrame:
+        rows = self.rows.change_set(sequence, self.snapshot.time).read_all()
+        return small_tables.to_frame(self.context.table.spark, rows, self._fields)
+
+    def write_change_set(self, sequence: int, path: str) -> None:
+        written = T.StructType([f for f in self._fields if f.name not in self.missing_columns])
+        batches = self.rows.change_set(sequence, self.snapshot.time)
+        folder = self.context.table.lake.path(path)
+        change_sets.write_batches((batch.select(written.names) for batch in batches), written, folder)
+
+    def inserted_rows(self) -> pa.Table | None:
+        """Return the inserted rows, by the columns that the lake stores."""
+        return self.rows.change_set(1, self.snapshot.time).read_all().select(self.context.table.schema.names)
+
+    @property
+    def _fields(self) -> T.StructType:
+        return T.StructType([*self.context.table.schema, *CHANGE_SET_FIELDS])

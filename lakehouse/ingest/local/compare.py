@@ -1,0 +1,520 @@
+"""Compares the rows of a snapshot with the current rows of a table, with DuckDB, by the rules of `ingest/diff.py`.
+
+rows    the rows of the snapshot: their number, the values that the lake stores, whether a value is missing its
+        text (`bad`), and whether the key was read
+state   the current rows of the table
+keys    the keys that several rows have, or a row that is not accepted, with what becomes of them
+found   the keys that differ: the number of the row, the operation, and the values of the state
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from glob import escape
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pyspark.sql import types as T
+
+from lakehouse.bronze import scd2
+from lakehouse.config import Table
+from lakehouse.ingest.diff import CONFLICT, DUPLICATE_KEY, PROTECTED, Counts
+from lakehouse.ingest.local import csv_file, json_file, parquet_file
+from lakehouse.ingest.local.errors import NeedsSparkError
+from lakehouse.ingest.local.local_file import LocalFile
+from lakehouse.ingest.local.sql_casts import create_functions, literal, quote, sql_type
+from lakehouse.ingest.readers.parsed_file import ReadSettings
+from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
+from lakehouse.lake import small_tables
+from lakehouse.lake.cdc import CHANGE_SET_FIELDS, DELETE, INSERT, UPDATE
+from lakehouse.lake.table_rows import TableRows
+from lakehouse.schema.table_schema import stored_schema
+from lakehouse.storage.landing import LandedSnapshot
+
+_OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
+_MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
+_BATCH_ROWS = 1 << 18
+_KEPT = "kept"  # of a key with several equal rows: one of them is compared
+_MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
+_READ, _NULL, _UNREADABLE = 0, 1, 2  # the state of a row's key
+_NO_KEYS = (T.FloatType, T.DoubleType)  # zero has two forms
+
+
+def compare_in_driver(
+    settings: ReadSettings,
+    snapshot: LandedSnapshot,
+    state: TableRows | pa.Table,
+    folder: Path,
+    stack: ExitStack,
+) -> LocalRows | None:
+    """Read a snapshot and compare it with the rows before it; return None if only Spark can.
+
+    Args:
+        settings: The settings of the readers.
+        snapshot: The snapshot, with files that are prepared for reading.
+        state: The current rows of the table; of a history, with the closed windows.
+        folder: A folder for what does not fit in memory.
+        stack: Closes what the result needs.
+
+    Raises:
+        DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
+    """
+    table, schema = settings.table, stored_schema(settings.table)
+    types = [sql_type(field.dataType) for field in schema]
+    if table.pii or None in types or any(isinstance(schema[key].dataType, _NO_KEYS) for key in table.keys):
+        return None
+    connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spilled")})
+    stack.callback(connection.close)
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET max_expression_depth TO 100000")
+    connection.execute("SET preserve_insertion_order = false")
+    try:
+        create_functions(connection, settings.time_zone)
+        opener = _OPENERS[table.format]
+        files = [opener(settings, f, path) for f, path in zip(snapshot.files, snapshot.paths, strict=True)]
+        rows = LocalRows(connection, table, schema, files, [str(t) for t in types])
+        rows.load()
+        rows.compare(state)
+        if rows.counts.quarantined:  # computed now, since Spark may have to do it
+            _ = rows.quarantine_rows
+        return rows
+    except (NeedsSparkError, duckdb.Error, pa.ArrowException):
+        connection.close()
+        return None
+
+
+@dataclass
+class LocalRows:
+    """The rows of a snapshot, compared in the driver.
+
+    Attributes:
+        connection: The database with the tables of this module.
+        table: The table's configuration.
+        schema: The columns that the lake stores.
+        files: The files of the snapshot.
+        types: The types of the columns, in DuckDB's words.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    table: Table
+    schema: T.StructType
+    files: list[LocalFile]
+    types: list[str]
+    counts: Counts = field(init=False)
+    _starts: list[int] = field(default_factory=list)  # the number of the first row of each file
+    _row_count: int = 0
+    _special_count: int = 0
+
+    # --- read ---------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the files into the table `rows`."""
+        columns = ", ".join(f"v{n} {t}" for n, t in enumerate(self.types))
+        self.connection.execute(f"CREATE TABLE rows (n BIGINT, bad BOOLEAN, key_state TINYINT, {columns})")
+        for file in self.files:
+            self._starts.append(self._row_count)
+            self._row_count = self._load_file(file, self._row_count)
+
+    def _load_file(self, file: LocalFile, start: int) -> int:
+        position = start
+
+        def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            nonlocal position
+            for batch in batches:
+                numbers = pa.array(range(position, position + batch.num_rows), pa.int64())
+                position += batch.num_rows
+                yield pa.RecordBatch.from_arrays([numbers, *batch.columns], names=["n", *batch.schema.names])
+
+        batches = numbered(file.read())
+        first = next(batches, None)
+        if first is not None:
+            names = list(first.schema.names)
+            insert = f"INSERT INTO rows {self._validated_sql(file, names)}"
+            self._execute_over("batches", first.schema, chain([first], batches), insert)
+        return position
+
+    def _validated_sql(self, file: LocalFile, names: list[str]) -> str:
+        """Return the SQL for the validated rows of the batches of a file."""
+        columns = list(file.columns.values())
+        values = ", ".join(f"{column.value} AS v{n}" for n, column in enumerate(columns))
+        keys = [n for n, name in enumerate(file.columns) if name in self.table.keys]
+        faults = {n: f"({column.fault}) IS NOT NULL" for n, column in enumerate(columns)}
+        has_null_key = _any(f"({columns[n].text}) IS NULL" for n in keys)
+        has_wrong_key = _any(f"v{n} IS NULL OR {faults[n]}" for n in keys)
+        key_state = f"CASE WHEN {has_null_key} THEN {_NULL} WHEN {has_wrong_key} THEN {_UNREADABLE} ELSE {_READ} END"
+        is_bad = _any([*faults.values(), has_null_key, has_wrong_key])
+        stored = ", ".join(f"v{n}" for n in range(len(columns)))
+        casts = f"SELECT {', '.join(names)}, {values} FROM batches"
+        return f"SELECT n, {is_bad}, {key_state}, {stored} FROM ({casts})"
+
+    # --- compare ------------------------------------------------------------------------------------------------
+
+    def compare(self, state: TableRows | pa.Table) -> None:
+        """Compare the rows with the state: fill the tables `keys` and `found`, and set `counts`.
+
+        Args:
+            state: The current rows of the table; of a history, with the closed windows.
+        """
+        (faulty,) = self._one("SELECT count(*) FILTER (bad) FROM rows")
+        if not faulty:
+            # Most snapshots have each key once. The comparison shows it, and is done again if it shows anything else.
+            keys = ", ".join(f"v{n} AS k{n}" for n in self._keys)
+            no_keys = f"SELECT {keys}, n AS total, '{_KEPT}' AS verdict, n FROM rows LIMIT 0"
+            self.connection.execute(f"CREATE TABLE keys AS {no_keys}")
+            if not self._has_repeated_keys(self._match(state)):
+                self.counts = self._count()
+                return
+            self.connection.execute("DROP TABLE keys; DROP TABLE found")
+        self._find_special_keys()
+        self._match(state)
+        self.connection.execute(  # keys that have a row in the snapshot are not deleted
+            f"DELETE FROM found WHERE op = '{DELETE}' AND EXISTS (SELECT 1 FROM keys k WHERE"
+            f" {' AND '.join(f'k.k{n} = found.b{n}' for n in self._keys)})"
+        )
+        self.counts = self._count()
+
+    def _match(self, state: TableRows | pa.Table) -> int:
+        """Fill the table `found` with the keys that differ, and return the number of rows of the state."""
+        end = [T.StructField(scd2.END, T.TimestampType())] if self.table.scd == 2 else []
+        fields = T.StructType([*self.schema, *end])
+        names = pa.schema(
+            [pa.field(f"b{n}", _plain_type(f.type)) for n, f in enumerate(small_tables.arrow_schema(fields))]
+        )
+        plain: list[Path] = []
+        batches: Iterable[pa.RecordBatch]
+        if isinstance(state, pa.Table):
+            batches = state.to_batches()
+        else:
+            plain = state.plain_files
+            batches = state.batches([file for file in state.files if file not in set(plain)], fields)
+        count = 0
+
+        def open_rows() -> Iterator[pa.RecordBatch]:
+            nonlocal count
+            for batch in _cast(batches, names):
+                rows = batch.filter(batch.columns[-1].is_null()) if end else batch
+                count += rows.num_rows
+                yield rows
+
+        parts = ["SELECT * FROM state"]
+        if plain:
+            parts.append(
+                self._read_parquet_sql(plain, state.names, fields)
+                + (f" WHERE b{len(self.types)} IS NULL" if end else "")
+            )
+            (count,) = self._one(f"SELECT count(*) FROM ({parts[-1]})")
+        columns = ", ".join(f"b{n}" for n in range(len(self.types)))
+        query = (
+            f"CREATE TABLE found AS SELECT r.n, {self._operation_sql()} AS op, b.* EXCLUDE (known)"
+            f" FROM ({self._compared_rows_sql()}) r"
+            f" FULL JOIN (SELECT {columns}, true AS known FROM ({' UNION ALL '.join(parts)})) b"
+            f" ON {self._same_key('r', 'b')}"
+            f" WHERE r.n IS NULL OR b.known IS NULL OR {self._differs_sql(self._compared)}"
+        )
+        self._execute_over("state", names, open_rows(), query)
+        return count
+
+    def _read_parquet_sql(self, files: list[Path], names: frozenset[str], fields: T.StructType) -> str:
+        """Return the SQL for the rows of Parquet files."""
+        columns = []
+        for n, column in enumerate(fields):
+            name, wanted = quote(column.name), sql_type(column.dataType)
+            if column.name not in names:
+                value = f"CAST(NULL AS {wanted})"
+            elif isinstance(column.dataType, T.TimestampType):
+                value = f"CAST({name} AS TIMESTAMPTZ) AT TIME ZONE 'UTC'"
+            else:
+                value = f"CAST({name} AS {wanted})"
+            columns.append(f"{value} AS b{n}")
+        # DuckDB takes a path for a pattern, and may see partitions in it.
+        paths = ", ".join(literal(escape(str(file))) for file in files)
+        options = "union_by_name = true, hive_partitioning = false"
+        return f"SELECT * FROM (SELECT {', '.join(columns)} FROM read_parquet([{paths}], {options}))"
+
+    def _has_repeated_keys(self, state_count: int) -> bool:
+        """Return whether several rows have one key: more rows matched than keys, or two inserted rows have one."""
+        counts = f"SELECT count(*) FILTER (op = '{INSERT}'), count(*) FILTER (op = '{DELETE}') FROM found"
+        inserted, deleted = self._one(counts)
+        keys = ", ".join(f"r.v{n}" for n in self._keys)
+        new_rows = f"SELECT DISTINCT {keys} FROM found f JOIN rows r USING (n) WHERE f.op = '{INSERT}'"
+        (new_keys,) = self._one(f"SELECT count(*) FROM ({new_rows})")
+        return bool(new_keys < inserted or self._row_count - inserted != state_count - deleted)
+
+    def _find_special_keys(self) -> None:
+        """Fill the table `keys`: those of bad rows, and those that several rows have."""
+        keys = ", ".join(f"v{n} AS k{n}" for n in self._keys)
+        names = ", ".join(f"k{n}" for n in self._keys)
+        self.connection.execute(
+            f"CREATE TABLE special AS SELECT {names}, count(*) AS total, count(*) FILTER (bad) AS wrong"
+            f" FROM (SELECT {keys}, bad FROM rows WHERE key_state = {_READ}) GROUP BY {names}"
+            " HAVING count(*) > 1 OR count(*) FILTER (bad) > 0"
+        )
+        (self._special_count,) = self._one("SELECT count(*) FROM special")
+        content = ", ".join(self._normalized(n) for n in range(len(self.types)) if n not in self._keys)
+        content = f"row({content})" if content else "1"
+        newest = "true"
+        if self.table.duplicates == "latest":
+            at = f"v{self.schema.names.index(str(self.table.updated_at))}"
+            newest = f"r.{at} IS NOT DISTINCT FROM max(r.{at}) FILTER (NOT r.bad) OVER (PARTITION BY {names})"
+        conflict = PROTECTED if self.table.duplicates == "quarantine" else CONFLICT
+        self.connection.execute(
+            f"CREATE TABLE keys AS SELECT {names}, any_value(total) AS total, CASE WHEN any_value(wrong) > 0 THEN"
+            f" '{PROTECTED}' WHEN count(DISTINCT content) > 1 THEN '{conflict}' ELSE '{_KEPT}' END AS verdict,"
+            " min(n) FILTER (is_good) AS n"
+            f" FROM (SELECT {names}, total, wrong, r.n, NOT r.bad AND {newest} AS is_good,"
+            f" CASE WHEN NOT r.bad AND {newest} THEN {content} END AS content"
+            f" FROM rows r JOIN special s ON {' AND '.join(f's.k{n} = r.v{n}' for n in self._keys)}"
+            f" WHERE r.key_state = {_READ}) GROUP BY {names}"
+        )
+
+    def _compared_rows_sql(self) -> str:
+        """Return the SQL for the rows of the snapshot that are compared: one per key that is accepted."""
+        good = f"SELECT * FROM rows WHERE NOT bad AND key_state = {_READ}"
+        if not self._special_count:
+            return good
+        is_special = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
+        return (
+            f"SELECT r.* FROM ({good}) r LEFT JOIN keys k ON {is_special}"
+            f" WHERE k.total IS NULL OR (k.verdict = '{_KEPT}' AND k.n = r.n)"
+        )
+
+    def _operation_sql(self) -> str:
+        return f"CASE WHEN r.n IS NULL THEN '{DELETE}' WHEN b.known IS NULL THEN '{INSERT}' ELSE '{UPDATE}' END"
+
+    def _count(self) -> Counts:
+        by_operation = dict(self.connection.execute("SELECT op, count(*) FROM found GROUP BY op").fetchall())
+        verdicts = "SELECT verdict, count(*), sum(total) FROM keys GROUP BY verdict"
+        keys = {verdict: (count, int(total)) for verdict, count, total in self.connection.execute(verdicts).fetchall()}
+        broken = sum(len(file.broken) for file in self.files)
+        null_keys, unreadable = self._one(
+            f"SELECT count(*) FILTER (key_state = {_NULL}), count(*) FILTER (key_state = {_UNREADABLE}) FROM rows"
+        )
+        conflicts, conflicting_rows = keys.get(CONFLICT, (0, 0))
+        kept, kept_rows = keys.get(_KEPT, (0, 0))
+        quarantined = broken + null_keys + unreadable + keys.get(PROTECTED, (0, 0))[1]
+        inserted, updated, deleted = (by_operation.get(op, 0) for op in (INSERT, UPDATE, DELETE))
+        read = self._row_count + broken
+        duplicates = kept_rows - kept
+        return Counts(
+            rows_read=read,
+            inserted=inserted,
+            updated=updated,
+            deleted=deleted,
+            unchanged=read - inserted - updated - quarantined - duplicates - conflicting_rows,
+            quarantined=quarantined,
+            duplicates=duplicates,
+            conflicts=conflicts,
+            unreadable_keys=broken + unreadable,
+        )
+
+    # --- results ------------------------------------------------------------------------------------------------
+
+    @property
+    def record_count(self) -> int | None:
+        """The number of records by an independent reader, or None if every line is a record."""
+        counts = [file.record_count for file in self.files if file.record_count is not None]
+        return sum(counts) if len(counts) == len(self.files) else None
+
+    @property
+    def unknown_columns(self) -> tuple[str, ...]:
+        """The columns of the files that the schema does not name."""
+        return tuple(sorted({name for file in self.files for name in file.unknown_columns}))
+
+    @property
+    def missing_columns(self) -> frozenset[str]:
+        """The declared columns that none of the files has."""
+        return frozenset.intersection(*(file.missing_columns for file in self.files))
+
+    def example_keys(self, limit: int) -> list[tuple[Any, ...]]:
+        """Return a few keys of rows that contradict each other."""
+        names = ", ".join(f"k{n}" for n in self._keys)
+        return self.connection.execute(
+            f"SELECT {names} FROM keys WHERE verdict = '{CONFLICT}' LIMIT {limit}"
+        ).fetchall()
+
+    def change_set(self, sequence: int, time: datetime) -> pa.RecordBatchReader:
+        """Return the rows of the change set, by the columns that the lake stores and the `_cdc_*` columns.
+
+        Args:
+            sequence: The sequence that the change set gets.
+            time: The time of the snapshot.
+        """
+        schema = small_tables.arrow_schema(T.StructType([*self.schema, *CHANGE_SET_FIELDS]))
+        values = [f"CASE WHEN op = '{DELETE}' THEN b{n} ELSE v{n} END AS v{n}" for n in range(len(self.types))]
+        content = [n for n in range(len(self.types)) if n not in self._keys]
+        differing = ", ".join(
+            f"CASE WHEN {self._differs_sql([n])} THEN {literal(self.schema.names[n])} END" for n in content
+        )
+        changed = f"CASE WHEN op = '{UPDATE}' THEN list_filter([{differing}]::VARCHAR[], lambda x: x IS NOT NULL) END"
+        stamp = f"make_timestamp({int(time.timestamp() * 1_000_000)})"
+        query = (
+            f"SELECT {', '.join(values)}, op, {stamp}, {sequence}::BIGINT, {changed}"
+            f" FROM found b LEFT JOIN rows r ON r.n = b.n"
+        )
+        reader = self.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+        return pa.RecordBatchReader.from_batches(schema, _cast(reader, schema))
+
+    def rows_before(self, keys: pa.Table) -> pa.Table:
+        """Return the state's rows of updated keys, by the columns that the lake stores.
+
+        Args:
+            keys: The keys.
+        """
+        self.connection.register("wanted", keys.rename_columns([f"w{n}" for n in range(keys.num_columns)]))
+        same = " AND ".join(f"w.w{i} = b.b{n}" for i, n in enumerate(self._keys))
+        columns = ", ".join(f"b{n}" for n in range(len(self.types)))
+        query = f"SELECT {columns} FROM found b JOIN wanted w ON {same} WHERE op = '{UPDATE}'"
+        rows = self.connection.sql(query).to_arrow_table()
+        self.connection.unregister("wanted")
+        schema = small_tables.arrow_schema(self.schema)
+        return pa.Table.from_batches(_cast(rows.to_batches(), schema), schema)
+
+    @cached_property
+    def quarantine_rows(self) -> list[tuple[str | None, ...]]:
+        """The rows that go to quarantine: row as received, column, value, reason and rule.
+
+        Raises:
+            NeedsSparkError: They are too many, or the format's rows are written by Spark.
+        """
+        rejected: list[tuple[str | None, ...]] = [
+            (row.received, None, row.raw, row.reason, "malformed") for f in self.files for row in f.broken
+        ]
+        is_protected = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
+        numbers = self.connection.execute(
+            f"SELECT r.n, r.bad FROM rows r LEFT JOIN keys k ON {is_protected} AND r.key_state = {_READ}"
+            f" WHERE r.bad OR k.verdict = '{PROTECTED}' ORDER BY r.n LIMIT {_MAX_FAULTY_ROWS + 1}"
+        ).fetchall()
+        if len(numbers) > _MAX_FAULTY_ROWS:
+            raise NeedsSparkError
+        for file, start in zip(self.files, self._starts, strict=True):
+            end = min((s for s in self._starts if s > start), default=self._row_count)
+            of_file = {n - start: bad for n, bad in numbers if start <= n < end}
+            if of_file:
+                rejected += self._rejected(file, of_file)
+        return rejected
+
+    def _rejected(self, file: LocalFile, rows: dict[int, bool]) -> list[tuple[str | None, ...]]:
+        """Return the rows at these positions of a file as quarantine keeps them, with whether each is bad itself."""
+        received, names = file.received(rows.keys()), list(file.columns)
+        picked = _rows_at(file.read(), sorted(rows))
+        self.connection.register("picked", picked)
+        columns = list(file.columns.values())
+        casts = ", ".join(f"{column.value} AS v{n}" for n, column in enumerate(columns))
+        found = ", ".join(f"{column.text}, {self._fault_sql(file, n)}" for n, column in enumerate(columns))
+        keys = ", ".join(f"v{names.index(key)}" for key in self.table.keys)
+        result = self.connection.execute(
+            f"SELECT {found}, {keys} FROM (SELECT *, {casts} FROM picked) ORDER BY n"
+        ).fetchall()
+        self.connection.unregister("picked")
+        rejected: list[tuple[str | None, ...]] = []
+        for position, values in zip(sorted(rows), result, strict=True):
+            texts = dict(zip(names, values[0 : 2 * len(names) : 2], strict=True))
+            faults = dict(zip(names, values[1 : 2 * len(names) : 2], strict=True))
+            if not rows[position]:  # a good row, whose key has others
+                row_key = dict(zip(self.table.keys, values[2 * len(names) :], strict=True))
+                value, column = csv_file.to_json({k: _json_key(v) for k, v in row_key.items()}), ", ".join(row_key)
+                reason, rule = DUPLICATE_KEY, "duplicate_key"
+            else:
+                column = next(name for name, fault in faults.items() if fault)
+                value = texts[column]
+                reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+                rule = "null_key" if any(texts[key] is None for key in self.table.keys) else "malformed"
+            rejected.append((received[position], column, value, reason, rule))
+        return rejected
+
+    # --- SQL ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _keys(self) -> list[int]:
+        return [self.schema.names.index(key) for key in self.table.keys]
+
+    @property
+    def _compared(self) -> list[int]:
+        """The positions of the columns that make an update."""
+        return [n for n, name in enumerate(self.schema.names) if name not in {*self.table.keys, *self.table.ignore}]
+
+    def _fault_sql(self, file: LocalFile, n: int) -> str:
+        name, column = list(file.columns.items())[n]
+        if name not in self.table.keys:
+            return column.fault
+        return f"coalesce({column.fault}, CASE WHEN v{n} IS NULL THEN {literal(NULL_KEY)} END)"
+
+    def _same_key(self, rows: str, state: str) -> str:
+        return " AND ".join(f"{rows}.v{n} = {state}.b{n}" for n in self._keys)
+
+    def _differs_sql(self, columns: list[int]) -> str:
+        return _any(f"r.v{n} IS DISTINCT FROM b.b{n}" for n in columns)
+
+    def _normalized(self, n: int) -> str:
+        """Return the SQL for a value with one form of zero."""
+        is_float = isinstance(self.schema[n].dataType, T.FloatType | T.DoubleType)
+        return f"CASE WHEN r.v{n} = 0 THEN 0 ELSE r.v{n} END" if is_float else f"r.v{n}"
+
+    def _execute_over(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], query: str) -> None:
+        """Execute a query that reads batches under a name, once; raise what reading them raises."""
+        raised: list[Exception] = []
+
+        def watched() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        self.connection.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+        try:
+            self.connection.execute(query)
+        except duckdb.Error as error:
+            raise (raised[0] if raised else error) from error
+        self.connection.unregister(name)
+
+    def _one(self, query: str) -> tuple[Any, ...]:
+        (row,) = self.connection.execute(query).fetchall()
+        return row
+
+
+def _any(conditions: Iterable[str]) -> str:
+    """Return the SQL for "any of these is true", as a balanced tree: a chain of a thousand is too deep for DuckDB."""
+    parts = [f"({condition})" for condition in conditions] or ["false"]
+    while len(parts) > 1:
+        parts = [f"({' OR '.join(parts[i : i + 8])})" for i in range(0, len(parts), 8)]
+    return parts[0]
+
+
+def _rows_at(batches: Iterable[pa.RecordBatch], positions: list[int]) -> pa.Table:
+    """Return the rows at these positions, which are sorted, with their positions as `n`."""
+    picked, start = [], 0
+    for batch in batches:
+        inside = [n - start for n in positions if start <= n < start + batch.num_rows]
+        part = batch.take(pa.array(inside, pa.int64()))
+        numbers = pa.array([start + n for n in inside], pa.int64())
+        picked.append(pa.RecordBatch.from_arrays([numbers, *part.columns], names=["n", *part.schema.names]))
+        start += batch.num_rows
+    return pa.Table.from_batches(picked)
+
+
+def _plain_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type of an instant in UTC without its zone; any other type as it is."""
+    return pa.timestamp("us") if pa.types.is_timestamp(data_type) else data_type
+
+
+def _cast(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield batches with the names and types of a schema, which has as many columns."""
+    for batch in batches:
+        columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _json_key(value: object) -> object:
+    """Return a part of a key as Spark writes it in JSON."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool | int | str):
+        return value
+    raise NeedsSparkError

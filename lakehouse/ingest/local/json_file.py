@@ -1,0 +1,199 @@
+"""Reads a landed JSON file in the driver: every member as text, as `readers/json_fields.py` returns it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import types as T
+
+from lakehouse.ingest.local.errors import NeedsSparkError
+from lakehouse.ingest.local.local_file import BrokenRow, LocalColumn, LocalFile
+from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql, literal
+from lakehouse.ingest.readers import json_fields, json_reader
+from lakehouse.ingest.readers.parsed_file import ReadSettings
+from lakehouse.schema.cast import type_fault
+from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.landing import LandedFile
+
+_BATCH_ROWS = 20_000
+
+
+class _Number(str):
+    """A number, by its text."""
+
+
+class _Members(list[tuple[str, Any]]):
+    """The members of an object."""
+
+
+_DECODER = json.JSONDecoder(
+    parse_int=_Number,
+    parse_float=_Number,
+    parse_constant=json_fields.refuse_constant,
+    object_pairs_hook=_Members,
+)
+_LITERALS = {True: "true", False: "false"}
+
+
+def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> LocalFile:
+    """Return the rows of a JSON file.
+
+    Args:
+        settings: The reader's settings.
+        file: The file as landed.
+        path: Where it is.
+
+    Raises:
+        DataRefused: The file is not UTF-8, or is cut short; or, when its rows are read, none has a required column.
+        NeedsSparkError: The schema has types that only Spark reads.
+    """
+    json_reader.require_utf8(file, path)
+    columns = {field.name: _column_sql(settings, n, field.dataType) for n, field in enumerate(settings.declared)}
+    objects = json_reader.split_objects(path)
+    reader = _JsonReader(settings, path, objects)
+    opened = LocalFile(
+        columns, lambda: reader.read(opened), reader.received, record_count=None if objects is None else len(objects)
+    )
+    return opened
+
+
+def _column_sql(settings: ReadSettings, n: int, data_type: T.DataType) -> LocalColumn:
+    """Return the SQL for a member; a locale applies to numbers in quotes only."""
+    options = settings.table.options
+    without_locale = {name: value for name, value in options.items() if name.lower() != "locale"}
+    text, is_localized = f"c{n}", isinstance(data_type, T.NumericType) and len(without_locale) < len(options)
+    forms = [without_locale, options] if is_localized else [options]
+    casts = [cast_sql(text, data_type, settings.time_zone, form) for form in forms]
+    faults = [literal(type_fault(data_type, form)) for form in forms]
+    if None in casts:
+        raise NeedsSparkError
+    value, fault = casts[0], faults[0]
+    if is_localized:
+        value, fault = (f"CASE WHEN q{n} THEN {by} ELSE {plain} END" for plain, by in (casts, faults))
+    is_wrong = f"v{n} IS NULL AND {text} IS NOT NULL"
+    return LocalColumn(text, in_range_sql(str(value), data_type), f"CASE WHEN {is_wrong} THEN {fault} END")
+
+
+class _JsonReader:
+    """Reads the objects of one file."""
+
+    def __init__(self, settings: ReadSettings, path: StorePath, objects: list[str] | None) -> None:
+        self._settings, self._path, self._objects = settings, path, objects
+        names = settings.names_in_files
+        self._positions = {name.lower(): n for n, name in enumerate(names.values())}
+        types = [field.dataType for field in settings.declared]
+        has_locale = any(name.lower() == "locale" for name in settings.table.options)
+        self._localized = [n for n, t in enumerate(types) if has_locale and isinstance(t, T.NumericType)]
+        self._names_seen: set[str] = set()
+        self._by_names: dict[tuple[str, ...], list[tuple[int, int]] | None] = {}
+
+    def read(self, file: LocalFile) -> Iterator[pa.RecordBatch]:
+        """Yield the members that the schema names as `c0`, `c1` and so on, and whether they are in quotes as `q0`.
+
+        Args:
+            file: Gets the lines that are no object, and the columns that are unknown or missing.
+        """
+        file.broken.clear()
+        texts = self._texts()
+        while lines := list(islice(texts, _BATCH_ROWS)):
+            yield self._batch(lines, file.broken)
+        spellings: dict[str, set[str]] = {}
+        for name in self._names_seen:
+            spellings.setdefault(name.lower(), set()).add(name)
+        file.missing_columns, file.unknown_columns = json_reader.check_members(self._settings, spellings, self._path)
+
+    def received(self, rows: Collection[int]) -> dict[int, str]:
+        """Return the text of the objects at these positions."""
+        objects = (text for text in self._texts() if self._parse(text) is not None)
+        wanted = set(rows)
+        return {n: text for n, text in enumerate(objects) if n in wanted}
+
+    def _texts(self) -> Iterator[str]:
+        if self._objects is not None:
+            yield from self._objects
+            return
+        with self._path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                if (text := line.removesuffix("\n")).strip(" "):
+                    yield text
+
+    def _batch(self, texts: Iterable[str], broken: list[BrokenRow]) -> pa.RecordBatch:
+        width = len(self._positions)
+        rows: list[list[str | None]] = []
+        quoted: list[list[bool]] = []
+        for text in texts:
+            values = self._parse(text)
+            if values is None:
+                broken.append(BrokenRow(text, text, json_reader.NOT_AN_OBJECT))
+                continue
+            row: list[str | None] = [None] * width
+            for position, value in values:
+                row[position] = value
+            rows.append(row)
+            if self._localized:
+                quoted.append([row[n] is not None and type(row[n]) is str for n in self._localized])
+        fields = zip(*rows, strict=True) if rows else ([] for _ in range(width))
+        arrays = [pa.array(field, pa.string()) for field in fields]
+        names = [f"c{n}" for n in range(width)]
+        if self._localized:
+            flags = zip(*quoted, strict=True) if quoted else ([] for _ in self._localized)
+            arrays += [pa.array(flag, pa.bool_()) for flag in flags]
+            names += [f"q{n}" for n in self._localized]
+        return pa.RecordBatch.from_arrays(arrays, names=names)
+
+    def _parse(self, text: str) -> list[tuple[int, str | None]] | None:
+        """Return the position and the text of each declared member; None if the text is not one object."""
+        try:
+            members = _DECODER.decode(text)
+        except (ValueError, RecursionError):
+            return None
+        if type(members) is not _Members:
+            return None
+        names = tuple(name for name, _ in members)
+        if names not in self._by_names:
+            self._by_names[names] = self._layout(names)
+        layout = self._by_names[names]
+        if layout is None:
+            return None
+        if "\\u" in text and not _is_text(members):
+            return None
+        values: list[tuple[int, str | None]] = []
+        for n, position in layout:
+            value = members[n][1]
+            if value is None or isinstance(value, str):
+                values.append((position, value))
+            elif isinstance(value, bool):
+                values.append((position, _Number(_LITERALS[value])))
+            else:  # an array or an object: its own text
+                raw = json_fields.members(text)
+                if raw is None:
+                    return None
+                values.append((position, _Number(raw[members[n][0]] or "")))
+        return values
+
+    def _layout(self, names: tuple[str, ...]) -> list[tuple[int, int]] | None:
+        """Return where the declared members are among these names, and their positions; None if one occurs twice."""
+        lower = [name.lower() for name in names]
+        if len(set(lower)) < len(lower):
+            return None
+        self._names_seen.update(names)
+        return [(n, self._positions[name]) for n, name in enumerate(lower) if name in self._positions]
+
+
+def _is_text(value: Any) -> bool:
+    """Return whether a value has no half of a surrogate pair, which is no text."""
+    try:
+        repr_of = [value]
+        while repr_of:
+            one = repr_of.pop()
+            if isinstance(one, str):
+                one.encode()
+            elif isinstance(one, list | tuple):
+                repr_of += one
+    except UnicodeEncodeError:
+        return False
+    return True
