@@ -11,16 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse.bronze import fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
-from lakehouse.lake import change_sets, delta
-from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
+from lakehouse.lake import change_sets, delta, small_tables
+from lakehouse.lake.cdc import CHANGE_SET_FIELDS, CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
-from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
+from lakehouse.lake.merge import (
+    ACTION,
+    MergeTarget,
+    WriteResult,
+    create_from_batches,
+    merge_changes,
+    merge_to_match,
+)
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage import file_io
@@ -200,6 +209,8 @@ def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarg
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
+    if table.config.scd == 1 and (created := _create_in_driver(table, entry, is_large)):
+        return created
     changes, erased = change_sets.read_complete(table, entry)
     target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
     has_bronze = delta.exists(table.spark, table.bronze)
@@ -219,6 +230,23 @@ def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wr
     counts = {"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}
     remaining = {operation: count - erased[operation] for operation, count in counts.items()}
     return merge_changes(target, rows.with_copy("_cdc_operation", ACTION), remaining, progress)
+
+
+def _create_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult | None:
+    """Create bronze from its first change set; return None if there is a table, or if Spark has to create it."""
+    if delta.exists(table.spark, table.bronze):
+        return None
+    rows = change_sets.read_batches(table, entry)
+    if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
+        return None
+    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS[:-1]])
+    names = fields.names
+    batches = (batch.select(names) for batch in rows)
+    reader = pa.RecordBatchReader.from_batches(small_tables.arrow_schema(fields), batches)
+    target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
+    if not create_from_batches(target, reader, fields, progress):
+        return None
+    return WriteResult(inserted=entry.changed_rows, committed=True)
 
 
 def _repair(

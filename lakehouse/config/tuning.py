@@ -24,6 +24,11 @@ class Tuning(StrictModel):
         description="A table of at most this size is read by the driver, and compared there with the rows that it is to"
         " have; a larger one, by Spark.",
     )
+    driver_write_bytes: Count = Field(
+        16 << 20,
+        description="A table of at most this size is written by the driver when few rows change; a larger one, by"
+        " Spark.",
+    )
     stream_from_bytes: Count = Field(
         32 << 20,
         description="From this snapshot size on, a stream over the ledger starts bronze; below, starting one would take"
@@ -48,3 +53,8 @@ class Tuning(StrictModel):
         description="A snapshot of at most this size is read and compared by the driver, without Spark; on a cluster or"
         " with a lake on S3, one of at most 64 MB.",
     )
+
+    @property
+    def driver_rows(self) -> int:
+        """Up to this many rows are compared with a small table, or written to it, by the driver."""
+        return 20 * self.local_rows

@@ -72,6 +72,10 @@ class Comparison(ABC):
         """Return the inserted rows, by the columns that the lake stores; None if they are Spark's."""
         return None
 
+    def count_before(self) -> int:
+        """Return the number of rows before the snapshot."""
+        return self.before.frame.count()
+
     def rows_before(self, keys: DataFrame) -> DataFrame:
         """Return the rows before the snapshot that have one of these keys.
 

@@ -22,7 +22,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
-    if guard and (reason := hold_reason(comparison.counts, guard, comparison.before.frame.count)):
+    if guard and (reason := hold_reason(comparison.counts, guard, comparison.count_before)):
         return replace(base, status="held", reason=reason, **counts)
     unknown = ", ".join(comparison.unknown_columns)
     reason = f"columns that are not in the schema are ignored: {unknown}" if unknown else None

@@ -26,7 +26,7 @@ def describe_changes(
         counts: The counts of the ledger entry.
         samples: The number of rows to show of each kind of change.
     """
-    rows_before = comparison.before.frame.count()
+    rows_before = comparison.count_before()
     changed_columns: dict[str, int] = {}
     quarantine_reasons: list[dict[str, Any]] = []
     with persist_rows(comparison.change_set(1)) as changes:

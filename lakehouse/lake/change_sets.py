@@ -26,6 +26,7 @@ from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGE_SET_FIELDS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema import pii
 from lakehouse.schema.cast import cast_text
 from lakehouse.spark.session import SPARK_ERRORS
@@ -125,7 +126,7 @@ def read_complete(table: TableRef, entry: LedgerEntry) -> tuple[CachedRows, Coun
     Raises:
         InfrastructureError: It does not have the rows that the ledger reports.
     """
-    local = _read_in_driver(table, entry) if entry.changed_rows <= table.tuning.local_rows else None
+    local = _read_in_driver(table, entry) if entry.changed_rows <= table.tuning.driver_rows else None
     changes = local or CachedRows(read_change_sets(table, [entry]))
     row_count = changes.rows.count() if changes.local_rows is None else changes.local_rows.num_rows
     is_complete = row_count == entry.changed_rows
@@ -177,6 +178,31 @@ def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
         return None
     rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)
     return None if rows is None else CachedRows(small_tables.to_frame(table.spark, rows, fields), rows)
+
+
+def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | None:
+    """Return the rows of a change set by the declared schema, with their `_cdc_*` columns, one batch after the other.
+
+    Returns:
+        The rows; None if it was written with other types than today's, or if only Spark can read it.
+    """
+    written = {f.name: f.dataType for f in written_schema(table, entry)}
+    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS])
+    if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
+        return None
+    files = tuple(_files(table.lake.path(entry.path or "")))
+    batches = TableRows(frozenset(written), files).batches(list(files), fields)
+    return pa.RecordBatchReader.from_batches(small_tables.arrow_schema(fields), batches)
+
+
+def count_rows(table: TableRef, entry: LedgerEntry) -> int:
+    """Return the number of rows of a change set, from the metadata of its files."""
+
+    def count(path: StorePath) -> int:
+        with path.open("rb") as file:
+            return int(pq.read_metadata(file).num_rows)
+
+    return sum(file_io.map_paths(count, _files(table.lake.path(entry.path or ""))))
 
 
 def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:

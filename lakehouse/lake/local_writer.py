@@ -34,7 +34,7 @@ _WRITER = WriterProperties(compression="ZSTD")
 
 def create(
     address: str,
-    rows: pa.Table,
+    rows: pa.Table | pa.RecordBatchReader,
     schema: T.StructType,
     properties: Mapping[str, str],
     progress: Mapping[str, Any] | None = None,
@@ -43,7 +43,7 @@ def create(
 
     Args:
         address: The table's address, where there is no table.
-        rows: The rows.
+        rows: The rows, or a reader of them, for more than fit in memory.
         schema: Their columns.
         properties: The table's properties.
         progress: The metadata that the commit records; None: none.
@@ -55,11 +55,12 @@ def create(
         return False
     # Delta's columns may all be null, whatever the rows have.
     columns = pa.schema([pa.field(field.name, field.type, nullable=True) for field in rows.schema])
+    nullable = rows.cast(columns)
 
     def write(commit: CommitProperties) -> None:
         write_deltalake(
             address,
-            rows.cast(columns),
+            nullable,
             mode="error",
             configuration=dict(properties),
             commit_properties=commit,

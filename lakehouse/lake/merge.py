@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,6 +24,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, local_diff, local_writer, small_tables
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
 from lakehouse.schema.mismatch import schema_mismatches
+from lakehouse.spark.session import is_local
 
 ACTION = "_cdc_action"
 
@@ -31,7 +33,6 @@ _ROWS_PER_FILE = 250_000
 _ROWS_PER_FILE_CONF = "spark.sql.files.maxRecordsPerFile"
 
 # MERGE reads its source twice. Local rows are the same each time; those of a plan have to be materialized.
-_COMPARED_ROWS = 20  # times `local_rows`: up to so many rows of a small table are compared in the driver
 _UNCOMPRESSED = 8  # times the bytes of a file: about what its rows take in memory
 _MATERIALIZE_CONF = "spark.databricks.delta.merge.materializeSource"
 
@@ -147,7 +148,7 @@ def _compare_and_merge(
 
 def _compare_in_driver(target: MergeTarget, wanted: CachedRows, affected: CachedRows | None) -> CachedRows | None:
     """Return the actions that make a small table equal to the wanted rows, or None if Spark has to compare them."""
-    fields, limit = wanted.rows.schema, _COMPARED_ROWS * target.tuning.local_rows
+    fields, limit = wanted.rows.schema, target.tuning.driver_rows
     if (affected is not None and affected.local_rows is None) or not local_diff.can_compare(fields, target.keys):
         return None
     current = small_tables.read_rows(target.address, target.tuning.small_table_bytes)
@@ -171,7 +172,8 @@ def _merge_local(
     counts = Counter(local.column(ACTION).to_pylist())
     if not counts:
         return WriteResult()
-    max_bytes = 0 if target.is_large else target.tuning.small_table_bytes
+    tuning = target.tuning
+    max_bytes = 0 if target.is_large or not tuning.small_table_bytes else tuning.driver_write_bytes
     if max_bytes and local_writer.merge(target.address, local, target.keys, ACTION, progress, max_bytes):
         return _result(counts)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
@@ -200,6 +202,25 @@ def merge_changes(
         rows = target.spark.createDataFrame(rows.toArrow(), rows.schema)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
     return _merge(target, rows, Counter(action_counts), progress, {})
+
+
+def create_from_batches(
+    target: MergeTarget, rows: pa.RecordBatchReader, schema: T.StructType, progress: Mapping[str, Any]
+) -> bool:
+    """Create a table of any size in the driver.
+
+    Args:
+        target: The table, which does not exist.
+        rows: Its rows.
+        schema: Their columns.
+        progress: The metadata that the commit records.
+
+    Returns:
+        Whether it was created; if not, Spark has to do it.
+    """
+    properties = delta.table_properties(large=False)  # enabled when the first change needs deletion vectors
+    is_allowed = target.tuning.small_table_bytes > 0 and is_local(target.spark)
+    return is_allowed and local_writer.create(target.address, rows, schema, properties, progress)
 
 
 def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:
@@ -240,7 +261,7 @@ def _prepare(target: MergeTarget, schema: T.StructType) -> None:
 
 def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
     """Create the table: few rows are written by the driver."""
-    limit, local = _COMPARED_ROWS * target.tuning.local_rows, wanted.local_rows
+    limit, local = target.tuning.driver_rows, wanted.local_rows
     if local is None and expect_few and target.tuning.small_table_bytes and not target.sort_by:
         collected = wanted.rows.limit(limit + 1).toArrow()
         local = collected if collected.num_rows <= limit else None

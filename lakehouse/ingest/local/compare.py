@@ -41,6 +41,7 @@ from lakehouse.storage.landing import LandedSnapshot
 _OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
 _MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
 _BATCH_ROWS = 1 << 18
+_WIDE = 200  # columns
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
 _READ, _NULL, _UNREADABLE = 0, 1, 2  # the state of a row's key
@@ -117,9 +118,15 @@ class LocalRows:
         """Read the files into the table `rows`."""
         columns = ", ".join(f"v{n} {t}" for n, t in enumerate(self.types))
         self.connection.execute(f"CREATE TABLE rows (n BIGINT, bad BOOLEAN, key_state TINYINT, {columns})")
+        # Of wide tables the optimizer's time grows with the square of the columns, and there is nothing to optimize.
+        is_wide = len(self.types) > _WIDE
+        if is_wide:
+            self.connection.execute("PRAGMA disable_optimizer")
         for file in self.files:
             self._starts.append(self._row_count)
             self._row_count = self._load_file(file, self._row_count)
+        if is_wide:
+            self.connection.execute("PRAGMA enable_optimizer")
 
     def _load_file(self, file: LocalFile, start: int) -> int:
         position = start
