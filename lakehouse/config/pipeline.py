@@ -149,7 +149,7 @@ class Model(StrictModel):
 
 
 class Files(StrictModel):
-    """A folder with the files of one snapshot, or with one folder YYYYMMDD_HHMMSS per snapshot."""
+    """A folder with the files of one snapshot, or with one folder YYYYMMDD_HHMMSS or YYYYMMDD per snapshot."""
 
     type: Literal["files"]
     path: Text = Field(description="The folder, relative to the working directory.")

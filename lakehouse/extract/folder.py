@@ -10,7 +10,7 @@ from lakehouse.config import Files, Pipeline, Table
 from lakehouse.errors import ConfigError
 from lakehouse.extract.source import SourceSnapshot, TableFiles
 from lakehouse.storage import landing
-from lakehouse.storage.paths import snapshot_time
+from lakehouse.storage.paths import source_folder_time
 
 
 def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
@@ -65,7 +65,7 @@ def find_table_files(folder: Path, table: Table) -> TableFiles:
 
 def _snapshot_folders(root: Path) -> list[tuple[datetime, Path]]:
     """Return the snapshot folders of a source, oldest first; none if `root` contains the files themselves."""
-    return sorted((time, p) for p in root.iterdir() if p.is_dir() and (time := snapshot_time(p.name)))
+    return sorted((time, p) for p in root.iterdir() if p.is_dir() and (time := source_folder_time(p.name)))
 
 
 def _source_folder(pipeline: Pipeline) -> Path:

@@ -65,6 +65,19 @@ def snapshot_time(name: str) -> datetime | None:
         return None
 
 
+def source_folder_time(name: str) -> datetime | None:
+    """Return the UTC time of a snapshot's folder in a source; a day alone is its midnight.
+
+    >>> source_folder_time("2025-10-03").isoformat(), source_folder_time("20251003").isoformat()
+    ('2025-10-03T00:00:00+00:00', '2025-10-03T00:00:00+00:00')
+
+    Args:
+        name: YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD; None is returned for any other name.
+    """
+    day = re.fullmatch(r"(\d{4})(-?)(\d{2})\2(\d{2})", name, re.ASCII)
+    return snapshot_time(f"{day[1]}{day[3]}{day[4]}_000000" if day else name)
+
+
 def to_utc(time: datetime | str) -> datetime:
     """Return a time in UTC; a time without a zone is taken as UTC.
 

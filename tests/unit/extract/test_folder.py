@@ -64,6 +64,15 @@ def at(stamp: str) -> datetime:
 # Folders that are named by their time
 
 
+@pytest.mark.parametrize("folder", ["20250101", "2025-01-01", FIRST])
+def test_a_folder_named_by_a_day_is_a_snapshot_at_its_midnight(source: Source, folder: str) -> None:
+    source.put(f"{folder}/clientes.csv")
+
+    source.extract()
+
+    assert list(source.landed) == [FIRST]
+
+
 def test_dated_folders_land_in_order_each_once(source: Source) -> None:
     stamps = [f"202501{day:02}_000000" for day in range(1, 10)]
     for stamp in (*stamps[4:], *stamps[:4]):
