@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -165,6 +166,50 @@ def run(
     summary = run_schedule(opened, pipeline, arguments, as_json, main)
     render.schedule(summary, as_json)
     return int(summary["exit_code"])
+
+
+@app.command()
+def init(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="A folder with the files of one snapshot, or with a folder YYYYMMDD_HHMMSS for each.",
+        ),
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="PIPELINE", help="The folder to write pipeline.yml and its models to.")
+    ] = None,
+    from_config: Annotated[
+        str | None,
+        typer.Option("--from-config", metavar="FILE", help="Translate the config.json of the original CDC pipeline."),
+    ] = None,
+    demo: Annotated[
+        str | None, typer.Option("--demo", metavar="DIR", help="Write a small example with two snapshots to DIR.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Write a pipeline.yml for a folder of files: formats, types, keys and silver models. Starts no JVM."""
+    from lakehouse import propose
+
+    paths = [path for path in (source, pipeline) if path is not None]
+    wanted = 0 if demo else 1 if from_config else 2
+    if (demo and (paths or from_config)) or not wanted <= len(paths):
+        raise ConfigError(
+            f"{len(paths)} arguments{' with --demo' if demo else ' with --from-config' if from_config else ''}",
+            expected="SOURCE PIPELINE, --from-config FILE [SOURCE] PIPELINE, or --demo DIR",
+            next_step="lakehouse init --help",
+        )
+    on_table = render.reading_table
+    if demo:
+        document = propose.write_demo(Path(demo))
+    elif from_config:
+        folder = Path(paths[0]) if len(paths) > 1 else None
+        document = propose.init_from_config(Path(from_config), Path(paths[-1]), folder, on_table)
+    else:
+        document = propose.init_pipeline(Path(paths[0]), Path(paths[1]), on_table=on_table)
+    render.proposal(document, as_json)
+    return ExitCode.OK
 
 
 def _add_stage_command(stage: str, help_text: str) -> None:

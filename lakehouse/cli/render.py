@@ -213,6 +213,39 @@ def document(content: dict[str, Any], as_json: bool) -> None:
             out.print(table)
 
 
+def reading_table(name: str) -> None:
+    """Print on stderr that the files of a table are read, which may take minutes."""
+    _stderr().print(f"reading {name}", soft_wrap=True)
+
+
+def proposal(content: dict[str, Any], as_json: bool) -> None:
+    """Print what `init` has written: a line for each table, then what is not certain, and what to type next."""
+    if as_json:
+        _print_json(content)
+        return
+    out = _stdout()
+    out.print(f"{content['pipeline']} is written", soft_wrap=True)
+    tables = content.get("tables", [])
+    if tables:
+        table = Table(box=None, pad_edge=False)
+        for column in ("table", "file", "rows", "columns", "options", "keys"):
+            table.add_column(column, overflow="fold", justify="right" if column in ("rows", "columns") else "left")
+        for each in tables:
+            counts = [count for count in each["rows"] if count is not None]
+            options = ", ".join(f"{name}: {value}" for name, value in each["options"].items())
+            keys = ", ".join(each["keys"]) if each["written"] else "left out"
+            cells = (each["table"], each["file"], f"{sum(counts):,}", str(len(each["columns"])), options, keys)
+            table.add_row(*map(Text, cells), style="" if each["written"] else "yellow")
+        out.print(table)
+    for each in tables:
+        notes = [*each["notes"], *(f"{c['in_files']}: {note}" for c in each["columns"] for note in c["notes"])]
+        for note in [*filter(None, [each["problem"]]), *notes]:
+            out.print(Text(f"  {each['table']}: {note}"), soft_wrap=True)
+    for text in content.get("warnings", []):
+        warning(text)
+    out.print(f"next: {content['next']}", soft_wrap=True)
+
+
 def engines(content: dict[str, Any], as_json: bool) -> None:
     """Print lists of warm engines, or that there are none."""
     if not as_json and not any(content.values()):

@@ -37,6 +37,19 @@ def is_packed(name: str) -> bool:
     return name.lower().endswith((".gz", ".zip", *_UNSUPPORTED_SUFFIXES))
 
 
+def member_names(packed: Path) -> list[str]:
+    """Return the names of the files in a zip; none if it is damaged.
+
+    Args:
+        packed: The zip file.
+    """
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            return [m.filename for m in archive.infolist() if not (m.is_dir() or _is_hidden(m.filename))]
+    except (*_DAMAGE_ERRORS, OSError):
+        return []
+
+
 def unpack(
     packed: Path, file: LandedFile, folder: Path, may_contain_archives: bool = False
 ) -> Iterator[tuple[LandedFile, Path]]:

@@ -183,6 +183,22 @@ class Dialect:
             except csv.Error as error:
                 raise self._malformed_error(path, reader.line_num, error) from error
 
+    def read_records(self, path: StorePath) -> Iterator[list[str]]:
+        """Yield the fields of each record, the header included; empty lines are no records.
+
+        Args:
+            path: The file.
+
+        Raises:
+            DataRefused: A quote is never closed, or text follows a closing quote.
+        """
+        with self._open(path) as file:
+            reader = self._reader(file)
+            try:
+                yield from (record for record in reader if record)
+            except csv.Error as error:
+                raise self._malformed_error(path, reader.line_num, error) from error
+
     def count_records(self, path: StorePath) -> int | None:
         """Return the number of data records; None if `escape` is not the quote character.
 

@@ -1,0 +1,281 @@
+"""Detects how a table's CSV files are written: encoding, separator, quote, escape, and whether there is a header."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from lakehouse.propose.sources import shown
+from lakehouse.storage.csv_dialect import Dialect
+
+_SAMPLE_BYTES = 1 << 19
+_CHUNK_BYTES = 1 << 20
+_SEPARATORS = (",", ";", "\t", "|", "^", "~")
+_UTF8_SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_UNDEFINED_IN_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+_VALUE = re.compile(
+    r"[+-]?[\d.,' ]*\d([eE][+-]?\d+)?%?"  # numbers
+    r"|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?"  # dates
+    r"|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"  # UUIDs
+    r"|(?i:true|false|null)"
+)
+_YEAR = re.compile(r"(19|20)\d\d")
+
+
+class UnusableFile(Exception):
+    """A file from which no table can be proposed; the message says why."""
+
+
+@dataclass
+class DetectedDialect:
+    """How the CSV files of a table are written.
+
+    Attributes:
+        options: The reader options that differ from the defaults.
+        notes: What is not certain, and why.
+    """
+
+    options: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reader(self) -> Dialect:
+        """The product's own reader with these options."""
+        return Dialect.from_options(self.options)
+
+
+def detect_dialect(paths: Sequence[Path]) -> DetectedDialect:
+    """Return how files are written, judging by all their bytes for the encoding and by the beginnings for the rest.
+
+    Args:
+        paths: The unpacked files of a table, oldest first.
+
+    Raises:
+        UnusableFile: All files are empty, or there is no consistent way to read them.
+    """
+    filled = [path for path in paths if path.stat().st_size]
+    if not filled:
+        raise UnusableFile("the file is empty" if len(paths) == 1 else "all files are empty")
+    dialect = DetectedDialect()
+    _detect_encoding(filled, dialect)
+    encoding = dialect.options.get("encoding", "UTF-8")
+    samples = [_sample(path, encoding) for path in filled]
+    newest, is_complete = samples[-1]
+    if newest.lower().startswith("sep="):
+        raise UnusableFile("its first line is `sep=`, which only Excel understands; remove that line at the source")
+    if re.match(r"\s*<(!doctype|html|\?xml)", newest, re.IGNORECASE):
+        raise UnusableFile("it is an HTML or XML page")
+    records = _detect_signs(newest, is_complete, paths[-1].name, dialect)
+    _check_width(records, dialect)
+    _detect_header(records, [_first_line(text) for text, _ in samples], dialect)
+    return dialect
+
+
+def transcode(path: Path, encoding: str, target: Path) -> None:
+    """Copy a file as UTF-8; bytes that are not valid in its encoding become U+FFFD.
+
+    Args:
+        path: The file.
+        encoding: Its encoding.
+        target: The copy.
+    """
+    with (
+        path.open(encoding=encoding, errors="replace", newline="") as source,
+        target.open("w", encoding="utf-8", newline="") as out,
+    ):
+        while text := source.read(_CHUNK_BYTES):
+            out.write(text)
+
+
+def _detect_encoding(paths: Iterable[Path], dialect: DetectedDialect) -> None:
+    found: dict[str, None] = {}
+    for path in paths:
+        found.pop(encoding := _encoding(path, dialect), None)
+        found[encoding] = None
+    found.pop("ASCII", None)
+    if not found:
+        return
+    *others, chosen = found
+    if others:
+        dialect.notes.append(
+            f"encoding: files are in {' and '.join(found)}, and one encoding is read; rows of the others with letters"
+            " beyond ASCII go to quarantine"
+        )
+    if chosen != "UTF-8":
+        dialect.options["encoding"] = chosen
+
+
+def _encoding(path: Path, dialect: DetectedDialect) -> str:
+    """Return the encoding of a file; ASCII if any encoding reads it the same."""
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE_BYTES)
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise UnusableFile("it is in UTF-32, which Spark does not read; deliver it in UTF-8")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    if head.startswith(b"PK\x03\x04"):
+        raise UnusableFile("it is a zip archive by its content; a name that ends in .zip has it unpacked")
+    if head.startswith(b"\x1f\x8b"):
+        raise UnusableFile("it is packed with gzip by its content; a name that ends in .gz has it unpacked")
+    if len(head) > 3 and (nul := head.count(0)) > len(head) // 4:
+        dialect.notes.append("encoding: UTF-16 without a byte order mark, judging by its zero bytes")
+        return "UTF-16LE" if head[1::2].count(0) > nul // 2 else "UTF-16BE"
+    return _single_byte_or_utf8(path, dialect)
+
+
+def _single_byte_or_utf8(path: Path, dialect: DetectedDialect) -> str:
+    invalid_at, sequences, high_bytes, has_undefined, letters = -1, 0, 0, False, Counter[str]()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(_CHUNK_BYTES) + file.readline(), b""):
+            if chunk.isascii():
+                continue
+            beyond = chunk.translate(None, bytes(range(128)))
+            high_bytes += len(beyond)
+            sequences += sum(len(match) for match in _UTF8_SEQUENCE.findall(chunk))
+            has_undefined = has_undefined or bool(_UNDEFINED_IN_1252.search(beyond))
+            letters.update(beyond[:1000].decode("cp1252", errors="ignore"))
+            try:
+                chunk.decode("utf-8")
+            except UnicodeDecodeError:
+                invalid_at = max(invalid_at, 0)
+    if not high_bytes:
+        return "ASCII"
+    if invalid_at < 0:
+        return "UTF-8"
+    if sequences > 0.9 * high_bytes:
+        dialect.notes.append(
+            f"encoding: {shown(path.name)} is UTF-8 except for {high_bytes - sequences} bytes, whose rows go to"
+            " quarantine"
+        )
+        return "UTF-8"
+    # Without a byte that one of the two does not define, both read the same; windows-1252 finds foreign bytes later.
+    chosen = "ISO-8859-1" if has_undefined else "windows-1252"
+    common = " ".join(char for char, _ in letters.most_common(8) if char.isprintable())
+    dialect.notes.append(
+        f"encoding: {shown(path.name)} is not UTF-8; {chosen} is assumed, in which its letters beyond ASCII"
+        f" are {common}"
+    )
+    return chosen
+
+
+def _sample(path: Path, encoding: str) -> tuple[str, bool]:
+    """Return the beginning of a file up to the end of a line, and whether it is the whole file."""
+    with path.open(encoding="utf-8-sig" if encoding == "UTF-8" else encoding, errors="replace", newline="") as file:
+        text = file.read(_SAMPLE_BYTES)
+        is_complete = not file.read(1)
+    return (text if is_complete else text[: text.rfind("\n") + 1] or text), is_complete
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def _detect_signs(text: str, is_complete: bool, name: str, dialect: DetectedDialect) -> list[list[str]]:
+    """Set `sep`, `quote` and `escape`, and return the records of the sample."""
+    usual = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(Path(name.removesuffix(".gz")).suffix.lower(), ",")
+    best: tuple[tuple[float, ...], str, str, str, list[list[str]]] | None = None
+    for (quote, escape), sep in product((('"', '"'), ('"', "\\"), ("'", "'"), ("", "")), _SEPARATORS):
+        if sep not in text and sep != ",":
+            continue
+        if quote == "'" and not _is_single_quoted(text, sep):
+            continue
+        if escape == "\\" and '\\"' not in text:
+            continue
+        if (records := _parse(text, is_complete, sep, quote, escape)) is None:
+            continue
+        width, count = Counter(map(len, records)).most_common(1)[0] if records else (0, 0)
+        share = count / len(records) if records else 0.0
+        has_header_width = bool(records) and len(records[0]) == width
+        preference = {'"': 1, "'": 2, "": 0}[quote] - (escape == "\\") * 0.5
+        score = (width > 1, round(share, 1), has_header_width, preference, share, width, sep == usual)
+        if width and (best is None or score > best[0]):
+            best = (score, sep, quote, escape, records)
+    if best is None:
+        raise UnusableFile("a quote is not closed in its first lines, or it has no lines")
+    _, sep, quote, escape, records = best
+    if sep != ",":
+        dialect.options["sep"] = r"\t" if sep == "\t" else sep
+    if quote != '"':
+        dialect.options["quote"] = quote
+        dialect.notes.append(
+            "quote: fields are in single quotes" if quote else 'quote: " is plain text, since it is not used in pairs'
+        )
+    elif escape == "\\":
+        dialect.options["escape"] = "\\"
+    return records
+
+
+def _is_single_quoted(text: str, sep: str) -> bool:
+    """Return whether most of the first lines have a field in single quotes."""
+    lines = [line for line in text.splitlines()[:50] if line.strip()]
+    field = re.compile(rf"(?:^|{re.escape(sep)})'.*'(?:{re.escape(sep)}|$)")
+    return sum(bool(field.search(line)) for line in lines) > len(lines) / 2
+
+
+def _parse(text: str, is_complete: bool, sep: str, quote: str, escape: str) -> list[list[str]] | None:
+    """Return the records of a sample, or None if its quotes do not match; the last record may be cut off."""
+    csv.field_size_limit(sys.maxsize)
+    records: list[list[str]] = []
+    reader = csv.reader(
+        _lines(text),
+        delimiter=sep,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        doublequote=escape == quote,
+        escapechar=None if escape == quote else escape,
+        strict=True,
+    )
+    try:
+        records += [record for record in reader if record]
+    except csv.Error as error:
+        if is_complete or "unexpected end" not in str(error) or not records:
+            return None
+    return records
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends; unlike `splitlines`, only at CR and LF."""
+    yield from re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
+
+
+def _check_width(records: list[list[str]], dialect: DetectedDialect) -> None:
+    """Raise if the first record does not have the fields of the others: lines before the header are no data."""
+    width, count = Counter(map(len, records)).most_common(1)[0]
+    if len(records) > 3 and len(records[0]) != width and count > len(records) / 2:
+        at = next(n for n, record in enumerate(records) if len(record) == width)
+        raise UnusableFile(
+            f"its first line has {len(records[0])} field{'s' if len(records[0]) > 1 else ''} and most lines have"
+            f" {width}; the header seems to be line {at + 1}, and lines before it cannot be skipped"
+        )
+
+
+def _detect_header(records: list[list[str]], first_lines: list[str], dialect: DetectedDialect) -> None:
+    """Set `header: false` if the first record looks like the others."""
+    header, rows = records[0], [record for record in records[1:1000] if len(record) == len(records[0])]
+    names = [name.strip() for name in header]
+    typed_names = [name for name in names if _VALUE.fullmatch(name) and not _YEAR.fullmatch(name)]
+    if not typed_names:
+        columns = list(zip(*rows, strict=True))
+        is_repeated = bool(rows) and all(name in column for name, column in zip(header, columns, strict=True) if name)
+        if is_repeated and any(names) and (len(set(first_lines)) > 1 or len(rows) > 1):
+            _set_headless(dialect, "each text of the first line comes again below it")
+        return
+    below = [
+        sum(bool(_VALUE.fullmatch(value.strip())) for value in column) > len(column) / 2
+        for column in zip(*rows, strict=True)
+    ]
+    if rows and not any(is_typed and not _VALUE.fullmatch(n) for is_typed, n in zip(below, names, strict=True)):
+        _set_headless(dialect, "the first line has values, such as numbers or dates")
+    elif not rows and len(typed_names) > len(names) / 2:
+        _set_headless(dialect, "the only line has values")
+
+
+def _set_headless(dialect: DetectedDialect, reason: str) -> None:
+    dialect.options["header"] = "false"
+    dialect.notes.append(f"header: none, since {reason}; the columns are numbered, give them names in `schema`")

@@ -1,0 +1,83 @@
+"""Reads the objects of a JSON file one after the other, with numbers as they are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from lakehouse.propose.dialect import UnusableFile
+from lakehouse.propose.nested import Integer, Number
+
+_CHUNK_CHARS = 1 << 20
+_MAX_OBJECT_CHARS = 64 << 20
+_DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Number)
+
+
+def json_text(value: Any) -> str | None:
+    """Return a member as the product reads it: a string's content, anything else as it is written."""
+    if value is None or isinstance(value, str):
+        return None if value is None else str(value)
+    return json.dumps(value)
+
+
+def json_objects(path: Path) -> Iterator[Any]:
+    """Yield the objects of a file: one a line, in one array, or one after the other; None for a line that is none.
+
+    Raises:
+        UnusableFile: An array or an object is cut short, or the file is no JSON.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        start = file.read(_CHUNK_CHARS)
+        if start.lstrip()[:1] not in ("[", "{"):
+            raise UnusableFile(
+                "it does not begin with a JSON object or array" if start.strip() else "the file is empty"
+            )
+        is_array = start.lstrip().startswith("[")
+        first_line = start.lstrip().partition("\n")[0]
+        file.seek(0)
+        if not is_array and (_decodes(first_line) or len(first_line) >= _CHUNK_CHARS):
+            yield from (_decode_line(line) for line in file if line.strip())
+        else:
+            yield from _stream(file)
+
+
+def _decodes(line: str) -> bool:
+    return isinstance(_decode_line(line), dict)
+
+
+def _decode_line(line: str) -> Any:
+    try:
+        return _DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _stream(file: IO[str]) -> Iterator[Any]:
+    """Yield the elements of an array, or consecutive objects, with only one of them in memory."""
+    buffer, at, is_end = file.read(_CHUNK_CHARS), 0, False
+    buffer = buffer.lstrip()
+    in_array = buffer.startswith("[")
+    at = int(in_array)
+    while True:
+        while at < len(buffer) and buffer[at] in " \t\r\n,":
+            at += 1
+        if at < len(buffer) and buffer[at] == "]" and in_array:
+            return
+        try:
+            value, end = _DECODER.raw_decode(buffer, at)
+            if end == len(buffer) and not is_end:
+                raise ValueError("a number may go on")
+            yield value
+            at = end
+        except (ValueError, RecursionError):
+            chunk = file.read(max(_CHUNK_CHARS, len(buffer) - at))
+            is_end = not chunk
+            if is_end and at >= len(buffer) and not in_array:
+                return
+            if is_end or len(buffer) - at > _MAX_OBJECT_CHARS:
+                raise UnusableFile(
+                    "it is not a complete JSON array, nor complete objects; it may be cut short"
+                ) from None
+            buffer, at = buffer[at:] + chunk, 0

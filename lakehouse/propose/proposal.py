@@ -1,0 +1,271 @@
+"""Proposes the tables of a folder: for each, its files, options, types and key, or the reason why there is none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lakehouse.propose import parquet_types
+from lakehouse.propose.dialect import UnusableFile
+from lakehouse.propose.keys import Key, KeyColumn, find_key, key_sql, rank_column
+from lakehouse.propose.load import LoadedTable, load_table, read_column_names, unpack
+from lakehouse.propose.names import column_names, to_snake_case
+from lakehouse.propose.sources import (
+    FileGroup,
+    SourceFile,
+    SourceFolder,
+    candidate_groups,
+    group_files,
+    read_folder,
+    same_name_groups,
+    shown,
+)
+from lakehouse.propose.texts import ColumnType, TableTypes
+from lakehouse.propose.types import choose_types
+from lakehouse.propose.words import UPDATE_WORDS
+
+_NO_TABLES: Mapping[str, Sequence[str]] = {}
+
+
+@dataclass
+class ProposedColumn:
+    """One column of a table.
+
+    Attributes:
+        name: Its name in the lake.
+        in_files: Its name in the files.
+        type: Its Spark type.
+        notes: What is not certain, and why.
+    """
+
+    name: str
+    in_files: str
+    type: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ProposedTable:
+    """One table, as it is written to pipeline.yml.
+
+    Attributes:
+        name: The table's name.
+        file: The name or glob of its files.
+        format: csv, json or parquet.
+        options: Reader options that differ from the defaults.
+        columns: The columns.
+        keys: The key, by names of the lake; empty if there is none.
+        updated_at: The column for `duplicates: latest`; "" if it is not needed.
+        stable: The share of a snapshot's keys that the next one has.
+        rows: The number of rows in each snapshot; None where the file is missing.
+        notes: What is not certain, and why.
+        problem: Why the table is written as a comment; "" if it is not.
+        zone: The time zone that the instants in its files show; "" if there is no evidence.
+    """
+
+    name: str
+    file: str
+    format: str
+    options: dict[str, str] = field(default_factory=dict)
+    columns: list[ProposedColumn] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    updated_at: str = ""
+    stable: float | None = None
+    rows: list[int | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problem: str = ""
+    zone: str = ""
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns with another name in the files, each with that name."""
+        return {column.name: column.in_files for column in self.columns if column.name != column.in_files}
+
+
+@dataclass
+class Proposal:
+    """What `init` has found in a folder.
+
+    Attributes:
+        source: The folder.
+        snapshots: The names of the snapshots, oldest first.
+        tables: The tables, by name.
+        warnings: What was passed over, and why.
+    """
+
+    source: SourceFolder
+    snapshots: list[str]
+    tables: list[ProposedTable]
+    warnings: list[str]
+
+    @property
+    def zone(self) -> str:
+        """The time zone that the files show, or ""."""
+        return next((table.zone for table in self.tables if table.zone), "")
+
+
+def propose_tables(
+    source: Path,
+    keys: Mapping[str, Sequence[str]] = _NO_TABLES,
+    on_table: Callable[[str], None] = lambda name: None,
+) -> Proposal:
+    """Return the tables that a folder's files can be read as.
+
+    Args:
+        source: A folder with the files of one snapshot, or with a folder per snapshot.
+        keys: Keys to try first, by table, from an existing configuration.
+        on_table: Called with the name of each table before its files are read.
+
+    Raises:
+        ConfigError: The folder does not exist, or has no file of a known format.
+    """
+    folder = read_folder(source)
+    with tempfile.TemporaryDirectory(prefix="lakehouse-init-") as name:
+        scratch = Path(name)
+        groups = group_files(folder, list(_split_groups(folder.files, scratch)))
+        tables = []
+        for number, group in enumerate(groups):
+            on_table(group.table)
+            tables.append(_propose(folder, group, scratch / str(number), keys.get(group.table, ())))
+    return Proposal(folder, folder.snapshots, tables, folder.warnings)
+
+
+def _split_groups(files: list[SourceFile], scratch: Path) -> Iterable[list[SourceFile]]:
+    """Yield the files of each table: names that differ only in digits are one table if their columns are equal."""
+    for number, files_of_group in enumerate(candidate_groups(files)):
+        by_name = same_name_groups(files_of_group)
+        if len(by_name) == 1:
+            yield files_of_group
+            continue
+        format_name = group_files(SourceFolder(Path()), [files_of_group])[0].format
+        newest = [group[-1] for group in by_name]
+        try:
+            names = read_column_names(format_name, unpack(newest, scratch / f"names{number}"))
+        except UnusableFile:
+            names = []
+        different = {each for each in names if each}
+        if len(different) <= 1 or all(a & b for a in different for b in different):
+            yield files_of_group
+        else:
+            yield from by_name
+
+
+def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: Sequence[str]) -> ProposedTable:
+    """Return the proposal for the files of one table."""
+    proposed = ProposedTable(group.table, group.pattern, group.format)
+    _note_missing_files(folder, group, proposed)
+    try:
+        scratch.mkdir()
+        files = unpack(group.files, scratch)
+        loaded = load_table(group, files, scratch / "rows")
+    except UnusableFile as unusable:
+        proposed.problem = str(unusable)
+        return proposed
+    try:
+        _describe(folder, loaded, proposed, preferred)
+    finally:
+        loaded.duck.close()
+        for file in files:
+            if file.path.is_relative_to(scratch):
+                file.path.unlink()
+        for database in (scratch / "rows").glob("*.duckdb*"):
+            database.unlink()
+    return proposed
+
+
+def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable, preferred: Sequence[str]) -> None:
+    """Set the options, columns and key of a table from its rows."""
+    counts = loaded.row_counts()
+    proposed.rows = [counts.get(n) for n in range(len(folder.snapshots))]
+    types = _parquet_types(loaded) if proposed.format == "parquet" else choose_types(loaded, proposed.format == "csv")
+    proposed.options = loaded.options | types.options
+    proposed.notes += [*loaded.notes, *types.notes]
+    proposed.zone = types.zone
+    kept = _declared_columns(loaded, types, proposed)
+    lake_names = column_names([column.name for column in kept])
+    if proposed.options.get("header") == "false":
+        lake_names = {column.name: column.name for column in kept}
+    proposed.columns = [ProposedColumn(lake_names[c.name], c.name, c.type, c.notes) for c in kept]
+    key = _find_key(loaded, types, kept, proposed, preferred)
+    proposed.keys = [lake_names[name] for name in key.columns]
+    proposed.updated_at = lake_names.get(key.updated_at, "")
+    proposed.stable = key.stable
+    if key.columns:
+        proposed.notes += key.notes
+    else:
+        proposed.problem = f"no usable key: {'; '.join(key.notes)}"
+
+
+def _find_key(
+    loaded: LoadedTable,
+    types: TableTypes,
+    kept: Sequence[ColumnType],
+    proposed: ProposedTable,
+    preferred: Sequence[str],
+) -> Key:
+    """Return the key, which is compared by the values of the types."""
+    is_text = proposed.format != "parquet"
+
+    def sql(column: ColumnType) -> str:
+        return key_sql(loaded.column(column.name), column.type, column.forms, types.day_first, is_text)
+
+    candidates = []
+    for position, column in enumerate(kept):
+        rank = rank_column(proposed.name, column.name, column.type, position)
+        if rank is not None and column.name not in loaded.nested:
+            candidates.append(KeyColumn(column.name, sql(column), rank))
+    updated_at = [
+        KeyColumn(column.name, sql(column), 0)
+        for column in kept
+        if column.type == "TIMESTAMP" and set(to_snake_case(column.name).split("_")) & UPDATE_WORDS
+    ]
+    wanted = {name.lower() for name in preferred}
+    return find_key(
+        loaded, proposed.name, candidates, updated_at, [c.name for c in candidates if c.name.lower() in wanted]
+    )
+
+
+def _declared_columns(loaded: LoadedTable, types: TableTypes, proposed: ProposedTable) -> list[ColumnType]:
+    """Return the columns that the schema can name; a note says what the others are."""
+    kept = []
+    for column in types.columns:
+        if column.type:
+            kept.append(column)
+        else:
+            proposed.notes.append(f"{shown(column.name)} is left out: {'; '.join(column.notes)}")
+    absent = loaded.absent_columns()
+    newest = loaded.snapshots[-1]
+    for column in list(kept):
+        without = absent.get(column.name.lower(), [])
+        if newest in without:
+            kept.remove(column)
+            proposed.notes.append(f"{shown(column.name)} is left out: the newest snapshot does not have it")
+        elif without:
+            column.notes.append("some older snapshots lack it")
+    return kept
+
+
+def _parquet_types(loaded: LoadedTable) -> TableTypes:
+    """Return the types of Parquet columns, from the footers of the files."""
+    types = TableTypes()
+    for name, natives in loaded.native.items():
+        column = ColumnType(name, parquet_types.common_type(natives) or "")
+        if not column.type:
+            found = ", ".join(sorted({str(native) for native in natives}))
+            column.notes.append(f"no type of Spark's schema holds {shown(found)}")
+        elif any("[ns" in str(native) for native in natives):
+            column.notes.append("nanoseconds in the file; rows with a part of a microsecond go to quarantine")
+        types.columns.append(column)
+    return types
+
+
+def _note_missing_files(folder: SourceFolder, group: FileGroup, proposed: ProposedTable) -> None:
+    """Note the snapshots that have no file of a table: `run` rejects them for this table."""
+    missing = [folder.snapshots[n] for n in range(len(folder.snapshots)) if n not in group.snapshots]
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        proposed.notes.append(
+            f"files: none in {named}; `run` rejects a snapshot without the table's file (exit code 5, reported once)"
+        )

@@ -1,0 +1,288 @@
+"""Finds the snapshots of a folder and the tables in them: files whose names differ only in digits are one table."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from lakehouse.errors import ConfigError
+from lakehouse.propose.names import to_snake_case, unique
+from lakehouse.storage import archives
+from lakehouse.storage.paths import source_folder_time
+
+_FORMATS = {
+    **dict.fromkeys([".csv", ".tsv", ".tab", ".psv", ".txt"], "csv"),
+    **dict.fromkeys([".json", ".jsonl", ".ndjson"], "json"),
+    **dict.fromkeys([".parquet", ".pq"], "parquet"),
+}
+# Dates and numbers in a name, such as 7, 2025-01-31 and 20250131_120000.
+_DIGITS = re.compile(r"\d+(?:[-_.T]\d+)*")
+_MAX_FILES = 100_000
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a snapshot.
+
+    Attributes:
+        snapshot: The position of its snapshot, oldest first.
+        name: Its path relative to the snapshot's folder.
+        path: Where it is.
+    """
+
+    snapshot: int
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """The files of one table.
+
+    Attributes:
+        table: The table's name.
+        pattern: The name or glob that finds them in a snapshot.
+        format: csv, json or parquet.
+        files: The files, by snapshot and name.
+    """
+
+    table: str
+    pattern: str
+    format: str
+    files: tuple[SourceFile, ...]
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The positions of the snapshots that have a file of the table."""
+        return sorted({file.snapshot for file in self.files})
+
+
+@dataclass
+class SourceFolder:
+    """What a folder contains.
+
+    Attributes:
+        path: The folder.
+        snapshots: The names of its snapshots, oldest first; one empty name if it has the files of one snapshot.
+        files: All files that a table could be read from.
+        warnings: What was passed over, and why.
+    """
+
+    path: Path
+    snapshots: list[str] = field(default_factory=list)
+    files: list[SourceFile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_folder(path: Path) -> SourceFolder:
+    """Return the snapshots and files of a folder.
+
+    Args:
+        path: A folder with the files of one snapshot, or with a folder per snapshot.
+
+    Raises:
+        ConfigError: The folder does not exist, contains no file of a known format, or has two folders of one time.
+    """
+    if not path.is_dir():
+        raise ConfigError(
+            f"the source {shown(str(path))} is {'a file' if path.exists() else 'not there'}",
+            expected="a folder with the files of one snapshot, or with folders named YYYYMMDD_HHMMSS",
+        )
+    source = SourceFolder(path)
+    folders = _snapshot_folders(source)
+    source.snapshots = [folder.name for folder in folders] or [""]
+    for number, folder in enumerate(folders or [path]):
+        _add_files(source, number, folder, has_folders=bool(folders))
+    if not source.files:
+        raise ConfigError(
+            f"{shown(str(path))} contains no file that can be read",
+            expected="files .csv, .tsv, .txt, .json, .jsonl or .parquet, or packed ones (.gz, .zip), also in folders"
+            " named YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD, one per snapshot",
+            where="; ".join(source.warnings[:5]),
+        )
+    return source
+
+
+def shown(text: str) -> str:
+    """Return foreign text for a message or a comment: one line without control characters, and not long.
+
+    Args:
+        text: Any text.
+    """
+    printable = "".join(char if char.isprintable() else "?" for char in text)
+    return printable if len(printable) <= 80 else f"{printable[:77]}..."
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format of a file by its name, for a zip by the names inside; None if it is not known.
+
+    Args:
+        path: The file.
+    """
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        inside = {_suffix_format(member) for member in archives.member_names(path)}
+        return _suffix_format(name[: -len(".zip")]) or (inside.pop() if len(inside) == 1 else None)
+    return _suffix_format(name.removesuffix(".gz"))
+
+
+def group_files(source: SourceFolder, groups: list[list[SourceFile]]) -> list[FileGroup]:
+    """Return the tables: a name and a pattern for each group of files.
+
+    Args:
+        source: The folder, with all its files.
+        groups: The files of each table.
+    """
+    tables: list[FileGroup] = []
+    for files in groups:
+        table = unique(_table_name(files), [group.table for group in tables])
+        formatted = format_of(files[0].path)
+        assert formatted
+        tables.append(FileGroup(table, _pattern(source, files), formatted, tuple(files)))
+    return sorted(tables, key=lambda group: group.table)
+
+
+def candidate_groups(files: list[SourceFile]) -> list[list[SourceFile]]:
+    """Return the files whose names are equal without their digits and which have the same format.
+
+    A folder inside a snapshot whose files are parts (part-00000-...), as Spark writes them, is one group.
+
+    Args:
+        files: The files of all snapshots.
+    """
+    groups: dict[tuple[str, str], list[SourceFile]] = defaultdict(list)
+    for file in files:
+        folder, _, name = file.name.rpartition("/")
+        key = f"{folder}/part" if folder and name.startswith("part-") else _without_digits(file.name)
+        groups[key, format_of(file.path) or ""].append(file)
+    return [sorted(group, key=lambda file: (file.snapshot, file.name)) for group in groups.values()]
+
+
+def same_name_groups(files: list[SourceFile]) -> list[list[SourceFile]]:
+    """Return the files of each name: the tables of a group whose files have different columns.
+
+    Args:
+        files: The files of a group.
+    """
+    groups: dict[str, list[SourceFile]] = defaultdict(list)
+    for file in files:
+        groups[file.name].append(file)
+    return list(groups.values())
+
+
+def _snapshot_folders(source: SourceFolder) -> list[Path]:
+    folders: dict[datetime, Path] = {}
+    others = []
+    for path in sorted(source.path.iterdir(), key=os.fsencode):
+        if not path.is_dir() or path.name.startswith((".", "_")):
+            continue
+        time = source_folder_time(path.name) if _is_text(path.name) else None
+        if time is None:
+            others.append(path)
+        elif path.is_symlink():
+            source.warnings.append(f"{path.name} is a symbolic link, which is not taken as a snapshot")
+        elif time in folders:
+            raise ConfigError(
+                f"two folders of one time: {folders[time].name} and {path.name}",
+                expected="one folder per snapshot",
+                where=shown(str(source.path)),
+            )
+        else:
+            folders[time] = path
+    if folders:
+        source.warnings += [
+            f"the folder {shown(path.name)} is passed over: its name is not YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD"
+            for path in others
+        ]
+    return [folders[time] for time in sorted(folders)]
+
+
+def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: bool) -> None:
+    """Add the files of one snapshot, and warnings about those that cannot be read."""
+    inside = folder.resolve()
+    label = f"{folder.name}/" if has_folders else ""
+    for path in sorted(_walk(folder), key=os.fsencode):
+        name = path.relative_to(folder).as_posix()
+        reason = ""
+        if not _is_text(name):
+            reason = "its name is not UTF-8"
+        elif any(part.startswith((".", "_")) for part in Path(name).parts):
+            continue
+        elif not path.resolve().is_relative_to(inside):
+            reason = "it is a link that leads out of the folder"
+        elif not path.is_file():
+            reason = "it is neither a file nor a folder" if path.exists() else "it is a link that leads nowhere"
+        elif ":" in name or any(not char.isprintable() for char in name):
+            reason = "Spark does not read files whose name has a colon or a control character"
+        elif not os.access(path, os.R_OK):
+            reason = "it may not be read"
+        elif format_of(path) is None:
+            reason = "its name does not say csv, json or parquet"
+        if reason:
+            source.warnings.append(f"{label}{shown(name)} is passed over: {reason}")
+        elif len(source.files) >= _MAX_FILES:
+            raise ConfigError(f"{shown(str(source.path))} has more than {_MAX_FILES:,} files")
+        else:
+            source.files.append(SourceFile(number, name, path))
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return the files of a folder and of the folders directly in it; links to folders are not followed."""
+    found = []
+    for path in folder.iterdir():
+        is_folder = path.is_dir() and not path.is_symlink()
+        found += [inner for inner in path.iterdir() if not inner.is_dir()] if is_folder else [path]
+    return found
+
+
+def _is_text(name: str) -> bool:
+    """Return whether the bytes of a file's name are UTF-8."""
+    return not any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def _suffix_format(name: str) -> str | None:
+    return _FORMATS.get(Path(name).suffix.lower())
+
+
+def _without_digits(name: str) -> str:
+    return _DIGITS.sub("#", name)
+
+
+def _table_name(files: list[SourceFile]) -> str:
+    """Return `clientes` for clientes.csv.gz and for clientes_2025-01-31.csv, the folder's name for its parts."""
+    folder, _, name = files[0].name.rpartition("/")
+    stem = re.sub(r"(\.(csv|tsv|tab|psv|txt|json|jsonl|ndjson|parquet|pq|gz|zip))+$", "", name, flags=re.IGNORECASE)
+    if len({file.name for file in files}) > 1:
+        stem = folder.rpartition("/")[2] if name.startswith("part-") and folder else _DIGITS.sub(" ", stem)
+    elif folder:
+        stem = folder if stem.startswith("part-") else f"{folder} {stem}"
+    return to_snake_case(stem, "table")
+
+
+def _pattern(source: SourceFolder, files: list[SourceFile]) -> str:
+    """Return the name of a table's files, or a glob that finds them and no other file of any snapshot."""
+    names = {file.name for file in files}
+    if len(names) == 1:
+        return glob.escape(files[0].name)
+    first = files[0].name
+    folder, _, name = first.rpartition("/")
+    if folder and name.startswith("part-"):
+        return f"{glob.escape(folder)}/part-*"
+    # Runs of digits that are equal in all names stay.
+    runs = [_DIGITS.findall(each) for each in names]
+    varies = [len(set(column)) > 1 for column in zip(*runs, strict=True)]
+    texts = _DIGITS.split(first)
+    others = {file.name for file in source.files} - names
+    pattern = ""
+    for wildcard in ("*", "[0-9]*"):
+        pattern = glob.escape(texts[0])
+        for run, is_varying, text in zip(_DIGITS.findall(first), varies, texts[1:], strict=True):
+            pattern += (wildcard if is_varying else run) + glob.escape(text)
+        if not any(Path(other).match(pattern) for other in others):
+            break
+    return pattern
