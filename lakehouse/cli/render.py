@@ -28,6 +28,7 @@ _VERDICT_COLOURS = {"held": "yellow", "rejected": "red", "failed": "red"}
 _COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 _RULE_EFFECTS = {"quarantine": "put rows in quarantine", "drop": "drop rows", "warn": "only warn"}
 _MAX_REASONS = 10
+_MAX_NOTE = 500
 _PIPED_WIDTH = 200
 
 
@@ -223,6 +224,11 @@ def proposal(content: dict[str, Any], as_json: bool) -> None:
     if as_json:
         _print_json(content)
         return
+    from lakehouse.propose.sources import shown
+
+    def visible(text: str) -> str:
+        return shown(text, limit=_MAX_NOTE)
+
     out = _stdout()
     out.print(f"{content['pipeline']} is written", soft_wrap=True)
     tables = content.get("tables", [])
@@ -234,15 +240,15 @@ def proposal(content: dict[str, Any], as_json: bool) -> None:
             counts = [count for count in each["rows"] if count is not None]
             options = ", ".join(f"{name}: {value}" for name, value in each["options"].items())
             keys = ", ".join(each["keys"]) if each["written"] else "left out"
-            cells = (each["table"], each["file"], f"{sum(counts):,}", str(len(each["columns"])), options, keys)
+            cells = (each["table"], visible(each["file"]), f"{sum(counts):,}", str(len(each["columns"])), options, keys)
             table.add_row(*map(Text, cells), style="" if each["written"] else "yellow")
         out.print(table)
     for each in tables:
         notes = [*each["notes"], *(f"{c['in_files']}: {note}" for c in each["columns"] for note in c["notes"])]
         for note in [*filter(None, [each["problem"]]), *notes]:
-            out.print(Text(f"  {each['table']}: {note}"), soft_wrap=True)
+            out.print(Text(f"  {each['table']}: {visible(note)}"), soft_wrap=True)
     for text in content.get("warnings", []):
-        warning(text)
+        warning(visible(text))
     out.print(f"next: {content['next']}", soft_wrap=True)
 
 

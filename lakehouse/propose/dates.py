@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,7 @@ def date_forms(texts: Texts) -> tuple[DateForm, ...]:
     """Return how the values of a column are written if they are dates or times, except for a few."""
     if texts.is_text or not texts.total:
         return ()
-    forms: dict[DateForm, int] = Counter()
+    forms = Counter[DateForm]()
     for shape, count in texts.shapes.items():
         if form := shapes.date_form(shape):
             forms[form] += count
@@ -92,6 +93,9 @@ def choose_date_type(
         f"SELECT count(*) FROM source_rows WHERE {text} <> '' AND NOT coalesce({valid}, false)"
         f" AND NOT regexp_full_match({text}, '\\d{{13}}') AND lower({text}) NOT IN ({words})"
     )
+    if any(form.half for form in forms) and "locale" in chosen.options:
+        column.notes.append("STRING, since AM and PM are read by the locale of the numbers")
+        return
     too_exact = sum(n for shape, n in texts.shapes.items() if (f := shapes.date_form(shape)) and f.fraction > 6)
     if too_exact or not texts.allows(invalid):
         reason = "times have more than six digits after the second" if too_exact else f"{invalid:,} values are no dates"
@@ -108,7 +112,7 @@ def _zone_of_midnights(table: LoadedTable, name: str) -> tuple[str, int] | None:
 
     None if most instants are no midnights, so that a DATE would lose their time.
     """
-    column = table.column(name)
+    column = f"trim({table.column(name)})"
     counts = {
         datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=value): count
         for value, count in table.duck.execute(
@@ -127,67 +131,80 @@ def _zone_of_midnights(table: LoadedTable, name: str) -> tuple[str, int] | None:
     best = min(misses, key=lambda zone: misses[zone])
     if misses[best] == sum(others.values()):
         best = ""
-    return (
-        (best, misses[best] if best else sum(others.values()))
-        if misses.get(best, total) <= MAX_OUTLIERS * total
-        else None
-    )
+    missed = misses[best] if best else sum(others.values())
+    return (best, missed) if missed <= MAX_OUTLIERS * total else None
 
 
 def set_patterns(chosen: TableTypes) -> None:
-    """Set `dateFormat` and `timestampFormat` if some column of the type needs a pattern."""
+    """Set `dateFormat` and `timestampFormat` if some column of the type needs a pattern.
+
+    A table has one pattern for each type. A column that it cannot include becomes a STRING, or a BIGINT if it counts
+    seconds.
+    """
     for kind, option in (("DATE", "dateFormat"), ("TIMESTAMP", "timestampFormat")):
-        if option in chosen.options:
+        columns = [column for column in chosen.columns if column.type == kind]
+        seconds = [column for column in columns if column.counts_seconds]
+        if seconds and len(seconds) == len(columns):
+            chosen.options[option] = "epoch_s"
             continue
-        forms = [form for column in chosen.columns if column.type == kind for form in column.forms]
-        if all(form.is_iso for form in forms):
+        for column in seconds:
+            column.type = "BIGINT"
+            column.notes = ["BIGINT, although it may count seconds since 1970: other columns are times in another form"]
+        columns = [column for column in columns if not column.counts_seconds]
+        if all(form.is_iso for column in columns for form in column.forms):
             continue
-        families: dict[tuple[str, str, int], list[DateForm]] = {}
-        for form in forms:
+        families = _families(column for column in columns)
+        if any(not shapes.has_pattern(forms) for forms in families.values()):
+            for column in columns:
+                if not all(shapes.has_pattern(forms) for forms in _families([column]).values()) or len(columns) > 1:
+                    column.type, column.outliers = "STRING", 0
+                    column.notes.append("STRING, since no pattern reads its times and those of the other columns")
+            families = _families(column for column in columns if column.type == kind)
+        # Without separators first: the others cannot read the beginning of such a day by mistake.
+        groups = [families[key] for key in sorted(families, key=lambda family: family[1] != "")]
+        patterns = [shapes.spark_pattern(group, chosen.day_first) for group in groups]
+        if patterns:
+            chosen.options[option] = patterns[0] if len(patterns) == 1 else "".join(f"[{p}]" for p in patterns)
+
+
+def _families(columns: Iterable[ColumnType]) -> dict[tuple[str, str, int], list[DateForm]]:
+    """Return the forms of columns, by what one pattern can read."""
+    families: dict[tuple[str, str, int], list[DateForm]] = {}
+    for column in columns:
+        for form in column.forms:
             families.setdefault(form.family, []).append(form)
-        patterns = [shapes.spark_pattern(group, chosen.day_first) for group in families.values()]
-        chosen.options[option] = patterns[0] if len(patterns) == 1 else "".join(f"[{p}]" for p in patterns)
+    return families
 
 
 def choose_instant(table: LoadedTable, texts: Texts, chosen: TableTypes, column: ColumnType) -> bool:
     """Set DATE or TIMESTAMP for integers that are days (20250131) or count from 1970; return whether they may be."""
-    name, words = table.column(column.name), texts.words
-    (shape, count), *others = texts.shapes.most_common() or [("", 0)]
-    if others or not texts.words & DATE_WORDS:
-        if shape == "9" * 13 and not others and not texts.is_id and texts.total > 1:
-            low, high = table.one(
-                f"SELECT min(try_cast({name} AS BIGINT)), max(try_cast({name} AS BIGINT)) FROM source_rows"
-            )
-            if _EPOCH_MS[0] <= low <= high <= _EPOCH_MS[1]:
-                column.notes.append("could be times in milliseconds since 1970; TIMESTAMP reads them as such")
+    text = f"trim({table.column(column.name)})"
+    shape, count = next(iter(texts.shapes.most_common(1)), ("", 0))
+    if not texts.allows(texts.total - count) or texts.is_id:
         return False
-    if shape == "9" * 8:
+    numbers = f"FROM source_rows WHERE regexp_full_match({text}, '\\d{{{len(shape)}}}')"
+    if shape == "9" * 8 and texts.words & DATE_WORDS:
         (valid,) = table.one(
-            f"SELECT count(*) FROM source_rows"
-            f" WHERE try_strptime({name}, '%Y%m%d') BETWEEN '1900-01-01' AND '2200-01-01'"
+            f"SELECT count(*) {numbers} AND try_strptime({text}, '%Y%m%d') BETWEEN '1900-01-01' AND '2200-01-01'"
         )
-        if texts.allows(count - valid) and "dateFormat" not in chosen.options and valid:
-            column.type, column.outliers = "DATE", count - valid
-            chosen.options["dateFormat"] = "yyyyMMdd"
-            return True
-        if valid == count:
-            column.type = "DATE"
-            return True
+        if texts.allows(texts.total - valid):
+            column.type, column.outliers, column.forms = "DATE", texts.total - valid, (shapes.compact_date_form(),)
+        return column.type == "DATE"
+    if shape not in ("9" * 13, "9" * 10):
         return False
-    if shape in ("9" * 13, "9" * 10):
-        unit = 1000 if len(shape) == 13 else 1
-        low, high = table.one(
-            f"SELECT min({name}::BIGINT), max({name}::BIGINT) FROM source_rows WHERE regexp_full_match({name}, '\\d+')"
-        )
-        if not _EPOCH_MS[0] <= low * 1000 // unit <= high * 1000 // unit <= _EPOCH_MS[1]:
-            return False
-        if unit == 1:
-            column.notes.append("is it seconds since 1970? It is read as such")
-            chosen.options["timestampFormat"] = "epoch_s"
-        midnights = _zone_of_midnights(table, column.name) if unit == 1000 and not words & TIME_WORDS else None
-        column.type = "TIMESTAMP"
-        if midnights:
-            column.type = "DATE"
-            chosen.zone, column.outliers = midnights[0] or chosen.zone, midnights[1]
-        return True
-    return False
+    unit = 1 if len(shape) == 13 else 1000
+    low, high = table.one(f"SELECT min({text}::BIGINT) * {unit}, max({text}::BIGINT) * {unit} {numbers}")
+    if not _EPOCH_MS[0] <= low <= high <= _EPOCH_MS[1]:
+        return False
+    if not texts.words & DATE_WORDS:
+        column.notes.append(f"could be times that count {'milliseconds' if unit == 1 else 'seconds'} since 1970")
+        return False
+    column.type, column.outliers = "TIMESTAMP", texts.total - count
+    if unit == 1000:
+        column.counts_seconds = True
+        column.notes.append("read as seconds since 1970, because of its name and its values")
+    elif not texts.words & TIME_WORDS and (midnights := _zone_of_midnights(table, column.name)):
+        column.type = "DATE"
+        chosen.zone = midnights[0] or chosen.zone
+        column.outliers += midnights[1]
+    return True

@@ -16,6 +16,8 @@ from lakehouse.storage.csv_dialect import Dialect
 
 _SAMPLE_BYTES = 1 << 19
 _CHUNK_BYTES = 1 << 20
+_CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f"))
+_MIN_BYTES_OF_TEXT = 50
 _SEPARATORS = (",", ";", "\t", "|", "^", "~")
 _UTF8_SEQUENCE = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _UNDEFINED_IN_1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
@@ -123,9 +125,13 @@ def _encoding(path: Path, dialect: DetectedDialect) -> str:
         raise UnusableFile("it is a zip archive by its content; a name that ends in .zip has it unpacked")
     if head.startswith(b"\x1f\x8b"):
         raise UnusableFile("it is packed with gzip by its content; a name that ends in .gz has it unpacked")
+    if re.match(rb"%PDF|\x89PNG|\xd0\xcf\x11\xe0|PAR1", head):
+        raise UnusableFile("it is no text by its content")
     if len(head) > 3 and (nul := head.count(0)) > len(head) // 4:
         dialect.notes.append("encoding: UTF-16 without a byte order mark, judging by its zero bytes")
         return "UTF-16LE" if head[1::2].count(0) > nul // 2 else "UTF-16BE"
+    if len(head.translate(None, _CONTROL_BYTES)) < len(head) * 0.95 and len(head) > _MIN_BYTES_OF_TEXT:
+        raise UnusableFile("it is no text: it has many control characters")
     return _single_byte_or_utf8(path, dialect)
 
 
@@ -261,6 +267,11 @@ def _detect_header(records: list[list[str]], first_lines: list[str], dialect: De
     names = [name.strip() for name in header]
     typed_names = [name for name in names if _VALUE.fullmatch(name) and not _YEAR.fullmatch(name)]
     if not typed_names:
+        if header in rows:
+            dialect.notes.append(
+                "header: the first line occurs again below, as in files put together; it is a row there"
+            )
+            return
         columns = list(zip(*rows, strict=True))
         is_repeated = bool(rows) and all(name in column for name, column in zip(header, columns, strict=True) if name)
         if is_repeated and any(names) and (len(set(first_lines)) > 1 or len(rows) > 1):

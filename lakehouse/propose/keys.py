@@ -65,17 +65,38 @@ class Key:
 
 
 class _Rows:
-    """The rows of a table, with their counts."""
+    """The rows of a table, with their counts, and a sample of different ones in the table `sample_rows`."""
 
     def __init__(self, table: LoadedTable) -> None:
         self.table, self.counts = table, table.row_counts()
+        # Equal rows are one row to the product.
+        self._everything = ", ".join(f"c{n}" for n in range(len(table.columns)))
+        table.duck.execute(
+            f"CREATE TABLE sample_rows AS SELECT DISTINCT snapshot, {self._everything}"
+            f" FROM (SELECT * FROM source_rows LIMIT {_SAMPLE_ROWS})"
+        )
 
     @cached_property
     def different(self) -> dict[int, int]:
-        """The number of different rows of each snapshot: equal ones are one row to the product."""
-        everything = ", ".join(f"c{n}" for n in range(len(self.table.columns)))
-        query = f"SELECT snapshot, count(*) FROM (SELECT DISTINCT snapshot, {everything} FROM source_rows) GROUP BY 1"
+        """The number of different rows of each snapshot."""
+        query = (
+            f"SELECT snapshot, count(*) FROM (SELECT DISTINCT snapshot, {self._everything} FROM source_rows) GROUP BY 1"
+        )
         return dict(self.table.duck.execute(query).fetchall())
+
+    def share_of_keys(self, columns: Sequence[KeyColumn]) -> float:
+        """Return the number of keys in the sample, as a share of its rows."""
+        (keys, rows) = self.table.one(
+            f"SELECT (SELECT count(*) FROM (SELECT DISTINCT snapshot, {_tuple_sql(columns)} FROM sample_rows)),"
+            " count(*) FROM sample_rows"
+        )
+        return keys / rows if rows else 0.0
+
+    def create_different(self) -> None:
+        """Write the different rows of all snapshots to the table `different_rows`."""
+        self.table.duck.execute(
+            f"CREATE TABLE different_rows AS SELECT DISTINCT snapshot, {self._everything} FROM source_rows"
+        )
 
 
 def key_sql(column: str, spark_type: str, forms: Sequence[DateForm], day_first: bool, is_text: bool) -> str:
@@ -108,7 +129,6 @@ def key_sql(column: str, spark_type: str, forms: Sequence[DateForm], day_first: 
 
 def find_key(
     table: LoadedTable,
-    name: str,
     columns: Sequence[KeyColumn],
     updated_at: Sequence[KeyColumn],
     preferred: Sequence[str] = (),
@@ -117,7 +137,6 @@ def find_key(
 
     Args:
         table: The rows.
-        name: The table's name, which its own id may repeat.
         columns: The columns that may be part of a key.
         updated_at: Columns with the time of a row's last change, which order rows of one key.
         preferred: A key to try first, from an existing configuration.
@@ -128,11 +147,12 @@ def find_key(
     ordered = _order(columns)
     best_unstable: Key | None = None
     proofs = 0
-    tried = [tuple(c for c in columns if c.name in preferred)] if preferred else []
-    for candidate in [*filter(None, tried), *_candidates(table, ordered)]:
+    wanted = tuple(column for column in columns if column.name in preferred)
+    is_whole = bool(wanted) and len(wanted) == len(preferred) and not any(_nulls(table, column) for column in wanted)
+    for candidate in [*([wanted] if is_whole else []), *_candidates(rows, ordered)]:
         if proofs >= _MAX_PROOFS:
             break
-        if not _holds_in_sample(table, candidate):
+        if rows.share_of_keys(candidate) < 1:
             continue
         proofs += 1
         if not _is_unique(rows, candidate):
@@ -192,12 +212,12 @@ def _order(columns: Sequence[KeyColumn]) -> list[KeyColumn]:
     return sorted(columns, key=lambda column: column.rank)  # stable: by position within a rank
 
 
-def _candidates(table: LoadedTable, columns: Sequence[KeyColumn]) -> Iterator[tuple[KeyColumn, ...]]:
+def _candidates(rows: _Rows, columns: Sequence[KeyColumn]) -> Iterator[tuple[KeyColumn, ...]]:
     """Yield sets of columns without nulls: the most likely first, then the fewest columns."""
-    usable = [column for column in columns if not _nulls(table, column)]
+    usable = [column for column in columns if not _nulls(rows.table, column)]
     sets = [candidate for n in range(1, MAX_COLUMNS + 1) for candidate in combinations(usable[:_MAX_CANDIDATES], n)]
     sets += [(column,) for column in usable[_MAX_CANDIDATES:]]
-    sets = [candidate for candidate in sets if _is_meaningful(table, candidate)]
+    sets = [candidate for candidate in sets if _is_meaningful(rows, candidate)]
     position = {column.name: n for n, column in enumerate(usable)}
     yield from sorted(
         sets,
@@ -205,14 +225,16 @@ def _candidates(table: LoadedTable, columns: Sequence[KeyColumn]) -> Iterator[tu
     )
 
 
-def _is_meaningful(table: LoadedTable, columns: Sequence[KeyColumn]) -> bool:
+def _is_meaningful(rows: _Rows, columns: Sequence[KeyColumn]) -> bool:
     """Return whether a unique set of columns would say something: chance and all columns together are unique too."""
     ranks = {column.rank for column in columns}
-    if max(ranks) > _ID and len(columns) == len(table.columns) > 1:
+    if len(rows.table.columns) == 1:
+        return True
+    if max(ranks) > _ID and len(columns) == len(rows.table.columns):
         return False
     if max(ranks) < _TEXT or (max(ranks) == _TIME and _ID in ranks and not ranks & {_OWN_ID, _TEXT}):
         return True
-    return (len(columns) > 1 or max(ranks) < _TIME) and sum(table.row_counts().values()) >= _MIN_ROWS
+    return (len(columns) > 1 or max(ranks) < _TIME) and sum(rows.counts.values()) >= _MIN_ROWS
 
 
 def _nulls(table: LoadedTable, column: KeyColumn) -> int:
@@ -222,17 +244,6 @@ def _nulls(table: LoadedTable, column: KeyColumn) -> int:
 
 def _tuple_sql(columns: Sequence[KeyColumn]) -> str:
     return ", ".join(f"{column.sql} AS k{n}" for n, column in enumerate(columns))
-
-
-def _holds_in_sample(table: LoadedTable, columns: Sequence[KeyColumn]) -> bool:
-    """Return whether no two different rows among the first ones of a snapshot have one key."""
-    everything = ", ".join(f"c{n}" for n in range(len(table.columns)))
-    keys = ", ".join(f"k{n}" for n in range(len(columns)))
-    (doubled,) = table.one(
-        f"SELECT count(*) FROM (SELECT 1 FROM (SELECT DISTINCT snapshot, {_tuple_sql(columns)}, {everything} FROM"
-        f" (SELECT * FROM source_rows LIMIT {_SAMPLE_ROWS})) GROUP BY snapshot, {keys} HAVING count(*) > 1 LIMIT 1)"
-    )
-    return not doubled
 
 
 def _is_unique(rows: _Rows, columns: Sequence[KeyColumn]) -> bool:
@@ -292,7 +303,10 @@ def _nearly_key(rows: _Rows, columns: Sequence[KeyColumn], updated_at: Sequence[
     if total < 1 / MAX_OUTLIERS:
         return None
     best: tuple[tuple[int, int], Key] | None = None
-    for number, candidate in enumerate(sets[: _MAX_PROOFS * 4]):
+    likely_sets = [candidate for candidate in sets if rows.share_of_keys(candidate) >= 1 - 1.5 * _MAX_VERSIONS]
+    if likely_sets:
+        rows.create_different()
+    for number, candidate in enumerate(likely_sets[:_MAX_PROOFS]):
         for order in [None, *updated_at]:
             conflicts, versions, nulls = _contradictions(table, candidate, order)
             score = (nulls + versions, number)
@@ -322,11 +336,10 @@ def _stability_of(table: LoadedTable, columns: Sequence[KeyColumn]) -> float:
 
 def _contradictions(table: LoadedTable, columns: Sequence[KeyColumn], order: KeyColumn | None) -> tuple[int, int, int]:
     """Return the keys with two different rows (of one time, if there is an order), further versions, and null keys."""
-    everything = ", ".join(f"c{n}" for n in range(len(table.columns)))
     keys = ", ".join(f"k{n}" for n in range(len(columns)))
     has_key = " AND ".join(f"k{n} IS NOT NULL" for n in range(len(columns)))
     time = f"{order.sql} AS t" if order else "0 AS t"
-    rows = f"(SELECT DISTINCT snapshot, {_tuple_sql(columns)}, {time}, {everything} FROM source_rows)"
+    rows = f"(SELECT snapshot, {_tuple_sql(columns)}, {time} FROM different_rows)"
     (nulls,) = table.one(f"SELECT count(*) FROM {rows} WHERE NOT ({has_key})")
     (conflicts,) = table.one(
         f"SELECT count(*) FROM (SELECT 1 FROM {rows} WHERE {has_key} GROUP BY snapshot, t, {keys} HAVING count(*) > 1)"
@@ -354,6 +367,10 @@ def _why_no_key(rows: _Rows, columns: Sequence[KeyColumn]) -> str:
         f" (SELECT DISTINCT snapshot, {_tuple_sql([best])} FROM source_rows WHERE {best.sql} IS NOT NULL)"
     )
     total = sum(rows.different.values())
+    if different == total and not nulls:
+        return (
+            f"{best.name} is unique in every snapshot, but {total:,} rows are too few to show that it is no coincidence"
+        )
     return (
         f"no one to three columns are unique in every snapshot: {best.name}, for example, has {different:,} values in"
         f" {total:,} rows" + (f", and none in {nulls:,}" if nulls else "")

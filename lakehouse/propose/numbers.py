@@ -11,9 +11,11 @@ from lakehouse.propose.load import LoadedTable
 from lakehouse.propose.nested import decimal_type
 from lakehouse.propose.shapes import FAMILIES
 from lakehouse.propose.texts import ColumnType, TableTypes, Texts
+from lakehouse.propose.words import is_id_name
 
 _INT_DIGITS, _BIGINT_DIGITS = 4, 18  # another type later means to rebuild the table: INT only for small values
 _MAX_SCALE = 18
+_MAX_DOUBLE_EXPONENT = 300
 _CODE_DIGITS = 10  # integers that all have so many digits are codes: barcodes, accounts, phone numbers
 _SEPARATED = re.compile(r"9[.,'\u2019\s]9|[.,]9")
 
@@ -95,7 +97,7 @@ def choose_number(table: LoadedTable, texts: Texts, chosen: TableTypes, column: 
             0, f"STRING, since all values have {whole} digits, as codes have; if they are amounts: BIGINT"
         )
     elif all(each.fraction == 0 for each in digits):
-        column.type = "INT" if whole <= _INT_DIGITS else "BIGINT"
+        column.type = "INT" if whole <= _INT_DIGITS and not is_id_name(column.name) else "BIGINT"
         column.outliers = outliers
     else:
         _choose_fraction(table, digits, whole, column)
@@ -124,8 +126,22 @@ def _choose_fraction(table: LoadedTable, digits: Sequence[shapes.Digits], whole:
                 " fewer, their rows go to quarantine"
             )
         return
-    column.type = "DOUBLE"
-    column.notes.append("DOUBLE, since values have more digits than a DECIMAL holds; sums of it are not exact")
+    if (
+        whole <= _MAX_DOUBLE_EXPONENT
+        and scale <= _MAX_DOUBLE_EXPONENT
+        and _significant_digits(table, column.name) <= 15
+    ):
+        column.type = "DOUBLE"
+        column.notes.append("DOUBLE, since values have more digits than a DECIMAL holds; sums of it are not exact")
+    else:
+        column.notes.append("STRING, since values have more digits than a DECIMAL or a DOUBLE holds")
+
+
+def _significant_digits(table: LoadedTable, name: str) -> int:
+    """Return the most digits of a value, zeros at both ends not counted: a DOUBLE keeps 15 of them."""
+    digits = f"regexp_replace(regexp_extract({table.column(name)}, '^[^eE]*'), '[^0-9]', '', 'g')"
+    (most,) = table.one(f"SELECT max(length(regexp_replace({digits}, '^0+|0+$', '', 'g'))) FROM source_rows")
+    return int(most)
 
 
 def _exact_digits(table: LoadedTable, name: str, whole: int, scale: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from lakehouse.propose import parquet_types
 from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.keys import Key, KeyColumn, find_key, key_sql, rank_column
 from lakehouse.propose.load import LoadedTable, load_table, read_column_names, unpack
-from lakehouse.propose.names import column_names, to_snake_case
+from lakehouse.propose.names import column_names, to_snake_case, unique
 from lakehouse.propose.sources import (
     FileGroup,
     SourceFile,
@@ -26,6 +26,9 @@ from lakehouse.propose.texts import ColumnType, TableTypes
 from lakehouse.propose.types import choose_types
 from lakehouse.propose.words import UPDATE_WORDS
 
+_MIN_COMMON_COLUMNS = 0.6  # of two files whose names differ only in digits, to be one table
+_MAX_SINGLE_FILES = 20
+_NO_KEY = "no usable key"
 _NO_TABLES: Mapping[str, Sequence[str]] = {}
 
 
@@ -125,10 +128,12 @@ def propose_tables(
     with tempfile.TemporaryDirectory(prefix="lakehouse-init-") as name:
         scratch = Path(name)
         groups = group_files(folder, list(_split_groups(folder.files, scratch)))
-        tables = []
+        tables: list[ProposedTable] = []
         for number, group in enumerate(groups):
             on_table(group.table)
-            tables.append(_propose(folder, group, scratch / str(number), keys.get(group.table, ())))
+            for table in _propose_group(folder, group, scratch / str(number), keys.get(group.table, ())):
+                table.name = unique(table.name, [other.name for other in tables])
+                tables.append(table)
     return Proposal(folder, folder.snapshots, tables, folder.warnings)
 
 
@@ -146,10 +151,29 @@ def _split_groups(files: list[SourceFile], scratch: Path) -> Iterable[list[Sourc
         except UnusableFile:
             names = []
         different = {each for each in names if each}
-        if len(different) <= 1 or all(a & b for a in different for b in different):
+        if all(len(a & b) >= _MIN_COMMON_COLUMNS * len(a | b) for a in different for b in different):
             yield files_of_group
         else:
             yield from by_name
+
+
+def _propose_group(
+    folder: SourceFolder, group: FileGroup, scratch: Path, preferred: Sequence[str]
+) -> list[ProposedTable]:
+    """Return the table of a group of files; if together they have no key, a table for each name."""
+    together = _propose(folder, group, scratch, preferred)
+    by_name = same_name_groups(list(group.files))
+    if not together.problem.startswith(_NO_KEY) or not 1 < len(by_name) <= _MAX_SINGLE_FILES:
+        return [together]
+    singles = [
+        _propose(folder, each, scratch.with_name(f"{scratch.name}-{number}"), preferred)
+        for number, each in enumerate(group_files(folder, by_name))
+    ]
+    if any(single.problem for single in singles):
+        return [together]
+    for single in singles:
+        single.notes.append(f"files: {group.pattern} as one table has no key, so that each file is a table of its own")
+    return singles
 
 
 def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: Sequence[str]) -> ProposedTable:
@@ -195,7 +219,7 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     if key.columns:
         proposed.notes += key.notes
     else:
-        proposed.problem = f"no usable key: {'; '.join(key.notes)}"
+        proposed.problem = f"{_NO_KEY}: {'; '.join(key.notes)}"
 
 
 def _find_key(
@@ -212,8 +236,10 @@ def _find_key(
         return key_sql(loaded.column(column.name), column.type, column.forms, types.day_first, is_text)
 
     candidates = []
+    wanted = {name.lower() for name in preferred}
     for position, column in enumerate(kept):
         rank = rank_column(proposed.name, column.name, column.type, position)
+        rank = 0 if column.name.lower() in wanted else rank
         if rank is not None and column.name not in loaded.nested:
             candidates.append(KeyColumn(column.name, sql(column), rank))
     updated_at = [
@@ -221,10 +247,8 @@ def _find_key(
         for column in kept
         if column.type == "TIMESTAMP" and set(to_snake_case(column.name).split("_")) & UPDATE_WORDS
     ]
-    wanted = {name.lower() for name in preferred}
-    return find_key(
-        loaded, proposed.name, candidates, updated_at, [c.name for c in candidates if c.name.lower() in wanted]
-    )
+    names = [column.name for column in candidates if column.name.lower() in wanted]
+    return find_key(loaded, candidates, updated_at, names if len(names) == len(wanted) else ())
 
 
 def _declared_columns(loaded: LoadedTable, types: TableTypes, proposed: ProposedTable) -> list[ColumnType]:

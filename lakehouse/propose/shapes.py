@@ -75,7 +75,8 @@ class DateForm:
         has_second: Whether the time has seconds.
         fraction: The digits after the second.
         half: Whether AM or PM follows.
-        zone: The kind of time zone: "", "Z" (a letter or name), ":" (+03:00), "4" (+0300) or "2" (+03).
+        zone: The kind of time zone: "", "Z", ":" (+03:00), "4" (+0300), "2" (+03), or "name" for one that only ISO 8601
+            times can have here (UTC, or an offset after a space).
     """
 
     order: str
@@ -126,7 +127,6 @@ def date_form(shape: str) -> DateForm | None:
     else:
         return None
     parts = (date["b"], date["c"] if order == "ymd" else date["a"])
-    zone = (time["zone"] or "").strip()
     return DateForm(
         order,
         date["sep"],
@@ -137,8 +137,33 @@ def date_form(shape: str) -> DateForm | None:
         bool(time["second"]),
         len(time["fraction"] or ""),
         bool(time["half"]),
-        "" if not zone else "Z" if zone[0] not in "+-" else ":" if ":" in zone else str(zone.count("9")),
+        _zone_kind(time["zone"] or ""),
     )
+
+
+def compact_date_form() -> DateForm:
+    """Return how a day is written without separators: 20250131."""
+    return DateForm("ymd", "", short_parts=False, year_digits=4)
+
+
+def _zone_kind(zone: str) -> str:
+    if zone in ("", "Z"):
+        return zone
+    if zone[0] not in "+-":
+        return "name"
+    return ":" if ":" in zone else str(zone.count("9"))
+
+
+def has_pattern(forms: Iterable[DateForm]) -> bool:
+    """Return whether there is a pattern of Spark for all forms of one family.
+
+    Args:
+        forms: The forms.
+    """
+    every = list(forms)
+    timed = [form for form in every if form.has_time]
+    zones = {form.zone for form in timed} - {"", "Z"}
+    return len(zones) <= 1 and "name" not in zones and len({form.half for form in timed}) <= 1
 
 
 def spark_pattern(forms: Iterable[DateForm], day_first: bool) -> str:
@@ -179,7 +204,8 @@ def _time_pattern(forms: list[DateForm]) -> str:
         fraction = f"[{fraction}]" if fraction and not all(form.fraction for form in with_second) else fraction
         second = f":ss{fraction}" if len(with_second) == len(forms) else f"[:ss{fraction}]"
     zones = {form.zone for form in forms}
-    zone = {":": "XXX", "Z": "XXX", "4": "XX", "2": "X"}.get(max(zones), "") if zones != {""} else ""
+    kinds = sorted(zones - {"", "Z"}) or sorted(zones - {""})
+    zone = {":": "XXX", "Z": "XXX", "4": "XX", "2": "X"}[kinds[0]] if kinds else ""
     return f"{gap}{hour}:mm{second}{' a' if is_half else ''}{f'[{zone}]' if zone and '' in zones else zone}"
 
 

@@ -108,14 +108,15 @@ def read_folder(path: Path) -> SourceFolder:
     return source
 
 
-def shown(text: str) -> str:
+def shown(text: str, limit: int = 80) -> str:
     """Return foreign text for a message or a comment: one line without control characters, and not long.
 
     Args:
         text: Any text.
+        limit: The most characters to return.
     """
     printable = "".join(char if char.isprintable() else "?" for char in text)
-    return printable if len(printable) <= 80 else f"{printable[:77]}..."
+    return printable if len(printable) <= limit else f"{printable[: limit - 3]}..."
 
 
 def format_of(path: Path) -> str | None:

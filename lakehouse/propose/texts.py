@@ -18,6 +18,8 @@ MIN_VALUES_FOR_OUTLIERS = 20
 """With fewer values, each of them must be of the type."""
 
 _SAMPLE_ROWS = 10_000
+# What numbers, dates and times are made of; quotes are doubled for SQL.
+_LIKELY = r"[+-]?[.,]?[0-9]([0-9.,:/ +''\x{2019}\x{00A0}\x{202F}TZeE-]|AM|PM|am|pm|UTC|GMT)*"
 _MAX_SHAPES = 3_000
 _MAX_SHAPE_LENGTH = 60
 
@@ -32,6 +34,7 @@ class ColumnType:
         forms: For DATE and TIMESTAMP: how the values are written.
         outliers: How many values are not of the type.
         nulls: How many rows have no value.
+        counts_seconds: Whether the values count seconds since 1970.
         notes: What is not certain, and why.
     """
 
@@ -40,6 +43,7 @@ class ColumnType:
     forms: tuple[DateForm, ...] = ()
     outliers: int = 0
     nulls: int = 0
+    counts_seconds: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,6 +77,7 @@ class Texts:
         has_leading_zero: Whether an integer begins with 0, or a number with several zeros.
         null_words: How often each null word occurs.
         padded: How many texts have white space around them.
+        likely: The share of a sample that looks like numbers or dates.
         is_text: Whether most texts are neither numbers nor dates, so that shapes were not counted.
         nulls: How many rows have no text.
         is_written_as_number: JSON: whether no value is in quotes, so that the source itself calls it a number.
@@ -84,6 +89,7 @@ class Texts:
     has_leading_zero: bool = False
     null_words: Counter[str] = field(default_factory=Counter)
     padded: int = 0
+    likely: float = 1.0
     is_text: bool = False
     nulls: int = 0
     is_written_as_number: bool = False
@@ -122,11 +128,11 @@ def read_texts(table: LoadedTable, name: str) -> Texts:
     if texts.total:
         sample = f"(SELECT {column} AS v FROM source_rows WHERE trim({column}) <> '' LIMIT {_SAMPLE_ROWS})"
         words = ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(NULL_WORDS | {"true", "false"}))
-        (likely,) = table.one(
-            f"SELECT avg(((regexp_full_match(trim(v), '[+-]?[.,]?[0-9].*') AND length(v) <= {_MAX_SHAPE_LENGTH})"
+        (texts.likely,) = table.one(
+            f"SELECT avg(((regexp_full_match(trim(v), '{_LIKELY}') AND length(v) <= {_MAX_SHAPE_LENGTH})"
             f" OR lower(trim(v)) IN ({words}))::INT) FROM {sample}"
         )
-        texts.is_text = likely < 1 - 2 * MAX_OUTLIERS
+        texts.is_text = texts.likely < 1 - 2 * MAX_OUTLIERS
         _count_shapes(table, texts, column, words)
     return texts
 

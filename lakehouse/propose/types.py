@@ -35,6 +35,9 @@ def choose_types(table: LoadedTable, is_csv: bool) -> TableTypes:
     texts = [read_texts(table, name) for name in table.columns if name not in table.nested]
     if is_csv:
         _trim(texts, chosen)
+    else:  # in JSON, white space is a part of the text
+        for each in texts:
+            each.is_text = each.is_text or not each.allows(each.padded)
     by_name = {each.name: each for each in texts}
     dated = {each.name: forms for each in texts if (forms := dates.date_forms(each))}
     numeric = [each for each in texts if each.name not in dated]
@@ -73,7 +76,8 @@ def _choose_type(
     if not texts.total:
         column.notes.append("STRING, since it has no value yet")
     elif texts.is_text:
-        return
+        if texts.likely > 0.5 and not texts.is_id:
+            column.notes.append(f"STRING, since only about {texts.likely:.0%} of its values look like numbers or dates")
     elif {shape.lower() for shape in texts.shapes} <= {"true", "false"}:
         column.type = "BOOLEAN"
     elif forms:

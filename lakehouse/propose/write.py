@@ -13,7 +13,7 @@ from typing import Any
 
 from lakehouse import config
 from lakehouse.config.pipeline import FILE_NAMES
-from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.errors import ConfigError, DataRefused, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.propose.names import to_snake_case
 from lakehouse.propose.page import pipeline_text, silver_sql
@@ -114,7 +114,8 @@ def write_pipeline(target: Path, text: str, models: Mapping[str, str]) -> None:
         _write(checked, text)
         for path, sql in models.items():
             _write(checked.parent / path, sql)
-        pipeline_plans.plan_pipeline(config.load(checked))
+        _check(checked)
+        created: list[Path] = []
         try:
             for path in [*models, file.name]:  # the pipeline last: without it, the rest is no pipeline
                 (file.parent / path).parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +123,11 @@ def write_pipeline(target: Path, text: str, models: Mapping[str, str]) -> None:
                     (file.parent / path).open("x", encoding="utf-8") as out,
                     (checked.parent / path).open(encoding="utf-8") as copy,
                 ):
+                    created.append(file.parent / path)
                     shutil.copyfileobj(copy, out)
         except OSError as error:
+            for path_created in created:
+                path_created.unlink(missing_ok=True)
             raise ConfigError(f"{file.parent} cannot be written: {error.strerror}") from error
 
 
@@ -164,6 +168,14 @@ def document(
         "warnings": list(warnings),
         "next": f"lakehouse validate {shown_target} && lakehouse run {shown_target}",
     }
+
+
+def _check(file: Path) -> None:
+    """Raise `LakehouseError` if the pipeline that is about to be written is not valid, which is a bug."""
+    try:
+        pipeline_plans.plan_pipeline(config.load(file))
+    except ConfigError as error:
+        raise LakehouseError(f"the proposed pipeline is not valid, and was not written: {error.found}") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -127,6 +127,18 @@ def test_files_with_other_columns_are_tables_of_their_own(tmp_path: Path) -> Non
     assert {name: t.file for name, t in read(tmp_path / "p").tables.items()} == {"dim1": "dim1.csv", "dim2": "dim2.csv"}
 
 
+def test_numbered_files_that_share_keys_are_tables_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "source", {f"store{n}.csv": f"id,v\n1,x{n}\n2,y{n}\n" for n in (1, 2)})
+
+    document = init_pipeline(tmp_path / "source", tmp_path / "p")
+
+    assert {name: (t.file, t.keys) for name, t in read(tmp_path / "p").tables.items()} == {
+        "store1": ("store1.csv", ["id"]),
+        "store2": ("store2.csv", ["id"]),
+    }
+    assert "store*.csv as one table has no key" in document["tables"][0]["notes"][-1]
+
+
 def test_a_name_with_the_day_is_one_table_over_the_snapshots(tmp_path: Path) -> None:
     days = {"2025-01-01": "20250101", "20250102": "20250102", "20250103_120000": "20250103"}
     write(tmp_path / "source", {f"{folder}/t_{day}.csv": "id,v\n1,x\n2,y\n" for folder, day in days.items()})

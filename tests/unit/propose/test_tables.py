@@ -44,6 +44,7 @@ def column_of(*values: str, name: str = "v", sep: str = ",") -> str:
     return f"id{sep}{name}\n" + "".join(f"k{n}{sep}{value}\n" for n, value in enumerate(values))
 
 
+TRIMMED = {"ignoreLeadingWhiteSpace": "true", "ignoreTrailingWhiteSpace": "true"}
 MANY = [str(n) for n in range(100, 140)]
 
 
@@ -60,7 +61,9 @@ MANY = [str(n) for n in range(100, 140)]
         (["-23.5505199", "-46.6333094"], "DECIMAL(18,7)"),
         (["12345678901234567890.12", "1.5"], "DECIMAL(38,2)"),
         (["1.5e3", "2.5E-4"], "DECIMAL(18,5)"),
-        (["0.1234567890123456789012", "5"], "DOUBLE"),
+        (["0.1234567890123456789012", "5"], "STRING"),
+        (["6.02e23", "1.6e-19"], "DOUBLE"),
+        (["1e400", "5"], "STRING"),
         (["true", "FALSE"], "BOOLEAN"),
         (["0", "1"], "INT"),
         (["yes", "no"], "STRING"),
@@ -131,7 +134,7 @@ def test_integers_are_times_only_if_name_and_values_say_so(
         ('id;v\na;5" pipe\nb;"open\nc;x\n', {"sep": ";", "quote": ""}),
         ('id;v\na;"say \\"hi\\""\nb;x\n', {"sep": ";", "escape": "\\"}),
         ("\ufeffid,v\na,1\nb,2\n", {}),
-        ("id,v\na, 1 \nb, 2\n", {"ignoreLeadingWhiteSpace": "true", "ignoreTrailingWhiteSpace": "true"}),
+        ("id,v\na, 1 \nb, 2\n", TRIMMED),
         ("id,v\na,1\nb,NULL\n" + "".join(f"k{n},{n}\n" for n in range(40)), {"nullValue": "NULL"}),
         ("id,day\na,31/12/2024\nb,01/02/2025\n", {"dateFormat": "dd/MM/yyyy"}),
         ("id,day\na,12/31/2024\nb,01/02/2025\n", {"dateFormat": "MM/dd/yyyy"}),
@@ -141,6 +144,11 @@ def test_integers_are_times_only_if_name_and_values_say_so(
             "id,at\na,31/12/2024 10:00:05\nb,01/02/2025 07:30\nc,01/02/2025\n",
             {"timestampFormat": "dd/MM/yyyy[ HH:mm[:ss]]"},
         ),
+        ("id,date,due_date\na,20250131,2025-02-01\nb,20241231,2025-03-01\n", {"dateFormat": "[yyyyMMdd][yyyy-MM-dd]"}),
+        ("id,ts,seen_at\na,1766149200,2025-01-01 10:00\nb,1766149300,2025-01-01 11:00\n", {}),
+        ("id,at\na,31/12/2024 10:00 UTC\nb,01/01/2025 10:00 UTC\n", {}),
+        ("id,at\na,31/12/2024 10:00 +0300\nb,2025-01-01T10:00:00Z\n", {}),
+        ("id,at\na, 1766149200000 \nb, 1766149200001 \n", {**TRIMMED}),
         ("a1;2025-01-31;10\nb2;2025-02-01;20\n", {"sep": ";", "header": "false"}),
     ],
 )
@@ -203,6 +211,7 @@ def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: 
         ("t.csv", 'id,v\na,"1\nb,2\n', None),
         ("t.csv", "sep=;\nid;v\na;1\n", "only Excel understands"),
         ("t.csv", "Report of May\n\nid;v\na;1\nb;2\nc;3\n", "the header seems to be line"),
+        ("t.csv", "\x01\x02\x03\x04,\x05\n" * 50, "control characters"),
         ("t.csv", "PK\x03\x04 id,v\n", "zip archive"),
         ("t.csv", "<!DOCTYPE html><html></html>", "HTML"),
         ("t.json", '[{"id": 1}, {"id": 2', "cut short"),
