@@ -279,17 +279,13 @@ def _add_doubts(key: Key, columns: Sequence[KeyColumn], rows: _Rows) -> None:
     """Note what was not proved of a key."""
     total, keys = sum(rows.counts.values()), _key_count(rows.table, columns)
     if copies := total - keys:
-        key.notes.append(f"keys: {copies:,} rows are equal to another one in all columns; they count as one row")
+        key.notes.append(f"keys: rows that are equal to another one in all columns count as one row ({copies:,})")
     if max(column.rank for column in columns) > _ID:
         key.notes.append("keys: chosen because it is unique, not because of its name; is it meant to be?")
-    if key.stable is None:
-        key.notes.append("keys: one snapshot cannot show whether rows keep their keys in the next one")
-    elif key.stable < 0.9:
+    if key.stable is not None and key.stable < 0.9:
         key.notes.append(f"keys: only {key.stable:.0%} of a snapshot's keys are in the next one")
     if any(to_snake_case(column.name) in ROW_NUMBER_NAMES for column in columns):
         key.notes.append("keys: its name is that of a row number, which changes when a row is inserted before it")
-    if total < 20:
-        key.notes.append(f"keys: proved on {total} rows only")
 
 
 def _nearly_key(rows: _Rows, columns: Sequence[KeyColumn], updated_at: Sequence[KeyColumn]) -> Key | None:

@@ -131,13 +131,14 @@ def _proof(table: ProposedTable) -> str:
     if any("not proved" in note for note in table.notes):
         return ""
     counts = [count for count in table.rows if count is not None]
-    rows = (
-        f"{counts[0]:,} rows"
-        if len(counts) == 1
-        else f"{'both' if len(counts) == 2 else f'all {len(counts)}'} snapshots, {sum(counts):,} rows"
-    )
-    stable = "" if table.stable is None else f"; {table.stable:.1%} of a snapshot's keys are in the next one"
-    return f"unique in {rows}{stable}".replace("100.0%", "100 %").replace("%", " %").replace("  %", " %")
+    if not counts:
+        return ""
+    rows = f"{sum(counts):,} row{'s' if sum(counts) != 1 else ''}"
+    if len(counts) == 1:
+        return f"unique in {rows}; one snapshot cannot show whether it is stable"
+    snapshots = "both" if len(counts) == 2 else f"all {len(counts)}"
+    stable = "" if table.stable is None else f"; {100 * table.stable:.4g} % of a snapshot's keys are in the next one"
+    return f"unique in {snapshots} snapshots, {rows}{stable}"
 
 
 def _problem_lines(table: ProposedTable) -> list[str]:

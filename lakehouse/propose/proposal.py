@@ -212,6 +212,9 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     if proposed.options.get("header") == "false":
         lake_names = {column.name: column.name for column in kept}
     proposed.columns = [ProposedColumn(lake_names[c.name], c.name, c.type, c.notes) for c in kept]
+    if inside := _wrapped_records(loaded, kept):
+        proposed.problem = f"its records seem to be inside `{shown(inside)}`, and only records at the top are read"
+        return
     key = _find_key(loaded, types, kept, proposed, preferred)
     proposed.keys = [lake_names[name] for name in key.columns]
     proposed.updated_at = lake_names.get(key.updated_at, "")
@@ -220,6 +223,13 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
         proposed.notes += key.notes
     else:
         proposed.problem = f"{_NO_KEY}: {'; '.join(key.notes)}"
+
+
+def _wrapped_records(loaded: LoadedTable, kept: Sequence[ColumnType]) -> str:
+    """Return the name of the array that holds a JSON document's records, if each file is one object; "" if not."""
+    arrays = [column.name for column in kept if column.name in loaded.nested and "ARRAY<STRUCT" in column.type]
+    is_single = set(loaded.row_counts().values()) == {1}
+    return arrays[0] if is_single and len(arrays) == 1 else ""
 
 
 def _find_key(

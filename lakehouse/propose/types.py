@@ -122,7 +122,7 @@ def _note_outliers(by_name: dict[str, Texts], chosen: TableTypes) -> None:
             else:
                 column.outliers = outliers
         elif count:
-            column.notes.append(f"{count:,} values are the text {words}, which is not read as null")
+            column.notes.append(f"the text {words} is not read as null ({count:,} values)")
         if column.outliers:
             column.notes.append(
                 f"{column.outliers:,} of {everything:,} values are not {column.type}; their rows go to quarantine until"
