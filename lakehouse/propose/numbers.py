@@ -17,6 +17,7 @@ _INT_DIGITS, _BIGINT_DIGITS = 4, 18  # another type later means to rebuild the t
 _MAX_SCALE = 18
 _MAX_DOUBLE_EXPONENT = 300
 _CODE_DIGITS = 10  # integers that all have so many digits are codes: barcodes, accounts, phone numbers
+_THREE_DIGITS = re.compile(r"[+-]?9{1,3}(\.999)+")
 _SEPARATED = re.compile(r"9[.,'\u2019\s]9|[.,]9")
 
 
@@ -42,7 +43,8 @@ def choose_locale(table: LoadedTable, texts: Sequence[Texts], chosen: TableTypes
         same = {"pt-BR": "de, es and it write", "fr-FR": "pl, ru and sv write", "de-CH": "de-LI writes"}[best]
         chosen.notes.append(f"locale: {best} stands for its separators, which {same} too")
     elif not best:
-        in_threes = [e for e in separated if all(re.fullmatch(r"[+-]?9{1,3}(\.999)+", s) for s in e.shapes if "." in s)]
+        doubtful = [each for each in separated if not each.is_written_as_number]
+        in_threes = [e for e in doubtful if all(_THREE_DIGITS.fullmatch(shape) for shape in e.shapes if "." in shape)]
         if in_threes:
             chosen.notes.append(
                 f"numbers: all of {_names(in_threes)} have three digits after the point, which is read as the decimal"

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
+
+from lakehouse.errors import InfrastructureError
 from lakehouse.propose import parquet_types
 from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.keys import Key, KeyColumn, find_key, key_sql, rank_column
@@ -131,7 +134,15 @@ def propose_tables(
         tables: list[ProposedTable] = []
         for number, group in enumerate(groups):
             on_table(group.table)
-            for table in _propose_group(folder, group, scratch / str(number), keys.get(group.table, ())):
+            try:
+                proposed = _propose_group(folder, group, scratch / str(number), keys.get(group.table, ()))
+            except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+                raise InfrastructureError(
+                    f"{group.table} does not fit into memory and the temporary folder: {shown(str(error))}",
+                    where=tempfile.gettempdir(),
+                    next_step="set TMPDIR to a folder with enough disk space, about as much as the files have",
+                ) from error
+            for table in proposed:
                 table.name = unique(table.name, [other.name for other in tables])
                 tables.append(table)
     return Proposal(folder, folder.snapshots, tables, folder.warnings)
