@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from lakehouse import config
@@ -338,6 +339,16 @@ def test_a_command_that_cannot_be_done_writes_nothing(
     assert main(["init", *arguments]) == code
     assert not (tmp_path / "p").exists()
     assert not (tmp_path / "d").exists()
+
+
+def test_a_full_temporary_folder_is_worth_a_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise duckdb.IOException("Could not write file: No space left on device")
+
+    monkeypatch.setattr("lakehouse.propose.proposal.load_table", fail)  # a full disk cannot be had in a test
+
+    assert main(["init", str(write(tmp_path / "source", {"a.csv": "id,v\n1,x\n"})), str(tmp_path / "p")]) == 3
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_source_below_the_working_directory_stays_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
