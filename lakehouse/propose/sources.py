@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -98,6 +98,7 @@ def read_folder(path: Path) -> SourceFolder:
     source.snapshots = [folder.name for folder in folders] or [""]
     for number, folder in enumerate(folders or [path]):
         _add_files(source, number, folder, has_folders=bool(folders))
+    _warn_of_other_layouts(source, has_folders=bool(folders))
     if not source.files:
         raise ConfigError(
             f"{shown(str(path))} contains no file that can be read",
@@ -230,6 +231,20 @@ def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: boo
             raise ConfigError(f"{shown(str(source.path))} has more than {_MAX_FILES:,} files")
         else:
             source.files.append(SourceFile(number, name, path))
+
+
+def _warn_of_other_layouts(source: SourceFolder, has_folders: bool) -> None:
+    """Warn of files beside the folders of snapshots, and of folders that look like snapshots but have other names."""
+    if has_folders:
+        beside = [path.name for path in source.path.iterdir() if path.is_file() and path.name[0] not in "._"]
+        readable = sorted(name for name in beside if _is_text(name) and _suffix_format(name.removesuffix(".gz")))
+        source.warnings += [f"{shown(name)} is passed over: it is in no folder of a snapshot" for name in readable]
+        return
+    names = Counter(Path(file.name).name for file in source.files if "/" in file.name)
+    if again := [name for name, count in names.items() if count > 1]:
+        source.warnings.append(
+            f"several folders have a file {shown(again[0])}: if they are snapshots, name them YYYYMMDD_HHMMSS, in UTC"
+        )
 
 
 def _walk(folder: Path) -> list[Path]:

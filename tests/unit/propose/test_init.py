@@ -224,6 +224,16 @@ def test_an_existing_pipeline_or_model_is_never_overwritten(tmp_path: Path) -> N
         assert [path.read_text(encoding="utf-8") for path in target.rglob("*") if path.is_file()] == ["mine"]
 
 
+def test_folders_that_look_like_snapshots_are_mentioned(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"january/a.csv": "id,v\n1,x\n", "february/a.csv": "id,v\n1,y\n"})
+    beside = write(tmp_path / "beside", {"20250101/a.csv": "id,v\n1,x\n", "b.csv": "id,v\n1,x\n"})
+
+    assert "name them YYYYMMDD_HHMMSS" in init_pipeline(source, tmp_path / "p")["warnings"][0]
+    assert init_pipeline(beside, tmp_path / "q")["warnings"] == [
+        "b.csv is passed over: it is in no folder of a snapshot"
+    ]
+
+
 def test_two_folders_of_one_time_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "source", {"20250101/a.csv": "id\n1\n", "2025-01-01/a.csv": "id\n1\n"})
 

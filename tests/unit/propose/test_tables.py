@@ -351,7 +351,6 @@ def test_parquet_types_come_from_the_footer(tmp_path: Path) -> None:
         "u": pa.array([1, 2], pa.uint32()),
         "A name": pa.array(["a", "b"]).dictionary_encode(),
     }
-    (tmp_path / "x.parquet").unlink(missing_ok=True)
     pq.write_table(pa.table(columns), tmp_path / "x.parquet")
     table = proposed(tmp_path, (tmp_path / "x.parquet").read_bytes(), name="t.parquet")
 
@@ -369,6 +368,18 @@ def test_parquet_types_come_from_the_footer(tmp_path: Path) -> None:
     }
     assert "time is left out" in notes(table)
     assert table["keys"] == ["id"]
+
+
+def test_parquet_types_of_several_snapshots_are_the_wider_ones(tmp_path: Path) -> None:
+    contents = []
+    for number, kind in enumerate((pa.int32(), pa.int64())):
+        columns = {"id": pa.array([1, 2], kind), "v": pa.nulls(2) if number else pa.array(["a", None])}
+        pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+        contents.append((tmp_path / "x.parquet").read_bytes())
+    table = proposed(tmp_path, *contents, name="t.parquet")
+
+    assert types(table) == {"id": "BIGINT", "v": "STRING"}
+    assert (table["keys"], table["stable"]) == (["id"], 1.0)
 
 
 def test_packed_files_are_read_by_the_name_inside(tmp_path: Path) -> None:
