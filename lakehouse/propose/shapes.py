@@ -170,7 +170,7 @@ def spark_pattern(forms: Iterable[DateForm], day_first: bool) -> str:
     """Return the pattern by which Spark reads dates written in some forms of one family.
 
     >>> spark_pattern([date_form("99/99/9999"), date_form("99/99/9999 99:99:99.999")], day_first=True)
-    'dd/MM/yyyy[ HH:mm:ss[.SSS]]'
+    'dd/MM/yyyy[ HH:mm:ss.SSS]'
 
     Args:
         forms: The forms.
