@@ -173,7 +173,7 @@ def document(
 def _check(file: Path) -> None:
     """Raise `LakehouseError` if the pipeline that is about to be written is not valid, which is a bug."""
     try:
-        pipeline_plans.plan_pipeline(config.load(file))
+        pipeline_plans.plan_pipeline(config.load(file, env={}))  # with the defaults of its variables
     except ConfigError as error:
         raise LakehouseError(f"the proposed pipeline is not valid, and was not written: {error.found}") from error
 
