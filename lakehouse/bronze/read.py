@@ -13,16 +13,13 @@ from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, small_tables
-from lakehouse.lake.cdc import CDC_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, OWN_COLUMNS_DDL
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows, find_rows
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import local_frame
-
-_CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
-_OWN_COLUMNS_DDL = {1: _CDC_DDL, 2: f"{_CDC_DDL}, __START_AT TIMESTAMP, __END_AT TIMESTAMP"}  # by `scd`
 
 
 def current_rows(table: TableRef, version: int | None = None) -> DataFrame:
@@ -92,7 +89,7 @@ def expected_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
 
 def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
     """Return the live rows with all columns of bronze; of a history, the open windows."""
-    own = T.DataType.fromDDL(_OWN_COLUMNS_DDL[table.config.scd])
+    own = T.DataType.fromDDL(OWN_COLUMNS_DDL[table.config.scd])
     assert isinstance(own, T.StructType)
     if not delta.exists(table.spark, table.bronze):
         return local_frame(table.spark, T.StructType([*table.schema, *own]))

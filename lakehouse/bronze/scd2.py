@@ -18,9 +18,9 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, INSERT
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, END_AT, INSERT, START_AT
 
-START, END = "__START_AT", "__END_AT"
+START, END = START_AT, END_AT
 
 
 def row_keys(table: Table) -> list[str]:

@@ -23,7 +23,7 @@ _JDBC_OPTIONS = ("numPartitions", "fetchsize", "queryTimeout")
 _DATABASE_TABLE = r"[^.*?/\\\[\]\s]+(\.[^.*?/\\\[\]\s]+)?"
 PUBLISH_POSITION_TABLE = "lakehouse_publish"  # the table in PostgreSQL with the lake versions it has received
 # The characters that Delta rejects in a column's name, and the dot, with which SQL selects a struct's field.
-_FORBIDDEN_CHARACTERS = frozenset(" ,;{}()\n\t=.`")
+FORBIDDEN_CHARACTERS = frozenset(" ,;{}()\n\t=.`")
 # Types without a unique text per value: Java versions write floating-point numbers differently.
 _TYPES_WITHOUT_ONE_TEXT = ("FLOAT", "DOUBLE", "BINARY", "ARRAY", "STRUCT")
 
@@ -165,7 +165,7 @@ def _check_columns(columns: tuple[Column, ...], file_format: Any) -> Iterator[Di
             fix = "remove it from schema, or rename it at the source"
             message = f'column "{column.name}": the name is reserved for the lake; {fix}'
             yield Discrepancy(("schema",), STRUCTURE, message)
-        if forbidden := sorted(set(column.name) & _FORBIDDEN_CHARACTERS):
+        if forbidden := sorted(set(column.name) & FORBIDDEN_CHARACTERS):
             message = f'column "{column.name}": Delta Lake does not allow {" ".join(map(repr, forbidden))} in a name'
             fix = f'use another name, and give its name in the files: names: {{another: "{column.name}"}}'
             yield Discrepancy(("schema",), STRUCTURE, f"{message}; {fix}")

@@ -36,7 +36,9 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
     source.add_from_environment("pii_key", PII_KEY, variables)
     errors: list[Any] = []
     try:
-        pipeline = Pipeline.model_validate(source.data, context={"path": file, "folder": file.parent})
+        pipeline = Pipeline.model_validate(
+            source.data, context={"path": file, "folder": file.parent, "lines": source.lines}
+        )
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     problems = _collect_problems(source, errors)

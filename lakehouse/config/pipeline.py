@@ -128,6 +128,12 @@ class Table(StrictModel):
         return parse_columns(self.schema_ddl)
 
     @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns in the lake: those declared, without dropped ones; hashed and masked ones are STRING."""
+        stored = (column for column in self.columns if self.pii.get(column.name) != "drop")
+        return tuple(replace(column, type="STRING") if column.name in self.pii else column for column in stored)
+
+    @property
     def columns_in_files(self) -> tuple[Column, ...]:
         """The declared columns, with their names in the files or in the database."""
         return tuple(replace(column, name=self.name_in_files(column.name)) for column in self.columns)
@@ -296,10 +302,11 @@ class Pipeline(StrictModel):
     tuning: Tuning = Field(default_factory=Tuning, description="Thresholds for performance; they never change results.")
 
     _path: Path = PrivateAttr(default=Path(FILE_NAMES[0]))
+    _lines: Mapping[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, context: Any) -> None:
         if context:
-            self._path = context["path"]
+            self._path, self._lines = context["path"], context.get("lines", {})
         for table in self.tables.values():
             table._pii_key = self.pii_key
 
@@ -312,6 +319,30 @@ class Pipeline(StrictModel):
     def folder(self) -> Path:
         """The folder of that file, which also contains the models' SQL files."""
         return self._path.parent
+
+    def location(self, *loc: str | int) -> str:
+        """Return the file and the line of a key, or of the nearest one above it that the file has.
+
+        Args:
+            loc: The key, such as `"silver", "clientes", "keys"`.
+        """
+        lines = (self._lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in self._lines)
+        line = next(lines, None)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+    def sql_path(self, model: str) -> str:
+        """Return the path of the file with a model's SELECT.
+
+        Args:
+            model: The layer and name, such as `silver.customers`.
+        """
+        return str(checks.sql_file(self.folder, *model.split(".", 1)))
+
+    def unlisted_sql_files(self) -> list[Path]:
+        """Return the SQL files beside the pipeline that are no model of it."""
+        listed = {"silver": self.silver, "gold": self.gold}
+        files = (file for layer in listed for file in sorted((self.folder / layer).glob("*.sql")))
+        return [file for file in files if file.stem not in listed[file.parent.name]]
 
     def read_sql(self, layer: str, model: str) -> str:
         """Return the text of a model's SELECT.

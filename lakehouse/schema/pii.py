@@ -29,7 +29,8 @@ def protected_schema(declared: T.StructType, table: Table) -> T.StructType:
         declared: The schema of the plain rows.
         table: The table's configuration.
     """
-    remaining = [f for f in declared if table.pii.get(f.name) != "drop"]
+    stored = {column.name for column in table.stored_columns}
+    remaining = [f for f in declared if f.name in stored]
     return T.StructType([T.StructField(f.name, T.StringType()) if f.name in table.pii else f for f in remaining])
 
 
