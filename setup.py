@@ -40,7 +40,12 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=["lakehouse", "lakehouse.*"]),
-    package_data={"lakehouse": ["py.typed"], "lakehouse.spark": ["*.conf"], "lakehouse.report": ["page/*"]},
+    package_data={
+        "lakehouse": ["py.typed"],
+        "lakehouse.spark": ["*.conf"],
+        "lakehouse.report": ["page/*"],
+        "lakehouse.models.sql": ["*.txt"],
+    },
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[

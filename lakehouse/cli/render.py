@@ -145,9 +145,11 @@ def validation(run: Run, as_json: bool) -> None:
     name, tables = run.pipeline.name, list(run.pipeline.tables)
     models = {model: plan.strategy for model, plan in run.plans.items()}
     if as_json:
-        _print_json({"pipeline": name, "valid": True, "tables": tables, "models": models})
+        _print_json({"pipeline": name, "valid": True, "tables": tables, "models": models, "warnings": run.warnings})
     else:
         _stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
+        for text in run.warnings:
+            warning(text)
 
 
 def explanation(plan: Plan, as_json: bool) -> None:

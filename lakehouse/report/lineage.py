@@ -1,4 +1,4 @@
-"""Finds the source columns of each column of a model, as sqlglot parses the SQL. Uses no Spark.
+"""Finds the source columns of each column of a model, for the report. Uses no Spark.
 
 Only values are followed. The columns of a filter, a join or a GROUP BY decide which rows exist; to follow them would
 connect nearly every column with nearly every other.
@@ -11,19 +11,11 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.lineage import lineage
 
 from lakehouse.config import Pipeline
 from lakehouse.models.sql.blocks.clauses import split_selects
 from lakehouse.models.sql.plan import Plan, dependency_levels
-
-Origin = tuple[str, str]
-"""A relation (`silver.clientes`) and a column of it."""
-
-_CDC_COLUMNS = ("_cdc_operation", "_cdc_timestamp", "_cdc_sequence", "__START_AT", "__END_AT")
-# The result of these functions reveals nothing of a value.
-_COUNT_FUNCTIONS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+from lakehouse.models.sql.resolve import Origin, base_relation, bronze_relation, resolve_model
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ def relation_columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str,
     bronze = {
         f"bronze.{name}": tuple(
             LineageColumn(column, is_personal=column in table.pii)
-            for column in (*(c.name for c in table.columns if table.pii.get(c.name) != "drop"), *_CDC_COLUMNS)
+            for column in bronze_relation(f"bronze.{name}", table).names
         )
         for name, table in pipeline.tables.items()
     }
@@ -64,7 +56,8 @@ def relation_columns(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str,
         columns[model] = model_columns(plans[model], columns)
     used = {origin for relation in columns.values() for column in relation for origin in column.origins}
     for name, declared in bronze.items():
-        columns[name] = tuple(c for c in declared if c.name not in _CDC_COLUMNS or (name, c.name) in used)
+        stored = {c.name for c in pipeline.tables[name.removeprefix("bronze.")].stored_columns}
+        columns[name] = tuple(c for c in declared if c.name in stored or (name, c.name) in used)
     return columns
 
 
@@ -91,59 +84,33 @@ def model_columns(
         plan: The plan of the model.
         columns_by_relation: The columns of its inputs.
     """
-    query = sqlglot.parse_one(plan.sql, read="spark")
-    assert isinstance(query, exp.Query)  # the plan was made from it
     columns_of = {relation: {c.name.lower(): c for c in columns_by_relation[relation]} for relation in plan.inputs}
-    has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
-    try:
-        values = _column_origins(query, columns_of)
-        # Counts are replaced by a constant, so that the lineage does not lead to the counted values.
-        uncounted = query.transform(lambda e: exp.Literal.number(1) if isinstance(e, _COUNT_FUNCTIONS) else e)
-        revealed = _column_origins(uncounted, columns_of)
-    except SqlglotError:  # a clause that it cannot follow: no origins, and any column may be personal
+    inputs = {r: base_relation(r, [(c.name, "") for c in columns.values()]) for r, columns in columns_of.items()}
+    result = resolve_model(plan, inputs, "").result
+    names = [column.name for column in result.columns if column.name]
+    if result.is_open or len(names) < len(result.columns):  # SQL that cannot be followed: any column may be personal
+        has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
+        query = sqlglot.parse_one(plan.sql, read="spark")
+        assert isinstance(query, exp.Query)  # the plan was made from it
         return tuple(LineageColumn(name, is_personal=has_personal_inputs) for name in query.named_selects)
-    names, texts = {n.lower(): n for n in query.named_selects}, _selected_expressions(plan.sql, list(values))
+    texts = _selected_expressions(plan.sql, names)
     return tuple(
         LineageColumn(
-            names.get(name, name),
+            name,
             texts.get(name, ""),
-            origins,
-            is_personal=any(
-                columns_of[relation][column.lower()].is_personal for relation, column in revealed.get(name, ())
-            ),
+            column.origins,
+            is_personal=any(columns_of[relation][origin.lower()].is_personal for relation, origin in column.revealed),
         )
-        for name, origins in values.items()
+        for name, column in zip(names, result.columns, strict=True)
     )
-
-
-def _column_origins(
-    query: exp.Expr, columns_of: Mapping[str, Mapping[str, LineageColumn]]
-) -> dict[str, tuple[Origin, ...]]:
-    """Return the origins of each column of a query by the column's name in lower case."""
-    schema: dict[str, dict[str, dict[str, str]]] = {}  # sqlglot only needs the names; each column counts as a string
-    for relation, columns in columns_of.items():
-        layer, _, short_name = relation.partition(".")
-        schema.setdefault(layer, {})[short_name] = dict.fromkeys(columns, "string")
-    by_lower = {relation.lower(): relation for relation in columns_of}
-    origins: dict[str, tuple[Origin, ...]] = {}
-    for name, node in lineage(None, query, schema, dialect="spark").items():
-        found: dict[Origin, None] = {}  # in the order of the graph, each once
-        for leaf in node.walk():
-            if isinstance(leaf.expression, exp.Table):
-                source = by_lower.get(f"{leaf.expression.db}.{leaf.expression.name}".lower())
-                column = exp.to_column(leaf.name, dialect="spark").name.lower()
-                if source and column in columns_of[source]:
-                    found[source, columns_of[source][column].name] = None
-        origins[name] = tuple(found)
-    return origins
 
 
 def _selected_expressions(sql: str, names: list[str]) -> dict[str, str]:
     """Return the SQL of each selected column by its name; empty if an item has no name, such as a star."""
     items = split_selects(sql, sqlglot.tokenize(sql, read="spark"))[-1][1].items
     parsed = sqlglot.parse_one(sql, read="spark")
-    outputs = [p.alias_or_name.lower() for p in parsed.expressions] if isinstance(parsed, exp.Select) else []
-    if len(items) != len(outputs) or outputs != [n.lower() for n in names]:
+    outputs = [p.alias_or_name for p in parsed.expressions] if isinstance(parsed, exp.Select) else []
+    if len(items) != len(outputs) or outputs != names:
         return {}
     have_alias = [isinstance(p, exp.Alias) for p in parsed.expressions]
     return {

@@ -116,6 +116,20 @@ class Run:
         """The plans of all models, by name."""
         return pipeline_plans.plan_pipeline(self.pipeline)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed in the pipeline and its models, and may not be meant."""
+        return [*self.unlisted_models, *(warning for plan in self.plans.values() for warning in plan.warnings)]
+
+    @property
+    def unlisted_models(self) -> list[str]:
+        """A warning for each SQL file beside the pipeline that is no model of it."""
+        return [
+            f"{file}: not a model of {self.pipeline.path.name}, so it is never computed; "
+            f"add `{file.stem}` to `{file.parent.name}`, or move the file"
+            for file in self.pipeline.unlisted_sql_files()
+        ]
+
     def selected_tables(self) -> list[str]:
         """Return the tables to which the command is limited."""
         named = [name for name in self.names if name in self.pipeline.tables]

@@ -57,6 +57,8 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
     is_run = requested == STAGES
     command = "run" if is_run else " ".join(requested)
     run.stages = (*STAGES, PUBLISH) if is_run and run.published_tables() else requested
+    for warning in run.unlisted_models:
+        run.log.warning("a model is not listed", reason=warning)
     with record_run(run, report, command) as record, lock_lake(run, command):
         work = _decide(run, is_run)
         if not work.stages:

@@ -5,8 +5,11 @@ The entry points are `pipeline_plans.plan_pipeline` for all models of a pipeline
     blocks/            parses a model's SELECTs: what they read, their refresh keys, and what is not supported
     functions.py       what a model may use each Spark function for
     determinism.py     requires the same result for the same inputs
+    calls.py           checks the functions that SQL calls and their numbers of arguments (spark_functions.txt)
+    faults.py          the faults of a model, with their places
     rules.py           parses expectations into rules
     plan.py            plans one model
+    resolve/           resolves names and types against the declared schemas; lineage
     float_sums.py      finds sums of DOUBLE by the declared types
     pipeline_plans.py  plans all models and checks them together
 """

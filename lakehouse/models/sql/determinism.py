@@ -9,7 +9,7 @@ from sqlglot.tokens import Token, TokenType
 
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
-from lakehouse.models.sql.blocks import find_calls
+from lakehouse.models.sql.blocks import find_calls, is_windowed
 
 PARAMETERS = ("as_of", "business_timezone")
 
@@ -28,7 +28,13 @@ def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], wher
     Raises:
         ConfigError: With the first such function and its line.
     """
-    found = [token for _, token in find_calls(tokens) if token.text.lower() in functions.NON_DETERMINISTIC]
+    found = [
+        token
+        for at, token in find_calls(tokens)
+        if token.text.lower() in functions.NON_DETERMINISTIC
+        # Of a window, its ORDER BY decides: `resolve.windows` requires that it is unique.
+        and not (token.text.lower() in functions.BY_POSITION and is_windowed(tokens, at))
+    ]
     found += [
         token
         for token in tokens

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text.
+
+    Args:
+        text: The words, separated by white space.
+    """
     return frozenset(text.split())
 
 
 # Functions that depend on the clock, on chance, on the reader or on the order of rows. A model must not use them.
-NON_DETERMINISTIC = _words(
+NON_DETERMINISTIC = words(
     """
     any_value approx_count_distinct approx_percentile approx_top_k curdate current_catalog current_database
     current_date current_schema current_time current_timestamp current_timezone current_user first first_value
@@ -19,21 +24,21 @@ NON_DETERMINISTIC = _words(
 )
 
 # Those of them that may be called without parentheses.
-NON_DETERMINISTIC_KEYWORDS = _words(
+NON_DETERMINISTIC_KEYWORDS = words(
     """
     current_date current_time current_timestamp current_user localtimestamp session_user
     """
 )
 
 # Functions that make several rows from one.
-GENERATORS = _words(
+GENERATORS = words(
     """
     explode explode_outer inline inline_outer json_tuple posexplode posexplode_outer stack variant_explode
     """
 )
 
 # Functions of one row. Only known ones are listed, because any other name could be an aggregate.
-SCALAR = _words(
+SCALAR = words(
     """
     abs acos acosh add_months array array_compact array_contains array_distinct array_except array_intersect
     array_join array_max array_min array_position array_remove array_size array_sort array_union arrays_overlap
@@ -61,37 +66,37 @@ SCALAR = _words(
 )
 
 # Functions that make one value from many rows, the same in any order of rows if the type is exact.
-AGGREGATES = _words(
+AGGREGATES = words(
     """
     any avg bit_and bit_or bit_xor bool_and bool_or count count_if every max mean median min percentile some sum
     try_avg try_sum
     """
 )
 # Those of them that are exact for integers and DECIMAL, but depend on the order of rows for DOUBLE.
-SUMS = _words("avg mean sum try_avg try_sum")
+SUMS = words("avg mean sum try_avg try_sum")
 # Functions that collect values in the order of rows.
-COLLECTING = _words("array_agg collect_list collect_set")
-GROUPING = _words("grouping grouping_id")
+COLLECTING = words("array_agg collect_list collect_set")
+GROUPING = words("grouping grouping_id")
 # Window functions; ties do not change the result of RANKS.
-RANKS = _words("cume_dist dense_rank percent_rank rank")
-WINDOW = _words("lag lead ntile row_number") | RANKS | AGGREGATES
+RANKS = words("cume_dist dense_rank percent_rank rank")
+# Those that take a value, or a number, by the position of a row: the order has to be unique.
+BY_POSITION = words("first first_value lag last last_value lead nth_value ntile row_number")
+WINDOW = BY_POSITION | RANKS | AGGREGATES
 
 _STATISTIC = "its last digits depend on the order of rows: keep COUNT, SUM(x) and SUM(x * x) as DECIMAL"
 _TIE = "MAX(STRUCT(by, value)).value, or MIN: in a tie it takes the greatest value"
 ALTERNATIVES = {
-    **dict.fromkeys(_words("max_by min_by"), _TIE),
-    **dict.fromkeys(
-        _words("corr covar_pop covar_samp kurtosis skewness std stddev stddev_pop stddev_samp"), _STATISTIC
-    ),
-    **dict.fromkeys(_words("var_pop var_samp variance"), _STATISTIC),
+    **dict.fromkeys(words("max_by min_by"), _TIE),
+    **dict.fromkeys(words("corr covar_pop covar_samp kurtosis skewness std stddev stddev_pop stddev_samp"), _STATISTIC),
+    **dict.fromkeys(words("var_pop var_samp variance"), _STATISTIC),
     **dict.fromkeys(GENERATORS, "make several rows from one in a model of its own"),
-    **dict.fromkeys(_words("percentile_cont percentile_disc mode"), "percentile(x, 0.5)"),
+    **dict.fromkeys(words("percentile_cont percentile_disc mode"), "percentile(x, 0.5)"),
     "listagg": "array_join(array_sort(collect_list(x)), ',')",
     "string_agg": "array_join(array_sort(collect_list(x)), ',')",
 }
 
 # Words before a parenthesis that call no function.
-KEYWORDS = _words(
+KEYWORDS = words(
     """
     and as between by case distinct div else except exists filter from group having in intersect interval is
     like not null on or order over partition rlike select sets then union using values when where with within

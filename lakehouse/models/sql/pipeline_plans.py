@@ -9,9 +9,11 @@ from lakehouse import config
 from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
+from lakehouse.models.sql.faults import text_position
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
 from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
-from lakehouse.models.sql.rules import output_columns, parse_rules, require_column
+from lakehouse.models.sql.resolve import resolve_pipeline
+from lakehouse.models.sql.rules import parse_rules
 
 
 def load_plan(path: str | Path, model: str) -> Plan:
@@ -55,14 +57,7 @@ def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     plans = _plan_with_keys(pipeline, keys | {model: plan.keys for model, plan in plans.items()})
     _require_known_relations(pipeline, plans)
     dependency_levels(plans)
-    # Require that the columns that rules reference exist.
-    tables = {f"bronze.{name}": [c.name for c in table.columns] for name, table in pipeline.tables.items()}
-    known_columns = tables | {model: output_columns(plan.sql) for model, plan in plans.items()}
-    for model, plan in plans.items():
-        for rule in (rule for rule in plan.rules if rule.referenced_relation):
-            label, columns = f"{model}'s expectation {rule.name}", known_columns.get(rule.referenced_relation)
-            for column in rule.referenced_columns:
-                require_column(label, column, columns, str(pipeline.path), rule.referenced_relation)
+    resolved = resolve_pipeline(pipeline, plans)
     float_columns = {
         (f"bronze.{name.lower()}", column.name.lower())
         for name, table in pipeline.tables.items()
@@ -71,8 +66,8 @@ def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     }
     for model in plans:
         if sums := find_float_sums(plans, model, float_columns):
-            raise inexact_sums_error(sums, model, _sql_file(pipeline, model))
-    return plans
+            raise inexact_sums_error(sums, model, pipeline.sql_path(model))
+    return {model: replace(plan, warnings=resolved[model].warnings) for model, plan in plans.items()}
 
 
 def _plan_with_keys(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dict[str, Plan]:
@@ -80,15 +75,15 @@ def _plan_with_keys(pipeline: Pipeline, keys: dict[str, tuple[str, ...]]) -> dic
     for layer, models in {"silver": pipeline.silver, "gold": pipeline.gold}.items():
         for short, model in models.items():
             sql, name = pipeline.read_sql(layer, short), f"{layer}.{short}"
-            plan = plan_model(name, sql, tuple(model.keys), _sql_file(pipeline, name), keys)
-            rules = parse_rules(name, model.expect, sql, str(pipeline.path))
+            plan = plan_model(name, sql, tuple(model.keys), pipeline.sql_path(name), keys)
+            rules = tuple(
+                parsed
+                for rule, spec in model.expect.items()
+                for parsed in parse_rules(name, {rule: spec}, pipeline.location(layer, short, "expect", rule))
+            )
             parameters = plan.parameters.union(*(rule.parameters for rule in rules))
             plans[name] = replace(plan, rules=rules, parameters=parameters)
     return plans
-
-
-def _sql_file(pipeline: Pipeline, model: str) -> str:
-    return str(pipeline.folder / f"{model.replace('.', '/', 1)}.sql")
 
 
 def _require_known_relations(pipeline: Pipeline, plans: dict[str, Plan]) -> None:
@@ -101,5 +96,15 @@ def _require_known_relations(pipeline: Pipeline, plans: dict[str, Plan]) -> None
             raise ConfigError(
                 f"{name} reads {', '.join(unknown)}, which the pipeline does not have{suggestion}",
                 expected=f"one of {', '.join(sorted(known))}",
-                where=_sql_file(pipeline, name),
+                where=_place_of(pipeline, plan, unknown[0]),
             )
+
+
+def _place_of(pipeline: Pipeline, plan: Plan, relation: str) -> str:
+    """Return where a model names a relation: in its SQL, or in an expectation."""
+    starts = [name.start for name in plan.table_names if name.relation == relation]
+    if starts:
+        return f"{pipeline.sql_path(plan.model)}:{text_position(plan.sql, starts[0])}"
+    layer, _, short = plan.model.partition(".")
+    rule = next(rule.name for rule in plan.rules if rule.referenced_relation == relation)
+    return pipeline.location(layer, short, "expect", rule)

@@ -28,7 +28,9 @@ from lakehouse.models.sql.blocks import (
     is_grouping_id,
     parse_blocks,
 )
+from lakehouse.models.sql.calls import wrong_argument_counts
 from lakehouse.models.sql.determinism import require_deterministic, used_parameters
+from lakehouse.models.sql.faults import describe_syntax_error, place, syntax_error_position, to_error
 from lakehouse.models.sql.rules import Rule, digest_rules
 
 
@@ -65,6 +67,7 @@ class Plan:
         source_columns: Output columns of a row-wise model that are an unchanged column of the input, by output column.
         parameters: The parameters of `determinism.PARAMETERS` that the SQL or the rules use.
         rules: The model's expectations.
+        warnings: What is allowed in its SQL, and may not be meant.
     """
 
     model: str
@@ -78,6 +81,7 @@ class Plan:
     source_columns: Mapping[str, str]
     parameters: frozenset[str]
     rules: tuple[Rule, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> list[str]:
@@ -148,6 +152,8 @@ def plan_model(
         blocks, unsupported = parse_blocks(query, sql, tokens, keys, input_keys or {}), ""
     except NotIncremental as error:
         blocks, unsupported = (), str(error)
+    except SqlglotError:  # a part that is no expression by itself
+        blocks, unsupported = (), "SQL that cannot be split into columns"
     parameters = used_parameters(model, query, where)
     strategy = _choose_strategy(blocks)
     return Plan(
@@ -185,11 +191,18 @@ def dependency_levels(plans: Mapping[str, Plan]) -> list[list[str]]:
 
 
 def _parse(model: str, sql: str, where: str) -> tuple[exp.Query, list[Token]]:
+    tokens: list[Token] = []
     try:
-        statements = [statement for statement in sqlglot.parse(sql, read="spark") if statement is not None]
         tokens = sqlglot.tokenize(sql, read="spark")
-    except SqlglotError as error:
-        raise ConfigError(f"{model} cannot be parsed: {error}", expected="one SELECT", where=where) from error
+        statements = [statement for statement in sqlglot.parse(sql, read="spark") if statement is not None]
+    except Exception as error:  # sqlglot's own, and others of its functions on text that is no SQL: MAP('a')
+        if faults := list(wrong_argument_counts(model, tokens)):  # sqlglot refuses them as well, without the name
+            raise to_error(place(fault, sql, where) for fault in faults) from error
+        raise ConfigError(
+            f"{model} cannot be parsed: {describe_syntax_error(error)}",
+            expected="one SELECT",
+            where=where + syntax_error_position(error),
+        ) from error
     if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ConfigError(f"{model} is not one SELECT", expected="one SELECT, and nothing else", where=where)
     return statements[0], tokens
@@ -213,6 +226,8 @@ def _find_table_names(model: str, query: exp.Query, where: str) -> tuple[TableNa
     names = []
     for table in query.find_all(exp.Table):
         layer, short = table.db.lower(), table.name
+        if table.find_ancestor(exp.Hint):
+            continue
         if not layer and short.lower() in ctes:
             continue
         if layer not in TABLE_LAYERS or table.catalog:

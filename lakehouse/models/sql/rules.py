@@ -11,23 +11,24 @@ except `not_null`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.expect import TABLE_RULES, Expectation
 from lakehouse.config.layers import TABLE_LAYERS
-from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import find_calls
+from lakehouse.models.sql.calls import wrong_argument_counts
 from lakehouse.models.sql.determinism import require_deterministic, used_parameters
+from lakehouse.models.sql.faults import describe_syntax_error, to_error
 
 REJECTING_POLICIES = ("drop", "quarantine")
 _EXPECTED_CONDITION = 'a condition on the columns of one row, such as "qtde_pontos >= 0"'
@@ -101,62 +102,22 @@ def digest_rules(rules: Iterable[Rule]) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def parse_rules(model: str, expect: Mapping[str, Expectation], sql: str, where: str) -> tuple[Rule, ...]:
-    """Parse the expectations of a model.
+def parse_rules(model: str, expect: Mapping[str, Expectation], where: str) -> tuple[Rule, ...]:
+    """Parse the expectations of a model; `resolve.resolve_pipeline` requires that their columns exist.
 
     Args:
         model: The model's name.
         expect: The configured expectations by name.
-        sql: The model's SQL, which `plan_model` has parsed before.
         where: The pipeline's file, for messages.
 
     Raises:
-        ConfigError: An expectation is not a condition on a row, or names a column that the model does not select.
+        ConfigError: An expectation is not a condition on a row.
     """
-    columns = output_columns(sql) if expect else None
-    rules = []
-    for name, spec in expect.items():
-        source = _RuleSource(name, spec, f"{model}'s expectation {name}", columns, where)
-        rule = _parse_short_form(source) if spec.check is None else _parse_check(source, spec.check)
-        for column in rule.columns:
-            require_column(source.label, column, columns, where)
-        rules.append(rule)
-    return tuple(rules)
-
-
-def output_columns(sql: str) -> list[str] | None:
-    """Return the columns that a SELECT gives; None if it selects a star.
-
-    Args:
-        sql: A SELECT that can be parsed.
-    """
-    query = sqlglot.parse_one(sql, read="spark")
-    if not isinstance(query, exp.Query) or query.is_star:
-        return None
-    return query.named_selects
-
-
-def require_column(
-    label: str, column: str, columns: Collection[str] | None, where: str, owner: str = "the model"
-) -> None:
-    """Raise if a rule names an unknown column.
-
-    Args:
-        label: How the message names the rule.
-        column: The column.
-        columns: The known columns; None if they are not known.
-        where: The pipeline's file.
-        owner: How the message names the relation that has the columns.
-
-    Raises:
-        ConfigError: The column is not among the known ones.
-    """
-    if columns is not None and column.lower() not in {c.lower() for c in columns}:
-        raise ConfigError(
-            f"{label} names {column}, which {owner} does not have{did_you_mean(column, columns)}",
-            expected=f"one of {', '.join(columns)}",
-            where=where,
-        )
+    sources = (_RuleSource(name, spec, f"{model}'s expectation {name}", where) for name, spec in expect.items())
+    return tuple(
+        _parse_short_form(source) if source.spec.check is None else _parse_check(source, source.spec.check)
+        for source in sources
+    )
 
 
 @dataclass(frozen=True)
@@ -167,14 +128,12 @@ class _RuleSource:
         name: The name in pipeline.yml.
         spec: The configured expectation.
         label: How messages name it.
-        columns: The columns that the model selects; None if they are not known.
         where: The pipeline's file.
     """
 
     name: str
     spec: Expectation
     label: str
-    columns: list[str] | None
     where: str
 
 
@@ -183,11 +142,15 @@ class _RuleSource:
 
 def _parse_check(source: _RuleSource, text: str) -> Rule:
     label, where = source.label, source.where
+    tokens: list[Token] = []
     try:
-        expressions = [part for part in sqlglot.parse(text, read="spark") if part is not None]
         tokens = sqlglot.tokenize(text, read="spark")
-    except SqlglotError as error:
-        raise ConfigError(f"{label} cannot be parsed: {error}", expected=_EXPECTED_CONDITION, where=where) from error
+        expressions = [part for part in sqlglot.parse(text, read="spark") if part is not None]
+    except Exception as error:  # as of `plan_model`
+        if faults := list(wrong_argument_counts(label, tokens)):
+            raise to_error(replace(fault, where=where) for fault in faults) from error
+        found = f"{label} cannot be parsed: {describe_syntax_error(error)}"
+        raise ConfigError(found, expected=_EXPECTED_CONDITION, where=where) from error
     condition = expressions[0] if len(expressions) == 1 else None
     if condition is None or isinstance(condition, exp.Query | exp.Alias) or condition.find(exp.Query, exp.Star):
         raise ConfigError(f"{label} is not a condition: {text}", expected=_EXPECTED_CONDITION, where=where)
@@ -200,12 +163,6 @@ def _parse_check(source: _RuleSource, text: str) -> Rule:
                 where=where,
                 next_step="compute it in the model's SQL as a column, and check that column",
             )
-    for column in condition.find_all(exp.Column):
-        name = column.parts[0].name  # of `a.b`, a field of a column, the column
-        enclosing = column.find_ancestor(exp.Lambda)
-        arguments = {argument.name.lower() for argument in enclosing.expressions} if enclosing else set()
-        if name.lower() not in arguments:
-            require_column(label, name, source.columns, where)
     # On its own lines, because the author's text may end in a comment.
     parameters = used_parameters(label, condition, where)
     return Rule(source.name, source.spec, text, f"(\n{text}\n)", parameters=parameters)

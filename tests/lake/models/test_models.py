@@ -270,7 +270,7 @@ def test_any_model_on_delta_equals_a_full_refresh_after_any_changes(
     models = []
     for at, each in enumerate(drawn):
         plan = plan_model(f"gold.m{at}", each.sql, each.keys, "gold/m.sql", grammar.KEYS)
-        rules = parse_rules(f"gold.m{at}", EXPECTED[at], each.sql, "m.yml") if at < len(EXPECTED) else ()
+        rules = parse_rules(f"gold.m{at}", EXPECTED[at], "m.yml") if at < len(EXPECTED) else ()
         input_keys = {relation: grammar.KEYS[relation] for relation in plan.inputs}
         tuning = TUNING if at % 2 else BY_SPARK
         models.append(Model(replace(plan, rules=rules), input_keys, {"as_of": None}, tuning=tuning))

@@ -145,6 +145,7 @@ def test_validate_lists_the_tables_and_models(shop: Path, capsys: pytest.Capture
         "valid": True,
         "tables": ["clientes"],
         "models": {"silver.clientes": "row-wise"},
+        "warnings": [],
     }
     assert not (shop / "lake").exists()
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lakehouse import config
+from lakehouse.config.ddl import parse_columns
 from lakehouse.models.sql import functions, pipeline_plans
 from lakehouse.models.sql.plan import plan_model
+from lakehouse.models.sql.resolve import base_relation, resolve_model
 
 REPOSITORY = Path(__file__).parents[3]
 GUIDE = REPOSITORY / "docs" / "guide" / "models.md"
@@ -28,6 +30,18 @@ def test_an_example_of_the_guide_has_the_strategy_in_its_comment(comment: str, s
 
     assert found.strategy == strategy, found.reason
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(("comment", "sql"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_guide_is_resolved_without_a_fault(comment: str, sql: str) -> None:
+    sales = "id INT, shop STRING, amount DECIMAL(9,2), product STRING, client INT, day DATE, sale INT, at TIMESTAMP"
+    ddl = {"bronze.sales": sales, "silver.sales": sales, "silver.shops": "shop STRING, city STRING"}
+    relations = {
+        name: base_relation(name, [(c.name, c.type) for c in parse_columns(text)], (frozenset(KEYS.get(name, ["id"])),))
+        for name, text in (ddl | {"silver.cancelled": "sale INT"}).items()
+    }
+
+    assert resolve_model(plan_model("gold.m", sql, ("id",), "m.sql", KEYS), relations, "m.sql").faults == ()
 
 
 def test_the_guide_has_an_example_of_every_strategy() -> None:

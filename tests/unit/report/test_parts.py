@@ -77,7 +77,7 @@ def test_lineage_follows_ctes_and_layers_to_the_source_columns(tmp_path: Path) -
 def test_the_columns_of_a_star_have_their_source_columns(tmp_path: Path) -> None:
     columns = lineage_of(tmp_path, {"silver.pessoas": "SELECT * FROM bronze.pessoas AS p"})
 
-    assert columns["silver.pessoas"]["pontos"].origins == (("bronze.pessoas", "Pontos"),)
+    assert columns["silver.pessoas"]["Pontos"].origins == (("bronze.pessoas", "Pontos"),)
 
 
 def test_a_column_with_a_personal_value_is_personal_and_a_count_of_it_is_not(tmp_path: Path) -> None:

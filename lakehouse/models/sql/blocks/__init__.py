@@ -21,7 +21,7 @@ The author's text is cut and never rewritten: a parser that renames a function w
 """
 
 from lakehouse.models.sql.blocks.block import Block, Condition, KeyPart, NotIncremental, Source
-from lakehouse.models.sql.blocks.clauses import find_calls
+from lakehouse.models.sql.blocks.clauses import find_calls, is_windowed
 from lakehouse.models.sql.blocks.group import TOTALS, grouping_expressions, has_totals, is_grouping_id, split_totals
 from lakehouse.models.sql.blocks.parser import parse_blocks
 
@@ -36,6 +36,7 @@ __all__ = [
     "grouping_expressions",
     "has_totals",
     "is_grouping_id",
+    "is_windowed",
     "parse_blocks",
     "split_totals",
 ]

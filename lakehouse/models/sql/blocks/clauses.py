@@ -168,11 +168,7 @@ def _parse_calls(sql: str, tokens: list[Token]) -> Iterator[FunctionCall]:
         end = _closing_parenthesis(tokens, at + 1)
         first = at + 2 + (at + 2 < end and tokens[at + 2].token_type is TokenType.DISTINCT)
         argument = sql[tokens[first].start : tokens[end - 1].end + 1] if first < end else ""
-        after = end + 1
-        while after < len(tokens) and tokens[after].text.lower() in ("filter", "ignore", "respect", "nulls"):
-            follows = after + 1 < len(tokens) and tokens[after + 1].token_type is TokenType.L_PAREN
-            after = (_closing_parenthesis(tokens, after + 1) if follows else after) + 1
-        following = tokens[after] if after < len(tokens) else None
+        following = _token_after_call(tokens, end)
         has_over = following is not None and following.text.lower() == "over"
         # Whether the call is the first argument of a function that sorts by value, or that only counts.
         is_first_argument = at >= 2 and tokens[at - 1].token_type is TokenType.L_PAREN and following is not None
@@ -180,6 +176,26 @@ def _parse_calls(sql: str, tokens: list[Token]) -> Iterator[FunctionCall]:
         is_last_argument = following is not None and following.token_type is TokenType.R_PAREN
         is_sorted = outer == "sort_array" or (is_last_argument and outer in _SORTING_OR_COUNTING)
         yield FunctionCall(token.text.lower(), argument, has_over, is_sorted)
+
+
+def is_windowed(tokens: list[Token], at: int) -> bool:
+    """Return whether OVER follows a call.
+
+    Args:
+        tokens: The tokens of SQL.
+        at: The position of the name that is called.
+    """
+    following = _token_after_call(tokens, _closing_parenthesis(tokens, at + 1))
+    return following is not None and following.text.lower() == "over"
+
+
+def _token_after_call(tokens: list[Token], end: int) -> Token | None:
+    """Return the token after a call that ends at `end`, after FILTER (...) and IGNORE NULLS; None at the end."""
+    after = end + 1
+    while after < len(tokens) and tokens[after].text.lower() in ("filter", "ignore", "respect", "nulls"):
+        follows = after + 1 < len(tokens) and tokens[after + 1].token_type is TokenType.L_PAREN
+        after = (_closing_parenthesis(tokens, after + 1) if follows else after) + 1
+    return tokens[after] if after < len(tokens) else None
 
 
 def _closing_parenthesis(tokens: list[Token], opening: int) -> int:

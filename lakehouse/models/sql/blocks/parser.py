@@ -42,13 +42,13 @@ def parse_blocks(
         raise NotIncremental("WITH RECURSIVE")
     if [name for name, _ in texts] != [*(cte.alias.lower() for cte in ctes), ""]:
         raise NotIncremental("WITH with a list of columns", "name them in its SELECT")
-    known_keys = {relation: frozenset(key.lower() for key in found) for relation, found in unique_keys.items()}
+    known_keys = {relation: (frozenset(key.lower() for key in found),) for relation, found in unique_keys.items()}
     blocks: list[Block] = []
     for (name, clauses), tree in zip(texts, [*(cte.this for cte in ctes), query], strict=True):
         block = _make_block(parse_select(name, tree, clauses), () if name else keys, known_keys)
         blocks.append(block)
         if columns := unique_columns(block, known_keys):
-            known_keys[name] = columns
+            known_keys[name] = (columns,)
     # Drop the CTEs that the final SELECT does not read, also not through other CTEs.
     read: set[str] = set()
     for block in reversed(blocks):

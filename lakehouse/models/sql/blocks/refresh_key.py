@@ -115,8 +115,8 @@ def _group_key(select: ParsedSelect, group: exp.Group) -> RefreshKey:
         raise NotIncremental("totals whose columns, or GROUPING_ID(), are not selected", "select them")
     positions: tuple[tuple[int, ...], ...] = ()
     has_distinct_columns = len({part.column for part in parts} - {None}) == len(parts)
-    if sets and has_distinct_columns:
-        position_of = {expression.sql(): at for at, expression in enumerate(expressions)}
+    position_of = {expression.sql(): at for at, expression in enumerate(expressions)}
+    if sets and has_distinct_columns and all(each <= position_of.keys() for each in sets):
         positions = tuple(tuple(sorted(position_of[sql] for sql in each)) for each in sets)
     return RefreshKey("grouped", (*parts, grouping_ids[0]), positions)
 

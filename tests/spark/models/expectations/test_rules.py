@@ -23,7 +23,7 @@ AS_OF = datetime(2025, 1, 3, tzinfo=timezone.utc)
 
 
 def parse_rule(**spec: Any) -> Rule:
-    (rule,) = parse_rules("silver.m", {"e": Expectation.model_validate(spec)}, SQL, "pipeline.yml")
+    (rule,) = parse_rules("silver.m", {"e": Expectation.model_validate(spec)}, "pipeline.yml")
     return rule
 
 
