@@ -27,6 +27,7 @@ _UNITS = functions.words(
     millisecond microsecond
     """
 )
+_SHORT_UNITS = ("minute", "second", "millisecond", "microsecond", "epoch")
 _MOST_SHOWN = 12
 _DAY_PARTS = (
     *(exp.TimestampTrunc, exp.DateTrunc, exp.Year, exp.Quarter, exp.Month, exp.Week, exp.WeekOfYear, exp.Day),
@@ -275,6 +276,9 @@ def is_day_expression(node: exp.Expr) -> bool:
     """
     if isinstance(node, exp.Cast):
         return bool(node.to.this == types.DType.DATE)
+    unit = node.this if isinstance(node, exp.Extract) else node.args.get("unit")
+    if isinstance(unit, exp.Expr) and unit.name.lower().rstrip("s") in _SHORT_UNITS:
+        return False  # the same in every zone
     if isinstance(node, exp.TsOrDsToDate):
         return not isinstance(node.parent, _DAY_PARTS)  # sqlglot adds it to DAY(x) and the like
     if isinstance(node, exp.TimeToStr):

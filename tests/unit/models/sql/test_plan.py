@@ -167,6 +167,16 @@ def test_a_row_number_needs_a_unique_order(joined: str, order: str, is_unique: b
     assert (plan_model("silver.m", sql, ("day", "n"), "silver/m.sql", keys).strategy == "windowed") is is_unique
 
 
+@pytest.mark.parametrize(
+    "call", ["last_value(t.v, true)", "FIRST_VALUE(t.v) IGNORE NULLS", "nth_value(t.v, 2)", "last(t.v)"]
+)
+def test_a_value_by_position_is_accepted_in_a_unique_order(call: str) -> None:
+    sql = f"SELECT t.shop AS shop, t.id AS id, {call} OVER (PARTITION BY t.shop ORDER BY t.day, t.id) AS v {T}"
+
+    assert plan_model("silver.m", sql, ("shop", "id"), "m.sql", {"silver.t": ("id",)}).strategy == "windowed"
+    assert "uses" in refusal(f"SELECT t.id AS id, first(t.v) AS v {T} GROUP BY t.id").found
+
+
 def test_the_text_of_a_block_is_the_authors_text() -> None:
     sql = """-- A comment, with FROM and GROUP BY.
     WITH c AS (

@@ -314,6 +314,8 @@ def test_a_day_of_an_instant_in_utc_is_a_warning_where_days_begin_elsewhere(
         "year(t.seen)",
         "CAST(t.nome AS DATE)",
         "to_date(t.nome, 'yyyyMMdd')",
+        "date_trunc('SECOND', t.at)",
+        "extract(MINUTE FROM t.at)",
         "t.at",
     ],
 )
