@@ -15,6 +15,7 @@ from lakehouse.lake.merge import MergeTarget, WriteResult, merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models.expectations import RuleResult
 from lakehouse.models.model import Model, RefreshContext
+from lakehouse.models.storable import require_storable
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def write_rows(context: RefreshContext, computed: ComputedRows) -> ModelWrite:
 
     Raises:
         DataRefused: Two rows share a key, or a rule with `on_fail: fail` is not met.
+        ConfigError: A table cannot have one of the columns.
     """
+    require_storable(context.model.name, computed.rows.schema)
     if not expectations.is_evaluation_needed(context):
         # To require unique keys, the rows are read twice. Few rows are cached, so that the query runs once.
         is_cached = computed.expect_few and not context.model.has_unique_keys
