@@ -86,9 +86,12 @@ def model_columns(
     """
     columns_of = {relation: {c.name.lower(): c for c in columns_by_relation[relation]} for relation in plan.inputs}
     inputs = {r: base_relation(r, [(c.name, "") for c in columns.values()]) for r, columns in columns_of.items()}
-    result = resolve_model(plan, inputs, "").result
+    resolved = resolve_model(plan, inputs, "")
+    result = resolved.result
     names = [column.name for column in result.columns if column.name]
-    if result.is_open or len(names) < len(result.columns):  # SQL that cannot be followed: any column may be personal
+    if not resolved.is_complete or len(names) < len(
+        result.columns
+    ):  # SQL that cannot be followed: any column may be personal
         has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
         query = sqlglot.parse_one(plan.sql, read="spark")
         assert isinstance(query, exp.Query)  # the plan was made from it

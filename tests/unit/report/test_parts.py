@@ -80,6 +80,15 @@ def test_the_columns_of_a_star_have_their_source_columns(tmp_path: Path) -> None
     assert columns["silver.pessoas"]["Pontos"].origins == (("bronze.pessoas", "Pontos"),)
 
 
+def test_where_a_name_cannot_be_followed_any_column_may_be_personal(tmp_path: Path) -> None:
+    sql = (
+        "SELECT p.id AS id, x AS x FROM (SELECT id, email, pontos FROM bronze.pessoas) PIVOT (MAX(email) FOR pontos IN"
+    )
+    columns = lineage_of(tmp_path, {"silver.p": f"{sql} (1 AS x)) AS p"}, pii={"email": "hmac"})
+
+    assert [c.is_personal for c in columns["silver.p"].values()] == [True, True]
+
+
 def test_a_column_with_a_personal_value_is_personal_and_a_count_of_it_is_not(tmp_path: Path) -> None:
     columns = lineage_of(
         tmp_path,

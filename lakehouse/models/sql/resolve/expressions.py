@@ -44,6 +44,7 @@ class Expressions:
         faults: The faults that were found.
         day_expressions: Each expression that takes the day or the hour of an instant in UTC, with its column.
         unordered_limits: Each LIMIT in an order that may leave ties.
+        is_complete: Whether every name could be resolved.
     """
 
     def __init__(self, model: str, verb: str, resolve_query: ResolveQuery) -> None:
@@ -58,6 +59,7 @@ class Expressions:
         self.faults: list[Fault] = []
         self.day_expressions: list[tuple[exp.Expr, exp.Column]] = []
         self.unordered_limits: list[exp.Expr] = []
+        self.is_complete = True
         self._found: dict[int, Found] = {}
         self._subqueries: dict[int, Relation] = {}
 
@@ -249,7 +251,9 @@ class Expressions:
             self._found[id(node)] = found
             if found.error:
                 self.report(node, f"{self._verb} {'.'.join(parts)}, but {found.error}", "a field of a struct")
-        elif isinstance(found, NotFound) and not self._is_unit(node):
+        elif found is None:
+            self.is_complete = False
+        elif not self._is_unit(node):
             self.report_missing(node, ".".join(parts), found)
 
     @staticmethod

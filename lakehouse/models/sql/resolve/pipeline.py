@@ -33,12 +33,14 @@ class ResolvedModel:
         faults: What Spark, Delta or a comparison would refuse.
         limit_warnings: Each LIMIT in an order that may leave ties.
         day_warnings: Each day, month or hour that is taken of an instant in UTC.
+        is_complete: Whether every name could be resolved, so that the origins of all columns are known.
     """
 
     result: Relation
     faults: tuple[Fault, ...] = ()
     limit_warnings: tuple[str, ...] = ()
     day_warnings: tuple[str, ...] = ()
+    is_complete: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def _resolve(plan: Plan, relations: Mapping[str, Relation], file: str, has_other
     faults += check_calls(plan.model, plan.sql, query, has_other_functions)
     placed = [place(fault, plan.sql, file) for fault in sorted(faults, key=_order)]
     limits, days = tuple(_limit_warnings(expressions, plan, file)), tuple(_day_warnings(expressions, plan, file))
-    return ResolvedModel(result, tuple(placed), limits, days)
+    return ResolvedModel(result, tuple(placed), limits, days, expressions.is_complete and not result.is_open)
 
 
 def _has_other_functions(pipeline: Pipeline) -> bool:

@@ -167,7 +167,7 @@ class _Rows:
                 continue
             prefix = f"{source.alias}." if source.alias else ""
             keys = [k for k in source.relation.keys if k]
-            columns = min((sorted(key) for key in keys), key=lambda names: (len(names), names), default=[])
+            columns = sorted(next((key for key in keys if len(key) == min(map(len, keys))), ()))
             by_lower = {n.lower(): n for n in source.relation.names}
             unfixed = [f"{prefix}{by_lower.get(c, c)}" for c in columns if (name, c) not in fixed]
             missing += unfixed or [f"columns that identify a row of {source.alias or 'the derived table'}"]

@@ -90,7 +90,8 @@ def test_known_names_and_types_of_results_are_those_of_spark(session: SparkSessi
 def _kind(data_type: exp.DataType | T.DataType) -> str:
     """Return the first word of a type; of arrays and structs also those of their parts."""
     text = data_type.sql("spark") if isinstance(data_type, exp.DataType) else data_type.simpleString()
-    plain = re.sub(r"\(.*?\)|\bcollate \w+|(?<=interval)[a-z ]+", "", text.lower())
+    plain = re.sub(r"\(.*?\)|\bcollate \w+|(?<=interval)[a-z ]+", "", text.lower()).strip()
+    plain = "void" if plain == "null" else plain
     is_map = plain.startswith("map")
     return "map" if is_map else re.sub(r"\bmap<.*?>|\bmap\b", "map", plain.replace(": ", ":").replace(", ", ","))
 

@@ -237,6 +237,15 @@ def test_bronze_has_the_columns_as_they_are_stored(tmp_path: Path) -> None:
     assert "__START_AT" in refusal(tmp_path, "SELECT t.id, t.__START_AT FROM bronze.t AS t").found
 
 
+def test_the_open_windows_of_a_history_are_unique_by_the_keys(tmp_path: Path) -> None:
+    table = {"file": "h.csv", "format": "csv", "schema": "id STRING, uf STRING", "keys": ["id"], "scd": 2}
+    number = "row_number() OVER (PARTITION BY h.uf ORDER BY h.id) AS rn"
+    sql = f"SELECT h.id, h._cdc_sequence AS s, {number} FROM bronze.h AS h"
+
+    assert plan(tmp_path, f"{sql} WHERE h.__END_AT IS NULL", tables={"h": table})["silver.m"].keys == ("id",)
+    assert "add h.__START_AT to its ORDER BY" in refusal(tmp_path, sql, tables={"h": table}).next_step
+
+
 # --- lineage ----------------------------------------------------------------------------------------------------------
 
 
