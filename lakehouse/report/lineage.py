@@ -89,9 +89,8 @@ def model_columns(
     resolved = resolve_model(plan, inputs, "")
     result = resolved.result
     names = [column.name for column in result.columns if column.name]
-    if not resolved.is_complete or len(names) < len(
-        result.columns
-    ):  # SQL that cannot be followed: any column may be personal
+    # SQL that cannot be followed: any column may be personal.
+    if not resolved.is_complete or len(names) < len(result.columns):
         has_personal_inputs = any(c.is_personal for relation in columns_of.values() for c in relation.values())
         query = sqlglot.parse_one(plan.sql, read="spark")
         assert isinstance(query, exp.Query)  # the plan was made from it

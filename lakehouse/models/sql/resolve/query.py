@@ -81,7 +81,7 @@ class QueryResolver:
     def _set_operation(self, query: exp.SetOperation, ctes: Mapping[str, Relation], outer: Scope | None) -> Relation:
         left, right = self.resolve(query.this, ctes, outer), self.resolve(query.expression, ctes, outer)
         if left.is_open or right.is_open or query.args.get("by_name"):
-            return UNKNOWN if not query.args.get("by_name") else self._union_by_name(left, right)
+            return UNKNOWN
         if len(left.columns) != len(right.columns):
             self.expressions.report(
                 query.expression,
@@ -111,12 +111,6 @@ class QueryResolver:
                     self.expressions.resolve_column(column, (column.name,), output)
         windows.require_unique_limit(self.expressions, query, relation)
         return relation
-
-    @staticmethod
-    def _union_by_name(left: Relation, right: Relation) -> Relation:
-        names = {name.lower() for name in left.names}
-        added = tuple(c for c in right.columns if c.name and c.name.lower() not in names)
-        return Relation((*(OutputColumn(c.name) for c in (*left.columns, *added)),), left.is_open or right.is_open)
 
     def _values(self, values: exp.Values) -> Relation:
         first = values.expressions[0] if values.expressions else None
