@@ -20,7 +20,7 @@ from lakehouse.bronze import fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, small_tables
-from lakehouse.lake.cdc import CHANGE_SET_FIELDS, CHANGED_COLUMNS, REPAIR_REASON_KEY
+from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import (
     ACTION,
@@ -239,7 +239,7 @@ def _create_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wr
     rows = change_sets.read_batches(table, entry)
     if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
         return None
-    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS[:-1]])
+    fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1]])
     names = fields.names
     batches = (batch.select(names) for batch in rows)
     reader = pa.RecordBatchReader.from_batches(small_tables.arrow_schema(fields), batches)

@@ -15,7 +15,6 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.local import LocalRows
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.lake import change_sets, small_tables
-from lakehouse.lake.cdc import CHANGE_SET_FIELDS
 from lakehouse.schema import pii
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.landing import LandedSnapshot
@@ -146,4 +145,4 @@ class LocalComparison(Comparison):
 
     @property
     def _fields(self) -> T.StructType:
-        return T.StructType([*self.context.table.schema, *CHANGE_SET_FIELDS])
+        return T.StructType([*self.context.table.schema, *change_sets.FIELDS])

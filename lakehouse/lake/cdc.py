@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pyspark.sql import types as T
-
 INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 START_AT, END_AT = "__START_AT", "__END_AT"
@@ -11,13 +9,5 @@ START_AT, END_AT = "__START_AT", "__END_AT"
 _CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
 OWN_COLUMNS_DDL = {1: _CDC_DDL, 2: f"{_CDC_DDL}, {START_AT} TIMESTAMP, {END_AT} TIMESTAMP"}
 CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes
-CHANGE_SET_FIELDS = (
-    T.StructField("_cdc_operation", T.StringType()),
-    T.StructField("_cdc_timestamp", T.TimestampType()),
-    T.StructField("_cdc_sequence", T.LongType()),
-    T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
-)
-"""The columns of a change set beside the table's own."""
-
 # In the metadata of a commit that repaired bronze: the reason. The name since version 0.1, stored in commits.
 REPAIR_REASON_KEY = "healed"

@@ -23,7 +23,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import small_tables
 from lakehouse.lake.cached_rows import CachedRows
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGE_SET_FIELDS, CHANGED_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
@@ -41,6 +41,14 @@ ERASED_KEY = "lakehouse.taken_out"
 # Bytes of a column's dictionary. Parquet's default is 1 MB, enough for 26,000 UUIDs. A larger one makes files smaller,
 # and a change set is read once or twice. Bronze is read often, and a large dictionary would make that slower.
 _DICTIONARY_BYTES = 4 << 20
+FIELDS = (
+    T.StructField("_cdc_operation", T.StringType()),
+    T.StructField("_cdc_timestamp", T.TimestampType()),
+    T.StructField("_cdc_sequence", T.LongType()),
+    T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
+)
+"""The columns of a change set beside the table's own."""
+
 _FILE_BYTES = 64 << 20
 _SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # in a file's metadata: its columns, as JSON
 _RAW_FOLDERS = ("raw/full-load", "raw/cdc")
@@ -173,7 +181,7 @@ def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, opt
 def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
     """Return the rows of a change set in the driver's memory; None if it was written with other types than today's."""
     written = {f.name: f.dataType for f in written_schema(table, entry)}
-    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS])
+    fields = T.StructType([*table.schema, *FIELDS])
     if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
         return None
     rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)
@@ -187,7 +195,7 @@ def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | 
         The rows; None if it was written with other types than today's, or if only Spark can read it.
     """
     written = {f.name: f.dataType for f in written_schema(table, entry)}
-    fields = T.StructType([*table.schema, *CHANGE_SET_FIELDS])
+    fields = T.StructType([*table.schema, *FIELDS])
     if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
         return None
     files = tuple(_files(table.lake.path(entry.path or "")))

@@ -192,7 +192,7 @@ class Dialect:
         Raises:
             DataRefused: A quote is never closed, or text follows a closing quote.
         """
-        with self._open(path) as file:
+        with self.open_text(path) as file:
             reader = self._reader(file)
             try:
                 yield from (record for record in reader if record)

@@ -32,8 +32,8 @@ from lakehouse.ingest.local.local_file import LocalFile
 from lakehouse.ingest.local.sql_casts import create_functions, literal, quote, sql_type
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
-from lakehouse.lake import small_tables
-from lakehouse.lake.cdc import CHANGE_SET_FIELDS, DELETE, INSERT, UPDATE
+from lakehouse.lake import change_sets, small_tables
+from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
@@ -352,7 +352,7 @@ class LocalRows:
             sequence: The sequence that the change set gets.
             time: The time of the snapshot.
         """
-        schema = small_tables.arrow_schema(T.StructType([*self.schema, *CHANGE_SET_FIELDS]))
+        schema = small_tables.arrow_schema(T.StructType([*self.schema, *change_sets.FIELDS]))
         values = [f"CASE WHEN op = '{DELETE}' THEN b{n} ELSE v{n} END AS v{n}" for n in range(len(self.types))]
         content = [n for n in range(len(self.types)) if n not in self._keys]
         differing = ", ".join(
