@@ -16,6 +16,8 @@ from enum import IntEnum
 from textwrap import indent
 from typing import ClassVar
 
+from lakehouse.text import visible_lines
+
 
 class ExitCode(IntEnum):
     """Exit codes of the command line and of every job."""
@@ -62,6 +64,8 @@ def worst_exit_code(codes: Iterable[int]) -> int:
 class LakehouseError(Exception):
     """Root of all errors that the project raises on purpose.
 
+    Messages quote names and values of sources: each part is printable and cut (`lakehouse/text.py`).
+
     Args:
         found: The finding, as a sentence or as one line per discrepancy.
         expected: The correct form.
@@ -72,11 +76,8 @@ class LakehouseError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
     def __init__(self, found: str, *, expected: str = "", where: str = "", next_step: str = "") -> None:
-        super().__init__(found)
-        self.found = found
-        self.expected = expected
-        self.where = where
-        self.next_step = next_step
+        self.found, self.expected, self.where, self.next_step = map(visible_lines, (found, expected, where, next_step))
+        super().__init__(self.found)
 
     def to_text(self) -> str:
         """Return the error as people read it: one labelled line for each part, further lines indented."""

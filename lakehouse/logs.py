@@ -28,6 +28,7 @@ from lakehouse.config import Pipeline, yaml_source
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.retry import report_retries
+from lakehouse.text import CUT
 
 LogFormat = Literal["text", "json"]
 Log = FilteringBoundLogger
@@ -38,9 +39,14 @@ _SECRET_NAME = re.compile(
     r"|(?:^|[^a-z])(?:api_?|private_?|account_?)?key$"
 )
 _HARMLESS_NAME = re.compile(r"(?i)^(?:old)?pwd$|(?:file|path|dir|folder|socket?|endpoint|region|profile|bucket)$")
-_URL_LOGIN = re.compile(r"://([^\s\"'<>]*)@")
-_URL_LOGIN_IN_TEXT = re.compile(r"(://)[^\s/?#\"'<>]*@")
-_SECRET_PARAMETER = re.compile(r"(?i)([\w.-]*(?:passw|secret|token|signature|credential)[\w.-]*=)([^\s&;,\"'{}]+)")
+# Each pattern is tried once per word: its time grows with the length of the text, whatever the text is.
+_WORD = re.compile(r"[^\s\"'<>]+")
+_URL_LOGIN_IN_TEXT = re.compile(rf"(://)[^\s/?#\"'<>]*(@|(?={CUT}))")
+_PARAMETER = re.compile(r"(?<![\w.-])([\w.-]+)=(?=[^\s&;,\"'{}])")
+_PARAMETER_VALUE = re.compile(r"[^\s&;,\"'{}]+")
+_SECRET_PARAMETER_NAME = re.compile(r"(?i)passw|secret|token|signature|credential")
+_CUT = re.compile(CUT)
+_MAX_TEXT_CHARS = 100_000
 # A shorter value is probably an ordinary word: masking it everywhere would make messages unreadable.
 _MIN_LENGTH, _MIN_LENGTH_IN_ENVIRONMENT = 4, 6
 
@@ -72,12 +78,16 @@ def register_secrets(pipeline: Pipeline | None = None, env: Mapping[str, str] | 
 def redact(text: str) -> str:
     """Return `text` with every registered secret, and every login or password of a URL, replaced by `***`.
 
+    A text of more than 100,000 characters is cut first, and of a secret that a cut has divided the rest is masked too.
+
     >>> redact("postgresql://ana:s3same@db/shop?sslpassword=x1")
     'postgresql://***@db/shop?sslpassword=***'
     """
+    if len(text) > _MAX_TEXT_CHARS:
+        text = f"{text[:_MAX_TEXT_CHARS]}... ({len(text):,} characters)"
     if pattern := _secrets_pattern(frozenset(_known_secrets)):
-        text = pattern.sub(MASK, text)
-    return _SECRET_PARAMETER.sub(rf"\1{MASK}", _URL_LOGIN_IN_TEXT.sub(rf"\1{MASK}@", text))
+        text = _mask_cut_secrets(pattern.sub(MASK, text))
+    return _mask_parameters(_URL_LOGIN_IN_TEXT.sub(rf"\1{MASK}\2", text))
 
 
 def redact_document(document: Any) -> Any:
@@ -192,17 +202,60 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
     """Yield the secret parts of a value: all of it if its name is secret, or a URL's password and parameters."""
     if is_secret_name(name):
         yield value
-    for login in _URL_LOGIN.findall(value):
-        user, _, password = login.partition(":")
-        yield password or user
-    for _, parameter in _SECRET_PARAMETER.findall(value):
-        yield parameter
+    for word in _WORD.findall(value):
+        start, end = word.find("://"), word.rfind("@")
+        if 0 <= start < end:
+            user, _, password = word[start + len("://") : end].partition(":")
+            yield password or user
+    yield from (value[slice(*span)] for span in _parameter_spans(value))
+
+
+def _parameter_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each value of a secret parameter, such as `x1` of `?sslpassword=x1`."""
+    end = 0
+    for parameter in _PARAMETER.finditer(text):
+        if parameter.start() >= end and _SECRET_PARAMETER_NAME.search(parameter[1]):
+            value = _PARAMETER_VALUE.match(text, parameter.end())
+            end = value.end() if value else end
+            yield parameter.end(), end
+
+
+def _mask_parameters(text: str) -> str:
+    parts, position = list[str](), 0
+    for start, end in _parameter_spans(text):
+        parts += [text[position:start], MASK]
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def _mask_cut_secrets(text: str) -> str:
+    """Return a text in which the beginning of a secret before a cut is masked as the secret would be."""
+    beginnings = _secret_beginnings(frozenset(_known_secrets))
+    parts, position, longest = list[str](), 0, max(map(len, beginnings), default=0)
+    for cut in _CUT.finditer(text):
+        before = text[position : cut.start()]
+        lengths = range(min(longest, len(before)), _MIN_LENGTH - 1, -1)
+        divided = next((length for length in lengths if before[-length:] in beginnings), 0)
+        parts += [before[: len(before) - divided], MASK if divided else "", cut[0]]
+        position = cut.end()
+    return "".join([*parts, text[position:]])
 
 
 @lru_cache(maxsize=8)
 def _secrets_pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
-    texts = {text for secret in secrets for text in _encodings(secret)}
+    texts = _secret_texts(secrets)
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
+
+
+@lru_cache(maxsize=8)
+def _secret_beginnings(secrets: frozenset[str]) -> frozenset[str]:
+    texts = _secret_texts(secrets)
+    return frozenset(text[:length] for text in texts for length in range(_MIN_LENGTH, len(text)))
+
+
+@lru_cache(maxsize=8)
+def _secret_texts(secrets: frozenset[str]) -> frozenset[str]:
+    return frozenset(text for secret in secrets for text in _encodings(secret))
 
 
 def _encodings(secret: str) -> Iterator[str]:

@@ -23,7 +23,6 @@ Loc = tuple[str | int, ...]
 
 _VARIABLE_PATTERN = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
 _SECRET_KEY_PATTERN = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
-_LOGIN_PATTERN = re.compile(r"://\S*@")
 # Shorter values are not secrets, and masking them would remove ordinary words from a message.
 _MIN_MASKED_LENGTH = 4
 _MAX_SHOWN_LENGTH = 60
@@ -75,7 +74,7 @@ class YamlSource:
             return ""
         if _is_secret(loc):
             return "a value not shown here"
-        text = _LOGIN_PATTERN.sub("://***@", " ".join(self.raw_texts[loc].split()))
+        text = " ".join(map(_without_login, self.raw_texts[loc].split()))
         if not text:
             return "nothing"
         return f'"{text if len(text) <= _MAX_SHOWN_LENGTH else text[:_MAX_SHOWN_LENGTH] + "..."}"'
@@ -236,6 +235,11 @@ class _Builder:
     def _report(self, loc: Loc, message: str) -> None:
         self.source.unreadable.add(loc)
         self.source.problems.append(self.source.problem_at(loc, message))
+
+
+def _without_login(word: str) -> str:
+    start, end = word.find("://"), word.rfind("@")
+    return f"{word[:start]}://***{word[end:]}" if 0 <= start < end else word
 
 
 def _is_secret(loc: Loc) -> bool:

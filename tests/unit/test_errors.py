@@ -31,6 +31,16 @@ def test_further_lines_are_indented_below_the_first() -> None:
     assert ConfigError("one\ntwo", expected="none").to_text() == "found:    one\n          two\nexpected: none"
 
 
+def test_a_part_is_printable_and_cut_whatever_a_source_put_into_it() -> None:
+    header = ", ".join(f"column_{n}" for n in range(100_000))
+    error = DataRefused("no column a\x1b]52;c;aGk=\x07\rfound: all is well", expected=f"its header has {header}")
+
+    assert error.found == "no column a\\x1b]52;c;aGk=\\x07\\rfound: all is well"
+    assert error.to_text().endswith("... (1,388,903 characters)")
+    assert len(error.to_text()) < 2_300
+    assert len(DataRefused("line\n" * 100_000).to_text().splitlines()) == 501
+
+
 def test_an_error_keeps_its_parts() -> None:
     error = LakehouseError("a", expected="b", where="c", next_step="d")
 

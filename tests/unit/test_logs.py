@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +19,8 @@ import stamina
 from lakehouse import logs
 from lakehouse.cli import main
 from lakehouse.config import load
+from lakehouse.errors import DataRefused
+from lakehouse.text import MAX_CHARS, visible
 
 CANARY = "c4nary/pass+word"
 SECRETS = (
@@ -121,6 +124,36 @@ def test_an_unregistered_login_in_a_url_is_masked() -> None:
         == "to postgresql://***@h:5432/d?password=***&ssl=1"
     )
     assert logs.redact("s3a://lake/a@b and https://h/x") == "s3a://lake/a@b and https://h/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("x" * 1_000_000, "token" * 200_000, "a.b-c" * 200_000, "x=token" * 150_000, "password=" * 100_000),
+        *("://" * 300_000, "://" + "a" * 1_000_000, "... (1 characters)" * 50_000, "a,b;" * 250_000),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_text_of_a_megabyte_is_redacted_at_once(text: str) -> None:
+    logs.register_secrets(env={f"TOKEN_{n}": f"c4nary-{n:04}" * 4 for n in range(20)})
+    logs.redact("")  # compiles the pattern
+    started = time.process_time()
+
+    redacted = logs.redact(text)
+    logs.register_secrets(env={"SHOP_URL": text})
+
+    assert time.process_time() - started < 1
+    assert len(redacted) < 300_000
+
+
+@pytest.mark.parametrize("position", range(len(CANARY) + 2))
+def test_a_cut_leaves_no_part_of_a_secret(position: int) -> None:
+    logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
+    long = logs.redact("y" * (100_000 - position) + CANARY + "z" * 100)
+    error = DataRefused("y" * (MAX_CHARS - position) + CANARY + "z" * 100)
+
+    assert not any(CANARY[:length] in text for text in (long, logs.redact(error.to_text())) for length in (4, 9))
+    assert logs.redact(visible("to postgresql://u:unregistered@host", 24)) == "to postgresql://***... (35 characters)"
 
 
 def test_a_json_log_has_one_object_per_line_and_no_secrets() -> None:
