@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import struct
+import tempfile
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lakehouse.errors import DataRefused
 from lakehouse.storage import archives, landing
@@ -129,6 +138,97 @@ def test_an_unsafe_zip_is_rejected_completely(unpack: Unpack, tmp_path: Path, co
     assert found.startswith("items.zip ")
     assert reason in found
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file() and "CRC" not in reason] == []
+
+
+def directory(entries: int, name: str = "a", stated: int | None = None, comment: bytes = b"") -> bytes:
+    """Return a zip that has only a directory, with this many entries of one name."""
+    filename = name.encode()
+    numbers = (20, 3, 20, *[0] * 8, len(filename), 0, len(comment), 0, 0, 0, 0)
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", *numbers) + filename + comment
+    count = min(entries if stated is None else stated, 0xFFFF)
+    size = entries * len(entry)
+    return entry * entries + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, size, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (directory(300_000), "contains more than 10,000 files"),
+        (directory(150_000, stated=1), "contains more than 10,000 files"),
+        (directory(12_000, "x/" * 20 + "a"), "contains more than 10,000 files"),
+        (directory(8_000, "d/" * 450 + "a"), "a path of more than 32 parts"),
+        (directory(100, "d/" * 32 + "a"), "a path of more than 32 parts"),
+        (directory(100, "d/" * 32_000 + "a"), "a name of more than 1,000 bytes"),
+        (directory(6, "\u20ac" * 334), "a name of more than 1,000 bytes"),
+        (directory(3_000, comment=b"x" * 60_000), "names and comments of 171 MiB"),
+        (directory(1, "__MACOSX/" + "d/" * 40 + "a"), "a path of more than 32 parts"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_zip_with_too_many_or_too_long_names_is_rejected_at_once_and_within_100_mb(
+    unpack: Unpack, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    started = time.process_time()
+    tracemalloc.start()
+    try:
+        found = rejection_reason(unpack, tmp_path, content)
+        memory = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert reason in found
+    assert len(found) < 300
+    assert memory < 100 << 20
+    assert time.process_time() - started < 5
+    assert list((tmp_path / "out" / "here").iterdir()) == []
+
+
+def test_a_name_at_the_limits_is_accepted(unpack: Unpack) -> None:
+    deep, long = "d/" * 31 + "a.csv", "/".join(["x" * 199] * 5)
+
+    assert unpack(zipped((deep, TEXT), (long, b"id\n"))) == {f"items.zip/{deep}": TEXT, f"items.zip/{long}": b"id\n"}
+
+
+@pytest.mark.parametrize("name", ["bomb.gz", "bomb.zip"])
+@pytest.mark.parametrize(("ceiling", "free"), [(1 << 30, 10 << 20), (3 << 30, 400 << 30)])
+def test_an_archive_that_needs_more_than_the_disk_or_the_ceiling_is_rejected(
+    unpack: Unpack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ceiling: int, free: int
+) -> None:
+    monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", ceiling if free < ceiling else 9 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    zeros = bytes(16 << 20)
+
+    found = rejection_reason(
+        unpack, tmp_path, gzip.compress(zeros) if name == "bomb.gz" else zipped(("a", zeros)), name
+    )
+
+    assert found.endswith("90% of the free disk (9 MiB)" if free < ceiling else "unpacks to more than 0 GiB")
+    assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) <= 9 << 20
+
+
+def test_a_name_in_a_reason_is_printable(unpack: Unpack, tmp_path: Path) -> None:
+    content = zipped(("../\x1b]52;c;aGk=\x07\u202e.csv", b"x"))
+
+    assert "'../\\x1b]52;c;aGk=\\x07\\u202e.csv'" in rejection_reason(unpack, tmp_path, content)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=1_000)
+def test_any_damage_of_an_archive_is_a_rejection(data: st.DataObject) -> None:
+    names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+    members = data.draw(st.dictionaries(names, st.binary(max_size=50), max_size=4))
+    packed = bytearray(zipped(*members.items()) if data.draw(st.booleans()) else gzip.compress(TEXT))
+    for at in data.draw(st.lists(st.integers(0, len(packed) - 1), max_size=4)):
+        packed[at] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as root:
+        file, folder = Path(root, "items.zip" if packed[:2] == b"PK" else "items.gz"), Path(root, "out", "here")
+        file.write_bytes(packed[: data.draw(st.integers(0, len(packed)))] if data.draw(st.booleans()) else packed)
+        folder.mkdir(parents=True)
+        with suppress(DataRefused):
+            for unpacked, _ in archives.unpack(file, landing.inspect_file(file), folder):
+                assert unpacked.name.startswith(file.name)
+        written = [path for path in Path(root).rglob("*") if path.is_file() and path != file]
+        assert all(path.resolve().is_relative_to(folder) for path in written)
 
 
 @pytest.mark.parametrize("name", ["items.csv.bz2", "items.zst", "items.tar.gz", "ITEMS.TGZ", "items.7z"])
