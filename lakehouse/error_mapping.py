@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
 from lakehouse.retry import RetryPolicy, with_retries
+from lakehouse.text import visible
 
 T = TypeVar("T")
 
@@ -154,12 +155,12 @@ def _full_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the message of any exception in one line of at most 500 characters."""
+    """Return the message of any exception in one printable line of at most 500 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # An error of Py4J begins with a line about the call; the cause is in the lines after it.
     prefixes = ("An error occurred while calling", "at ", ": java.lang.Thread")
     causes = [line for line in lines if not line.startswith(prefixes)]
-    return (causes or lines or [type(error).__name__])[0].removeprefix(": ")[:_MAX_LINE_CHARS]
+    return visible((causes or lines or [type(error).__name__])[0].removeprefix(": "), _MAX_LINE_CHARS)
 
 
 def _innermost_location(error: BaseException) -> str:

@@ -28,7 +28,7 @@ from lakehouse.config import Pipeline, yaml_source
 from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.retry import report_retries
-from lakehouse.text import CUT
+from lakehouse.text import CUT, escape_json, visible, visible_lines
 
 LogFormat = Literal["text", "json"]
 Log = FilteringBoundLogger
@@ -84,7 +84,7 @@ def redact(text: str) -> str:
     'postgresql://***@db/shop?sslpassword=***'
     """
     if len(text) > _MAX_TEXT_CHARS:
-        text = f"{text[:_MAX_TEXT_CHARS]}... ({len(text):,} characters)"
+        text = text[:_MAX_TEXT_CHARS] + f"... ({len(text):,} characters)"
     if pattern := _secrets_pattern(frozenset(_known_secrets)):
         text = _mask_cut_secrets(pattern.sub(MASK, text))
     return _mask_parameters(_URL_LOGIN_IN_TEXT.sub(rf"\1{MASK}\2", text))
@@ -141,7 +141,7 @@ def create_logger(log_format: LogFormat = "text", level: int | None = None, stre
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact_event,
-            structlog.processors.JSONRenderer(ensure_ascii=False) if is_json else _render_line,
+            _render_json if is_json else _render_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(default_level if level is None else level),
     )
@@ -180,10 +180,18 @@ def _redact_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _render_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     """Return `2026-01-31 02:00:00Z  the run ended  exit_code=3`, with texts of several lines below it."""
-    time, message = str(event.pop("timestamp"))[:19].replace("T", " "), str(event.pop("event"))
-    short = " ".join(f"{k}={v}" for k, v in event.items() if k != "level" and "\n" not in str(v))
-    long = "".join(f"\n    {line}" for v in event.values() if "\n" in str(v) for line in str(v).splitlines())
+    time, message = str(event.pop("timestamp"))[:19].replace("T", " "), visible(str(event.pop("event")))
+    values = {visible(k): visible_lines(str(v)) for k, v in event.items() if k != "level"}
+    short = " ".join(f"{k}={v}" for k, v in values.items() if "\n" not in v)
+    long = "".join(f"\n    {line}" for v in values.values() if "\n" in v for line in v.split("\n"))
     return f"{time}Z  {message}  {short}".rstrip() + long
+
+
+_to_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def _render_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    return escape_json(str(_to_json(logger, name, event)))
 
 
 def _text_values(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
 
     visible          one line: every control character as an escape, cut to a length
     visible_lines    the same for a text of several lines
+    visible_document the same for every text of a document
     escape_json      a JSON document whose strings have such characters as \u escapes
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
@@ -11,11 +12,13 @@ control reverses what people read. None of them is ever written; what stands the
 from __future__ import annotations
 
 import re
+from itertools import accumulate
+from typing import Any
 
 MAX_CHARS = 2_000
 MAX_LINES = 500
 CUT = r"\.\.\. \([\d,]+ characters\)"  # matches what `visible` writes in place of the rest
-_MAX_TEXT_CHARS = 100_000
+_MAX_TEXT_CHARS, _MAX_MARK_CHARS = 100_000, 50
 
 # Unicode's Cc, Cf, Cs, Zl and Zp: C0 and C1 controls, bidi and other invisible marks, lone surrogates, line separators.
 # The soft hyphen and the joiners are among them: they make two names look equal.
@@ -31,19 +34,24 @@ _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def visible(text: str, limit: int = MAX_CHARS) -> str:
     r"""Return a text as one line of printable characters, cut to a length.
 
+    What is returned stays the same if it is given again.
+
     Args:
         text: Any text, of any length.
-        limit: The most characters of the text to show; how many others there are is stated after them.
+        limit: The most characters to return; how many the text has is stated in place of the others.
 
     >>> visible("na\x1b[2Jme\r")
     'na\\x1b[2Jme\\r'
-    >>> visible("abcdef", 4)
-    'abcd... (6 characters)'
+    >>> visible("x" * 100, 25)
+    'xxxxx... (100 characters)'
     """
     shown = text[:limit]
     if not shown.isprintable():
         shown = _UNSAFE_CHARACTER.sub(_escape, shown)
-    return shown if len(text) <= limit else f"{shown}... ({len(text):,} characters)"
+    if len(shown) <= limit and len(text) <= limit:
+        return shown
+    cut = f"... ({len(text):,} characters)"
+    return shown[: max(limit - len(cut), 0)] + cut
 
 
 def visible_lines(text: str, limit: int = MAX_CHARS, max_lines: int = MAX_LINES) -> str:
@@ -51,22 +59,32 @@ def visible_lines(text: str, limit: int = MAX_CHARS, max_lines: int = MAX_LINES)
 
     Args:
         text: Any text, of any length.
-        limit: The most characters of a line.
-        max_lines: The most lines; how many others there are is stated after them.
+        limit: The most characters of a line to return.
+        max_lines: The most lines to return; the last one states how many others there are.
     """
     if len(text) <= limit and text.isprintable():
         return text
     lines = text.split("\n", max_lines)
-    rest = lines.pop() if len(lines) > max_lines else None
+    left = lines.pop().count("\n") + 1 if len(lines) > max_lines else 0
     shown = [visible(line.replace("\t", "    ") if len(line) <= limit else line, limit) for line in lines]
-    kept, size = list[str](), 0
-    for line in shown:
-        size += len(line)
-        if size > _MAX_TEXT_CHARS:
-            break
-        kept.append(line)
-    left = len(lines) - len(kept) + (rest.count("\n") + 1 if rest is not None else 0)
-    return "\n".join([*kept, f"... ({left:,} more lines)"] if left else kept)
+    if not left and sum(map(len, shown)) <= _MAX_TEXT_CHARS:
+        return "\n".join(shown)
+    sizes = accumulate(map(len, shown[: max_lines - 1]))
+    kept = sum(size <= _MAX_TEXT_CHARS - _MAX_MARK_CHARS for size in sizes)
+    return "\n".join([*shown[:kept], f"... ({len(lines) - kept + left:,} more lines)"])
+
+
+def visible_document(document: Any) -> Any:
+    """Return a document of plain values with each text as `visible_lines` returns it.
+
+    Args:
+        document: Mappings, lists and scalars.
+    """
+    if isinstance(document, dict):
+        return {visible(str(name)): visible_document(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [visible_document(value) for value in document]
+    return visible_lines(document) if isinstance(document, str) else document
 
 
 def escape_json(document: str) -> str:

@@ -14,7 +14,6 @@ from functools import lru_cache
 from time import monotonic as time_now
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
@@ -72,7 +71,7 @@ class _TerminalProgress(Progress):
     """
 
     def __init__(self, stderr: TextIO, silent_steps: frozenset[str], sums_up: bool) -> None:
-        self._console = _VisibleCursorConsole(file=stderr, highlight=False, markup=False, emoji=False)
+        self._console = _VisibleCursorConsole(stderr)
         self._silent_steps, self._sums_up = silent_steps, sums_up
         self._bar = RichProgress(
             SpinnerColumn("line" if self._console.options.ascii_only else "dots"),
@@ -154,7 +153,7 @@ def summarize_stage(stage: str, outcomes: list[Outcome], seconds: float) -> Outc
     )
 
 
-class _VisibleCursorConsole(Console):
+class _VisibleCursorConsole(render.SafeConsole):
     """A console that does not hide the cursor: a process that is killed could not show it again."""
 
     def show_cursor(self, show: bool = True) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lakehouse import logs
 from lakehouse.errors import ExitCode, LakehouseError
+from lakehouse.text import escape_json, visible_lines
 
 if TYPE_CHECKING:
     from lakehouse.config import Pipeline
@@ -32,17 +33,35 @@ _MAX_NOTE = 500
 _PIPED_WIDTH = 200
 
 
+class SafeConsole(Console):
+    """A console that writes no control character of a text that it is given: names, values and messages are foreign."""
+
+    def __init__(self, file: TextIO, width: int | None = None) -> None:
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, width=width)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text, such as the cell of a table, as it is shown."""
+        return super().render_str(visible_lines(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts and tables."""
+        super().print(*(_visible_text(each) if isinstance(each, Text) else each for each in objects), **options)
+
+
+def _visible_text(text: Text) -> Text:
+    return Text(visible_lines(text.plain), style=text.style)
+
+
 def _stdout() -> Console:
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=width)
+    return SafeConsole(sys.stdout, None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def _stderr() -> Console:
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    return SafeConsole(sys.stderr)
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, ensure_ascii=False, indent=1, default=str))
+    print(escape_json(json.dumps(content, ensure_ascii=False, indent=1, default=str)))
 
 
 def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -> int:

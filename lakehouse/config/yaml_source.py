@@ -17,6 +17,7 @@ import yaml
 from dotenv import dotenv_values
 
 from lakehouse.errors import ConfigError
+from lakehouse.text import visible
 
 Loc = tuple[str | int, ...]
 """The location of a value: ``("tables", "clientes", "keys", 0)``."""
@@ -82,8 +83,8 @@ class YamlSource:
     def format_problem(self, problem: Problem) -> str:
         """Return a problem as one line: ``conf/x/pipeline.yml:14 tables.clientes.kyes: unknown key``."""
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.loc)[1:]
-        label = f"{where}: " if where else ""
-        return f"{self.path}:{problem.line} {label}{self._mask_variables(problem.message)}"
+        label = f"{visible(where)}: " if where else ""
+        return f"{self.path}:{problem.line} {label}{visible(self._mask_variables(problem.message))}"
 
     def _mask_variables(self, text: str) -> str:
         for name, value in sorted(self.used_variables.items(), key=lambda item: -len(item[1])):

@@ -28,6 +28,7 @@ from lakehouse.spark.session import local_frame
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.paths import Lake
+from lakehouse.text import visible_lines
 
 SCHEMA = """
     table STRING, sequence BIGINT, snapshot_time TIMESTAMP, fingerprint STRING, status STRING, kind STRING,
@@ -60,6 +61,11 @@ class LedgerEntry:
     run_id: str | None = None
     recorded_at: datetime | None = None
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        """Have a reason that is printable and cut, as it is recorded: it quotes names of files and columns."""
+        if self.reason is not None:
+            object.__setattr__(self, "reason", visible_lines(self.reason))
 
     @property
     def counts(self) -> dict[str, int]:

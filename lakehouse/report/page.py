@@ -21,6 +21,7 @@ from markupsafe import Markup
 from lakehouse.report import charts, sheets
 from lakehouse.report.flow import layout
 from lakehouse.report.words import Language, Words
+from lakehouse.text import visible_document
 
 Document = dict[str, Any]
 
@@ -34,6 +35,7 @@ def render(document: Document, language: Language) -> str:
         document: The result of `gather`.
         language: The language of the texts, numbers and dates.
     """
+    document = visible_document(document)
     words = Words(language)
     has_charts = bool(document["cubes"] or document["entries"]["of"])
     scripts = [*([_vega_script()] if has_charts else []), _page_file("page.js")]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse.errors import ExitCode, worst_exit_code
+from lakehouse.text import visible_lines
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Outcome:
     seconds: float = 0.0
     code: ExitCode = ExitCode.OK
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Have a note that is printable and cut: it goes to the terminal, run records, `on_failure` and the report."""
+        object.__setattr__(self, "note", visible_lines(self.note))
 
 
 OnOutcome = Callable[[Outcome], None]

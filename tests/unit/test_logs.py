@@ -146,14 +146,19 @@ def test_a_text_of_a_megabyte_is_redacted_at_once(text: str) -> None:
     assert len(redacted) < 300_000
 
 
-@pytest.mark.parametrize("position", range(len(CANARY) + 2))
+@pytest.mark.parametrize("position", range(len(CANARY) + 50))
 def test_a_cut_leaves_no_part_of_a_secret(position: int) -> None:
     logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
     long = logs.redact("y" * (100_000 - position) + CANARY + "z" * 100)
-    error = DataRefused("y" * (MAX_CHARS - position) + CANARY + "z" * 100)
+    error = logs.redact(DataRefused("y" * (MAX_CHARS - position) + CANARY + "z" * 100).to_text())
 
-    assert not any(CANARY[:length] in text for text in (long, logs.redact(error.to_text())) for length in (4, 9))
-    assert logs.redact(visible("to postgresql://u:unregistered@host", 24)) == "to postgresql://***... (35 characters)"
+    assert not any(CANARY[:length] in text for text in (long, error) for length in (4, 9))
+
+
+def test_a_login_of_a_url_that_a_cut_divides_is_masked() -> None:
+    text = visible("to postgresql://ana:unregistered-password@host", 45)
+
+    assert logs.redact(text) == "to postgresql://***... (46 characters)"
 
 
 def test_a_json_log_has_one_object_per_line_and_no_secrets() -> None:
@@ -176,6 +181,20 @@ def test_a_json_log_has_one_object_per_line_and_no_secrets() -> None:
         "***": None,
     }
     assert (second["event"], second["level"]) == ("again", "warning")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_value_forges_no_line_and_sends_nothing_to_the_terminal(log_format: logs.LogFormat) -> None:
+    stream = io.StringIO()
+    hostile = "a\r2026-01-31 02:00:00Z  all is well\x1b]52;c;aGk=\x07\x9b2J\u202e\u2028b\x85c"
+
+    logs.create_logger(log_format, stream=stream).warning(hostile, **{"na\nme": hostile, "long": f"one\n{hostile}"})
+
+    lines = stream.getvalue().removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert [line[:4] for line in lines] == (["2026", "    ", "    "] if log_format == "text" else ['{"na'])
+    if log_format == "json":
+        assert json.loads(lines[0])["na\nme"] == hostile
 
 
 def test_a_text_log_has_warnings_only() -> None:

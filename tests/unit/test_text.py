@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from lakehouse.text import escape_json, visible, visible_lines
+from lakehouse.text import MAX_CHARS, escape_json, visible, visible_document, visible_lines
 
 CONTROLS = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
@@ -36,9 +36,24 @@ def test_a_text_of_several_lines_keeps_its_line_feeds_only() -> None:
 
 
 def test_a_long_text_is_cut() -> None:
-    assert visible("x" * 1_000_000, 5) == "xxxxx... (1,000,000 characters)"
-    assert visible_lines("a\n" * 1_000, max_lines=3) == "a\na\na\n... (998 more lines)"
+    assert visible("x" * 1_000_000, 30) == "xxxxxx... (1,000,000 characters)"[-30:].rjust(30, "x")
+    assert visible_lines("a\n" * 1_000, max_lines=3) == "a\na\n... (999 more lines)"
     assert len(visible_lines(("x" * 2_000 + "\n") * 1_000)) < 110_000
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 5_000, "\x1b" * 1_990, "\n" * 3_000, "a\u202e" * 1_500 + "\n" + "y" * 2_001, "\\x1b"]
+)
+def test_a_visible_text_stays_as_it_is(text: str) -> None:
+    assert len(visible(text)) <= MAX_CHARS
+    assert visible(visible(text)) == visible(text)
+    assert visible_lines(visible_lines(text)) == visible_lines(text)
+
+
+def test_every_text_of_a_document_is_made_visible() -> None:
+    document = {"na\x1bme": [1, None, True, {"row": ("a\nb", "\u202e")}]}
+
+    assert visible_document(document) == {"na\\x1bme": [1, None, True, {"row": ["a\nb", "\\u202e"]}]}
 
 
 def test_a_json_document_says_the_same_with_its_control_characters_escaped() -> None:

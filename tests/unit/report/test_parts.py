@@ -313,6 +313,20 @@ def test_data_is_text_in_the_page_and_adds_no_elements_or_scripts(language: Any)
     assert all(value and value.startswith(("#", "data:")) for value in addresses)
 
 
+def test_a_page_has_no_control_character_of_a_name_or_value() -> None:
+    def with_controls(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: with_controls(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [with_controls(inner) for inner in value]
+        return value.replace("<", "\x1b\u202e\x9b<") if isinstance(value, str) else value
+
+    page = Elements(render(with_controls(report_document()), "en"))
+
+    assert [text for text in page.texts if {"\x1b", "\u202e", "\x9b"} & set(text) and "vega" not in text] == []
+    assert any("\\x1b\\u202e\\x9b" in text for text in page.texts)
+
+
 def test_the_data_of_a_specification_is_complete_and_cannot_end_its_script() -> None:
     page = render(report_document(), "en")
 

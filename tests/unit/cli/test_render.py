@@ -1,0 +1,74 @@
+"""Whatever a source puts into names and values, the terminal gets printable text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lakehouse.cli import render
+from lakehouse.cli.app import main
+from lakehouse.errors import DataRefused, ExitCode
+from lakehouse.runner.outcome import Outcome, Report
+
+HOSTILE = "a\x1b]52;c;aGk=\x07b\x1b[2J\x9b31m\rfound: nothing\u202e\u2066\x85\u2028z"
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def printed(capsys: Capture) -> str:
+    return "".join(capsys.readouterr())
+
+
+def test_no_control_character_of_a_value_reaches_the_terminal(capsys: Capture) -> None:
+    outcome = Outcome("ingest", HOSTILE, HOSTILE, {"rows_read": 3}, code=ExitCode.REFUSED, note=f"{HOSTILE}\n{HOSTILE}")
+    diff = {"table": HOSTILE, "from": None, "to": HOSTILE, "verdict": HOSTILE, "note": HOSTILE, "reason": HOSTILE}
+    diff |= {"rows_before": 1, "counts": {"rows_read": 1}, "percent": {}, "columns": {HOSTILE: 1}}
+    diff |= {"quarantine": [{"rows": 1, "rule": HOSTILE, "reason": HOSTILE}]}
+    changed = {HOSTILE: {"before": HOSTILE, "after": None}}
+    samples = {"inserted": [{HOSTILE: HOSTILE}], "updated": [{"key": {"k": HOSTILE}, "changed": changed}]}
+
+    render.document(
+        {HOSTILE: HOSTILE, "rows": [{HOSTILE: HOSTILE, "list": [HOSTILE], "map": {HOSTILE: HOSTILE}}]}, False
+    )
+    render.error(DataRefused(HOSTILE, where=HOSTILE), False)
+    render.warning(HOSTILE)
+    render.progress(outcome)
+    render.report(Report(HOSTILE, HOSTILE, [outcome]), False)
+    render.diff({"tables": [diff | {"samples": samples}]}, False)
+
+    text = printed(capsys)
+    lines = text.split("\n")
+    assert len(lines) > 20
+    assert [line for line in lines if not line.isprintable()] == []
+    assert not any(line.startswith("found: nothing") for line in lines)
+    assert "\\x1b]52;c;aGk=\\x07b" in text
+
+
+def test_a_value_of_a_megabyte_is_cut(capsys: Capture) -> None:
+    render.document({"rows": [{"value": "x" * 1_000_000}]}, False)
+
+    text = printed(capsys)
+    assert len(text) < 4_000
+    assert "(1,000,000 characters)" in text
+
+
+def test_a_json_document_keeps_the_value_and_has_no_control_character(capsys: Capture) -> None:
+    render.document({"rows": [{"value": HOSTILE}]}, True)
+
+    text = printed(capsys)
+    assert json.loads(text) == {"rows": [{"value": HOSTILE}]}
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_key_of_the_configuration_is_printable(capsys: Capture, tmp_path: Path, as_json: bool) -> None:
+    key = json.dumps(HOSTILE + "\nfound: nothing")
+    (tmp_path / "pipeline.yml").write_text(f"name: shop\n{key}: 1\ntables: {{{key}: {{{key}: {key}}}}}\n")
+
+    assert main(["validate", str(tmp_path), *(["--json"] if as_json else [])]) == ExitCode.USAGE
+
+    lines = printed(capsys).split("\n")
+    assert [line for line in lines if not line.isprintable() or line.strip().startswith("found: nothing")] == []
