@@ -27,6 +27,9 @@ _SECRET_KEY_PATTERN = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|
 # Shorter values are not secrets, and masking them would remove ordinary words from a message.
 _MIN_MASKED_LENGTH = 4
 _MAX_SHOWN_LENGTH = 60
+# A pipeline of 1,000 tables has about 30,000 values. An alias counts as what it stands for, since it is built again.
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 8 << 20, 100_000, 50
+_MAX_NUMBER_LENGTH = 400  # YAML converts digits in a time that grows with the square of their number
 
 
 class Problem(NamedTuple):
@@ -127,11 +130,15 @@ def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
         ConfigError: The file cannot be read or is not valid YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content[:MAX_BYTES].decode() if len(content) <= MAX_BYTES else ""
     except UnicodeDecodeError as error:
         raise ConfigError(f"byte {error.start} is not UTF-8", expected="a file in UTF-8", where=str(path)) from None
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror}", where=str(path)) from None
+    if len(content) > MAX_BYTES:
+        raise _too_large(path, f"is larger than {MAX_BYTES >> 20} MiB")
     if path.suffix == ".json":
         # JSON may be indented with tabs, YAML may not. Inside a JSON string a bare tab is not allowed anyway.
         text = text.replace("\t", " ")
@@ -139,6 +146,12 @@ def read_yaml(path: Path, env: Mapping[str, str]) -> YamlSource:
         return _Builder(path, text, env).source
     except yaml.YAMLError as error:
         raise _yaml_error(path, error) from None
+    except _LimitExceeded as error:
+        raise _too_large(path, str(error)) from None
+
+
+class _LimitExceeded(Exception):
+    """A file has more values than a configuration needs, or deeper ones."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -149,6 +162,41 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._values = self._merged = 0
+        self._merging: list[yaml.Node] = []
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node, unless the file has too many or too deep ones."""
+        self._values += 1
+        self._depth += 1
+        _require_within_limits(self._values, self._depth)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the keys of `<<: *base` first, unless these are too many: each list of bases multiplies them."""
+        self._merging.append(node)
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                bases = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                for base in bases:
+                    if isinstance(base, yaml.MappingNode) and not any(base is each for each in self._merging):
+                        self.flatten_mapping(base)
+                    self._merged += len(base.value)
+                    _require_within_limits(self._merged)
+        self._merging.pop()
+        super().flatten_mapping(node)
+
+
+def _require_within_limits(values: int, depth: int = 0) -> None:
+    if values > MAX_VALUES:
+        raise _LimitExceeded(f"has more than {MAX_VALUES:,} values, aliases counted as what they stand for")
+    if depth > MAX_DEPTH:
+        raise _LimitExceeded(f"has more than {MAX_DEPTH} levels")
+
 
 class _Builder:
     """Converts YAML nodes to data, and records their lines and texts."""
@@ -158,11 +206,14 @@ class _Builder:
         self._env = env
         self._loader = _Loader(text)
         self._ancestors: list[yaml.Node] = []
+        self._values = 0
         self._checked_nodes: set[int] = set()
         root = self._loader.get_single_node()
         self.source.data = self._build(root, ()) if root else None
 
     def _build(self, node: yaml.Node, loc: Loc) -> Any:
+        self._values += 1
+        _require_within_limits(self._values, len(self._ancestors))
         self.source.lines.setdefault(loc, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._build_scalar(node, loc)
@@ -207,7 +258,10 @@ class _Builder:
 
     def _build_scalar(self, node: yaml.ScalarNode, loc: Loc) -> Any:
         self.source.raw_texts[loc] = node.value
+        is_text = node.tag == "tag:yaml.org,2002:str"
         try:
+            if not is_text and len(node.value) > _MAX_NUMBER_LENGTH:
+                raise ValueError("too long for anything but text")
             value = self._loader.construct_object(node)
         except ValueError:
             self._report(loc, "not a value that YAML can read; put it in quotes")
@@ -246,6 +300,14 @@ def _without_login(word: str) -> str:
 def _is_secret(loc: Loc) -> bool:
     name = next((part for part in reversed(loc) if isinstance(part, str)), "")
     return bool(_SECRET_KEY_PATTERN.match(name))
+
+
+def _too_large(path: Path, fault: str) -> ConfigError:
+    return ConfigError(
+        f"the file {fault}",
+        expected=f"a configuration of at most {MAX_VALUES:,} values and {MAX_DEPTH} levels",
+        where=str(path),
+    )
 
 
 def _yaml_error(path: Path, error: yaml.YAMLError) -> ConfigError:

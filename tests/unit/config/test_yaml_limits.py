@@ -1,0 +1,70 @@
+"""A configuration with more values, levels or digits than one needs is refused at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lakehouse.config import load
+from lakehouse.config.yaml_source import MAX_BYTES, MAX_DEPTH, MAX_VALUES
+from lakehouse.errors import ConfigError
+
+
+def nine_of_each(first: str, of_nine: Callable[[str], str]) -> str:
+    """Return a file whose every line contains the line before nine times."""
+    lines = [f"{name}: &{name} {of_nine(base)}" for base, name in zip("abcdefgh", "bcdefghi", strict=True)]
+    return "\n".join([f"a: &a {first}", *lines])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (nine_of_each("[x]", lambda base: f"[{', '.join([f'*{base}'] * 9)}]"), f"more than {MAX_VALUES:,} values"),
+        (
+            nine_of_each("{x: 1}", lambda base: f"{{{', '.join(f'k{n}: *{base}' for n in range(9))}}}"),
+            f"more than {MAX_VALUES:,} values",
+        ),
+        (
+            nine_of_each("{x: 1}", lambda base: f"{{<<: [{', '.join([f'*{base}'] * 9)}]}}"),
+            f"more than {MAX_VALUES:,} values",
+        ),
+        ("- x\n" * (MAX_VALUES + 1), f"more than {MAX_VALUES:,} values"),
+        ("x: " + "[" * 3_000, f"more than {MAX_DEPTH} levels"),
+        ("{a: " * 3_000, f"more than {MAX_DEPTH} levels"),
+        ("- " * 3_000, f"more than {MAX_DEPTH} levels"),
+        ("? " * 3_000, f"more than {MAX_DEPTH} levels"),
+        ("".join(" " * level + "a:\n" for level in range(3_000)), f"more than {MAX_DEPTH} levels"),
+        ("#" * (MAX_BYTES + 1), f"larger than {MAX_BYTES >> 20} MiB"),
+        ("name: " + "9" * 1_000_000, "not a value that YAML can read"),
+        ("name: 1" + ":1" * 100_000, "not a value that YAML can read"),
+        ("a: &a {<<: *a}", "missing, and required"),
+        ("a: &a {b: &b {<<: *a}, <<: *b}", "an alias that contains itself"),
+    ],
+    ids=lambda text: text[:10],
+)
+@pytest.mark.parametrize("name", ["pipeline.yml", "pipeline.json"])
+def test_a_file_beyond_the_limits_is_refused_at_once(tmp_path: Path, name: str, text: str, found: str) -> None:
+    (tmp_path / name).write_text(text)
+    started = time.process_time()
+
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path)
+
+    assert found in error.value.found
+    assert time.process_time() - started < 5
+
+
+def test_merges_and_aliases_within_the_limits_are_read(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yml").write_text(
+        "name: shop\nlake: lake\nsource: {type: files, path: in}\ntables:\n"
+        "  a: &a {file: a.csv, format: csv, schema: id INT, keys: [id]}\n"
+        + "".join(f"  t{n}: {{<<: *a, file: t{n}.csv}}\n" for n in range(300))
+    )
+
+    pipeline = load(tmp_path)
+
+    assert len(pipeline.tables) == 301
+    assert (pipeline.tables["t7"].file, pipeline.tables["t7"].keys) == ("t7.csv", pipeline.tables["a"].keys)
