@@ -299,6 +299,9 @@ class Pipeline(StrictModel):
     connect: Connect | None = Field(None, description="Replicates published tables to Kafka and S3.")
     on_failure: OnFailure | None = Field(None, description="The recipients of a notification when a run fails.")
     retention: Retention = Field(default_factory=Retention, description="The retention of old files.")
+    access: Literal["owner", "group_read", "group"] = Field(
+        "owner", description="Who may use the files that a run creates on a disk: only its user, or the group too."
+    )
     tuning: Tuning = Field(default_factory=Tuning, description="Thresholds for performance; they never change results.")
 
     _path: Path = PrivateAttr(default=Path(FILE_NAMES[0]))
@@ -314,6 +317,11 @@ class Pipeline(StrictModel):
     def path(self) -> Path:
         """The file that the pipeline was read from."""
         return self._path
+
+    @property
+    def umask(self) -> int:
+        """The permissions that files and folders of a run do not get."""
+        return {"owner": 0o077, "group_read": 0o027, "group": 0o007}[self.access]
 
     @property
     def folder(self) -> Path:

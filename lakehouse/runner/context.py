@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -180,6 +181,8 @@ class Run:
 def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:
     """Read a pipeline and check it, its models' SQL and the names.
 
+    From here on, all files that this process and its JVM create have the permissions of the pipeline's `access`.
+
     Args:
         path: A folder with pipeline.yml, or that file.
         names: Tables and models to which the command is limited.
@@ -190,6 +193,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     """
     pipeline = config.load(path)
     logs.register_secrets(pipeline)
+    os.umask(pipeline.umask)
     if unavailable := config.unavailable_features(pipeline):
         next_step = "see docs/decisions/0001-scope.md"
         raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)

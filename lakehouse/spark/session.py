@@ -5,13 +5,17 @@ Only this module and `engine/connection.py` may use more than the DataFrame API,
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +225,8 @@ def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
     Raises:
         InfrastructureError: Spark did not start.
     """
+    if not _has_local_dir():
+        launch = replace(launch, settings=launch.settings | {"spark.local.dir": _private_temp_dir()})
     try:
         spark = _create_session(launch, lake, log_to_stderr=verbose)
     except InfrastructureError:
@@ -234,6 +240,20 @@ def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
         spark = _create_session(launch, lake, log_to_stderr=verbose)
     class_archive.after_start(launch, _spark_jars(spark), jvm_pid(spark))
     return spark
+
+
+def _has_local_dir() -> bool:
+    """Return whether the user has chosen the folder for what does not fit in memory."""
+    conf = Path(os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf") / "spark-defaults.conf"
+    texts = [os.environ.get("PYSPARK_SUBMIT_ARGS", ""), conf.read_text(encoding="utf-8") if conf.is_file() else ""]
+    return "SPARK_LOCAL_DIRS" in os.environ or any("spark.local.dir" in text for text in texts)
+
+
+def _private_temp_dir() -> str:
+    """Return a new folder that only this user can open: Spark writes rows there that do not fit in memory."""
+    folder = tempfile.mkdtemp(prefix="lakehouse-spark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) -> SparkSession:
