@@ -28,6 +28,7 @@ import json
 import logging
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -345,8 +346,8 @@ def _cache_folder() -> Path:
 def _is_private(folder: Path) -> bool:
     """Create a folder if it does not exist; return whether nobody else can write to it: jars are loaded from there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+    status = folder.lstat()  # a link could lead to a folder of others later
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _start_build(class_path: str) -> None:

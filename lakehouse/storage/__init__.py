@@ -10,6 +10,7 @@
     delta_files.py    the data files and change files of a Delta table
     lock.py           the lock of a lake; on S3 with s3_lease.py
     processes.py      identifies processes by their id and start time
+    private_dirs.py   this user's folder for expendable files on this machine
     temp_dirs.py      temporary folders
     spark_conf.py     the settings of the package's `*.conf` files
     s3/               objects and folders on S3

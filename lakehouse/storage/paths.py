@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -32,6 +30,7 @@ from lakehouse.config.layers import TABLE_LAYERS
 from lakehouse.errors import ConfigError
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.private_dirs import cache_folder
 from lakehouse.storage.s3 import S3Path
 
 LAYERS = ("raw", *TABLE_LAYERS, "quarantine")  # the folders of Delta tables
@@ -219,12 +218,15 @@ class Lake:
     # Paths on this machine
 
     def local_path(self, *parts: str) -> Path:
-        """Return a path on this machine for expendable files: below `_state` if the lake is on a disk."""
+        """Return a path on this machine for expendable files: below `_state` if the lake is on a disk.
+
+        Raises:
+            ConfigError: For a lake on S3, this user has no folder that is closed to others.
+        """
         state = self.state_path(*parts)
         if isinstance(state, Path):
             return state
-        folder = Path(tempfile.gettempdir(), f"lakehouse-{os.getuid()}")
-        return folder.joinpath(hashlib.sha256(self.root.encode()).hexdigest()[:12], *parts)
+        return cache_folder("lakes", hashlib.sha256(self.root.encode()).hexdigest()[:12]).joinpath(*parts)
 
     def checkpoint_path(self, table: str) -> str:
         """Return the checkpoint folder of the stream that starts bronze.

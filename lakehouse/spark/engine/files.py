@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from lakehouse.errors import ConfigError
+from lakehouse.storage import private_dirs
 from lakehouse.storage.processes import Process
 
 _POLL_SECONDS = 0.02
@@ -109,18 +111,16 @@ class EngineFolder:
         """Create the folder if it is missing, for its owner only.
 
         Raises:
-            EngineUnavailable: It cannot be created, or belongs to somebody else.
+            EngineUnavailable: It cannot be created, is a link, or belongs to somebody else.
         """
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700, exist_ok=True)
-            owner = self.path.stat()
-            if owner.st_uid == os.getuid():
-                self.path.chmod(0o700)
+            self.path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.path.parent, self.path):
+                private_dirs.create_private(folder)
         except OSError as error:
             raise EngineUnavailable(f"{self.path}: {error.strerror}") from error
-        if owner.st_uid != os.getuid():
-            raise EngineUnavailable(f"{self.path} belongs to another user")
+        except ConfigError as error:
+            raise EngineUnavailable(error.found) from error
 
     @contextmanager
     def locked(self, seconds: float = 10.0) -> Iterator[None]:
@@ -331,7 +331,10 @@ def _remove_scratch(engine: Engine | None) -> None:
 
 def _open_private(path: Path) -> IO[str]:
     """Open a file for reading and writing, created for its owner only."""
-    return open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")  # noqa: PTH123
+    try:
+        return private_dirs.open_private(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise EngineUnavailable(f"{path}: {error.strerror}") from error
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -180,7 +180,7 @@ def _start_keeper(folder: EngineFolder, engine_id: str, start: EngineStart) -> s
     request = {"command": start.command, "about": start.about, "idle_seconds": start.idle_seconds}
     log = folder.file(engine_id, "log")
     try:
-        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:  # noqa: PTH123
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab") as output:  # noqa: PTH123
             keeper = subprocess.Popen(
                 command,
                 cwd=folder.path,
