@@ -41,7 +41,7 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
     """
     match pipeline.source:
         case Files():
-            yield Source(pipeline, lake, folder.list_snapshots(pipeline))
+            yield Source(pipeline, lake, folder.list_snapshots(pipeline), folder.link_warnings(pipeline))
         case Kaggle():
             # Imported here, because these imports would take a third of the start time of every command.
             from lakehouse.extract.kaggle import source as kaggle

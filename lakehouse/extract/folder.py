@@ -16,6 +16,8 @@ from lakehouse.storage.paths import source_folder_time
 def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
     """Return a snapshot per folder that is named by a time, oldest first; without one, the source's folder is the only.
 
+    A link is no folder of the source: it can lead to files that were never meant for it.
+
     Args:
         pipeline: A pipeline with a source of type `files`.
 
@@ -43,12 +45,15 @@ def signature(pipeline: Pipeline) -> dict[str, str]:
         ConfigError: The source's folder does not exist.
     """
     root = _source_folder(pipeline)
-    dated = [folder for _, folder in _snapshot_folders(root)]
+    dated, links = [folder for _, folder in _snapshot_folders(root)], _snapshot_links(root)
     tables = pipeline.tables.values()
     files = [file for folder in dated or [root] for table in tables for file in find_table_files(folder, table).paths]
-    return {f"{folder.name}/": "" for folder in dated} | {
-        file.relative_to(root).as_posix(): landing.file_signature(file) for file in files
-    }
+    # A new link has an entry too, so that a run reports it.
+    return (
+        {f"{folder.name}/": "" for folder in dated}
+        | {f"{link.name}@": "" for link in links}
+        | {file.relative_to(root).as_posix(): landing.file_signature(file) for file in files}
+    )
 
 
 def find_table_files(folder: Path, table: Table) -> TableFiles:
@@ -65,7 +70,25 @@ def find_table_files(folder: Path, table: Table) -> TableFiles:
 
 def _snapshot_folders(root: Path) -> list[tuple[datetime, Path]]:
     """Return the snapshot folders of a source, oldest first; none if `root` contains the files themselves."""
-    return sorted((time, p) for p in root.iterdir() if p.is_dir() and (time := source_folder_time(p.name)))
+    folders = (p for p in root.iterdir() if p.is_dir() and not p.is_symlink())
+    return sorted((time, p) for p in folders if (time := source_folder_time(p.name)))
+
+
+def _snapshot_links(root: Path) -> list[Path]:
+    """Return the links of a source that are named like a snapshot."""
+    return sorted(p for p in root.iterdir() if p.is_symlink() and source_folder_time(p.name))
+
+
+def link_warnings(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return a warning for each link that is named like a snapshot, and was not taken.
+
+    Args:
+        pipeline: A pipeline with a source of type `files`.
+    """
+    return tuple(
+        f"{link} is a symbolic link and was not taken: deliver the folder itself, or a copy of it"
+        for link in _snapshot_links(_source_folder(pipeline))
+    )
 
 
 def _source_folder(pipeline: Pipeline) -> Path:

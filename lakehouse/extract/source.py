@@ -6,7 +6,7 @@ A source is a list of snapshots, each with or without a time, and with a functio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -52,11 +52,19 @@ class SourceSnapshot:
 
 @dataclass(frozen=True)
 class Source:
-    """An open source: any number of snapshots with a time, oldest first, or a single one without."""
+    """An open source: any number of snapshots with a time, oldest first, or a single one without.
+
+    Attributes:
+        pipeline: The pipeline.
+        lake: The lake to land in.
+        snapshots: The snapshots.
+        warnings: What the source has besides, and was not taken; each table reports it.
+    """
 
     pipeline: Pipeline
     lake: Lake
     snapshots: tuple[SourceSnapshot, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def snapshot_times(self) -> set[datetime]:
@@ -87,8 +95,10 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
         LakehouseError: The source cannot be read; nothing has landed.
     """
     if source.snapshot_times:
-        return _extract_dated(source, table, as_of)
-    return _extract_undated(source, table, now, as_of)
+        result = _extract_dated(source, table, as_of)
+    else:
+        result = _extract_undated(source, table, now, as_of)
+    return replace(result, warnings=(*source.warnings, *result.warnings))
 
 
 def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:

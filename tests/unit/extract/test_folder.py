@@ -248,6 +248,36 @@ def test_a_file_added_to_a_glob_is_a_change(source: Source) -> None:
     assert len(source.extract(NOW + timedelta(hours=1)).landed_times) == 1
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_snapshot_folder_that_is_a_link_is_not_taken_and_reported(
+    source: Source, tmp_path: Path, inside: bool
+) -> None:
+    source.put(f"{FIRST}/clientes.csv")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "clientes.csv").write_bytes(b"id\nsecret\n")
+    before = source_signature(source.pipeline)
+
+    (source.root / SECOND).symlink_to(source.root / FIRST if inside else outside)
+
+    result = source.extract()
+    assert result.landed_times == (at(FIRST),)
+    (warning,) = result.warnings
+    assert SECOND in warning
+    assert "symbolic link" in warning
+    assert source.landed == {FIRST: {"clientes.csv": b"id\n1\n"}}
+    assert source_signature(source.pipeline) != before, "a run with nothing else that is new would not report it"
+
+
+def test_a_source_whose_only_snapshots_are_links_lands_none_of_them(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "clientes.csv").write_bytes(b"id\nsecret\n")
+    (source.root / FIRST).symlink_to(tmp_path)
+    source.file = "**/clientes.csv"
+
+    assert "symbolic link" in source.extract().warnings[0]
+    assert not any(b"secret" in content for files in source.landed.values() for content in files.values())
+
+
 def test_a_link_that_points_out_of_the_snapshot_is_not_followed(source: Source, tmp_path: Path) -> None:
     source.file = "**/*.csv"
     outside = tmp_path / "outside"
