@@ -18,6 +18,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 from lakehouse.config import OnFailure
+from lakehouse.http_requests import open_url
 from lakehouse.logs import Log, redact_document
 from lakehouse.retry import RetryPolicy, with_retries
 
@@ -75,7 +76,7 @@ def _post(url: str, body: bytes) -> None:
 
     def post() -> None:
         try:
-            urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS).close()
+            open_url(request, _ATTEMPT_SECONDS).close()
         except HTTPError as error:
             error.close()  # it is also the response, and keeps the connection open
             raise

@@ -14,11 +14,13 @@ from urllib.parse import urlsplit, urlunsplit
 from lakehouse import logs
 from lakehouse.config import Connect
 from lakehouse.errors import ConfigError, InfrastructureError
+from lakehouse.http_requests import open_url
 from lakehouse.retry import RetryPolicy, with_retries
+from lakehouse.text import visible
 
 _RETRIES = RetryPolicy(attempts=6, wait_initial=0.1, wait_max=5.0, timeout=60.0)
 _ATTEMPT_SECONDS = 20.0  # a validation connects to the database
-_MAX_MESSAGE_CHARS = 500
+_MAX_MESSAGE_CHARS, _MAX_ANSWER_BYTES = 500, 1 << 20
 _RAISE = object()
 
 
@@ -57,7 +59,7 @@ class RestClient:
         request = urllib.request.Request(url, content, self._headers, method=method)
 
         def send() -> Any:
-            with urllib.request.urlopen(request, timeout=_ATTEMPT_SECONDS) as response:
+            with open_url(request, _ATTEMPT_SECONDS) as response:
                 return json.loads(response.read() or b"null")
 
         try:
@@ -84,10 +86,10 @@ def _is_transient(error: Exception) -> bool:
 
 def _response_error(error: HTTPError, method: str, where: str) -> ConfigError | InfrastructureError:
     with error:
-        message = error.read().decode(errors="replace")
+        message = error.read(_MAX_ANSWER_BYTES).decode(errors="replace") if error.code >= 400 else error.reason
     with suppress(ValueError, KeyError, TypeError):  # a response that is not JSON is quoted as it is
         message = str(json.loads(message)["message"])
-    found = f"Connect answered {method} with {error.code}: {logs.redact(message)[:_MAX_MESSAGE_CHARS]}"
+    found = f"Connect answered {method} with {error.code}: {visible(logs.redact(message), _MAX_MESSAGE_CHARS)}"
     if _is_transient(error):
         return InfrastructureError(found, expected="an answer", where=where, next_step="run the same command again")
     return ConfigError(found, expected="a request that Connect accepts", where=where)

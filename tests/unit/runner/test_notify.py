@@ -28,7 +28,7 @@ class Hook(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
-        self.codes, self.received, self.delay = [200], list[Any](), 0.0
+        self.codes, self.received, self.delay, self.location = [200], list[Any](), 0.0, ""
 
     @property
     def url(self) -> str:
@@ -43,6 +43,13 @@ class Answer(BaseHTTPRequestHandler):
         self.server.received.append((self.headers["Content-Type"], json.loads(body)))
         time.sleep(self.server.delay)
         self.send_response(self.server.codes.pop(0) if len(self.server.codes) > 1 else self.server.codes[0])
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.received.append("GET")
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -101,6 +108,22 @@ def test_a_busy_webhook_is_retried_and_a_refusing_one_is_not(hook: Hook) -> None
     assert (event["event"], event["level"]) == ("on_failure did not get through", "error")
     assert "403" in event["reason"]
     assert len(hook.received) == 3
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_webhook_that_redirects_is_not_followed_and_logged_as_a_failure(hook: Hook, code: int) -> None:
+    with Hook() as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        hook.codes, hook.location = [code], other.url
+
+        (event,) = send(OnFailure(webhook=hook.url), {"run_id": "7"})
+        other.shutdown()
+
+        assert other.received == []
+    assert event["event"] == "on_failure did not get through"
+    assert f"{code}" in event["reason"]
+    assert "redirects are not followed" in event["reason"]
+    assert len(hook.received) == 1
 
 
 @pytest.mark.parametrize(

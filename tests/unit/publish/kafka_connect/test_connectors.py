@@ -35,6 +35,7 @@ class Connect:
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     trace: str = ""
+    location: str = ""
 
     def answer(self, method: str, path: str, body: Any) -> Answer:
         self.requests.append((method, path))
@@ -86,6 +87,8 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
             content = json.dumps(document).encode() if not isinstance(document, bytes) else document
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
+            if state.location:
+                self.send_header("Location", state.location)
             self.end_headers()
             self.wfile.write(content)
 
@@ -314,3 +317,21 @@ def test_a_connector_file_with_another_format_is_rejected(
     code, document = documents(capsys, "apply", path)
     assert code == ExitCode.USAGE
     assert document["error"]["where"] == str(tmp_path / "sink.json")
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_its_target_gets_no_login(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    # The target is the same server under another name, as a proxy of somebody else would be.
+    port = rest.url.rpartition(":")[2]
+    rest.location = f"http://localhost:{port}/elsewhere"
+    rest.instead = [(code, {})]
+
+    assert main(["connect", "status", shop(f"http://ana:{CANARY}@127.0.0.1:{port}")]) == ExitCode.USAGE
+
+    error = capsys.readouterr().err
+    assert f"with {code}" in error
+    assert "redirects are not followed" in error
+    assert not any("elsewhere" in path for _, path in rest.requests)
+    assert len(rest.headers) == 1
