@@ -132,7 +132,7 @@ def _run_stages(run: Run, wanted: Iterable[str], as_json: bool, log: logs.LogFor
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without changing anything."""
     run = context.open_run(pipeline)
-    render.validation(run, as_json)
+    render.validation(run, [*run.warnings, *context.tls_warnings(run.pipeline)], as_json)
     return ExitCode.OK
 
 

@@ -159,16 +159,17 @@ def schedule(summary: dict[str, Any], as_json: bool) -> None:
         _stdout().print(f"{summary['pipeline']}: {summary['rounds']} rounds, exit code {summary['exit_code']}")
 
 
-def validation(run: Run, as_json: bool) -> None:
-    """Print that a pipeline is valid, with its tables and models."""
+def validation(run: Run, warnings: list[str], as_json: bool) -> None:
+    """Print that a pipeline is valid, with its tables and models, and what it leaves open."""
     name, tables = run.pipeline.name, list(run.pipeline.tables)
     models = {model: plan.strategy for model, plan in run.plans.items()}
+    for text in warnings:
+        warning(text)
     if as_json:
-        _print_json({"pipeline": name, "valid": True, "tables": tables, "models": models, "warnings": run.warnings})
-    else:
-        _stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
-        for text in run.warnings:
-            warning(text)
+        document = {"pipeline": name, "valid": True, "tables": tables, "models": models, "warnings": warnings}
+        _print_json(document)
+        return
+    _stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
 
 
 def explanation(plan: Plan, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lakehouse.config.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
+from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 
 Connection = psycopg.Connection[Any]
@@ -32,8 +32,9 @@ def connect(url: str) -> Iterator[Connection]:
     """
     try:
         given = conninfo_to_dict(url)
-        defaults = CONNECTION_DEFAULTS | {"application_name": "lakehouse publish", "connect_timeout": "10"}
-        conninfo = make_conninfo(url, **{key: value for key, value in defaults.items() if key not in given})
+        own = {"application_name": "lakehouse publish", "connect_timeout": "10"}
+        defaults = connection_defaults(given, psycopg.pq.version()) | {k: v for k, v in own.items() if k not in given}
+        conninfo = make_conninfo(url, **defaults)
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
             yield connection
     except psycopg.Error as error:
@@ -53,9 +54,9 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     if code is None and LOGIN_FAILURE.search(message):
         return ConfigError(
             f"PostgreSQL rejects the login: {message}",
-            expected="a user that may connect and create tables",
+            expected="a user that may connect and create tables, and a server whose certificate can be checked",
             where=f"{SETTING}.url",
-            next_step="correct the address or the user",
+            next_step="correct the address or the user; sslrootcert and sslmode are parameters of the address",
         )
     if code and code.startswith("42"):
         return ConfigError(

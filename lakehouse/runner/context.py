@@ -24,6 +24,7 @@ from lakehouse import config, logs
 from lakehouse.concurrency import worker_pool
 from lakehouse.config import Pipeline
 from lakehouse.config.layers import MODEL_LAYERS
+from lakehouse.config.postgres import tls_warning
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.error_mapping import retry_transient, to_lakehouse_error
 from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
@@ -208,6 +209,22 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
             where=str(pipeline.path),
         )
     return run
+
+
+def tls_warnings(pipeline: Pipeline) -> list[str]:
+    """Return a warning for each address of PostgreSQL that leaves the check of the server's certificate open.
+
+    Args:
+        pipeline: The pipeline.
+    """
+    addresses = {}
+    if isinstance(pipeline.source, config.Jdbc):
+        from lakehouse.extract.postgres.source import to_libpq_url
+
+        addresses["source.url"] = to_libpq_url(pipeline.source.url)
+    if pipeline.publish and pipeline.publish.postgres:
+        addresses["publish.postgres.url"] = pipeline.publish.postgres.url
+    return [warning for setting, url in addresses.items() if (warning := tls_warning(url, setting))]
 
 
 @contextmanager

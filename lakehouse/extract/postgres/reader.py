@@ -28,7 +28,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyarrow import parquet
 
 from lakehouse.config import Jdbc, Table
-from lakehouse.config.postgres import CONNECTION_DEFAULTS, LOGIN_FAILURE
+from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 from lakehouse.extract.postgres import queries, types
 from lakehouse.extract.postgres.queries import Connection
@@ -139,7 +139,7 @@ class _ReadAttempt:
         """Open a read-only transaction that sees one instant."""
         with _postgres_errors():
             given = conninfo_to_dict(self._address)
-            defaults = {name: value for name, value in CONNECTION_DEFAULTS.items() if name not in given}
+            defaults = connection_defaults(given, psycopg.pq.version())
             with psycopg.connect(make_conninfo(self._address, **defaults, **self._login)) as connection:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 connection.read_only = True
@@ -266,9 +266,9 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     if error.sqlstate is None and LOGIN_FAILURE.search(message):
         return ConfigError(
             f"the database denies access: {message}",
-            expected="a user that may connect and SELECT",
+            expected="a user that may connect and SELECT, and a server whose certificate can be checked",
             where="source.url, source.user, source.password",
-            next_step="correct them",
+            next_step="correct them; sslrootcert and sslmode are parameters of the URL",
         )
     if isinstance(error, _TRANSIENT_ERRORS):
         return TransientError(f"the database failed: {message}", where="the database")

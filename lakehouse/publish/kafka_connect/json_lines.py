@@ -14,6 +14,7 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+from lakehouse.config.postgres import connection_defaults
 from lakehouse.errors import DataRefused, InfrastructureError
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
@@ -49,12 +50,14 @@ def compare_with_table(url: str, table: str, folder: StorePath) -> tuple[int, li
         InfrastructureError: PostgreSQL cannot be reached.
     """
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.rows import dict_row
     from psycopg.sql import SQL, Identifier
 
     name = SQL(".").join(map(Identifier, table.split(".")))
     try:
-        with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        conninfo = make_conninfo(url, **connection_defaults(conninfo_to_dict(url), psycopg.pq.version()))
+        with psycopg.connect(conninfo) as connection, connection.cursor(row_factory=dict_row) as cursor:
             keys = [row["attname"] for row in cursor.execute(_SELECT_PRIMARY_KEY, [name.as_string(connection)])]
             rows = cursor.execute(SQL("SELECT * FROM {}").format(name)).fetchall()
             types = {column.name: _PYTHON_TYPES.get(column.type_code, str) for column in cursor.description or ()}
