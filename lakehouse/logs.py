@@ -4,13 +4,15 @@
     redact(text)                 the text without them: for logs, errors and run records
     create_logger("json")        a structlog logger whose events are all redacted
 
-A secret is known by its name (`password`, `KAGGLE_KEY`, `AWS_SESSION_TOKEN`) or by its position (the login of a URL).
-It is recognised as plain text, percent-encoded and in base64.
+A secret is known by its name (`password`, `KAGGLE_KEY`, `AWS_SESSION_TOKEN`), by its position (the login of a URL), or
+by the field of pipeline.yml that it is filled into, whatever its variable is called. It is recognised as plain text,
+percent-encoded, in hex and in base64, also as a part of a longer text in base64.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import re
@@ -18,9 +20,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal, TextIO, cast
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import structlog
+from pydantic import SecretStr
 from stamina.instrumentation import RetryDetails
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
@@ -34,9 +37,11 @@ LogFormat = Literal["text", "json"]
 Log = FilteringBoundLogger
 
 MASK = "***"
+# DBPASS and GH_PAT are secrets; PASSENGERS, PATH and KEYS are none.
 _SECRET_NAME = re.compile(
-    r"(?i)passw|passphrase|credential|webhook|(?:^|[^a-z])(?:pwd|pass)(?![a-z])|secret|token(?![a-z])|access_?key"
-    r"|(?:^|[^a-z])(?:api_?|private_?|account_?)?key$"
+    r"(?i)passw|passphrase|credential|webhook|secret|token(?![a-z])|access_?key|connection_?string"
+    r"|(?:pwd|pass)(?![a-z])|(?:^|[^a-z])(?:pat|sas|sig|jwt|bearer)(?![a-z])|(?:^|[^a-z])auth$"
+    r"|(?:^|[^a-z]|api|private|account|shared|signing|encryption|master|client|service|ssh|gpg|pgp)_?key$"
 )
 _HARMLESS_NAME = re.compile(r"(?i)^(?:old)?pwd$|(?:file|path|dir|folder|socket?|endpoint|region|profile|bucket)$")
 # Each pattern is tried once per word: its time grows with the length of the text, whatever the text is.
@@ -44,11 +49,15 @@ _WORD = re.compile(r"[^\s\"'<>]+")
 _URL_LOGIN_IN_TEXT = re.compile(rf"(://)[^\s/?#\"'<>]*(@|(?={CUT}))")
 _PARAMETER = re.compile(r"(?<![\w.-])([\w.-]+)=(?=[^\s&;,\"'{}])")
 _PARAMETER_VALUE = re.compile(r"[^\s&;,\"'{}]+")
-_SECRET_PARAMETER_NAME = re.compile(r"(?i)passw|secret|token|signature|credential")
+_SECRET_PARAMETER_NAME = re.compile(
+    r"(?i)passw|passphrase|secret|token|signature|credential|(?:^|[^a-z])(?:sig|sas|pwd|pass|pat)$|(?:pwd|pass)$"
+    r"|(?:access|account|api|shared|subscription|private)_?key$"
+)
+_AUTHORIZATION = re.compile(r"(?i)(authorization[\"']?[:=] ?[\"']?(?:(?:basic|bearer|token) )?)([^\s\"',;]+)")
 _CUT = re.compile(CUT)
 _MAX_TEXT_CHARS = 100_000
 # A shorter value is probably an ordinary word: masking it everywhere would make messages unreadable.
-_MIN_LENGTH, _MIN_LENGTH_IN_ENVIRONMENT = 4, 6
+_MIN_LENGTH, _MIN_LENGTH_IN_ENVIRONMENT, _MIN_PART_LENGTH = 4, 6, 8
 
 _known_secrets: set[str] = set()
 
@@ -71,7 +80,8 @@ def register_secrets(pipeline: Pipeline | None = None, env: Mapping[str, str] | 
     if pipeline is not None:
         # The names of a table's columns are no secrets, not even `password`.
         texts = _text_values("", pipeline.model_dump(exclude={"tables", "silver", "gold"}))
-        secrets |= {s for name, value in texts for s in _secrets_in(name, value) if len(s) >= _MIN_LENGTH}
+        in_fields = {s for name, value in texts for s in _secrets_in(name, value)} | pipeline.secret_values
+        secrets |= {s for s in in_fields if len(s) >= _MIN_LENGTH}
     _known_secrets.update(secrets)
 
 
@@ -87,7 +97,8 @@ def redact(text: str) -> str:
         text = text[:_MAX_TEXT_CHARS] + f"... ({len(text):,} characters)"
     if pattern := _secrets_pattern(frozenset(_known_secrets)):
         text = _mask_cut_secrets(pattern.sub(MASK, text))
-    return _mask_parameters(_URL_LOGIN_IN_TEXT.sub(rf"\1{MASK}\2", text))
+    text = _AUTHORIZATION.sub(rf"\1{MASK}", _URL_LOGIN_IN_TEXT.sub(rf"\1{MASK}\2", text))
+    return _mask_parameters(text)
 
 
 def redact_document(document: Any) -> Any:
@@ -204,6 +215,8 @@ def _text_values(name: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _text_values(name, inner)
     elif isinstance(value, str):
         yield name, value
+    elif isinstance(value, SecretStr):
+        yield "secret", value.get_secret_value()
 
 
 def _secrets_in(name: str, value: str) -> Iterator[str]:
@@ -214,7 +227,7 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
         start, end = word.find("://"), word.rfind("@")
         if 0 <= start < end:
             user, _, password = word[start + len("://") : end].partition(":")
-            yield password or user
+            yield from {password or user, unquote(password or user)}
     yield from (value[slice(*span)] for span in _parameter_spans(value))
 
 
@@ -267,7 +280,19 @@ def _secret_texts(secrets: frozenset[str]) -> frozenset[str]:
 
 
 def _encodings(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret, safe=""), quote_plus(secret))
+    """Yield the forms in which a secret can occur in a text."""
+    quoted = quote(secret, safe="")
+    yield from (secret, quoted, quote_plus(secret), re.sub("%..", lambda match: match[0].lower(), quoted))
+    yield from (json.dumps(secret)[1:-1], visible(secret, len(secret)))
+    yield from (line for line in secret.splitlines() if len(line) >= _MIN_PART_LENGTH)  # such as those of a PEM file
+    content = secret.encode(errors="surrogateescape")
+    if len(content) >= _MIN_LENGTH:
+        yield from (content.hex(), content.hex().upper())
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        encoded = encode(secret.encode()).decode()
+        encoded = encode(content).decode()
         yield from (encoded, encoded.rstrip("="))
+        # Behind other bytes, such as `user:` of a Basic login: the characters that these bytes do not change.
+        for shift in range(3):
+            first, end = (8 * shift + 5) // 6, 8 * (shift + len(content)) // 6
+            if end - first >= _MIN_PART_LENGTH:
+                yield encode(bytes(shift) + content).decode()[first:end]

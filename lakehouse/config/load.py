@@ -36,9 +36,9 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Pipeline:
     source.add_from_environment("pii_key", PII_KEY, variables)
     errors: list[Any] = []
     try:
-        pipeline = Pipeline.model_validate(
-            source.data, context={"path": file, "folder": file.parent, "lines": source.lines}
-        )
+        context = {"path": file, "folder": file.parent, "lines": source.lines}
+        context["secret_values"] = frozenset(source.secret_values)
+        pipeline = Pipeline.model_validate(source.data, context=context)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     problems = _collect_problems(source, errors)

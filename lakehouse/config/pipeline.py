@@ -306,10 +306,12 @@ class Pipeline(StrictModel):
 
     _path: Path = PrivateAttr(default=Path(FILE_NAMES[0]))
     _lines: Mapping[tuple[str | int, ...], int] = PrivateAttr(default_factory=dict)
+    _secret_values: frozenset[str] = PrivateAttr(default=frozenset())
 
     def model_post_init(self, context: Any) -> None:
         if context:
             self._path, self._lines = context["path"], context.get("lines", {})
+            self._secret_values = context.get("secret_values", frozenset())
         for table in self.tables.values():
             table._pii_key = self.pii_key
 
@@ -317,6 +319,11 @@ class Pipeline(StrictModel):
     def path(self) -> Path:
         """The file that the pipeline was read from."""
         return self._path
+
+    @property
+    def secret_values(self) -> frozenset[str]:
+        """The values of the variables that fill secret fields, a part of such a field included."""
+        return self._secret_values
 
     @property
     def umask(self) -> int:

@@ -24,6 +24,7 @@ Loc = tuple[str | int, ...]
 
 _VARIABLE_PATTERN = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^{}]*))?\})?")
 _SECRET_KEY_PATTERN = re.compile(r"(?i)(?!keys$).*(?:key|secret|token|passw|pwd|credential|url|webhook)")
+_SECRET_PARAMETER_PATTERN = re.compile(r"(?i)[?&](?:\w*passw|secret|token|key)\w*=$")
 # Shorter values are not secrets, and masking them would remove ordinary words from a message.
 _MIN_MASKED_LENGTH = 4
 _MAX_SHOWN_LENGTH = 60
@@ -52,6 +53,7 @@ class YamlSource:
         lines: The line of each key and list item.
         raw_texts: The text of each scalar in the file, before variables are replaced.
         used_variables: The values of the variables used.
+        secret_values: The values of those that are used in a field for a secret.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class YamlSource:
     lines: dict[Loc, int] = field(default_factory=dict, repr=False)
     raw_texts: dict[Loc, str] = field(default_factory=dict, repr=False)
     used_variables: dict[str, str] = field(default_factory=dict, repr=False)
+    secret_values: set[str] = field(default_factory=set, repr=False)
 
     def add_from_environment(self, key: str, variable: str, env: Mapping[str, str]) -> None:
         """Set a top-level key to a variable's value if the file does not have the key and the variable is set."""
@@ -284,6 +287,8 @@ class _Builder:
             self._report(loc, f"${{{name}}} is not set, neither in the environment nor in .env")
         else:
             self.source.used_variables[name] = self._env[name]
+            if _fills_secret(match, loc):
+                self.source.secret_values.add(self._env[name])
             return self._env[name]
         return match[0]
 
@@ -308,6 +313,18 @@ def _too_large(path: Path, fault: str) -> ConfigError:
         expected=f"a configuration of at most {MAX_VALUES:,} values and {MAX_DEPTH} levels",
         where=str(path),
     )
+
+
+def _fills_secret(variable: re.Match[str], loc: Loc) -> bool:
+    """Return whether a variable fills a field for a secret, or of a URL the password: its host is no secret."""
+    if not _is_secret(loc):
+        return False
+    name = next(part for part in reversed(loc) if isinstance(part, str))
+    if not name.lower().endswith("url"):
+        return True
+    before, after = variable.string[: variable.start()], variable.string[variable.end() :]
+    is_password = ":" in before.partition("://")[2] and "@" in after
+    return is_password or bool(_SECRET_PARAMETER_PATTERN.search(before))
 
 
 def _yaml_error(path: Path, error: yaml.YAMLError) -> ConfigError:

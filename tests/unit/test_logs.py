@@ -27,9 +27,31 @@ SECRETS = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "KAGGLE_KEY", "PGPASSWORD"),
     *("DB_PASS", "MY_PWD", "API_KEY", "apikey"),
 )
+MORE_SECRETS = (
+    "DBPASS",
+    "PGPWD",
+    "GH_PAT",
+    "DBPASS_PROD",
+    "AZURE_SAS",
+    "sharedAccessKey",
+    "ACCOUNT_KEY",
+    "SIGNING_KEY",
+)
+MORE_SECRETS += ("AZURE_STORAGE_CONNECTION_STRING", "SLACK_WEBHOOK_URL", "PROXY_AUTH", "MY_JWT", "SSHKEY")
 NO_SECRETS = (
     *("PWD", "OLDPWD", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
-    *("KEYS", "TOKENIZERS", "LAKE_ROOT"),
+    *(
+        "KEYS",
+        "TOKENIZERS",
+        "LAKE_ROOT",
+        "PATH",
+        "SSH_AUTH_SOCK",
+        "AUTHOR",
+        "PASSENGERS",
+        "MONKEY",
+        "PATTERN",
+        "SIGNAL",
+    ),
 )
 
 
@@ -59,8 +81,11 @@ def pipeline(folder: Path, **parts: object) -> Path:
         quote(CANARY, safe=""),
         base64.b64encode(CANARY.encode()).decode(),
         base64.urlsafe_b64encode(CANARY.encode()).decode().rstrip("="),
+        quote(CANARY, safe="").replace("%2F", "%2f").replace("%2B", "%2b"),
+        CANARY.encode().hex(),
+        CANARY.encode().hex().upper(),
     ],
-    ids=["plain", "in a URL", "base64", "base64 for URLs"],
+    ids=["plain", "in a URL", "base64", "base64 for URLs", "lower case in a URL", "hex", "HEX"],
 )
 def test_a_secret_is_masked_in_every_encoding(encoded: str) -> None:
     logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
@@ -80,6 +105,7 @@ def test_a_secret_is_masked_in_every_encoding(encoded: str) -> None:
         "MY_PWD",
         "API_KEY",
         "apikey",
+        *MORE_SECRETS,
     ],
 )
 def test_a_variable_is_a_secret_by_its_name(name: str) -> None:
@@ -102,6 +128,71 @@ def test_a_short_value_of_the_environment_is_not_masked() -> None:
     logs.register_secrets(env={"HAS_TOKEN": "false"})
 
     assert logs.redact("nothing_new=false") == "nothing_new=false"
+
+
+@pytest.mark.parametrize("before", [b"", b"u:", b"user:", b"username:", b"any"])
+def test_a_secret_inside_a_longer_text_in_base64_is_masked(before: bytes) -> None:
+    logs.register_secrets(env={"SHOP_PASSWORD": CANARY})
+    encoded = base64.b64encode(before + CANARY.encode() + b"!after").decode()
+
+    redacted = logs.redact(encoded)
+
+    # At each end, up to two characters of the secret share a character of base64 with what is beside it.
+    rest = base64.b64decode(redacted.partition("***")[0][: len(redacted.partition("***")[0]) // 4 * 4])
+    assert "***" in redacted
+    assert len(rest) <= len(before) + 1
+
+
+def test_a_line_of_a_secret_of_several_lines_is_masked() -> None:
+    logs.register_secrets(env={"SIGNING_KEY": "-----BEGIN KEY-----\nc4naryline1\nc4naryline2\n"})
+
+    assert logs.redact("cannot parse c4naryline2") == "cannot parse ***"
+    assert "c4nary" not in logs.redact(visible("-----BEGIN KEY-----\nc4naryline1\nc4naryline2\n"))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"pii_key": "${SHOP}"},
+        {"on_failure": {"webhook": "https://hooks.example.org/${SHOP}"}},
+        {"source": {"type": "jdbc", "url": "jdbc:postgresql://h/d", "password": "${SHOP}"}},
+        {"source": {"type": "jdbc", "url": "jdbc:postgresql://h/d?password=${SHOP}"}},
+        {"connect": {"url": "http://ana:${SHOP}@h:1", "connectors": ["c.json"]}},
+        {"publish": {"postgres": {"url": "postgresql://ana:x${SHOP}y@h/d", "tables": {"bronze.items": "t"}}}},
+        {"publish": {"postgres": {"url": "${URL}", "tables": {"bronze.items": "t"}}}},
+    ],
+    ids=["pii_key", "webhook", "password", "parameter", "connect", "part of a login", "URL"],
+)
+def test_a_value_filled_into_a_secret_field_is_masked_whatever_its_variable_is_called(
+    tmp_path: Path, field: dict[str, object]
+) -> None:
+    value = "c4nary-of-more-than-thirty-two-characters"
+    items = {"file": "items", "format": "parquet", "schema": "id STRING", "keys": ["id"]}
+    (tmp_path / "c.json").write_text('{"name": "c", "config": {}}')
+    folder = pipeline(tmp_path, **{"tables": {"items": items}} | field)
+    loaded = load(folder, {"SHOP": value, "URL": f"postgresql://ana:{value}@h/d"})
+
+    logs.register_secrets(loaded, env={})
+
+    assert value not in logs.redact(f"found {value}")
+    assert logs.redact("http://h:1 and ana and items") == "http://h:1 and ana and items"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://x.blob.core.windows.net/c/f.csv?sv=2022&sig=c4nary%2Bx%3D&se=2026",
+        "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=c4nary==;EndpointSuffix=y",
+        "Endpoint=sb://x/;SharedAccessKeyName=Root;SharedAccessKey=c4nary",
+        "https://h/f?X-Amz-Credential=c4nary&X-Amz-Signature=c4nary",
+        "{'Authorization': 'Bearer c4nary.x-y'}",
+        "Authorization: Basic c4nary==",
+        "dbpass=c4nary; pwd=c4nary, apikey=c4nary",
+    ],
+)
+def test_an_unregistered_parameter_is_masked_by_its_name(text: str) -> None:
+    assert "c4nary" not in logs.redact(text)
+    assert logs.redact("monkey=1 rows=2 sign=3 compare=4 key=5") == "monkey=1 rows=2 sign=3 compare=4 key=5"
 
 
 def test_secrets_of_the_configuration_are_masked(tmp_path: Path) -> None:
