@@ -6,6 +6,7 @@ stdout, as tables or, with --json, as one document; progress goes to stderr.
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import sys
@@ -358,7 +359,10 @@ def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, v
 def forget(
     pipeline: Pipeline,
     table: Table,
-    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="The key; of several columns: a=1 b=2.")],
+    key: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY...", help="The key; of several columns: a=1 b=2. -: read from standard input."),
+    ],
     vacuum: Annotated[
         bool, typer.Option("--vacuum", help="Remove old file versions at once, as far as retention allows.")
     ] = False,
@@ -371,10 +375,23 @@ def forget(
 
     context.open_run(pipeline, [table])  # raises if there is no such table
     opened = context.open_run(pipeline, verbose=verbose, on_outcome=render.progress)
+    if key == ["-"]:
+        key = _read_key()
     with show_progress(opened, "forget"):
         result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
     render.document(result, as_json)
     return int(result["exit_code"])
+
+
+def _read_key() -> list[str]:
+    """Return a key from standard input, so that it is in no process list and no history of a shell."""
+    text = getpass.getpass("KEY: ") if sys.stdin.isatty() else sys.stdin.read()
+    lines = [line for line in text.splitlines() if line]
+    if not lines:
+        raise ConfigError(
+            "no key on standard input", expected="the key in one line; of several columns: a=1 and b=2, one in a line"
+        )
+    return lines
 
 
 @app.command()

@@ -94,7 +94,7 @@ def write_atomically(file: StorePath, content: bytes) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as target:
+    with _create_new(partial) as target:
         target.write(content)
         target.flush()
         os.fsync(target.fileno())
@@ -122,6 +122,7 @@ def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Pa
             file.upload(lambda: new.open("rb"))
         return
     partial = file.with_name(f".{file.name}.partial")
+    _create_new(partial).close()
     try:
         yield file, partial
         with partial.open("rb") as written:
@@ -130,6 +131,24 @@ def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Pa
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _create_new(file: Path) -> IO[bytes]:
+    """Open a new file for writing, in place of what a killed run left there.
+
+    A link there is removed and never followed: it would lead to a file that somebody else has chosen.
+    """
+    _discard(file)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(file, flags, 0o666), "wb")  # noqa: PTH123 - a descriptor
+
+
+def _discard(path: Path) -> None:
+    """Delete a file, a link or a folder; do nothing if it does not exist."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _download(file: S3Path, copy: Path) -> None:
@@ -142,10 +161,8 @@ def remove(path: StorePath) -> None:
     """Delete a file, or a folder with its content; do nothing if it does not exist."""
     if isinstance(path, S3Path):
         path.remove()
-    elif path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        _discard(path)
 
 
 # --- a folder that becomes visible when it is complete --------------------------------------------------------
@@ -167,7 +184,7 @@ def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     for unfinished in folder.parent.glob(".*.partial"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _discard(unfinished)
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir()
     yield partial

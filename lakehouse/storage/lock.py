@@ -7,6 +7,7 @@ and the next run waits for its end. On S3 the lock is a lease: see s3_lease.py.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Protocol
 
-from lakehouse.errors import LakeBusy
+from lakehouse.errors import ConfigError, LakeBusy
 from lakehouse.storage import s3_lease
 from lakehouse.storage.paths import Lake, utc_text
 from lakehouse.storage.processes import Process
@@ -70,7 +71,7 @@ def lock_lake(lake: Lake, run_id: str, activity: str) -> Iterator[LakeLock]:
             yield lease
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,17 +91,34 @@ def lock_lake(lake: Lake, run_id: str, activity: str) -> Iterator[LakeLock]:
             file.truncate(0)  # after a regular end there is no JVM to wait for
 
 
+def _open_lock(path: Path) -> IO[str]:
+    """Open the lock file, which is created if it is missing; a link is not followed, since the file is emptied.
+
+    Raises:
+        ConfigError: It is a link.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return open(os.open(path, flags, 0o666), "a+", encoding="utf-8")  # noqa: PTH123 - a descriptor
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ConfigError(
+            f"{path} is a link", expected="a file of the lake", where=str(path), next_step=f"rm {path}"
+        ) from None
+
+
 def _read_holder(file: IO[str]) -> dict[str, object]:
     file.seek(0)
     try:
         holder = json.load(file)
-    except ValueError:  # empty, or its process died while it wrote
+    except (ValueError, RecursionError):  # empty, or its process died while it wrote
         return {}
     return holder if isinstance(holder, dict) else {}
 
 
 def _describe(holder: dict[str, object]) -> str:
-    if not holder:
+    if not holder.keys() >= {"pid", "doing", "run_id", "started"}:
         return "it has just begun"
     return "process {pid} ({doing}, run {run_id}, since {started})".format_map(holder)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import threading
@@ -31,7 +32,8 @@ from lakehouse.storage import file_io
 from lakehouse.storage.s3 import S3Object, S3Path, WriteConflict
 
 LEASE_SECONDS_VARIABLE = "LAKEHOUSE_LEASE_SECONDS"
-_DEFAULT_SECONDS, _MIN_SECONDS = 60.0, 3.0
+_DEFAULT_SECONDS, _MIN_SECONDS, _MAX_SECONDS = 60.0, 3.0, 3600.0
+_LEASE_NAME = re.compile("[0-9]{8,30}")
 _ATTEMPTS = 5
 _CLOCK_RESOLUTION = 1.0  # the times of a store are in full seconds
 
@@ -52,8 +54,10 @@ def _lease_seconds() -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not _MIN_SECONDS <= seconds <= 3600:
-        raise ConfigError(f"{LEASE_SECONDS_VARIABLE} is {text!r}", expected=f"seconds, from {_MIN_SECONDS:g} to 3600")
+    if not _MIN_SECONDS <= seconds <= _MAX_SECONDS:
+        raise ConfigError(
+            f"{LEASE_SECONDS_VARIABLE} is {text!r}", expected=f"seconds, from {_MIN_SECONDS:g} to {_MAX_SECONDS:g}"
+        )
     return seconds
 
 
@@ -90,7 +94,7 @@ class Lease:
         except WriteConflict:
             if not self._is_written():
                 raise  # otherwise this process wrote it, and the first answer was lost
-        if file_io.list_names(self._folder)[-1] > self._path.name:  # an old number, whose lease was deleted
+        if self._is_superseded():  # an old number, whose lease was deleted
             self._path.unlink()
             raise WriteConflict(str(self._path))
         self._thread.start()
@@ -110,9 +114,8 @@ class Lease:
         except FileNotFoundError:  # in some stores an object cannot be read immediately after its write
             return False
 
-    @property
-    def _folder(self) -> S3Path:
-        return self._path.parent
+    def _is_superseded(self) -> bool:
+        return any(int(name) > int(self._path.name) for name in _lease_names(self._path.parent))
 
     def _write(self, seconds: float | None = None, **condition: str) -> None:
         sent = _monotonic_seconds()
@@ -134,7 +137,7 @@ class Lease:
         while _monotonic_seconds() < self._valid_until:
             try:
                 self._write()
-                if file_io.list_names(self._folder)[-1] > self._path.name:
+                if self._is_superseded():
                     self._kill_process("was taken over", ExitCode.BUSY)
                 return
             except LakehouseError:
@@ -179,7 +182,7 @@ def lock_lake(folder: S3Path, root: str, run_id: str, activity: str) -> Iterator
 def _acquire_lease(folder: S3Path, root: str, run_id: str, activity: str) -> tuple[Lease, list[str]]:
     """Return a new lease, and the names of the older ones."""
     for _ in range(_ATTEMPTS):
-        older = file_io.list_names(folder)
+        older = _lease_names(folder)
         if older:
             _raise_if_active(folder / older[-1], root)
         number = int(older[-1]) + 1 if older else 1
@@ -193,6 +196,12 @@ def _acquire_lease(folder: S3Path, root: str, run_id: str, activity: str) -> tup
     raise _busy_error(folder, root, {}, 0.0)
 
 
+def _lease_names(folder: S3Path) -> list[str]:
+    """Return the names of the leases, the newest last; other objects in the folder are no leases."""
+    names = (name for name in file_io.list_names(folder) if _LEASE_NAME.fullmatch(name))
+    return sorted(names, key=int)
+
+
 def _raise_if_active(path: S3Path, root: str) -> None:
     """Raise `LakeBusy` if a lease has not ended."""
     try:
@@ -200,22 +209,31 @@ def _raise_if_active(path: S3Path, root: str) -> None:
     except FileNotFoundError:
         return  # an old one, just deleted
     holder = _parse_lease(stored)
-    seconds_left = float(holder.get("seconds", _DEFAULT_SECONDS)) + _CLOCK_RESOLUTION - stored.age_seconds
-    if holder.get("seconds") != 0 and seconds_left > 0:
+    seconds = _lease_length(holder.get("seconds"))
+    seconds_left = seconds + _CLOCK_RESOLUTION - stored.age_seconds
+    if seconds and seconds_left > 0:
         raise _busy_error(path, root, holder, seconds_left)
 
 
 def _parse_lease(stored: S3Object) -> dict[str, Any]:
     try:
         holder = json.loads(stored.content)
-    except ValueError:
+    except (ValueError, RecursionError):  # not written by a run
         return {}
     return holder if isinstance(holder, dict) else {}
 
 
+def _lease_length(seconds: Any) -> float:
+    """Return the seconds of a lease; those of an object that no run has written are the default."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return float(seconds) if is_number and 0 <= seconds <= _MAX_SECONDS else _DEFAULT_SECONDS
+
+
 def _busy_error(path: S3Path, root: str, holder: dict[str, Any], seconds_left: float) -> LakeBusy:
     process = "process {pid} on {host} ({doing}, run {run_id}, since {started})"
-    description = process.format_map(holder) if holder else "it has just begun"
+    names = ("pid", "host", "doing", "run_id", "started")
+    is_known = all(name in holder for name in names)
+    description = process.format_map(holder) if is_known else "it has just begun"
     return LakeBusy(
         f"another run has locked the lake {root}: {description}",
         expected="one run per lake at a time",

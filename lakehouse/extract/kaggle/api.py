@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from base64 import b64encode
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import is_zipfile
 
+from lakehouse.errors import DataRefused
 from lakehouse.extract.kaggle.client import TIMEOUTS, dataset_url, kaggle_errors, signed_in_client
 from lakehouse.extract.kaggle.progress import DownloadBar
 from lakehouse.retry import TransientError, with_retries
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from requests import Response
 
 _CHUNK_BYTES = 1 << 16  # if a connection breaks, the bytes after the last complete chunk are lost
+
+
+MAX_ARCHIVE_BYTES = 256 << 30
+_MAX_DISK_SHARE = 0.9  # of what is free; the files of the archive need the rest
 
 
 @dataclass(frozen=True)
@@ -151,11 +157,29 @@ def _request_rest(answer: Response, received: int, etag: str) -> Response:
 
 
 def _write_chunks(answer: Response, path: Path, received: int, size: int | None, bar: DownloadBar) -> None:
+    """Write the rest of an archive.
+
+    Raises:
+        DataRefused: It is larger than the limit, or than the disk allows; nothing of it is kept.
+    """
+    free = int(_MAX_DISK_SHARE * shutil.disk_usage(path.parent).free) + received
+    limit = min(MAX_ARCHIVE_BYTES, free)
     with path.open("ab" if received else "wb") as file:
-        for chunk in answer.iter_content(_CHUNK_BYTES):
-            file.write(chunk)
-            received += len(chunk)
-            bar.show(received, size)
+        if (size or 0) <= limit:
+            for chunk in answer.iter_content(_CHUNK_BYTES):
+                received += len(chunk)
+                if received > limit:
+                    break
+                file.write(chunk)
+                bar.show(received, size)
+    if max(received, size or 0) > limit:
+        path.unlink()
+        raise DataRefused(
+            f"the archive has {size:,} bytes" if size else f"the archive has more than {limit:,} bytes",
+            expected=f"at most {MAX_ARCHIVE_BYTES >> 30} GiB, and {_MAX_DISK_SHARE:.0%} of the free disk",
+            where=str(path.parent),
+            next_step="free disk, or use a smaller dataset",
+        )
 
 
 def _check_archive(path: Path, archive: _ArchiveInfo, dataset: str) -> None:

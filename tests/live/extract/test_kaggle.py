@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stamina
@@ -592,6 +593,26 @@ def test_a_malicious_archive_is_rejected_and_not_downloaded_twice(shop: Shop, ki
     assert shop.left_behind == []
     after = sorted(p for p in shop.folder.rglob("*") if shop.folder / "lake" not in p.parents)
     assert [p for p in after if p.name not in ("lake", "pipeline.json")] == [p for p in before if p.name != "lake"]
+    assert shop.server.routes.count("archive") == 1
+
+
+@pytest.mark.parametrize("length_is_known", [True, False])
+@pytest.mark.parametrize("limit", ["archive", "disk"])
+def test_an_archive_beyond_the_limit_is_refused_and_nothing_of_it_stays(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, length_is_known: bool, limit: str
+) -> None:
+    shop.server.publish(zip_files({"clientes.csv": big()}), TIMES[SECOND])
+    if not length_is_known:
+        monkeypatch.setattr(api._ArchiveInfo, "from_response", lambda answer: api._ArchiveInfo("", None, ""))
+    if limit == "archive":
+        monkeypatch.setattr(api, "MAX_ARCHIVE_BYTES", 1 << 17)
+    else:
+        monkeypatch.setattr(api.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 17))
+
+    error = failing(shop, DataRefused)
+
+    assert "the archive has" in error.found
+    assert shop.left_behind == []
     assert shop.server.routes.count("archive") == 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -208,3 +210,36 @@ def test_markup_in_the_data_is_printed_unchanged(text: str, capsys: pytest.Captu
     captured = capsys.readouterr()
     assert captured.out.count(text) == 3
     assert captured.err.count(text) == 1
+
+
+# A key on standard input
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [("000ff655\n", ["000ff655"]), ("a=1\nb=2 x\n", ["a=1", "b=2 x"]), ("a=1,b=2", ["a=1,b=2"])]
+)
+def test_the_key_to_forget_is_read_from_standard_input(
+    text: str, key: list[str], monkeypatch: pytest.MonkeyPatch, shop: Path
+) -> None:
+    seen = list[Any]()
+    package: Any = ModuleType("lakehouse.forget")  # the real one needs Spark
+    package.forget_key = lambda run, table, given, vacuum: seen.append(given) or {"exit_code": 0}
+    package.lift_key = lambda run, table, given: seen.append(given) or {"exit_code": 0}
+    monkeypatch.setitem(sys.modules, "lakehouse.forget", package)
+
+    for options in ([], ["--lift"]):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert main(["forget", str(shop), "clientes", "-", *options]) == ExitCode.OK
+
+    assert seen == [key, key]
+
+
+def test_an_empty_standard_input_is_no_key(
+    monkeypatch: pytest.MonkeyPatch, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lakehouse.forget", ModuleType("lakehouse.forget"))
+    sys.modules["lakehouse.forget"].__dict__.update(forget_key=None, lift_key=None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+
+    assert main(["forget", str(shop), "clientes", "-"]) == ExitCode.USAGE
+    assert "no key on standard input" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.errors import ExitCode, LakeBusy
+from lakehouse.errors import ConfigError, ExitCode, LakeBusy
 from lakehouse.storage import lock
 from lakehouse.storage.paths import Lake
 
@@ -175,3 +175,29 @@ def test_the_lock_file_describes_the_run_and_its_jvm(lake: Lake, jvm: subprocess
     assert (content["pid"], content["run_id"], content["doing"]) == (os.getpid(), "run-7", "ingest")
     assert content["jvm"]["pid"] == jvm.pid
     assert lake.state_path("lock").read_text() == ""
+
+
+def test_a_lock_that_is_a_link_is_not_followed(lake: Lake, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = lake.state_path("lock")
+    assert isinstance(path, Path)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(victim)
+
+    with pytest.raises(ConfigError, match="is a link"), lock.lock_lake(lake, "run-8", "bronze"):
+        pass
+
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"pid": 1}', "[" * 100_000, "null", "7", '{"jvm": {"pid": "x", "started": []}}']
+)
+def test_a_lock_with_another_content_is_free(lake: Lake, content: str) -> None:
+    path = lake.state_path("lock")
+    assert isinstance(path, Path)
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+
+    assert_free(lake)
