@@ -1,7 +1,10 @@
 -- Prepares the database for the source connector. Run it once, after `lakehouse publish` has created the tables, as the
 -- tables' owner with the right to create roles (or create the role first), with wal_level = logical on the server:
 --
---     psql "$PG_URL" -v password="'...'" -f deploy/connect/postgres.sql
+--     psql "$PG_URL" -f deploy/connect/postgres.sql
+--
+-- The password of the new role is that of the variable CDC_PASSWORD, which psql 14 or later reads by itself: as an argument,
+-- every user of the machine could see it. The password of the role that runs this is best in ~/.pgpass.
 --
 -- The publication names its tables. A table that is dropped and created again would silently be missing from it;
 -- therefore `lakehouse publish` never does that, but inserts, updates and deletes rows.
@@ -13,6 +16,11 @@ BEGIN
     END IF;
 END
 $$;
+\if :{?password}
+\else
+\getenv cdc_password CDC_PASSWORD
+\set password :'cdc_password'
+\endif
 ALTER ROLE lakehouse_cdc PASSWORD :password;
 GRANT USAGE ON SCHEMA public TO lakehouse_cdc;
 GRANT SELECT ON public.dadostesouroipca_gold, public.dadostesouropre_gold TO lakehouse_cdc;

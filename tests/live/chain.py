@@ -82,8 +82,9 @@ class Chain:
         """Run deploy/connect/postgres.sql twice, because it may be run again."""
         for _ in range(2):
             command = [postgres.program_folder() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", self.database.url]
-            command += ["-v", f"password='{CDC_PASSWORD}'", "-f", HERE / "postgres.sql"]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+            command += ["-f", HERE / "postgres.sql"]
+            environment = {**os.environ, "CDC_PASSWORD": CDC_PASSWORD}
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, env=environment)
 
     # What a user writes
 

@@ -61,3 +61,22 @@ def test_ci_runs_test_commands_of_the_readme_and_nothing_else() -> None:
 
     assert commands == ["make test", "make test-systems", "make test-live"]
     assert [command for command in commands if command not in readme] == []
+
+
+ARGUMENTS_WITH_A_SECRET = [
+    r"(?:-v|--set|--variable)[ =]\S*passw",
+    r"--password[ =]\S",
+    r"\bcurl\b.*(?: -u |--user )",
+    r"\b\w*(?:PASSWORD|SECRET|TOKEN)=\S*\.\.\.",
+    r"\bpsql\b.*\$\{?\w*PASSWORD",
+    r"://[^\s/:@]+:[^\s/@]+@",
+]
+GUIDES = sorted(f"docs/guide/{file.name}" for file in (REPOSITORY / "docs/guide").iterdir())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *GUIDES])
+def test_no_command_of_a_page_has_a_password_among_its_arguments(page: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL)
+
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    assert [line for line in lines if re.search("|".join(ARGUMENTS_WITH_A_SECRET), line, re.IGNORECASE)] == []

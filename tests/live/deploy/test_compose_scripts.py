@@ -94,6 +94,23 @@ def test_debezium_gets_access_once_both_tables_are_published(database: Server) -
         assert [debezium.execute(f"SELECT count(*) FROM {table}").fetchone() for table in TABLES] == [(0,), (0,)]
 
 
+def test_psql_reads_the_password_of_debezium_from_the_environment(database: Server) -> None:
+    """As README and the guide say: no password is among the arguments, where every user of the machine can read it."""
+    own = database.new_database("by_hand")
+    try:
+        own.execute(*(f"CREATE TABLE {table} (id int PRIMARY KEY)" for table in TABLES))
+        environ = psql_environment(own) | {"PGDATABASE": "by_hand", "CDC_PASSWORD": "it's $typed"}
+        command = ["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--file", str(SQL)]
+        for _ in range(2):
+            subprocess.run(command, env=environ, check=True, capture_output=True)
+
+        login = {"user": "lakehouse_cdc", "password": "it's $typed", "dbname": "by_hand"}
+        psycopg.connect(host="127.0.0.1", port=own.port, **login).close()
+        assert not can_connect(own, "lakehouse_cdc", "wrong", "by_hand")
+    finally:
+        own.drop()
+
+
 def test_the_s3_store_has_its_bucket_and_rejects_an_unsigned_request(tmp_path: Path) -> None:
     port = free_port()
     places = {"S3_DATA": str(tmp_path), "S3_JARS": str(s3.s3proxy_jars()), "S3_LOG": str(START / "logback.xml")}
