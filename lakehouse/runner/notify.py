@@ -72,7 +72,7 @@ def _run_command(command: list[str], body: bytes, timeout: float) -> None:
 
 
 def _post(url: str, body: bytes) -> None:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310 - open_url checks it
 
     def post() -> None:
         try:

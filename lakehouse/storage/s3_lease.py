@@ -190,7 +190,7 @@ def _acquire_lease(folder: S3Path, root: str, run_id: str, activity: str) -> tup
         try:
             lease.acquire()
         except WriteConflict:  # with another run, which the next attempt sees, or which gave way too
-            time.sleep(random.uniform(0, 0.2))
+            time.sleep(random.uniform(0, 0.2))  # noqa: S311 - no secret
         else:
             return lease, older
     raise _busy_error(folder, root, {}, 0.0)

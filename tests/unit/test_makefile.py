@@ -62,3 +62,20 @@ def test_the_demo_imports_only_what_the_package_depends_on() -> None:
     setup = (REPOSITORY / "setup.py").read_text(encoding="utf-8").partition("install_requires=[")[2].partition("],")[0]
 
     assert [module for module in foreign if f'"{module}>=' not in setup] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "rule"),
+    [
+        ("import subprocess\n\nsubprocess.run('rm x', shell=True)\n", "S602"),
+        ("import tempfile\n\nopen(tempfile.mktemp())\n", "S306"),
+        ("import yaml\n\nyaml.load('x', yaml.Loader)\n", "S506"),
+        ("import ssl\n\nssl._create_unverified_context()\n", "S323"),
+        ("import pickle\n\npickle.loads(b'')\n", "S301"),
+    ],
+)
+def test_lint_refuses_code_that_is_not_safe(code: str, rule: str) -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", "lakehouse/new.py", "-"]
+    checked = subprocess.run(command, input=code, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    assert rule in checked.stdout

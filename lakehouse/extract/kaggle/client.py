@@ -30,7 +30,7 @@ _CREDENTIAL_PLACES = (
     "KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, in the environment or in .env; "
     "or the files that Kaggle's own client uses, ~/.kaggle/access_token or ~/.kaggle/kaggle.json"
 )
-_TOKEN_PAGE = "https://www.kaggle.com/settings/api"
+_TOKEN_PAGE = "https://www.kaggle.com/settings/api"  # noqa: S105 - an address
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class RestClient:
         """
         url = f"{self.base_url}/{path}"
         content = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(url, content, self._headers, method=method)
+        request = urllib.request.Request(url, content, self._headers, method=method)  # noqa: S310 - open_url checks it
 
         def send() -> Any:
             with open_url(request, _ATTEMPT_SECONDS) as response:
