@@ -68,6 +68,10 @@ _REQUIRED_PERMISSIONS = {
     "s3:GetObject, and s3:ListBucket": ("",),
 }
 _MAX_LINE_CHARS = 500
+_USERS_MESSAGE = "[USER_RAISED_EXCEPTION]"  # from raise_error() in a model
+# In single quotes; in double quotes if it is no type or expression of Spark's, which are in upper case.
+_QUOTED_VALUE = re.compile(r"'[^'\n]*'|\"[^\"\n]*[a-z0-9][^\"\n]*\"")
+_MASK = "***"
 # No timeout: a stage that fails after an hour is retried too.
 _TRANSIENT_POLICY = RetryPolicy(attempts=3, wait_max=4.0, timeout=None)
 
@@ -96,11 +100,13 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
     if _is_environment_failure(error):
         return InfrastructureError(
             first_line(error),
+            kept=None if isinstance(error, OSError) else without_values(first_line(error)),  # it quotes a path only
             expected="enough disk space, memory, permissions and connections",
             next_step="run the same command again",
         )
     return LakehouseError(
         f"{type(error).__name__}: {first_line(error)}",
+        kept=f"{type(error).__name__}: {without_values(first_line(error))}",
         where=traceback.format_exc() if verbose else _innermost_location(error),
         next_step="run again with --verbose for the full trace; this is a bug",
     )
@@ -161,6 +167,22 @@ def first_line(error: BaseException) -> str:
     prefixes = ("An error occurred while calling", "at ", ": java.lang.Thread")
     causes = [line for line in lines if not line.startswith(prefixes)]
     return visible((causes or lines or [type(error).__name__])[0].removeprefix(": "), _MAX_LINE_CHARS)
+
+
+def without_values(message: str) -> str:
+    """Return a message of Spark or Python with quoted values masked; Spark puts names in backticks.
+
+    >>> without_values("[CAST_INVALID_INPUT] The value 'ana' cannot be cast to INT")
+    '[CAST_INVALID_INPUT] The value *** cannot be cast to INT'
+    >>> without_values("[USER_RAISED_EXCEPTION] no such person: ana")
+    '[USER_RAISED_EXCEPTION] ***'
+
+    Args:
+        message: One line.
+    """
+    if message.startswith(_USERS_MESSAGE):
+        return f"{_USERS_MESSAGE} {_MASK}"
+    return _QUOTED_VALUE.sub(_MASK, message)
 
 
 def _innermost_location(error: BaseException) -> str:

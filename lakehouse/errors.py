@@ -71,20 +71,38 @@ class LakehouseError(Exception):
         expected: The correct form.
         where: The file, line and column, or the table and snapshot.
         next_step: The next command to type, or the change to make.
+        kept: The finding without values of rows, if `found` has some: for the ledger, run records and notifications,
+            which outlive the rows.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
-    def __init__(self, found: str, *, expected: str = "", where: str = "", next_step: str = "") -> None:
+    def __init__(
+        self, found: str, *, expected: str = "", where: str = "", next_step: str = "", kept: str | None = None
+    ) -> None:
         self.found, self.expected, self.where, self.next_step = map(visible_lines, (found, expected, where, next_step))
+        self._kept = None if kept is None else visible_lines(kept)
         super().__init__(self.found)
+
+    @property
+    def kept(self) -> str:
+        """The finding without values of rows."""
+        return self.found if self._kept is None else self._kept
+
+    def to_record(self) -> str:
+        """Return the error as it is kept: as `to_text`, without values of rows."""
+        is_trace = self._kept is not None and "\n" in self.where  # its last line is the finding again
+        return self._to_text(self.kept, "" if is_trace else self.where)
 
     def to_text(self) -> str:
         """Return the error as people read it: one labelled line for each part, further lines indented."""
+        return self._to_text(self.found, self.where)
+
+    def _to_text(self, found: str, where: str) -> str:
         parts = {
-            "found": self.found,
+            "found": found,
             "expected": self.expected,
-            "where": self.where,
+            "where": where,
             "next": self.next_step,
         }
         lines = {label: indent(text.strip(), " " * 10).lstrip() for label, text in parts.items() if text}

@@ -28,7 +28,7 @@ from stamina.instrumentation import RetryDetails
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from lakehouse.config import Pipeline, yaml_source
-from lakehouse.error_mapping import first_line
+from lakehouse.error_mapping import first_line, without_values
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.retry import report_retries
 from lakehouse.text import CUT, escape_json, visible, visible_lines
@@ -168,7 +168,7 @@ def log_retries(log: Log) -> None:
 
     def on_retry(details: RetryDetails) -> None:
         error = details.caused_by
-        reason = error.found if isinstance(error, LakehouseError) else first_line(error)
+        reason = error.kept if isinstance(error, LakehouseError) else without_values(first_line(error))
         log.info("trying again", attempt=details.retry_num, seconds=details.wait_for, reason=reason)
 
     report_retries(on_retry)

@@ -83,8 +83,10 @@ def require_values_fit(table: TableRef, entries: list[LedgerEntry]) -> None:
     failed = rows.where(F.size(CAST_ERRORS) > 0)
     messages = failed.select(F.explode(CAST_ERRORS).alias("text")).distinct().orderBy("text").limit(3).collect()
     if messages:
+        found = f"{failed.count()} rows do not fit the schema"
         raise DataRefused(
-            f"{failed.count()} rows do not fit the schema: {'; '.join(row.text for row in messages)}",
+            f"{found}: {'; '.join(row.text for row in messages)}",
+            kept=f"{found}, in the columns {', '.join(dict.fromkeys(row.text.partition(' ')[0] for row in messages))}",
             expected="values of the declared types in all rows of bronze",
             where=f"{table.lake.spark_path('raw')}, change sets of {table.name}",
             next_step="keep the column's type and cast it in silver, or first ingest a corrected snapshot with the old"

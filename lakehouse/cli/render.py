@@ -71,7 +71,8 @@ def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -
     if as_json:
         _print_json({"error": parts, "exit_code": code})
     if log == "json":
-        logs.create_logger("json").error("failed", exit_code=code, **parts)
+        kept = {"found": logs.redact(raised.kept)}  # a log is kept
+        logs.create_logger("json").error("failed", exit_code=code, **parts | kept)
     else:
         _stderr().print(Text(logs.redact(raised.to_text()), style="red"), soft_wrap=True)
     return code
@@ -98,6 +99,7 @@ def log_outcomes(log: logs.Log) -> OnOutcome:
 
     def log_outcome(outcome: Outcome) -> None:
         levels = {ExitCode.OK: log.info, ExitCode.HELD: log.warning}
+        note = outcome.document(is_kept=True)["note"]
         levels.get(outcome.code, log.error)(
             "done",
             stage=outcome.stage,
@@ -106,7 +108,7 @@ def log_outcomes(log: logs.Log) -> OnOutcome:
             **outcome.counts,
             seconds=outcome.seconds,
             code=int(outcome.code),
-            **({"note": outcome.note} if outcome.note else {}),
+            **({"note": note} if note else {}),
         )
 
     return log_outcome

@@ -25,8 +25,21 @@ LOGIN_FAILURE = re.compile(
 )
 _HAS_PORT = re.compile(r":\d*$")
 
+# SQLSTATE classes whose messages are about the server, the statement or the user, never about a value.
+_CLASSES_WITHOUT_VALUES = ("08", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "58")
 _WEAK_SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca")
 _FIRST_LIBPQ_WITH_SYSTEM_CERTIFICATES = 160_000
+
+
+def message_without_values(message: str, sqlstate: str | None, condition: str) -> str:
+    """Return a message of the server without values of rows: it quotes them, as in `invalid input syntax: "ana"`.
+
+    Args:
+        message: The server's first sentence.
+        sqlstate: Its code, or None if the error is of the client or the login.
+        condition: The name of the error, such as `UniqueViolation`.
+    """
+    return message if sqlstate is None or sqlstate[:2] in _CLASSES_WITHOUT_VALUES else f"{condition} ({sqlstate})"
 
 
 def connection_defaults(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
@@ -17,6 +19,9 @@ from lakehouse.schema import pii
 from lakehouse.schema.cast import cast_text
 from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import local_frame
+from lakehouse.text import visible
+
+_NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+)(?:\.(?P<fraction>\d+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -28,23 +33,25 @@ class DataSubject:
         plain_key: One row with the key, by the declared types.
         stored_key: The same row as the lake stores it (`pii`).
         key_hash: The key's hash in the list of forgotten keys.
+        key_patterns: Finds each part of the key in texts: as it was given, typed, and stored.
     """
 
     key_texts: Mapping[str, str]
     plain_key: DataFrame
     stored_key: DataFrame
     key_hash: str
+    key_patterns: Mapping[str, re.Pattern[str]]
 
     def is_named_in(self, text: str) -> bool:
         """Return whether every part of the key is a word of a text: the test for texts that are no rows."""
-        return all(re.search(_as_word(part), text) for part in self.key_texts.values())
+        return all(pattern.search(text) for pattern in self.key_patterns.values())
 
     def mask_in(self, text: str) -> str:
         """Return a text with the key masked, if the text names the data subject."""
         if self.is_named_in(text):
-            for part in self.key_texts.values():
-                text = re.sub(_as_word(part), pii.MASK, text)
-        return text
+            for pattern in self.key_patterns.values():
+                text = pattern.sub(pii.MASK, text)
+        return re.sub(_as_word(re.escape(self.key_hash)), pii.MASK, text)
 
     def rows_in(self, rows: DataFrame, as_stored: bool = True) -> DataFrame:
         """Return those of `rows` that have the key, as the lake stores it or, from landed files, as it was received."""
@@ -52,8 +59,31 @@ class DataSubject:
         return rows.join(key, on=list(self.key_texts), how="left_semi")
 
 
-def _as_word(text: str) -> str:
-    return rf"(?<!\w){re.escape(text)}(?!\w)"
+def _as_word(pattern: str) -> str:
+    return rf"(?<!\w)(?:{pattern})(?!\w)"
+
+
+def text_pattern(forms: Iterable[str], is_number: bool) -> re.Pattern[str]:
+    """Return the pattern that finds a value in texts.
+
+    Args:
+        forms: The forms of the value.
+        is_number: Whether the value is a number, which texts may have with other zeros: `7`, `007` and `7.0`. Other
+            values are different then: `007` is not the text `7`.
+    """
+    patterns = dict.fromkeys(pattern for form in forms for pattern in _form_patterns(form, is_number))
+    word = _as_word("|".join(sorted(patterns, key=len, reverse=True)))
+    return re.compile(rf"(?<!\d\.){word}(?!\.\d)" if is_number else word)
+
+
+def _form_patterns(form: str, is_number: bool) -> Iterator[str]:
+    yield re.escape(form)
+    yield re.escape(visible(form, len(form)))
+    yield re.escape(json.dumps(form)[1:-1])
+    if is_number and (number := _NUMBER.fullmatch(form)):
+        whole, fraction = number["whole"].lstrip("0"), (number["fraction"] or "").rstrip("0")
+        sign = "-" if number["sign"] == "-" else ""
+        yield sign + (f"0*{whole}" if whole else "0+") + (rf"\.{fraction}0*" if fraction else r"(?:\.0)?")
 
 
 def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str, str]) -> DataSubject:
@@ -84,7 +114,14 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
         return value.alias(column)
 
     stored = plain.select(*map(stored_value, columns))
-    return DataSubject(key_texts, plain, stored, stored.select(forgotten_keys.hash_key(table)).collect()[0][0])
+    quoted = [F.col(quote_identifier(column)).cast("string") for column in columns]
+    typed, kept = plain.select(*quoted).collect()[0], stored.select(*quoted).collect()[0]
+    patterns = {
+        column: text_pattern((text, typed[n], kept[n]), isinstance(types[column], T.NumericType))
+        for n, (column, text) in enumerate(key_texts.items())
+    }
+    key_hash = stored.select(forgotten_keys.hash_key(table)).collect()[0][0]
+    return DataSubject(key_texts, plain, stored, key_hash, patterns)
 
 
 def parse_key(table: Table, key: list[str]) -> dict[str, str]:

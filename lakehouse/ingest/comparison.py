@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.ingest import diff
@@ -14,6 +15,7 @@ from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.local import LocalRows
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
+from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.schema import pii
 from lakehouse.spark.session import local_frame
@@ -45,6 +47,17 @@ class Comparison(ABC):
     @abstractmethod
     def example_keys(self, limit: int = 3) -> str:
         """Return a few keys whose rows contradict each other, as text for a message."""
+
+    @abstractmethod
+    def conflicting_rows(self, limit: int) -> DataFrame:
+        """Return the rows of a few keys whose rows contradict each other, as they were received.
+
+        Args:
+            limit: The number of keys.
+
+        Returns:
+            `row`, and `UNMASKED` if personal columns are masked in `row`.
+        """
 
     @abstractmethod
     def quarantine_rows(self) -> DataFrame:
@@ -99,6 +112,13 @@ class SparkComparison(Comparison):
     def example_keys(self, limit: int = 3) -> str:
         return diff.example_keys(self.verdicts, diff.CONFLICT, self.context.config, limit)
 
+    def conflicting_rows(self, limit: int) -> DataFrame:
+        table = self.context.config
+        keys = self.verdicts.where(F.col(diff.VERDICT) == diff.CONFLICT).select(*table.keys).limit(limit)
+        rows = self.parsed.rows.join(keys, on=list(table.keys), how="left_semi")
+        unmasked = [column for column in rows.columns if column == UNMASKED]
+        return rows.select(F.col(RECEIVED).alias("row"), *unmasked)
+
     def quarantine_rows(self) -> DataFrame:
         return diff.quarantine_rows(self.parsed.rows, self.verdicts, self.context.config)
 
@@ -124,6 +144,10 @@ class LocalComparison(Comparison):
 
     def example_keys(self, limit: int = 3) -> str:
         return ", ".join(str(key) if len(key) > 1 else repr(key[0]) for key in self.rows.example_keys(limit))
+
+    def conflicting_rows(self, limit: int) -> DataFrame:
+        rows = [(row,) for row in self.rows.conflicting_rows(limit)]
+        return local_frame(self.context.table.spark, "row STRING", rows)
 
     def quarantine_rows(self) -> DataFrame:
         schema = "row STRING, column STRING, value STRING, reason STRING, rule STRING"

@@ -151,7 +151,7 @@ def decide_snapshot(
     try:
         return compare(context, snapshot, base, guard)
     except DataRefused as refused:
-        return replace(base, reason=refused.to_text())
+        return replace(base, reason=refused.to_record())
 
 
 def _compare_and_write(

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from pyspark.sql import DataFrame
+
 from lakehouse.config import Guard
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
+
+_MAX_EXAMPLES = 3
 
 
 def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None) -> LedgerEntry:
@@ -50,20 +55,33 @@ def require_acceptable(comparison: Comparison) -> None:
         )
     if counts.conflicts:
         keys = comparison.example_keys()
+        found = f"{counts.conflicts} keys of {name} have several rows with different content"
         raise DataRefused(
-            f"{counts.conflicts} keys of {name} have several rows with different content: {keys}",
-            expected=f"one row per key (duplicates: {table.duplicates})",
+            f"{found}: {keys}",
+            kept=f"{found}{_example_lines(comparison, comparison.conflicting_rows(_MAX_EXAMPLES))}",
+            expected=f"one row for each {', '.join(table.keys)} (duplicates: {table.duplicates})",
             where=where,
             next_step="correct the source, or set `duplicates` to latest or quarantine",
         )
     if table.malformed == "fail" and counts.quarantined:
-        row = comparison.quarantine_rows().limit(1).collect()[0]
+        rejected = comparison.quarantine_rows().limit(1)
+        row, found = rejected.collect()[0], f"{counts.quarantined} rows of {name} cannot be accepted"
         raise DataRefused(
-            f"{counts.quarantined} rows of {name} cannot be accepted, such as {row['value']!r}: {row['reason']}",
+            f"{found}, such as {row['value']!r}: {row['reason']}",
+            kept=f"{found}{_example_lines(comparison, rejected)}: {row['reason']} ({row['rule']})",
             expected="rows that follow the schema (malformed: fail)",
             where=where,
             next_step="correct the source, or set `malformed: quarantine`",
         )
+
+
+def _example_lines(comparison: Comparison, rows: DataFrame) -> str:
+    """Return `, such as in lines 3, 4` for rows of the snapshot; nothing if its format has no lines."""
+    context = comparison.context
+    numbered = add_line_numbers(context.table.spark, rows, context.config, comparison.snapshot)
+    lines = sorted({row["line"] for row in numbered.select("line").collect() if row["line"] is not None})
+    few = ", ".join(str(line) for line in lines[:_MAX_EXAMPLES])
+    return f", such as in line{'s' if len(lines) > 1 else ''} {few}" if lines else ""
 
 
 def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]) -> str | None:

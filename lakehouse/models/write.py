@@ -120,6 +120,7 @@ def _require_unique_keys(model: Model, rows: CachedRows) -> None:
         examples = ", ".join(str(tuple(row)[:-1]) for row in duplicates)
         raise DataRefused(
             f"{model.name} has more than one row for a key, such as {examples}",
+            kept=f"{model.name} has more than one row for a key",
             expected=f"one row for each {', '.join(keys)}",
             next_step=f"make the keys of {model.name} unique, in its SQL or in `keys`; the table stays as it is",
         )

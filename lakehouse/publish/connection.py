@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults
+from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults, message_without_values
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 
 Connection = psycopg.Connection[Any]
@@ -44,6 +44,7 @@ def connect(url: str) -> Iterator[Connection]:
 def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     """Map an error by its SQLSTATE. Only the server's first sentence is passed on: no statement and no row."""
     message, code = error.diag.message_primary or " ".join(str(error).split()), error.sqlstate
+    kept = message_without_values(message, code, type(error).__name__)
     if isinstance(error, psycopg.ProgrammingError) and code is None:
         # libpq could not parse the address, and its message repeats parts of it.
         return ConfigError(
@@ -68,12 +69,14 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
         column = re.search(r"line \d+, column ([^:]+)", error.diag.context or "")
         return DataRefused(
             f"PostgreSQL rejects a row: {message}",
+            kept=f"PostgreSQL rejects a row: {kept}",
             expected="text without NUL characters, years from 1 to 9999, and a table that nothing else writes",
             where=f"the column {column[1]}" if column else f"SQLSTATE {code}",
             next_step="correct the value in the model's SQL or at its source; the published table is unchanged",
         )
     return InfrastructureError(
         f"PostgreSQL failed: {message}",
+        kept=f"PostgreSQL failed: {kept}",
         expected="a server that answers",
         where=f"SQLSTATE {code}" if code else SETTING,
         next_step="run the same command again: nothing was written and nothing is lost",

@@ -101,6 +101,7 @@ def check_unique_keys(connection: Connection, target: TargetTable, source: str) 
     if duplicates := connection.execute(statements.select_duplicate_keys(target)).fetchall():
         raise DataRefused(
             f"{source} has more than one row for a key, such as {', '.join(map(str, duplicates))}",
+            kept=f"{source} has more than one row for a key",
             expected=f"one row for each {', '.join(target.keys)}",
             where=str(target.table),
             next_step="correct the model's SQL or its keys; the published table is unchanged",

@@ -253,7 +253,7 @@ def record_run(run: Run, report: Report, command: str) -> Iterator[records.Recor
 def _finish_record(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
     """Write the end of a command to its record and the log, and notify `on_failure` if it failed."""
     exit_code = error.exit_code if error else report.code
-    details = report.document() | {"error": error.to_text() if error else None}
+    details = report.document(is_kept=True) | {"error": error.to_record() if error else None}
     del details["exit_code"]
     record = records.end_record(record, exit_code, **details)
     if not isinstance(error, LakeBusy):  # then another run holds the lock, and this one may not write to the lake
@@ -326,6 +326,7 @@ def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str]
         except Exception as raised:
             error = to_lakehouse_error(raised, verbose=run.verbose)
             outcomes = [Outcome(stage, name, "failed", code=error.exit_code, note=error.to_text())]
+            outcomes[0] = replace(outcomes[0], kept_note=logs.redact(error.to_record()))
         seconds = round((time_now() - started) / max(len(outcomes), 1), 2)
         outcomes = [replace(outcome, seconds=seconds, note=logs.redact(outcome.note)) for outcome in outcomes]
         for outcome in outcomes:

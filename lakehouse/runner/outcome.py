@@ -22,6 +22,7 @@ class Outcome:
         seconds: The wall time.
         code: The exit code that this outcome alone would lead to.
         note: The reason, the warning or the error, as people read it.
+        kept_note: The note without values of rows, if it has some.
     """
 
     stage: str
@@ -31,10 +32,22 @@ class Outcome:
     seconds: float = 0.0
     code: ExitCode = ExitCode.OK
     note: str = ""
+    kept_note: str | None = None
 
     def __post_init__(self) -> None:
         """Have a note that is printable and cut: it goes to the terminal, run records, `on_failure` and the report."""
         object.__setattr__(self, "note", visible_lines(self.note))
+
+    def document(self, is_kept: bool = False) -> dict[str, Any]:
+        """Return the outcome as JSON values.
+
+        Args:
+            is_kept: Whether the document outlives the rows, and must not have values of them.
+        """
+        note = self.kept_note if is_kept and self.kept_note is not None else self.note
+        values = vars(self) | {"code": int(self.code), "note": note}
+        del values["kept_note"]
+        return values
 
 
 OnOutcome = Callable[[Outcome], None]
@@ -65,7 +78,11 @@ class Report:
         """The exit code of the run."""
         return worst_exit_code(outcome.code for outcome in self.outcomes)
 
-    def document(self) -> dict[str, Any]:
-        """Return the report as JSON values, for --json, run records and `on_failure`."""
-        outcomes = [vars(outcome) | {"code": int(outcome.code)} for outcome in self.outcomes]
+    def document(self, is_kept: bool = False) -> dict[str, Any]:
+        """Return the report as JSON values.
+
+        Args:
+            is_kept: Whether it is for a run record and `on_failure`, which have no values of rows, or for --json.
+        """
+        outcomes = [outcome.document(is_kept) for outcome in self.outcomes]
         return {**vars(self), "outcomes": outcomes, "exit_code": int(self.code)}

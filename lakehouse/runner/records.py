@@ -88,7 +88,7 @@ def read_newest(lake: Lake, limit: int = MAX_RECORDS) -> list[Record]:
     for content in file_io.read_files(folder / name for name in names[::-1][:limit]):
         try:
             records.append(json.loads(content or b""))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [record for record in records if isinstance(record, dict) and "run_id" in record]
 

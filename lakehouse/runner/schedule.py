@@ -193,7 +193,7 @@ def _recorded_exit_code(run: Run, started: datetime) -> int:
 
 def _report_failed_round(run: Run, error: LakehouseError, log: Log) -> None:
     """Log the failure of a round that could not report it, and notify `on_failure`."""
-    log.error("round failed", exit_code=int(error.exit_code), error=error.to_text())
+    log.error("round failed", exit_code=int(error.exit_code), error=error.to_record())
     record = records.start_record(run.pipeline.name, run.id, "run", run.names)
-    record = records.end_record(record, error.exit_code, outcomes=[], error=error.to_text())
+    record = records.end_record(record, error.exit_code, outcomes=[], error=error.to_record())
     notify_failure(run, record, log)

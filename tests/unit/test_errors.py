@@ -84,3 +84,18 @@ def test_the_worst_code_is_the_most_urgent_one(codes: list[int], expected: ExitC
 
 def test_an_undefined_code_is_a_bug() -> None:
     assert worst_exit_code([0, 137]) == ExitCode.BUG
+
+
+def test_what_is_kept_of_an_error_has_no_values() -> None:
+    error = DataRefused("3 rows, such as 'ana'", kept="3 rows, such as in line 7", where="items.csv", next_step="look")
+
+    assert error.to_record() == "found:    3 rows, such as in line 7\nwhere:    items.csv\nnext:     look"
+    assert "'ana'" in error.to_text()
+    assert pickle.loads(pickle.dumps(error)).to_record() == error.to_record()
+    assert DataRefused("no values").to_record() == DataRefused("no values").to_text()
+
+
+def test_a_trace_is_not_kept_if_its_error_has_values() -> None:
+    error = LakehouseError("ValueError: 'ana'", where="Traceback\nValueError: 'ana'", kept="ValueError: ***")
+
+    assert "ana" not in error.to_record()

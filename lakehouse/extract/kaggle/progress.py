@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from lakehouse.text import visible
+
 
 class DownloadBar:
     """The progress bar of one download, for the length of a `with` block."""
@@ -18,7 +20,7 @@ class DownloadBar:
         self._progress = Progress(
             *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
         )
-        self._task = self._progress.add_task(description, total=None)
+        self._task = self._progress.add_task(visible(description), total=None)
 
     def __enter__(self) -> DownloadBar:
         self._progress.start()

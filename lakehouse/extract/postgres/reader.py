@@ -28,7 +28,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyarrow import parquet
 
 from lakehouse.config import Jdbc, Table
-from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults
+from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults, message_without_values
 from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
 from lakehouse.extract.postgres import queries, types
 from lakehouse.extract.postgres.queries import Connection
@@ -256,6 +256,7 @@ def _postgres_errors() -> Iterator[None]:
 
 def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     message = error.diag.message_primary or " ".join(str(error).split())
+    kept = message_without_values(message, error.sqlstate, type(error).__name__)
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
         # libpq could not parse the URL, and its message repeats parts of it.
         return ConfigError(
@@ -275,10 +276,14 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
     if isinstance(error, psycopg.DataError):
         return DataRefused(
             f"the database has a value that cannot be read: {message}",
+            kept=f"the database has a value that cannot be read: {kept}",
             expected="values of the declared types",
             where="the database",
             next_step="correct it in the database, or declare the column STRING",
         )
     return InfrastructureError(
-        f"the database reports: {message}", where=f"SQLSTATE {error.sqlstate}", next_step="run the same command again"
+        f"the database reports: {message}",
+        kept=f"the database reports: {kept}",
+        where=f"SQLSTATE {error.sqlstate}",
+        next_step="run the same command again",
     )

@@ -345,6 +345,17 @@ class LocalRows:
             f"SELECT {names} FROM keys WHERE verdict = '{CONFLICT}' LIMIT {limit}"
         ).fetchall()
 
+    def conflicting_rows(self, limit: int) -> list[str]:
+        """Return the rows of a few keys whose rows contradict each other, as they were received; none of Parquet."""
+        few = f"SELECT * FROM keys WHERE verdict = '{CONFLICT}' LIMIT {limit}"
+        same_key = " AND ".join(f"k.k{n} = r.v{n}" for n in self._keys)
+        rows = self.connection.execute(
+            f"SELECT r.n FROM rows r JOIN ({few}) k ON {same_key} WHERE r.key_state = {_READ} AND NOT r.bad"
+        ).fetchall()
+        if self.table.format == "parquet":  # it has no lines to look up by them
+            return []
+        return [text for file, of_file in self._by_file(n for (n,) in rows) for text in file.received(of_file).values()]
+
     def change_set(self, sequence: int, time: datetime) -> pa.RecordBatchReader:
         """Return the rows of the change set, by the columns that the lake stores and the `_cdc_*` columns.
 
@@ -399,12 +410,19 @@ class LocalRows:
         ).fetchall()
         if len(numbers) > _MAX_FAULTY_ROWS:
             raise NeedsSparkError
+        is_bad = dict(numbers)
+        for file, positions in self._by_file(is_bad):
+            start = self._starts[self.files.index(file)]
+            rejected += self._rejected(file, {position: is_bad[start + position] for position in positions})
+        return rejected
+
+    def _by_file(self, numbers: Iterable[int]) -> Iterator[tuple[LocalFile, list[int]]]:
+        """Yield each file that has rows of these numbers, with their positions in it."""
+        wanted = sorted(numbers)
         for file, start in zip(self.files, self._starts, strict=True):
             end = min((s for s in self._starts if s > start), default=self._row_count)
-            of_file = {n - start: bad for n, bad in numbers if start <= n < end}
-            if of_file:
-                rejected += self._rejected(file, of_file)
-        return rejected
+            if positions := [n - start for n in wanted if start <= n < end]:
+                yield file, positions
 
     def _rejected(self, file: LocalFile, rows: dict[int, bool]) -> list[tuple[str | None, ...]]:
         """Return the rows at these positions of a file as quarantine keeps them, with whether each is bad itself."""

@@ -154,7 +154,8 @@ class Evaluation:
         """
         results = [self._evaluate_rule(rule) for rule in self._rules]
         if broken := [result for result in results if result.fails_refresh]:
-            raise not_met_error(self._context, results, [self._describe_failure(result) for result in broken])
+            failures = [self._describe_failure(result) for result in broken]
+            raise not_met_error(self._context, results, failures, [self._examples(result) for result in broken])
         quarantined = self._write_quarantine()
         results = [_after_quarantine(result, quarantined) for result in results]
         failing = {result.rule: result.rows_failing for result in results if result.rows_failing}
@@ -251,7 +252,12 @@ class Evaluation:
         return {rule.name: open_by_rule.get(rule.name, 0) for rule in rules}
 
     def _describe_failure(self, result: RuleResult) -> str:
-        """Return a line about a rule that is not met, with examples of keys or values."""
+        """Return a line about a rule that is not met."""
+        rule = next(rule for rule in self._rules if rule.name == result.rule)
+        return f"{result.model} does not meet {rule.name}, {rule.description}: {result.observed}"
+
+    def _examples(self, result: RuleResult) -> str:
+        """Return examples of keys or values that do not meet a rule, for the end of its line."""
         rule = next(rule for rule in self._rules if rule.name == result.rule)
         if rule.is_table_rule:
             examples = self._resulting_table.examples(rule, _EXAMPLES)
@@ -260,8 +266,7 @@ class Evaluation:
             keys = F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
             rows = self._remaining.where(is_unmet(rule.name)).select(keys).limit(_EXAMPLES).collect()
             examples = [str(row[0]) for row in rows]
-        such_as = f", such as {'; '.join(examples)}" if examples else ""
-        return f"{result.model} does not meet {rule.name}, {rule.description}: {result.observed}{such_as}"
+        return f", such as {'; '.join(examples)}" if examples else ""
 
 
 def _after_quarantine(result: RuleResult, quarantined: Mapping[str, int]) -> RuleResult:

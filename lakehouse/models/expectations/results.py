@@ -59,18 +59,22 @@ class ExpectationsNotMet(DataRefused):
     results: tuple[RuleResult, ...] = ()
 
 
-def not_met_error(context: RefreshContext, results: list[RuleResult], failures: list[str]) -> ExpectationsNotMet:
+def not_met_error(
+    context: RefreshContext, results: list[RuleResult], failures: list[str], examples: list[str] | None = None
+) -> ExpectationsNotMet:
     """Return the error for rules with `on_fail: fail` that are not met.
 
     Args:
         context: The refresh.
         results: The results of all rules.
-        failures: A line for people about each rule that is not met.
+        failures: A line for people about each rule that is not met, without values of rows.
+        examples: The rest of each line, which may have values of rows.
     """
     version = context.target_version
     table = f"the table stays at version {version.version}" if version else "the table is not created"
     error = ExpectationsNotMet(
-        "\n".join(failures),
+        "\n".join(map("".join, zip(failures, examples or [""] * len(failures), strict=True))),
+        kept="\n".join(failures),
         expected=f"rows that meet it; nothing was written: {table}, and models that read it get no new rows",
         where=context.target,
         next_step="correct the rows at their source, or the rule; then `lakehouse run PIPELINE` evaluates them again",

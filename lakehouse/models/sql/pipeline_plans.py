@@ -45,8 +45,19 @@ def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
 
     Raises:
         ConfigError: A model is not valid, reads a relation that is not in its own layer or one before it, references
-            an unknown column, adds up DOUBLE, or depends on itself.
+            an unknown column, adds up DOUBLE, depends on itself, or is nested too deeply.
     """
+    try:
+        return _plan_pipeline(pipeline)
+    except RecursionError:  # of sqlglot, which follows each level by a call
+        raise ConfigError(
+            "the SQL of a model or a rule is nested too deeply",
+            expected="a few hundred levels of parentheses, calls and subqueries at most",
+            where=str(pipeline.folder),
+        ) from None
+
+
+def _plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     keys = {
         # A key has several rows in a history, one for each period.
         f"bronze.{name}": (*table.keys, *(("__START_AT",) if table.scd == 2 else ()))

@@ -126,7 +126,7 @@ def _read_connector(file: Path) -> Connector:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"a connector's file cannot be read: {error.strerror}", where=where) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"a connector's file is not JSON: {error}", expected=_FILE_FORMAT, where=where) from None
     match document:
         case {"name": str(name), "config": dict(config), **rest} if name and not rest:

@@ -126,7 +126,7 @@ def _parse_line(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, i
         row = {name: to_text(value) for name, value in document.items() if not name.startswith("__")}
         key = tuple(to_text(document[name], value_type) for name, value_type in keys.items())
         offset = int(document[OFFSET])
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise DataRefused(
             f"a line that cannot be read: {type(error).__name__}",
             expected=f"a JSON object with {', '.join(keys)} and {OFFSET}",

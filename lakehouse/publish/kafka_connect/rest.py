@@ -69,7 +69,7 @@ class RestClient:
                 error.close()
                 return not_found
             raise _response_error(error, method, url) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InfrastructureError(
                 f"Kafka Connect cannot be reached: {getattr(error, 'reason', None) or error}",
                 expected="a worker that answers",

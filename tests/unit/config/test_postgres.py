@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from lakehouse.cli import main
-from lakehouse.config.postgres import connection_defaults, tls_warning
+from lakehouse.config.postgres import connection_defaults, message_without_values, tls_warning
 from lakehouse.publish import connection
 
 LIBPQ = 180_006
@@ -111,3 +111,22 @@ def test_validate_warns_and_stays_valid(tmp_path: Path, capsys: pytest.CaptureFi
     assert "source.url has no sslmode" in warnings
     assert "publish.postgres.url has sslmode=require" in warnings
     assert "hunter22" not in output.out + output.err
+
+
+@pytest.mark.parametrize(
+    ("message", "sqlstate", "condition", "kept"),
+    [
+        ('invalid input syntax for type integer: "ana"', "22P02", "InvalidTextRepresentation", False),
+        ("ana is not welcome", "P0001", "RaiseException", False),
+        ("could not convert ana", "XX000", "InternalError_", False),
+        ('relation "items" does not exist', "42P01", "UndefinedTable", True),
+        ("terminating connection due to administrator command", "57P01", "AdminShutdown", True),
+        ("connection refused", None, "OperationalError", True),
+    ],
+)
+def test_a_message_about_a_value_is_kept_as_its_condition(
+    message: str, sqlstate: str | None, condition: str, kept: bool
+) -> None:
+    expected = message if kept else f"{condition} ({sqlstate})"
+
+    assert message_without_values(message, sqlstate, condition) == expected

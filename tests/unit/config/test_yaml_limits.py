@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.cli import main
 from lakehouse.config import load
 from lakehouse.config.yaml_source import MAX_BYTES, MAX_DEPTH, MAX_VALUES
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, ExitCode
 
 
 def nine_of_each(first: str, of_nine: Callable[[str], str]) -> str:
@@ -68,3 +69,19 @@ def test_merges_and_aliases_within_the_limits_are_read(tmp_path: Path) -> None:
 
     assert len(pipeline.tables) == 301
     assert (pipeline.tables["t7"].file, pipeline.tables["t7"].keys) == ("t7.csv", pipeline.tables["a"].keys)
+
+
+DEEP = "SELECT " + "(" * 3_000 + "t.id" + ")" * 3_000 + " AS id FROM bronze.t AS t"
+
+
+@pytest.mark.parametrize("sql", [DEEP, "SELECT (" * 2_000], ids=["parentheses", "subqueries"])
+def test_sql_that_is_nested_too_deeply_is_refused(tmp_path: Path, sql: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pipeline.yml").write_text(
+        "name: shop\nlake: lake\nsource: {type: files, path: in}\nsilver: {s: {keys: [id]}}\n"
+        "tables:\n  t: {file: t.csv, format: csv, schema: id INT, keys: [id]}\n"
+    )
+    (tmp_path / "silver").mkdir()
+    (tmp_path / "silver" / "s.sql").write_text(sql)
+
+    assert main(["validate", str(tmp_path)]) == ExitCode.USAGE
+    assert "found:" in capsys.readouterr().err

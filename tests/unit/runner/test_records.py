@@ -12,8 +12,10 @@ import pytest
 import lakehouse
 from lakehouse import logs
 from lakehouse.cli import main
+from lakehouse.errors import ExitCode
 from lakehouse.runner import context, records, stages
 from lakehouse.runner import outcome as run_outcome
+from lakehouse.runner.outcome import Outcome, Report
 from lakehouse.storage.paths import Lake, utc_text
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -151,3 +153,12 @@ def test_a_table_is_overdue_when_its_next_run_is_late(hours: float, late: int) -
 
     assert records.overdue_seconds(good, timedelta(hours=6), NOON) == late
     assert records.overdue_seconds(None, timedelta(hours=6), NOON) is None
+
+
+def test_a_report_that_is_kept_has_no_values_of_rows() -> None:
+    with_value = Outcome("gold", "gold.a", "failed", code=ExitCode.REFUSED, note="such as ana", kept_note="in line 3")
+    report = Report("shop", "run-1", [with_value, Outcome("gold", "gold.b", "full", note="all of it")])
+
+    assert [outcome["note"] for outcome in report.document()["outcomes"]] == ["such as ana", "all of it"]
+    assert [outcome["note"] for outcome in report.document(is_kept=True)["outcomes"]] == ["in line 3", "all of it"]
+    assert all("kept_note" not in outcome for outcome in report.document()["outcomes"])
