@@ -266,7 +266,7 @@ class _Builder:
             if not is_text and len(node.value) > _MAX_NUMBER_LENGTH:
                 raise ValueError("too long for anything but text")
             value = self._loader.construct_object(node)
-        except ValueError:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):  # `!!int` of nothing, for instance
             self._report(loc, "not a value that YAML can read; put it in quotes")
             return node.value
         if value is None:

@@ -204,6 +204,11 @@ def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
         notes.append(
             "a bucket with versioning keeps old versions of rewritten files until a lifecycle rule removes them"
         )
+    if run.pipeline.connect:
+        notes.append(
+            "the deletes of published rows go to Kafka and S3 as well, with the whole row under REPLICA IDENTITY FULL:"
+            " docs/guide/kafka.md says how to erase these"
+        )
     others = [other for other in run.pipeline.tables if other != name]
     if others:
         notes.append(f"only rows of {name} were erased; if {', '.join(others)} have the data subject, forget these too")

@@ -95,9 +95,8 @@ def _candidates() -> Iterator[Path]:
     if cache := os.environ.get("XDG_CACHE_HOME"):
         yield Path(cache).absolute() / "lakehouse"
     else:
-        home = Path("~").expanduser()
-        if home.is_absolute():
-            yield home / ".cache" / "lakehouse"
+        with suppress(RuntimeError):  # a user without a home folder, as in some containers
+            yield Path.home() / ".cache" / "lakehouse"
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         yield Path(runtime).absolute() / "lakehouse"
     yield Path(tempfile.gettempdir(), f"lakehouse-{os.getuid()}")

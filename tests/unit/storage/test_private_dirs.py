@@ -98,6 +98,18 @@ def test_without_a_cache_folder_the_runtime_folder_is_used_and_then_a_checked_te
     assert modes(tmp_path / "tmp" / f"lakehouse-{os.getuid()}") == {0o700}
 
 
+def test_a_user_without_a_home_folder_has_a_checked_temporary_one(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+
+    assert LAKE.local_path("logs").is_relative_to(tmp_path / "tmp" / f"lakehouse-{os.getuid()}")
+
+
 def test_a_planted_temporary_folder_is_refused(cache: Path, tmp_path: Path) -> None:
     cache.write_text("")
     (tmp_path / "tmp" / f"lakehouse-{os.getuid()}").symlink_to(tmp_path)
