@@ -58,6 +58,8 @@ _CUT = re.compile(CUT)
 _MAX_TEXT_CHARS = 100_000
 # A shorter value is probably an ordinary word: masking it everywhere would make messages unreadable.
 _MIN_LENGTH, _MIN_LENGTH_IN_ENVIRONMENT, _MIN_PART_LENGTH = 4, 6, 8
+_MAX_ESCAPE = 10  # characters that `visible` writes for one
+_MAX_ENCODED_LENGTH = 1_000  # a longer secret is a file of keys, which no address or header has
 
 _known_secrets: set[str] = set()
 
@@ -251,12 +253,10 @@ def _mask_parameters(text: str) -> str:
 
 def _mask_cut_secrets(text: str) -> str:
     """Return a text in which the beginning of a secret before a cut is masked as the secret would be."""
-    beginnings = _secret_beginnings(frozenset(_known_secrets))
-    parts, position, longest = list[str](), 0, max(map(len, beginnings), default=0)
+    parts, position = list[str](), 0
     for cut in _CUT.finditer(text):
         before = text[position : cut.start()]
-        lengths = range(min(longest, len(before)), _MIN_LENGTH - 1, -1)
-        divided = next((length for length in lengths if before[-length:] in beginnings), 0)
+        divided = _length_of_beginning(before)
         parts += [before[: len(before) - divided], MASK if divided else "", cut[0]]
         position = cut.end()
     return "".join([*parts, text[position:]])
@@ -268,10 +268,22 @@ def _secrets_pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True)))) if texts else None
 
 
+def _length_of_beginning(text: str) -> int:
+    """Return how many characters at the end of a text are the beginning of a secret."""
+    secrets = _secrets_by_beginning(frozenset(_known_secrets))
+    for start in range(len(text) - _MIN_LENGTH + 1):
+        for secret in secrets.get(text[start : start + _MIN_LENGTH], ()):
+            if secret.startswith(text[start:]):
+                return len(text) - start
+    return 0
+
+
 @lru_cache(maxsize=8)
-def _secret_beginnings(secrets: frozenset[str]) -> frozenset[str]:
-    texts = _secret_texts(secrets)
-    return frozenset(text[:length] for text in texts for length in range(_MIN_LENGTH, len(text)))
+def _secrets_by_beginning(secrets: frozenset[str]) -> dict[str, list[str]]:
+    by_beginning: dict[str, list[str]] = {}
+    for text in _secret_texts(secrets):
+        by_beginning.setdefault(text[:_MIN_LENGTH], []).append(text)
+    return by_beginning
 
 
 @lru_cache(maxsize=8)
@@ -281,10 +293,12 @@ def _secret_texts(secrets: frozenset[str]) -> frozenset[str]:
 
 def _encodings(secret: str) -> Iterator[str]:
     """Yield the forms in which a secret can occur in a text."""
-    quoted = quote(secret, safe="")
-    yield from (secret, quoted, quote_plus(secret), re.sub("%..", lambda match: match[0].lower(), quoted))
-    yield from (json.dumps(secret)[1:-1], visible(secret, len(secret)))
+    yield from (secret, json.dumps(secret)[1:-1], visible(secret, _MAX_ESCAPE * len(secret)))
     yield from (line for line in secret.splitlines() if len(line) >= _MIN_PART_LENGTH)  # such as those of a PEM file
+    if len(secret) > _MAX_ENCODED_LENGTH:
+        return
+    quoted = quote(secret, safe="")
+    yield from (quoted, quote_plus(secret), re.sub("%..", lambda match: match[0].lower(), quoted))
     content = secret.encode(errors="surrogateescape")
     if len(content) >= _MIN_LENGTH:
         yield from (content.hex(), content.hex().upper())

@@ -78,7 +78,7 @@ def text_pattern(forms: Iterable[str], is_number: bool) -> re.Pattern[str]:
 
 def _form_patterns(form: str, is_number: bool) -> Iterator[str]:
     yield re.escape(form)
-    yield re.escape(visible(form, len(form)))
+    yield re.escape(visible(form, 10 * len(form)))
     yield re.escape(json.dumps(form)[1:-1])
     if is_number and (number := _NUMBER.fullmatch(form)):
         whole, fraction = number["whole"].lstrip("0"), (number["fraction"] or "").rstrip("0")

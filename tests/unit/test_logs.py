@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -244,6 +245,21 @@ def test_a_cut_leaves_no_part_of_a_secret(position: int) -> None:
     error = logs.redact(DataRefused("y" * (MAX_CHARS - position) + CANARY + "z" * 100).to_text())
 
     assert not any(CANARY[:length] in text for text in (long, error) for length in (4, 9))
+
+
+def test_a_long_secret_takes_no_more_memory_than_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "\n".join(f"{n:063}" for n in range(200))
+    logs.register_secrets(env={"SIGNING_KEY": key})
+    tracemalloc.start()
+    try:
+        redacted = logs.redact(visible("y" * 1_900 + key))
+        memory = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert redacted.startswith("y" * 1_900 + "***")
+    assert "0" not in redacted.partition("... (")[0]
+    assert memory < 10 << 20
 
 
 def test_a_login_of_a_url_that_a_cut_divides_is_masked() -> None:
