@@ -34,7 +34,7 @@ from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.spark import class_archive
 from lakehouse.spark.engine import command as engine_command
 from lakehouse.spark.java import require_safe_java
-from lakehouse.spark.launch import Launch
+from lakehouse.spark.launch import Launch, permission_settings
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.spark_conf import read_spark_conf
@@ -315,7 +315,7 @@ def _create_session(launch: Launch, lake: Lake, log_to_stderr: bool) -> SparkSes
 def _plain_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
     """Return how a local Spark is started without an archive of classes."""
     settings = {"spark.app.name": app_name} | local_settings(data_bytes) | file_io.spark_settings(lake.path())
-    return Launch(settings)
+    return Launch(settings | permission_settings())
 
 
 def _submitted_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
@@ -324,7 +324,8 @@ def _submitted_launch(lake: Lake, app_name: str, data_bytes: int) -> Launch:
     submitted = dict(SparkConf().getAll())
     if submitted.get("spark.master", "local").startswith("local"):
         return Launch(_plain_launch(lake, app_name, data_bytes).settings | submitted)
-    return Launch({"spark.app.name": app_name} | default_settings() | file_io.spark_settings(lake.path()) | submitted)
+    own = default_settings() | permission_settings() | file_io.spark_settings(lake.path())
+    return Launch({"spark.app.name": app_name} | own | submitted)
 
 
 @contextmanager

@@ -81,8 +81,11 @@ def test_no_secret_appears_in_anything_that_a_run_writes_prints_or_passes_on(tmp
         capture_output=True,
         timeout=280,
         check=False,
+        umask=0o022,
     )
     assert done.returncode == 0, done.stderr
+    open_to_others = [p for p in [project.lake, *project.lake.rglob("*")] if p.stat().st_mode & 0o077]
+    assert open_to_others == [], "what Python and Spark create is for the user only, whatever the umask of the shell is"
     (result,) = [json.loads(line) for line in done.stdout.splitlines()[-1:]]
     validated, ran, rest = result["codes"][: len(wrong)], result["codes"][len(wrong) : -4], result["codes"][-4:]
     assert {name: code for name, code in zip(WRONG, validated, strict=True) if name not in SOUND} == dict.fromkeys(

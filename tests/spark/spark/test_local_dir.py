@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tempfile
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_a_session_of_its_own_has_a_new_private_folder(local_dir: Any, tmp_path:
     assert one != other
     assert one.parent == tmp_path
     assert stat.S_IMODE(one.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o077, "077"), (0o027, "027"), (0o007, "007")])
+def test_spark_gives_its_files_the_permissions_of_the_process(tmp_path: Path, umask: int, expected: str) -> None:
+    """Hadoop has a mask of its own, and sets the permissions of each file by it."""
+    before = os.umask(umask)
+    try:
+        launch = session._plain_launch(Lake(str(tmp_path)), "x", 0)
+    finally:
+        os.umask(before)
+
+    assert launch.settings["spark.hadoop.fs.permissions.umask-mode"] == expected
 
 
 def test_a_folder_that_the_user_has_chosen_is_kept(
