@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lakehouse.errors import ConfigError
 from lakehouse.ingest import diff, local
@@ -78,7 +80,12 @@ def _compare_in_driver(
     state = before.find()
     if state is None:
         return None
-    folder = stack.enter_context(temp_dirs.temp_dir(table.lake.local_path("plain")))
+    root = table.lake.local_path("plain")
+    # `lakehouse diff` before the first run creates no lake.
+    if root.parent.exists():
+        folder = stack.enter_context(temp_dirs.temp_dir(root))
+    else:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
     rows = local.compare_in_driver(settings, snapshot, state, folder, stack)
     if rows is None:
         return None

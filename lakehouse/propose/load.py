@@ -150,7 +150,9 @@ def unpack(files: Iterable[SourceFile], folder: Path) -> list[ReadableFile]:
             continue
         landed = LandedFile(Path(file.name).name, file.path.stat().st_size, "", "", has_quote=True, is_utf8=False)
         try:
-            parts = list(archives.unpack(file.path, landed, folder / f"unpacked{number}"))
+            unpacked = folder / f"unpacked{number}"
+            unpacked.mkdir(parents=True)
+            parts = list(archives.unpack(file.path, landed, unpacked))
         except DataRefused as refused:
             raise UnusableFile(shown(refused.found)) from refused
         readable += [ReadableFile(file, path) for _, path in parts]

@@ -907,6 +907,7 @@ def test_the_fingerprint_is_canonical_json() -> None:
         "updated_at": None,
         "malformed": "quarantine",
         "timezone": "UTC",
+        "rules": 2,  # of reading: each table's newest snapshot is read again when it changes
     }
 
 
