@@ -43,6 +43,18 @@ if TYPE_CHECKING:
     from lakehouse.models.expectations import RuleResult
 
 
+def new_run_id(now: datetime) -> str:
+    """Return an id of a run; ids sort by the time at which they were made, within a second too.
+
+    >>> new_run_id(datetime(2025, 10, 3, 17, 5, 52, 250_000))[:-1]
+    '20251003T170552-3d090'
+
+    Args:
+        now: The current time, in UTC.
+    """
+    return f"{now:%Y%m%dT%H%M%S}-{now.microsecond:05x}{uuid.uuid4().hex[0]}"
+
+
 @dataclass
 class Run:
     """One command that works on one lake.
@@ -76,7 +88,7 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     stop_requested: Callable[[], bool] = lambda: False
     log: logs.Log = field(default_factory=logs.create_logger)
-    id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
+    id: str = field(default_factory=lambda: new_run_id(datetime.now(timezone.utc)))
     lake_lock: lock.LakeLock | None = None
     stages: tuple[str, ...] = ()
 
