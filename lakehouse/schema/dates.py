@@ -114,12 +114,12 @@ def _parse_localized(text: Column, data_type: T.DataType, time_zone: str, patter
     """Parse names of months and the like with a CSV reader, because Spark's date functions accept no locale."""
     cell = F.concat(F.lit('"'), F.replace(text, F.lit('"'), F.lit('""')), F.lit('"'))
     formats = dict.fromkeys(["dateFormat", "timestampFormat", "timestampNTZFormat"], pattern)
-    options = formats | {"locale": locale, "timeZone": time_zone, "escape": '"', "mode": "PERMISSIVE"}
     is_local = isinstance(data_type, T.TimestampType) and not patterns.has_zone(pattern)
-    parsed_type = T.TimestampNTZType() if is_local else data_type
-    value = F.from_csv(cell, f"value {parsed_type.simpleString()}", options)["value"]
+    zone = "UTC" if is_local else time_zone  # a local time is shifted afterwards
+    options = formats | {"locale": locale, "timeZone": zone, "escape": '"', "mode": "PERMISSIVE"}
+    value = F.from_csv(cell, f"value {data_type.simpleString()}", options)["value"]
     is_day = None if patterns.has_time(pattern) else F.lit(True)
-    return local_to_instant(value.cast(data_type), time_zone, is_day) if is_local else value
+    return local_to_instant(value, time_zone, is_day) if is_local else value
 
 
 def _parse_epoch(text: Column, units_per_second: int) -> Column:

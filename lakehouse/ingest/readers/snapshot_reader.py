@@ -79,8 +79,9 @@ def read(settings: ReadSettings, snapshot: LandedSnapshot) -> ParsedSnapshot:
         snapshot: The snapshot, with files that Spark can read (`storage/prepare_files.py`).
 
     Raises:
-        DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
+        DataRefused: There is no file, a file cannot be read, or a declared column is missing or occurs twice.
     """
+    require_readable_names(settings, snapshot)
     files = []
     for file, path in zip(snapshot.files, snapshot.paths, strict=True):
         try:
