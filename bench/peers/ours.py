@@ -24,17 +24,31 @@ def prepare_lake(folder: Path, csv: Path) -> Path:
 
 
 def copy_lake(pipeline: Path, folder: Path) -> Path:
-    """Copy a lake. Data files are hard-linked, because none is changed in place."""
+    """Copy a lake with its pipeline."""
+    return _write_pipeline(copy_files(pipeline, folder))
+
+
+def copy_files(pipeline: Path, folder: Path) -> Path:
+    """Copy the files of a lake. Data files are hard-linked, because none is changed in place."""
     folder.mkdir(parents=True)
     subprocess.run(["cp", "-al", pipeline / "lake", folder / "lake"], check=True)
-    return _write_pipeline(folder)
+    return folder
 
 
 def land_snapshot(pipeline: Path, csv: Path, stamp: str) -> None:
-    source = pipeline / "source" / stamp
-    source.mkdir(parents=True)
-    os.link(csv, source / "rows.csv")
+    _link(csv, pipeline / "source" / stamp, "rows.csv")
     run_stage(pipeline, "extract")
+
+
+def land_file(pipeline: Path, file: Path, stamp: str) -> None:
+    """Land a snapshot of one file under its own name."""
+    _link(file, pipeline / "source" / stamp, file.name)
+    run_stage(pipeline, "extract")
+
+
+def _link(file: Path, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True)
+    os.link(file, folder / name)
 
 
 def run_stage(pipeline: Path, stage: str) -> None:
