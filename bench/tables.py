@@ -15,8 +15,9 @@ sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an i
 
 from peers import page, process  # noqa: E402
 
-ABOUT = """Seconds of `lakehouse run` in one process, the start of the session in the first one; {rows} rows a table. *One
-changed*: a new snapshot of all tables, in which one row of one table differs. Executions are Spark's SQL executions."""
+ABOUT = """Seconds of `lakehouse run` in one process, the start of the session in the first one; {rows} rows a table.
+*One changed*: a new snapshot of all tables, in which one row of one table differs. Executions are Spark's SQL
+executions."""
 
 
 def main() -> None:

@@ -10,11 +10,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _WORKERS = 4  # tables or models at a time: the driver plans one while the executors work on another
+_LIGHT_WORKERS = 16  # of tables that mostly wait for a commit of the ledger, which those that wait together share
 
 
-def worker_pool() -> ThreadPoolExecutor:
-    """Return a pool of threads that each work on one table or model at a time."""
-    return ThreadPoolExecutor(_WORKERS)
+def worker_pool(is_light: bool = False) -> ThreadPoolExecutor:
+    """Return a pool of threads that each work on one table or model at a time.
+
+    Args:
+        is_light: Whether the work on each of them takes little time and memory.
+    """
+    return ThreadPoolExecutor(_LIGHT_WORKERS if is_light else _WORKERS)
 
 
 def once(work: Callable[[], T]) -> Callable[[], T]:

@@ -50,8 +50,8 @@ class Tuning(StrictModel):
     )
     driver_compare_bytes: Count = Field(
         8 << 30,
-        description="A snapshot of at most this size is read and compared by the driver, without Spark; on a cluster or"
-        " with a lake on S3, one of at most 64 MB.",
+        description="A snapshot of at most this size is read and compared by the driver, without Spark; on a"
+        " cluster, one of at most 64 MB.",
     )
 
     @property

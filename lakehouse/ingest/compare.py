@@ -23,7 +23,7 @@ from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.storage.prepare_files import readable_snapshot
 
-_SHARED_BYTES = 64 << 20
+_CLUSTER_BYTES = 64 << 20
 
 
 @contextmanager
@@ -73,9 +73,10 @@ def _compare_in_driver(
 ) -> LocalComparison | None:
     """Compare the rows in the driver; return None if only Spark can."""
     table = context.table
-    is_shared = table.lake.is_on_s3 or not is_local(table.spark)  # files are downloaded, or executors are there
     limit = table.tuning.driver_compare_bytes
-    if context.forgotten or not limit or snapshot.size > (min(limit, _SHARED_BYTES) if is_shared else limit):
+    if not is_local(table.spark):  # executors share the work on a large snapshot
+        limit = min(limit, _CLUSTER_BYTES)
+    if context.forgotten or not limit or snapshot.size > limit:
         return None
     state = before.find()
     if state is None:

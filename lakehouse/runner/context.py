@@ -318,7 +318,9 @@ def lock_lake(run: Run, command: str) -> Iterator[None]:
         yield
 
 
-def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]]) -> list[Outcome]:
+def run_in_parallel(
+    run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]], is_light: bool = False
+) -> list[Outcome]:
     """Do `work` for each name, several at a time, with retries.
 
     Args:
@@ -326,6 +328,7 @@ def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str]
         stage: The stage, for the outcome of work that fails.
         names: The tables or models.
         work: Yields the outcomes of one of them. An error becomes an outcome, and the others go on.
+        is_light: Whether the work on each of them takes little time and memory.
 
     Returns:
         The outcomes in the order of the names, with their time.
@@ -346,5 +349,5 @@ def run_in_parallel(run: Run, stage: str, names: list[str], work: Callable[[str]
         run.progress.advance()
         return outcomes
 
-    with worker_pool() as pool:
+    with worker_pool(is_light) as pool:
         return [outcome for outcomes in pool.map(attempt, names) for outcome in outcomes]

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
 
+_LIGHT_BYTES = 1 << 20  # of a snapshot that takes little time and memory
+
 
 def run_stages(run: Run, stages: Iterable[str]) -> Report:
     """Lock the lake and run stages in order.
@@ -185,7 +187,8 @@ def _ingest(run: Run) -> list[Outcome]:
         history = _pop_history(run, histories, name)
         return _ingest_outcomes(ingest_table(IngestContext(run.table_ref(name), run.pipeline, run.id, history)))
 
-    return run_in_parallel(run, "ingest", tables, work)
+    is_light = max(map(run.snapshot_bytes, tables), default=0) <= _LIGHT_BYTES
+    return run_in_parallel(run, "ingest", tables, work, is_light)
 
 
 def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> LedgerHistory:
