@@ -146,8 +146,13 @@ def to_frame(spark: SparkSession, rows: pa.Table, fields: T.StructType) -> DataF
         rows: The rows.
         fields: Their columns.
     """
-    # In one chunk: PySpark takes a table whose first chunk is empty for an empty one.
-    return spark.createDataFrame(rows.combine_chunks(), fields).coalesce(1)
+    # In one chunk: PySpark takes a table whose first chunk is empty for an empty one, and needs one of an empty table.
+    rows = pa.Table.from_batches(rows.combine_chunks().to_batches() or [_empty_batch(rows.schema)], rows.schema)
+    return spark.createDataFrame(rows, fields).coalesce(1)
+
+
+def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def read_files(paths: Iterable[StorePath], fields: T.StructType) -> pa.Table | None:
