@@ -21,7 +21,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist evidence lock lock-airflow clean distclean
+.PHONY: help demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +87,10 @@ dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-fil
 	@for wheel in dist/*.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done
 	@rm -rf build
 	@ls -l dist
+
+docs: $(ENV) ## Write the pages and the JSON Schema that come from descriptions in the code
+	$(BIN)/python -m lakehouse.config > conf/pipeline.schema.json
+	$(BIN)/python docs/reference/generate.py
 
 evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence

@@ -1,7 +1,7 @@
 """Parses a page of examples, runs its commands, and compares the results with the page.
 
-    ## a section         an example: a project of its own
-    ### a part of it     a table of its own; without parts the section is the only one
+    # a page, or a section of it     an example: a project of its own
+    ## a part of it                  a table of its own; without parts the section is the only one
 
 A part contains, in order:
 
@@ -124,9 +124,9 @@ def parse_sections(page: str) -> list[Section]:
         GuideError: A block, a caption or a table has no meaning at its place, or a part expects nothing.
     """
     found = []
-    for body in _split_at_headings(page, "## ")[1:]:
+    for body in _split_at_headings(page, "# ")[1:]:
         title, *_ = body.split("\n", 1)
-        parts = [_parse_part(part) for part in _split_at_headings(body, "### ")]
+        parts = [_parse_part(part) for part in _split_at_headings(body, "## ")]
         found.append(Section(title.strip(), [part for part in parts if part.steps]))
     return found
 

@@ -17,15 +17,37 @@ from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you
 
 ALIASES = {"delimiter": "sep", "charset": "encoding"}
 
-_COMMON_OPTIONS = ["locale", "dateFormat", "timestampFormat", "timestampNTZFormat"]
-_CSV_OPTIONS = ["sep", "delimiter", "encoding", "charset", "quote", "escape", "header", "nullValue", "emptyValue"]
-_CSV_OPTIONS += ["ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace", "maxColumns", "maxCharsPerColumn"]
-_PARQUET_OPTIONS = ["datetimeRebaseMode", "int96RebaseMode"]
-_OPTIONS_BY_FORMAT = {
-    "csv": [*_CSV_OPTIONS, *_COMMON_OPTIONS],
-    "json": _COMMON_OPTIONS,
-    "parquet": [*_PARQUET_OPTIONS, *_COMMON_OPTIONS],
+_COMMON_OPTIONS = {
+    "locale": "language tag whose separators the numbers have (pt-BR: 1.234,56); without it a decimal point, no groups",
+    "dateFormat": "pattern of DATE columns (dd/MM/yyyy), epoch_ms or epoch_s; without it ISO 8601",
+    "timestampFormat": "pattern of TIMESTAMP columns (dd/MM/yyyy HH:mm:ss), epoch_ms or epoch_s; without it ISO 8601",
+    "timestampNTZFormat": "the same for TIMESTAMP_NTZ columns",
 }
+_CSV_OPTIONS = {
+    "sep": r'the character between fields, or \t; default: ","',
+    "delimiter": "another name of sep",
+    "encoding": "encoding of the file, such as ISO-8859-1, windows-1252 or UTF-16; default: UTF-8",
+    "charset": "another name of encoding",
+    "quote": "the character around fields that contain a separator, or empty for none; default: '\"'",
+    "escape": "the character before a quote inside quotes; default: the quote is doubled",
+    "header": "whether the first line has the names of the columns; default: true",
+    "nullValue": "a text that stands for null, in addition to a blank field",
+    "emptyValue": "a text that stands for the empty string",
+    "ignoreLeadingWhiteSpace": "whether spaces before a value are removed; default: false",
+    "ignoreTrailingWhiteSpace": "whether spaces after a value are removed; default: false",
+    "maxColumns": "the largest number of columns of a record; default: 20480",
+    "maxCharsPerColumn": "the largest number of characters of a value, -1 for no limit; default: -1",
+}
+_PARQUET_OPTIONS = {
+    "datetimeRebaseMode": "calendar of dates and times before 1900: EXCEPTION, CORRECTED or LEGACY",
+    "int96RebaseMode": "the same for times that are stored as INT96",
+}
+OPTIONS_BY_FORMAT = {
+    "csv": _CSV_OPTIONS | _COMMON_OPTIONS,
+    "json": _COMMON_OPTIONS,
+    "parquet": _PARQUET_OPTIONS | _COMMON_OPTIONS,
+}
+"""The options of each format, by Spark's names, each with its description."""
 
 _REJECTION_REASONS = {
     "`malformed` decides what happens to rows that cannot be read": "mode columnNameOfCorruptRecord",
@@ -101,7 +123,7 @@ def discrepancies(options: Mapping[str, Any], file_format: Any) -> Iterator[Disc
         options: The options as written in the file.
         file_format: The table's format as written in the file; may be invalid.
     """
-    known = _OPTIONS_BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
+    known = OPTIONS_BY_FORMAT.get(file_format) if isinstance(file_format, str) else None
     spelling = {name.lower(): name for name in known or [*_CSV_OPTIONS, *_PARQUET_OPTIONS, *_COMMON_OPTIONS]}
     for name, value in options.items():
         lower, loc, text = str(name).lower(), ("options", name), to_option_text(value)

@@ -99,7 +99,9 @@ class Table(StrictModel):
     history_except: list[Text] | None = Field(
         None, min_length=1, description="scd 2: changes of these columns alone start no new version."
     )
-    feed: Feed | None = Field(None, description="The files contain events of a change feed, not snapshots.")
+    feed: Feed | None = Field(
+        None, description="The files contain events of a change feed, not snapshots; not available yet."
+    )
     pii: dict[Text, Literal["hmac", "mask", "drop"]] = Field(
         {}, description="Columns with personal data, and how they are protected after landing."
     )

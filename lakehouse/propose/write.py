@@ -50,7 +50,7 @@ def init_pipeline(
             "\n".join(f"{table.name}: {table.problem}" for table in proposal.tables),
             expected="at least one file with a column, or up to three, that are unique in every snapshot",
             where=shown(str(source)),
-            next_step="a pipeline can be written by hand: see docs/guide/change-data-capture.md",
+            next_step="a pipeline can be written by hand: see docs/reference/pipeline.md",
         )
     text = pipeline_text(
         pipeline_name(target),

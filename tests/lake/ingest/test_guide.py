@@ -1,4 +1,4 @@
-"""Tests docs/guide/change-data-capture.md, example by example."""
+"""Tests the rules of docs/reference/changes, and docs/reference/lake.md, example by example."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import pytest
 from guide import Example, GuideError, Section, parse_sections
 from pyspark.sql import SparkSession
 
-PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-data-capture.md"
-SECTIONS = parse_sections(PAGE.read_text(encoding="utf-8"))
-WITHOUT_EXAMPLE = {
-    "How to read this page",
-    "The ledger and the status of a snapshot",
-    "Limits",
-}
-BEGINNING = "## A\n`20250101_000000/items.csv`\n```csv\nid,qty,note\na,1,x\n```\n"
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+PAGES = [REFERENCE / "lake.md", *sorted((REFERENCE / "changes").glob("*.md"))]
+SECTIONS = [section for page in PAGES for section in parse_sections(page.read_text(encoding="utf-8"))]
+WITHOUT_EXAMPLE = {"The rules of change data capture", "Limits"}
+BEGINNING = "# A\n`20250101_000000/items.csv`\n```csv\nid,qty,note\na,1,x\n```\n"
 RUN = "```sh\nlakehouse run conf/shop items\n```\n"
 BRONZE = "**bronze**\n| id | qty | note |\n|---|---|---|\n"
 
@@ -25,7 +22,8 @@ def test_the_examples_of_the_guide_are_correct(section: Section, tmp_path: Path,
     Example(section, tmp_path, spark).check()
 
 
-def test_every_section_is_an_example_or_is_listed_as_none() -> None:
+def test_every_page_is_an_example_or_is_listed_as_none() -> None:
+    assert len(SECTIONS) == len(PAGES) > 12
     assert {s.title for s in SECTIONS if not s.is_example} == WITHOUT_EXAMPLE
 
 
@@ -34,15 +32,15 @@ def test_every_section_is_an_example_or_is_listed_as_none() -> None:
     [
         (BEGINNING, "no command takes"),
         (BEGINNING + RUN, "nothing is expected"),
-        (BEGINNING + RUN + BEGINNING[5:] + RUN + BRONZE + "| a | 1 | x |\n", "nothing is expected"),
-        ("## A\n" + BRONZE + "| a | 1 | x |\n", "a caption, but no command"),
+        (BEGINNING + RUN + BEGINNING.removeprefix("# A\n") + RUN + BRONZE + "| a | 1 | x |\n", "nothing is expected"),
+        ("# A\n" + BRONZE + "| a | 1 | x |\n", "a caption, but no command"),
         (BEGINNING + RUN + "**brass**\n| id |\n|---|\n| a |\n", "brass"),
         (BEGINNING + RUN + "| id |\n|---|\n| a |\n", "a table of nothing"),
         (BEGINNING + RUN + "**bronze**\n\nnothing\n", "has no table"),
         (BEGINNING + RUN + BRONZE + "| a | 1 |\n", "rows of id, qty, note"),
         (BEGINNING + "```sh\nrm -r lake\n```\n", "rm -r lake"),
         (BEGINNING + "```toml\n```\n", "a block of toml"),
-        ("## A\n```csv\nid\n```\n", "a block of csv"),
+        ("# A\n```csv\nid\n```\n", "a block of csv"),
     ],
 )
 def test_a_page_that_cannot_be_checked_is_refused(page: str, message: str) -> None:
