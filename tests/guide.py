@@ -226,14 +226,14 @@ def _parse_table(caption: re.Match[str], head: str, walk: Iterator[str]) -> Expe
     for line in walk:
         if not line.startswith("|"):
             break
-        rows.append(_cells(line))
-    columns = _cells(head)
+        rows.append(table_cells(line))
+    columns = table_cells(head)
     if any(len(row) != len(columns) for row in rows) or len(rows) < 2:
         raise GuideError(f"**{caption['subject']}**: rows of {', '.join(columns)}: {rows}")
     return Expected(caption["subject"], caption["table"], columns, tuple(rows[1:]))
 
 
-def _cells(line: str) -> tuple[str, ...]:
+def table_cells(line: str) -> tuple[str, ...]:
     return tuple(re.sub(r"^`(.*)`$", r"\1", cell.strip()) for cell in line.strip().strip("|").split("|"))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 ARCHITECTURE = REPOSITORY / "docs/architecture.md"
-PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((REPOSITORY / "docs").rglob("*.md"))
+PAGES = [REPOSITORY / name for name in ("README.md", "README.pt-BR.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((REPOSITORY / "docs").rglob("*.md"))
 PACKAGES = {file.parent.name for file in (REPOSITORY / "lakehouse").glob("*/__init__.py")}
 
 
@@ -44,6 +45,27 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_the_index_links_to_every_page() -> None:
+    """Pages of evidence and of decisions are listed by an index of their own."""
+    found = set()
+    for index in (REPOSITORY / "docs/README.md", *(REPOSITORY / "docs").glob("*/README.md")):
+        targets = re.findall(r"\]\(([^)#]+\.md)", index.read_text(encoding="utf-8"))
+        found |= {(index.parent / target).resolve() for target in targets}
+    evidence = REPOSITORY / "docs/evidence"
+    pages = [page for page in PAGES if evidence not in page.parents and page.parent != REPOSITORY]
+
+    assert [str(page) for page in pages if page not in found and page.name != "README.md"] == []
+
+
+def test_the_pages_for_newcomers_are_short() -> None:
+    lengths = {page: len(page.read_text(encoding="utf-8").splitlines()) for page in PAGES}
+    readmes = [lengths[REPOSITORY / name] for name in ("README.md", "README.pt-BR.md")]
+    rules = [lines for page, lines in lengths.items() if page.parent.name == "changes"]
+
+    assert max(readmes) <= 125
+    assert max(rules) <= 300 and len(rules) >= 12
+
+
 def test_every_verb_has_a_line_in_the_readme_or_a_guide() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     command = [sys.executable, "-m", "lakehouse", "--help"]
@@ -71,12 +93,11 @@ ARGUMENTS_WITH_A_SECRET = [
     r"\bpsql\b.*\$\{?\w*PASSWORD",
     r"://[^\s/:@]+:[^\s/@]+@",
 ]
-GUIDES = sorted(f"docs/guide/{file.name}" for file in (REPOSITORY / "docs/guide").iterdir())
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *GUIDES])
-def test_no_command_of_a_page_has_a_password_among_its_arguments(page: str) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_no_command_of_a_page_has_a_password_among_its_arguments(page: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
     lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
     assert [line for line in lines if re.search("|".join(ARGUMENTS_WITH_A_SECRET), line, re.IGNORECASE)] == []

@@ -97,7 +97,7 @@ def s3_request(action: str, path: object) -> Iterator[None]:
             f"{action} of {path} could not be signed: {error}",
             expected="credentials and a region by the AWS tools' rules: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
             " AWS_PROFILE or a role; AWS_REGION",
-            next_step='set them for this process; README, "On S3"',
+            next_step="set them for this process: docs/guide/s3.md",
         ) from error
     except raised.BotoCoreError as error:
         raise InfrastructureError(
