@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from lakehouse.cli.app import app
 
 REPOSITORY = Path(__file__).parents[2]
 ARCHITECTURE = REPOSITORY / "docs/architecture.md"
@@ -45,6 +48,25 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_to_a_heading_lead_to_one(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", text)
+
+    missing = [
+        (file, heading) for file, heading in targets if heading not in headings((page.parent / file) if file else page)
+    ]
+
+    assert missing == []
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
 def test_the_index_links_to_every_page() -> None:
     """Pages of evidence and of decisions are listed by an index of their own."""
     found = set()
@@ -74,6 +96,27 @@ def test_every_verb_has_a_line_in_the_readme_or_a_guide() -> None:
 
     assert "run" in verbs
     assert [verb for verb in verbs if f"lakehouse {verb}" not in text] == []
+
+
+COMMANDS_IN_PAGES = sorted(
+    {
+        command.strip()
+        for page in PAGES
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for line in block.splitlines()
+        for command in re.findall(r"^(?:\.venv/bin/)?lakehouse ([^#&|;\n]+)", line)
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS_IN_PAGES)
+def test_a_command_of_a_page_has_a_verb_and_options_that_exist(command: str) -> None:
+    group = typer.main.get_command(app)
+    verb, *words = command.split()
+
+    assert verb in group.commands  # type: ignore[attr-defined]
+    known = {name for option in group.commands[verb].params for name in option.opts}  # type: ignore[attr-defined]
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
 
 def test_ci_runs_test_commands_of_the_readme_and_nothing_else() -> None:
