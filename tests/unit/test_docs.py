@@ -119,6 +119,16 @@ def test_a_command_of_a_page_has_a_verb_and_options_that_exist(command: str) -> 
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
 
+def test_the_tutorial_imports_only_what_its_reader_has_installed() -> None:
+    setup = (REPOSITORY / "setup.py").read_text(encoding="utf-8")
+    installed = re.findall(r'"([a-z-]+)[>=]', setup[setup.index("install_requires") : setup.index("extras_require")])
+    text = (REPOSITORY / "docs/tutorial.md").read_text(encoding="utf-8")
+
+    imported = set(re.findall(r"^(?:python -c \")?(?:import|from) (\w+)", text, re.MULTILINE))
+
+    assert {"duckdb", "deltalake"} <= imported <= {*installed, "lakehouse"}
+
+
 def test_ci_runs_test_commands_of_the_readme_and_nothing_else() -> None:
     lines = (REPOSITORY / ".ci/run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if not line.startswith(("#", "set ", "cd "))]
