@@ -5,12 +5,15 @@ From a notebook:
     lakehouse.run("conf/loyalty")                                       # or one stage: lakehouse.stages.silver(...)
     lakehouse.diff("conf/loyalty", "clientes")                          # the changes that a run would make
     lakehouse.as_of("conf/loyalty", "clientes", "2025-10-03T17:05:52Z") # a table as it was
+    lakehouse.report("conf/loyalty")                                    # the report, below the cell
+
+All of them are described in docs/guide/python.md.
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["as_of", "diff", "run"]
+__all__ = ["as_of", "diff", "report", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +23,6 @@ def __getattr__(name: str) -> Any:
     modules = {"as_of": "inspect.status", "diff": "inspect.diff", "run": "runner.stages"}
     if name in modules:
         return getattr(import_module(f"lakehouse.{modules[name]}"), name)
-    if name == "stages":
-        return import_module("lakehouse.stages")
+    if name in ("report", "stages"):
+        return import_module(f"lakehouse.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,6 +26,9 @@ def report_document(**changed: Any) -> Document:
         "lake": f"/lakes/{IMAGE}",
         "version": "0.1",
         "made": "2025-10-04T12:00:00+00:00",
+        "time_zone": "UTC",
+        "data_age": [_data_age("clientes"), _data_age(IMAGE, is_old=True)],
+        "changed_rows": {"max_rows": 10, "max_snapshots": 3, "tables": [_changed_rows()]},
         "status": {
             "tables": [_table_status("clientes"), _table_status(IMAGE, held="2025-10-04T09:56:45Z", note=SCRIPT)],
             "models": [
@@ -87,6 +90,8 @@ def empty_document() -> Document:
     flow = {"ended": None, "nothing_since": 0, "published": [], "tables": [], "models": []}
     quality = {"tables": [], "expectations": [], "results": []}
     entries = {"of": 0, "shown": list[Document]()}
+    nothing["data_age"] = [_data_age("clientes", time=None, seconds=None)]
+    nothing["changed_rows"] = {"max_rows": 10, "max_snapshots": 3, "tables": []}
     return report_document(
         **nothing, status=status, flow=flow, quality=quality, entries=entries, changes={"clientes": []}
     )
@@ -104,6 +109,28 @@ def _table_status(table: str, **changed: Any) -> Document:
         "overdue_seconds": 0,
         "note": None,
         **changed,
+    }
+
+
+def _data_age(table: str, **changed: Any) -> Document:
+    return {"table": table, "time": "2025-10-04T09:56:45Z", "seconds": 7400, "is_old": False, **changed}
+
+
+def _changed_rows() -> Document:
+    """Return the changed rows of two snapshots: one with hostile values, one that cannot be read."""
+    rows = [
+        {"change": "inserted", "key": {"id": SCRIPT}, "before": None, "after": {IMAGE: QUOTED, "n": 1, "x": None}},
+        {"change": "updated", "key": {"id": "1"}, "before": {"n": 3, "x": ""}, "after": {"n": 4, "x": TEMPLATE}},
+        {"change": "updated", "key": {"id": "2"}, "before": None, "after": {"at": "2025-10-03T17:05:52Z"}},
+        {"change": "deleted", "key": {"id": "9"}, "before": {"email": "***", "x": "y" * 500}, "after": None},
+    ]
+    counts = {"inserted": 1, "updated": 34, "deleted": 1}
+    common = {"snapshot_time": "2025-10-04T09:56:45Z", "counts": counts}
+    return {
+        "table": IMAGE,
+        "masked": ["email", SCRIPT],
+        "kinds": {"id": "text", "n": "number", "at": "time"},
+        "snapshots": [common | {"sequence": 3, "rows": rows}, common | {"sequence": 2, "rows": None}],
     }
 
 

@@ -132,6 +132,11 @@ class LedgerHistory:
         return self._by_time[max(self._by_time)] if self._by_time else None
 
     @property
+    def confirmed_times(self) -> list[datetime]:
+        """The times of the snapshots that were accepted or unchanged, oldest first: the newest is that of the data."""
+        return sorted(time for time, entry in self._by_time.items() if entry.status in ("accepted", "unchanged"))
+
+    @property
     def held_entry(self) -> LedgerEntry | None:
         """The row of the held snapshot that waits for approval: the newest snapshot, if it is held."""
         newest = self.newest_entry

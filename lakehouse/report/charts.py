@@ -92,7 +92,8 @@ def change_chart(shown: Rows, words: Words) -> Document:
     """
     rows = [
         {
-            "t": e["snapshot_time"],
+            # The second part keeps two snapshots apart whose clock times are equal, when clocks are set back.
+            "t": f"{words.chart_time(e['snapshot_time'])} {e['snapshot_time']}",
             "when": words.time(e["snapshot_time"]),
             "k": words(kind),
             "n": e[kind],
@@ -101,12 +102,14 @@ def change_chart(shown: Rows, words: Words) -> Document:
         for e in shown
         for kind in _CHANGE_COLOURS
     ]
-    day = f"utcFormat(toDate(datum.label), '{words('day_of_month')}')"
+    day = f"utcFormat(toDate(split(datum.label, ' ')[0]), '{words('day_of_month')}')"
     chart = (
         _base_chart(rows, 130)
         .mark_bar(size=max(3, min(22, 260 // len(shown))))
         .encode(
-            x=alt.X("t:O", title=None, axis=alt.Axis(labelExpr=day, labelAngle=0, labelOverlap=True, ticks=False)),
+            x=alt.X(
+                "t:O", title=None, sort=None, axis=alt.Axis(labelExpr=day, labelAngle=0, labelOverlap=True, ticks=False)
+            ),
             y=alt.Y("v:Q", title=None, axis=_y_axis(rows, ["v"])),
             color=alt.Color(
                 "k:N",
@@ -125,7 +128,7 @@ def change_chart(shown: Rows, words: Words) -> Document:
 
 def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
     """Return the chart of one measure over time."""
-    column = measure["column"]
+    column, rows = measure["column"], _with_clock_times(rows, words)
     base = _base_chart([{"t": row["t"], column: row[column]} for row in rows], 110).encode(
         x=_time_axis(rows, words),
         y=alt.Y(f"{column}:Q", title=None, axis=_y_axis(rows, [column])),
@@ -141,6 +144,7 @@ def _series_chart(rows: Rows, measures: list[Document], is_stacked: bool, words:
     The reader chooses the measure beside the chart.
     """
     chosen, kinds = _measure_selector(measures, words), _series_names(rows)
+    rows = _with_clock_times(rows, words)
     base = (
         _base_chart(rows, 230)
         .transform_calculate(v=f"datum[{chosen.name}]")
@@ -205,7 +209,7 @@ def _hover_points(base: alt.Chart) -> Any:
 
 
 def _time_axis(rows: Rows, words: Words) -> alt.X:
-    """Return the time axis, in UTC: in local time west of Greenwich a day would be shown as the day before."""
+    """Return the time axis, in UTC: in the reader's zone, west of Greenwich, a day would be shown as the day before."""
     days = len({str(row["t"])[:10] for row in rows})
     day = words("day_of_month")
     formats = {"year": "%Y", "quarter": "%b", "month": "%b", "week": day, "day": day, "date": day, "hours": "%H:%M"}
@@ -214,6 +218,10 @@ def _time_axis(rows: Rows, words: Words) -> alt.X:
     count = max(1, min(5, days - 1)) if _has_dates_only(rows) else 5  # no ticks within a day
     axis = alt.Axis(grid=False, tickCount=count, format=formats, labelOverlap=True)
     return alt.X("t:T", title=None, scale=alt.Scale(type="utc"), axis=axis)
+
+
+def _with_clock_times(rows: Rows, words: Words) -> Rows:
+    return [row | {"t": words.chart_time(row["t"])} if isinstance(row["t"], str) else row for row in rows]
 
 
 def _has_dates_only(rows: Rows) -> bool:

@@ -45,7 +45,7 @@ def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable
         return None
     table = delta.read(spark, path)
     hidden = list(filter(is_personal, table.columns))
-    kinds = {f.name: _column_kind(f.dataType) for f in table.schema}
+    kinds = {f.name: column_kind(f.dataType) for f in table.schema}
     cube = cube_shape(plan, kinds, hidden, _choose_time_axis(table, time_keys(plan, kinds, hidden)))
     row_count = table.count()
     visible = table.drop(*hidden)
@@ -71,7 +71,12 @@ def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable
         }
 
 
-def _column_kind(data_type: T.DataType) -> ColumnKind:
+def column_kind(data_type: T.DataType) -> ColumnKind:
+    """Return the role that values of a type can have in a table or chart.
+
+    Args:
+        data_type: The type.
+    """
     match data_type:
         case T.DateType() | T.TimestampType() | T.TimestampNTZType():
             return "time"

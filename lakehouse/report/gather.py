@@ -2,7 +2,9 @@
 
     status, runs         the document of `lakehouse status`, and the last runs
     flow                 the tables and models of each stage, what the last run did to them, and their inputs
+    data_age             how old the data of each table is, and whether that is old     data_age.py
     entries, changes     the ledger: decisions about snapshots, and the changes of the accepted ones
+    changed_rows         the rows that the newest snapshots changed                 changed_rows.py
     quality              row counts of the newest snapshots, and the expectations of the models
     quarantine           the number of rejected rows by rule; never a row or a value
     lineage              the source columns of each column                         lineage.py
@@ -31,6 +33,8 @@ from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import COUNT_COLUMNS, LedgerHistory
 from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
+from lakehouse.report.changed_rows import MAX_ROWS, MAX_SNAPSHOTS, read_changed_rows
+from lakehouse.report.data_age import old_after
 from lakehouse.runner import records
 from lakehouse.runner.context import Run
 from lakehouse.spark.session import isolated_session
@@ -59,17 +63,24 @@ def gather(run: Run) -> Document:
         spark = isolated_session(run.spark, data_bytes)
         return cubes.read_cube(spark, run.lake, run.plans[model], lineage.personal_predicate(columns, model))
 
+    tables = run.selected_tables()
+    histories = ledger.read_histories(run.spark, run.lake, tables)
     with worker_pool() as pool:
+        rows_read = [pool.submit(read_changed_rows, run.table_ref(name), histories[name]) for name in tables]
         cubes_read = [pool.submit(read_cube, model) for group in run.model_groups("gold") for model in group]
-        document = _document_without_cubes(run, isolated_session(run.spark, data_bytes), columns)
+        document = _document_of_lake(run, isolated_session(run.spark, data_bytes), columns, histories)
+        tables_read = [rows for future in rows_read if (rows := future.result())]
+        document["changed_rows"] = {"max_rows": MAX_ROWS, "max_snapshots": MAX_SNAPSHOTS, "tables": tables_read}
         document["cubes"] = [cube for future in cubes_read if (cube := future.result())]
     redacted: Document = logs.redact_document(document)
     return redacted
 
 
-def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRelation) -> Document:
-    """Return the document without its key `cubes`."""
-    histories = ledger.read_histories(spark, run.lake, run.selected_tables())
+def _document_of_lake(
+    run: Run, spark: SparkSession, columns: ColumnsByRelation, histories: dict[str, LedgerHistory]
+) -> Document:
+    """Return the document without its keys `cubes` and `changed_rows`."""
+    now = datetime.now(timezone.utc)
     run_records = records.read_newest(run.lake)
     models = run.selected_models()
     plans = [run.plans[model] for model in models]
@@ -78,8 +89,10 @@ def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRel
         "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
         "lake": run.lake.root,
         "version": lakehouse.__version__,
-        "made": utc_text(datetime.now(timezone.utc)),
+        "made": utc_text(now),
+        "time_zone": run.pipeline.business_timezone,
         "status": status.status(run),
+        "data_age": [_data_age(name, history, now) for name, history in histories.items()],
         "runs": [
             {key: r.get(key) for key in _RUN_KEYS}
             | {"failed": [f"{o['stage']} {o['name']}: {o['status']}" for o in r.get("outcomes") or () if o["code"]]}
@@ -108,6 +121,18 @@ def _document_without_cubes(run: Run, spark: SparkSession, columns: ColumnsByRel
             }
             for relation, of_relation in columns.items()
         ],
+    }
+
+
+def _data_age(table: str, history: LedgerHistory, now: datetime) -> Document:
+    """Return how old a table's data is: the time of the newest snapshot that bronze is equal to, and its age."""
+    times = history.confirmed_times
+    age = now - times[-1] if times else None
+    return {
+        "table": table,
+        "time": utc_text_z(times[-1]) if times else None,
+        "seconds": int(age.total_seconds()) if age is not None else None,
+        "is_old": age is not None and age >= old_after(times),
     }
 
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from lakehouse.report import charts, sheets
 from lakehouse.report.flow import layout
+from lakehouse.report.glossary import glossary
 from lakehouse.report.words import Language, Words
 from lakehouse.text import visible_document
 
@@ -36,7 +37,7 @@ def render(document: Document, language: Language) -> str:
         language: The language of the texts, numbers and dates.
     """
     document = visible_document(document)
-    words = Words(language)
+    words = Words(language, document["time_zone"])
     has_charts = bool(document["cubes"] or document["entries"]["of"])
     scripts = [*([_vega_script()] if has_charts else []), _page_file("page.js")]
     # By these hashes the Content-Security-Policy allows the scripts of the page, and no others.
@@ -59,6 +60,8 @@ def render(document: Document, language: Language) -> str:
             **document,
             change_charts=change_charts,
             cube_sections=cube_sections,
+            changed_row_sheets=[_with_sheets(table, words) for table in document["changed_rows"]["tables"]],
+            glossary=glossary(words),
             relations=_with_column_numbers(document["lineage"]),
             w=words,
             is_empty=not document["entries"]["of"] and not document["runs"],
@@ -104,6 +107,12 @@ def _vega_script() -> str:
     return re.sub(r"<(?=/?script|!--)", r"\\x3c", bundle, flags=re.IGNORECASE).strip()
 
 
+def _with_sheets(table: Document, words: Words) -> Document:
+    """Add to each snapshot of a table the table of its changed rows."""
+    snapshots = [s | {"sheet": sheets.changed_rows(s, table["kinds"], words)} for s in table["snapshots"]]
+    return table | {"snapshots": snapshots}
+
+
 def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, str]]:
     """Yield a text and its urgency (`bad` or `late`) for everything that needs attention, the most urgent first."""
     for table in document["status"]["tables"]:
@@ -115,6 +124,10 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
     last = document["runs"][0] if document["runs"] else None
     if last and last["exit_code"]:
         yield words("run_failed", run=last["run_id"], failed="; ".join(last["failed"]) or last["exit_code"]), "bad"
+    for age in document["data_age"]:
+        if age["is_old"]:
+            time, seconds = words.time(age["time"]), words.age(age["seconds"])
+            yield words("data_is_old", table=age["table"], time=time, age=seconds), "late"
     for table in document["status"]["tables"]:
         if table["overdue_seconds"]:
             yield words("overdue", table=table["table"], age=words.age(table["overdue_seconds"])), "late"

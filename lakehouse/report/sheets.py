@@ -1,17 +1,23 @@
 """Builds the tables of the page: their columns with a kind each, and their rows. The template writes the cells.
 
-The kinds are `name` and `code` (in a fixed-width font), `text`, `status`, `number`, `time` and `age` (seconds).
+The kinds are `name` and `code` (in a fixed-width font), `text`, `note` and `value` (texts that are wrapped), `status`,
+`data` (current or old), `change` (inserted, updated or deleted), `number`, `time` and `age` (seconds).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
+from lakehouse.text import visible
 
 Document = dict[str, Any]
+
+_MAX_VALUE_CHARS = 200  # of a value before or after a change
 
 
 def sheet(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], note: str = "") -> Document:
@@ -26,25 +32,70 @@ def sheet(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], not
 
 
 def freshness(document: Document, words: Words) -> Document:
-    """Return the age of the newest accepted snapshot of each table, and its delay."""
-    columns = [
-        *[(words("table"), "name"), (words("snapshot"), "time"), (words("age"), "age"), (words("sequence"), "number")],
-        *[
-            (words("newest_decision"), "status"),
-            (words("last_looked"), "time"),
-            (words("due"), "text"),
-            (words("note"), "text"),
-        ],
-    ]
+    """Return how old the data of each table is, and whether the runs are late."""
+    columns = [(words("table"), "name"), (words("data_of"), "time"), (words("age"), "age"), (words("data"), "data")]
+    columns += [(words("newest_decision"), "status"), (words("note"), "note"), (words("last_looked"), "time")]
+    columns += [(words("due"), "text"), (words("sequence"), "number")]
+    ages = {age["table"]: age for age in document["data_age"]}
 
     def due(seconds: int | None) -> str | None:
         return None if seconds is None else words("late", age=words.age(seconds)) if seconds else words("in_time")
 
-    names = ("table", "snapshot_time", "age_seconds", "sequence", "newest", "last_success")
-    tables = document["status"]["tables"]
-    return sheet(
-        columns, ([*(t[name] for name in names), due(t["overdue_seconds"]), t["note"] or None] for t in tables)
-    )
+    def row(table: Document) -> list[Any]:
+        age = ages[table["table"]]
+        state = None if age["time"] is None else "old" if age["is_old"] else "current"
+        runs = [table["last_success"], due(table["overdue_seconds"])]
+        decision = [table["newest"], table["note"] or None]
+        return [table["table"], age["time"], age["seconds"], state, *decision, *runs, table["sequence"]]
+
+    return sheet(columns, map(row, document["status"]["tables"]))
+
+
+def changed_rows(snapshot: Document, kinds: Mapping[str, str], words: Words) -> Document:
+    """Return the changed rows of a snapshot: a line for each changed column, or for a row that is new or gone.
+
+    Args:
+        snapshot: The snapshot, as `read_changed_rows` returns it.
+        kinds: The kind of each column.
+        words: The language.
+    """
+
+    def text(name: str, value: Any) -> str | None:
+        if value is None or isinstance(value, str):
+            shown = value if value is None or kinds.get(name) != "time" else words.moment(value)
+        else:
+            shown = json.dumps(value, ensure_ascii=False)
+        return None if shown is None else visible(shown, _MAX_VALUE_CHARS)
+
+    def joined(values: Document | None) -> str | None:
+        if values is None:
+            return None
+        return " · ".join(f"{name}: {'—' if (shown := text(name, v)) is None else shown}" for name, v in values.items())
+
+    def lines(row: Document) -> Iterator[list[Any]]:
+        start = [row["change"], joined(row["key"])]
+        before, after = row["before"], row["after"]
+        if row["change"] == "updated":
+            for name, value in after.items():
+                yield [
+                    *start,
+                    name,
+                    words("not_found") if before is None else text(name, before[name]),
+                    text(name, value),
+                ]
+        else:
+            yield [*start, words("whole_row"), joined(before), joined(after)]
+
+    columns = [(words("change"), "change"), (words("key"), "name"), (words("column"), "name")]
+    columns += [(words("was"), "value"), (words("is_now"), "value")]
+    rows = [line for row in snapshot["rows"] or () for line in lines(row)]
+    shown = Counter(row["change"] for row in snapshot["rows"] or ())
+    cut = [
+        f"{words(kind)}: {words('rows_shown', shown=words.number(shown[kind]), of=words.number(of))}"
+        for kind, of in snapshot["counts"].items()
+        if shown[kind] < of
+    ]
+    return sheet(columns, rows, " · ".join(cut))
 
 
 def decisions(document: Document, words: Words) -> Document:
@@ -54,10 +105,11 @@ def decisions(document: Document, words: Words) -> Document:
         (words("table"), "name"),
         (words("snapshot"), "time"),
         (words("status"), "status"),
+        (words("reason"), "note"),
         (words("sequence"), "number"),
     ]
-    columns += [*((words(name), "number") for name in counts), (words("reason"), "text")]
-    names = ("table", "snapshot_time", "status", "sequence", *counts, "reason")
+    columns += [(words(name), "number") for name in counts]
+    names = ("table", "snapshot_time", "status", "reason", "sequence", *counts)
     shown, total = document["entries"]["shown"], document["entries"]["of"]
     note = words("decisions_cut", shown=words.number(len(shown)), of=words.number(total), folder=document["folder"])
     return sheet(

@@ -6,7 +6,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "lang": ("en", "pt-BR"),
     "title": ("{pipeline} · lakehouse report", "{pipeline} · relatório do lakehouse"),
     "kicker": ("Lakehouse report", "Relatório do lakehouse"),
-    "made": ("Created {time} from {lake}", "Gerado em {time} a partir de {lake}"),
+    "made": (
+        "Created {time} from {lake}. Times are in the zone {zone}.",
+        "Gerado em {time} a partir de {lake}. Os horários estão no fuso {zone}.",
+    ),
     "theme": ("Theme", "Tema"),
     "theme_auto": ("Same as system", "Igual ao sistema"),
     "theme_light": ("Light", "Claro"),
@@ -18,8 +21,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Não há snapshot aceito nem execução registrada. Próximo comando:",
     ),
     # the summary
-    "newest": ("Newest snapshot", "Snapshot mais recente"),
+    "newest": ("Data as of", "Dados de"),
     "before": ("{age} before this report", "{age} antes deste relatório"),
+    "oldest_data": ("oldest: {table}, {age}", "mais antigos: {table}, {age}"),
     "never": ("never", "nunca"),
     "last_run": ("Last run", "Última execução"),
     "run_good": ("succeeded", "concluída com sucesso"),
@@ -38,6 +42,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "rejected_newest": ("{table}: the newest snapshot was rejected", "{table}: o snapshot mais recente foi rejeitado"),
     "overdue": ("{table}: overdue by {age}", "{table}: atrasada em {age}"),
+    "data_is_old": (
+        "{table}: its data is of {time}, {age} before this report",
+        "{table}: os dados são de {time}, {age} antes deste relatório",
+    ),
     "model_waits": ("{model}: not up to date with {inputs}", "{model}: desatualizado em relação a {inputs}"),
     "run_failed": ("run {run}: {failed}", "execução {run}: {failed}"),
     "nothing_waits": ("Nothing needs attention.", "Nada requer atenção."),
@@ -59,18 +67,24 @@ TEXTS: dict[str, tuple[str, str]] = {
     # freshness
     "freshness": ("Freshness", "Atualidade"),
     "freshness_lede": (
-        "The age of the newest accepted snapshot of each table when this report was created, and the time of the last"
-        " successful check of the source.",
-        "A idade do snapshot aceito mais recente de cada tabela quando este relatório foi gerado, e o momento da última"
-        " verificação da fonte com sucesso.",
+        "How old the data of each table was when this report was created: the time of the newest snapshot that the"
+        " table is equal to. It is old if it is three times older than the usual interval between snapshots. That a"
+        " run has checked the source since then does not make it newer.",
+        "A idade dos dados de cada tabela quando este relatório foi gerado: o momento do snapshot mais recente ao qual"
+        " a tabela é igual. São antigos a partir de três vezes o intervalo usual entre snapshots. Uma execução que"
+        " apenas verificou a fonte depois disso não os torna mais novos.",
     ),
+    "data": ("data", "dados"),
+    "data_of": ("data as of", "dados de"),
+    "data_current": ("current", "atuais"),
+    "data_old": ("old", "antigos"),
     "table": ("table", "tabela"),
     "snapshot": ("snapshot", "snapshot"),
     "age": ("age", "idade"),
     "sequence": ("sequence", "sequência"),
     "newest_decision": ("newest decision", "última decisão"),
-    "last_looked": ("last checked", "última verificação"),
-    "due": ("schedule", "prazo"),
+    "last_looked": ("source last checked", "última verificação da fonte"),
+    "due": ("runs", "execuções"),
     "in_time": ("on time", "em dia"),
     "late": ("late by {age}", "atraso de {age}"),
     "note": ("note", "nota"),
@@ -86,6 +100,24 @@ TEXTS: dict[str, tuple[str, str]] = {
         "There is only one snapshot: nothing to compare yet.",
         "Há somente um snapshot: ainda não há o que comparar.",
     ),
+    "changed_rows": ("Changed rows", "Linhas alteradas"),
+    "changed_rows_lede": (
+        "Rows that the newest snapshots of each table changed: at most {rows} of each kind of change, of at most"
+        " {snapshots} snapshots. Values are those of bronze. Personal columns are masked: ***.",
+        "Linhas alteradas pelos snapshots mais recentes de cada tabela: no máximo {rows} de cada tipo de mudança, de no"
+        " máximo {snapshots} snapshots. Os valores são os da camada bronze. Colunas pessoais são mascaradas: ***.",
+    ),
+    "no_changed_rows": (
+        "The change set of this snapshot cannot be read.",
+        "O conjunto de mudanças deste snapshot não pode ser lido.",
+    ),
+    "change": ("change", "mudança"),
+    "key": ("key", "chave"),
+    "was": ("before", "antes"),
+    "is_now": ("after", "depois"),
+    "whole_row": ("(the row)", "(a linha)"),
+    "not_found": ("(not found)", "(não encontrado)"),
+    "masked": ("Masked: {columns}.", "Mascaradas: {columns}."),
     "decisions": ("All decisions", "Todas as decisões"),
     "decisions_cut": (
         "The newest {shown} of {of}. To see all: lakehouse history {folder} TABLE",
@@ -195,6 +227,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "exit_code": ("exit code", "código de saída"),
     "failed": ("failed", "falhou"),
     "nothing_new": ("nothing new", "sem novidade"),
+    "glossary": ("Glossary", "Glossário"),
     "about": (
         "Created by lakehouse {version}, command: lakehouse report {folder}. This file loads and sends nothing. It is a"
         " copy of data of the lake: after lakehouse forget, create a new report and delete this one.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from babel.dates import format_datetime, format_timedelta
 from babel.numbers import format_decimal
@@ -15,18 +17,24 @@ from lakehouse.report.texts import TEXTS
 Language = Literal["en", "pt"]
 
 LOCALES = {"en": "en", "pt": "pt_BR"}
-_DATE_PATTERNS = {"en": ("yyyy-MM-dd", "yyyy-MM-dd HH:mm 'UTC'"), "pt": ("dd/MM/yyyy", "dd/MM/yyyy HH:mm 'UTC'")}
+_DAY_PATTERNS = {"en": "yyyy-MM-dd", "pt": "dd/MM/yyyy"}
+_FRACTION = re.compile(r"\.(\d{1,6})")
 
 
 @dataclass(frozen=True)
 class Words:
-    """The texts and formats of one language.
+    """The texts and formats of one language, with times in one zone.
+
+    Attributes:
+        language: English or Portuguese.
+        zone: The name of the zone.
 
     >>> Words("pt").number("1234.50"), Words("en").number(1234567)
     ('1.234,50', '1,234,567')
     """
 
     language: Language
+    zone: str = "UTC"
 
     def __call__(self, key: str, **values: object) -> str:
         """Return the text of a key with its placeholders filled in.
@@ -46,22 +54,49 @@ class Words:
         digits = max(0, -exact.as_tuple().exponent) if isinstance(exact, Decimal) and exact.is_finite() else 0  # type: ignore[operator]
         return str(format_decimal(exact, format="#,##0." + "0" * digits, locale=LOCALES[self.language]))
 
+    @property
+    def _zone(self) -> tzinfo:
+        return ZoneInfo(self.zone)
+
     def day(self, value: date | str) -> str:
         """Return a date."""
-        return self._format_date(date.fromisoformat(value) if isinstance(value, str) else value, 0)
+        return self._format(date.fromisoformat(value) if isinstance(value, str) else value, "")
 
     def time(self, value: datetime | str) -> str:
-        """Return a time in UTC, to the minute."""
-        time = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
-        return self._format_date(time.astimezone(timezone.utc) if time.tzinfo else time, 1)
+        """Return a time to the minute, in the page's zone with its offset; one without a zone stays as it is."""
+        time = _parse_time(value) if isinstance(value, str) else value
+        if time.tzinfo is None:
+            return self._format(time, " HH:mm")
+        local = time.astimezone(self._zone)
+        return self._format(local, " HH:mm 'UTC'" if self.zone == "UTC" else " HH:mm xxx")
+
+    def clock(self, value: str) -> str:
+        """Return a time to the minute without its offset, where there is little room; in UTC, as `time` does."""
+        return (
+            self.time(value)
+            if self.zone == "UTC"
+            else self._format(_parse_time(value).astimezone(self._zone), " HH:mm")
+        )
 
     def moment(self, value: object) -> str:
         """Return a date or a time that is given as text."""
         text = str(value)
         try:
             return self.day(text) if len(text) == len("2025-10-03") else self.time(text)
-        except ValueError:  # a year that Python does not support
+        except (ValueError, OverflowError):  # a year that Python does not support
             return text
+
+    def chart_time(self, value: str) -> str:
+        """Return the text of an instant as what a clock shows in the page's zone, for an axis that is drawn in UTC.
+
+        A date, or a time without a zone, stays as it is.
+        """
+        if self.zone == "UTC" or not value.endswith("Z"):
+            return value
+        try:
+            return f"{_parse_time(value).astimezone(self._zone).replace(tzinfo=None).isoformat()}Z"
+        except (ValueError, OverflowError):
+            return value
 
     def age(self, seconds: float | None) -> str:
         """Return a duration in its largest unit."""
@@ -69,6 +104,12 @@ class Words:
             return "—"
         return str(format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=LOCALES[self.language]))
 
-    def _format_date(self, value: date | datetime, which: int) -> str:
+    def _format(self, value: date | datetime, time_pattern: str) -> str:
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        return str(format_datetime(moment, _DATE_PATTERNS[self.language][which], locale=LOCALES[self.language]))
+        pattern = _DAY_PATTERNS[self.language] + time_pattern
+        return str(format_datetime(moment, pattern, tzinfo=moment.tzinfo, locale=LOCALES[self.language]))
+
+
+def _parse_time(text: str) -> datetime:
+    """Return the time of ISO text. Python 3.10 reads no `Z`, and only fractions of three or six digits."""
+    return datetime.fromisoformat(_FRACTION.sub(lambda found: f".{found[1]:0<6}", text.replace("Z", "+00:00")))

@@ -14,6 +14,13 @@
   show(theme.value);
   theme.addEventListener("change", () => { show(theme.value); withStorage((store) => store.setItem("lakehouse-theme", theme.value)); });
 
+  // --- contents: in the frame of a notebook a fragment is resolved against the notebook's address, and would leave the page
+  each('a[href^="#"]', (link) => link.addEventListener("click", (event) => {
+    if (window.location.protocol !== "about:") return;
+    event.preventDefault();
+    document.getElementById(link.hash.slice(1)).scrollIntoView();
+  }));
+
   // --- tables: sorted by a heading, filtered by a text
   const { compare } = new Intl.Collator(settings.locale, { numeric: true });
   const value = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;

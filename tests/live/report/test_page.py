@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from report_document import DAYS, HOSTILE, IMAGE, empty_document, report_document
 from servers.chromium import chromium
 
+from lakehouse.report import Page as Report
 from lakehouse.report.page import render
 
 WIDE, NARROW = 1360, 390
@@ -200,6 +201,32 @@ def test_the_page_of_an_empty_lake_reports_it(open_page: OpenPage) -> None:
     assert "está vazio" in page.inner_text("main")
     assert "lakehouse run conf/shop" in page.inner_text("main")
     assert len(page.content()) < 60_000
+
+
+def test_why_a_snapshot_was_decided_so_is_in_view_without_scrolling(open_page: OpenPage) -> None:
+    entry = report_document()["entries"]["shown"][0]
+    reason = "2 of 3 rows deleted, more than max_deleted allows: 0.1; " * 8
+    page = open_page(render(report_document(entries={"of": 1, "shown": [entry | {"reason": reason}]}), "pt"), 1400)
+
+    for table, heading in (("#decisions", "motivo"), ("#freshness-table", "última verificação da fonte")):
+        box = page.locator(f"{table} th", has_text=heading).bounding_box()
+        assert box and box["x"] + box["width"] <= 1400, heading
+
+
+def test_in_the_frame_of_a_notebook_the_page_draws_its_charts_and_follows_its_contents(
+    browser: Browser, tmp_path: Path
+) -> None:
+    shown = Report("shop", render(report_document(), "en"), {})._repr_html_()
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><meta charset=utf-8>{shown}", encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "notebook.html").as_uri())
+    frame = page.frames[1]
+    frame.wait_for_selector("html[data-drawn]", timeout=30_000, state="attached")
+
+    frame.locator("nav a", has_text="Glossary").click()
+    frame.wait_for_function("document.getElementById('glossary').getBoundingClientRect().top < 300")
+    assert frame.locator(".chart svg").count() == 7
+    page.close()
 
 
 def test_every_hostile_row_of_a_lake_is_shown_and_none_is_run(

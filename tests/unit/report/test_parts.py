@@ -6,22 +6,28 @@ import html.parser
 import json
 import re
 import string
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import grammar
 import pytest
 import sqlglot
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_document import HOSTILE, IMAGE, empty_document, report_document
 
+import lakehouse
 from lakehouse import config, report
 from lakehouse.cli import main
 from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models.sql.pipeline_plans import plan_pipeline
 from lakehouse.models.sql.plan import Plan, plan_model
-from lakehouse.report import lineage
+from lakehouse.report import lineage, sheets
+from lakehouse.report.data_age import old_after
 from lakehouse.report.flow import layout
+from lakehouse.report.glossary import glossary
 from lakehouse.report.page import render
 from lakehouse.report.shape import ColumnKind, CubeShape, cube_shape, time_keys
 from lakehouse.report.texts import TEXTS
@@ -278,6 +284,144 @@ def test_numbers_and_times_have_the_format_of_the_language() -> None:
     assert english.moment("2025-10-03T17:05:52.123456Z") == "2025-10-03 17:05 UTC"
     assert portuguese.moment("+12025-10-03") == "+12025-10-03"
     assert (english.age(7400), portuguese.age(3 * 86400)) == ("2 hours", "3 dias")
+
+
+def test_times_have_the_offset_of_the_pages_zone_and_dates_have_none() -> None:
+    words = Words("pt", "America/Sao_Paulo")
+
+    assert words.time("2025-10-03T01:05:52Z") == "02/10/2025 22:05 -03:00"
+    assert words.time("2018-12-03T01:05:52+00:00") == "02/12/2018 23:05 -02:00", "in summer"
+    assert words.clock("2025-10-03T01:05:52Z") == "02/10/2025 22:05"
+    assert words.moment("2025-10-03") == "03/10/2025"
+    assert words.moment("2025-10-03T10:00:00.5") == "03/10/2025 10:00", "a time without a zone stays as it is"
+    assert words.moment("0001-01-01T00:00:00Z") == "0001-01-01T00:00:00Z", "in that zone it is in the year 0"
+
+
+@given(
+    moment=st.datetimes(timezones=st.just(timezone.utc)),
+    zone=st.sampled_from(["UTC", "America/Sao_Paulo", "Asia/Kolkata", "Australia/Lord_Howe"]),
+)
+def test_an_instant_on_an_axis_has_the_clock_time_of_the_zone(moment: datetime, zone: str) -> None:
+    text = Words("en", zone).chart_time(moment.isoformat().replace("+00:00", "Z"))
+
+    try:
+        local = moment.astimezone(ZoneInfo(zone))
+    except OverflowError:  # the years 0 and 10000
+        return
+    assert datetime.fromisoformat(text.removesuffix("Z")) == local.replace(tzinfo=None)
+
+
+def test_days_of_the_charts_are_those_of_the_zone() -> None:
+    document = report_document(time_zone="America/Sao_Paulo")
+    for n, entry in enumerate(document["changes"]["clientes"]):
+        entry["snapshot_time"] = f"2025-10-{n + 2:02}T01:00:00Z"
+    series = document["cubes"][0]["charts"][0]["series"]
+    for n, row in enumerate(series):
+        row["t"] = f"2025-09-{n + 1:02}T01:30:00Z"
+
+    texts = re.findall(r'<script type="application/json">(.*?)</script>', render(document, "en"), re.DOTALL)
+    data = [rows for text in texts for rows in json.loads(text)["datasets"].values()]
+    assert data[0][0]["t"].startswith("2025-10-01T22:00:00Z ")
+    assert data[0][0]["when"] == "2025-10-01 22:00 -03:00"
+    assert data[2][0]["t"] == "2025-08-31T22:30:00Z"
+
+
+# --- the age of data --------------------------------------------------------------------------------------------
+
+
+def test_data_is_old_after_three_usual_intervals_between_a_day_and_a_year() -> None:
+    def every(interval: timedelta, count: int = 12) -> list[datetime]:
+        return [datetime(2020, 1, 1) + n * interval for n in range(count)]
+
+    assert old_after([]) == old_after(every(timedelta(days=1), 2)) == timedelta(days=30)
+    assert old_after(every(timedelta(hours=1))) == timedelta(days=1)
+    assert old_after(every(timedelta(days=7))) == timedelta(days=21)
+    assert old_after(every(timedelta(days=182))) == timedelta(days=365)
+    late_once = [*every(timedelta(days=1)), datetime(2020, 6, 1)]
+    assert old_after(late_once) == timedelta(days=3)
+
+
+def test_nothing_is_green_beside_data_that_is_old() -> None:
+    document = report_document(runs=[], quarantine=[])
+    document["status"]["tables"] = document["status"]["tables"][:1]
+    document["status"]["models"] = []
+    document["data_age"] = [document["data_age"][0] | {"seconds": 366 * 86400, "is_old": True}]
+
+    page = render(document, "en")
+    assert TEXTS["nothing_waits"][0] not in page
+    assert "clientes: its data is of 2025-10-04 09:56 UTC, 12 months before this report" in page
+    assert '<dd class="old">' in page
+    assert 'class="status old"' in page and 'class="status current"' not in page
+    css = (PACKAGE / "page" / "page.css").read_text()
+    green = re.findall(r"^(.*?)\{[^}]*background: var\(--inserted\)", css, re.MULTILINE)
+    assert [selector.strip() for selector in green] == [".status.current::before"]
+
+    document["data_age"][0]["is_old"] = False
+    page = render(document, "en")
+    assert TEXTS["nothing_waits"][0] in page and 'class="status current"' in page
+
+
+# --- changed rows -----------------------------------------------------------------------------------------------
+
+
+def test_changed_rows_have_a_line_for_each_changed_column_with_its_values_before_and_after() -> None:
+    (table,) = report_document()["changed_rows"]["tables"]
+    shown = sheets.changed_rows(table["snapshots"][0], table["kinds"], Words("en"))
+
+    assert shown["rows"][1:4] == [
+        ["updated", "id: 1", "n", "3", "4"],
+        ["updated", "id: 1", "x", "", "{{ 7 * 7 }} {% raw %} ${window.pwned = 1}"],
+        ["updated", "id: 2", "at", "(not found)", "2025-10-03 17:05 UTC"],
+    ]
+    assert shown["rows"][0][2:] == ["(the row)", None, f"{IMAGE}: a\"b'c` & <b> · n: 1 · x: —"]
+    deleted = shown["rows"][4]
+    assert deleted[3].startswith("email: *** · x: yyy") and deleted[3].endswith("... (500 characters)")
+    assert shown["note"] == "updated: 2 of 34"
+
+
+def test_a_change_set_that_cannot_be_read_is_mentioned() -> None:
+    assert TEXTS["no_changed_rows"][1] in render(report_document(), "pt")
+
+
+def test_the_glossary_explains_every_status_and_strategy() -> None:
+    for language in ("en", "pt"):
+        terms = " ".join(term for term, _ in glossary(Words(language)))
+        words = {"accepted", "unchanged", "held", "rejected", "row-wise", "lookup", "grouped", "windowed", "full"}
+        assert {word for word in words if word not in terms} == set()
+
+
+def test_the_reason_of_a_decision_comes_before_its_counts() -> None:
+    headings = [name for name, _ in sheets.decisions(report_document(), Words("en"))["columns"]]
+
+    assert headings[:5] == ["table", "snapshot", "status", "reason", "sequence"]
+
+
+# --- in a notebook ----------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_may_run_scripts_and_nothing_else() -> None:
+    page = report.Page("shop", render(report_document(), "en"), {"tables": 2})
+    frame = Elements(page._repr_html_())
+
+    assert frame.names == ["iframe"]
+    attributes = dict(frame.attributes)
+    assert attributes["srcdoc"] == page.html
+    assert attributes["sandbox"] == "allow-scripts"
+    assert repr(page) == "<report of shop: 2 tables>"
+
+
+def test_a_page_is_saved_to_a_file(tmp_path: Path) -> None:
+    page = report.Page("shop", "<p>ção</p>", {})
+
+    assert page.save(tmp_path / "new" / "r.html").read_text(encoding="utf-8") == "<p>ção</p>"
+    with pytest.raises(ConfigError):
+        page.save(tmp_path)
+
+
+def test_the_module_is_the_function_for_notebooks() -> None:
+    assert callable(lakehouse.report)
+    with pytest.raises(ConfigError, match="no_such_table"):
+        lakehouse.report(str(LOYALTY), "no_such_table")
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
