@@ -394,7 +394,9 @@ def _pack_content(name: str, content: str | dict[str, str]) -> bytes:
 
 
 def _frame_rows(frame: Any) -> list[Row]:
-    """Return the sorted rows of a frame of Spark, Polars or DuckDB."""
+    """Return the sorted rows of a frame of Spark, Polars or DuckDB, or of a list of dictionaries."""
+    if isinstance(frame, list):
+        return sort_rows(frame)
     if isinstance(frame, pl.DataFrame):
         return sort_rows(frame.to_dicts())
     if hasattr(frame, "fetchall"):

@@ -33,6 +33,7 @@ from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_i
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import Outcome, Report
 from lakehouse.runner.publishing import PUBLISH
+from lakehouse.storage.paths import to_utc
 
 if TYPE_CHECKING:
     from lakehouse.ingest import IngestResult
@@ -324,23 +325,52 @@ _STAGE_FUNCTIONS: dict[str, Callable[[Run], list[Outcome]]] = {
 # --- for notebooks ----------------------------------------------------------------------------------------------------
 
 
-def run(pipeline: str | Path, *names: str, **options: Any) -> Report:
+def run(
+    pipeline: str | Path,
+    *names: str,
+    as_of: datetime | str | None = None,
+    full_refresh: bool = False,
+    verbose: bool = False,
+) -> Report:
     """Run all stages in order.
 
     Args:
         pipeline: A folder with pipeline.yml, or that file.
-        names: The tables and models to which the run is limited.
-        options: `as_of`, `full_refresh`, `verbose`, as on the command line.
+        *names: The tables and models to which the run is limited; none: all of them.
+        as_of: The time of a snapshot whose source has none; a text is ISO, and UTC unless it has a zone.
+        full_refresh: Whether the named tables and models are rebuilt from the layer before.
+        verbose: Whether Spark's own output and full traces are shown.
+
+    Returns:
+        The outcome of each table and model in each stage; `code` is the exit code of the command line.
 
     Raises:
         ConfigError, LakeBusy: The run did not start. Later errors are in the report.
     """
-    return run_stages(open_run(pipeline, names, **options), STAGES)
+    return _run_for_notebook(STAGES, pipeline, names, as_of, full_refresh, verbose)
+
+
+def _run_for_notebook(
+    wanted: tuple[str, ...],
+    pipeline: str | Path,
+    names: tuple[str, ...],
+    as_of: datetime | str | None,
+    full_refresh: bool,
+    verbose: bool,
+) -> Report:
+    time = None if as_of is None else to_utc(as_of)
+    return run_stages(open_run(pipeline, names, as_of=time, full_refresh=full_refresh, verbose=verbose), wanted)
 
 
 def _stage_function(stage: str) -> Callable[..., Report]:
-    def run_stage(pipeline: str | Path, *names: str, **options: Any) -> Report:
-        return run_stages(open_run(pipeline, names, **options), (stage,))
+    def run_stage(
+        pipeline: str | Path,
+        *names: str,
+        as_of: datetime | str | None = None,
+        full_refresh: bool = False,
+        verbose: bool = False,
+    ) -> Report:
+        return _run_for_notebook((stage,), pipeline, names, as_of, full_refresh, verbose)
 
     run_stage.__name__ = run_stage.__qualname__ = stage
     run_stage.__doc__ = f"Run only the stage `{stage}`; arguments, result and errors are those of `run`."
