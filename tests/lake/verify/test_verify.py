@@ -59,8 +59,8 @@ ORDERS = {
     "20250102_000000": b'Note,ID,price,day,paid\n"a ""b""\nc",1,10,2025-01-01,1\n"",2,21.50,2025-01-01,F\n'
     b",3,three,2025-01-02,true\nx,5,-5,2025-01-03,true\nx,5,-5.0,2025-01-03,1\n,9,1,2025-02-30,true\n",
 }
-# No quotes, but both kinds of line ends; a time that the zone has twice; of `a` only an ignored column changes, `b` is in
-# the file twice, and Spark's reader cannot read the score of `c`.
+# No quotes, but both kinds of line ends; a time that the zone has twice; of `a` only an ignored column changes, `b` is
+# in the file twice, and Spark's reader cannot read the score of `c`.
 CLIENTS = {
     "20250101_000000": b"client;seen;visits;score\na;2018-02-17 23:30:00;1;0.1\nb;2025-01-01 10:00:00;1;NaN\n",
     "20250102_000000": b"client;seen;visits;score\na;2018-02-17 23:30:00;9;0.1\r\nb;2025-01-02 10:00:00;3;-0.0\n"
