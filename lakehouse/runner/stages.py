@@ -200,15 +200,15 @@ def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> Le
 
 
 def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
-    """Yield one outcome per decision; a held snapshot is reported by every run until it is approved or superseded."""
-    held = result.held
+    """Yield one outcome per decision; a held snapshot is reported by every run until it is approved."""
     for entry in result.entries:
         code, note = ExitCode.OK, entry.reason or ""
-        if entry.status == "held" and held and entry.snapshot_time == held.snapshot_time:
+        if entry.status == "held":
             code = ExitCode.HELD
         elif entry.status == "rejected" and entry not in result.late:
             code = ExitCode.REFUSED
         yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note)
+    held = result.held
     if held and held not in result.entries:
         yield Outcome("ingest", result.table, "held", held.counts, code=ExitCode.HELD, note=held.reason or "")
     if not result.entries and not held:
