@@ -4,7 +4,7 @@ From a notebook:
 
     lakehouse.run("conf/loyalty")                                       # or one stage: lakehouse.stages.silver(...)
     lakehouse.diff("conf/loyalty", "clientes")                          # the changes that a run would make
-    lakehouse.as_of("conf/loyalty", "clientes", "2025-10-03T17:05:52Z") # a table as it was
+    lakehouse.time_travel("conf/loyalty", "clientes", "20251003_170552") # a table as it was; earlier name: as_of
     lakehouse.report("conf/loyalty")                                    # the report, below the cell
 
 All of them are described in docs/guide/python.md.
@@ -13,7 +13,7 @@ All of them are described in docs/guide/python.md.
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["as_of", "diff", "report", "run"]
+__all__ = ["as_of", "diff", "report", "run", "time_travel"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +21,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     modules = {"as_of": "inspect.status", "diff": "inspect.diff", "run": "runner.stages"}
+    modules["time_travel"] = modules["as_of"]
     if name in modules:
         return getattr(import_module(f"lakehouse.{modules[name]}"), name)
     if name in ("report", "stages"):

@@ -3,6 +3,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     visible          one line: every control character as an escape, cut to a length
     visible_lines    the same for a text of several lines
     visible_document the same for every text of a document
+    age_text         a number of seconds, as people say it
     escape_json      a JSON document whose strings have such characters as \u escapes
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
@@ -28,7 +29,20 @@ _UNSAFE = (
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
+_UNITS = (("year", 31_556_952), ("month", 2_629_746), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def age_text(seconds: float) -> str:
+    """Return a number of seconds in the largest unit of which there are two, or in seconds.
+
+    >>> age_text(36_000), age_text(86_400), age_text(200 * 86_400), age_text(61), age_text(1)
+    ('10 hours', '24 hours', '6 months', '61 seconds', '1 second')
+    """
+    for unit, size in _UNITS:
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}s"
+    return f"{int(seconds)} second{'' if int(seconds) == 1 else 's'}"
 
 
 def visible(text: str, limit: int = MAX_CHARS) -> str:

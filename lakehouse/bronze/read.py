@@ -63,6 +63,22 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
     if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
         rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
         return _with_declared_columns(rows, table.config).select(*columns)
+    entries = entries_until(table, history, time)
+    rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
+    return rows.select(*columns)
+
+
+def entries_until(table: TableRef, history: LedgerHistory, time: datetime) -> list[LedgerEntry]:
+    """Return the ledger rows whose change sets make up a table (scd 1) at a time.
+
+    Args:
+        table: The table.
+        history: The ledger's rows of the table.
+        time: The time, with its zone.
+
+    Raises:
+        ConfigError: The change sets up to that time were dropped.
+    """
     base = history.base_state
     if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
         raise ConfigError(
@@ -70,9 +86,7 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
             expected=f"a time from {base.snapshot_time.isoformat()} on, of which `retention` has kept the change sets",
             where=table.lake.spark_path(base.path or ""),
         )
-    entries = [e for e in history.entries_to_fold if e.snapshot_time <= time]
-    rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
-    return rows.select(*columns)
+    return [entry for entry in history.entries_to_fold if entry.snapshot_time <= time]
 
 
 def expected_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lakehouse import config, logs
-from lakehouse.cli import render
+from lakehouse import __version__, config, logs
+from lakehouse.cli import lake, render, verbs
 from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
@@ -30,12 +30,17 @@ from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
 from lakehouse.spark.engine import command as engine_command
-from lakehouse.storage.paths import snapshot_time, to_utc
+from lakehouse.storage import paths
 
 if TYPE_CHECKING:
     from lakehouse.models.expectations import RuleResult
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=verbs.GroupedCommands,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
+)
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A folder with pipeline.yml, or that file.")]
 Names = Annotated[
@@ -44,10 +49,13 @@ Names = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print Spark's own output and full traces on stderr.")]
-AsOf = Annotated[
+SnapshotTime = Annotated[
     str | None,
     typer.Option(
-        "--as-of", metavar="ISO", help="The time of a snapshot that has none of its own, such as 2025-10-03T17:05:52Z."
+        "--snapshot-time",
+        "--as-of",
+        metavar="TIME",
+        help="The time of a snapshot that has none of its own: YYYYMMDD_HHMMSS, or an ISO time. Earlier name: --as-of.",
     ),
 ]
 Full = Annotated[
@@ -98,7 +106,7 @@ def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
 
 
 def _parse_time(text: str | None) -> datetime | None:
-    return None if text is None else to_utc(text)
+    return None if text is None else paths.parse_time(text)
 
 
 def _log_format(arguments: list[str]) -> logs.LogFormat:
@@ -129,6 +137,25 @@ def _run_stages(run: Run, wanted: Iterable[str], as_json: bool, log: logs.LogFor
     return report.code
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"lakehouse {__version__}")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def first_commands(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Build a change log, a mirror of the source and cubes from full snapshots, on Delta Lake."""
+    if context.invoked_subcommand is None:
+        print(verbs.first_help())
+        raise typer.Exit(ExitCode.USAGE)
+
+
 @app.command()
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without changing anything."""
@@ -141,7 +168,7 @@ def validate(pipeline: Pipeline, as_json: Json = False) -> int:
 def run(
     pipeline: Pipeline,
     names: Names = None,
-    as_of: AsOf = None,
+    snapshot_time: SnapshotTime = None,
     full_refresh: Full = False,
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Repeat the run, at the interval `schedule.every`.")
@@ -152,11 +179,13 @@ def run(
 ) -> int:
     """Run all stages in order: extract, ingest, bronze, silver, gold, publish."""
     if not schedule:
-        opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), full_refresh=full_refresh, verbose=verbose)
+        opened = _open_run(
+            pipeline, names, log, snapshot_time=_parse_time(snapshot_time), full_refresh=full_refresh, verbose=verbose
+        )
         return _run_stages(opened, stages.STAGES, as_json, log)
-    if as_of or full_refresh:
+    if snapshot_time or full_refresh:
         raise ConfigError(
-            "--schedule together with --as-of or --full-refresh",
+            "--schedule together with --snapshot-time or --full-refresh",
             expected="neither: they are for one run, and each round would do the same work again",
         )
     from lakehouse.runner.schedule import run_schedule
@@ -234,13 +263,13 @@ def _add_stage_command(stage: str, help_text: str) -> None:
 def extract(
     pipeline: Pipeline,
     names: Names = None,
-    as_of: AsOf = None,
+    snapshot_time: SnapshotTime = None,
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
     """Land the source's new snapshots, as received."""
-    opened = _open_run(pipeline, names, log, as_of=_parse_time(as_of), verbose=verbose)
+    opened = _open_run(pipeline, names, log, snapshot_time=_parse_time(snapshot_time), verbose=verbose)
     return _run_stages(opened, ("extract",), as_json, log)
 
 
@@ -261,7 +290,7 @@ def approve(
     verbose: Verbose = False,
 ) -> int:
     """Accept a held snapshot with the guards off; the next run, or `bronze`, applies it."""
-    time = snapshot_time(snapshot)
+    time = paths.snapshot_time(snapshot)
     if time is None:
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")
     opened = _open_run(pipeline, [table], log, verbose=verbose)
@@ -294,14 +323,20 @@ def expire(
 
 
 @app.command()
-def status(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Show the state of each table and model, and the pending decisions."""
+def status(
+    pipeline: Pipeline,
+    names: Names = None,
+    storage: Annotated[bool, typer.Option("--storage", help="Show the bytes received and stored, too.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show what needs somebody, with the command to type, and the state of each table and model."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     with show_progress(opened, "status"):
-        document = inspect_status.status(opened)
-    render.document(document, as_json)
+        document = inspect_status.status(opened, with_storage=storage or as_json)
+    lake.status(document, as_json, storage)
     return ExitCode.OK
 
 
@@ -338,19 +373,114 @@ def history(pipeline: Pipeline, table: Table, as_json: Json = False, verbose: Ve
     name = inspect_status.single_table(opened)
     with show_progress(opened, "history"):
         document = inspect_status.history(opened, name)
-    render.document(document, as_json)
+    lake.history(document, as_json)
     return ExitCode.OK
 
 
 @app.command()
-def quarantine(pipeline: Pipeline, table: TableOrModel, as_json: Json = False, verbose: Verbose = False) -> int:
-    """Show the rows of a table or model that wait to be corrected."""
+def quarantine(
+    pipeline: Pipeline,
+    table: TableOrModel,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, help="The most rows to show; 20 unless given, with --json 1000.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show for which reasons rows of a table or model wait to be corrected, and the newest rows."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, [table], verbose=verbose)
     name = inspect_status.single_table(opened, allow_model=True)
     with show_progress(opened, "quarantine"):
-        document = inspect_status.quarantined_rows(opened, name)
+        document = inspect_status.quarantined_rows(opened, name, limit if limit is not None or as_json else 20)
+    lake.quarantine(document, as_json)
+    return ExitCode.OK
+
+
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Read bronze as it was at a time: YYYYMMDD_HHMMSS, or an ISO time."),
+]
+
+
+@app.command()
+def show(
+    pipeline: Pipeline,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A table (clientes) or a model (silver.clientes, gold.churn).")
+    ],
+    limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to show.")] = 10,
+    at: At = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show the counts and the first rows of a table or model."""
+    opened = context.open_run(pipeline, verbose=verbose)
+    from lakehouse.inspect import query
+
+    with show_progress(opened, "show"):
+        document = query.show(opened, name, limit, _parse_time(at))
+    lake.show(document, as_json)
+    return ExitCode.OK
+
+
+@app.command()
+def sql(
+    pipeline: Pipeline,
+    query: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT in DuckDB's dialect; -: read from stdin.")],
+    limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to print; --out writes all.")] = 1000,
+    at: At = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="Write the rows to FILE.csv or FILE.parquet.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run a SELECT over the tables of the lake, such as bronze.clientes or gold.churn; nothing is changed."""
+    opened = context.open_run(pipeline, verbose=verbose)
+    from lakehouse.inspect import query as queries
+
+    text = sys.stdin.read() if query == "-" else query
+    with show_progress(opened, "sql"):
+        document = queries.run_query(opened, text, limit, _parse_time(at), out)
+    lake.query(document, as_json)
+    return ExitCode.OK
+
+
+@app.command("test")
+def run_model_tests(
+    pipeline: Pipeline,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Only cases of these models, files or names; with --cut, the key."),
+    ] = None,
+    cut: Annotated[
+        str | None,
+        typer.Option("--cut", metavar="MODEL", help="Write a case with one row of a model, by its key, from the lake."),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run the test cases of the models, tests/*.yml beside the pipeline: rows given, rows expected."""
+    opened = context.open_run(pipeline, verbose=verbose)
+    from lakehouse.inspect import cases
+
+    if cut is None:
+        cases.read_cases(opened.pipeline, opened.plans, names or ())  # raises before a session starts
+        from lakehouse.inspect import model_tests
+
+        on_case = (lambda _: None) if as_json else lake.test_case
+        document = model_tests.run_tests(opened, names or (), on_case)
+        lake.tests(document, as_json)
+        return int(document["exit_code"])
+    from lakehouse.inspect import cut_case
+    from lakehouse.report.lineage import relation_columns
+
+    columns = relation_columns(opened.pipeline, opened.plans)
+    personal = {name: frozenset(c.name for c in listed if c.is_personal) for name, listed in columns.items()}
+    with show_progress(opened, "test"):
+        document = cut_case.cut_case(opened, cut, names or [], personal)
     render.document(document, as_json)
     return ExitCode.OK
 
@@ -490,3 +620,6 @@ def verify(pipeline: Pipeline, names: Names = None, as_json: Json = False, verbo
     render.checks(results, as_json)
     has_failed = any(check.result == "failed" for check in results)
     return ExitCode.REFUSED if has_failed else worst_exit_code(check.code for check in results)
+
+
+verbs.add_help(app)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from lakehouse import logs
 from lakehouse.errors import ExitCode, LakehouseError
+from lakehouse.inspect.attention import command_path
 from lakehouse.text import escape_json, visible_lines
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ def _visible_text(text: Text) -> Text:
     return Text(visible_lines(text.plain), style=text.style)
 
 
-def _stdout() -> Console:
+def stdout() -> Console:
+    """Return the console for results; in a pipe it is wide."""
     return SafeConsole(sys.stdout, None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
@@ -60,7 +64,8 @@ def _stderr() -> Console:
     return SafeConsole(sys.stderr)
 
 
-def _print_json(content: dict[str, Any]) -> None:
+def print_json(content: dict[str, Any]) -> None:
+    """Print the one document of `--json`."""
     print(escape_json(json.dumps(content, ensure_ascii=False, indent=1, default=str)))
 
 
@@ -69,7 +74,7 @@ def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -
     parts = {name: logs.redact(getattr(raised, name)) for name in ("found", "expected", "where", "next_step")}
     code = int(raised.exit_code)
     if as_json:
-        _print_json({"error": parts, "exit_code": code})
+        print_json({"error": parts, "exit_code": code})
     if log == "json":
         kept = {"found": logs.redact(raised.kept)}  # a log is kept
         logs.create_logger("json").error("failed", exit_code=code, **parts | kept)
@@ -117,9 +122,9 @@ def log_outcomes(log: logs.Log) -> OnOutcome:
 def report(done: Report, as_json: bool) -> None:
     """Print the report of a run: the outcome of each table and model."""
     if as_json:
-        _print_json(done.document())
+        print_json(done.document())
         return
-    out = _stdout()
+    out = stdout()
     if done.nothing_new:
         out.print(f"{done.pipeline}: nothing new ({done.seconds:.2f} s)")
         return
@@ -134,11 +139,21 @@ def report(done: Report, as_json: bool) -> None:
         cells = (outcome.stage, outcome.name, outcome.status, *counts, f"{outcome.seconds:.1f}")
         table.add_row(*cells, style=_COLOURS.get(outcome.code, "red"))
     out.print(table)
+    shown_before = _is_one_destination()  # then the note of a failure is above, where `progress` has printed it
     for outcome in done.outcomes:
-        if outcome.note and (outcome.code or outcome.stage in ("extract", "ingest")):
+        is_failure = bool(outcome.code)
+        if outcome.note and (not shown_before if is_failure else outcome.stage in ("extract", "ingest")):
             out.print(f"{outcome.stage} {outcome.name} {outcome.status}:\n{_indent(outcome.note)}", soft_wrap=True)
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
+
+
+def _is_one_destination() -> bool:
+    """Return whether stdout and stderr go to one terminal or file, so that nothing has to be printed on both."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):  # no file, as in a notebook
+        return False
 
 
 def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
@@ -148,7 +163,7 @@ def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
     policies = Counter(result.on_fail for result in results)
     effects = ", ".join(f"{count} {_RULE_EFFECTS[policy]}" for policy, count in policies.items())
     rules = "1 expectation is" if len(results) == 1 else f"{len(results)} expectations are"
-    path = pipeline.path.parent if pipeline.path.stem == "pipeline" else pipeline.path
+    path = command_path(pipeline.path)
     text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {path}"
     _stderr().print(text, soft_wrap=True)
 
@@ -156,9 +171,9 @@ def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
 def schedule(summary: dict[str, Any], as_json: bool) -> None:
     """Print the end of a schedule; each round has printed its own report."""
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
-        _stdout().print(f"{summary['pipeline']}: {summary['rounds']} rounds, exit code {summary['exit_code']}")
+        stdout().print(f"{summary['pipeline']}: {summary['rounds']} rounds, exit code {summary['exit_code']}")
 
 
 def validation(run: Run, warnings: list[str], as_json: bool) -> None:
@@ -169,9 +184,9 @@ def validation(run: Run, warnings: list[str], as_json: bool) -> None:
         warning(text)
     if as_json:
         document = {"pipeline": name, "valid": True, "tables": tables, "models": models, "warnings": warnings}
-        _print_json(document)
+        print_json(document)
         return
-    _stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
+    stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
 
 
 def explanation(plan: Plan, as_json: bool) -> None:
@@ -192,9 +207,9 @@ def explanation(plan: Plan, as_json: bool) -> None:
     if as_json:
         summary = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
         details = {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "expectations": rules}
-        _print_json(summary | details)
+        print_json(summary | details)
         return
-    _stdout().print(f"{plan.model}: {plan.strategy}\n{_indent(plan.reason)}", soft_wrap=True)
+    stdout().print(f"{plan.model}: {plan.strategy}\n{_indent(plan.reason)}", soft_wrap=True)
     for title, rows in (("blocks", blocks), ("expectations", rules)):
         if rows:
             document({title: rows}, False)
@@ -204,7 +219,7 @@ def checks(results: list[Check], as_json: bool) -> None:
     """Print the checks of `verify`."""
     if as_json:
         failed = sum(check.result == "failed" for check in results)
-        _print_json({"checks": [vars(check) for check in results], "failed": failed})
+        print_json({"checks": [vars(check) for check in results], "failed": failed})
         return
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "of", "result", "figures"):
@@ -212,7 +227,7 @@ def checks(results: list[Check], as_json: bool) -> None:
     for check in results:
         style = "red" if check.result == "failed" else ""
         table.add_row(check.invariant, check.what, check.name, check.result, check.figures, style=style)
-    out = _stdout()
+    out = stdout()
     out.print(table)
     counts = Counter("hold" if check.result == "holds" else check.result for check in results)
     out.print(f"{len(results)} checks: {', '.join(f'{count} {result}' for result, count in counts.items())}")
@@ -221,21 +236,39 @@ def checks(results: list[Check], as_json: bool) -> None:
 def document(content: dict[str, Any], as_json: bool) -> None:
     """Print a document: plain values as lines, lists as tables."""
     if as_json:
-        _print_json(content)
+        print_json(content)
         return
-    out = _stdout()
+    out = stdout()
     for key, value in content.items():
         if not isinstance(value, list):
             shown = _cell_text(value) if isinstance(value, dict) else value
             out.print(f"{key.replace('_', ' ')}: {shown}", soft_wrap=True)
         elif value:
-            columns = [column for column in value[0] if any(row[column] not in (None, "", [], {}) for row in value)]
-            table = Table(title=key, title_justify="left", box=None, pad_edge=False)
-            for column in columns:
-                table.add_column(column.replace("_", " "), overflow="fold")
-            for row in value:
-                table.add_row(*[_cell_text(row[column]) for column in columns])
-            out.print(table)
+            print_rows(out, key, value)
+
+
+def print_rows(out: Console, title: str, rows: list[dict[str, Any]], columns: Iterable[str] = ()) -> None:
+    """Print rows as a table, without the columns in which no row has a value.
+
+    Args:
+        out: The console.
+        title: The title of the table.
+        rows: The rows, with equal keys.
+        columns: The columns; by default those of the first row.
+    """
+    names = [c for c in columns or rows[0] if any(row[c] not in (None, "", [], {}) for row in rows)]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in names:
+        table.add_column(
+            column.replace("_", " "), overflow="fold", justify="right" if _is_number(rows, column) else "left"
+        )
+    for row in rows:
+        table.add_row(*[_cell_text(row[column]) for column in names])
+    out.print(table)
+
+
+def _is_number(rows: list[dict[str, Any]], column: str) -> bool:
+    return all(isinstance(row[column], int | float | None) and not isinstance(row[column], bool) for row in rows)
 
 
 def reading_table(name: str) -> None:
@@ -246,14 +279,14 @@ def reading_table(name: str) -> None:
 def proposal(content: dict[str, Any], as_json: bool) -> None:
     """Print what `init` has written: a line for each table, then what is not certain, and what to type next."""
     if as_json:
-        _print_json(content)
+        print_json(content)
         return
     from lakehouse.propose.sources import shown
 
     def visible(text: str) -> str:
         return shown(text, limit=_MAX_NOTE)
 
-    out = _stdout()
+    out = stdout()
     out.print(f"{content['pipeline']} is written", soft_wrap=True)
     tables = content.get("tables", [])
     if tables:
@@ -279,7 +312,7 @@ def proposal(content: dict[str, Any], as_json: bool) -> None:
 def engines(content: dict[str, Any], as_json: bool) -> None:
     """Print lists of warm engines, or that there are none."""
     if not as_json and not any(content.values()):
-        _stdout().print("no engines")
+        stdout().print("no engines")
         return
     if not as_json:
         columns = (
@@ -311,10 +344,10 @@ def _engine_cell(engine: dict[str, Any], column: str) -> Any:
 def diff(content: dict[str, Any], as_json: bool) -> None:
     """Print the document of `diff`, with one block for each table."""
     if as_json:
-        _print_json(content)
+        print_json(content)
         return
     for table in content["tables"]:
-        _print_table_diff(_stdout(), table)
+        _print_table_diff(stdout(), table)
 
 
 def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
@@ -328,11 +361,21 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
         out.print(_indent(text), soft_wrap=True)
     if table["reason"]:
         out.print(Text(_indent(table["reason"]), style=style), soft_wrap=True)
-    for kind, rows in table["samples"].items():
+    _print_samples(out, table["samples"])
+    if last := table.get("last_change"):
+        counts = ", ".join(f"{kind} {last['counts'].get(kind, 0):,}" for kind in ("inserted", "updated", "deleted"))
+        out.print(_indent(f"the last change, {last['from'] or 'nothing'} -> {last['to']}: {counts}"), soft_wrap=True)
+        if last["columns"]:
+            out.print(_indent(f"changed columns: {_cell_text(last['columns'])}"), soft_wrap=True)
+        _print_samples(out, last["samples"])
+    out.print()
+
+
+def _print_samples(out: Console, samples: dict[str, list[dict[str, Any]]]) -> None:
+    for kind, rows in samples.items():
         if rows:
             lines = [line for row in rows for line in _update_lines(row)] if kind == "updated" else rows
             out.print(_samples_table(kind, lines))
-    out.print()
 
 
 def _counts_line(table: dict[str, Any]) -> str:

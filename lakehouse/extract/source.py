@@ -104,7 +104,7 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
 def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:
     landed_times, warnings = [], []
     if as_of:
-        warnings.append("--as-of is ignored: the snapshots of this source have their own times")
+        warnings.append("--snapshot-time (--as-of) is ignored: the snapshots of this source have their own times")
     for snapshot in source.snapshots:
         assert snapshot.time
         landed = landing.find_snapshot(source.lake, table, snapshot.time)
@@ -135,7 +135,7 @@ def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime 
             f"a snapshot of {table} with other bytes has already landed at {snapshot_name(time)}",
             expected="one snapshot per table and time",
             where=str(landed.folder),
-            next_step="use another time for --as-of",
+            next_step="use another time for --snapshot-time",
         )
     landing.land_snapshot(source.lake, table, time, files.paths, files.folder)
     return ExtractResult(table, (time,), tuple(warnings))

@@ -2,6 +2,7 @@
 
 1. Choose the two sides: the source's newest snapshot and bronze, or two landed snapshots.
 2. Decide as `ingest` would: the verdict, the counts and the guards' reason.
+   If it was already taken, nothing has to be compared: show the last change from its change set.   last_change.py
 3. Describe the changes that `ingest` would write, by column and with a few rows.          diff_samples.py
 
 From a notebook: `lakehouse.diff("conf/loyalty", "clientes")`.
@@ -13,11 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import SparkSession
+
 from lakehouse import bronze, extract, logs
-from lakehouse.concurrency import worker_pool
+from lakehouse.concurrency import once, worker_pool
 from lakehouse.config import Guard
 from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
@@ -26,11 +30,13 @@ from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.inspect.diff_samples import describe_changes
+from lakehouse.inspect.last_change import describe_last_change
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.runner.context import Run, open_run
+from lakehouse.spark.lazy_session import lazy_session
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import isolated_session, local_frame
 from lakehouse.storage import landing
@@ -108,27 +114,44 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
         )
     tables = run.selected_tables()
     with _table_comparison(run, from_, to, samples) as compare, worker_pool() as pool:
-        spark, histories = run.spark, ledger.read_histories(run.spark, run.lake, tables)
+        histories = ledger.read_histories(run.lazy_spark, run.lake, tables)
 
-        def attempt(name: str) -> tuple[Document, ExitCode]:
+        def attempt(name: str, spark: SparkSession) -> tuple[Document, ExitCode] | None:
+            """Return the table's document; None if it needs a session and `spark` is none."""
             table = TableRef(spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
             context = IngestContext(table, run.pipeline, run.id, histories[name])
             try:
-                return compare(context), ExitCode.OK
+                done = compare(context), ExitCode.OK
+            except _NeedsSessionError:
+                return None
             except Exception as raised:
                 error = to_lakehouse_error(raised, verbose=run.verbose)
                 verdict = {"verdict": "failed", "reason": logs.redact(error.to_text())}
-                return {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
-            finally:
-                run.progress.advance()
+                done = {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
+            run.progress.advance()
+            return done
 
         run.progress.begin("diff", len(tables))
-        results = list(pool.map(attempt, tables))
+        # First without a session, which a snapshot that was already taken does not need. It is started by this thread:
+        # the others do not see the active session of a notebook.
+        no_session = lazy_session(_raise_needs_session)
+        found = dict(zip(tables, pool.map(partial(attempt, spark=no_session), tables), strict=True))
+        if waiting := [name for name in tables if found[name] is None]:
+            found |= zip(waiting, pool.map(partial(attempt, spark=run.spark), waiting), strict=True)
+        results = [done for done in found.values() if done]
     return {
         "pipeline": run.pipeline.name,
         "tables": [document for document, _ in results],
         "exit_code": int(worst_exit_code(code for _, code in results)),
     }
+
+
+class _NeedsSessionError(Exception):
+    """A table cannot be compared without a session."""
+
+
+def _raise_needs_session() -> SparkSession:
+    raise _NeedsSessionError
 
 
 def _empty_comparison() -> Document:
@@ -140,6 +163,7 @@ def _empty_comparison() -> Document:
         "columns": {},
         "quarantine": [],
         "samples": {"inserted": [], "updated": [], "deleted": []},
+        "last_change": None,
         "note": None,
     }
 
@@ -154,7 +178,8 @@ def _table_comparison(
     """Yield the function that compares a table; the source stays open for the length of the `with` block."""
     if from_ is None and to is None:
         with extract.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
-            yield lambda context: _diff_with_bronze(context, source, samples)
+            peeked = {name: _peek_once(source, name) for name in run.selected_tables()}
+            yield lambda context: _diff_with_bronze(context, source, peeked[context.table.name](), samples)
     else:
         pairs = {
             name: select_pair(name, landing.list_snapshots(run.lake, name), from_, to) for name in run.selected_tables()
@@ -204,10 +229,16 @@ def _in_isolated_session(context: IngestContext, data_bytes: int) -> IngestConte
 # --- the source's newest snapshot with bronze --------------------------------------------------------------------
 
 
-def _diff_with_bronze(context: IngestContext, source: Source, samples: int) -> Document:
+def _peek_once(source: Source, table: str) -> Callable[[], tuple[LandedSnapshot, str]]:
+    """Return a function that returns the source's newest snapshot of a table, which may have to be downloaded, once."""
+    return once(lambda: extract.peek(source, table, datetime.now(timezone.utc)))
+
+
+def _diff_with_bronze(
+    context: IngestContext, source: Source, peeked: tuple[LandedSnapshot, str], samples: int
+) -> Document:
     """Return what the source's newest snapshot would change in bronze, once bronze is at the ledger's last sequence."""
-    snapshot, warning = extract.peek(source, context.table.name, datetime.now(timezone.utc))
-    context = _in_isolated_session(context, snapshot.size)
+    snapshot, warning = peeked
     decide.require_same_columns(context)
     history, last = context.history, context.history.last_accepted
     landed_snapshots = landing.list_snapshots(context.table.lake, context.table.name)
@@ -217,7 +248,10 @@ def _diff_with_bronze(context: IngestContext, source: Source, samples: int) -> D
         for time in times
     )
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
-    return _diff_document(context, snapshot, _bronze_baseline, samples, (warning, older))
+    document = _diff_document(context, snapshot, _bronze_baseline, samples, (warning, older), is_lazy=True)
+    if document["verdict"] == "unchanged":  # by the bytes: the snapshot was taken, or an equal one
+        document["last_change"] = describe_last_change(context, samples)
+    return document
 
 
 def _bronze_baseline(context: IngestContext) -> Baseline:
@@ -270,16 +304,18 @@ def _diff_document(
     read_baseline: Callable[[IngestContext], Baseline],
     samples: int,
     notes: tuple[str, ...] = (),
+    is_lazy: bool = False,
 ) -> Document:
     """Return a table's document: the verdict that `ingest` would give a snapshot, and the changes that it would write.
 
-    The baseline is read only if the snapshot has to be compared.
+    The baseline is read only if the snapshot has to be compared. If `is_lazy`, no session is there before that.
     """
     contents, last = _empty_comparison(), context.history.last_accepted
 
     def compare(
         context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
     ) -> LedgerEntry:
+        context = _in_isolated_session(context, snapshot.size) if is_lazy else context
         baseline = read_baseline(context)
         with compare_snapshot(context, snapshot, baseline.rows, baseline.optional_columns) as comparison:
             entry = guards.apply_guards(base, comparison, guard)

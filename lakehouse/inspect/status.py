@@ -1,4 +1,7 @@
-"""Builds the documents of `status`, `history` and `quarantine`, of plain values for tables or JSON; and `as_of`."""
+"""Builds the documents of `status`, `history` and `quarantine`, of plain values for tables or JSON; and `time_travel`.
+
+The driver reads what they need. A JVM is started only for a table that it cannot read, such as one of a catalog.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from lakehouse import logs
-from lakehouse.bronze import read
 from lakehouse.errors import ConfigError, LakehouseError
+from lakehouse.inspect.attention import find_attention
 from lakehouse.inspect.disk_usage import StoredTable, table_disk_usage
-from lakehouse.lake import change_sets, delta, ledger, quarantine
+from lakehouse.lake import change_sets, delta, ledger
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.models import expectations
@@ -21,7 +23,7 @@ from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
 from lakehouse.storage import landing
 from lakehouse.storage.delta_log import TableVersion
-from lakehouse.storage.paths import to_utc, utc_text_z
+from lakehouse.storage.paths import parse_time, to_utc, utc_text_z
 
 Document = dict[str, Any]
 
@@ -30,32 +32,33 @@ _MAX_QUARANTINE_ROWS = 1000
 _RUN_FIELDS = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "nothing_new")
 
 
-def status(run: Run) -> Document:
+def status(run: Run, with_storage: bool = True) -> Document:
     """Return the state of each table and model, how old it is, what waits, and the bytes that are stored.
 
     Args:
         run: The command, with its pipeline and names.
+        with_storage: Whether to measure the files, which takes time in a large lake.
 
     Returns:
         The document of `lakehouse status --json`.
     """
     lake, run_records = run.lake, records.read_newest(run.lake)
-    change_set_bytes = change_sets.sizes(lake)
+    change_set_bytes = change_sets.sizes(lake) if with_storage else {}
     tables, storage = list[Document](), list[Document]()
-    for name, history in ledger.read_histories(run.spark, lake, run.selected_tables()).items():
+    for name, history in ledger.read_histories(run.lazy_spark, lake, run.selected_tables()).items():
         version, snapshots = (
-            delta.current_version(run.spark, lake.bronze_table(name)),
+            delta.current_version(run.lazy_spark, lake.bronze_table(name)),
             landing.list_snapshots(lake, name),
         )
         bronze_bytes = version.size if version else 0
         stored_table = StoredTable(lake, name, history, snapshots, change_set_bytes, bronze_bytes)
         tables.append(_table_state(run, stored_table, version, records.last_successful(run_records, name)))
-        storage += table_disk_usage(stored_table)
+        storage += table_disk_usage(stored_table) if with_storage else []
     runs = []
     for record in run_records[:_RUNS_SHOWN]:  # one without an end is running, or was killed
         failed = [f"{o['stage']} {o['name']}: {o['status']}" for o in record.get("outcomes", ()) if o["code"]]
         runs.append({name: record.get(name) for name in _RUN_FIELDS} | {"failed": failed})
-    return {
+    document: Document = {
         "pipeline": run.pipeline.name,
         "lake": lake.root,
         **({"catalog": lake.catalog} if lake.catalog else {}),
@@ -66,6 +69,7 @@ def status(run: Run) -> Document:
         "expectations": _failed_expectations(run),
         "runs": runs,
     }
+    return document | {"attention": find_attention(document, run.pipeline.path)}
 
 
 def _table_state(
@@ -96,11 +100,11 @@ def _table_state(
 def _model_state(run: Run, name: str) -> Document:
     """Return a model's row; `waiting` has the inputs with changes that the model has not read."""
     plan = run.plans[name]
-    version = delta.current_version(run.spark, run.lake.table(name))
+    version = delta.current_version(run.lazy_spark, run.lake.table(name))
     progress = (version.recorded_progress() if version else None) or {}
     waiting = []
     for relation, recorded in progress.get("inputs", {}).items():
-        current = delta.current_version(run.spark, run.lake.table(relation))
+        current = delta.current_version(run.lazy_spark, run.lake.table(relation))
         if current and current.has_unread_changes(recorded["id"], recorded["version"]):
             waiting.append(relation)
     is_current_sql = progress.get("sql") == plan.sql_hash  # not if the SQL changed, or it was never computed
@@ -123,7 +127,7 @@ def _published_states(run: Run) -> list[Document]:
         note = logs.redact(error.found)
     rows = []
     for source, table in tables.items():
-        state, version = states.get(source), delta.current_version(run.spark, run.lake.table(source))
+        state, version = states.get(source), delta.current_version(run.lazy_spark, run.lake.table(source))
         position = state.position if state else None
         rows.append(
             {
@@ -145,11 +149,13 @@ def _failed_expectations(run: Run) -> list[Document]:
     if not rules:
         return []
     selected = run.selected_models()
-    failed = expectations.latest_results(run.spark, run.lake).where(F.col("status") == expectations.FAILED)
-    rows = [row.asDict() for row in failed.orderBy("model", "rule").collect()]
+    rows = expectations.read_latest_results(run.lazy_spark, run.lake)
+    failed = sorted(
+        (row for row in rows if row["status"] == expectations.FAILED), key=lambda r: (r["model"], r["rule"])
+    )
     return [
         row | {name: utc_text_z(row[name]) if row[name] else None for name in ("as_of", "recorded_at")}
-        for row in rows
+        for row in failed
         if row["model"] in selected and (row["model"], row["rule"]) in rules
     ]
 
@@ -171,41 +177,50 @@ def history(run: Run, table: str) -> Document:
     return {"pipeline": run.pipeline.name, "table": table, "entries": entries}
 
 
-def quarantined_rows(run: Run, name: str) -> Document:
-    """Return the rows of a table or model that wait to be corrected, newest first.
+def quarantined_rows(run: Run, name: str, limit: int | None = None) -> Document:
+    """Return the rows of a table or model that wait to be corrected, newest first, and how many by reason.
 
     Args:
         run: The command.
         name: The table's or model's name.
+        limit: The most rows to return; None: 1000.
 
     Returns:
-        The document of `lakehouse quarantine --json`, with at most 1000 rows.
+        The document of `lakehouse quarantine --json`.
     """
+    from lakehouse.lake.quarantine_content import (  # DuckDB, which `status` does not need
+        QuarantineContent,
+        read_content,
+    )
+
     if name in run.plans:
-        version = delta.current_version(run.spark, run.lake.table(name))
-        last_version = version.last_refresh_version if version else -1
-        rows = quarantine.read_of_model(run.spark, run.lake, name, last_version)
+        stage, _, short = name.partition(".")
+        version = delta.current_version(run.lazy_spark, run.lake.table(name))
+        last = version.last_refresh_version if version else -1
     else:
-        last = _read_history(run, name).last_accepted
-        rows = quarantine.read_of_table(run.spark, run.lake, name, (last.sequence if last else None) or 0)
-    unresolved = rows.where(~F.col("resolved"))
-    shown = unresolved.orderBy(F.desc("first_sequence"), "line", "row_hash").limit(_MAX_QUARANTINE_ROWS)
+        accepted = _read_history(run, name).last_accepted
+        stage, short, last = "ingest", name, (accepted.sequence if accepted else None) or 0
+    content = QuarantineContent()
+    if not delta.is_missing(address := run.lake.quarantine_table(short)):
+        limit = _MAX_QUARANTINE_ROWS if limit is None else limit
+        content = read_content(run.lazy_spark, address, stage, last, limit)
     return {
         "pipeline": run.pipeline.name,
         "table": name,
-        "unresolved": unresolved.count(),
-        "resolved": rows.where("resolved").count(),
-        "rows": [row.asDict() for row in shown.drop("row_hash").collect()],
+        "unresolved": content.unresolved,
+        "resolved": content.resolved,
+        "reasons": list(content.reasons),
+        "rows": list(content.rows),
     }
 
 
-def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
+def time_travel(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
     """Return a table's rows at a time: those of the newest snapshot that was accepted for that time or before.
 
     Args:
         pipeline: A folder with pipeline.yml, or that file.
         table: One of its tables, with a history (scd 2) or without.
-        time: With a time zone, else it is UTC; or ISO text of a time.
+        time: With a time zone, else it is UTC; or its text, YYYYMMDD_HHMMSS or ISO.
 
     Returns:
         The declared columns and `_cdc_*`; empty before the first snapshot.
@@ -213,11 +228,16 @@ def as_of(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
     Raises:
         ConfigError: There is no such table, or the text is no time.
     """
+    from lakehouse.bronze import read
+
     run = open_run(pipeline, [table])
     if table not in run.pipeline.tables:
         raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
     ref = TableRef(run.spark, run.lake, table, run.pipeline.tables[table], run.pipeline.tuning)
-    return read.rows_as_of(ref, _read_history(run, table), to_utc(time))
+    return read.rows_as_of(ref, _read_history(run, table), parse_time(time) if isinstance(time, str) else to_utc(time))
+
+
+as_of = time_travel  # an earlier name
 
 
 def single_table(run: Run, allow_model: bool = False) -> str:
@@ -237,4 +257,4 @@ def single_table(run: Run, allow_model: bool = False) -> str:
 
 
 def _read_history(run: Run, table: str) -> LedgerHistory:
-    return ledger.read_histories(run.spark, run.lake, [table])[table]
+    return ledger.read_histories(run.lazy_spark, run.lake, [table])[table]

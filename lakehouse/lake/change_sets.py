@@ -230,6 +230,11 @@ def written_schema(table: TableRef, entry: LedgerEntry) -> T.StructType:
     return read_as_written(table, entry).schema
 
 
+def data_files(table: TableRef, entry: LedgerEntry) -> list[StorePath]:
+    """Return the files of a change set."""
+    return _files(table.lake.path(entry.path or ""))
+
+
 def _files(folder: StorePath) -> list[StorePath]:
     return [folder / name for name in file_io.list_names(folder) if name.endswith(".parquet")]
 

@@ -83,6 +83,11 @@ def sql_name(address: str) -> str:
     return f"delta.{quote_identifier(address)}"
 
 
+def is_missing(address: str) -> bool:
+    """Return whether a folder has no table; False for a name in a catalog, about which only Spark knows."""
+    return not is_catalog_name(address) and delta_log.newest_version(file_io.store_path(address)) < 0
+
+
 def exists(spark: SparkSession, address: str) -> bool:
     """Return whether there is a table at `address`."""
     if is_catalog_name(address):

@@ -283,7 +283,7 @@ def read_rows(spark: SparkSession, lake: Lake) -> DataFrame:
 
 
 def newest_accepted_time(spark: SparkSession, lake: Lake) -> datetime | None:
-    """Return the time of the newest accepted snapshot of any table: the models' `:as_of`."""
+    """Return the time of the newest accepted snapshot of any table: the models' `:newest_snapshot`."""
     return max((e.snapshot_time for e in _read_entries(spark, lake) if e.status == "accepted"), default=None)
 
 
@@ -296,9 +296,11 @@ def read_histories(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[s
 def _read_entries(spark: SparkSession, lake: Lake) -> list[LedgerEntry]:
     """Return all rows in the order of the commits that appended them: by the driver, or else by Spark."""
     columns = list(LedgerEntry.__dataclass_fields__)
+    if delta.is_missing(lake.ledger_table):
+        return []
     rows = small_tables.read_with_commits(lake.ledger_table, _MAX_BYTES, _COMMIT_VERSION)
     if rows is not None and set(columns) <= set(rows.column_names):
-        dicts = rows.to_pylist()
+        dicts = small_tables.to_dicts(rows)
     else:
         ledger = read_rows(spark, lake)
         dicts = [r.asDict() for r in ledger.select(*columns, _commit_version(ledger).alias(_COMMIT_VERSION)).collect()]

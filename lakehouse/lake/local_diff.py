@@ -10,6 +10,8 @@ import duckdb
 import pyarrow as pa
 from pyspark.sql import types as T
 
+from lakehouse.lake.duckdb_sql import quote
+
 # Types whose values have one form, by which rows can be matched. Text with a collation has several.
 _KEY_TYPES = (T.BooleanType, T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.DecimalType, T.DateType)
 _TIME_TYPES = (T.TimestampType, T.TimestampNTZType, T.BinaryType)
@@ -51,11 +53,11 @@ def row_actions(
         `current` has, with D; the columns are `action` and those of `wanted`.
     """
     names = wanted.column_names
-    same_key = " AND ".join(f"c.{_quote(k)} IS NOT DISTINCT FROM w.{_quote(k)}" for k in keys)
-    differs = " OR ".join(f"c.{_quote(v)} IS DISTINCT FROM w.{_quote(v)}" for v in names if v not in keys) or "false"
+    same_key = " AND ".join(f"c.{quote(k)} IS NOT DISTINCT FROM w.{quote(k)}" for k in keys)
+    differs = " OR ".join(f"c.{quote(v)} IS DISTINCT FROM w.{quote(v)}" for v in names if v not in keys) or "false"
     of_current = "SELECT * FROM current_rows"
     if affected is not None:
-        is_affected = " AND ".join(f"a.{_quote(n)} IS NOT DISTINCT FROM c.{_quote(n)}" for n in affected.column_names)
+        is_affected = " AND ".join(f"a.{quote(n)} IS NOT DISTINCT FROM c.{quote(n)}" for n in affected.column_names)
         of_current = f"SELECT * FROM current_rows c WHERE EXISTS (SELECT 1 FROM affected_rows a WHERE {is_affected})"
     query = f"""
         SELECT CASE WHEN c._cdc_c IS NULL THEN 'I' WHEN w._cdc_w IS NULL THEN 'D' ELSE 'U' END, c._cdc_c, w._cdc_w
@@ -92,8 +94,3 @@ def row_actions(
 
 def _numbered(rows: pa.Table, column: str) -> pa.Table:
     return rows.append_column(column, pa.array(range(len(rows)), pa.int64()))
-
-
-def _quote(name: str) -> str:
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'

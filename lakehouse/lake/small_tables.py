@@ -7,7 +7,9 @@ return, or None if only Spark can read the table. `lakehouse verify` reads with 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from typing import IO, Any
 
 import pyarrow as pa
@@ -28,6 +30,8 @@ _FEED_FIELDS = (
     T.StructField("_commit_version", T.LongType()),
     T.StructField("_commit_timestamp", T.TimestampType()),
 )
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UTC_TIMES = (pa.timestamp("us", tz="UTC"), pa.timestamp("us", tz="Etc/UTC"))  # the latter is DuckDB's
 _ROW_VERSIONS = "delta.rowTracking.materializedRowCommitVersionColumnName"
 # In the metadata of a file whose dates and times are by the calendar of Spark 2.
 LEGACY_CALENDAR = (b"org.apache.spark.legacyDateTime", b"org.apache.spark.legacyINT96")
@@ -63,18 +67,18 @@ def read_with_commits(address: str, max_bytes: int, column: str) -> pa.Table | N
     rewritten = files.listed.properties.get(_ROW_VERSIONS)
     extra = [T.StructField(rewritten, T.LongType())] if rewritten else []
     fields = T.StructType([*files.schema, T.StructField(column, T.LongType())])
-    parts = [arrow_schema(fields).empty_table()]
+    parts = []
     try:
         for file in files.listed.files:
             rows = _read_files([file.path], T.StructType([*files.schema, *extra]))
-            versions = pa.array([file.commit_version] * len(rows), pa.int64())
+            versions = _repeat(file.commit_version, len(rows))
             if rewritten:
                 versions = pc.coalesce(rows.column(rewritten), versions)
                 rows = rows.drop_columns([rewritten])
             parts.append(rows.append_column(column, versions))
     except UNREADABLE_ERRORS:
         return None
-    return pa.concat_tables(parts)
+    return _concat(parts, arrow_schema(fields))
 
 
 def read(spark: SparkSession, address: str, max_bytes: int, version: int | None = None) -> DataFrame:
@@ -177,7 +181,34 @@ def _read_rows(files: delta.DataFiles, max_bytes: int) -> pa.Table | None:
 def _read_files(paths: Iterable[StorePath], fields: T.StructType) -> pa.Table:
     """Return the rows of Parquet files by a table's columns; a column that a file does not have is null."""
     wanted = arrow_schema(fields)
-    return pa.concat_tables([wanted.empty_table(), *file_io.map_paths(lambda path: _read_file(path, wanted), paths)])
+    return _concat(list(file_io.map_paths(lambda path: _read_file(path, wanted), paths)), wanted)
+
+
+def to_dicts(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return rows as `to_pylist` does; that method would import pandas for times.
+
+    Args:
+        rows: The rows; times are in UTC.
+    """
+    names = rows.column_names
+    return [dict(zip(names, values, strict=True)) for values in zip(*map(_values, rows.columns), strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if column.type not in _UTC_TIMES:
+        return list(column.to_pylist())
+    micros = column.cast(pa.int64()).to_pylist()
+    return [None if each is None else _EPOCH + timedelta(microseconds=each) for each in micros]
+
+
+def _repeat(value: int, count: int) -> pa.Array:
+    """Return a number several times. `pa.array` would import pandas, which takes a quarter of a second."""
+    return pa.Array.from_buffers(pa.int64(), count, [None, pa.py_buffer(array("q", [value]) * count)])
+
+
+def _concat(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    # Without rows, a table needs a chunk for PySpark. `empty_table` imports pandas.
+    return pa.concat_tables(parts) if any(len(part) for part in parts) else schema.empty_table()
 
 
 def _read_file(path: StorePath, wanted: pa.Schema) -> pa.Table:

@@ -62,7 +62,7 @@ class Run:
     Attributes:
         pipeline: The pipeline as it was read at the start.
         names: The tables and models to which the command is limited; empty for all.
-        as_of: The time of a snapshot whose source has none.
+        snapshot_time: The time of a snapshot whose source has none.
         full_refresh: Rebuild from the layer before.
         verbose: Show Spark's own output and full traces.
         dry_run: For `expire`: report what would be removed.
@@ -79,7 +79,7 @@ class Run:
 
     pipeline: Pipeline
     names: tuple[str, ...] = ()
-    as_of: datetime | None = None
+    snapshot_time: datetime | None = None
     full_refresh: bool = False
     verbose: bool = False
     dry_run: bool = False
@@ -111,6 +111,13 @@ class Run:
         if self.lake_lock:
             self.lake_lock.record_jvm(jvm_pid(spark))
         return spark
+
+    @cached_property
+    def lazy_spark(self) -> SparkSession:
+        """The session for functions that need it only for what the driver cannot read; nothing starts before that."""
+        from lakehouse.spark.lazy_session import lazy_session
+
+        return lazy_session(lambda: self.spark)
 
     def table_ref(self, name: str, spark: SparkSession | None = None) -> TableRef:
         """Return one table of the pipeline, with a session that nobody else uses.
@@ -199,7 +206,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     Args:
         path: A folder with pipeline.yml, or that file.
         names: Tables and models to which the command is limited.
-        options: Further attributes of `Run`.
+        options: Further attributes of `Run`; `as_of` is an earlier name of `snapshot_time`.
 
     Raises:
         ConfigError: With all problems that were found.
@@ -210,6 +217,8 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     if unavailable := config.unavailable_features(pipeline):
         next_step = "see docs/decisions/0001-scope.md"
         raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)
+    if "as_of" in options:
+        options["snapshot_time"] = options.pop("as_of")
     run = Run(pipeline, tuple(names), **options)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)

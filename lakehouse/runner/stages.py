@@ -28,6 +28,7 @@ from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
 from lakehouse.errors import ExitCode
 from lakehouse.models import file_order
+from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, publishing, up_to_date
 from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_in_parallel, save_record
 from lakehouse.runner.expiring import EXPIRE
@@ -166,7 +167,7 @@ def _extract(run: Run) -> list[Outcome]:
     now = datetime.now(timezone.utc)
 
     def work(name: str) -> Iterator[Outcome]:
-        result = sources.extract_table(source, name, now, run.as_of)
+        result = sources.extract_table(source, name, now, run.snapshot_time)
         status, counts = "landed" if result.landed_times else "nothing new", {"snapshots": len(result.landed_times)}
         yield Outcome("extract", name, status, counts, note="\n".join(result.warnings))
 
@@ -301,7 +302,7 @@ def build_models(run: Run) -> dict[str, Model]:
 
     keys, lookup_columns = run.key_columns(), file_order.lookup_columns(run.plans)
     parameters = {
-        "as_of": newest_accepted_time(run.spark, run.lake),
+        **dict.fromkeys(NEWEST_SNAPSHOT, newest_accepted_time(run.spark, run.lake)),
         "business_timezone": run.pipeline.business_timezone,
     }
     models = {}
@@ -328,18 +329,20 @@ _STAGE_FUNCTIONS: dict[str, Callable[[Run], list[Outcome]]] = {
 def run(
     pipeline: str | Path,
     *names: str,
-    as_of: datetime | str | None = None,
+    snapshot_time: datetime | str | None = None,
     full_refresh: bool = False,
     verbose: bool = False,
+    as_of: datetime | str | None = None,
 ) -> Report:
     """Run all stages in order.
 
     Args:
         pipeline: A folder with pipeline.yml, or that file.
         *names: The tables and models to which the run is limited; none: all of them.
-        as_of: The time of a snapshot whose source has none; a text is ISO, and UTC unless it has a zone.
+        snapshot_time: The time of a snapshot whose source has none; a text is ISO, and UTC unless it has a zone.
         full_refresh: Whether the named tables and models are rebuilt from the layer before.
         verbose: Whether Spark's own output and full traces are shown.
+        as_of: An earlier name of `snapshot_time`.
 
     Returns:
         The outcome of each table and model in each stage; `code` is the exit code of the command line.
@@ -347,30 +350,31 @@ def run(
     Raises:
         ConfigError, LakeBusy: The run did not start. Later errors are in the report.
     """
-    return _run_for_notebook(STAGES, pipeline, names, as_of, full_refresh, verbose)
+    return _run_for_notebook(STAGES, pipeline, names, snapshot_time or as_of, full_refresh, verbose)
 
 
 def _run_for_notebook(
     wanted: tuple[str, ...],
     pipeline: str | Path,
     names: tuple[str, ...],
-    as_of: datetime | str | None,
+    snapshot_time: datetime | str | None,
     full_refresh: bool,
     verbose: bool,
 ) -> Report:
-    time = None if as_of is None else to_utc(as_of)
-    return run_stages(open_run(pipeline, names, as_of=time, full_refresh=full_refresh, verbose=verbose), wanted)
+    time = None if snapshot_time is None else to_utc(snapshot_time)
+    return run_stages(open_run(pipeline, names, snapshot_time=time, full_refresh=full_refresh, verbose=verbose), wanted)
 
 
 def _stage_function(stage: str) -> Callable[..., Report]:
     def run_stage(
         pipeline: str | Path,
         *names: str,
-        as_of: datetime | str | None = None,
+        snapshot_time: datetime | str | None = None,
         full_refresh: bool = False,
         verbose: bool = False,
+        as_of: datetime | str | None = None,
     ) -> Report:
-        return _run_for_notebook((stage,), pipeline, names, as_of, full_refresh, verbose)
+        return _run_for_notebook((stage,), pipeline, names, snapshot_time or as_of, full_refresh, verbose)
 
     run_stage.__name__ = run_stage.__qualname__ = stage
     run_stage.__doc__ = f"Run only the stage `{stage}`; arguments, result and errors are those of `run`."

@@ -93,8 +93,24 @@ def to_utc(time: datetime | str) -> datetime:
         try:
             time = datetime.fromisoformat(time.replace("Z", "+00:00"))
         except ValueError:
-            raise ConfigError(f"the time {time!r}", expected="an ISO time, such as 2025-10-03T17:05:52Z") from None
+            expected = "a time such as 20251003_170552 or 2025-10-03T17:05:52Z"
+            raise ConfigError(f"the time {time!r}", expected=expected) from None
     return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+
+
+def parse_time(text: str) -> datetime:
+    """Return the UTC time of a snapshot's name or of an ISO time.
+
+    >>> parse_time("20251003_170552") == parse_time("2025-10-03T14:05:52-03:00")
+    True
+
+    Args:
+        text: YYYYMMDD_HHMMSS, as the verbs print it, or an ISO time; without a zone it is UTC.
+
+    Raises:
+        ConfigError: The text is no time.
+    """
+    return snapshot_time(text) or to_utc(text)
 
 
 def utc_text(time: datetime) -> str:

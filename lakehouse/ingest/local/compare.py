@@ -29,11 +29,12 @@ from lakehouse.ingest.diff import CONFLICT, DUPLICATE_KEY, PROTECTED, Counts
 from lakehouse.ingest.local import csv_file, json_file, parquet_file
 from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalFile
-from lakehouse.ingest.local.sql_casts import create_functions, literal, quote, sql_type
+from lakehouse.ingest.local.sql_casts import create_functions, sql_type
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
+from lakehouse.lake.duckdb_sql import literal, quote
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot

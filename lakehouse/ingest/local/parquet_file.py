@@ -10,10 +10,11 @@ from pyspark.sql import types as T
 
 from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalColumn, LocalFile
-from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql, literal
+from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import parquet_reader
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import small_tables
+from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema.cast import type_fault
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile

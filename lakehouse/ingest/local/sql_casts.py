@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import patterns
 from lakehouse.config.locales import find_separators
+from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema import zones
 
 _SQL_TYPES: Mapping[type[T.DataType], str] = {
@@ -144,16 +145,6 @@ def in_range_sql(value: str, data_type: T.DataType) -> str:
         first, last = "TIMESTAMP '0001-01-01 00:00:00'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
         return f"CASE WHEN {value} BETWEEN {first} AND {last} THEN {value} END"
     return value
-
-
-def literal(value: str) -> str:
-    """Return a text as SQL spells it."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def quote(name: str) -> str:
-    """Return a name as SQL spells it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _matches(text: str, pattern: str) -> str:

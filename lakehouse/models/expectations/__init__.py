@@ -20,6 +20,7 @@ from lakehouse.models.expectations.results import (
     ExpectationsNotMet,
     RuleResult,
     latest_results,
+    read_latest_results,
     record_results,
 )
 from lakehouse.models.expectations.row_rules import RowRuleEvaluator
@@ -34,5 +35,6 @@ __all__ = [
     "is_evaluation_needed",
     "is_freshness_due",
     "latest_results",
+    "read_latest_results",
     "record_results",
 ]

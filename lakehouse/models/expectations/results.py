@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -16,6 +17,7 @@ from lakehouse.spark.session import local_rows
 from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
+_MAX_BYTES = 32 << 20  # up to this size the driver reads the results
 SCHEMA = """
     run_id STRING, model STRING, rule STRING, on_fail STRING, status STRING, rows_checked BIGINT, rows_failed BIGINT,
     rows_failing BIGINT, found STRING, as_of TIMESTAMP, recorded_at TIMESTAMP
@@ -110,6 +112,25 @@ def record_results(
     is_written = local_writer.append(address, table) if exists else local_writer.create(address, table, fields, {})
     if not is_written:
         delta.create_or_append(spark, address, small_tables.to_frame(spark, table, fields))
+
+
+def read_latest_results(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]:
+    """Return the latest result of each rule, as `latest_results` has it, read by the driver if it can.
+
+    Args:
+        spark: The session for what the driver cannot read.
+        lake: The lake's paths.
+    """
+    address = lake.expectation_results_table
+    if delta.is_missing(address):
+        return []
+    rows = small_tables.read_rows(address, _MAX_BYTES)
+    if rows is None:
+        return [row.asDict() for row in latest_results(spark, lake).collect()]
+    by_rule: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(small_tables.to_dicts(rows), key=lambda row: (row["recorded_at"], row["run_id"])):
+        by_rule[row["model"], row["rule"]] = row
+    return list(by_rule.values())
 
 
 def latest_results(spark: SparkSession, lake: Lake) -> DataFrame:

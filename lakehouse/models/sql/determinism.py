@@ -11,7 +11,8 @@ from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import find_calls, is_windowed
 
-PARAMETERS = ("as_of", "business_timezone")
+NEWEST_SNAPSHOT = ("newest_snapshot", "as_of")  # two names of the time of the newest accepted snapshot
+PARAMETERS = (*NEWEST_SNAPSHOT, "business_timezone")
 
 _CURRENT_TIME_LITERALS = frozenset({"now", "today", "yesterday", "tomorrow"})  # as in TIMESTAMP 'now'
 
@@ -49,7 +50,7 @@ def require_deterministic(model: str, query: exp.Expr, tokens: list[Token], wher
     if found:
         raise ConfigError(
             f"{model} uses {found[0].text}: the same inputs would not always give the same rows",
-            expected="functions of the inputs alone; :as_of is the time of the newest accepted snapshot",
+            expected="functions of the inputs alone; :newest_snapshot (or :as_of), the time of the newest accepted one",
             where=f"{where}:{found[0].line}",
         )
 
@@ -69,7 +70,7 @@ def used_parameters(model: str, query: exp.Expr, where: str) -> frozenset[str]:
     if unknown := sorted(used - set(PARAMETERS)):
         raise ConfigError(
             f"{model} uses :{', :'.join(unknown)}",
-            expected="no other parameters than " + " and ".join(f":{name}" for name in PARAMETERS),
+            expected="no other parameters than :newest_snapshot (its earlier name is :as_of) and :business_timezone",
             where=where,
         )
     return used

@@ -29,7 +29,7 @@ from lakehouse.models.sql.blocks import (
     parse_blocks,
 )
 from lakehouse.models.sql.calls import wrong_argument_counts
-from lakehouse.models.sql.determinism import require_deterministic, used_parameters
+from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT, require_deterministic, used_parameters
 from lakehouse.models.sql.faults import describe_syntax_error, place, syntax_error_position, to_error
 from lakehouse.models.sql.rules import Rule, digest_rules
 
@@ -165,7 +165,7 @@ def plan_model(
         and {k.lower() for k in group_keys} <= {k.lower() for k in keys},
         blocks=blocks,
         strategy=strategy,
-        reason=unsupported or _describe_strategy(strategy, blocks, "as_of" in parameters),
+        reason=unsupported or _describe_strategy(strategy, blocks, [*filter(parameters.__contains__, NEWEST_SNAPSHOT)]),
         source_columns=_source_columns(query) if strategy == "row-wise" and isinstance(query, exp.Select) else {},
         parameters=parameters,
     )
@@ -288,7 +288,7 @@ def _choose_strategy(blocks: tuple[Block, ...]) -> str:
     return "row-wise" if len(blocks) == 1 and len(blocks[0].sources) == 1 else "lookup"
 
 
-def _describe_strategy(strategy: str, blocks: tuple[Block, ...], uses_as_of: bool) -> str:
+def _describe_strategy(strategy: str, blocks: tuple[Block, ...], times: list[str]) -> str:
     final_block = blocks[-1]
     names = ", ".join(key.output or key.sql for key in final_block.refresh_key)
     reason = {
@@ -299,7 +299,7 @@ def _describe_strategy(strategy: str, blocks: tuple[Block, ...], uses_as_of: boo
     }[strategy]
     if final_block.totals and not any(key.can_push_down for key in final_block.refresh_key):
         reason += "; totals that share no column with the other sets are computed from all rows"
-    return reason + ("; all rows when :as_of changes" if uses_as_of else "")
+    return reason + (f"; all rows when :{times[0]} changes" if times else "")
 
 
 def _source_columns(query: exp.Select) -> dict[str, str]:

@@ -27,7 +27,7 @@ from lakehouse.errors import ConfigError
 from lakehouse.models.sql import functions
 from lakehouse.models.sql.blocks import find_calls
 from lakehouse.models.sql.calls import wrong_argument_counts
-from lakehouse.models.sql.determinism import require_deterministic, used_parameters
+from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT, require_deterministic, used_parameters
 from lakehouse.models.sql.faults import describe_syntax_error, to_error
 
 REJECTING_POLICIES = ("drop", "quarantine")
@@ -89,7 +89,8 @@ class Rule:
             )
         if self.is_table_rule:
             return "the table as the refresh would leave it"
-        return "the affected rows; all rows if :as_of changes" if "as_of" in self.parameters else "the affected rows"
+        used = [name for name in NEWEST_SNAPSHOT if name in self.parameters]
+        return "the affected rows" + (f"; all rows if :{used[0]} changes" if used else "")
 
 
 def digest_rules(rules: Iterable[Rule]) -> str:

@@ -1,0 +1,106 @@
+"""Lists what needs somebody, most urgent first, each with the command to type: from the document of `status`."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lakehouse.storage.paths import snapshot_name, to_utc
+from lakehouse.text import age_text
+
+Row = dict[str, Any]
+
+_MAX_NAMES = 5
+
+
+def find_attention(document: Row, pipeline: Path) -> list[Row]:
+    """Return what needs somebody.
+
+    Args:
+        document: The document of `status`.
+        pipeline: The pipeline's file, for the commands.
+
+    Returns:
+        Rows of (what, name, found, next).
+    """
+    path = shlex.quote(command_path(pipeline))
+    return [*_of_tables(document, path), *_of_runs(document, path), *_of_models(document, path)]
+
+
+def command_path(pipeline: Path) -> str:
+    """Return the argument PIPELINE that leads to a pipeline's file from the working directory.
+
+    Args:
+        pipeline: The file.
+    """
+    path = pipeline.parent if pipeline.stem == "pipeline" else pipeline
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
+
+
+def _row(what: str, name: str, found: str | None, next_step: str) -> Row:
+    return {"what": what, "name": name, "found": found or "", "next": next_step}
+
+
+def _of_tables(document: Row, path: str) -> Iterator[Row]:
+    tables = document["tables"]
+    for table in (each for each in tables if each["held"]):
+        name, stamp = table["table"], snapshot_name(to_utc(table["held"]))
+        next_step = f"lakehouse approve {path} {name} {stamp}, or correct the source"
+        yield _row("held", name, f"snapshot {stamp}: {table['note']}", next_step)
+    for table in (each for each in tables if each["newest"] == "rejected"):
+        next_step = f"correct the source; lakehouse history {path} {table['table']}"
+        yield _row("rejected", table["table"], table["note"], next_step)
+    for table in tables:
+        name, sequence = table["table"], table["sequence"]
+        if sequence is not None and (table["bronze_sequence"] or 0) < sequence:
+            found = f"change set {table['bronze_sequence'] or 0} of {sequence} is applied"
+            yield _row("bronze is behind", name, found, f"lakehouse bronze {path} {name}")
+    for table in (each for each in tables if each["waiting"]):
+        found = f"{table['waiting']} without a decision"
+        yield _row("landed snapshots", table["table"], found, f"lakehouse ingest {path} {table['table']}")
+    for table in (each for each in tables if each["quarantined"]):
+        next_step = f"lakehouse quarantine {path} {table['table']}"
+        yield _row("quarantine", table["table"], f"{table['quarantined']:,} rows of the last snapshot", next_step)
+
+
+def _of_runs(document: Row, path: str) -> Iterator[Row]:
+    newest = next((run for run in document["runs"] if run["doing"] == "run"), None)
+    if newest and newest["exit_code"] in (1, 2, 3):  # what 4 and 5 mean is in the tables and models
+        found = f"exit code {newest['exit_code']}; {', '.join(newest['failed'])}".rstrip("; ")
+        yield _row("the last run failed", newest["run_id"], found, f"lakehouse run {path}")
+    late = [table for table in document["tables"] if table["overdue_seconds"]]
+    if late:
+        found = f"no successful run for {age_text(max(table['overdue_seconds'] for table in late))} after it was due"
+        yield _row("overdue", _names(table["table"] for table in late), found, f"lakehouse run {path}")
+
+
+def _of_models(document: Row, path: str) -> Iterator[Row]:
+    failed = document["expectations"]
+    for rule in (each for each in failed if each["on_fail"] == "fail"):
+        found = f"{rule['rule']}: {rule['found']}"
+        yield _row(
+            "the model is stopped", rule["model"], found, f"correct the source or the rule; lakehouse run {path}"
+        )
+    others = Counter(rule["model"] for rule in failed if rule["on_fail"] != "fail")
+    for model, count in others.items():
+        rules = _names(rule["rule"] for rule in failed if rule["model"] == model)
+        has_rows = any(rule["model"] == model and rule["on_fail"] == "quarantine" for rule in failed)
+        next_step = f"lakehouse quarantine {path} {model}" if has_rows else f"lakehouse explain {path} {model}"
+        yield _row("expectations", model, f"{count} not met: {rules}", next_step)
+    waiting = [model["model"] for model in document["models"] if model["waiting"]]
+    if waiting:
+        yield _row("changes to read", _names(waiting), f"{len(waiting)} models", f"lakehouse run {path}")
+    for table in document["published"]:
+        if table["note"] or table["waiting"]:
+            found = table["note"] or "it has changes to publish"
+            yield _row("publish", table["source"], found, f"lakehouse publish {path}")
+
+
+def _names(names: Any) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _MAX_NAMES} more" if len(listed) > _MAX_NAMES else ""
+    return ", ".join(listed[:_MAX_NAMES]) + more

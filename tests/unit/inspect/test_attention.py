@@ -1,0 +1,74 @@
+"""What needs somebody comes first in `status`, most urgent first, each with the command to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse.inspect.attention import command_path, find_attention
+
+TABLE = {
+    "table": "items",
+    "sequence": 2,
+    "newest": "accepted",
+    "held": None,
+    "waiting": 0,
+    "quarantined": 0,
+    "overdue_seconds": 0,
+    "bronze_sequence": 2,
+    "note": None,
+}
+HELD = {"newest": "held", "held": "2025-01-03T00:00:00Z", "note": "deletes 3 of 4 rows"}
+RULE = {"model": "silver.items", "rule": "small", "found": "2 rows", "on_fail": "quarantine"}
+
+
+def found(**parts: Any) -> list[tuple[str, str, str]]:
+    document: dict[str, Any] = {"tables": [TABLE], "models": [], "published": [], "expectations": [], "runs": []}
+    rows = find_attention(document | parts, Path("conf/shop/pipeline.yml"))
+    return [(row["what"], row["name"], row["next"]) for row in rows]
+
+
+def test_nothing_needs_somebody() -> None:
+    runs = [{"doing": "run", "run_id": "r", "exit_code": 0, "failed": []}]
+    assert found(runs=runs, models=[{"model": "gold.x", "waiting": []}]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what", "command"),
+    [
+        (HELD, "held", "lakehouse approve conf/shop items 20250103_000000, or correct the source"),
+        ({"newest": "rejected", "note": "x"}, "rejected", "correct the source; lakehouse history conf/shop items"),
+        ({"bronze_sequence": 1}, "bronze is behind", "lakehouse bronze conf/shop items"),
+        ({"bronze_sequence": None}, "bronze is behind", "lakehouse bronze conf/shop items"),
+        ({"waiting": 2}, "landed snapshots", "lakehouse ingest conf/shop items"),
+        ({"quarantined": 3}, "quarantine", "lakehouse quarantine conf/shop items"),
+        ({"overdue_seconds": 7200}, "overdue", "lakehouse run conf/shop"),
+    ],
+)
+def test_a_table_that_needs_somebody(change: dict[str, Any], what: str, command: str) -> None:
+    assert found(tables=[TABLE | change]) == [(what, "items", command)]
+
+
+def test_the_most_urgent_comes_first() -> None:
+    tables = [TABLE | {"table": "a", "quarantined": 1}, TABLE | HELD | {"table": "b"}]
+    failed = [RULE, RULE | {"rule": "total", "on_fail": "fail"}]
+    runs = [{"doing": "run", "run_id": "r", "exit_code": 3, "failed": []}]
+    rows = found(tables=tables, expectations=failed, runs=runs, models=[{"model": "gold.x", "waiting": ["silver.y"]}])
+
+    assert [(what, name) for what, name, _ in rows] == [
+        ("held", "b"),
+        ("quarantine", "a"),
+        ("the last run failed", "r"),
+        ("the model is stopped", "silver.items"),
+        ("expectations", "silver.items"),
+        ("changes to read", "gold.x"),
+    ]
+
+
+def test_the_path_of_a_command_is_as_short_as_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command_path(tmp_path / "conf/shop/pipeline.yml") == "conf/shop"
+    assert command_path(tmp_path / "conf/shop/kaggle.yml") == "conf/shop/kaggle.yml"
+    assert command_path(Path("/elsewhere/pipeline.yml")) == "/elsewhere"
