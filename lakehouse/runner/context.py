@@ -206,7 +206,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     Args:
         path: A folder with pipeline.yml, or that file.
         names: Tables and models to which the command is limited.
-        options: Further attributes of `Run`; `as_of` is an earlier name of `snapshot_time`.
+        options: Further attributes of `Run`.
 
     Raises:
         ConfigError: With all problems that were found.
@@ -217,8 +217,6 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
     if unavailable := config.unavailable_features(pipeline):
         next_step = "see docs/decisions/0001-scope.md"
         raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)
-    if "as_of" in options:
-        options["snapshot_time"] = options.pop("as_of")
     run = Run(pipeline, tuple(names), **options)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)
