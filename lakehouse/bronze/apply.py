@@ -27,6 +27,7 @@ from lakehouse.lake.merge import (
     MergeTarget,
     WriteResult,
     create_from_batches,
+    merge_batches,
     merge_changes,
     merge_to_match,
 )
@@ -209,8 +210,8 @@ def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarg
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
-    if table.config.scd == 1 and (created := _create_in_driver(table, entry, is_large)):
-        return created
+    if table.config.scd == 1 and (written := _apply_in_driver(table, entry, is_large)):
+        return written
     changes, erased = change_sets.read_complete(table, entry)
     target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
     has_bronze = delta.exists(table.spark, table.bronze)
@@ -232,21 +233,30 @@ def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wr
     return merge_changes(target, rows.with_copy("_cdc_operation", ACTION), remaining, progress)
 
 
-def _create_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult | None:
-    """Create bronze from its first change set; return None if there is a table, or if Spark has to create it."""
-    if delta.exists(table.spark, table.bronze):
+def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult | None:
+    """Create bronze from its first change set, or apply one to a large bronze; None if Spark has to do it."""
+    has_bronze = delta.exists(table.spark, table.bronze)
+    if has_bronze and not is_large:
         return None
     rows = change_sets.read_batches(table, entry)
     if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
         return None
-    fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1]])
-    names = fields.names
-    batches = (batch.select(names) for batch in rows)
-    reader = pa.RecordBatchReader.from_batches(small_tables.arrow_schema(fields), batches)
     target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
-    if not create_from_batches(target, reader, fields, progress):
-        return None
-    return WriteResult(inserted=entry.changed_rows, committed=True)
+    fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1]])
+    columns = small_tables.arrow_schema(fields)
+    if not has_bronze:
+        batches = (batch.select(fields.names) for batch in rows)
+        is_written = create_from_batches(target, pa.RecordBatchReader.from_batches(columns, batches), fields, progress)
+        return WriteResult(inserted=entry.changed_rows, committed=True) if is_written else None
+    columns = columns.append(pa.field(ACTION, pa.string()))
+    batches = (batch.select(fields.names).append_column(ACTION, batch.column("_cdc_operation")) for batch in rows)
+    # Bronze is where the change set began, and so the change set is the difference.
+    is_written = merge_batches(target, pa.RecordBatchReader.from_batches(columns, batches), fields, progress)
+    return _written(entry) if is_written else None
+
+
+def _written(entry: LedgerEntry) -> WriteResult:
+    return WriteResult(entry.inserted or 0, entry.updated or 0, entry.deleted or 0, committed=True)
 
 
 def _repair(

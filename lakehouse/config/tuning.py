@@ -46,7 +46,7 @@ class Tuning(StrictModel):
         64 << 20, description="From this size on, changes of a model use deletion vectors instead of rewriting files."
     )
     large_snapshot_bytes: Count = Field(
-        128 << 20, description="From this snapshot size on, bronze uses deletion vectors instead of rewriting files."
+        32 << 20, description="From this snapshot size on, bronze uses deletion vectors instead of rewriting files."
     )
     driver_compare_bytes: Count = Field(
         8 << 30,

@@ -7,6 +7,7 @@ There is no second place that could disagree (docs/decisions/0002-progress-in-th
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +68,11 @@ def is_catalog_name(address: str) -> bool:
 def is_plain_path(address: str) -> bool:
     """Return whether an address is a folder on a disk that delta-rs can open: it takes paths for parts of a URL."""
     return _PLAIN_PATH.fullmatch(address) is not None
+
+
+def is_on_disk(address: str) -> bool:
+    """Return whether a table can be written without Spark's SQL: on Databricks, disks are views of an object store."""
+    return is_plain_path(address) and "DATABRICKS_RUNTIME_VERSION" not in os.environ
 
 
 def sql_name(address: str) -> str:
@@ -136,6 +142,11 @@ class DataFiles:
     version: int
     schema: T.StructType
     listed: TableFiles
+
+    @property
+    def has_constraints(self) -> bool:
+        """Whether somebody added a CHECK constraint to the table."""
+        return any(name.startswith("delta.constraints.") for name in self.listed.properties)
 
 
 def data_files(address: str, version: int | None = None, with_vectors: bool = False) -> DataFiles | None:

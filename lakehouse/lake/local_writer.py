@@ -8,7 +8,6 @@ caller then lets Spark write.
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -28,7 +27,6 @@ _WRITABLE_FEATURES = frozenset(
     {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz"}
 )
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # delta-rs parses names in expressions
-_CONSTRAINTS = "delta.constraints."
 _WRITER = WriterProperties(compression="ZSTD")
 
 
@@ -51,7 +49,7 @@ def create(
     Returns:
         Whether the table was created.
     """
-    if not _is_on_disk(address) or not _has_plain_columns(schema):
+    if not delta.is_on_disk(address) or not _has_plain_columns(schema):
         return False
     # Delta's columns may all be null, whatever the rows have.
     columns = pa.schema([pa.field(field.name, field.type, nullable=True) for field in rows.schema])
@@ -152,14 +150,8 @@ def _commit(address: str, progress: Mapping[str, Any] | None, write: Callable[[C
 
 
 def _can_write(address: str, files: delta.DataFiles) -> bool:
-    has_constraints = any(name.startswith(_CONSTRAINTS) for name in files.listed.properties)
     is_known = files.listed.writer_features <= _WRITABLE_FEATURES
-    return is_known and not has_constraints and _is_on_disk(address) and _has_plain_columns(files.schema)
-
-
-def _is_on_disk(address: str) -> bool:
-    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ  # whose disks are views of an object store
-    return delta.is_plain_path(address) and not on_databricks
+    return is_known and not files.has_constraints and delta.is_on_disk(address) and _has_plain_columns(files.schema)
 
 
 def _has_plain_columns(schema: T.StructType) -> bool:

@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
-from lakehouse.lake import delta, local_diff, local_writer, small_tables
+from lakehouse.lake import delta, local_diff, local_writer, marked_merge, small_tables
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
 from lakehouse.schema.mismatch import schema_mismatches
 from lakehouse.spark.session import is_local
@@ -141,6 +141,8 @@ def _compare_and_merge(
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counts = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
+        if target.is_large and 0 < counts.total() <= max_local_rows and _mark(target, actions.toArrow(), progress):
+            return _result(counts)
         return _merge(target, actions, counts, progress, value_ranges)
     finally:
         actions.unpersist()
@@ -172,6 +174,8 @@ def _merge_local(
     counts = Counter(local.column(ACTION).to_pylist())
     if not counts:
         return WriteResult()
+    if target.is_large and _mark(target, local, progress):
+        return _result(counts)
     tuning = target.tuning
     max_bytes = 0 if target.is_large or not tuning.small_table_bytes else tuning.driver_write_bytes
     if max_bytes and local_writer.merge(target.address, local, target.keys, ACTION, progress, max_bytes):
@@ -202,6 +206,29 @@ def merge_changes(
         rows = target.spark.createDataFrame(rows.toArrow(), rows.schema)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
     return _merge(target, rows, Counter(action_counts), progress, {})
+
+
+def merge_batches(
+    target: MergeTarget, actions: pa.RecordBatchReader, schema: T.StructType, progress: Mapping[str, Any]
+) -> bool:
+    """Write rows that are known to be the difference from a large table, in the driver.
+
+    Args:
+        target: The table, which exists.
+        actions: The rows, with their action (I, U or D) in the column `_cdc_action`.
+        schema: The other columns.
+        progress: The metadata that the commit records.
+
+    Returns:
+        Whether they were written; if not, `merge_changes` has to do it.
+    """
+    _prepare(target, schema)
+    return target.is_large and _mark(target, actions, progress)
+
+
+def _mark(target: MergeTarget, actions: pa.Table | pa.RecordBatchReader, progress: Mapping[str, Any]) -> bool:
+    is_allowed = target.tuning.small_table_bytes > 0
+    return is_allowed and marked_merge.merge(target.spark, target.address, actions, target.keys, ACTION, progress)
 
 
 def create_from_batches(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -98,5 +99,6 @@ def _kept_rows(address: str, version: int) -> dict[str, pa.Array] | None:
     except (DeltaError, OSError, ValueError):
         return None
     names = [unquote(urlsplit(uri).path).rpartition("/")[2] for uri in vectors.column("filepath").to_pylist()]
-    masks = vectors.column("selection_vector").to_pylist()
-    return {name: pa.array(mask, pa.bool_()) for name, mask in zip(names, masks, strict=True)}
+    column: Any = vectors.column("selection_vector")
+    masks = [mask.values for mask in column]
+    return dict(zip(names, masks, strict=True))

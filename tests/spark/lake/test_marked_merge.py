@@ -1,0 +1,141 @@
+"""The driver merges changes into large tables as Delta's MERGE does, and leaves to MERGE what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from lakehouse.config.tuning import Tuning
+from lakehouse.lake import delta, local_diff, marked_merge, small_tables, table_rows
+from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match
+from lakehouse.spark.session import isolated_session, local_frame, local_rows
+from lakehouse.storage import delta_log
+from tests.spark.lake.test_small_tables import KEYS, SCHEMA, content, feed, random_rows
+
+SEED = os.environ.get("LAKEHOUSE_SEED")  # set by make test-random; else always the same tables
+SEEDS = range(int(SEED), int(SEED) + 5) if SEED else range(1)
+BY_SPARK = Tuning(small_table_bytes=0)
+SMALL = "k INT, v STRING"
+
+
+def read_in_driver(address: str, fields: T.StructType) -> pa.Table:
+    rows = table_rows.find_rows(address, fields)
+    assert rows is not None
+    batches = rows.batches(list(rows.files), fields)
+    return pa.Table.from_batches(batches, small_tables.arrow_schema(fields))
+
+
+def create(spark: SparkSession, address: str, schema: str, rows: list[tuple[object, ...]]) -> T.StructType:
+    """Create a table with deletion vectors, of several files."""
+    fields, _ = local_rows(schema, [])
+    frame = local_frame(spark, fields, rows).repartition(3)
+    delta.create(spark, address, frame, delta.table_properties(large=True), "error")
+    return fields
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_driver_and_merge_make_the_same_table_with_the_same_changes(
+    spark: SparkSession, tmp_path: Path, seed: int
+) -> None:
+    rng, session = random.Random(seed), isolated_session(spark, 0)
+    by_spark, by_driver = str(tmp_path / "by_spark"), str(tmp_path / "by_driver")
+    first = random_rows(rng, 30)
+    for address in (by_spark, by_driver):
+        fields = create(session, address, SCHEMA, first)
+    for step in range(1, 6):
+        _, wanted = local_rows(SCHEMA, [] if step == 3 else random_rows(rng, 30))
+        frame = session.createDataFrame(wanted, fields)
+        actions = local_diff.row_actions(read_in_driver(by_driver, fields), wanted, KEYS, ACTION)
+        target = MergeTarget(session, by_spark, KEYS, is_large=True, tuning=BY_SPARK)
+        result = merge_to_match(target, frame, {"n": step})
+        assert result.committed == bool(actions.num_rows)
+        if actions.num_rows:
+            assert marked_merge.merge(session, by_driver, actions, KEYS, ACTION, {"n": step})
+        same = content(delta.read(session, by_spark))
+        assert content(delta.read(session, by_driver)) == same == content(read_in_driver(by_driver, fields))
+        version = delta_log.newest_version(tmp_path / "by_driver")
+        assert version == delta_log.newest_version(tmp_path / "by_spark")
+        assert content(feed(session, by_driver, version)) == content(feed(session, by_spark, version))
+        current = delta.current_version(session, by_driver)
+        assert current is not None and current.recorded_progress() == {"n": step}
+        shown = delta.table(session, by_driver).history(1).collect()[0]
+        assert shown.operation == "MERGE"
+        counts = [shown.operationMetrics[f"numTargetRows{kind}"] for kind in ("Inserted", "Updated", "Deleted")]
+        assert WriteResult(*map(int, counts), committed=True) == result
+    # Spark goes on with a table that the driver wrote: statistics, vectors and feed are what it expects.
+    session.sql(f"OPTIMIZE {delta.sql_name(by_driver)}")
+    session.sql(f"REORG TABLE {delta.sql_name(by_driver)} APPLY (PURGE)")
+    assert content(delta.read(session, by_driver)) == same
+    delta.table(session, by_driver).restoreToVersion(4)
+    assert content(delta.read(session, by_driver)) == content(delta.read(session, by_spark, 4))
+    counted = delta.read(session, by_driver).where("n > 6 OR k2 IS NULL OR k1 >= 'b'")
+    assert content(counted) == content(delta.read(session, by_spark, 4).where("n > 6 OR k2 IS NULL OR k1 >= 'b'"))
+
+
+def actions_of(*rows: tuple[str, int, str | None]) -> pa.Table:
+    kinds, keys, values = zip(*rows, strict=True)
+    return pa.table({ACTION: pa.array(kinds), "k": pa.array(keys, pa.int32()), "v": pa.array(values, pa.string())})
+
+
+NOT_A_DIFFERENCE = {
+    "a key to update that is not there": [("U", 7, "x")],
+    "a key to delete that is not there": [("D", 1, None), ("D", 7, None)],
+    "a key to insert that is there": [("I", 1, "x")],
+}
+
+
+@pytest.mark.parametrize("case", NOT_A_DIFFERENCE)
+def test_actions_that_are_no_difference_are_left_to_merge(spark: SparkSession, tmp_path: Path, case: str) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a"), (2, "b")])
+
+    assert not marked_merge.merge(session, table, actions_of(*NOT_A_DIFFERENCE[case]), ["k"], ACTION, {})
+    assert delta_log.newest_version(tmp_path / "table") == 0
+
+
+def foreign_states(spark: SparkSession, table: str) -> dict[str, Callable[[], object]]:
+    name = delta.sql_name(table)
+    set_property = f"ALTER TABLE {name} SET TBLPROPERTIES"
+    return {
+        "row tracking": lambda: spark.sql(f"{set_property} ('delta.enableRowTracking' = 'true')"),
+        "no vectors": lambda: spark.sql(f"{set_property} ('delta.enableDeletionVectors' = 'false')"),
+        "no feed": lambda: spark.sql(f"{set_property} ('delta.enableChangeDataFeed' = 'false')"),
+        "a mapped column": lambda: spark.sql(f"{set_property} ('delta.columnMapping.mode' = 'name')"),
+        "a constraint": lambda: spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT short CHECK (length(v) < 3)"),
+        "another column": lambda: spark.sql(f"ALTER TABLE {name} ADD COLUMNS (more INT)"),
+    }
+
+
+@pytest.mark.parametrize("case", foreign_states(None, "/t"))  # type: ignore[arg-type]
+def test_tables_that_only_merge_can_write_are_left_to_it(spark: SparkSession, tmp_path: Path, case: str) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a"), (2, "b")])
+    foreign_states(session, table)[case]()
+    before = delta_log.newest_version(tmp_path / "table")
+
+    assert not marked_merge.merge(session, table, actions_of(("D", 1, None)), ["k"], ACTION, {})
+    assert delta_log.newest_version(tmp_path / "table") == before
+
+
+def test_a_commit_in_the_meantime_leaves_the_work_to_merge(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a"), (2, "b")])
+    find_rows = marked_merge._find_rows
+
+    def find_and_delete(*args: object) -> None:
+        find_rows(*args)  # type: ignore[arg-type]
+        delta.table(spark, table).delete("k = 2")
+
+    monkeypatch.setattr(marked_merge, "_find_rows", find_and_delete)
+
+    assert not marked_merge.merge(session, table, actions_of(("U", 1, "x")), ["k"], ACTION, {})
+    assert [tuple(row) for row in delta.read(spark, table).collect()] == [(1, "a")]
