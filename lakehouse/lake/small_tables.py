@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
+from itertools import repeat
 from typing import IO, Any
 
 import pyarrow as pa
@@ -71,7 +72,7 @@ def read_with_commits(address: str, max_bytes: int, column: str) -> pa.Table | N
     try:
         for file in files.listed.files:
             rows = _read_files([file.path], T.StructType([*files.schema, *extra]))
-            versions = _repeat(file.commit_version, len(rows))
+            versions = int_array(repeat(file.commit_version, len(rows)))
             if rewritten:
                 versions = pc.coalesce(rows.column(rewritten), versions)
                 rows = rows.drop_columns([rewritten])
@@ -201,9 +202,14 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return [None if each is None else _EPOCH + timedelta(microseconds=each) for each in micros]
 
 
-def _repeat(value: int, count: int) -> pa.Array:
-    """Return a number several times. `pa.array` would import pandas, which takes a quarter of a second."""
-    return pa.Array.from_buffers(pa.int64(), count, [None, pa.py_buffer(array("q", [value]) * count)])
+def int_array(numbers: Iterable[int]) -> pa.Array:
+    """Return numbers as `pa.array` does, which would import pandas: that takes a quarter of a second.
+
+    Args:
+        numbers: The numbers.
+    """
+    values = array("q", numbers)
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
 
 
 def _concat(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -119,15 +119,19 @@ class LocalRows:
         """Read the files into the table `rows`."""
         columns = ", ".join(f"v{n} {t}" for n, t in enumerate(self.types))
         self.connection.execute(f"CREATE TABLE rows (n BIGINT, bad BOOLEAN, key_state TINYINT, {columns})")
-        # Of wide tables the optimizer's time grows with the square of the columns, and there is nothing to optimize.
-        is_wide = len(self.types) > _WIDE
-        if is_wide:
-            self.connection.execute("PRAGMA disable_optimizer")
+        self._optimize(False)
         for file in self.files:
             self._starts.append(self._row_count)
             self._row_count = self._load_file(file, self._row_count)
-        if is_wide:
-            self.connection.execute("PRAGMA enable_optimizer")
+        self._optimize(True)
+
+    def _optimize(self, enabled: bool) -> None:
+        """Turn DuckDB's optimizer on or off for a wide table.
+
+        Its time grows with the square of the columns, and it has nothing to optimize in an expression for each column.
+        """
+        if len(self.types) > _WIDE:
+            self.connection.execute(f"PRAGMA {'enable' if enabled else 'disable'}_optimizer")
 
     def _load_file(self, file: LocalFile, start: int) -> int:
         position = start
@@ -135,7 +139,7 @@ class LocalRows:
         def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             nonlocal position
             for batch in batches:
-                numbers = pa.array(range(position, position + batch.num_rows), pa.int64())
+                numbers = small_tables.int_array(range(position, position + batch.num_rows))
                 position += batch.num_rows
                 yield pa.RecordBatch.from_arrays([numbers, *batch.columns], names=["n", *batch.schema.names])
 
@@ -376,6 +380,7 @@ class LocalRows:
             f"SELECT {', '.join(values)}, op, {stamp}, {sequence}::BIGINT, {changed}"
             f" FROM found b LEFT JOIN rows r ON r.n = b.n"
         )
+        self._optimize(False)
         reader = self.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(schema, _cast(reader, schema))
 
