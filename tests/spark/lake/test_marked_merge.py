@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,8 @@ from lakehouse.lake import delta, local_diff, marked_merge, small_tables, table_
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import delta_log
-from tests.spark.lake.test_small_tables import KEYS, SCHEMA, content, feed, random_rows
+from tests.spark.lake.test_small_tables import KEYS, SCHEMA, SEEDS, content, feed, random_rows
 
-SEED = os.environ.get("LAKEHOUSE_SEED")  # set by make test-random; else always the same tables
-SEEDS = range(int(SEED), int(SEED) + 5) if SEED else range(1)
 BY_SPARK = Tuning(small_table_bytes=0)
 SMALL = "k INT, v STRING"
 

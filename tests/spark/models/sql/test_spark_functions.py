@@ -1,8 +1,9 @@
-"""The committed list of Spark's functions is what the installed Spark says."""
+"""The committed list of Spark's functions is what the installed Spark says: a sample, all of it in `make test-random`."""
 
 from __future__ import annotations
 
 import logging
+import os
 from importlib import resources
 
 import pytest
@@ -16,4 +17,4 @@ def test_the_list_of_functions_is_that_of_the_installed_spark(
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # each refused call would be logged
     committed = (resources.files("lakehouse") / "models" / "sql" / "spark_functions.txt").read_text("utf-8")
 
-    assert disagreements(spark, committed, every=7) == []
+    assert disagreements(spark, committed, every=1 if "LAKEHOUSE_SEED" in os.environ else 40) == []
