@@ -108,6 +108,7 @@ def _table_status(table: str, **changed: Any) -> Document:
         "last_success": "2025-10-04T11:00:00+00:00",
         "overdue_seconds": 0,
         "note": None,
+        "changed_in_source": [],
         **changed,
     }
 

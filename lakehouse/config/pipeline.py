@@ -160,7 +160,9 @@ class Files(StrictModel):
     """A folder with the files of one snapshot, or with one folder YYYYMMDD_HHMMSS or YYYYMMDD per snapshot."""
 
     type: Literal["files"]
-    path: Text = Field(description="The folder, relative to the working directory.")
+    path: Text = Field(
+        description="The folder; relative to the working directory if it is there, else to pipeline.yml."
+    )
 
 
 class Kaggle(StrictModel):
@@ -282,7 +284,8 @@ class Pipeline(StrictModel):
 
     name: Text = Field(description="The pipeline's name.")
     lake: Lake = Field(
-        description="Path relative to the working directory, s3a://bucket/prefix, or catalog and volume."
+        description="Path relative to the working directory if it is there, else to pipeline.yml; or s3a://bucket/prefix;"
+        " or catalog and volume."
     )
     timezone: TimeZone = Field("UTC", description="Time zone of the source's timestamps that have none.")
     business_timezone: TimeZone = Field(
@@ -336,6 +339,35 @@ class Pipeline(StrictModel):
     def folder(self) -> Path:
         """The folder of that file, which also contains the models' SQL files."""
         return self._path.parent
+
+    @property
+    def source_folder(self) -> Path:
+        """The folder of a `files` source; a relative path is that of pipeline.yml unless it exists from here."""
+        assert isinstance(self.source, Files)
+        path = Path(self.source.path)
+        return path if path.exists() or path.is_absolute() else self.folder / path
+
+    def lake_path(self, lake: str) -> str:
+        """Return the path of a lake on a disk.
+
+        A relative path is that of pipeline.yml unless it exists from here. A new lake is made beside the source, if
+        that is a relative path too: it is never made in a working directory that is there by chance.
+
+        Args:
+            lake: The path in pipeline.yml, or an address of S3.
+        """
+        if "://" in lake or Path(lake).is_absolute() or Path(lake).exists():
+            return lake
+        of_pipeline = self.folder / lake
+        if of_pipeline.exists() or not isinstance(self.source, Files):
+            return str(of_pipeline)
+        source = Path(self.source.path)
+        return str(of_pipeline) if source.is_absolute() or not source.exists() else lake
+
+    @property
+    def argument(self) -> Path:
+        """What a command is given for this pipeline: the folder, or the file if it has another name."""
+        return self.folder if self.path.stem == "pipeline" else self.path
 
     def location(self, *loc: str | int) -> str:
         """Return the file and the line of a key, or of the nearest one above it that the file has.

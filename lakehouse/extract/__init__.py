@@ -20,10 +20,31 @@ from contextlib import contextmanager
 
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
 from lakehouse.extract import folder
-from lakehouse.extract.source import ExtractResult, Source, extract_table, peek
+from lakehouse.extract.source import (
+    ExtractResult,
+    Source,
+    changed_snapshots,
+    extract_table,
+    land_again,
+    next_step_if_changed,
+    peek,
+)
 from lakehouse.storage.paths import Lake
 
-__all__ = ["ExtractResult", "Source", "extract_table", "is_read_every_run", "open_source", "peek", "source_signature"]
+__all__ = [
+    "ExtractResult",
+    "Source",
+    "changed_snapshots",
+    "extract_table",
+    "has_folders",
+    "is_read_every_run",
+    "land_again",
+    "next_step_if_changed",
+    "open_source",
+    "peek",
+    "require_source",
+    "source_signature",
+]
 
 
 @contextmanager
@@ -41,7 +62,7 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
     """
     match pipeline.source:
         case Files():
-            yield Source(pipeline, lake, folder.list_snapshots(pipeline), folder.link_warnings(pipeline))
+            yield Source(pipeline, lake, folder.list_snapshots(pipeline), folder.warnings(pipeline))
         case Kaggle():
             # Imported here, because these imports would take a third of the start time of every command.
             from lakehouse.extract.kaggle import source as kaggle
@@ -53,6 +74,28 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
 
             with postgres.open_snapshots(pipeline, lake, tuple(tables)) as snapshots:
                 yield Source(pipeline, lake, snapshots)
+
+
+def require_source(pipeline: Pipeline) -> None:
+    """Raise if the source is a folder that is not there, or that has no snapshot. Nothing is written.
+
+    Args:
+        pipeline: The pipeline.
+
+    Raises:
+        ConfigError: With what was found there.
+    """
+    if isinstance(pipeline.source, Files):
+        folder.list_snapshots(pipeline)
+
+
+def has_folders(pipeline: Pipeline) -> bool:
+    """Return whether the source is a folder that is there, in which files can change after they were landed.
+
+    Args:
+        pipeline: The pipeline.
+    """
+    return isinstance(pipeline.source, Files) and pipeline.source_folder.is_dir()
 
 
 def is_read_every_run(pipeline: Pipeline) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from lakehouse.config import Files, Pipeline, Table
+from lakehouse.config import Pipeline, Table
 from lakehouse.errors import ConfigError
 from lakehouse.extract.source import SourceSnapshot, TableFiles
 from lakehouse.storage import landing
 from lakehouse.storage.paths import source_folder_time
+from lakehouse.text import visible
+
+_NAMES = "YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD (its time in UTC)"
+_SHOWN_NAMES = 5  # of folders that are passed over
 
 
 def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
@@ -22,15 +27,19 @@ def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
         pipeline: A pipeline with a source of type `files`.
 
     Raises:
-        ConfigError: The source's folder does not exist.
+        ConfigError: The source's folder does not exist, has two folders of one time, or has no snapshot at all.
     """
 
     def fetch_from(folder: Path) -> Callable[[str], TableFiles]:
         return lambda table: find_table_files(folder, pipeline.tables[table])
 
     root = _source_folder(pipeline)
-    dated = tuple(SourceSnapshot(time, fetch_from(folder)) for time, folder in _snapshot_folders(root))
-    return dated or (SourceSnapshot(None, fetch_from(root)),)
+    folders = _snapshot_folders(root)
+    _require_one_folder_per_time(folders)
+    if folders:
+        return tuple(SourceSnapshot(time, fetch_from(folder)) for time, folder in folders)
+    _require_files(pipeline, root)
+    return (SourceSnapshot(None, fetch_from(root)),)
 
 
 def signature(pipeline: Pipeline) -> dict[str, str]:
@@ -45,13 +54,14 @@ def signature(pipeline: Pipeline) -> dict[str, str]:
         ConfigError: The source's folder does not exist.
     """
     root = _source_folder(pipeline)
-    dated, links = [folder for _, folder in _snapshot_folders(root)], _snapshot_links(root)
+    dated, not_taken = [folder for _, folder in _snapshot_folders(root)], _snapshot_links(root)
+    not_taken += _other_folders(pipeline, root, dated)
     tables = pipeline.tables.values()
     files = [file for folder in dated or [root] for table in tables for file in find_table_files(folder, table).paths]
-    # A new link has an entry too, so that a run reports it.
+    # What is not taken has an entry too, so that a run reports it.
     return (
         {f"{folder.name}/": "" for folder in dated}
-        | {f"{link.name}@": "" for link in links}
+        | {f"{path.name}@": "" for path in not_taken}
         | {file.relative_to(root).as_posix(): landing.file_signature(file) for file in files}
     )
 
@@ -64,8 +74,22 @@ def find_table_files(folder: Path, table: Table) -> TableFiles:
         table: The table's configuration.
     """
     inside = folder.resolve()
-    paths = (p for p in folder.glob(table.file) if p.is_file() and p.resolve().is_relative_to(inside))
-    return TableFiles(folder, sorted(paths))
+    found = [p for p in folder.glob(table.file) if p.resolve().is_relative_to(inside)]
+    paths = sorted(p for p in found if p.is_file())
+    folders = sorted(p for p in found if p.is_dir())
+    return TableFiles(folder, paths, "" if paths or not folders else _folder_hint(folder, folders[0]))
+
+
+def _folder_hint(snapshot: Path, folder: Path) -> str:
+    """Return that a pattern matches a folder, as Spark and other writers make one, and the pattern of its files."""
+    name = folder.relative_to(snapshot).as_posix()
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith((".", "_"))]
+    if not files:
+        return f"{name} is an empty folder"
+    suffixes = {"".join(p.suffixes[-2:]) if p.suffix in (".gz", ".zip") else p.suffix for p in files}
+    below = "*" if all(p.parent == folder for p in files) else "**/*"
+    pattern = f"{name}/{below}{suffixes.pop() if len(suffixes) == 1 else ''}"
+    return f"{name} is a folder with {files[0].name}; write `file: {json.dumps(pattern, ensure_ascii=False)}`"
 
 
 def _snapshot_folders(root: Path) -> list[tuple[datetime, Path]]:
@@ -79,21 +103,77 @@ def _snapshot_links(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_symlink() and source_folder_time(p.name))
 
 
-def link_warnings(pipeline: Pipeline) -> tuple[str, ...]:
-    """Return a warning for each link that is named like a snapshot, and was not taken.
+def _other_folders(pipeline: Pipeline, root: Path, dated: list[Path]) -> list[Path]:
+    """Return the folders of a source that are no snapshots and, without snapshots, hold no file of a table.
+
+    One whose name begins with `.` or `_` is meant to be passed over.
+    """
+    named = {folder.name for folder in dated}
+    others = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and p.name not in named]
+    used: set[str] = set()
+    if not dated:
+        files = [file for table in pipeline.tables.values() for file in find_table_files(root, table).paths]
+        used = {file.relative_to(root).parts[0] for file in files}
+    return sorted(p for p in others if not p.name.startswith((".", "_")) and p.name not in used)
+
+
+def warnings(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return a warning for each link that is named like a snapshot, and one for the folders with other names.
+
+    None of them was taken.
 
     Args:
         pipeline: A pipeline with a source of type `files`.
     """
-    return tuple(
-        f"{link} is a symbolic link and was not taken: deliver the folder itself, or a copy of it"
-        for link in _snapshot_links(_source_folder(pipeline))
+    root = _source_folder(pipeline)
+    links = [
+        f"{visible(str(link))} is a symbolic link and was not taken: deliver the folder itself, or a copy of it"
+        for link in _snapshot_links(root)
+    ]
+    others = [
+        visible(p.name) for p in _other_folders(pipeline, root, [folder for _, folder in _snapshot_folders(root)])
+    ]
+    if not others:
+        return tuple(links)
+    names = ", ".join(others[:_SHOWN_NAMES])
+    more = f" and {len(others) - _SHOWN_NAMES} more" if len(others) > _SHOWN_NAMES else ""
+    other = f"{visible(str(root))}: passed over, because its name is no time: {names}{more}"
+    return (*links, f"{other}; the folder of a snapshot is called {_NAMES}")
+
+
+def _require_one_folder_per_time(folders: list[tuple[datetime, Path]]) -> None:
+    """Raise if two folders are called by the same time: which of them is the snapshot is not known."""
+    by_time: dict[datetime, list[str]] = {}
+    for time, folder in folders:
+        by_time.setdefault(time, []).append(folder.name)
+    if double := [" and ".join(sorted(names)) for names in by_time.values() if len(names) > 1]:
+        raise ConfigError(
+            f"two folders of one time: {'; '.join(double)}",
+            expected="one folder for the snapshot of a time",
+            where=str(folders[0][1].parent),
+            next_step="remove one of them, or give it the time at which its files were taken",
+        )
+
+
+def _require_files(pipeline: Pipeline, root: Path) -> None:
+    """Raise if a source without snapshot folders has no file of any table: an empty snapshot would be recorded."""
+    if any(
+        found.paths or found.hint for table in pipeline.tables.values() for found in [find_table_files(root, table)]
+    ):
+        return
+    files = ", ".join(dict.fromkeys(visible(table.file) for table in pipeline.tables.values()))
+    raise ConfigError(
+        "\n".join(
+            [f"{root} has no snapshot: no folder that is called by a time, and no file {files}", *warnings(pipeline)]
+        ),
+        expected=f"the files of the tables, or a folder for each snapshot, called {_NAMES}",
+        where=f"{pipeline.path}: source.path",
+        next_step="rename the folders, or correct source.path or `file`",
     )
 
 
 def _source_folder(pipeline: Pipeline) -> Path:
-    assert isinstance(pipeline.source, Files)
-    root = Path(pipeline.source.path)
+    root = pipeline.source_folder
     if not root.is_dir():
         raise ConfigError(
             f"the source {root} is a file" if root.exists() else f"the source folder {root} does not exist",

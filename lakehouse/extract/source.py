@@ -5,7 +5,8 @@ A source is a list of snapshots, each with or without a time, and with a functio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,10 +25,12 @@ class TableFiles:
     Attributes:
         folder: The folder that names are relative to.
         paths: The files, in the order of their names.
+        hint: If there is none: what was found in their place, and what to write; empty if nothing was.
     """
 
     folder: Path
     paths: list[Path]
+    hint: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -110,10 +113,10 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
         landed = landing.find_snapshot(source.lake, table, snapshot.time)
         if landed is None:
             files = snapshot.fetch_files(table)
-            landing.land_snapshot(source.lake, table, snapshot.time, files.paths, files.folder)
+            landing.land_snapshot(source.lake, table, snapshot.time, files.paths, files.folder, files.hint)
             landed_times.append(snapshot.time)
         elif not snapshot.immutable:
-            warnings += _change_warnings(landed, snapshot.fetch_files(table))
+            warnings += _change_warnings(source, landed, snapshot.fetch_files(table))
     return ExtractResult(table, tuple(landed_times), tuple(warnings))
 
 
@@ -137,7 +140,7 @@ def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime 
             where=str(landed.folder),
             next_step="use another time for --snapshot-time",
         )
-    landing.land_snapshot(source.lake, table, time, files.paths, files.folder)
+    landing.land_snapshot(source.lake, table, time, files.paths, files.folder, files.hint)
     return ExtractResult(table, (time,), tuple(warnings))
 
 
@@ -167,20 +170,60 @@ def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str
         landed = landing.newest_snapshot(source.lake, table)
     files = snapshot.fetch_files(table)
     if landed and snapshot.time:
-        return landed, "".join(_change_warnings(landed, files))
+        return landed, "".join(_change_warnings(source, landed, files))
     if landed and not _has_changed(landed, files):
         return landed, ""
     inspected = tuple(landing.inspect_file(p, name=n) for p, n in zip(files.paths, files.names, strict=True))
-    return LandedSnapshot(table, snapshot.time or _time_of_undated(now, landed), files.folder, inspected), ""
+    time = snapshot.time or _time_of_undated(now, landed)
+    return LandedSnapshot(table, time, files.folder, inspected, hint=files.hint), ""
 
 
-def _change_warnings(landed: LandedSnapshot, files: TableFiles) -> list[str]:
+def changed_snapshots(source: Source, landed_snapshots: Iterable[LandedSnapshot]) -> list[LandedSnapshot]:
+    """Return the landed snapshots of a table whose files in the source changed after they were landed.
+
+    Args:
+        source: The open source.
+        landed_snapshots: The landed snapshots of the table.
+    """
+    offered = {snapshot.time: snapshot for snapshot in source.snapshots if snapshot.time and not snapshot.immutable}
+    return [
+        landed
+        for landed in landed_snapshots
+        if landed.time in offered and _has_changed(landed, offered[landed.time].fetch_files(landed.table))
+    ]
+
+
+def land_again(source: Source, landed: LandedSnapshot) -> None:
+    """Land a snapshot of the source again, in the place of what was landed before.
+
+    Args:
+        source: The open source, which has a snapshot of that time.
+        landed: The snapshot as it was landed.
+    """
+    (snapshot,) = [snapshot for snapshot in source.snapshots if snapshot.time == landed.time]
+    files = snapshot.fetch_files(landed.table)
+    landing.land_snapshot(source.lake, landed.table, landed.time, files.paths, files.folder, files.hint, replace=True)
+
+
+def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, newest: datetime) -> str:
+    """Return what to do about a snapshot that changed after it was landed.
+
+    Args:
+        pipeline: The pipeline.
+        landed: The snapshot as it was landed.
+        newest: The time of the newest snapshot of the table.
+    """
+    if landed.time == newest:
+        path = shlex.quote(str(pipeline.argument))
+        return f"lakehouse approve {path} {landed.table} {snapshot_name(landed.time)}, to take it again in its place"
+    return "deliver a correction as a new snapshot with its own time, since a later one was taken"
+
+
+def _change_warnings(source: Source, landed: LandedSnapshot, files: TableFiles) -> list[str]:
     if not _has_changed(landed, files):
         return []
-    return [
-        f"{files.folder} changed after it was landed; the landed copy is kept. "
-        "Deliver a correction as a new snapshot with its own time"
-    ]
+    next_step = next_step_if_changed(source.pipeline, landed, max(source.snapshot_times))
+    return [f"{files.folder} changed after it was landed; the landed copy is kept; {next_step}"]
 
 
 def _has_changed(landed: LandedSnapshot, files: TableFiles) -> bool:

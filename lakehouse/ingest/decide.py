@@ -71,24 +71,25 @@ def require_same_columns(context: IngestContext) -> None:
         )
 
 
-def approve_snapshot(context: IngestContext, time: datetime) -> IngestResult:
+def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bool = False) -> IngestResult:
     """Accept a held snapshot without applying the guard.
 
     Args:
         context: The table's ingest.
         time: The time of the snapshot.
+        is_landed_again: Whether the snapshot was landed again because it changed; it need not be held then.
 
     Raises:
         ConfigError: No snapshot of that time is held, or a newer one was accepted since.
     """
     table, entry, last = context.table, context.history.entry_at(time), context.history.last_accepted
     stamp = snapshot_name(time)
-    if entry is None or entry.status != "held":
+    if not is_landed_again and (entry is None or entry.status != "held"):
         raise ConfigError(
             f"the snapshot {stamp} of {table.name} is {entry.status}"
             if entry
             else f"{table.name} has no snapshot {stamp}",
-            expected="a snapshot that is held",
+            expected="a snapshot that is held, or whose folder changed after it was taken",
             next_step=f"lakehouse status {context.pipeline.folder}",
         )
     if last and last.snapshot_time > time:

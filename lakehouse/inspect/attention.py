@@ -62,6 +62,10 @@ def _of_tables(document: Row, path: str) -> Iterator[Row]:
     for table in (each for each in tables if each["waiting"]):
         found = f"{table['waiting']} without a decision"
         yield _row("landed snapshots", table["table"], found, f"lakehouse ingest {path} {table['table']}")
+    for table in tables:
+        for changed in table["changed_in_source"]:
+            found = f"snapshot {snapshot_name(to_utc(changed['snapshot_time']))}: its folder changed after it was taken"
+            yield _row("changed in the source", table["table"], found, changed["next_step"])
     for table in (each for each in tables if each["quarantined"]):
         next_step = f"lakehouse quarantine {path} {table['table']}"
         yield _row("quarantine", table["table"], f"{table['quarantined']:,} rows of the last snapshot", next_step)

@@ -248,7 +248,8 @@ def _diff_with_bronze(
         for time in times
     )
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
-    document = _diff_document(context, snapshot, _bronze_baseline, samples, (warning, older), is_lazy=True)
+    notes = (*source.warnings, warning, older)
+    document = _diff_document(context, snapshot, _bronze_baseline, samples, notes, is_lazy=True)
     if document["verdict"] == "unchanged":  # by the bytes: the snapshot was taken, or an equal one
         document["last_change"] = describe_last_change(context, samples)
     return document

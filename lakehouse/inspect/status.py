@@ -11,7 +11,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from lakehouse import logs
+from lakehouse import extract, logs
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect.attention import find_attention
 from lakehouse.inspect.disk_usage import StoredTable, table_disk_usage
@@ -23,6 +23,7 @@ from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
 from lakehouse.storage import landing
 from lakehouse.storage.delta_log import TableVersion
+from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import parse_time, to_utc, utc_text_z
 
 Document = dict[str, Any]
@@ -45,6 +46,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
     lake, run_records = run.lake, records.read_newest(run.lake)
     change_set_bytes = change_sets.sizes(lake) if with_storage else {}
     tables, storage = list[Document](), list[Document]()
+    changed = _changed_in_source(run)
     for name, history in ledger.read_histories(run.lazy_spark, lake, run.selected_tables()).items():
         version, snapshots = (
             delta.current_version(run.lazy_spark, lake.bronze_table(name)),
@@ -53,6 +55,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
         bronze_bytes = version.size if version else 0
         stored_table = StoredTable(lake, name, history, snapshots, change_set_bytes, bronze_bytes)
         tables.append(_table_state(run, stored_table, version, records.last_successful(run_records, name)))
+        tables[-1]["changed_in_source"] = _source_states(run, stored_table, changed.get(name, []))
         storage += table_disk_usage(stored_table) if with_storage else []
     runs = []
     for record in run_records[:_RUNS_SHOWN]:  # one without an end is running, or was killed
@@ -70,6 +73,30 @@ def status(run: Run, with_storage: bool = True) -> Document:
         "runs": runs,
     }
     return document | {"attention": find_attention(document, run.pipeline.path)}
+
+
+def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
+    """Return the snapshots of each table whose folder in the source changed after it was taken, by table."""
+    if not extract.has_folders(run.pipeline):
+        return {}
+    tables = run.selected_tables()
+    try:
+        with extract.open_source(run.pipeline, run.lake, tables) as source:
+            return {name: extract.changed_snapshots(source, landing.list_snapshots(run.lake, name)) for name in tables}
+    except LakehouseError:  # a run reports what is wrong with the source
+        return {}
+
+
+def _source_states(run: Run, table: StoredTable, changed: list[LandedSnapshot]) -> list[Document]:
+    """Return a row for each snapshot of a table that changed in the source after it was taken, with what to do."""
+    newest = max((snapshot.time for snapshot in table.snapshots), default=datetime.min)
+    return [
+        {
+            "snapshot_time": utc_text_z(snapshot.time),
+            "next_step": extract.next_step_if_changed(run.pipeline, snapshot, newest),
+        }
+        for snapshot in changed
+    ]
 
 
 def _table_state(

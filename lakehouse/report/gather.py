@@ -86,7 +86,7 @@ def _document_of_lake(
     plans = [run.plans[model] for model in models]
     return {
         "pipeline": run.pipeline.name,
-        "folder": str(run.pipeline.folder if run.pipeline.path.stem == "pipeline" else run.pipeline.path),
+        "folder": str(run.pipeline.argument),
         "lake": run.lake.root,
         "version": lakehouse.__version__,
         "made": utc_text(now),

@@ -131,6 +131,10 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
     for table in document["status"]["tables"]:
         if table["overdue_seconds"]:
             yield words("overdue", table=table["table"], age=words.age(table["overdue_seconds"])), "late"
+    for table in document["status"]["tables"]:
+        for changed in table["changed_in_source"]:
+            values = {"time": words.time(changed["snapshot_time"]), "next": changed["next_step"]}
+            yield words("changed_in_source", table=table["table"], **values), "late"
     for model in document["status"]["models"]:
         if model["waiting"]:
             yield words("model_waits", model=model["model"], inputs=", ".join(model["waiting"])), "late"

@@ -46,6 +46,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{table}: its data is of {time}, {age} before this report",
         "{table}: os dados são de {time}, {age} antes deste relatório",
     ),
+    "changed_in_source": (
+        "{table}: the snapshot of {time} changed in the source after it was taken; {next}",
+        "{table}: o snapshot de {time} mudou na fonte depois de aceito; {next}",
+    ),
     "model_waits": ("{model}: not up to date with {inputs}", "{model}: desatualizado em relação a {inputs}"),
     "run_failed": ("run {run}: {failed}", "execução {run}: {failed}"),
     "nothing_waits": ("Nothing needs attention.", "Nada requer atenção."),

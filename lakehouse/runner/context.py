@@ -33,7 +33,7 @@ from lakehouse.models.sql.plan import Plan, dependency_levels
 from lakehouse.runner import notify, records
 from lakehouse.runner.outcome import OnOutcome, Outcome, Report
 from lakehouse.runner.progress import Progress
-from lakehouse.storage import landing, lock
+from lakehouse.storage import file_io, landing, lock
 from lakehouse.storage.paths import Lake
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Run:
         """The lake of the pipeline."""
         location = self.pipeline.lake
         if isinstance(location, str):
-            return Lake.from_root(location)
+            return Lake.from_root(self.pipeline.lake_path(location))
         return Lake.in_catalog(location.catalog, location.volume, self.pipeline.name, self.pipeline.tables)
 
     @cached_property
@@ -269,14 +269,24 @@ def record_run(run: Run, report: Report, command: str) -> Iterator[records.Recor
             _finish_record(run, report, record, error)
 
 
+def _is_unmade_lake(run: Run) -> bool:
+    """Whether the lake is a relative path at which a run has made nothing yet.
+
+    Such a lake is not made for a record alone: the path can be wrong, as in a wrong working directory.
+    """
+    location = run.pipeline.lake
+    is_relative = isinstance(location, str) and "://" not in location and not Path(location).is_absolute()
+    return is_relative and not file_io.list_names(run.lake.path())
+
+
 def _finish_record(run: Run, report: Report, record: records.Record, error: LakehouseError | None) -> None:
     """Write the end of a command to its record and the log, and notify `on_failure` if it failed."""
     exit_code = error.exit_code if error else report.code
     details = report.document(is_kept=True) | {"error": error.to_record() if error else None}
     del details["exit_code"]
     record = records.end_record(record, exit_code, **details)
-    if not isinstance(error, LakeBusy):  # then another run holds the lock, and this one may not write to the lake
-        save_record(run, record)
+    if not isinstance(error, LakeBusy) and not (error and _is_unmade_lake(run)):
+        save_record(run, record)  # a lake that is busy is not written to
     fields = {"doing": record["doing"], "exit_code": int(exit_code), "seconds": report.seconds}
     run.log.info("run ended", **fields, nothing_new=report.nothing_new)
     if exit_code:

@@ -17,6 +17,7 @@ From a notebook: `lakehouse.run("conf/loyalty")`, or one: `lakehouse.stages.silv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import extract as sources
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
-from lakehouse.errors import ExitCode
+from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, publishing, up_to_date
@@ -34,7 +35,8 @@ from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_i
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import Outcome, Report
 from lakehouse.runner.publishing import PUBLISH
-from lakehouse.storage.paths import to_utc
+from lakehouse.storage import landing
+from lakehouse.storage.paths import snapshot_name, to_utc
 
 if TYPE_CHECKING:
     from lakehouse.ingest import IngestResult
@@ -63,16 +65,26 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
     run.stages = (*STAGES, PUBLISH) if is_run and run.published_tables() else requested
     for warning in run.unlisted_models:
         run.log.warning("a model is not listed", reason=warning)
-    with record_run(run, report, command) as record, lock_lake(run, command):
+    with ExitStack() as stack:
+        record = stack.enter_context(record_run(run, report, command))
+        if "extract" in requested:
+            sources.require_source(run.pipeline)  # before the lake is made
+        stack.enter_context(lock_lake(run, command))
         work = _decide(run, is_run)
+        standing = up_to_date.read_warnings(run.lake)
         if not work.stages:
             report.nothing_new = True
+            for table, note in standing.items():
+                report.outcomes.append(Outcome("extract", table, "nothing new", note=note))
+                run.log.warning("the source is not as it was taken", table=table, reason=note)
             return report
         save_record(run, record)
         up_to_date.remove_mark(run.lake)
         _run_in_order(run, report, work)
         if work.inputs is not None and report.code == ExitCode.OK and not report.stopped_before:
-            up_to_date.write_mark(run.lake, work.inputs, run.pipeline)
+            if "extract" in work.stages:
+                standing = {o.name: o.note for o in report.outcomes if o.stage == "extract" and o.note}
+            up_to_date.write_mark(run.lake, work.inputs, run.pipeline, standing)
     return report
 
 
@@ -134,7 +146,7 @@ def _count_subjects(run: Run, stage: str) -> int:
 
 
 def approve(run: Run, table: str, time: datetime) -> Report:
-    """Accept a held snapshot without applying the guards.
+    """Accept a held snapshot without applying the guards; or take one again whose folder in the source changed.
 
     Args:
         run: The command.
@@ -142,7 +154,7 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         time: The time of the snapshot.
 
     Raises:
-        ConfigError: The snapshot is not held, or a newer one was accepted since.
+        ConfigError: The snapshot is neither held nor changed, or a newer one was accepted since.
     """
     from lakehouse.ingest import IngestContext, approve_snapshot
     from lakehouse.lake import ledger
@@ -154,10 +166,37 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         up_to_date.remove_mark(run.lake)
         history = ledger.read_histories(run.spark, run.lake, [table])[table]
         table_ref = run.table_ref(table, isolated_session(run.spark))
-        report.outcomes += _ingest_outcomes(
-            approve_snapshot(IngestContext(table_ref, run.pipeline, run.id, history), time)
-        )
+        is_landed_again = _land_again(run, table, time, history)
+        context = IngestContext(table_ref, run.pipeline, run.id, history)
+        report.outcomes += _ingest_outcomes(approve_snapshot(context, time, is_landed_again))
     return report
+
+
+def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) -> bool:
+    """Land a snapshot again if its folder in the source changed after it was taken; return whether it did.
+
+    A held snapshot stays as it was landed: that is what was looked at before it is approved.
+
+    Raises:
+        ConfigError: It changed, and a newer snapshot was accepted since.
+    """
+    entry, last = history.entry_at(time), history.last_accepted
+    landed = landing.find_snapshot(run.lake, table, time)
+    if entry is None or entry.status == "held" or landed is None or not sources.has_folders(run.pipeline):
+        return False
+    with sources.open_source(run.pipeline, run.lake, [table]) as source:
+        if not sources.changed_snapshots(source, [landed]):
+            return False
+        if last and last.snapshot_time > time:
+            raise ConfigError(
+                f"the snapshot {snapshot_name(time)} of {table} changed after it was taken,"
+                f" but {snapshot_name(last.snapshot_time)} was accepted since",
+                expected="the newest snapshot of the table",
+                where=str(landed.folder),
+                next_step="deliver a correction as a new snapshot with its own time",
+            )
+        sources.land_again(source, landed)
+    return True
 
 
 # --- the stages -------------------------------------------------------------------------------------------------------

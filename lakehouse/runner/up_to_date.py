@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,43 @@ def is_up_to_date_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
 def _matches_mark(pipeline: Pipeline, lake: Lake) -> bool:
     if lake.catalog:  # only Spark can find out the version of a catalog's table
         return False
-    try:
-        mark = json.loads(_mark_file(lake).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(mark, dict):
-        return False
+    mark = _read_mark(lake)
     positions = mark.pop("published", None)
+    mark.pop("warnings", None)
     return bool(mark == read_inputs(pipeline, lake) and positions == _publish_positions(pipeline))
 
 
-def write_mark(lake: Lake, before: dict[str, Any], pipeline: Pipeline) -> None:
+def read_warnings(lake: Lake) -> dict[str, str]:
+    """Return what `extract` warned of in the run that wrote the mark, by table: it is so while the mark is valid.
+
+    Args:
+        lake: The lake.
+    """
+    warnings = _read_mark(lake).get("warnings")
+    return {str(table): str(note) for table, note in warnings.items()} if isinstance(warnings, dict) else {}
+
+
+def _read_mark(lake: Lake) -> dict[str, Any]:
+    """Return the mark; empty if there is none that can be read."""
+    if lake.catalog:
+        return {}
+    try:
+        mark = json.loads(_mark_file(lake).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def write_mark(
+    lake: Lake, before: dict[str, Any], pipeline: Pipeline, warnings: Mapping[str, str] | None = None
+) -> None:
     """Write the mark, unless the source, the configuration or the code changed during the run.
 
     Args:
         lake: The lake.
         before: The result of `read_inputs` before the run read the source.
         pipeline: The pipeline of the run.
+        warnings: What `extract` warned of, by table; a run that finds nothing new repeats it.
     """
     if lake.catalog:
         return
@@ -60,7 +81,9 @@ def write_mark(lake: Lake, before: dict[str, Any], pipeline: Pipeline) -> None:
     except InfrastructureError:  # the run succeeded; if the source is no longer reachable, it just leaves no mark
         return
     if all(after[part] == before[part] for part in ("source", "configuration", "code")):
-        write_json(_mark_file(lake), after | {"published": _publish_positions(pipeline)})
+        write_json(
+            _mark_file(lake), after | {"published": _publish_positions(pipeline), "warnings": dict(warnings or {})}
+        )
 
 
 def remove_mark(lake: Lake) -> None:

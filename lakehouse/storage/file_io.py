@@ -169,7 +169,7 @@ def remove(path: StorePath) -> None:
 
 
 @contextmanager
-def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
+def atomic_folder(folder: StorePath, replace: bool = False) -> Iterator[StorePath]:
     """Give the path to write the files of a new folder to; readers see the folder after the block.
 
     On S3 nothing can be renamed: the files are written to their final place, so a reader must check for the file that
@@ -177,6 +177,7 @@ def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
 
     Args:
         folder: The new folder.
+        replace: Whether there is one already, which is removed first; if the process is killed then, there is none.
     """
     if isinstance(folder, S3Path):
         folder.remove()
@@ -188,6 +189,8 @@ def atomic_folder(folder: StorePath) -> Iterator[StorePath]:
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir()
     yield partial
+    if replace:
+        remove(folder)
     partial.rename(folder)
 
 

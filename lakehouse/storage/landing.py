@@ -62,6 +62,7 @@ class LandedSnapshot:
         files: Its files as received.
         expired: Whether retention deleted the files; `files` still describes them.
         prepared_paths: The paths, by name, of files that are read unpacked or repaired instead of as landed.
+        hint: If it has no files: what the source had in their place; or empty.
     """
 
     table: str
@@ -70,6 +71,7 @@ class LandedSnapshot:
     files: tuple[LandedFile, ...]
     expired: bool = False
     prepared_paths: Mapping[str, StorePath] = field(default_factory=dict)
+    hint: str = ""
 
     @property
     def file_hashes(self) -> tuple[tuple[str, str], ...]:
@@ -176,7 +178,13 @@ def copy_and_inspect(source: ByteSource, copy_to: Path, name: str, signature: st
 
 
 def land_snapshot(
-    lake: Lake, table: str, time: datetime, sources: Iterable[Path], root: Path | None = None
+    lake: Lake,
+    table: str,
+    time: datetime,
+    sources: Iterable[Path],
+    root: Path | None = None,
+    hint: str = "",
+    replace: bool = False,
 ) -> LandedSnapshot:
     """Copy a source's files into the landing zone as one snapshot.
 
@@ -186,17 +194,20 @@ def land_snapshot(
         time: The time of the snapshot.
         sources: The files of the table.
         root: The folder below which the files keep their relative paths; by default the folder of each file.
+        hint: If there are no files: what the source has in their place.
+        replace: Whether the snapshot has landed before, and is landed again.
     """
     folder = lake.landing_path(table) / snapshot_name(time)
     if lake.is_on_s3:
         _remove_unfinished(lake, table)
     files = []
-    with file_io.atomic_folder(folder) as new_folder:
+    with file_io.atomic_folder(folder, replace) as new_folder:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
             files.append(_copy_file(source, new_folder / name, name))
-        write_json(new_folder / MANIFEST, {"table": table, "files": [asdict(f) for f in files]})
-    return LandedSnapshot(table, time, folder, tuple(files))
+        document = {"table": table, "files": [asdict(f) for f in files]} | ({"hint": hint} if hint else {})
+        write_json(new_folder / MANIFEST, document)
+    return LandedSnapshot(table, time, folder, tuple(files), hint=hint)
 
 
 def _remove_unfinished(lake: Lake, table: str) -> None:
@@ -279,7 +290,9 @@ def load_snapshot(folder: StorePath, table: str, time: datetime) -> LandedSnapsh
 def _parse_manifest(folder: StorePath, table: str, time: datetime, manifest: bytes) -> LandedSnapshot:
     document = json.loads(manifest)
     files = tuple(LandedFile(**f) for f in document["files"])
-    return LandedSnapshot(table, time, folder, files, bool(document.get("expired")))
+    return LandedSnapshot(
+        table, time, folder, files, bool(document.get("expired")), hint=str(document.get("hint") or "")
+    )
 
 
 def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:

@@ -56,10 +56,12 @@ def require_readable_names(settings: ReadSettings, snapshot: LandedSnapshot) -> 
     """
     if not snapshot.files:
         raise DataRefused(
-            f"the snapshot has no file {settings.table.file}",
+            ": ".join(filter(None, (f"the snapshot has no file {settings.table.file}", snapshot.hint))),
             expected="every table's file in every snapshot",
             where=str(snapshot.folder),
-            next_step="let the source deliver the complete snapshot again, with a time of its own",
+            next_step="correct `file`; a snapshot with a time of its own is then read by it"
+            if snapshot.hint
+            else "let the source deliver the complete snapshot again, with a time of its own",
         )
     names = [f.name for f in snapshot.files]
     if ignored := [n for n in names if n.rpartition("/")[2].startswith(("_", ".")) or ":" in n]:

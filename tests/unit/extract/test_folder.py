@@ -9,9 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.cli import main
 from lakehouse.config import Pipeline, load
 from lakehouse.errors import ConfigError
-from lakehouse.extract import ExtractResult, extract_table, open_source, peek, source_signature
+from lakehouse.extract import (
+    ExtractResult,
+    changed_snapshots,
+    extract_table,
+    land_again,
+    open_source,
+    peek,
+    source_signature,
+)
+from lakehouse.runner.context import open_run
 from lakehouse.storage import landing
 from lakehouse.storage.paths import Lake, snapshot_name
 
@@ -26,12 +36,14 @@ class Source:
         self.root, self.lake, self._config = folder / "source", lake, folder / "pipeline.json"
         self.root.mkdir()
         self.file = "clientes.csv"
+        self.others: list[str] = []  # the files of other tables
 
     @property
     def pipeline(self) -> Pipeline:
         table = {"file": self.file, "format": "csv", "schema": "id STRING", "keys": ["id"]}
+        tables = {"clientes": table} | {f"t{n}": table | {"file": file} for n, file in enumerate(self.others)}
         source = {"type": "files", "path": str(self.root)}
-        document = {"name": "shop", "lake": self.lake.root, "source": source, "tables": {"clientes": table}}
+        document = {"name": "shop", "lake": self.lake.root, "source": source, "tables": tables}
         self._config.write_text(json.dumps(document))
         return load(self._config, {})
 
@@ -77,7 +89,6 @@ def test_dated_folders_land_in_order_each_once(source: Source) -> None:
     stamps = [f"202501{day:02}_000000" for day in range(1, 10)]
     for stamp in (*stamps[4:], *stamps[:4]):
         source.put(f"{stamp}/clientes.csv", stamp.encode())
-    source.put("latest/clientes.csv")
     source.put("clientes.csv")
 
     assert source.extract() == ExtractResult("clientes", tuple(map(at, stamps)))
@@ -202,7 +213,9 @@ def test_a_clock_set_back_does_not_put_a_snapshot_before_the_last(source: Source
         assert "clock" in done.warnings[0]
 
 
-def test_a_file_that_vanished_lands_as_a_snapshot_without_files_once(source: Source) -> None:
+def test_a_table_whose_file_vanished_lands_as_a_snapshot_without_files_once(source: Source) -> None:
+    source.others = ["produtos.csv"]
+    source.put("produtos.csv")
     file = source.put("clientes.csv")
     source.extract(NOW)
     file.unlink()
@@ -212,6 +225,136 @@ def test_a_file_that_vanished_lands_as_a_snapshot_without_files_once(source: Sou
     source.put("clientes.csv")
     assert source.extract(NOW + timedelta(hours=3)).landed_times == (NOW + timedelta(hours=3),)
     assert [len(files) for files in source.landed.values()] == [1, 0, 1]
+
+
+# What is no snapshot
+
+
+@pytest.mark.parametrize("name", ["2025-13-01", "20250101_0000", "novembro", "2025_01_01", "20250101T000000"])
+def test_a_folder_with_another_name_is_passed_over_with_a_warning_on_each_run(source: Source, name: str) -> None:
+    source.put(f"{FIRST}/clientes.csv")
+    before = source_signature(source.pipeline)
+    source.put(f"{name}/clientes.csv")
+    for quiet in (".ipynb_checkpoints", "_old"):
+        source.put(f"{quiet}/clientes.csv")
+
+    for landed in ((at(FIRST),), ()):
+        done = source.extract()
+        assert done.landed_times == landed
+        (warning,) = done.warnings
+        assert name in warning and "YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD" in warning
+    assert source_signature(source.pipeline) != before, "a run with nothing else that is new would not report it"
+    with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
+        assert opened.warnings == done.warnings, "diff reports them too"
+
+
+def test_many_folders_with_other_names_are_one_warning(source: Source) -> None:
+    source.put(f"{FIRST}/clientes.csv")
+    for n in range(30):
+        source.put(f"folder{n:02}/clientes.csv")
+
+    (warning,) = source.extract().warnings
+    assert "folder00, folder01, folder02, folder03, folder04 and 25 more" in warning
+
+
+@pytest.mark.parametrize("name", ["novembro", ".20250101", "_20250101", None])
+def test_a_source_with_neither_snapshots_nor_files_is_refused_and_nothing_lands(
+    source: Source, name: str | None
+) -> None:
+    source.others = ["produtos_*.csv"]
+    if name:
+        source.put(f"{name}/clientes.csv")
+
+    with pytest.raises(ConfigError) as error:
+        source.extract()
+    assert "no snapshot" in error.value.found and "clientes.csv, produtos_*.csv" in error.value.found
+    assert ("novembro" in error.value.found) == (name == "novembro")
+    assert source.landed == {}
+
+
+def test_a_folder_of_a_tables_files_is_not_passed_over(source: Source) -> None:
+    source.file = "*/part.csv"
+    source.put("north/part.csv")
+    source.put("empty/other.csv")
+
+    done = source.extract()
+
+    assert done.landed_times == (NOW,)
+    (warning,) = done.warnings
+    assert "empty" in warning and "north" not in warning
+
+
+@pytest.mark.parametrize("names", [("20250101", "2025-01-01"), (FIRST, "20250101")])
+def test_two_folders_of_one_time_are_refused_and_nothing_lands(source: Source, names: tuple[str, str]) -> None:
+    for name in names:
+        source.put(f"{name}/clientes.csv")
+    source.put(f"{SECOND}/clientes.csv")
+
+    with pytest.raises(ConfigError) as error:
+        source.extract()
+    assert all(name in error.value.found for name in names)
+    assert source.landed == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern"),
+    [
+        (["part-00000.snappy.parquet", "_SUCCESS", ".part-00000.crc"], '"itens/*.parquet"'),
+        (["part-0.csv.gz", "part-1.csv.gz"], '"itens/*.csv.gz"'),
+        (["uf=SP/part-0.parquet"], '"itens/**/*.parquet"'),
+        (["a.csv", "b.txt"], '"itens/*"'),
+    ],
+)
+@pytest.mark.parametrize("root", [f"{FIRST}/", ""])
+def test_a_pattern_that_matches_a_folder_leaves_a_hint_with_the_pattern_of_its_files(
+    source: Source, files: list[str], pattern: str, root: str
+) -> None:
+    source.file = "itens"
+    for file in files:
+        source.put(f"{root}itens/{file}")
+    with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
+        looked, _ = peek(opened, "clientes", NOW)
+    source.extract()
+
+    (snapshot,) = landing.list_snapshots(source.lake, "clientes")
+    assert snapshot.files == ()
+    assert snapshot.hint == looked.hint
+    assert snapshot.hint.endswith(f"write `file: {pattern}`")
+
+    source.file = json.loads(pattern)
+    with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
+        names = [file.name for file in peek(opened, "clientes", NOW)[0].files] if not root else []
+    assert (
+        root
+        or names == [f"itens/{file}" for file in files if not file.startswith(("_", "."))]
+        or pattern == '"itens/*"'
+    )
+
+
+# A folder that changed after it was taken
+
+
+def test_a_changed_folder_stays_reported_until_it_is_landed_again(source: Source) -> None:
+    for stamp in (FIRST, SECOND):
+        source.put(f"{stamp}/clientes.csv", b"id\n1\n")
+    source.extract()
+    source.put(f"{SECOND}/clientes.csv", b"id\n1\n2\n")
+
+    for _ in range(2):
+        (warning,) = source.extract().warnings
+        assert f"lakehouse approve {source.pipeline.argument} clientes {SECOND}" in warning
+
+    with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
+        (changed,) = changed_snapshots(opened, landing.list_snapshots(source.lake, "clientes"))
+        assert changed.time == at(SECOND)
+        land_again(opened, changed)
+        assert changed_snapshots(opened, landing.list_snapshots(source.lake, "clientes")) == []
+    assert source.landed[SECOND] == {"clientes.csv": b"id\n1\n2\n"}
+    assert source.extract() == ExtractResult("clientes")
+
+    source.put(f"{FIRST}/clientes.csv", b"id\n3\n")
+    (warning,) = source.extract().warnings
+    assert "approve" not in warning and "a new snapshot with its own time" in warning
 
 
 # Which files
@@ -274,7 +417,8 @@ def test_a_source_whose_only_snapshots_are_links_lands_none_of_them(source: Sour
     (source.root / FIRST).symlink_to(tmp_path)
     source.file = "**/clientes.csv"
 
-    assert "symbolic link" in source.extract().warnings[0]
+    with pytest.raises(ConfigError, match="symbolic link"):
+        source.extract()
     assert not any(b"secret" in content for files in source.landed.values() for content in files.values())
 
 
@@ -370,3 +514,68 @@ def test_peek_returns_files_without_a_time_as_of_now_unless_they_have_landed(sou
 
     source.put("clientes.csv", b"id\n2\n")  # within the same second
     assert peek_newest(source) == ("20251003_170553", source.root, names, "")
+
+
+# Where the source and the lake are
+
+
+def run_from(folder: Path, pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path, set[str]]:
+    """Land the source from a working directory; return the exit code, the lake, and what is new in that directory."""
+    folder.mkdir(exist_ok=True)
+    before = {path.name for path in folder.iterdir()}
+    monkeypatch.chdir(folder)
+    code = main(["extract", str(pipeline)])
+    return code, Path(open_run(pipeline).lake.root), {path.name for path in folder.iterdir()} - before
+
+
+def relative_pipeline(folder: Path, source: str = "source", lake: str = "lake/shop") -> Path:
+    table = {"file": "clientes.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "name": "shop",
+        "lake": lake,
+        "source": {"type": "files", "path": source},
+        "tables": {"clientes": table},
+    }
+    (folder / "pipeline.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_relative_paths_are_those_of_the_pipeline_wherever_it_is_called_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = relative_pipeline(tmp_path / "project")
+    (project / "source").mkdir()
+    (project / "source" / "clientes.csv").write_text("id\n1\n")
+
+    assert run_from(tmp_path / "elsewhere", project, monkeypatch) == (0, project / "lake" / "shop", set())
+    assert run_from(project, project, monkeypatch)[:2] == (0, project / "lake" / "shop")
+    assert (project / "lake" / "shop" / "landing").is_dir()
+
+
+def test_paths_that_exist_from_the_working_directory_are_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = relative_pipeline(tmp_path / "conf" / "shop", source="samples/shop")
+    (tmp_path / "samples" / "shop").mkdir(parents=True)
+    (tmp_path / "samples" / "shop" / "clientes.csv").write_text("id\n1\n")
+
+    assert run_from(tmp_path, conf, monkeypatch) == (0, tmp_path / "lake" / "shop", {"lake"})
+
+
+def test_a_new_lake_of_an_absolute_source_is_beside_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "clientes.csv").write_text("id\n1\n")
+    conf = relative_pipeline(tmp_path / "conf", source=str(tmp_path / "data"))
+
+    assert run_from(tmp_path / "elsewhere", conf, monkeypatch) == (0, conf / "lake" / "shop", set())
+
+
+@pytest.mark.parametrize("verb", ["run", "extract"])
+def test_nothing_is_made_when_the_source_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    project = relative_pipeline(tmp_path / "project")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert main([verb, str(project)]) == 2
+    assert {path.name for path in tmp_path.rglob("*")} == {"project", "elsewhere", "pipeline.json"}

@@ -19,7 +19,9 @@ TABLE = {
     "overdue_seconds": 0,
     "bronze_sequence": 2,
     "note": None,
+    "changed_in_source": [],
 }
+CHANGED = {"snapshot_time": "2025-01-03T00:00:00Z", "next_step": "lakehouse approve conf/shop items 20250103_000000"}
 HELD = {"newest": "held", "held": "2025-01-03T00:00:00Z", "note": "deletes 3 of 4 rows"}
 RULE = {"model": "silver.items", "rule": "small", "found": "2 rows", "on_fail": "quarantine"}
 
@@ -43,6 +45,7 @@ def test_nothing_needs_somebody() -> None:
         ({"bronze_sequence": 1}, "bronze is behind", "lakehouse bronze conf/shop items"),
         ({"bronze_sequence": None}, "bronze is behind", "lakehouse bronze conf/shop items"),
         ({"waiting": 2}, "landed snapshots", "lakehouse ingest conf/shop items"),
+        ({"changed_in_source": [CHANGED]}, "changed in the source", CHANGED["next_step"]),
         ({"quarantined": 3}, "quarantine", "lakehouse quarantine conf/shop items"),
         ({"overdue_seconds": 7200}, "overdue", "lakehouse run conf/shop"),
     ],

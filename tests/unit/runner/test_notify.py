@@ -196,6 +196,7 @@ def test_a_failed_run_is_notified_and_keeps_its_exit_code(
 def test_a_successful_run_sends_no_notification(tmp_path: Path) -> None:
     pipeline = shop(tmp_path, {"command": [sys.executable, "-c", WRITE, str(tmp_path / "received")]})
     (tmp_path / "nowhere").mkdir()
+    (tmp_path / "nowhere" / "items.csv").write_text("id\n1\n")
 
     assert main(["extract", str(pipeline)]) == 0
     assert not (tmp_path / "received").exists()

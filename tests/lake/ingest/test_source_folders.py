@@ -1,0 +1,83 @@
+"""What a source has and was not taken stays reported: changed folders, folders with other names, folders for files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import Project
+
+from lakehouse.cli import main
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+LINES = ["id,qty,note", *(f"{n},{n},x" for n in range(10)), ""]
+FIRST, SECOND = "20250101_000000", "20250102_000000"
+
+
+def test_a_folder_that_changed_after_it_was_taken_stays_reported_until_it_is_taken_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Project(tmp_path)
+    shop.snapshot(FIRST, items="\n".join(LINES[:3]) + "\n")
+    shop.snapshot(SECOND, items="\n".join(LINES[:9]) + "\n")  # it is still being copied
+    assert shop.run().code == 0
+    shop.snapshot(SECOND, items="\n".join(LINES))
+    command = f"lakehouse approve {shop.pipeline} items {SECOND}"
+
+    for _ in range(3):  # from the second on, nothing is new
+        done = shop.run()
+        assert done.code == 0
+        assert command in done.outcome("extract", "items")["note"]
+        (table,) = shop("status").document["tables"]
+        (changed,) = table["changed_in_source"]
+        assert changed["snapshot_time"] == "2025-01-02T00:00:00Z"
+        assert changed["next_step"].startswith(command) and table["note"] is None
+        assert command in str(shop("status").document["attention"])
+    assert done.document["nothing_new"]
+    assert main(["run", str(shop.pipeline)]) == 0
+    assert command in capsys.readouterr().err, "somebody who reads text sees it too"
+    assert shop("report", "--out", str(tmp_path / "r.html")).code == 0
+    attention = (
+        (tmp_path / "r.html").read_text(encoding="utf-8").partition('class="attention"')[2].partition("</ul>")[0]
+    )
+    assert command in attention
+
+    assert main(command.split()[1:]) == 0
+    assert shop.run().code == 0
+    assert [row["id"] for row in shop.rows("bronze/items")] == [str(n) for n in range(10)]
+    assert [(e["sequence"], e["status"], e["inserted"]) for e in shop.ledger()][-1] == (3, "accepted", 2)
+    (table,) = shop("status").document["tables"]
+    assert (table["changed_in_source"], table["note"]) == ([], None)
+    assert shop.run().document["nothing_new"]
+    assert shop("verify").code == 0
+
+    shop.snapshot(FIRST, items="id,qty,note\n")
+    refused = shop("approve", "items", FIRST)
+    assert refused.code == 2
+    assert f"{SECOND} was accepted since" in refused.error["found"]
+    assert "a new snapshot with its own time" in str(shop("status").document["attention"])
+    assert len(shop.rows("bronze/items")) == 10
+
+
+def test_what_is_no_snapshot_is_reported_by_each_run_and_diff(tmp_path: Path) -> None:
+    shop = Project(tmp_path)
+    shop.snapshot("novembro", items="id,qty,note\n1,1,x\n")
+    refused = shop.run()
+    assert (refused.code, shop.lake.joinpath("landing").exists()) == (2, False)
+    assert "novembro" in refused.error["found"]
+
+    shop.snapshot(FIRST, items="id,qty,note\n1,1,x\n")
+    for _ in range(3):
+        assert "novembro" in shop.run().outcome("extract", "items")["note"]
+    shop.snapshot(SECOND, items="id,qty,note\n1,2,x\n")
+    (table,) = shop("diff").document["tables"]
+    assert "novembro" in table["note"]
+
+    folder = shop.snapshot("20250103_000000") / "items.csv"
+    folder.mkdir()
+    (folder / "part-0.csv").write_text("id,qty,note\n1,3,x\n")
+    done = shop.run()
+    assert done.code == 5
+    note = done.document["outcomes"][2]["note"]
+    assert 'items.csv is a folder with part-0.csv; write `file: "items.csv/*.csv"`' in note
