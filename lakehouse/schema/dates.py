@@ -66,6 +66,28 @@ def local_to_instant(local: Column, time_zone: str, is_day: Column | None = None
     return F.when(exists if is_day is None else exists | is_day, instant)
 
 
+def convert(value: Column, found: T.DataType, wanted: T.DataType, time_zone: str) -> Column | None:
+    """Convert a day or a time of another type; null if it would lose anything. None if no value could be converted.
+
+    Args:
+        value: A column of DATE, TIMESTAMP or TIMESTAMP_NTZ.
+        found: Its type.
+        wanted: The declared type.
+        time_zone: The zone of times that have none.
+    """
+    if not (isinstance(found, tuple(_PATTERN_OPTIONS)) and isinstance(wanted, tuple(_PATTERN_OPTIONS))):
+        return None
+    if isinstance(wanted, T.TimestampNTZType):
+        # An instant is no local time.
+        converted = value.cast(wanted) if not isinstance(found, T.TimestampType) else None
+    elif isinstance(found, T.TimestampType):
+        converted = _cast_instant(value, wanted, time_zone)
+    else:
+        is_day = F.lit(True) if isinstance(found, T.DateType) else None
+        converted = _cast_instant(local_to_instant(value.cast("timestamp"), time_zone, is_day), wanted, time_zone)
+    return None if converted is None else in_range(converted, wanted)
+
+
 def _parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:
     pattern, locale = options.get(_PATTERN_OPTIONS[type(data_type)]), options.get("locale")
     if pattern in patterns.EPOCH_UNITS:

@@ -12,6 +12,7 @@ from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalColumn, LocalFile
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import parquet_reader
+from lakehouse.ingest.readers.parquet_footer import FileColumn, read_footer
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import small_tables
 from lakehouse.lake.duckdb_sql import literal
@@ -35,31 +36,43 @@ def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFi
     """
     if settings.table.options.keys() - {"locale", "dateFormat", "timestampFormat", "timestampNTZFormat"}:
         raise NeedsSparkError
-    try:
-        with path.open("rb") as source:
-            file = pq.ParquetFile(source)
-            schema, metadata = file.schema_arrow, file.metadata.metadata or {}
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise NeedsSparkError from error
-    if any(key in metadata for key in small_tables.LEGACY_CALENDAR):
+    footer = read_footer(path)
+    if any(key in footer.metadata for key in small_tables.LEGACY_CALENDAR):
         raise NeedsSparkError
-    by_lower_name = parquet_reader.locate_columns(settings, path, schema.names)
+    located = parquet_reader.locate_columns(settings, path, footer.columns)
     wanted = small_tables.arrow_schema(settings.declared)
     columns, fields = {}, []
     for n, declared in enumerate(settings.declared):
-        name = by_lower_name.get(settings.names_in_files[declared.name].lower())
-        found = schema.field(name).type if name else wanted.field(n).type
+        column = located.get(declared.name)
+        found = _read_type(column, declared.dataType, wanted.field(n).type, settings.time_zone)
         columns[declared.name] = _column_sql(settings, n, declared.dataType, found, wanted.field(n).type)
-        fields.append((name, found))
+        has_values = column is not None and not pa.types.is_null(column.arrow_type)
+        fields.append((column.name if column and has_values else None, found))
     return LocalFile(
         columns,
         lambda: _read(path, fields),
         _received,
-        unknown_columns=tuple(
-            name for name in schema.names if name.lower() not in {n.lower() for n in settings.names_in_files.values()}
-        ),
-        missing_columns=frozenset(f.name for f, (name, _) in zip(settings.declared, fields, strict=True) if not name),
+        unknown_columns=parquet_reader.unknown_columns(settings, footer.columns),
+        missing_columns=frozenset(settings.declared.names).difference(located),
     )
+
+
+def _read_type(column: FileColumn | None, data_type: T.DataType, wanted: pa.DataType, time_zone: str) -> pa.DataType:
+    """Return the type to read a column as: its own, or the wanted one if all of its values have it, or null."""
+    if column is None or pa.types.is_null(column.arrow_type):
+        return wanted
+    found = column.arrow_type
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_large_string(found) or pa.types.is_string_view(found):
+        return pa.string()
+    if not pa.types.is_timestamp(found) or column.is_int96:
+        return found
+    # A time of another unit is the same time. One without a zone is an instant of the pipeline's.
+    is_instant = bool(found.tz) or time_zone == "UTC"
+    if isinstance(data_type, T.TimestampType):
+        return wanted if is_instant else found
+    return wanted if isinstance(data_type, T.TimestampNTZType) and not found.tz else found
 
 
 def _column_sql(
@@ -80,15 +93,27 @@ def _read(path: StorePath, fields: list[tuple[str | None, pa.DataType]]) -> Iter
     try:
         with path.open("rb") as source:
             for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=names):
-                arrays = [batch.column(name) if name else pa.nulls(len(batch), found) for name, found in fields]
-                for array in arrays:
-                    if pa.types.is_string(array.type):
-                        array.validate(full=True)  # text that is not UTF-8
-                # An instant is a TIMESTAMP in UTC here.
-                plain = [a.cast(pa.timestamp("us")) if pa.types.is_timestamp(a.type) else a for a in arrays]
-                yield pa.RecordBatch.from_arrays(plain, names=[f"c{n}" for n in range(len(plain))])
+                arrays = [_read_array(batch, name, found) for name, found in fields]
+                yield pa.RecordBatch.from_arrays(arrays, names=[f"c{n}" for n in range(len(arrays))])
     except (pa.ArrowException, OSError, ValueError) as error:
         raise NeedsSparkError from error
+
+
+def _read_array(batch: pa.RecordBatch, name: str | None, found: pa.DataType) -> pa.Array:
+    """Return a column of a batch.
+
+    Raises:
+        ArrowException: A time is no whole microsecond, or text is not UTF-8.
+    """
+    if name is None:
+        return pa.nulls(len(batch), pa.timestamp("us") if pa.types.is_timestamp(found) else found)
+    array = batch.column(name)
+    if pa.types.is_timestamp(found):  # an instant is a TIMESTAMP in UTC here
+        return array.cast(pa.timestamp("us"))
+    array = array.cast(found) if array.type != found else array
+    if pa.types.is_string(found):
+        array.validate(full=True)
+    return array
 
 
 def _received(rows: Collection[int]) -> dict[int, str]:
