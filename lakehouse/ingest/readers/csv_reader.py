@@ -97,18 +97,46 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
     doubled = sorted({name for name, low in zip(header, lower, strict=True) if lower.count(low) > 1})
     missing = [n for column, n in names.items() if n.lower() not in lower and column not in settings.optional_columns]
     if doubled or missing:
-        hide, known = bool(settings.table.pii), {name.lower() for name in names.values()}
-        shown = [name if name.lower() in known or not hide else "(not shown)" for name in doubled]
-        in_header = f"{len(header)} names, not shown since the table has `pii`" if hide else ", ".join(header)
-        faults = [f"more than one column named {', '.join(shown)}"] if shown else []
-        faults += [f"no column {', '.join(missing)}"] if missing else []
-        raise DataRefused(
-            f"{path.name} has {' and '.join(faults)}",
-            expected=f"the columns {', '.join(names.values())}; its header has {in_header}",
-            where=f"{path}, line 1",
-            next_step="correct the source, or the table's `names` if the source's columns were renamed",
-        )
+        raise _other_header(settings, path, header, doubled, missing)
     return header, {column: lower.index(name.lower()) for column, name in names.items() if name.lower() in lower}
+
+
+def _other_header(
+    settings: ReadSettings, path: StorePath, header: list[str], doubled: list[str], missing: list[str]
+) -> DataRefused:
+    """Return the refusal of a header. What is kept does not show one without a declared name: it may be a row."""
+    names = settings.names_in_files
+    known, has_pii = {name.lower() for name in names.values()}, bool(settings.table.pii)
+    option = _option_of(header, known)
+    may_be_a_row = has_pii or not (option or known & {name.lower() for name in header})
+
+    def describe(is_shown: bool) -> str:
+        shown = [name if is_shown or name.lower() in known else "(not shown)" for name in doubled]
+        faults = [f"more than one column named {', '.join(dict.fromkeys(shown))}"] if shown else []
+        faults += [f"no column {', '.join(missing)}"] if missing else []
+        why = "the table has `pii`" if has_pii else "they may be a row"
+        count = f"{len(header)} {'name' if len(header) == 1 else 'names'}, not shown since {why}"
+        return f"{path.name} has {' and '.join(faults)}; its header has {', '.join(header) if is_shown else count}"
+
+    return DataRefused(
+        describe(is_shown=not has_pii),
+        kept=describe(is_shown=not may_be_a_row),
+        expected=f"the columns {', '.join(names.values())}",
+        where=f"{path}, line 1",
+        next_step=option or "correct the source, or the table's `names` if the source's columns were renamed",
+    )
+
+
+def _option_of(header: list[str], known: set[str]) -> str | None:
+    """Return the option to set, if a header has more of the declared names (in lower case) with it."""
+    found = len(known & {name.lower() for name in header})
+    for separator in ";\t|,:":
+        fields = {field.strip().strip('"').lower() for name in header for field in name.split(separator)}
+        if len(known & fields) > found:
+            return f"set `sep` to {json.dumps(separator)} in the table's `options`: the header has it between its names"
+    if any("\ufffd" in name for name in header):
+        return "set `encoding` in the table's `options`: the header is not in the declared one"
+    return None
 
 
 def _read_texts(settings: ReadSettings, file: LandedFile, path: StorePath, width: int) -> DataFrame:

@@ -214,7 +214,11 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "cut_array": ("array.json", b'[{"id": "a", "v": 1},\n', "array.json is not a complete JSON array"),
     "cut_parquet": ("cut.parquet", b"PAR1 and no footer", "the file cannot be read"),
     "blank_column": ("blank.csv", b"id,,w\na,1,2\n", "blank.csv has no column v"),
-    "shifted": ("shifted.csv.gz", gzip.compress(b"a,1\nb,2\n"), "its header has a, 1"),
+    "shifted": (
+        "shifted.csv.gz",
+        gzip.compress(b"a,1\nb,2\n"),
+        "no column id, v; its header has 2 names, not shown since they may be a row",
+    ),
 }
 
 

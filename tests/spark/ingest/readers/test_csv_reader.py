@@ -137,6 +137,30 @@ def test_a_header_that_lacks_or_doubles_a_column_is_refused_with_the_differences
     assert "items.csv, line 1" in message
 
 
+@pytest.mark.parametrize(
+    ("contents", "option"),
+    [
+        ("id;v;note\na;1;x\n", 'set `sep` to ";"'),
+        ("id\tv\tnote\na\t1\tx\n", 'set `sep` to "\\t"'),
+        ("ids,v,note\na,1,x\n", "`names`"),
+        ("ids;v;note\na;1;x\n", 'set `sep` to ";"'),
+        ("id,v,observa\xe7\xe3o\n".encode("latin-1"), "set `encoding`"),
+    ],
+)
+def test_the_option_that_the_header_needs_is_named(source: Source, contents: Contents, option: str) -> None:
+    assert option in source.refusal(contents).rpartition("next:")[2]
+
+
+def test_a_row_in_place_of_the_header_is_not_kept(source: Source) -> None:
+    table, landed = source.table(), source.land("a,1,secret\n")
+    with pytest.raises(DataRefused) as refused, readable_snapshot(source.lake, table, landed) as files:
+        snapshot_reader.read(ReadSettings(source.spark, table, "UTC"), files)
+
+    assert "secret" in refused.value.to_text()
+    assert "secret" not in refused.value.to_record()
+    assert "its header has 3 names" in refused.value.to_record()
+
+
 def test_a_column_that_no_snapshot_had_yet_is_null_where_it_is_missing(source: Source) -> None:
     assert values(source.read("id,v\na,1\n", optional={"note"}).rows.collect()) == [("a", 1, None)]
     assert "no column v" in source.refusal("id\na\n", optional={"note"})
