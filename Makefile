@@ -21,10 +21,12 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow clean distclean
+.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow audit clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(DEMO) ## Create .venv with the package and what its report needs, from lock files with hashes
 
 demo: $(DEMO) ## Run the loyalty pipeline on its sample data, from snapshots to cubes and a report
 	@$(BIN)/python samples/demo.py loyalty
@@ -84,7 +86,7 @@ bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and stor
 # spark-submit accepts a zip but no wheel, although a wheel is a zip.
 dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-files
 	@rm -rf dist build
-	@$(BIN)/pip wheel -q --disable-pip-version-check --use-pep517 --no-deps --wheel-dir dist .
+	@$(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 	@for wheel in dist/*.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done
 	@rm -rf build
 	@ls -l dist
@@ -96,21 +98,36 @@ docs: $(ENV) ## Write the pages and the JSON Schema that come from descriptions 
 evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence
 
-# uv is installed in a temporary folder: .venv is created from the result.
-lock: ## Resolve the version ranges of setup.py into requirements.lock
-	@echo "resolving setup.py into requirements.lock"
-	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
-	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
-	"$$tools/bin/uv" pip compile -q setup.py --custom-compile-command 'make lock' --upgrade \
-		--universal --python-version 3.10 \
-		--extra dev --extra bench --extra s3 --extra kaggle --extra postgres --extra report \
-		--output-file requirements.lock
+# Every file has the hashes of its packages, which the installations check. The small ones are parts of the first, each for
+# one extra of setup.py, and have the same versions. uv is installed in a temporary folder: .venv is created from the result.
+# `make lock UPGRADE=` keeps the versions that still fit.
+UPGRADE ?= --upgrade
+EXTRAS := bench kaggle postgres report s3
+COMPILE = "$$tools/bin/uv" pip compile -q --custom-compile-command 'make $@' --universal --python-version 3.10 --generate-hashes
+WITH_UV = tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv
+
+lock: ## Resolve the version ranges of setup.py into requirements.lock and locks/
+	@echo "resolving setup.py into requirements.lock and locks/"
+	@$(WITH_UV) && \
+	$(COMPILE) $(UPGRADE) setup.py --extra dev $(EXTRAS:%=--extra %) --output-file requirements.lock && \
+	echo '$(shell sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml)' | $(COMPILE) $(UPGRADE) - --output-file locks/build.lock && \
+	for extra in $(EXTRAS); do \
+		$(COMPILE) --upgrade setup.py -c requirements.lock --extra $$extra --output-file locks/$$extra.lock || exit; \
+	done
 
 lock-airflow: ## Do the same for Airflow, which has an environment of its own
-	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
-	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" install -q uv && \
-	"$$tools/bin/uv" pip compile -q deploy/airflow/requirements.in --custom-compile-command 'make lock-airflow' --upgrade \
-		--universal --python-version 3.10 --output-file deploy/airflow/requirements.lock
+	@$(WITH_UV) && \
+	$(COMPILE) $(UPGRADE) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
+
+# PyPI's list of vulnerabilities, for the versions that this Python installs. A package that the list does not answer
+# for is a failure, too: the check has not been done.
+audit: ## Ask PyPI for known vulnerabilities of the locked versions
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && $(PYTHON) -m venv "$$tools" && \
+	"$$tools/bin/pip" install -q pip-audit && \
+	for lock in requirements.lock locks/build.lock deploy/airflow/requirements.lock; do \
+		echo "$$lock"; \
+		"$$tools/bin/pip-audit" --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || failed=1; \
+	done; exit $${failed:-0}
 
 clean: ## Remove caches, build artefacts and the local lake
 	rm -rf lake spark-warehouse metastore_db derby.log artifacts build dist *.egg-info
@@ -134,16 +151,21 @@ export SPARK_HOME="$${SPARK_HOME:-$$("$$here/python" "$$here/find_spark_home.py"
 endef
 export FIND_SPARK_HOME
 
-# Installs the package with extras, without compiling all modules at once: Python compiles those that it imports. With uv if
-# it is there, whose users have packages in its cache. It does not read pip's configuration: where it fails, for example
-# because packages come from a mirror that only pip knows, pip installs.
-COMMA := ,
+# Installs the packages of a lock file, which must have the hashes in it, and then the package itself. The first file has what
+# builds those that come as source (pyspark, and the package itself): otherwise pip would download it without a check.
+# Nothing is compiled all at once: Python compiles the modules that it imports. With uv if it is there, whose users have
+# packages in its cache. It does not read pip's configuration: where it fails, for example because packages come from a
+# mirror that only pip knows, pip installs.
+define INSTALL_WITH
+$(1) --require-hashes -r locks/build.lock && $(1) --no-build-isolation --require-hashes -r $(2) && \
+	$(1) --no-build-isolation --no-deps -e .
+endef
 define INSTALL
-{ command -v uv >/dev/null && uv pip install -q --python $(BIN)/python -c requirements.lock -e '.[$(1)]'; } || \
-	$(BIN)/pip install -q --no-compile --disable-pip-version-check --use-pep517 -c requirements.lock -e '.[$(1)]'
+{ command -v uv >/dev/null && $(call INSTALL_WITH,uv pip install -q --python $(BIN)/python,$(1)); } || \
+	{ $(call INSTALL_WITH,$(BIN)/pip install -q --no-compile --disable-pip-version-check --use-pep517,$(1)); }
 endef
 
-$(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
+$(DEMO): setup.py locks/build.lock locks/report.lock | conf/spark-defaults.conf
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) || found='missing'; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo "$(PYTHON) is $$found, Python 3.10 or later is needed: install it, or run make PYTHON=python3.12" >&2; \
@@ -158,7 +180,7 @@ $(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
 		exit 2; esac
 	@echo "creating $(VENV), once: Spark and about 40 packages, a large download"
 	@$(PYTHON) -m venv $(VENV)
-	@$(call INSTALL,report)
+	@$(call INSTALL,locks/report.lock)
 	@# Spark reads its defaults from its own conf folder, and pip's Spark has none. With ours linked there, plain
 	@# `spark-submit jobs/run.py`, `pyspark` and a notebook find Delta too, without --packages.
 	@conf=$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')/conf && \
@@ -166,7 +188,7 @@ $(DEMO): setup.py requirements.lock | conf/spark-defaults.conf
 	@printf '%s\n' "$$FIND_SPARK_HOME" > $(BIN)/find-spark-home
 	@touch $@
 
-$(ENV): $(DEMO)
+$(ENV): $(DEMO) requirements.lock
 	@echo "adding the tools of development to $(VENV), once"
-	@$(call INSTALL,dev$(COMMA)bench)
+	@$(call INSTALL,requirements.lock)
 	@touch $@

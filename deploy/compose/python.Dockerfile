@@ -1,4 +1,4 @@
-# The package with its Spark in .venv, and Airflow with the DAG in .venv-airflow, both installed from their lock files.
+# The package with its Spark in .venv, and Airflow with the DAG in .venv-airflow, both installed from lock files with hashes.
 FROM python:3.11.13-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openjdk-17-jre-headless procps tini \
@@ -8,11 +8,15 @@ RUN apt-get update \
 WORKDIR /opt/lakehouse
 
 COPY deploy/airflow/requirements.lock deploy/airflow/
-RUN python -m venv .venv-airflow && .venv-airflow/bin/pip install -q --no-cache-dir -r deploy/airflow/requirements.lock
+RUN python -m venv .venv-airflow && .venv-airflow/bin/pip install -q --no-cache-dir --require-hashes -r deploy/airflow/requirements.lock
 
-COPY setup.py pyproject.toml requirements.lock LICENSE ./
+COPY setup.py pyproject.toml LICENSE ./
+COPY locks locks
 COPY lakehouse lakehouse
-RUN python -m venv .venv && .venv/bin/pip install -q --no-cache-dir --use-pep517 -c requirements.lock '.[s3,postgres]'
+RUN python -m venv .venv \
+    && .venv/bin/pip install -q --no-cache-dir --use-pep517 --require-hashes -r locks/build.lock \
+    && .venv/bin/pip install -q --no-cache-dir --use-pep517 --no-build-isolation --require-hashes -r locks/s3.lock -r locks/postgres.lock \
+    && .venv/bin/pip install -q --no-cache-dir --use-pep517 --no-build-isolation --no-deps .
 COPY --chmod=755 deploy/compose/start/spark.sh deploy/compose/start/airflow.sh deploy/compose/start/healthy.sh /usr/local/bin/
 COPY conf conf
 COPY jobs jobs

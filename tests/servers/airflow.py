@@ -37,8 +37,8 @@ def airflow_bin() -> Path:
         if not ready.exists() or ready.read_text() != lock_hash:
             subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
             subprocess.run([VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "uv"], check=True)
-            install = [VENV / "bin/uv", "pip", "install", "-q", "--python", VENV / "bin/python", "-r", LOCK]
-            subprocess.run(install, check=True)
+            install = [VENV / "bin/uv", "pip", "install", "-q", "--python", VENV / "bin/python"]
+            subprocess.run([*install, "--require-hashes", "-r", LOCK], check=True)
             ready.write_text(lock_hash)
     return VENV / "bin"
 
