@@ -21,7 +21,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow audit clean distclean
+.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow lock-jars audit clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +118,10 @@ lock: ## Resolve the version ranges of setup.py into requirements.lock and locks
 lock-airflow: ## Do the same for Airflow, which has an environment of its own
 	@$(WITH_UV) && \
 	$(COMPILE) $(UPGRADE) deploy/airflow/requirements.in --output-file deploy/airflow/requirements.lock
+
+# Two Sparks download everything to a temporary folder.
+lock-jars: $(DEMO) ## Write the SHA-256 of the jars of Spark's packages
+	$(BIN)/python -m lakehouse.spark.jars
 
 # PyPI's list of vulnerabilities, for the versions that this Python installs. A package that the list does not answer
 # for is a failure, too: the check has not been done.

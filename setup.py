@@ -42,7 +42,7 @@ setup(
     packages=find_packages(include=["lakehouse", "lakehouse.*"]),
     package_data={
         "lakehouse": ["py.typed"],
-        "lakehouse.spark": ["*.conf"],
+        "lakehouse.spark": ["*.conf", "jars.sha256"],
         "lakehouse.report": ["page/*"],
         "lakehouse.models.sql": ["*.txt"],
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import io
 import json
 import zipfile
@@ -48,6 +49,13 @@ def encoded_forms(secret: str) -> list[str]:
     raw = secret.encode()
     shifted = [base64.b64encode(b"\0" * n + raw).decode()[n + bool(n) : -4] for n in range(3)]
     return list(dict.fromkeys([secret, quote(secret, safe=""), quote_plus(secret), raw.hex(), *shifted]))
+
+
+def written_forms(value: str) -> list[str]:
+    """Return a value as it stands in text, in CSV, in JSON, in URLs and in HTML."""
+    in_json = [json.dumps(value, ensure_ascii=ascii)[1:-1] for ascii in (True, False)]
+    forms = [value, value.replace('"', '""'), *in_json, quote(value, safe=""), quote_plus(value), html.escape(value)]
+    return list(dict.fromkeys(forms))
 
 
 def _contains(path: Path, word: str) -> bool:

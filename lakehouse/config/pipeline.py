@@ -116,13 +116,19 @@ class Table(StrictModel):
         return self._pii_key.get_secret_value().encode()
 
     @property
+    def pii_key_id(self) -> str | None:
+        """A name of the key, which differs between keys and reveals nothing about them; None without a key."""
+        if self._pii_key is None:
+            return None
+        return hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
+
+    @property
     def pii_labels(self) -> dict[str, str]:
         """The protection of each `pii` column, as a change set records it."""
         if "hmac" not in self.pii.values():
             return dict(self.pii)
-        # Differs between keys, and reveals nothing about them.
-        key_id = hmac.new(self.pii_key, b"lakehouse: which key", hashlib.sha256).hexdigest()[:16]
-        return {name: f"hmac {key_id}" if action == "hmac" else action for name, action in self.pii.items()}
+        label = f"hmac {self.pii_key_id}"
+        return {name: label if action == "hmac" else action for name, action in self.pii.items()}
 
     @property
     def columns(self) -> tuple[Column, ...]:

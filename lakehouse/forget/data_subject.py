@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,6 +22,9 @@ from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import local_frame
 from lakehouse.text import visible
 
+_DIGITS = re.compile(r"[\d\s.,/()+-]+")  # also as 123.456.789-09 or +55 (11) 99999-0000
+_IDENTIFYING = 8  # digits
+_LONG = 20  # characters: there are too many texts of this length to try them all
 _NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+)(?:\.(?P<fraction>\d+))?", re.ASCII)
 
 
@@ -32,14 +36,14 @@ class DataSubject:
         key_texts: The key as it was given, by column.
         plain_key: One row with the key, by the declared types.
         stored_key: The same row as the lake stores it (`pii`).
-        key_hash: The key's hash in the list of forgotten keys.
+        key_hashes: The key in the forms of the list of forgotten keys, first the one to add.
         key_patterns: Finds each part of the key in texts: as it was given, typed, and stored.
     """
 
     key_texts: Mapping[str, str]
     plain_key: DataFrame
     stored_key: DataFrame
-    key_hash: str
+    key_hashes: tuple[str, ...]
     key_patterns: Mapping[str, re.Pattern[str]]
 
     def is_named_in(self, text: str) -> bool:
@@ -51,7 +55,7 @@ class DataSubject:
         if self.is_named_in(text):
             for pattern in self.key_patterns.values():
                 text = pattern.sub(pii.MASK, text)
-        return re.sub(_as_word(re.escape(self.key_hash)), pii.MASK, text)
+        return re.sub(_as_word("|".join(map(re.escape, self.key_hashes))), pii.MASK, text)
 
     def rows_in(self, rows: DataFrame, as_stored: bool = True) -> DataFrame:
         """Return those of `rows` that have the key, as the lake stores it or, from landed files, as it was received."""
@@ -79,7 +83,13 @@ def text_pattern(forms: Iterable[str], is_number: bool) -> re.Pattern[str]:
 def _form_patterns(form: str, is_number: bool) -> Iterator[str]:
     yield re.escape(form)
     yield re.escape(visible(form, 10 * len(form)))
-    yield re.escape(json.dumps(form)[1:-1])
+    for written in (
+        json.dumps(form)[1:-1],
+        json.dumps(form, ensure_ascii=False)[1:-1],
+        quote(form, safe=""),
+        quote_plus(form),
+    ):
+        yield re.escape(written)
     if is_number and (number := _NUMBER.fullmatch(form)):
         whole, fraction = number["whole"].lstrip("0"), (number["fraction"] or "").rstrip("0")
         sign = "-" if number["sign"] == "-" else ""
@@ -120,8 +130,28 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
         column: text_pattern((text, typed[n], kept[n]), isinstance(types[column], T.NumericType))
         for n, (column, text) in enumerate(key_texts.items())
     }
-    key_hash = stored.select(forgotten_keys.hash_key(table)).collect()[0][0]
-    return DataSubject(key_texts, plain, stored, key_hash, patterns)
+    key_hashes = tuple(stored.select(*forgotten_keys.hash_forms(table)).collect()[0])
+    return DataSubject(key_texts, plain, stored, key_hashes, patterns)
+
+
+def can_be_guessed(table: Table, key_texts: Mapping[str, str]) -> bool:
+    """Return whether a key's SHA-256 can be reversed by trial: no part of it is long, nor hashed by `pii`."""
+    return not forgotten_keys.has_hashed_key(table) and not any(
+        len(text) >= _LONG and not _DIGITS.fullmatch(text) for text in key_texts.values()
+    )
+
+
+def is_identifier(table: Table, key_texts: Mapping[str, str]) -> bool:
+    """Return whether a key that can be guessed tells everybody who it is: a part of it is a number of 8 digits or more.
+
+    These are numbers that authorities, banks and telephone companies give (CPF, 11 digits). All of them can be tried in
+    minutes. Shorter ones, which number the rows of a source, mean something only to those who know the source.
+    """
+    days = {column.name for column in table.columns if column.canonical_type.startswith(("DATE", "TIMESTAMP"))}
+    return can_be_guessed(table, key_texts) and any(
+        _DIGITS.fullmatch(text) and sum(map(str.isdigit, text)) >= _IDENTIFYING and column not in days
+        for column, text in key_texts.items()
+    )
 
 
 def parse_key(table: Table, key: list[str]) -> dict[str, str]:

@@ -13,14 +13,15 @@ Each step finds by itself what is still to do. So after a kill at any point, the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import bronze
-from lakehouse.config import Table
+from lakehouse.config import PII_KEY, Table
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, worst_exit_code
-from lakehouse.forget.data_subject import DataSubject, find_data_subject, parse_key
+from lakehouse.forget.data_subject import DataSubject, can_be_guessed, find_data_subject, is_identifier, parse_key
 from lakehouse.forget.landing import erase_from_snapshot, is_subject_absent
 from lakehouse.forget.remaining_files import list_remaining
 from lakehouse.forget.tables import erase_from_bronze, erase_from_change_set, erase_from_quarantine, erase_resolved
@@ -63,7 +64,7 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
         The document of `lakehouse forget --json`, which does not have the key.
 
     Raises:
-        ConfigError: There is no such table or key column, or a value is not of its type.
+        ConfigError: There is no such table or key column, a value is not of its type, or a secret is needed.
     """
     key_texts = parse_key(_table_config(run, name), key)
     with context.lock_lake(run, f"forget {name}"):
@@ -71,14 +72,22 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
         table = run.table_ref(name)
         subject = find_data_subject(table.spark, table.config, key_texts)
         ledger.create_if_missing(table.spark, run.lake)
-        forgotten_keys.add(table, subject.key_hash, run.id)
+        listed = forgotten_keys.read_hashes(table.spark, run.lake, name)
+        _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
+        is_replaced = forgotten_keys.add(table, subject.key_hashes, run.id)
         erased = _erase_from_table(run, table, subject)
         models = [outcome for layer in MODEL_LAYERS for outcome in stages.refresh_models(run, layer)]
         erased.rows["quarantine"] += erase_resolved(table.spark, run.lake, [*run.plans])
         published = publishing.publish_tables(run) if run.published_tables() else []
-        remaining = list_remaining(table.spark, _delta_tables(run, name), vacuum)
+        tables = _delta_tables(run, name) | ({"forgotten": run.lake.forgotten_keys_table} if is_replaced else {})
+        remaining = list_remaining(table.spark, tables, vacuum)
     failed = [outcome for outcome in [*models, *published] if outcome.code]
     notes = _notes(run, name, erased)
+    if table.config.pii_key_id is None and can_be_guessed(table.config, key_texts):
+        notes.append(
+            "the list of forgotten keys has the SHA-256 of the key, and a short key can be found by trial: set"
+            f" {PII_KEY} to the output of `openssl rand -hex 32`, and run the command again"
+        )
     notes += [f"{o.name} was not refreshed, and the next run refreshes it: {o.note}" for o in failed]
     codes = [outcome.code for outcome in failed] + ([ExitCode.REFUSED] if erased.unreadable_files else [])
     return {
@@ -107,15 +116,44 @@ def lift_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such table or key column, or a value is not of its type.
     """
-    key_texts = parse_key(_table_config(run, name), key)
+    config = _table_config(run, name)
+    if len(key) == 1 and forgotten_keys.is_key_id(key[0]):
+        return _lift_all_made_with(run, name, key[0])
+    key_texts = parse_key(config, key)
     with context.lock_lake(run, f"forget {name} --lift"):
         up_to_date.remove_mark(run.lake)
         table = run.table_ref(name)
         subject = find_data_subject(table.spark, table.config, key_texts)
-        was_forgotten = forgotten_keys.remove(table, subject.key_hash)
+        was_forgotten = forgotten_keys.remove(table, subject.key_hashes)
     brought_back = "the next snapshot that has other bytes brings the row back"
     note = brought_back if was_forgotten else "the key was not on the list"
     return {"pipeline": run.pipeline.name, "table": name, "lifted": was_forgotten, "note": note, "exit_code": 0}
+
+
+def _lift_all_made_with(run: Run, name: str, key_id: str) -> dict[str, Any]:
+    """Remove the keys that were hashed with one `pii_key` from the list: it is lost, so that nobody can name them."""
+    with context.lock_lake(run, f"forget {name} --lift"):
+        up_to_date.remove_mark(run.lake)
+        were_forgotten = forgotten_keys.remove_made_with(run.table_ref(name), key_id)
+    note = (
+        "rows of these keys come back with snapshots that have them" if were_forgotten else "no key on the list has it"
+    )
+    return {"pipeline": run.pipeline.name, "table": name, "lifted": were_forgotten, "note": note, "exit_code": 0}
+
+
+def _require_secret(table: TableRef, key_texts: Mapping[str, str], is_listed: bool) -> None:
+    """Raise if the list would get a hash from which everybody can compute the key; not if it has it already.
+
+    Raises:
+        ConfigError: There is no secret to hash it with.
+    """
+    if table.config.pii_key_id is None and not is_listed and is_identifier(table.config, key_texts):
+        raise ConfigError(
+            "a key that is a number of 8 digits or more, such as a CPF, and no secret: the list of forgotten keys"
+            " would have a hash of it, and all such numbers can be tried",
+            expected=f"{PII_KEY} in the environment or .env, the output of `openssl rand -hex 32`; keep a copy",
+            next_step="set it for all commands of this pipeline, and run this one again",
+        )
 
 
 def _table_config(run: Run, name: str) -> Table:

@@ -1,24 +1,34 @@
 """Keeps the list of keys that were forgotten on request, in `<lake>/forgotten`.
 
 Rows of these keys that a source still delivers are ignored. The list has only hashes of the keys as the lake stores
-them (`pii` included): it has to recognise a key, not to name it.
+them (`pii` included): it has to recognise a key, not to name it. An entry has one of two forms:
+
+    hmac-sha256:<id>:<hex>   HMAC with the pipeline's key (`pii_key`), whose id it names. Without that key nobody can
+                             find the table's key by trying all that there can be
+    <hex>                    SHA-256, if the pipeline has no key, or if a column of the table's key is an HMAC already
+
+Entries of the second form, also those of version 0.1, are recognised with a key as well, and `forget` replaces them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.config import Table
+from lakehouse.config import PII_KEY, Table
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.errors import ConfigError
 from lakehouse.lake import delta
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.schema import pii
 from lakehouse.storage.paths import Lake
 
+_HMAC = "hmac-sha256:"
 SCHEMA = "table STRING, key_hash STRING, forgotten_at TIMESTAMP, run_id STRING"
 
 
@@ -30,28 +40,52 @@ def read_hashes(spark: SparkSession, lake: Lake, name: str) -> frozenset[str]:
     return frozenset(row.key_hash for row in rows.collect())
 
 
-def add(table: TableRef, key_hash: str, run_id: str) -> None:
-    """Add a key to the list, unless it is on it.
+def add(table: TableRef, forms: Sequence[str], run_id: str) -> bool:
+    """Add a key to the list, unless it is on it, and remove it in the form that it may have there.
 
     Args:
         table: The table whose key it is.
-        key_hash: The key, as `hash_key` hashes it.
+        forms: The key in the forms of `hash_forms`, of which the first is added.
         run_id: The run that forgets it.
+
+    Returns:
+        Whether another form was replaced, which the table's old files still have.
     """
-    if key_hash in read_hashes(table.spark, table.lake, table.name):
-        return
-    row = (table.name, key_hash, datetime.now(timezone.utc), run_id)
-    rows = table.spark.createDataFrame([row], SCHEMA).coalesce(1)
-    delta.create_or_append(table.spark, table.lake.forgotten_keys_table, rows)
+    wanted, *others = forms
+    listed = read_hashes(table.spark, table.lake, table.name)
+    if wanted not in listed:
+        row = (table.name, wanted, datetime.now(timezone.utc), run_id)
+        rows = table.spark.createDataFrame([row], SCHEMA).coalesce(1)
+        delta.create_or_append(table.spark, table.lake.forgotten_keys_table, rows)
+    return _delete(table, listed & set(others))
 
 
-def remove(table: TableRef, key_hash: str) -> bool:
-    """Remove a key from the list, and return whether it was on it."""
-    if key_hash not in read_hashes(table.spark, table.lake, table.name):
-        return False
-    keys = delta.table(table.spark, table.lake.forgotten_keys_table)
-    keys.delete((F.col("table") == table.name) & (F.col("key_hash") == key_hash))
-    return True
+def remove(table: TableRef, forms: Collection[str]) -> bool:
+    """Remove a key from the list, and return whether it was on it, in any of its forms."""
+    return _delete(table, read_hashes(table.spark, table.lake, table.name) & set(forms))
+
+
+def remove_made_with(table: TableRef, key_id: str) -> bool:
+    """Remove all keys from the list that were hashed with one `pii_key`; return whether there were any.
+
+    Args:
+        table: The table whose keys they are.
+        key_id: The id in the entries, as `hmac-sha256:<id>`.
+    """
+    listed = read_hashes(table.spark, table.lake, table.name)
+    return _delete(table, {entry for entry in listed if entry.startswith(f"{key_id}:")})
+
+
+def _delete(table: TableRef, entries: Collection[str]) -> bool:
+    if entries:
+        keys = delta.table(table.spark, table.lake.forgotten_keys_table)
+        keys.delete((F.col("table") == table.name) & F.col("key_hash").isin(*entries))
+    return bool(entries)
+
+
+def is_key_id(text: str) -> bool:
+    """Return whether a text is `hmac-sha256:<id>`, as an error message names the `pii_key` of entries."""
+    return re.fullmatch(rf"{_HMAC}[0-9a-f]{{16}}", text) is not None
 
 
 def drop_forgotten(rows: DataFrame, table: Table, forgotten: Collection[str]) -> DataFrame:
@@ -66,12 +100,53 @@ def drop_forgotten(rows: DataFrame, table: Table, forgotten: Collection[str]) ->
 
 
 def is_forgotten(table: Table, forgotten: Collection[str]) -> Column:
-    """Return the condition that a row's key is one of the forgotten ones."""
-    return F.coalesce(hash_key(table).isin(*forgotten), F.lit(False))
+    """Return the condition that a row's key is one of the forgotten ones.
+
+    Args:
+        table: The table's configuration.
+        forgotten: The entries of the list.
+
+    Raises:
+        ConfigError: Some were hashed with a `pii_key` that the pipeline does not have: their rows cannot be recognised.
+    """
+    keyed = {entry for entry in forgotten if entry.startswith(_HMAC)}
+    if unknown := sorted({entry.rpartition(":")[0] for entry in keyed} - {f"{_HMAC}{table.pii_key_id}"}):
+        raise ConfigError(
+            f"keys were forgotten that are hashed with another key, {unknown[0]}, and cannot be recognised without it",
+            expected=f"{PII_KEY} as it was then",
+            next_step=(
+                "set it. If it is lost, forget these keys again, and let go of those that cannot be recognised:"
+                f" lakehouse forget PIPELINE TABLE {unknown[0]} --lift"
+            ),
+        )
+    plain = set(forgotten) - keyed
+    conditions = [_sha256(table).isin(*plain)] if plain else []
+    if keyed:
+        conditions.append(_hmac(table).isin(*keyed))
+    return F.coalesce(reduce(Column.__or__, conditions, F.lit(False)), F.lit(False))
 
 
-def hash_key(table: Table) -> Column:
-    """Return the hash of a row's key, or null if a part of the key is null."""
+def hash_forms(table: Table) -> list[Column]:
+    """Return the forms in which the list can have a row's key, first the one to add; null if a part of it is null."""
+    if table.pii_key_id is None:
+        return [_sha256(table)]
+    return [_sha256(table), _hmac(table)] if has_hashed_key(table) else [_hmac(table), _sha256(table)]
+
+
+def has_hashed_key(table: Table) -> bool:
+    """Return whether a column of the table's key is an HMAC in the lake, so that its hash cannot be found by trial."""
+    return any(table.pii.get(key) == "hmac" for key in table.keys)
+
+
+def _sha256(table: Table) -> Column:
+    return F.sha2(_key_text(table), 256)
+
+
+def _hmac(table: Table) -> Column:
+    return F.concat(F.lit(f"{_HMAC}{table.pii_key_id}:"), pii.hmac_text(_key_text(table), table))
+
+
+def _key_text(table: Table) -> Column:
     keys = [F.col(quote_identifier(key)) for key in table.keys]
     has_key = reduce(Column.__and__, [key.isNotNull() for key in keys])
-    return F.when(has_key, F.sha2(F.to_json(F.struct(*keys)), 256))
+    return F.when(has_key, F.to_json(F.struct(*keys)))

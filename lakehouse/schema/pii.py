@@ -46,10 +46,23 @@ def protected_value(name: str, value: Column, table: Table) -> Column | None:
         case None:
             return value
         case "hmac":
-            return _hmac_udf(table.pii_key)(value.cast("string"))
+            return hmac_text(value.cast("string"), table)
         case "mask":
             return F.when(value.isNotNull(), MASK)
     return None
+
+
+def hmac_text(text: Column, table: Table) -> Column:
+    """Return the HMAC-SHA-256 of texts with the pipeline's key, in hex; null of null.
+
+    Args:
+        text: The texts.
+        table: The table's configuration, which has the key.
+
+    Raises:
+        ConfigError: There is no key.
+    """
+    return _hmac_udf(table.pii_key)(text)
 
 
 def masked_text(name: str, text: Column, table: Table) -> Column:

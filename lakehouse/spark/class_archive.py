@@ -41,6 +41,7 @@ from urllib.parse import unquote, urlsplit
 from pyspark.find_spark_home import _find_spark_home
 
 import lakehouse
+from lakehouse.spark.jars import list_digest
 from lakehouse.spark.java import find_java_home, java_version
 from lakehouse.spark.launch import Launch
 from lakehouse.storage.file_io import write_atomically
@@ -312,6 +313,7 @@ def _recorded_jars(launch: Launch) -> list[str]:
 def _jars_file(launch: Launch) -> Path:
     """Return the file for the jars of a launch's packages."""
     wanted = {key: value for key, value in launch.settings.items() if key.startswith("spark.jars")}
+    wanted["sha256"] = list_digest()  # what was recorded was checked against this list
     return _cache_folder() / "jars" / f"{_digest(wanted)}.json"
 
 

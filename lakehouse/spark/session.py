@@ -33,6 +33,7 @@ from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.spark import class_archive
 from lakehouse.spark.engine import command as engine_command
+from lakehouse.spark.jars import check_jars
 from lakehouse.spark.java import require_safe_java
 from lakehouse.spark.launch import Launch, permission_settings
 from lakehouse.storage import file_io
@@ -238,6 +239,7 @@ def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
             raise
         launch = class_archive.without_archive(launch)
         spark = _create_session(launch, lake, log_to_stderr=verbose)
+    _check_jars(spark)
     class_archive.after_start(launch, _spark_jars(spark), jvm_pid(spark))
     return spark
 
@@ -260,6 +262,7 @@ def _start_session(lake: Lake, app_name: str, verbose: bool, data_bytes: int) ->
     """Return a session of the Spark that spark-submit has started, of a warm engine, or of a new Spark."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
         spark = _create_session(_submitted_launch(lake, app_name, data_bytes), lake, log_to_stderr=True)
+        _check_jars(spark)
     else:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # workers run this Python, not the first on the PATH
         plain = _plain_launch(lake, app_name, data_bytes)
@@ -280,9 +283,24 @@ def _connect_to_engine(plain: Launch) -> SparkSession | None:
     launch = class_archive.faster_launch(plain)
     with _keep_sigint_handler():
         spark = command.connect(plain, launch)
+    if spark:
+        _check_jars(spark)
     if spark and command.has_new_engine:
         class_archive.after_start(launch, _spark_jars(spark), jvm_pid(spark))
     return spark
+
+
+def _check_jars(spark: SparkSession) -> None:
+    """Check the jars that Spark downloaded for this session, before a table is read or written.
+
+    Raises:
+        ConfigError: One has another content than expected.
+    """
+    try:
+        check_jars(_spark_jars(spark), spark.sparkContext.getConf().get("spark.jars.packages", "") or "")
+    except ConfigError:
+        spark.stop()
+        raise
 
 
 def _spark_jars(spark: SparkSession) -> str:

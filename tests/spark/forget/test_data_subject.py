@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.forget.data_subject import text_pattern
+from lakehouse.config import Table
+from lakehouse.forget.data_subject import can_be_guessed, is_identifier, text_pattern
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,12 @@ from lakehouse.forget.data_subject import text_pattern
         (["0"], True, ["0", "000", "0.0"], ["10"]),
         (["7"], False, ["7", "key 7!"], ["007", "77"]),
         (["Ana Maria"], False, ["(Ana Maria)"], ["Ana", "Ana Mariana"]),
+        (
+            ['ana "é@x.org'],
+            False,
+            ['{"k": "ana \\"é@x.org"}', r"ana \"\u00e9@x.org", "ana%20%22%C3%A9%40x.org", "ana+%22%C3%A9%40x.org"],
+            [],
+        ),
         (["a.b"], False, ["a.b"], ["axb"]),
         (["a\tb"], False, ["a\tb", "a\\tb"], ["ab"]),
         (["ana", "5d41402abc4b2a76"], False, ["hmac 5d41402abc4b2a76 twice", "ana"], ["5d41402abc4b2a769"]),
@@ -29,3 +36,32 @@ def test_a_key_is_found_as_given_typed_and_stored(
 
     assert [text for text in named if not pattern.search(text)] == []
     assert [text for text in not_named if pattern.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "guessed", "identifies"),
+    [
+        ("cpf BIGINT", {"cpf": "12345678909"}, True, True),
+        ("cpf STRING", {"cpf": "123.456.789-09"}, True, True),
+        ("phone STRING", {"phone": "+55 (11) 99999-0000"}, True, True),
+        ("id INT, cpf STRING", {"id": "7", "cpf": "12345678909"}, True, True),
+        ("id INT", {"id": "7"}, True, False),
+        ("id STRING", {"id": "000ff655"}, True, False),
+        ("id INT, day DATE", {"id": "7", "day": "2025-10-03"}, True, False),
+        ("id STRING", {"id": "000ff655-7a9f-4baa-b108-413f581399ef"}, False, False),
+        ("id STRING, cpf BIGINT", {"id": "000ff655-7a9f-4baa-b108-413f581399ef", "cpf": "12345678909"}, False, False),
+    ],
+)
+def test_a_key_that_can_be_found_by_trial_is_known_by_its_parts(
+    schema: str, key: dict[str, str], guessed: bool, identifies: bool
+) -> None:
+    table = Table(file="x.csv", format="csv", schema=schema, keys=list(key))
+
+    assert can_be_guessed(table, key) is guessed
+    assert is_identifier(table, key) is identifies
+
+
+def test_a_key_that_pii_hashes_cannot_be_found_by_trial() -> None:
+    table = Table(file="x.csv", format="csv", schema="cpf STRING", keys=["cpf"], pii={"cpf": "hmac"})
+
+    assert not is_identifier(table, {"cpf": "12345678909"})
