@@ -1,8 +1,10 @@
 """Runs S3 servers for tests, on a free port of the loopback, during a block.
 
-moto       from pip, in memory, starts in a second; its writes are atomic, but it checks no signature
-s3proxy    from Maven, on a disk; checks signatures, and creates an object atomically if there is none. Its If-Match is
-           not atomic: of several such writes at the same time more than one succeeds
+moto       from pip, in memory, starts in a second; its writes are atomic. It checks no signature and no rights, unless
+           INITIAL_NO_AUTH_ACTION_COUNT is set: after so many requests it checks signatures, and the actions and
+           resources of IAM policies, but not their conditions
+s3proxy    from Maven, on a disk; checks signatures, knows no policies, creates an object atomically if there is none.
+           Its If-Match is not atomic: of several such writes at the same time more than one succeeds
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ jclouds.filesystem.basedir={folder}
 
 
 @contextmanager
-def moto(folder: Path) -> Iterator[str]:
-    """Run moto; yield its address."""
+def moto(folder: Path, **environment: str) -> Iterator[str]:
+    """Run moto, with further environment variables; yield its address."""
     log = folder / "moto.log"
-    with log.open("wb") as out, subprocess.Popen(_MOTO, stdout=out, stderr=subprocess.STDOUT) as process:
+    settings = {"env": os.environ | environment, "stderr": subprocess.STDOUT}
+    with log.open("wb") as out, subprocess.Popen(_MOTO, stdout=out, **settings) as process:
         try:
             yield _wait_for_log(log, r"Running on (http://127\.0\.0\.1:\d+)", process)
         finally:

@@ -195,7 +195,8 @@ class S3Path:
             with s3_request("DeleteObjects", self):
                 response = client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
             for error in response.get("Errors", []):
-                raise response_error("DeleteObjects", self, error.get("Code", ""), 0, error.get("Message", ""))
+                refused = f"s3a://{self.bucket}/{error.get('Key', self.key)}"
+                raise response_error("DeleteObjects", refused, error.get("Code", ""), 0, error.get("Message", ""))
 
     def _list_pages(self, action: str, **more: str) -> Iterator[dict[str, Any]]:
         """Yield all pages of a listing below this folder."""

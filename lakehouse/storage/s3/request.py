@@ -131,7 +131,8 @@ def response_error(action: str, path: object, code: str, status: int, message: s
         )
     if status in (301, 307, 400) and ("Redirect" in code or "Region" in code or "AuthorizationHeader" in code):
         return ConfigError(found, expected=f"the region of the bucket {bucket}", next_step="set AWS_REGION to it")
-    if status in (401, 403) or code in _CREDENTIAL_ERROR_CODES:
+    # An object of a request for several is refused by its code, in a response with status 200.
+    if status in (401, 403) or code == "AccessDenied" or code in _CREDENTIAL_ERROR_CODES:
         return ConfigError(
             found,
             expected=_required_permission(action, path, code, message),
