@@ -260,3 +260,9 @@ def test_a_health_check_accepts_only_an_answer_of_200(answering: int) -> None:
     assert well(str(answering)) and well(str(answering), "/well")
     assert not well(str(answering), "/ill")
     assert not well("1")
+
+
+@pytest.mark.parametrize("name", [n for n, service in SERVICES.items() if service["image"].startswith("lakehouse-")])
+def test_a_service_of_our_images_has_no_capabilities_and_gets_none(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
