@@ -6,7 +6,7 @@ sees the rows that differ, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from psycopg.sql import Composed
 
@@ -79,17 +79,44 @@ def check_columns(connection: Connection, target: TargetTable, source: str) -> N
     Raises:
         ConfigError: With the statements that would change the table.
     """
-    types = {column.name: column.type for column in target.columns}
     current = catalog.read_column_types(connection, target.table)
-    if mismatches := type_mismatches(current, types):
-        changed = [name for name, current_type in current.items() if types.get(name) != current_type]
-        fixes = [_alter_statement(target, name, types.get(name)) for name in changed]
+    if mismatches := type_mismatches(current, {column.name: column.type for column in target.columns}):
         raise ConfigError(
             f"the columns of {source} changed: {'; '.join(mismatches)}",
             expected=f"the columns of {target.table} in PostgreSQL, which others read, or additional ones",
             where=str(target.table),
-            next_step="\n".join(["when its readers are ready, in psql:", *fixes, "and then run the command again"]),
+            next_step="\n".join(
+                ["when its readers are ready, in psql:", *alter_statements(target, current), "and then run it again"]
+            ),
         )
+
+
+def alter_statements(target: TargetTable, current: Mapping[str, str]) -> list[str]:
+    """Return the statements that give a published table the columns that it should have; new ones are added anyway.
+
+    A column that is gone, beside a new one of its type, was renamed, as far as anybody can tell: readers of the table
+    keep its values, and the next publish compares every row. Several of one type are matched in their order.
+
+    Args:
+        target: The table as it should be.
+        current: The types of the columns that it has.
+    """
+    types = {column.name: column.type for column in target.columns}
+    added = [column for column in target.columns if column.name not in current]
+    changes = []
+    for name, current_type in current.items():
+        same_type = [column for column in added if column.type == current_type]
+        renamed = min(same_type, key=lambda column: column.name.lower() != name.lower(), default=None)
+        column = statements.quote_identifier(name)
+        if name in types:
+            if types[name] != current_type:
+                changes.append(f"ALTER COLUMN {column} TYPE {types[name]} USING {column}::{types[name]}")
+        elif renamed:
+            added.remove(renamed)
+            changes.append(f"RENAME COLUMN {column} TO {statements.quote_identifier(renamed.name)}")
+        else:
+            changes.append(f"DROP COLUMN {column}")
+    return [f"ALTER TABLE {target.identifier.as_string(None)} {change};" for change in changes]
 
 
 def check_unique_keys(connection: Connection, target: TargetTable, source: str) -> None:
@@ -106,12 +133,6 @@ def check_unique_keys(connection: Connection, target: TargetTable, source: str) 
             where=str(target.table),
             next_step="correct the model's SQL or its keys; the published table is unchanged",
         )
-
-
-def _alter_statement(target: TargetTable, name: str, new_type: str | None) -> str:
-    column = statements.quote_identifier(name)
-    change = f"ALTER COLUMN {column} TYPE {new_type} USING {column}::{new_type}"
-    return f"ALTER TABLE {target.identifier.as_string(None)} {change if new_type else f'DROP COLUMN {column}'};"
 
 
 def _create_or_extend(connection: Connection, target: TargetTable) -> None:

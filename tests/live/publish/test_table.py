@@ -166,6 +166,28 @@ def test_a_new_column_is_added_and_another_type_is_rejected_with_the_statements(
     assert content_of_three(connection, target) == [("x", 1, Decimal("1.00"))]
 
 
+def test_a_renamed_column_is_renamed_and_keeps_its_values(connection: Connection, target: TargetTable) -> None:
+    apply_all(connection, target, {("x", 1): ("1.00", "2.5")})
+    renamed = replace(
+        target,
+        columns=(Column("A", "text"), COLUMNS[1], Column("value", "numeric(6,2)"), Column("w", "text")),
+        keys=("A", "B b"),
+    )
+    with pytest.raises(ConfigError) as error:
+        table.check_columns(connection, renamed, "gold.x")
+    typed = [row for row in error.value.next_step.splitlines() if row.startswith("ALTER")]
+    assert [row.partition(f'"{target.table.name}" ')[2] for row in typed] == [
+        'RENAME COLUMN "a" TO "A";',
+        'RENAME COLUMN "v" TO "value";',
+        'ALTER COLUMN "w" TYPE text USING "w"::text;',
+    ]
+    for statement in typed:
+        connection.execute(statement.encode())
+    table.check_columns(connection, renamed, "gold.x")
+    assert not table.has_different_key(connection, renamed)  # PostgreSQL renames it in the constraint as well
+    assert content_of_three(connection, target) == [("x", 1, Decimal("1.00"), "2.5")]
+
+
 def content_of_three(connection: Connection, target: TargetTable) -> list[Any]:
     return connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
 
