@@ -11,8 +11,8 @@ Entry point: `refresh` brings one table to the ledger's last accepted sequence. 
 `read.py` has what other packages read of bronze: current rows, rows as of a time, and rows that bronze has to have.
 """
 
-from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, refresh
-from lakehouse.bronze.fold import fold_to_live_rows
+from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, is_rebuild_pending, refresh
+from lakehouse.bronze.fold import fold_to_live_rows, require_all_change_sets, require_values_fit
 from lakehouse.bronze.read import current_rows, expected_rows, find_current_rows, rows_as_of, schema_mismatches
 from lakehouse.bronze.scd2 import is_open_window, row_keys
 
@@ -25,7 +25,10 @@ __all__ = [
     "fold_to_live_rows",
     "is_current",
     "is_open_window",
+    "is_rebuild_pending",
     "refresh",
+    "require_all_change_sets",
+    "require_values_fit",
     "row_keys",
     "rows_as_of",
     "schema_mismatches",

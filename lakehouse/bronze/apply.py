@@ -175,6 +175,8 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         if reason := _repair_reason(table.config, progress, accepted[-1].sequence or 0):
             return _repair(table, history, snapshot_bytes, reason)
         sequence = progress["sequence"] if progress else 0
+    if version is not None and is_rebuild_pending(table, history):
+        return _repair(table, history, snapshot_bytes, "its change sets were rebuilt", replace=True)
     dropped = [e for e in accepted if (e.sequence or 0) > sequence and history.is_dropped(e)]
     if dropped and (sequence == 0 or any(e.changed_rows for e in dropped)):
         reason = f"change sets up to {dropped[-1].sequence} were dropped, and it was at {sequence}"
@@ -186,6 +188,21 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
             written = _apply_change_set(table, entry, is_large) if entry.changed_rows or is_new else WriteResult()
             result, is_new = result.plus(written, entry.sequence or 0), False
     return result
+
+
+def is_rebuild_pending(table: TableRef, history: LedgerHistory) -> bool:
+    """Return whether the change sets were rebuilt by another schema, and bronze is not built from them yet.
+
+    Args:
+        table: The table.
+        history: The ledger's rows of the table.
+    """
+    start = history.rebuild_start
+    if start is None:
+        return False
+    version = delta.current_version(table.spark, table.bronze)
+    progress = version.recorded_progress() if version else None
+    return version is not None and progress is not None and progress["sequence"] < (start.sequence or 0)
 
 
 def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence: int) -> str:
@@ -206,7 +223,7 @@ def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
 
 def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
     keys, tuning = scd2.row_keys(table.config), table.tuning
-    return MergeTarget(table.spark, table.bronze, keys, is_large=is_large, replace=replace, tuning=tuning)
+    return MergeTarget(table.spark, table.bronze, keys, is_large, replace=lambda: replace, tuning=tuning)
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:

@@ -29,16 +29,30 @@ def fold_change_sets(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """
     if table.config.scd == 1:
         return fold_to_live_rows(table, entries).drop(CHANGED_COLUMNS)
-    if base := next((e for e in entries if e.is_base_state), None):
+    require_all_change_sets(table, entries)
+    require_values_fit(table, entries)
+    changes = change_sets.read_change_sets(table, [e for e in entries if e.path])
+    return scd2.build_history(changes, table.config, table.schema)
+
+
+def require_all_change_sets(table: TableRef, entries: list[LedgerEntry]) -> None:
+    """Raise if a table keeps its history, and retention dropped change sets of which it is built.
+
+    Args:
+        table: The table.
+        entries: The ledger rows of the change sets, in order.
+
+    Raises:
+        ConfigError: The history cannot be built.
+    """
+    dropped = (e for e in entries if e.is_base_state and not e.is_rebuild_start)
+    if table.config.scd == 2 and (base := next(dropped, None)):
         raise ConfigError(
             f"the history of {base.table} cannot be built: its change sets up to {base.sequence} were dropped",
             expected="`scd: 1`, since `retention: {change_sets: ...}` dropped change sets",
             where=table.lake.spark_path(base.path or ""),
             next_step=f"if all landed snapshots are there: lakehouse ingest PIPELINE {base.table} --full-refresh",
         )
-    require_values_fit(table, entries)
-    changes = change_sets.read_change_sets(table, [e for e in entries if e.path])
-    return scd2.build_history(changes, table.config, table.schema)
 
 
 def fold_to_live_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
@@ -59,12 +73,13 @@ def fold_to_live_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     return _last_changes(changes, table.config).select(*columns)
 
 
-def require_values_fit(table: TableRef, entries: list[LedgerEntry]) -> None:
+def require_values_fit(table: TableRef, entries: list[LedgerEntry], every_change: bool = False) -> None:
     """Raise if values that bronze has to have do not fit the declared types, which change sets were written without.
 
     Args:
         table: The table.
         entries: The ledger rows of the change sets, in order.
+        every_change: Whether the values of earlier changes have to fit, too, as in a history (scd 2).
 
     Raises:
         DataRefused: Values that are not of the type, and that a cast would silently make null.
@@ -79,7 +94,8 @@ def require_values_fit(table: TableRef, entries: list[LedgerEntry]) -> None:
         return
     changes = change_sets.read_with_cast_errors(table, published)
     is_kept = F.col("_cdc_operation") != DELETE
-    rows = _last_changes(changes, table.config) if table.config.scd == 1 else changes.where(is_kept)
+    is_live = table.config.scd == 1 and not every_change
+    rows = _last_changes(changes, table.config) if is_live else changes.where(is_kept)
     failed = rows.where(F.size(CAST_ERRORS) > 0)
     messages = failed.select(F.explode(CAST_ERRORS).alias("text")).distinct().orderBy("text").limit(3).collect()
     if messages:

@@ -12,7 +12,7 @@ from lakehouse.bronze import fold, scd2
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
-from lakehouse.lake import delta, small_tables
+from lakehouse.lake import change_sets, delta, small_tables
 from lakehouse.lake.cdc import CDC_COLUMNS, OWN_COLUMNS_DDL
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
@@ -48,7 +48,8 @@ def find_current_rows(table: TableRef, version: int | None = None) -> TableRows 
 def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataFrame:
     """Return the rows that were live at a time, by the declared schema and with the `_cdc_*` columns.
 
-    Rows with a history (scd 2) are read from its windows, others are folded from the change sets.
+    Rows with a history (scd 2) are read from its windows, others are folded from the change sets. A column that no
+    snapshot had delivered at that time is null: a window may have got its value later.
 
     Args:
         table: The table.
@@ -62,10 +63,25 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
     columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS]
     if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
         rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
-        return _with_declared_columns(rows, table.config).select(*columns)
+        shown = rows.drop(*undelivered_at(table, history, time))
+        return _with_declared_columns(shown, table.config).select(*columns)
     entries = entries_until(table, history, time)
     rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
     return rows.select(*columns)
+
+
+def undelivered_at(table: TableRef, history: LedgerHistory, time: datetime) -> frozenset[str]:
+    """Return the declared columns that no snapshot had delivered at a time.
+
+    Args:
+        table: The table.
+        history: The ledger's rows of the table.
+        time: The time, with its zone.
+    """
+    until = [entry for entry in history.entries_to_fold if entry.path and entry.snapshot_time <= time]
+    # A change set has the columns of its snapshot, and a later snapshot may not lack a column of an earlier one.
+    delivered = change_sets.written_schema(table, until[-1]).names if until else []
+    return frozenset(table.schema.names).difference(delivered)
 
 
 def entries_until(table: TableRef, history: LedgerHistory, time: datetime) -> list[LedgerEntry]:

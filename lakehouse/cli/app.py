@@ -159,7 +159,7 @@ def first_commands(
 @app.command()
 def validate(pipeline: Pipeline, as_json: Json = False) -> int:
     """Check the configuration and the models' SQL, without Spark and without changing anything."""
-    run = context.open_run(pipeline)
+    run = context.open_run(pipeline, reads_lake=False)
     render.validation(run, [*run.warnings, *context.tls_warnings(run.pipeline)], as_json)
     return ExitCode.OK
 
@@ -274,7 +274,11 @@ def extract(
 
 
 _add_stage_command("ingest", "Compare each landed snapshot with bronze, and write the changes as a change set.")
-_add_stage_command("bronze", "Apply the accepted change sets to bronze.")
+_add_stage_command(
+    "bronze",
+    "Apply the accepted change sets to bronze. With --full-refresh: rebuild it and every model after it, after a"
+    " change of `schema` from the landed files.",
+)
 _add_stage_command("silver", "Bring the silver models up to date with bronze.")
 _add_stage_command("gold", "Bring the gold cubes up to date with silver.")
 _add_stage_command("publish", "Bring the tables in PostgreSQL up to date with those of the lake.")

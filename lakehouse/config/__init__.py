@@ -16,6 +16,7 @@ The steps, in order:
 
 from __future__ import annotations
 
+from lakehouse.config.column_names import with_stored_names
 from lakehouse.config.load import fingerprint_config, json_schema, load, unavailable_features
 from lakehouse.config.pipeline import (
     PII_KEY,
@@ -57,4 +58,5 @@ __all__ = [
     "json_schema",
     "load",
     "unavailable_features",
+    "with_stored_names",
 ]

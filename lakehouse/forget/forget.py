@@ -213,7 +213,9 @@ def _remove_unfinished(change_set: StorePath) -> bool:
 def _remove_temp_copies(lake: Lake, name: str) -> None:
     """Remove caches of the source's bytes, copies that a killed run left, and the content of logs."""
     copies = [lake.local_path(folder) for folder in _TEMP_FOLDERS]
-    for folder in dict.fromkeys([lake.local_path("lines", name), *copies, lake.state_path("plain")]):
+    for folder in dict.fromkeys(
+        [lake.local_path("lines", name), *copies, lake.state_path("plain"), lake.state_path("rebuild", name)]
+    ):
         file_io.remove(folder)
     logs = lake.local_path("logs")
     for log in logs.iterdir() if logs.is_dir() else ():

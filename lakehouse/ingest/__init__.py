@@ -9,6 +9,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     hashes.py      the hashes by which rows are compared
     guards.py      whether a snapshot can be accepted, or waits for approval
     decide.py      the decision, the writes, and the row of the ledger
+    rebuild.py     writes the change sets again after the declared schema changed
     reset.py       deletes all decisions about a table, for a full refresh
     comparison.py  what comparing a snapshot yields
     context.py     the ingest of one table
@@ -20,12 +21,14 @@ from lakehouse.ingest.context import IngestContext, IngestResult, StateRows
 from lakehouse.ingest.decide import approve_snapshot, decide_snapshot, ingest_table, require_same_columns
 from lakehouse.ingest.diff import quarantine_rows
 from lakehouse.ingest.guards import apply_guards
+from lakehouse.ingest.rebuild import Rebuild, rebuild_change_sets
 from lakehouse.ingest.reset import reset_tables
 
 __all__ = [
     "Comparison",
     "IngestContext",
     "IngestResult",
+    "Rebuild",
     "StateRows",
     "apply_guards",
     "approve_snapshot",
@@ -33,6 +36,7 @@ __all__ = [
     "decide_snapshot",
     "ingest_table",
     "quarantine_rows",
+    "rebuild_change_sets",
     "require_same_columns",
     "reset_tables",
     "undelivered_columns",

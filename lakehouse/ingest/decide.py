@@ -24,7 +24,8 @@ from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult, StateRows
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
-from lakehouse.lake import ledger, quarantine
+from lakehouse.ingest.rebuild import schema_changes
+from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.spark.persist import persist_rows
 from lakehouse.storage import landing
@@ -59,10 +60,17 @@ def ingest_table(context: IngestContext) -> IngestResult:
 def require_same_columns(context: IngestContext) -> None:
     """Raise if the schema renames, removes or retypes columns of bronze; added columns are allowed.
 
+    If bronze is missing, it would be built from the change sets, so their columns are compared. If the change sets
+    were rebuilt, and a killed run left bronze as it was, bronze is about to follow.
+
     Raises:
         ConfigError: With each column that differs.
     """
-    if mismatches := bronze.schema_mismatches(context.table):
+    table, history = context.table, context.history
+    if bronze.is_rebuild_pending(table, history):
+        return
+    has_bronze = delta.exists(table.spark, table.bronze)
+    if mismatches := bronze.schema_mismatches(table) if has_bronze else schema_changes(table, history):
         raise ConfigError(
             f"the schema of {context.table.name} changed: {'; '.join(mismatches)}",
             expected="the columns that bronze has, or nullable ones added",

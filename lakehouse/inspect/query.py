@@ -178,7 +178,7 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
     table = TableRef(run.lazy_spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
     try:
         if table.config.scd == 2:
-            database.add_windows_at(relation, table, at)
+            database.add_windows_at(relation, table, at, read.undelivered_at(table, history, at))
         else:
             database.add_last_changes(relation, table, read.entries_until(table, history, at))
     except NeedsSparkError:

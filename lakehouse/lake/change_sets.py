@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 
 import pyarrow as pa
@@ -149,15 +149,37 @@ def read_with_cast_errors(table: TableRef, entries: list[LedgerEntry]) -> DataFr
     return reduce(DataFrame.unionByName, (_read_as_declared(table, entry) for entry in entries))
 
 
+def source_columns(table: TableRef, written: T.StructType) -> dict[str, str]:
+    """Return the declared columns that a change set has, each with its name there.
+
+    A column is found by its name, whatever its case; or, if it was given another name since (`names`), by its name in
+    the files, which was its own name before.
+
+    Args:
+        table: The table, as it is declared now.
+        written: The columns that the change set was written with.
+    """
+    by_lower_name = {name.lower(): name for name in written.names}
+    declared = {name.lower() for name in table.schema.names}
+    found = {}
+    for name in table.schema.names:
+        earlier = table.config.name_in_files(name).lower()
+        candidates = [name.lower(), *([earlier] if earlier not in declared else [])]
+        if other := next((by_lower_name[each] for each in candidates if each in by_lower_name), None):
+            found[name] = other
+    return found
+
+
 def _read_as_declared(table: TableRef, entry: LedgerEntry) -> DataFrame:
     rows, declared = read_as_written(table, entry), table.schema
-    written = {f.name: f.dataType for f in rows.schema}
+    types, names = {f.name: f.dataType for f in rows.schema}, source_columns(table, rows.schema)
+    written = {name: types[other] for name, other in names.items()}
     values: dict[str, Column] = {f.name: F.lit(None).cast(f.dataType) for f in declared}
-    values |= {f.name: F.col(quote_identifier(f.name)) for f in declared if written.get(f.name) == f.dataType}
+    values |= {f.name: F.col(quote_identifier(names[f.name])) for f in declared if written.get(f.name) == f.dataType}
     retyped = [f for f in declared if written.get(f.name, f.dataType) != f.dataType]
     errors = []
     for field in retyped:
-        before, type_name = F.col(quote_identifier(field.name)), field.dataType.simpleString()
+        before, type_name = F.col(quote_identifier(names[field.name])), field.dataType.simpleString()
         values[field.name] = _cast_or_null(before, written[field.name], field.dataType, table.config.options)
         is_lost = before.isNotNull() & values[field.name].isNull()
         message = F.concat(F.lit(f"{field.name} "), before.cast("string"), F.lit(f" is no {type_name}"))
@@ -165,27 +187,46 @@ def _read_as_declared(table: TableRef, entry: LedgerEntry) -> DataFrame:
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
         *CDC_COLUMNS,
-        CHANGED_COLUMNS,
+        _renamed(F.col(CHANGED_COLUMNS), {other: name for name, other in names.items() if other != name}),
         F.array_compact(F.array(*errors).cast("array<string>")).alias(CAST_ERRORS),
     )
 
 
+def _renamed(names: Column, new_names: Mapping[str, str]) -> Column:
+    """Return an array of column names in which some have their new names."""
+    if not new_names:
+        return names
+    found = F.create_map(*[F.lit(text) for pair in new_names.items() for text in pair])
+    return F.transform(names, lambda name: F.coalesce(F.try_element_at(found, name), name)).alias(CHANGED_COLUMNS)
+
+
 def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, options: dict[str, str]) -> Column:
-    """Return a value as another type, or null if it would not stay the same."""
+    """Return a value as another type, or null if it would not stay the same.
+
+    A number as a day or a time, and what Spark cannot cast, is read as its text would be in a file.
+    """
     if isinstance(from_type, T.StringType):
         return cast_text(value, to_type, "UTC", options)[0]
+    if isinstance(to_type, T.DatetimeType) != isinstance(from_type, T.DatetimeType) and to_type != T.StringType():
+        return cast_text(value.cast("string"), to_type, "UTC", options)[0]
     cast = value.try_cast(to_type)
     return F.when(cast.try_cast(from_type).eqNullSafe(value), cast)
 
 
 def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
     """Return the rows of a change set in the driver's memory; None if it was written with other types than today's."""
-    written = {f.name: f.dataType for f in written_schema(table, entry)}
     fields = T.StructType([*table.schema, *FIELDS])
-    if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
+    if not _is_as_declared(table, written_schema(table, entry), fields):
         return None
     rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)
     return None if rows is None else CachedRows(small_tables.to_frame(table.spark, rows, fields), rows)
+
+
+def _is_as_declared(table: TableRef, written: T.StructType, fields: T.StructType) -> bool:
+    """Return whether the columns that a change set has are called as today, and have today's types."""
+    types = {f.name: f.dataType for f in written}
+    has_names = all(name == other for name, other in source_columns(table, written).items())
+    return has_names and all(types.get(f.name, f.dataType) == f.dataType for f in fields)
 
 
 def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | None:
@@ -194,12 +235,11 @@ def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | 
     Returns:
         The rows; None if it was written with other types than today's, or if only Spark can read it.
     """
-    written = {f.name: f.dataType for f in written_schema(table, entry)}
-    fields = T.StructType([*table.schema, *FIELDS])
-    if any(written.get(f.name, f.dataType) != f.dataType for f in fields):
+    written, fields = written_schema(table, entry), T.StructType([*table.schema, *FIELDS])
+    if not _is_as_declared(table, written, fields):
         return None
     files = tuple(_files(table.lake.path(entry.path or "")))
-    batches = TableRows(frozenset(written), files).batches(list(files), fields)
+    batches = TableRows(frozenset(written.names), files).batches(list(files), fields)
     return pa.RecordBatchReader.from_batches(small_tables.arrow_schema(fields), batches)
 
 

@@ -165,15 +165,16 @@ def data_files(address: str, version: int | None = None, with_vectors: bool = Fa
     return DataFiles(version, T.StructType.fromJson(json.loads(listed.schema)), listed) if listed else None
 
 
-def schema(spark: SparkSession, address: str) -> T.StructType:
+def schema(spark: SparkSession, address: str, version: int | None = None) -> T.StructType:
     """Return the columns of a table.
 
     Args:
         spark: The session to use if the log's files do not suffice.
         address: The table's address.
+        version: The version; None: the current one.
     """
-    files = data_files(address)
-    return files.schema if files else read(spark, address).schema
+    files = data_files(address, version)
+    return files.schema if files else read(spark, address, version).schema
 
 
 def count_rows(spark: SparkSession, address: str) -> int:
@@ -331,7 +332,7 @@ def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
 
 def add_new_columns(spark: SparkSession, address: str, wanted: T.StructType) -> None:
     """Add the columns that only `wanted` has to a table; they are null in the rows that it has."""
-    columns = schema(spark, address).names
-    added = [f"{quote_identifier(f.name)} {f.dataType.simpleString()}" for f in wanted if f.name not in columns]
+    columns = {name.lower() for name in schema(spark, address).names}
+    added = [f"{quote_identifier(f.name)} {f.dataType.simpleString()}" for f in wanted if f.name.lower() not in columns]
     if added:
         spark.sql(f"ALTER TABLE {sql_name(address)} ADD COLUMNS ({', '.join(added)})")

@@ -9,7 +9,7 @@ Files on a disk are read where they are, with their deletion vectors. What only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from glob import escape
@@ -118,20 +118,23 @@ class Database:
         """
         self._create_view(view, self._change_sets_sql(table, [entry]))
 
-    def add_windows_at(self, view: str, table: TableRef, time: datetime) -> None:
+    def add_windows_at(self, view: str, table: TableRef, time: datetime, hidden: Collection[str] = ()) -> None:
         """Add a view of the rows of a history (`scd: 2`) whose window includes a time, as `scd2.is_valid_at` tells.
 
         Args:
             view: The view's name.
             table: The table.
             time: The time.
+            hidden: The columns to show as null.
         """
         all_windows = f"_windows.{view.partition('.')[2]}"
         fields = self.add_table(all_windows, table.spark, table.bronze)
         added = [f for f in table.schema if f.name not in fields.names]
         if added:
             raise NeedsSparkError
-        columns = ", ".join(map(quote, [*table.schema.names, *CDC_COLUMNS]))
+        names = [*table.schema.names, *CDC_COLUMNS]
+        kept = self.columns(all_windows)
+        columns = ", ".join(f"CAST(NULL AS {kept[n]}) AS {quote(n)}" if n in hidden else quote(n) for n in names)
         schema, _, name = all_windows.partition(".")
         moment = f"TIMESTAMPTZ {literal(time.isoformat())}"
         is_valid = f"{START_AT} <= {moment} AND ({END_AT} IS NULL OR {END_AT} > {moment})"

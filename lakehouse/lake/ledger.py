@@ -36,6 +36,9 @@ SCHEMA = """
     quarantined BIGINT, duplicates BIGINT, run_id STRING, recorded_at TIMESTAMP, reason STRING
 """
 COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
+REBUILT = "rebuilt by another schema"
+"""The reason of the first change set of a rebuild begins with this."""
+
 _COMMIT_VERSION = "_commit"
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the ledger; a decision takes some 10 KB
 
@@ -79,8 +82,17 @@ class LedgerEntry:
 
     @property
     def is_base_state(self) -> bool:
-        """Whether this publishes a table's state as of a sequence, in place of older change sets (compact.py)."""
+        """Whether folding begins with this, in place of older change sets.
+
+        It is a table's state as of a sequence (lakehouse/retention/compact.py), or the first change set of a rebuild
+        (lakehouse/ingest/rebuild.py).
+        """
         return self.status == "accepted" and self.kind == "full-load" and (self.sequence or 0) > 1
+
+    @property
+    def is_rebuild_start(self) -> bool:
+        """Whether this is the first change set of a rebuild, which has a sequence of its own."""
+        return self.is_base_state and (self.reason or "").startswith(REBUILT)
 
 
 class LedgerHistory:
@@ -89,7 +101,8 @@ class LedgerHistory:
     Attributes:
         entries: All rows.
         accepted: The row of each sequence, in order.
-        base_state: The newest state that was published in place of change sets, or None.
+        base_state: What folding begins with, in place of older change sets, or None.
+        rebuild_start: The first change set of the newest rebuild, or None.
     """
 
     def __init__(self, entries: list[LedgerEntry]) -> None:
@@ -99,9 +112,14 @@ class LedgerHistory:
         for entry in entries:
             if entry.status == "accepted" and entry.sequence is not None:
                 # of two drivers that raced, the first counts
-                (states if entry.is_base_state else first_of_sequence).setdefault(entry.sequence, entry)
+                if entry.is_base_state:
+                    states.setdefault(entry.sequence, entry)
+                if not entry.is_base_state or entry.is_rebuild_start:
+                    first_of_sequence.setdefault(entry.sequence, entry)
         self.accepted = [first_of_sequence[sequence] for sequence in sorted(first_of_sequence)]
         self.base_state = states[max(states)] if states else None
+        rebuilds = [sequence for sequence, entry in states.items() if entry.is_rebuild_start]
+        self.rebuild_start = states[max(rebuilds)] if rebuilds else None
         valid = {id(entry) for entry in self.accepted}
         decisions = [entry for entry in entries if entry.status != "accepted" or id(entry) in valid]
         self._by_time = {entry.snapshot_time: entry for entry in decisions}  # the newest row of a time counts
@@ -178,6 +196,28 @@ def append(spark: SparkSession, lake: Lake, entry: LedgerEntry) -> LedgerEntry:
     if lake.is_on_s3 and entry.sequence is not None:
         _require_first(spark, lake, request.recorded, request.commit_mark, request.version_before)
     return request.recorded
+
+
+def append_all(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> list[LedgerEntry]:
+    """Append rows of one table in one commit, which publishes all of them.
+
+    Returns:
+        The rows with the time at which they were recorded.
+
+    Raises:
+        LakeBusy: Another run published one of the sequences first.
+    """
+    requests = [_Request(entry) for entry in entries]
+    with _groups_lock:
+        group = _groups.setdefault(lake.ledger_table, _Group())
+    with group.commit_lock:
+        _append_together(spark, lake, requests)
+    if error := requests[0].error:
+        raise error
+    recorded = [request.recorded for request in requests if request.recorded]
+    if lake.is_on_s3:  # one commit: it is there, or it is not
+        _require_first(spark, lake, recorded[0], requests[0].commit_mark, requests[0].version_before)
+    return recorded
 
 
 @dataclass

@@ -7,8 +7,8 @@ no difference makes no commit. So every step can run again, and no reader sees a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -46,7 +46,8 @@ class MergeTarget:
         address: The table's address. The table is created if there is none.
         keys: The columns that identify a row. Null is a value like any other in them.
         is_large: Whether to mark changed rows (deletion vectors) instead of rewriting files.
-        replace: Whether to replace a table whose columns do not fit the wanted rows, instead of raising.
+        replace: Whether to replace a table whose columns do not fit the wanted rows, instead of raising; called only
+            if they do not.
         sort_by: A column by which the rows of a new or replaced table are sorted.
         tuning: The thresholds up to which the driver collects changed rows, and reads and writes the table itself.
     """
@@ -55,7 +56,7 @@ class MergeTarget:
     address: str
     keys: list[str]
     is_large: bool = False
-    replace: bool = False
+    replace: Callable[[], bool] = lambda: False
     sort_by: str | None = None
     tuning: Tuning = field(default_factory=Tuning)
 
@@ -80,6 +81,7 @@ def merge_to_match(
     """Make a table equal to the wanted rows, in at most one commit. In order:
 
     1. create the table if there is none; check that its columns fit, and add new ones
+       (a column whose name differs in case only is the same one, and keeps the table's name)
     2. read its rows that are affected
     3. compare them with the wanted rows: one action (I, U or D) per row that differs
     4. MERGE these actions
@@ -102,8 +104,12 @@ def merge_to_match(
     affected = CachedRows(affected) if isinstance(affected, DataFrame) else affected
     if not delta.exists(target.spark, target.address):
         return _create_new(target, wanted, progress, expect_few)
-    if mismatches := schema_mismatches(delta.schema(target.spark, target.address), wanted.rows.schema):
-        if target.replace:
+    stored = delta.schema(target.spark, target.address)
+    target = replace(target, keys=_stored_names(target.keys, stored))
+    wanted = _with_stored_names(wanted, stored)
+    affected = _with_stored_names(affected, stored) if affected is not None else None
+    if mismatches := schema_mismatches(stored, wanted.rows.schema):
+        if target.replace():
             return _create(target, wanted.rows, progress, "overwrite")
         raise ConfigError(
             f"the columns of {target.address} changed: {'; '.join(mismatches)}",
@@ -115,6 +121,21 @@ def merge_to_match(
     if expect_few and (actions := _compare_in_driver(target, wanted, affected)) is not None:
         return _merge_local(target, actions, progress, {})  # a small table has no files worth skipping
     return _compare_and_merge(target, wanted.rows, progress, affected, expect_few)
+
+
+def _stored_names(names: Iterable[str], stored: T.StructType) -> list[str]:
+    """Return names as a table spells them, where they differ in case only."""
+    by_lower_name = {name.lower(): name for name in stored.names}
+    return [by_lower_name.get(name.lower(), name) for name in names]
+
+
+def _with_stored_names(cached: CachedRows, stored: T.StructType) -> CachedRows:
+    """Return rows with the column names of a table, where these differ in case only."""
+    names = _stored_names(cached.rows.columns, stored)
+    if names == cached.rows.columns:
+        return cached
+    local = cached.local_rows.rename_columns(names) if cached.local_rows is not None else None
+    return replace(cached, rows=cached.rows.toDF(*names), local_rows=local)
 
 
 def _compare_and_merge(

@@ -18,10 +18,12 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
-from lakehouse.lake import small_tables
+from lakehouse.lake import delta, small_tables
 from lakehouse.lake.cached_rows import CachedRows, cache_rows
 from lakehouse.lake.quarantine import QuarantineState, read_state
 from lakehouse.models.sql.plan import Plan
+from lakehouse.schema.mismatch import schema_mismatches
+from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
 
@@ -145,6 +147,26 @@ class RefreshContext:
             for name, table in self.inputs.items()
             if table.has_unread_changes(recorded[name]["id"], recorded[name]["version"])
         ]
+
+    @property
+    def has_retyped_input(self) -> bool:
+        """Whether an input lost a column or has it with another type since the recorded state: it was rebuilt.
+
+        The model's own columns then follow, also in the run after a rebuild that was killed.
+        """
+        return any(self._is_retyped(name, at) for name, at in self.previous_state.get("inputs", {}).items())
+
+    def _is_retyped(self, relation: str, recorded: Mapping[str, Any]) -> bool:
+        current, address = self.inputs.get(relation), self.lake.table(relation)
+        if current is None or (current.id, current.version) == (recorded["id"], recorded["version"]):
+            return False
+        if current.id != recorded["id"]:
+            return True
+        try:
+            earlier, now = (delta.schema(self.spark, address, v) for v in (recorded["version"], current.version))
+        except SPARK_ERRORS:  # the earlier version is no longer in the log
+            return False
+        return bool(schema_mismatches(earlier, now))
 
     @property
     def input_bytes(self) -> int:

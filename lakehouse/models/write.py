@@ -26,7 +26,7 @@ class ComputedRows:
         rows: All rows that the model has for the affected keys.
         affected_keys: The keys to bring up to date; None for the whole table.
         expect_few: Whether few rows are expected, so that the driver may collect them.
-        rebuild: Whether to replace the table if its columns changed.
+        rebuild: Whether to replace the table if its columns changed, and not only if those of an input did.
     """
 
     rows: DataFrame
@@ -99,7 +99,7 @@ def _merge(
         context.target,
         list(context.model.plan.keys),
         is_large=context.target_version is not None and context.target_version.size >= tuning.large_table_bytes,
-        replace=computed.rebuild,
+        replace=lambda: computed.rebuild or context.has_retyped_input,
         sort_by=context.file_order_column(rows.rows)
         if context.input_bytes >= tuning.full_refresh_below_bytes
         else None,

@@ -198,10 +198,12 @@ class _Transfer:
         """Stage the rows, apply them to the table and write the new position."""
         publication, version = self.publication, self.version
         rows = delta.read(self.spark, self.lake.table(publication.source), version.version)
+        names = {name.lower(): name for name in rows.columns}  # a key that is spelled otherwise is the same column
+        keys = tuple(names.get(key.lower(), key) for key in publication.keys)
         target = TargetTable(
             table,
-            types.postgres_columns(rows.schema, publication.source, publication.keys),
-            publication.keys,
+            types.postgres_columns(rows.schema, publication.source, keys),
+            keys,
             f"{publication.source} of {publication.pipeline}, written by `lakehouse publish`: other changes are lost",
         )
         check_columns(self.connection, target, publication.source)

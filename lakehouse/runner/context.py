@@ -34,6 +34,7 @@ from lakehouse.runner import notify, records
 from lakehouse.runner.outcome import OnOutcome, Outcome, Report
 from lakehouse.runner.progress import Progress
 from lakehouse.storage import file_io, landing, lock
+from lakehouse.storage.delta_files import read_column_names
 from lakehouse.storage.paths import Lake
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Run:
         id: The run's id, which starts with its time in UTC.
         lake_lock: The lock, while the lake is locked.
         stages: The stages of the command.
+        follows_tables: Whether the models after the named tables belong to the command.
+        failed_tables: The tables that could not be rebuilt, so that the models after them stay as they are.
     """
 
     pipeline: Pipeline
@@ -91,6 +94,8 @@ class Run:
     id: str = field(default_factory=lambda: new_run_id(datetime.now(timezone.utc)))
     lake_lock: lock.LakeLock | None = None
     stages: tuple[str, ...] = ()
+    follows_tables: bool = False
+    failed_tables: tuple[str, ...] = ()
 
     @cached_property
     def lake(self) -> Lake:
@@ -126,11 +131,15 @@ class Run:
             name: The table's name.
             spark: The session to use; None: a new one, with settings for the table's size.
         """
+        from lakehouse.lake import delta
         from lakehouse.lake.table_ref import TableRef
         from lakehouse.spark.session import isolated_session
 
         session = spark or isolated_session(self.spark, self.snapshot_bytes(name))
-        return TableRef(session, self.lake, name, self.pipeline.tables[name], self.pipeline.tuning)
+        table, address = self.pipeline.tables[name], self.lake.bronze_table(name)
+        if self.lake.catalog and delta.exists(session, address):
+            table = config.with_stored_names(table, delta.schema(session, address).names)
+        return TableRef(session, self.lake, name, table, self.pipeline.tuning)
 
     @cached_property
     def plans(self) -> dict[str, Plan]:
@@ -167,8 +176,17 @@ class Run:
             layer: `silver` or `gold`.
         """
         plans = {model: plan for model, plan in self.plans.items() if model.startswith(f"{layer}.")}
-        selected = {model for model in plans if not self.names or model in self.names}
+        named = {*self.names, *(self._models_after(self.names) if self.follows_tables else ())}
+        selected = {model for model in plans if not self.names or model in named}
+        selected -= self._models_after(self.failed_tables)
         return [group for level in dependency_levels(plans) if (group := [m for m in level if m in selected])]
+
+    def _models_after(self, tables: Iterable[str]) -> set[str]:
+        """Return the models that depend on a table, directly or through other models."""
+        found = {f"bronze.{name}" for name in tables}
+        for level in dependency_levels(self.plans):
+            found |= {name for name in level if found.intersection(self.plans[name].dependencies)}
+        return found.intersection(self.plans)
 
     def published_tables(self) -> dict[str, str]:
         """Return the published tables to which the command is limited: by the lake's name, the one in PostgreSQL."""
@@ -198,14 +216,16 @@ class Run:
         return sum(snapshot.size for snapshot in snapshots if snapshot)
 
 
-def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run:
+def open_run(path: str | Path, names: Iterable[str] = (), reads_lake: bool = True, **options: Any) -> Run:
     """Read a pipeline and check it, its models' SQL and the names.
 
     From here on, all files that this process and its JVM create have the permissions of the pipeline's `access`.
+    Declared columns have the lake's names where these differ in case only.
 
     Args:
         path: A folder with pipeline.yml, or that file.
         names: Tables and models to which the command is limited.
+        reads_lake: Whether the command needs the lake at all.
         options: Further attributes of `Run`.
 
     Raises:
@@ -218,6 +238,8 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
         next_step = "see docs/decisions/0001-scope.md"
         raise ConfigError("\n".join(unavailable), where=str(pipeline.path), next_step=next_step)
     run = Run(pipeline, tuple(names), **options)
+    if reads_lake:
+        run.pipeline = _with_stored_names(pipeline, run.lake)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)
     known = [*pipeline.tables, *run.plans]
@@ -228,6 +250,20 @@ def open_run(path: str | Path, names: Iterable[str] = (), **options: Any) -> Run
             where=str(pipeline.path),
         )
     return run
+
+
+def _with_stored_names(pipeline: Pipeline, lake: Lake) -> Pipeline:
+    """Return a pipeline whose columns have the names of the lake's tables where these differ in case only."""
+    if lake.catalog:  # only Spark knows its tables: `Run.table_ref`
+        return pipeline
+    try:
+        stored = file_io.map_paths(read_column_names, [lake.path("bronze", name) for name in pipeline.tables])
+        named = list(zip(pipeline.tables.items(), stored, strict=True))
+    except (OSError, LakehouseError):  # the stage that needs the lake reports it
+        return pipeline
+    tables = {name: config.with_stored_names(table, columns) for (name, table), columns in named}
+    is_same = all(tables[name] is table for name, table in pipeline.tables.items())
+    return pipeline if is_same else pipeline.model_copy(update={"tables": tables})
 
 
 def tls_warnings(pipeline: Pipeline) -> list[str]:

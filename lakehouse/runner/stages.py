@@ -63,6 +63,8 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
     is_run = requested == STAGES
     command = "run" if is_run else " ".join(requested)
     run.stages = (*STAGES, PUBLISH) if is_run and run.published_tables() else requested
+    if run.full_refresh and requested == ("bronze",):  # another type or name goes through all layers by one command
+        run.stages, run.follows_tables = ("bronze", *MODEL_LAYERS), True
     for warning in run.unlisted_models:
         run.log.warning("a model is not listed", reason=warning)
     with ExitStack() as stack:
@@ -215,7 +217,7 @@ def _extract(run: Run) -> list[Outcome]:
 
 
 def _ingest(run: Run) -> list[Outcome]:
-    from lakehouse.ingest import IngestContext, ingest_table, reset_tables
+    from lakehouse.ingest import IngestContext, ingest_table, rebuild_change_sets, reset_tables
     from lakehouse.lake import ledger
 
     spark, tables = run.spark, run.selected_tables()
@@ -225,8 +227,11 @@ def _ingest(run: Run) -> list[Outcome]:
     histories = ledger.read_histories(spark, run.lake, tables)
 
     def work(name: str) -> Iterator[Outcome]:
-        history = _pop_history(run, histories, name)
-        return _ingest_outcomes(ingest_table(IngestContext(run.table_ref(name), run.pipeline, run.id, history)))
+        context = IngestContext(run.table_ref(name), run.pipeline, run.id, _pop_history(run, histories, name))
+        if run.full_refresh and "bronze" in run.stages and (rebuilt := rebuild_change_sets(context)):
+            context.history = rebuilt.history
+            yield Outcome("ingest", name, "rebuilt", note=rebuilt.reason)
+        yield from _ingest_outcomes(ingest_table(context))
 
     is_light = max(map(run.snapshot_bytes, tables), default=0) <= _LIGHT_BYTES
     return run_in_parallel(run, "ingest", tables, work, is_light)
@@ -257,18 +262,24 @@ def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
 
 def _bronze(run: Run) -> list[Outcome]:
     from lakehouse import bronze
+    from lakehouse.ingest import IngestContext, rebuild_change_sets
     from lakehouse.lake import ledger
 
     histories = ledger.read_histories(run.spark, run.lake, run.selected_tables())
 
     def work(name: str) -> Iterator[Outcome]:
-        history = _pop_history(run, histories, name)
-        result = bronze.refresh(run.table_ref(name), history, run.snapshot_bytes(name), run.full_refresh)
+        context = IngestContext(run.table_ref(name), run.pipeline, run.id, _pop_history(run, histories, name))
+        rebuilt = rebuild_change_sets(context) if run.full_refresh else None
+        history, size = rebuilt.history if rebuilt else context.history, run.snapshot_bytes(name)
+        result = bronze.refresh(context.table, history, size, run.full_refresh)
         counts = {"inserted": result.inserted, "updated": result.updated, "deleted": result.deleted}
         status = "healed" if result.repair_reason else "applied" if result.commits else "current"
-        yield Outcome("bronze", name, status, counts, note=result.repair_reason)
+        yield Outcome("bronze", name, status, counts, note=rebuilt.reason if rebuilt else result.repair_reason)
 
-    return run_in_parallel(run, "bronze", run.selected_tables(), work)
+    outcomes = run_in_parallel(run, "bronze", run.selected_tables(), work)
+    if run.full_refresh:
+        run.failed_tables = tuple(outcome.name for outcome in outcomes if outcome.code)
+    return outcomes
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:

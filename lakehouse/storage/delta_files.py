@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 
 from lakehouse.storage import file_io
-from lakehouse.storage.delta_log import log_file, read_checksum
+from lakehouse.storage.delta_log import log_file, newest_version, read_checksum
 from lakehouse.storage.file_io import StorePath
 
 MAX_FILES = 500  # of a table that the driver reads: each costs the driver about a millisecond
@@ -129,6 +129,21 @@ def list_files(table: StorePath, version: int, with_vectors: bool = False) -> Ta
         return _reconcile(table, _replay(table, version), with_vectors)
     except _UNREADABLE_ERRORS:
         return None
+
+
+def read_column_names(table: StorePath) -> list[str]:
+    """Return the columns of a table's newest version; none if there is no table, or if only Spark can tell.
+
+    Args:
+        table: The folder of the table.
+    """
+    version = newest_version(table)
+    if version < 0:
+        return []
+    checksum = read_checksum(table / "_delta_log", version)
+    files = None if checksum else list_files(table, version, with_vectors=True)
+    schema = checksum["metadata"]["schemaString"] if checksum else files.schema if files else None
+    return [field["name"] for field in json.loads(schema)["fields"]] if schema else []
 
 
 def list_change_files(table: StorePath, after: int, until: int, schema: str) -> list[ChangeFile] | None:

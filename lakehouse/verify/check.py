@@ -72,7 +72,7 @@ class Side:
 def compare_rows(
     claim: Claim, expected: Side, actual: Side, details: str = "", removed: DataFrame | None = None
 ) -> Check:
-    """Check that two sides have the same rows, each the same number of times; columns are matched by name.
+    """Check that two sides have the same rows, each the same number of times; columns are matched by their names.
 
     This is `exceptAll` in both directions in one pass: a balance for each row. NaN equals NaN and -0.0 equals 0.0.
 
@@ -84,7 +84,8 @@ def compare_rows(
         removed: Rows to subtract from the expected ones first, each once.
     """
     columns = expected.rows.columns
-    if one_sided := sorted(set(columns) ^ set(actual.rows.columns)):
+    names, others = ({name.lower() for name in side.rows.columns} for side in (expected, actual))
+    if one_sided := sorted(names ^ others):
         return claim.fails(f"columns on one side only: {', '.join(one_sided)}")
     weighted = _with_balance(expected.rows, columns, 1, 0).unionByName(_with_balance(actual.rows, columns, -1, 1))
     if removed is not None:

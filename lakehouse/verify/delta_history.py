@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
@@ -43,6 +44,24 @@ class DeltaHistory:
         """The reason of a check for which no change could be read."""
         return _unreadable_reason(self.last_write)
 
+    @cached_property
+    def replaced_versions(self) -> frozenset[int]:
+        """The versions that replaced the table by one with other columns, which no row of it can equal.
+
+        This is so if the declared schema or a model's SQL changed. Replacing equal rows for no reason stays a fault.
+        """
+        commits = (c for c in self.version.commits if c.version and c.changes_rows and c.operation != "MERGE")
+        return frozenset(commit.version for commit in commits if self._has_other_columns(commit.version))
+
+    def _has_other_columns(self, version: int) -> bool:
+        try:
+            before, after = (delta.schema(self.spark, self.address, each) for each in (version - 1, version))
+        except Exception as error:
+            if is_gone(error):
+                return False
+            raise
+        return before != after
+
     def read_images(self, start: int) -> DataFrame:
         """Return the Change Data Feed after the version `start`; from the first change on if that is 0."""
         return delta.read_change_feed(self.spark, self.address, start or -1, self.version.version)
@@ -55,7 +74,8 @@ class DeltaHistory:
         Args:
             newest: The version that the attempt has to start before.
             attempt: Reads from a version on; raises an error of `is_gone` if it cannot. It is not called for versions
-                after which the log lacks a commit: the Change Data Feed skips such a commit without an error.
+                after which the log lacks a commit: the Change Data Feed skips such a commit without an error. Nor for
+                those before the table was replaced by one with other columns, by which their files cannot be read.
 
         Returns:
             The result, or None if no version before `newest` can be read.
@@ -77,7 +97,7 @@ class DeltaHistory:
         return result
 
     def _attempt_or_none(self, attempt: Callable[[int], R], start: int) -> R | None:
-        if self.version.has_missing_commits_since(start):
+        if self.version.has_missing_commits_since(start) or start < max(self.replaced_versions, default=0):
             return None
         try:
             return attempt(start)
@@ -241,8 +261,13 @@ def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], colum
     claim = Claim("I7", "no equal row rewritten", name)
     if not versions:
         return claim.not_checkable(history.unreadable_reason)
-    if versions == {0} and not has_gap(history.version):
-        return claim.holds(_NOTHING_WRITTEN)
+    replaced = versions & history.replaced_versions
+    versions = versions - replaced
+    also = f"; version {format_ranges(sorted(replaced))} replaced all rows, by other columns" if replaced else ""
+    if versions <= {0} and not has_gap(history.version):
+        return claim.holds(f"nothing else was written since version 0{also}" if replaced else _NOTHING_WRITTEN)
+    if not versions:
+        return claim.not_checkable(history.unreadable_reason)
     newest = max(versions)
 
     def find_rewritten(start: int) -> Check:
@@ -254,7 +279,7 @@ def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], colum
         is_rewritten = (F.col("_cdc_before") > 0) & (F.col("_cdc_after") > 0)
         written, rewritten = grouped.agg(F.sum("_cdc_after"), F.count_if(is_rewritten)).collect()[0]
         if not rewritten:
-            return claim.holds(f"{written or 0:,} rows written since version {start}")
+            return claim.holds(f"{written or 0:,} rows written since version {start}{also}")
         rows = grouped.where(is_rewritten).select("_commit_version", to_json(columns)).limit(_MAX_EXAMPLES).collect()
         examples = "; ".join(f"version {version}: {text}" for version, text in rows)
         return claim.fails(f"{rewritten:,} rows were rewritten without a change; {examples}")

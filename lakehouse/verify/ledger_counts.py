@@ -28,7 +28,8 @@ def count_checks(table: CheckedTable) -> Iterator[Check]:
     yield claim.fails("; ".join(faults[:_MAX_FAULTS])) if faults else claim.holds(details)
     yield _check_change_sets(Claim("I5", "change sets = the ledger", table.name), table)
     if dropped := [entry for entry in table.accepted if table.history.is_dropped(entry)]:
-        reason = f"retention dropped those of sequences {_sequence_ranges(dropped)}"
+        cause = "a rebuild replaced" if table.history.rebuild_start else "retention dropped"
+        reason = f"{cause} those of sequences {_sequence_ranges(dropped)}"
         yield Claim("I5", "older change sets = the ledger", table.name).not_checkable(reason)
 
 
