@@ -13,20 +13,24 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 CONNECTION_DEFAULTS = {
-    **{"application_name": "lakehouse", "client_encoding": "UTF8", "connect_timeout": "30"},
+    **{"application_name": "lakehouse", "connect_timeout": "30"},
     # A connection that broke without notice is closed within minutes.
     **{"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"},
 }
+# Whatever the address has: rows are exchanged in UTF-8, which has every character of the lake.
+_FIXED_PARAMETERS = {"client_encoding": "UTF8"}
 
 # PostgreSQL reports errors before the login without an SQLSTATE code.
 LOGIN_FAILURE = re.compile(
     "authentication failed|no password supplied|no pg_hba.conf entry|does not exist|not permitted to log in|"
-    "permission denied for database|certificate|does not support SSL"
+    "permission denied for database|certificate|does not support SSL|private key file|"
+    "unrecognized configuration parameter|invalid value for parameter|is not currently accepting connections|"
+    "invalid [a-z_ ]+ value|invalid port number|invalid integer value|invalid connection option"
 )
 _HAS_PORT = re.compile(r":\d*$")
 
 # SQLSTATE classes whose messages are about the server, the statement or the user, never about a value.
-_CLASSES_WITHOUT_VALUES = ("08", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "58")
+_CLASSES_WITHOUT_VALUES = ("08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58")
 _WEAK_SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca")
 _FIRST_LIBPQ_WITH_SYSTEM_CERTIFICATES = 160_000
 
@@ -45,7 +49,7 @@ def message_without_values(message: str, sqlstate: str | None, condition: str) -
 def connection_defaults(
     given: Mapping[str, Any], libpq_version: int, env: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the settings of a connection that its address does not have.
+    """Return the settings of a connection that its address does not have, and those that it must not change.
 
     A server on another machine has to prove who it is: by default libpq would send the password and the rows to
     whoever answers, without encryption if that one asks for it.
@@ -56,7 +60,7 @@ def connection_defaults(
         env: Used instead of the process environment.
     """
     variables = os.environ if env is None else env
-    defaults = {name: value for name, value in CONNECTION_DEFAULTS.items() if name not in given}
+    defaults = {name: value for name, value in CONNECTION_DEFAULTS.items() if name not in given} | _FIXED_PARAMETERS
     known = _with_environment(given, variables)
     if "sslmode" not in known and not is_local(known):
         defaults["sslmode"] = known["sslmode"] = "verify-full"

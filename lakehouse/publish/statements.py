@@ -134,6 +134,17 @@ def select_duplicate_keys(target: TargetTable) -> sql.Composed:
     return statement.format(_identifier_list(target.keys), sql.Identifier(_STAGE), sql.Identifier(IS_DELETED))
 
 
+def select_largest_key(target: TargetTable) -> sql.Composed:
+    """Select the beginning of each part of the largest staged key, and then the size of each."""
+    starts = _comma_separated(sql.SQL("left({}::text, %s)").format(sql.Identifier(key)) for key in target.keys)
+    sizes = [sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(key)) for key in target.keys]
+    statement = sql.SQL("SELECT {}, {} FROM {} WHERE NOT {} ORDER BY {} DESC LIMIT 1")
+    return statement.format(
+        *(starts, _comma_separated(sizes), sql.Identifier(_STAGE), sql.Identifier(IS_DELETED)),
+        sql.SQL(" + ").join(sizes),
+    )
+
+
 # --- the changes ------------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import psycopg
 from psycopg.sql import Composed
 
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.publish import catalog, statements
-from lakehouse.publish.connection import Connection
+from lakehouse.publish.connection import Connection, to_lakehouse_error
+from lakehouse.publish.rejected_rows import SentLines, find_sent_row, find_staged_row
 from lakehouse.publish.statements import TargetTable
 from lakehouse.schema.mismatch import type_mismatches
 
@@ -20,13 +22,22 @@ NULLS_NOT_DISTINCT_VERSION = 150000  # the first server version with UNIQUE NULL
 
 
 def load_stage(connection: Connection, target: TargetTable, blocks: Iterable[str]) -> int:
-    """Create the stage and copy blocks of COPY lines into it as they arrive; return the number of lines."""
+    """Create the stage and copy blocks of COPY lines into it as they arrive; return the number of lines.
+
+    Raises:
+        DataRefused: PostgreSQL does not accept a line. It names the key and the column.
+    """
     _execute(connection, statements.create_stage(target))
-    with connection.cursor() as cursor:
-        with cursor.copy(statements.copy_into_stage(target)) as copy:
-            for block in blocks:
-                copy.write(block)
-        count = cursor.rowcount
+    sent = SentLines(connection)
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            with cursor.copy(statements.copy_into_stage(target)) as copy:
+                for block in blocks:
+                    copy.write(block)
+                    sent.add(block)
+            count = cursor.rowcount
+    except psycopg.Error as error:
+        raise to_lakehouse_error(error, find_sent_row(connection, target, error, sent)) from None
     _execute(connection, statements.analyze_stage())
     return count
 
@@ -41,7 +52,16 @@ def apply_stage(connection: Connection, target: TargetTable, is_complete: bool) 
 
     Raises:
         ConfigError: A key has a NULL, and the server cannot compare such keys.
+        DataRefused: PostgreSQL does not accept a row: its key is too large, or a constraint of others forbids it.
     """
+    try:
+        with connection.transaction():
+            return _apply(connection, target, is_complete)
+    except psycopg.Error as error:
+        raise to_lakehouse_error(error, find_staged_row(connection, target, error)) from None
+
+
+def _apply(connection: Connection, target: TargetTable, is_complete: bool) -> dict[str, int]:
     patterns = connection.execute(statements.select_null_patterns(target, of_stage=True)).fetchall()
     has_nulls = any(map(any, patterns))
     if has_nulls and connection.info.server_version < NULLS_NOT_DISTINCT_VERSION:

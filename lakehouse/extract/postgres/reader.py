@@ -27,9 +27,9 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pyarrow import parquet
 
-from lakehouse.config import Jdbc, Table
+from lakehouse.config import Jdbc, Table, sqlstates
 from lakehouse.config.postgres import LOGIN_FAILURE, connection_defaults, message_without_values
-from lakehouse.errors import ConfigError, DataRefused, InfrastructureError, LakehouseError
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, LakehouseError
 from lakehouse.extract.postgres import queries, types
 from lakehouse.extract.postgres.queries import Connection
 from lakehouse.extract.postgres.types import ReadColumn
@@ -48,7 +48,7 @@ _SESSION_SETTINGS = (
     "SET LOCAL idle_in_transaction_session_timeout = 0",
     f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_SECONDS}s'",
 )
-_TRANSIENT_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, errors.QueryCanceled, errors.UndefinedObject)
+_UNKNOWN_SNAPSHOT = errors.UndefinedObject.sqlstate  # it ended with the connection that exported it
 
 
 def read_tables(jdbc: Jdbc, address: str, tables: dict[str, Table], folder: Path) -> TableResults:
@@ -271,9 +271,15 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
             where="source.url, source.user, source.password",
             next_step="correct them; sslrootcert and sslmode are parameters of the URL",
         )
-    if isinstance(error, _TRANSIENT_ERRORS):
+    if error.sqlstate is None or error.sqlstate == _UNKNOWN_SNAPSHOT:
         return TransientError(f"the database failed: {message}", where="the database")
-    if isinstance(error, psycopg.DataError):
+    return _error_by_meaning(sqlstates.meaning(error.sqlstate).exit_code, message, kept, error.sqlstate)
+
+
+def _error_by_meaning(exit_code: ExitCode, message: str, kept: str, sqlstate: str) -> LakehouseError:
+    if exit_code == ExitCode.INFRASTRUCTURE:
+        return TransientError(f"the database failed: {message}", where=f"SQLSTATE {sqlstate}")
+    if exit_code == ExitCode.REFUSED:
         return DataRefused(
             f"the database has a value that cannot be read: {message}",
             kept=f"the database has a value that cannot be read: {kept}",
@@ -281,9 +287,10 @@ def _to_lakehouse_error(error: psycopg.Error) -> LakehouseError:
             where="the database",
             next_step="correct it in the database, or declare the column STRING",
         )
-    return InfrastructureError(
-        f"the database reports: {message}",
-        kept=f"the database reports: {kept}",
-        where=f"SQLSTATE {error.sqlstate}",
-        next_step="run the same command again",
+    return ConfigError(
+        f"the database rejects a query: {message}",
+        kept=f"the database rejects a query: {kept}",
+        expected="a user and a database that allow to read the tables, without further settings",
+        where=f"SQLSTATE {sqlstate}",
+        next_step="correct source.url, the user's rights or the database's settings",
     )
