@@ -75,6 +75,8 @@ def _check_postgres_table(value: str) -> str:
     parts = value.split(".")
     if len(parts) > 2 or not all(re.fullmatch(r"[^\s\"]+", part) for part in parts):
         raise validation_error("expected a table's name, or schema.name", STRUCTURE)
+    if len(parts) == 2 and (parts[0].startswith("pg_") or parts[0] == "information_schema"):
+        raise validation_error(f"PostgreSQL keeps the schema {parts[0]} for itself", STRUCTURE)
     if any(len(part.encode()) > MAX_POSTGRES_NAME_BYTES for part in parts):
         raise validation_error(
             f"the name is longer than PostgreSQL's limit of {MAX_POSTGRES_NAME_BYTES} bytes", STRUCTURE

@@ -15,6 +15,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake.delta import is_before_image
+from lakehouse.publish.json_values import json_text
+from lakehouse.publish.types import NESTED_TYPES
 
 LINE_COLUMN = "line"
 _NULL = "\\N"
@@ -69,6 +71,8 @@ def _value_text(field: T.StructField) -> Column:
         return F.concat(F.lit("\\\\x"), F.hex(value))
     if isinstance(field.dataType, T.TimestampType):
         return F.concat(value.cast("string"), F.lit("+00"))
-    if isinstance(field.dataType, T.StringType):
+    if isinstance(field.dataType, NESTED_TYPES):
+        value = json_text(value, field.dataType)
+    if isinstance(field.dataType, (T.StringType, *NESTED_TYPES)):
         return reduce(lambda text, pair: F.replace(text, *map(F.lit, pair)), _ESCAPES.items(), value)
     return value.cast("string")

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lakehouse.config.postgres_tables import STAGE_FLAG
 from lakehouse.publish.catalog import PostgresTable
 from lakehouse.publish.types import Column
 
 NullPattern = Sequence[bool]  # for each key column, whether it is NULL
 
-_STAGE, IS_DELETED = "_lakehouse_stage", "_lakehouse_gone"
+_STAGE, IS_DELETED = "_lakehouse_stage", STAGE_FLAG
 _TABLE_ALIAS, _STAGE_ALIAS = sql.Identifier("t"), sql.Identifier("s")
 
 

@@ -6,16 +6,9 @@ from dataclasses import dataclass
 
 from pyspark.sql import types as T
 
-from lakehouse.config.fields import MAX_POSTGRES_NAME_BYTES
-from lakehouse.errors import ConfigError
+from lakehouse.config.postgres_tables import JSON_TYPE, PlannedColumn, atomic_type, require_possible
 
-# As PostgreSQL spells them (format_type), so that the types of an existing table can be compared with these.
-_POSTGRES_TYPES: dict[type[T.DataType], str] = {
-    **{T.ByteType: "smallint", T.ShortType: "smallint", T.IntegerType: "integer", T.LongType: "bigint"},
-    **{T.FloatType: "real", T.DoubleType: "double precision", T.BooleanType: "boolean", T.StringType: "text"},
-    **{T.BinaryType: "bytea", T.DateType: "date", T.TimestampType: "timestamp with time zone"},
-    **{T.TimestampNTZType: "timestamp without time zone"},
-}
+NESTED_TYPES = (T.ArrayType, T.StructType, T.MapType)
 
 
 @dataclass(frozen=True)
@@ -36,34 +29,44 @@ def postgres_columns(schema: T.StructType, source: str, keys: tuple[str, ...]) -
         keys: The names of its key columns.
 
     Raises:
-        ConfigError: With all columns whose type or name PostgreSQL cannot have.
+        ConfigError: With everything that PostgreSQL cannot have.
     """
-    columns, problems = [], []
-    for field in schema:
-        spark_type, data_type = field.dataType.simpleString().upper(), postgres_type(field.dataType)
-        if len(field.name.encode()) > MAX_POSTGRES_NAME_BYTES:
-            problems.append(f"the name {field.name} has more than {MAX_POSTGRES_NAME_BYTES} bytes")
-        elif data_type is None:
-            problems.append(f"{field.name} is {spark_type}")
-        else:
-            origin = f"{source}.{field.name}, {spark_type}{', key' if field.name in keys else ''}"
-            columns.append(Column(field.name, data_type, str((field.metadata or {}).get("comment") or origin)))
-    if problems:
-        raise ConfigError(
-            f"{source} cannot be published as it is: {'; '.join(problems)}",
-            expected="numbers, text, bytes, booleans, dates and timestamps, under names that fit into PostgreSQL",
-            where=source,
-            next_step="publish a model that selects to_json(column), or single fields, or another name",
-        )
-    return tuple(columns)
+    planned = [_plan(field) for field in schema]
+    require_possible(source, planned, keys, source)
+    return tuple(
+        Column(field.name, column.postgres_type or "", _comment(field, source, keys))
+        for field, column in zip(schema, planned, strict=True)
+    )
 
 
 def postgres_type(data_type: T.DataType) -> str | None:
     """Return the PostgreSQL type with the same values and the same equality; None if there is none.
 
-    >>> postgres_type(T.DecimalType(12, 2))
-    'numeric(12,2)'
+    A MAP is an object in JSON, so that its keys must have a text.
+
+    >>> postgres_type(T.DecimalType(12, 2)), postgres_type(T.ArrayType(T.LongType()))
+    ('numeric(12,2)', 'jsonb')
     """
-    if isinstance(data_type, T.DecimalType):
-        return f"numeric({data_type.precision},{data_type.scale})"
-    return next((name for of, name in _POSTGRES_TYPES.items() if isinstance(data_type, of)), None)
+    if not isinstance(data_type, NESTED_TYPES):
+        return atomic_type(data_type.simpleString())
+    if isinstance(data_type, T.MapType) and isinstance(data_type.keyType, NESTED_TYPES):
+        return None
+    return JSON_TYPE if all(map(postgres_type, _parts(data_type))) else None
+
+
+def _parts(data_type: T.DataType) -> list[T.DataType]:
+    if isinstance(data_type, T.ArrayType):
+        return [data_type.elementType]
+    if isinstance(data_type, T.MapType):
+        return [data_type.keyType, data_type.valueType]
+    return [field.dataType for field in data_type] if isinstance(data_type, T.StructType) else []
+
+
+def _plan(field: T.StructField) -> PlannedColumn:
+    found = postgres_type(field.dataType)
+    return PlannedColumn(field.name, found, "" if found else field.dataType.simpleString().upper())
+
+
+def _comment(field: T.StructField, source: str, keys: tuple[str, ...]) -> str:
+    origin = f"{source}.{field.name}, {field.dataType.simpleString().upper()}{', key' if field.name in keys else ''}"
+    return str((field.metadata or {}).get("comment") or origin)

@@ -6,7 +6,9 @@ used here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -28,8 +30,10 @@ from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import commit_id
 from lakehouse.storage.file_io import escape_glob
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone
+from lakehouse.verify.jsonb import read_jsonb
 
 _BATCH_ROWS = 20_000
+_JSON_TYPES = (T.ArrayType, T.StructType, T.MapType)
 
 
 def check_published(spark: SparkSession, run: Run, postgres: Postgres, source: str) -> Check:
@@ -62,6 +66,8 @@ def check_published(spark: SparkSession, run: Run, postgres: Postgres, source: s
                     if one_sided := sorted(set(columns) ^ set(expected.columns)):
                         return claim.fails(f"columns on one side only: {', '.join(one_sided)}")
                     _copy_to_parquet(connection, table, expected.schema, file)
+        except ValueError as error:
+            return claim.fails(f"a value in PostgreSQL is not of the lake's type: {type(error).__name__}")
         except LakehouseError as error:
             return claim.not_checkable(f"PostgreSQL cannot be read: {error.found}")
         except SPARK_ERRORS as error:
@@ -85,10 +91,14 @@ def _copy_to_parquet(connection: Connection, table: PostgresTable, schema: T.Str
     """Copy a table's rows in batches to a Parquet file of the lake's types.
 
     Raises:
-        pa.ArrowInvalid: A value is not of the lake's type.
+        ValueError: A value is not of the lake's type.
     """
     arrow_schema = to_arrow_schema(schema, timezone="UTC")
-    names = sql.SQL(", ").join(sql.Identifier(field.name) for field in schema)
+    # As text, which has all digits of a number.
+    names = sql.SQL(", ").join(
+        sql.SQL("{}::text" if isinstance(field.dataType, _JSON_TYPES) else "{}").format(sql.Identifier(field.name))
+        for field in schema
+    )
     query = sql.SQL("SELECT {} FROM {}").format(names, table.identifier)
     with (
         parquet.ParquetWriter(file, arrow_schema) as writer,
@@ -96,6 +106,10 @@ def _copy_to_parquet(connection: Connection, table: PostgresTable, schema: T.Str
     ):
         cursor.execute(query, binary=True)
         while rows := cursor.fetchmany(_BATCH_ROWS):
-            columns = zip(zip(*rows, strict=True), arrow_schema.types, strict=True)
-            arrays = [pa.array(values, arrow_type) for values, arrow_type in columns]
+            columns = zip(zip(*rows, strict=True), schema, arrow_schema.types, strict=True)
+            arrays = [pa.array(_read(values, field.dataType), arrow_type) for values, field, arrow_type in columns]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=arrow_schema))
+
+
+def _read(values: tuple[Any, ...], data_type: T.DataType) -> Sequence[Any]:
+    return [read_jsonb(value, data_type) for value in values] if isinstance(data_type, _JSON_TYPES) else values

@@ -12,7 +12,8 @@ from lakehouse.errors import ConfigError
 from lakehouse.models.sql.faults import text_position
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
 from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
-from lakehouse.models.sql.resolve import resolve_pipeline
+from lakehouse.models.sql.published_tables import require_publishable
+from lakehouse.models.sql.resolve import bronze_relation, resolve_pipeline
 from lakehouse.models.sql.rules import parse_rules
 
 
@@ -69,6 +70,9 @@ def _plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
     _require_known_relations(pipeline, plans)
     dependency_levels(plans)
     resolved = resolve_pipeline(pipeline, plans)
+    relations = {f"bronze.{name}": bronze_relation(f"bronze.{name}", table) for name, table in pipeline.tables.items()}
+    relations |= {model: one.result for model, one in resolved.items()}
+    require_publishable(pipeline, relations, keys | {model: plan.keys for model, plan in plans.items()})
     float_columns = {
         (f"bronze.{name.lower()}", column.name.lower())
         for name, table in pipeline.tables.items()

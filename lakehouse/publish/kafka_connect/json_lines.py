@@ -53,12 +53,14 @@ def compare_with_table(url: str, table: str, folder: StorePath) -> tuple[int, li
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.rows import dict_row
     from psycopg.sql import SQL, Identifier
+    from psycopg.types.json import set_json_loads
 
     name = SQL(".").join(map(Identifier, table.split(".")))
     try:
         conninfo = make_conninfo(url, **connection_defaults(conninfo_to_dict(url), psycopg.pq.version()))
         with psycopg.connect(conninfo) as connection, connection.cursor(row_factory=dict_row) as cursor:
             keys = [row["attname"] for row in cursor.execute(_SELECT_PRIMARY_KEY, [name.as_string(connection)])]
+            set_json_loads(_load_json, connection)
             rows = cursor.execute(SQL("SELECT * FROM {}").format(name)).fetchall()
             types = {column.name: _PYTHON_TYPES.get(column.type_code, str) for column in cursor.description or ()}
     except psycopg.OperationalError as error:
@@ -151,6 +153,12 @@ def to_text(value: Any, value_type: type = str) -> str | None:
         value = Decimal(str(value))
     if value_type is datetime and isinstance(value, str):
         value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if value_type in (dict, list) and isinstance(value, str):  # jsonb, which Debezium sends as text
+        value = _load_json(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)}: {_part_text(value[k])}" for k in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_part_text, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Decimal):
@@ -158,6 +166,15 @@ def to_text(value: Any, value_type: type = str) -> str | None:
     if isinstance(value, datetime):
         return (value.astimezone(timezone.utc) if value.tzinfo else value).isoformat()
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _part_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str) else str(to_text(value))
+
+
+def _load_json(text: str | bytes) -> Any:
+    """Return a JSON value whose numbers have all digits."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def _strip_zeros(number: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -32,6 +33,7 @@ from lakehouse.runner import publishing
 from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.session import isolated_session
 from lakehouse.storage.paths import Lake
+from lakehouse.verify.check import Check
 from lakehouse.verify.published import check_published
 
 REPOSITORY = Path(__file__).parents[3]
@@ -199,6 +201,65 @@ def test_every_value_is_exact_in_a_first_load_and_in_changes(cube: Cube) -> None
     assert comments[0] == [f"{source}.id, STRING, key", f"{source}.n, DECIMAL(38,18)", "o dia"]
 
 
+NESTED = """
+    id STRING, numbers ARRAY<DECIMAL(38,18)>, days MAP<DATE, TIMESTAMP>, names MAP<STRING, STRING>,
+    one STRUCT<`a-b`: DOUBLE, at: TIMESTAMP, local: TIMESTAMP_NTZ, bytes: BINARY,
+        many: ARRAY<STRUCT<n: BIGINT, f: FLOAT>>>
+"""
+
+
+def test_nested_values_are_exact_jsonb_and_verify_reads_them(cube: Cube) -> None:
+    cube = replace(cube, keys=("id",))
+    one = """
+        named_struct('a-b', 0.1D, 'at', TIMESTAMP'2024-02-29 23:59:59.123456Z',
+            'local', TIMESTAMP_NTZ'0001-01-01 01:00:00', 'bytes', X'00FF',
+            'many', array(named_struct('n', 9223372036854775807, 'f', CAST('NaN' AS FLOAT)), NULL))
+    """
+    days = "map(DATE'2024-02-29', TIMESTAMP'2024-01-01 00:00:00Z', DATE'9999-12-31', NULL)"
+    names = f"map('k', CAST(unhex('{NASTY.encode().hex()}') AS STRING), '', NULL)"
+    numbers = "array(12345678901234567890.123456789012345678BD, -0.000000000000000001BD, NULL)"
+    empty = "named_struct('a-b', 1E300D, 'at', NULL, 'local', NULL, 'bytes', NULL, 'many', array())"
+    cube.make(
+        f"('a', {numbers}, {days}, {names}, {one}), ('b', array(), map(), map(), {empty}),"
+        " ('c', NULL, NULL, NULL, NULL)",
+        NESTED,
+    )
+    assert cube.publish().counts["inserted"] == 3
+    cube.write("UPDATE THIS SET numbers = array(1.10BD) WHERE id = 'c'")
+    assert cube.publish().counts == {"inserted": 0, "updated": 1, "deleted": 0}
+
+    found = cube.server.execute(
+        f'SELECT id, numbers::text, days::text, names, one::text FROM "{cube.name}" ORDER BY id'
+    )
+    assert found[0][1] == "[12345678901234567890.123456789012345678, -0.000000000000000001, null]"
+    assert json.loads(found[0][2]) == {"2024-02-29": "2024-01-01T00:00:00Z", "9999-12-31": None}
+    assert found[0][3] == {"k": NASTY, "": None}
+    assert json.loads(found[0][4]) == {
+        **{"a-b": 0.1, "at": "2024-02-29T23:59:59.123456Z", "local": "0001-01-01T01:00:00", "bytes": "AP8="},
+        "many": [{"n": 9223372036854775807, "f": "NaN"}, None],
+    }
+    assert found[1][1:4] == ("[]", "{}", {})
+    assert found[2] == ("c", "[1.100000000000000000]", None, None, None)
+
+    def published() -> Check:
+        # Spark cannot compare a MAP, and no table of a pipeline has one: `verify` never meets it.
+        run = SimpleNamespace(lake=cube.lake)
+        postgres = SimpleNamespace(url=cube.server.url, tables={f"gold.{cube.name}": cube.name})
+        return check_published(cube.spark, run, postgres, f"gold.{cube.name}")  # type: ignore[arg-type]
+
+    cube.write("ALTER TABLE THIS SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    cube.write("ALTER TABLE THIS DROP COLUMNS (days, names)")
+    cube.server.execute(f'ALTER TABLE "{cube.name}" DROP COLUMN days, DROP COLUMN names')
+    cube.publish(full_refresh=True)
+    assert published().result == "holds", published()
+    cube.server.execute(
+        f"""UPDATE "{cube.name}" SET one = jsonb_set(one, '{{at}}', '"2024-02-29T23:59:59.123457Z"') WHERE id = 'a'"""
+    )
+    assert published().result == "failed"
+    cube.server.execute(f"""UPDATE "{cube.name}" SET numbers = '{{"not": "a list"}}' WHERE id = 'a'""")
+    assert "not of the lake's type" in published().figures
+
+
 def test_without_a_usable_change_feed_all_rows_are_compared_and_only_differences_are_written(
     cube: Cube, tmp_path: Path
 ) -> None:
@@ -311,8 +372,8 @@ def test_what_cannot_be_published_is_rejected_and_nothing_is_changed(cube: Cube)
         cube.publish(full_refresh=True)
     assert cube.rows() == PUBLISHED
 
-    cube.write("ALTER TABLE THIS ADD COLUMNS (tags ARRAY<STRING>)")
-    assert "tags is ARRAY<STRING>" in cube.failing(ConfigError).found
+    cube.write("ALTER TABLE THIS ADD COLUMNS (tags ARRAY<VARIANT>)")
+    assert "tags is ARRAY<VARIANT>" in cube.failing(ConfigError).found
     assert cube.rows() == PUBLISHED
 
 

@@ -46,9 +46,11 @@ def text(query: sql.Composed) -> str:
         (T.DateType(), "date"),
         (T.TimestampType(), "timestamp with time zone"),
         (T.TimestampNTZType(), "timestamp without time zone"),
-        (T.ArrayType(T.IntegerType()), None),
-        (T.StructType([T.StructField("a", T.IntegerType())]), None),
-        (T.MapType(T.StringType(), T.IntegerType()), None),
+        (T.ArrayType(T.IntegerType()), "jsonb"),
+        (T.StructType([T.StructField("a", T.IntegerType())]), "jsonb"),
+        (T.MapType(T.StringType(), T.IntegerType()), "jsonb"),
+        (T.MapType(T.ArrayType(T.StringType()), T.IntegerType()), None),
+        (T.ArrayType(T.StructType([T.StructField("a", T.VariantType())])), None),
         (T.VariantType(), None),
         (T.DayTimeIntervalType(), None),
     ],
@@ -64,13 +66,15 @@ def test_all_unpublishable_columns_are_named_at_once() -> None:
     fields = T.StructType(
         [
             T.StructField("id", T.StringType()),
-            T.StructField("tags", T.ArrayType(T.StringType())),
+            T.StructField("tags", T.ArrayType(T.VariantType())),
+            T.StructField("ctid", T.StringType()),
             T.StructField(long, T.IntegerType()),
         ]
     )
     with pytest.raises(ConfigError) as error:
         postgres_columns(fields, "gold.x", ("id",))
-    assert "tags is ARRAY<STRING>" in error.value.found
+    assert "tags is ARRAY<VARIANT>" in error.value.found
+    assert "ctid is a name that PostgreSQL keeps for itself" in error.value.found
     assert f"the name {long} has more than 63 bytes" in error.value.found
     assert "to_json(column)" in error.value.next_step
 

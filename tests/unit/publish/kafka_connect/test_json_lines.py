@@ -123,3 +123,10 @@ def test_rows_on_one_side_only_are_reported_by_key(tmp_path: Path) -> None:
     written(tmp_path, "t+0+2.json", line(2, "x", old=7))
     (difference,) = differences(read_latest_rows(tmp_path, KEYS), [rows[0], rows[0] | {"kind": "b", "v": "y"}], KEYS)
     assert difference == "1 different: 2024-01-02/a: old None and 7"
+
+
+def test_documents_are_compared_by_value_whatever_the_order_of_fields_and_the_zeros() -> None:
+    table = {"b": [Decimal("1.10"), None, "x", True], "a": {"c": "1.1"}}
+    line = '{"a": {"c": "1.1"}, "b": [1.1, null, "x", true]}'
+    assert to_text(table) == to_text(line, dict) == '{"a": {"c": "1.1"}, "b": [1.1, None, "x", true]}'
+    assert to_text('["1.1"]', list) != to_text("[1.1]", list)
