@@ -246,8 +246,9 @@ def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
         )
     if run.pipeline.connect:
         notes.append(
-            "the deletes of published rows go to Kafka and S3 as well, with the whole row under REPLICA IDENTITY FULL:"
-            " docs/guide/kafka.md says how to erase these"
+            "the rows that were sent to Kafka and S3 before are still there, and a table with REPLICA IDENTITY FULL,"
+            " such as one whose key has NULLs, sends them again with their deletes: docs/guide/kafka.md says how to"
+            " erase these"
         )
     others = [other for other in run.pipeline.tables if other != name]
     if others:

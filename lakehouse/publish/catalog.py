@@ -232,6 +232,12 @@ def read_key_constraint(connection: Connection, table: PostgresTable, name: str)
     return (str(row[0]), tuple(row[1])) if row else None
 
 
+def has_full_replica_identity(connection: Connection, table: PostgresTable) -> bool:
+    """Return whether the log has the full row of a deletion, because publishing needs it or somebody wants it."""
+    query = "SELECT relreplident = 'f' FROM pg_class WHERE oid = to_regclass(%s)"
+    return _fetch_one(connection, query, table.identifier.as_string(connection))[0] is True
+
+
 _SELECT_COLUMN_TYPES = """
     SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
     WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum

@@ -59,11 +59,10 @@ class TargetTable:
 
 
 def create_table(target: TargetTable) -> list[sql.Composed]:
-    """Create the table, empty and without a constraint. With REPLICA IDENTITY FULL the log has all of a deleted row."""
+    """Create the table, empty and without a constraint."""
     columns = _comma_separated(_column_definition(c) for c in target.columns)
     return [
         sql.SQL("CREATE TABLE {} ({})").format(target.identifier, columns),
-        sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(target.identifier),
         sql.SQL("COMMENT ON TABLE {} IS {}").format(target.identifier, sql.Literal(target.comment)),
         *(_comment_on_column(target, column) for column in target.columns),
     ]
@@ -88,6 +87,15 @@ def add_key_constraint(target: TargetTable, has_nulls: bool) -> sql.Composed:
     return statement.format(
         target.identifier, sql.Identifier(target.key_constraint), kind, _identifier_list(target.keys)
     )
+
+
+def set_replica_identity(target: TargetTable, is_full: bool) -> sql.Composed:
+    """Set what the log has of a deleted row: the primary key, or the full row.
+
+    Without a primary key it has to be the full row: a table in a publication accepts no other UPDATE and DELETE.
+    """
+    kind = sql.SQL("FULL" if is_full else "DEFAULT")
+    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(target.identifier, kind)
 
 
 def drop_key_constraint(target: TargetTable, keys: Sequence[str]) -> list[sql.Composed]:

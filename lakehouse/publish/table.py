@@ -170,11 +170,15 @@ def _update_key_constraint(connection: Connection, target: TargetTable, has_null
     is_different = constraint is None or constraint[1] != target.keys
     if constraint and not is_different and not (has_nulls and constraint[0] == "p"):
         return 0
+    keeps_full = constraint is not None and catalog.has_full_replica_identity(connection, target.table)
+    _execute(connection, statements.set_replica_identity(target, is_full=True))
     if constraint:
         _execute(connection, *statements.drop_key_constraint(target, constraint[1]))
     # The old rows were unique by the old key; by the new one, two of them may share a key.
     deleted = _execute(connection, statements.delete_all(target)) if is_different else 0
     _execute(connection, statements.add_key_constraint(target, has_nulls))
+    if not has_nulls and not keeps_full:
+        _execute(connection, statements.set_replica_identity(target, is_full=False))
     return deleted
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -192,42 +193,100 @@ def content_of_three(connection: Connection, target: TargetTable) -> list[Any]:
     return connection.execute(statements.sql.SQL("SELECT * FROM {}").format(target.identifier)).fetchall()
 
 
-def test_the_log_has_full_rows_and_the_table_has_comments(connection: Connection, target: TargetTable) -> None:
+def test_the_table_has_comments(connection: Connection, target: TargetTable) -> None:
     apply_all(connection, replace(target, columns=(*COLUMNS[:3], Column("w", "real", "gold.x.w's \u20ac; --"))), {})
-    query = "SELECT relreplident::text, obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
+    query = "SELECT obj_description(oid), col_description(oid, 4) FROM pg_class WHERE relname = %s"
     (found,) = connection.execute(query, [target.table.name]).fetchall()
-    assert found == ("f", "a test's", "gold.x.w's \u20ac; --")
+    assert found == ("a test's", "gold.x.w's \u20ac; --")
 
 
-def test_the_log_has_each_change_once_and_the_full_row_of_a_delete(connection: Connection, target: TargetTable) -> None:
-    before: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None), ("y", None): ("3.00", None)}
+@pytest.mark.parametrize("last", [3, None])
+def test_the_log_has_each_change_once_and_of_a_delete_the_key_only_unless_it_has_nulls(
+    connection: Connection, target: TargetTable, last: int | None
+) -> None:
+    before: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.00", None), ("y", last): ("3.00", None)}
     apply_all(connection, target, before)
+    assert catalog.has_full_replica_identity(connection, target.table) == (last is None)
+    with publication(connection, target) as changes:
+        after: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.50", None), ("z", last): ("4.00", None)}
+        apply_changes(connection, target, after, [("y", last)])
+        apply_all(connection, target, after)
+        by_kind = changes()
+    assert {kind: len(found) for kind, found in by_kind.items()} == {b"I": 1, b"U": 1, b"D": 1, b"T": 0}
+    assert (b"3.00" in by_kind[b"D"][0]) == (last is None)
+
+
+def test_a_key_can_change_while_the_table_is_followed_and_a_chosen_identity_stays(
+    connection: Connection, target: TargetTable
+) -> None:
+    rows: Rows = {("x", 1): ("1.00", None)}
+    apply_all(connection, target, rows)
+    other = replace(target, keys=("a", "v"))
+    with publication(connection, target) as changes:
+        apply_all(connection, other, rows)
+        assert not catalog.has_full_replica_identity(connection, target.table)
+        connection.execute(statements.set_replica_identity(target, is_full=True))
+        apply_all(connection, target, rows)
+        by_kind = changes()
+    assert catalog.has_full_replica_identity(connection, target.table)
+    assert {kind: len(found) for kind, found in by_kind.items()} == {b"I": 2, b"U": 0, b"D": 2, b"T": 0}
+
+
+@contextmanager
+def publication(connection: Connection, target: TargetTable) -> Iterator[Callable[[], dict[bytes, list[bytes]]]]:
+    """Provide a function that returns what a follower of the log has received: messages by kind."""
     connection.execute(statements.sql.SQL("CREATE PUBLICATION p FOR TABLE {}").format(target.identifier))
     connection.execute("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
-    try:
-        after: Rows = {("x", 1): ("1.00", None), ("x", 2): ("2.50", None), ("z", None): ("4.00", None)}
-        apply_changes(connection, target, after, [("y", None)])
-        apply_all(connection, target, after)
+
+    def changes() -> dict[bytes, list[bytes]]:
         query = "SELECT data FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, 'proto_version', '1', %s, 'p')"
         messages = [data for (data,) in connection.execute(query, ["publication_names"])]
+        return {kind: [m for m in messages if m[:1] == kind] for kind in (b"I", b"U", b"D", b"T")}
+
+    try:
+        yield changes
     finally:
         connection.execute("SELECT pg_drop_replication_slot('s')")
-    by_kind = {kind: [m for m in messages if m[:1] == kind] for kind in (b"I", b"U", b"D", b"T")}
-    assert {kind: len(found) for kind, found in by_kind.items()} == {b"I": 1, b"U": 1, b"D": 1, b"T": 0}
-    assert b"3.00" in by_kind[b"D"][0]
+        connection.execute("DROP PUBLICATION p")
 
 
-def test_missing_privileges_are_reported(server: Server, connection: Connection) -> None:
-    connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'canary'")
-    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("CREATE ON SCHEMA public", "permission denied for schema public"),
+        ("USAGE ON SCHEMA public", "no schema of the user's search_path exists or may be used"),
+        ("TEMPORARY ON DATABASE publish_table", "permission denied to create temporary tables in database"),
+        ("CONNECT ON DATABASE publish_table", "permission denied for database"),
+    ],
+)
+def test_missing_privileges_are_reported(server: Server, connection: Connection, missing: str, message: str) -> None:
+    rights = ["CREATE, USAGE ON SCHEMA public", f"CONNECT, TEMPORARY ON DATABASE {server.database}"]
     url = f"postgresql://nobody_much:canary@127.0.0.1:{server.port}/{server.database}"
-    with (
-        pytest.raises(ConfigError, match="permission denied for schema public") as error,
-        connect(url) as own,
-    ):
-        catalog.create_position_table(own, catalog.resolve_table(own, "x"))
-    assert "deploy/postgres/grants.sql" in error.value.expected
-    assert "canary" not in error.value.to_text()
+
+    def publish_one() -> None:
+        with connect(url) as own:
+            target = TargetTable(catalog.resolve_table(own, "of_nobody"), COLUMNS, KEYS)
+            catalog.create_position_table(own, target.table)
+            apply_all(own, target, {("x", 1): ("1.00", None)})
+
+    with connection.transaction():
+        connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'canary'")
+        connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        connection.execute(f"REVOKE ALL ON DATABASE {server.database} FROM PUBLIC".encode())
+        for right in rights:
+            connection.execute(f"GRANT {right} TO nobody_much".encode())
+    try:
+        connection.execute("DROP TABLE IF EXISTS lakehouse_publish")
+        connection.execute(f"REVOKE {missing} FROM nobody_much".encode())
+        with pytest.raises(ConfigError, match=message) as error:
+            publish_one()
+        assert "canary" not in error.value.to_text()
+        connection.execute(f"GRANT {missing} TO nobody_much".encode())
+        publish_one()  # these rights are enough
+    finally:
+        connection.execute("DROP OWNED BY nobody_much")
+        connection.execute("DROP ROLE nobody_much")
+        connection.execute("GRANT ALL ON SCHEMA public TO PUBLIC")
 
 
 def test_an_unsupported_value_is_rejected_with_its_column(server: Server, target: TargetTable) -> None:

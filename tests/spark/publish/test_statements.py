@@ -80,7 +80,7 @@ def test_all_unpublishable_columns_are_named_at_once() -> None:
 
 
 def test_names_types_and_comments_are_always_quoted() -> None:
-    created, _, of_table, of_column, _ = map(text, statements.create_table(TARGET))
+    created, of_table, of_column, _ = map(text, statements.create_table(TARGET))
     assert created == f'CREATE TABLE {NAME} ({KEY} text, "v" numeric(12,2))'
     assert of_table == f"COMMENT ON TABLE {NAME} IS  E'it''s \\\\ all'"
     assert of_column == f"COMMENT ON COLUMN {NAME}.{KEY} IS 'it''s'"

@@ -50,6 +50,22 @@ def test_the_file_conforms_to_the_compose_specification(tmp_path: Path) -> None:
     assert subprocess.run([*checker, wrong], capture_output=True, check=False).returncode == 1
 
 
+def test_no_service_has_rights_that_it_does_not_need() -> None:
+    assert {name for name, s in SERVICES.items() if s.get("cap_drop") != ["ALL"]} == set()
+    assert {name for name, s in SERVICES.items() if s.get("security_opt") != ["no-new-privileges:true"]} == set()
+    assert {name for name, s in SERVICES.items() if s.get("cap_add")} == {"postgres"}  # it starts as root
+    assert {
+        name for name, s in SERVICES.items() if s.get("privileged") or s.get("network_mode") or s.get("pid")
+    } == set()
+    sockets = {name for name, s in SERVICES.items() if "docker.sock" in str(s.get("volumes"))}
+    assert sockets == set()
+    writable = {name for name, s in SERVICES.items() if not s.get("read_only")}
+    assert writable == {"connectors", "spark-worker"} | {name for name in SERVICES if name.startswith("airflow-")}
+    assert all("/tmp" in str(s["tmpfs"]) for name, s in SERVICES.items() if name not in writable)
+    users = [re.findall(r"^USER (\S+)", file.read_text(), re.MULTILINE) for file in DOCKERFILES]
+    assert users == [["lakehouse"]] * len(DOCKERFILES)
+
+
 def test_every_foreign_image_is_pinned_to_a_version() -> None:
     named = {s["image"] for s in SERVICES.values()}
     named |= {base for d in DOCKERFILES for base in re.findall(r"^FROM (\S+)", d.read_text(), re.MULTILINE)}

@@ -79,9 +79,19 @@ def test_the_sinks_read_the_topics_of_the_source() -> None:
 def test_the_sql_prepares_the_tables_that_the_source_reads() -> None:
     source, prepared = config("postgres-source.json"), (FOLDER / "postgres.sql").read_text()
     for table in source["table.include.list"].split(","):
-        assert f"ALTER TABLE {table} REPLICA IDENTITY FULL;" in prepared
+        assert f"ALTER TABLE {table} REPLICA IDENTITY DEFAULT;" in prepared
     assert source["table.include.list"].replace(",", ", ") in prepared
     assert f"CREATE PUBLICATION {source['publication.name']} FOR TABLE" in prepared
+
+
+def test_the_worker_allows_the_overrides_of_the_sinks_and_no_others() -> None:
+    worker = (FOLDER / "worker.properties").read_text()
+    allowed = re.search(r"^connector\.client\.config\.override\.allowlist=(.*)$", worker, re.MULTILINE)
+    assert allowed and "override.policy=Allowlist\n" in worker
+    prefix = "consumer.override."
+    for file in FILES:
+        overrides = {name for name in config(file.name) if ".override." in name}
+        assert overrides == ({prefix + name for name in allowed[1].split(",")} if file in SINKS else set())
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
