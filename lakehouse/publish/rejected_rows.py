@@ -8,19 +8,22 @@ from __future__ import annotations
 import re
 import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 from psycopg import sql
 
+from lakehouse.config import sqlstates
+from lakehouse.errors import ExitCode
 from lakehouse.publish import statements
 from lakehouse.publish.connection import Connection, RejectedRow
-from lakehouse.publish.statements import TargetTable
+from lakehouse.publish.statements import MAX_KEY_CHARS, TargetTable
 from lakehouse.text import visible
 
 # More than what is on its way between this process and the server, in the buffers of both.
 _MAX_KEPT_CHARS = 32 << 20
-_MAX_KEY_CHARS = 60
+_MAX_SEARCHED_ROWS = 100_000  # for more, finding the row would take longer than the publish
+_BEFORE_ALL = "(0,0)"
 # The words are in the server's language. A JSON parser's line about the value comes before.
 _CONTEXT = re.compile(r"^COPY [^,\n]+, \w+ (?P<line>\d+)(?:, \w+ (?P<rest>.*))?", re.DOTALL | re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)")
@@ -83,18 +86,49 @@ def find_sent_row(
     return RejectedRow(format_key(target.keys, [values.get(key) for key in target.keys]), column)
 
 
-def find_staged_row(connection: Connection, target: TargetTable, error: psycopg.Error) -> RejectedRow | None:
-    """Return the staged row whose key is too large for an index; None if the error is another one.
+def find_staged_row(
+    connection: Connection, target: TargetTable, error: psycopg.Error, apply: Callable[[], object]
+) -> RejectedRow | None:
+    """Return the staged row that the published table does not accept; None if it cannot be found.
 
     Args:
         connection: A connection whose transaction is at the state before the rows were applied.
         target: The published table.
         error: The error of a statement that applies rows.
+        apply: Applies the staged rows; every call is undone.
     """
-    if error.sqlstate != _TOO_LARGE or connection.closed:
+    if connection.closed or sqlstates.meaning(error.sqlstate or "").exit_code != ExitCode.REFUSED:
         return None
-    query = statements.select_largest_key(target)
-    row = connection.execute(query, [_MAX_KEY_CHARS] * len(target.keys)).fetchone()
+    if error.sqlstate == _TOO_LARGE:
+        return _find_largest_key(connection, target, error)
+    rows = connection.execute(statements.select_staged_rows(target), [_MAX_SEARCHED_ROWS + 1]).fetchall()
+    if len(rows) > _MAX_SEARCHED_ROWS:
+        return None
+    # The first row that makes the rows up to it fail: fewer rows than that are accepted.
+    accepted, rejected = 0, len(rows)
+    if not rows or not _is_accepted(connection, _BEFORE_ALL, apply):
+        return None
+    while rejected - accepted > 1:
+        middle = (accepted + rejected) // 2
+        if _is_accepted(connection, rows[middle - 1][0], apply):
+            accepted = middle
+        else:
+            rejected = middle
+    return RejectedRow(format_key(target.keys, rows[rejected - 1][1:]))
+
+
+def _is_accepted(connection: Connection, last_place: str, apply: Callable[[], object]) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statements.delete_staged_rows_after(), [last_place])
+            apply()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _find_largest_key(connection: Connection, target: TargetTable, error: psycopg.Error) -> RejectedRow | None:
+    row = connection.execute(statements.select_largest_key(target)).fetchone()
     if row is None:
         return None
     count = len(target.keys)
@@ -115,7 +149,7 @@ def format_key(keys: Sequence[str], values: Sequence[object]) -> str:
         values: The value of each.
     """
     pairs = zip(keys, values, strict=True)
-    return ", ".join(f"{key} = {'NULL' if v is None else visible(str(v), _MAX_KEY_CHARS)}" for key, v in pairs)
+    return ", ".join(f"{key} = {'NULL' if v is None else visible(str(v), MAX_KEY_CHARS)}" for key, v in pairs)
 
 
 def _column_of(target: TargetTable, text: str) -> str:

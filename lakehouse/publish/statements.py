@@ -17,6 +17,7 @@ from lakehouse.config.postgres_tables import STAGE_FLAG
 from lakehouse.publish.catalog import PostgresTable
 from lakehouse.publish.types import Column
 
+MAX_KEY_CHARS = 60  # of a part of a key in a message
 NullPattern = Sequence[bool]  # for each key column, whether it is NULL
 
 _STAGE, IS_DELETED = "_lakehouse_stage", STAGE_FLAG
@@ -145,12 +146,29 @@ def select_duplicate_keys(target: TargetTable) -> sql.Composed:
 
 def select_largest_key(target: TargetTable) -> sql.Composed:
     """Select the beginning of each part of the largest staged key, and then the size of each."""
-    starts = _comma_separated(sql.SQL("left({}::text, %s)").format(sql.Identifier(key)) for key in target.keys)
     sizes = [sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(key)) for key in target.keys]
     statement = sql.SQL("SELECT {}, {} FROM {} WHERE NOT {} ORDER BY {} DESC LIMIT 1")
     return statement.format(
-        *(starts, _comma_separated(sizes), sql.Identifier(_STAGE), sql.Identifier(IS_DELETED)),
+        *(_key_starts(target), _comma_separated(sizes), sql.Identifier(_STAGE), sql.Identifier(IS_DELETED)),
         sql.SQL(" + ").join(sizes),
+    )
+
+
+def select_staged_rows(target: TargetTable) -> sql.Composed:
+    """Select the place of each staged row that is no deletion, and the beginning of each part of its key."""
+    statement = sql.SQL("SELECT ctid::text AS place, {} FROM {} WHERE NOT {} ORDER BY ctid LIMIT %s")
+    return statement.format(_key_starts(target), sql.Identifier(_STAGE), sql.Identifier(IS_DELETED))
+
+
+def delete_staged_rows_after() -> sql.Composed:
+    """Delete the staged rows after a place that are no deletions."""
+    statement = sql.SQL("DELETE FROM {} WHERE NOT {} AND ctid > %s::tid")
+    return statement.format(sql.Identifier(_STAGE), sql.Identifier(IS_DELETED))
+
+
+def _key_starts(target: TargetTable) -> sql.Composed:
+    return _comma_separated(
+        sql.SQL("left({}::text, {})").format(sql.Identifier(key), sql.Literal(MAX_KEY_CHARS)) for key in target.keys
     )
 
 

@@ -54,11 +54,15 @@ def apply_stage(connection: Connection, target: TargetTable, is_complete: bool) 
         ConfigError: A key has a NULL, and the server cannot compare such keys.
         DataRefused: PostgreSQL does not accept a row: its key is too large, or a constraint of others forbids it.
     """
+
+    def apply() -> dict[str, int]:
+        return _apply(connection, target, is_complete)
+
     try:
         with connection.transaction():
-            return _apply(connection, target, is_complete)
+            return apply()
     except psycopg.Error as error:
-        raise to_lakehouse_error(error, find_staged_row(connection, target, error)) from None
+        raise to_lakehouse_error(error, find_staged_row(connection, target, error, apply)) from None
 
 
 def _apply(connection: Connection, target: TargetTable, is_complete: bool) -> dict[str, int]:

@@ -236,6 +236,37 @@ def test_a_key_too_long_for_an_index_is_named_with_its_size_and_the_limit(server
     assert long[:20] not in error.to_record()
 
 
+@pytest.mark.parametrize(
+    ("rule", "where"),
+    [
+        ("ALTER TABLE strict ADD CONSTRAINT short CHECK (length(name) < 4)", "the constraint short"),
+        ("CREATE UNIQUE INDEX one_name ON strict ((name || 'x')) WHERE length(name) > 3", "the constraint one_name"),
+        ("CREATE TRIGGER no BEFORE INSERT ON strict FOR EACH ROW WHEN (NEW.name > 'm') EXECUTE FUNCTION no()", "P0001"),
+        ("ALTER TABLE strict ALTER name SET NOT NULL", "the column name"),
+    ],
+)
+def test_a_row_that_a_rule_of_others_forbids_is_named_by_key(server: Server, rule: str, where: str) -> None:
+    with connect(server.url) as connection:
+        connection.execute("DROP TABLE IF EXISTS strict")
+        with connection.transaction():
+            table.load_stage(connection, target(connection, "strict"), ["f\t-\t1\tlong\t{}\n"])
+            table.apply_stage(connection, target(connection, "strict"), is_complete=True)
+        connection.execute("UPDATE strict SET name = 'abc'" if "CHECK" in rule else "SELECT 1")
+        connection.execute(rule.encode())
+    value = "\\N" if "NOT NULL" in rule else "long"
+    lines = [f"f\t{n}\t1\t{value if n == 37 else 'abc'}\t{{}}\n" for n in range(100)]
+    with connect(server.url) as connection, pytest.raises(DataRefused) as error, connection.transaction():
+        if "INDEX" in rule:  # with the row that is there
+            lines[0] = "f\t-\t1\tlong\t{}\n"
+        if "TRIGGER" in rule:
+            lines[37] = "f\t37\t1\tz\t{}\n"
+        table.load_stage(connection, target(connection, "strict"), lines)
+        table.apply_stage(connection, target(connection, "strict"), is_complete=True)
+    assert "the row with id = 37, no: 2 = 1" in error.value.found
+    assert where in error.value.where
+    assert "long" not in error.value.to_text()
+
+
 @pytest.mark.parametrize("parameters", ["", "?client_encoding=LATIN1", "?options=-cclient_encoding%3DLATIN1"])
 def test_the_client_encoding_of_the_address_has_no_effect(server: Server, parameters: str) -> None:
     with connect(server.url + parameters) as connection, connection.transaction(force_rollback=True):
