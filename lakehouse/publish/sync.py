@@ -21,7 +21,14 @@ from lakehouse.publish import catalog, copy_rows, types
 from lakehouse.publish.catalog import PostgresTable, PublishPosition
 from lakehouse.publish.connection import Connection, connect
 from lakehouse.publish.statements import TargetTable
-from lakehouse.publish.table import apply_stage, check_columns, check_unique_keys, has_different_key, load_stage
+from lakehouse.publish.table import (
+    apply_stage,
+    check_columns,
+    check_encoding,
+    check_unique_keys,
+    has_different_key,
+    load_stage,
+)
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
 from lakehouse.storage.file_io import StorePath
@@ -206,6 +213,7 @@ class _Transfer:
             keys,
             f"{publication.source} of {publication.pipeline}, written by `lakehouse publish`: other changes are lost",
         )
+        check_encoding(self.connection, target, publication.source)
         check_columns(self.connection, target, publication.source)
         status, reason = self._load_stage(target, rows, full_refresh)
         counts = apply_stage(self.connection, target, is_complete=status == "compared")

@@ -143,6 +143,35 @@ def alter_statements(target: TargetTable, current: Mapping[str, str]) -> list[st
     return [f"ALTER TABLE {target.identifier.as_string(None)} {change};" for change in changes]
 
 
+def check_encoding(connection: Connection, target: TargetTable, source: str) -> None:
+    """Raise if a name or a comment has a character that the encoding of the database has not.
+
+    Raises:
+        ConfigError: With these names.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding == "UTF8":
+        return
+    texts = {column.name: f"{column.name} {column.comment}" for column in target.columns}
+    texts[str(target.table)] = f"{target.table} {target.comment}"
+    if bad := [name for name, text in texts.items() if not _is_in_encoding(connection, text)]:
+        raise ConfigError(
+            f"the names or comments of {', '.join(bad)} have characters that {encoding} has not",
+            expected=f"names and comments in {encoding}, the encoding of the database",
+            where=source,
+            next_step="use other names or comments in a model, or publish to a database in UTF8",
+        )
+
+
+def _is_in_encoding(connection: Connection, text: str) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute("SELECT %s::text", [text])
+    except psycopg.DataError:
+        return False
+    return True
+
+
 def check_unique_keys(connection: Connection, target: TargetTable, source: str) -> None:
     """Raise if two staged rows share a key.
 

@@ -286,5 +286,10 @@ def test_a_character_that_the_database_has_not_is_named_by_key_and_column(server
         assert "UTF8" in error.next_step
         in_document = rejected(latin.url, "t", ['f\tr\t2\tn\t{"a": "€"}\n'])
         assert in_document.where == "the column doc"
+        with connect(latin.url) as connection:
+            table.check_encoding(connection, target(connection, "t"), "gold.x")
+            named = replace(target(connection, "t"), columns=(Column("€", "text"), Column("b", "text", "in €")))
+            with pytest.raises(ConfigError, match="the names or comments of €, b have characters that LATIN1 has not"):
+                table.check_encoding(connection, named, "gold.x")
     finally:
         latin.drop()
