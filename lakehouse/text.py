@@ -4,6 +4,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     visible_lines    the same for a text of several lines
     visible_document the same for every text of a document
     age_text         a number of seconds, as people say it
+    counted          a number with its noun: `1 row`, `2 rows`
     escape_json      a JSON document whose strings have such characters as \u escapes
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
@@ -33,6 +34,20 @@ _UNITS = (("year", 31_556_952), ("month", 2_629_746), ("day", 86_400), ("hour", 
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number and what there is of it, in the singular or the plural.
+
+    >>> counted(1, "row"), counted(0, "row"), counted(12_000, "row waits", "rows wait")
+    ('1 row', '0 rows', '12,000 rows wait')
+
+    Args:
+        count: The number.
+        one: What there is, if the number is one.
+        several: What there is otherwise; by default with an s at the end.
+    """
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def age_text(seconds: float) -> str:
     """Return a number of seconds in the largest unit of which there are two, or in seconds.
 
@@ -42,7 +57,7 @@ def age_text(seconds: float) -> str:
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}s"
-    return f"{int(seconds)} second{'' if int(seconds) == 1 else 's'}"
+    return counted(int(seconds), "second")
 
 
 def visible(text: str, limit: int = MAX_CHARS) -> str:

@@ -31,6 +31,7 @@ from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
 from lakehouse.spark.engine import command as engine_command
 from lakehouse.storage import paths
+from lakehouse.text import counted
 
 if TYPE_CHECKING:
     from lakehouse.models.expectations import RuleResult
@@ -132,7 +133,7 @@ def _run_stages(run: Run, wanted: Iterable[str], as_json: bool, log: logs.LogFor
             run.on_rule_not_met = rules.append  # dozens of rules may be not met: one line for all is easier to read
             with show_progress(run):
                 report = stages.run_stages(run, wanted)
-        render.report(report, as_json)
+        render.report(report, as_json, run.pipeline)
         render.rules_not_met(rules, run.pipeline)
     return report.code
 
@@ -226,7 +227,8 @@ def init(
     wanted = 0 if demo else 1 if from_config else 2
     if (demo and (paths or from_config)) or not wanted <= len(paths):
         raise ConfigError(
-            f"{len(paths)} arguments{' with --demo' if demo else ' with --from-config' if from_config else ''}",
+            counted(len(paths), "argument")
+            + (" with --demo" if demo else " with --from-config" if from_config else ""),
             expected="SOURCE PIPELINE, --from-config FILE [SOURCE] PIPELINE, or --demo DIR",
             next_step="lakehouse init --help",
         )
@@ -300,7 +302,7 @@ def approve(
     opened = _open_run(pipeline, [table], log, verbose=verbose)
     with show_progress(opened, "approve") if log == "text" else nullcontext():
         report = stages.approve(opened, table, time)
-    render.report(report, as_json)
+    render.report(report, as_json, opened.pipeline)
     return report.code
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lakehouse.cli.render import print_json, print_rows, stdout
 from lakehouse.storage.paths import snapshot_name, to_utc
-from lakehouse.text import age_text
+from lakehouse.text import age_text, counted
 
 Row = dict[str, Any]
 
@@ -92,7 +92,7 @@ def history(content: Row, as_json: bool) -> None:
         print_json(content)
         return
     out, now = stdout(), datetime.now(timezone.utc)
-    out.print(f"{content['pipeline']}, {content['table']}: {len(content['entries'])} decisions")
+    out.print(f"{content['pipeline']}, {content['table']}: {counted(len(content['entries']), 'decision')}")
     rows = [
         {"snapshot": stamp(entry["snapshot_time"]), "status": entry["status"], "sequence": entry["sequence"]}
         | {name: entry[name] for name in _COUNTS}
@@ -109,13 +109,16 @@ def quarantine(content: Row, as_json: bool) -> None:
         print_json(content)
         return
     out, reasons, rows = stdout(), content["reasons"], content["rows"]
-    counts = f"{content['unresolved']:,} rows wait to be corrected, {content['resolved']:,} were corrected"
+    waiting, corrected = content["unresolved"], content["resolved"]
+    counts = (
+        f"{counted(waiting, 'row waits', 'rows wait')} to be corrected, {counted(corrected, 'was', 'were')} corrected"
+    )
     out.print(f"{content['pipeline']}, {content['table']}: {counts}", soft_wrap=True)
     if reasons:
         out.print()
         print_rows(out, "by reason", reasons[:_MAX_REASONS], ("rows", "rule", "column", "reason"))
     if len(reasons) > _MAX_REASONS:
-        out.print(f"and {len(reasons) - _MAX_REASONS} other reasons")
+        out.print(f"and {counted(len(reasons) - _MAX_REASONS, 'other reason')}")
     if rows:
         out.print()
         columns = ("line", "rule", "column", "value", "occurrences", "first_sequence", "row")
@@ -131,7 +134,7 @@ def show(content: Row, as_json: bool) -> None:
     at = f" at {stamp(content['at'])}" if content["at"] else ""
     windows = f" ({content['windows']:,} with closed windows)" if content["windows"] is not None else ""
     keys = ", ".join(content["keys"])
-    out.print(f"{content['name']}{at}: {content['count']:,} rows{windows}, key {keys}", soft_wrap=True)
+    out.print(f"{content['name']}{at}: {counted(content['count'], 'row')}{windows}, key {keys}", soft_wrap=True)
     if content["last_change"] is not None:
         counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in content["last_change"].items() if count]
         out.print(f"snapshot {stamp(content['snapshot_time'])}: {', '.join(counts) or 'no rows'}", soft_wrap=True)
@@ -144,11 +147,14 @@ def query(content: Row, as_json: bool) -> None:
     if as_json:
         print_json(content)
     elif "out" in content:
-        stdout().print(f"{content['count']:,} rows are written to {content['out']}", soft_wrap=True)
+        written = counted(content["count"], "row is", "rows are")
+        stdout().print(f"{written} written to {content['out']}", soft_wrap=True)
     else:
         _print_result(content["columns"], content["rows"])
         if content["has_more"]:
-            stdout().print(f"the first {len(content['rows']):,} rows; --limit N shows more, --out FILE writes all")
+            stdout().print(
+                f"the first {counted(len(content['rows']), 'row')}; --limit N shows more, --out FILE writes all"
+            )
 
 
 def test_case(case: Row) -> None:
@@ -160,7 +166,9 @@ def test_case(case: Row) -> None:
     for difference in case["differences"][:_MAX_DIFFERENCES]:
         out.print(f"        {_difference_text(difference)}", soft_wrap=True)
     if len(case["differences"]) > _MAX_DIFFERENCES:
-        out.print(f"        and {len(case['differences']) - _MAX_DIFFERENCES} other differences; --json has all")
+        out.print(
+            f"        and {counted(len(case['differences']) - _MAX_DIFFERENCES, 'other difference')}; --json has all"
+        )
     if case["note"]:
         out.print(f"        {case['note']}", soft_wrap=True)
 

@@ -23,6 +23,7 @@ from lakehouse.config import Kaggle
 from lakehouse.runner.context import Run
 from lakehouse.runner.outcome import Outcome
 from lakehouse.runner.progress import Progress
+from lakehouse.text import counted
 
 _REFRESHES_PER_SECOND = 4  # enough to see that it moves; the processors have other work
 
@@ -146,7 +147,7 @@ def summarize_stage(stage: str, outcomes: list[Outcome], seconds: float) -> Outc
         counts.update(outcome.counts)
     return Outcome(
         stage,
-        f"{len(names)} {noun}{'' if len(names) == 1 else 's'}",
+        counted(len(names), noun),
         next(iter(statuses)) if len(statuses) == 1 else ", ".join(f"{n} {status}" for status, n in statuses.items()),
         dict(counts),
         seconds,

@@ -17,7 +17,7 @@ from rich.text import Text
 from lakehouse import logs
 from lakehouse.errors import ExitCode, LakehouseError
 from lakehouse.inspect.attention import command_path
-from lakehouse.text import escape_json, visible_lines
+from lakehouse.text import counted, escape_json, visible_lines
 
 if TYPE_CHECKING:
     from lakehouse.config import Pipeline
@@ -47,8 +47,15 @@ class SafeConsole(Console):
         return super().render_str(visible_lines(text), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print texts and tables."""
-        super().print(*(_visible_text(each) if isinstance(each, Text) else each for each in objects), **options)
+        """Print texts and tables; in a pipe or file, without the blanks that fill the lines of a table."""
+        visible = [_visible_text(each) if isinstance(each, Text) else each for each in objects]
+        if self.is_terminal:
+            super().print(*visible, **options)
+            return
+        with self.capture() as printed:
+            super().print(*visible, **options)
+        self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
+        self.file.flush()
 
 
 def _visible_text(text: Text) -> Text:
@@ -119,8 +126,8 @@ def log_outcomes(log: logs.Log) -> OnOutcome:
     return log_outcome
 
 
-def report(done: Report, as_json: bool) -> None:
-    """Print the report of a run: the outcome of each table and model."""
+def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> None:
+    """Print the report of a run: the outcome of each table and model, and what to type if one needs a decision."""
     if as_json:
         print_json(done.document())
         return
@@ -128,7 +135,8 @@ def report(done: Report, as_json: bool) -> None:
     if done.nothing_new:
         out.print(f"{done.pipeline}: nothing new ({done.seconds:.2f} s)")
         return
-    table = Table(title=f"{done.pipeline}, run {done.run_id}", title_justify="left", box=None, pad_edge=False)
+    out.print(Text(f"{done.pipeline}, run {done.run_id}", style="table.title"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     columns = [column for column in _COUNT_COLUMNS if any(outcome.counts.get(column) for outcome in done.outcomes)]
     for column in ("stage", "name", "status"):
         table.add_column(column)
@@ -146,6 +154,8 @@ def report(done: Report, as_json: bool) -> None:
             out.print(f"{outcome.stage} {outcome.name} {outcome.status}:\n{_indent(outcome.note)}", soft_wrap=True)
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
+    if pipeline and done.code in (ExitCode.HELD, ExitCode.REFUSED):
+        out.print(f"next: lakehouse status {command_path(pipeline.path)}", soft_wrap=True)
 
 
 def _is_one_destination() -> bool:
@@ -162,7 +172,7 @@ def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
         return
     policies = Counter(result.on_fail for result in results)
     effects = ", ".join(f"{count} {_RULE_EFFECTS[policy]}" for policy, count in policies.items())
-    rules = "1 expectation is" if len(results) == 1 else f"{len(results)} expectations are"
+    rules = counted(len(results), "expectation is", "expectations are")
     path = command_path(pipeline.path)
     text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {path}"
     _stderr().print(text, soft_wrap=True)
@@ -173,7 +183,9 @@ def schedule(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(summary)
     else:
-        stdout().print(f"{summary['pipeline']}: {summary['rounds']} rounds, exit code {summary['exit_code']}")
+        stdout().print(
+            f"{summary['pipeline']}: {counted(summary['rounds'], 'round')}, exit code {summary['exit_code']}"
+        )
 
 
 def validation(run: Run, warnings: list[str], as_json: bool) -> None:
@@ -186,7 +198,7 @@ def validation(run: Run, warnings: list[str], as_json: bool) -> None:
         document = {"pipeline": name, "valid": True, "tables": tables, "models": models, "warnings": warnings}
         print_json(document)
         return
-    stdout().print(f"{name} is valid: {len(tables)} tables, {len(models)} models")
+    stdout().print(f"{name} is valid: {counted(len(tables), 'table')}, {counted(len(models), 'model')}")
 
 
 def explanation(plan: Plan, as_json: bool) -> None:
@@ -230,7 +242,7 @@ def checks(results: list[Check], as_json: bool) -> None:
     out = stdout()
     out.print(table)
     counts = Counter("hold" if check.result == "holds" else check.result for check in results)
-    out.print(f"{len(results)} checks: {', '.join(f'{count} {result}' for result, count in counts.items())}")
+    out.print(f"{counted(len(results), 'check')}: {', '.join(f'{count} {result}' for result, count in counts.items())}")
 
 
 def document(content: dict[str, Any], as_json: bool) -> None:
@@ -257,7 +269,9 @@ def print_rows(out: Console, title: str, rows: list[dict[str, Any]], columns: It
         columns: The columns; by default those of the first row.
     """
     names = [c for c in columns or rows[0] if any(row[c] not in (None, "", [], {}) for row in rows)]
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    if title:  # not as the table's title, which rich wraps at the width of the table
+        out.print(Text(title, style="table.title"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     for column in names:
         table.add_column(
             column.replace("_", " "), overflow="fold", justify="right" if _is_number(rows, column) else "left"
@@ -352,10 +366,11 @@ def diff(content: dict[str, Any], as_json: bool) -> None:
 
 def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
     style = _VERDICT_COLOURS.get(table["verdict"], "")
-    sides = f", {table['from'] or 'nothing'} -> {table['to']}" if table["to"] else ""
+    both = table["from"], table["to"]  # equal if the last run has taken the newest snapshot
+    sides = "" if not both[1] else f", {both[1]}" if both[0] == both[1] else f", {both[0] or 'nothing'} -> {both[1]}"
     out.print(Text(f"{table['table']}{sides}: {table['verdict']}", style=f"bold {style}"), soft_wrap=True)
     reasons = [f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}" for row in table["quarantine"]]
-    more = f"... and {len(reasons) - _MAX_REASONS} other reasons" if len(reasons) > _MAX_REASONS else ""
+    more = f"... and {counted(len(reasons) - _MAX_REASONS, 'other reason')}" if len(reasons) > _MAX_REASONS else ""
     changed = f"changed columns: {_cell_text(table['columns'])}" if table["columns"] else ""
     for text in filter(None, (_counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
         out.print(_indent(text), soft_wrap=True)
@@ -387,7 +402,7 @@ def _counts_line(table: dict[str, Any]) -> str:
     for kind, percent in table["percent"].items():
         share = "" if not percent else f" ({percent:.4g} %)" if percent >= 0.01 else " (<0.01 %)"
         parts.append(f"{kind} {counts[kind]:,}{share}")
-    return f"{table['rows_before']:,} rows before, {counts['rows_read']:,} read: {', '.join(parts)}"
+    return f"{counted(table['rows_before'], 'row')} before, {counts['rows_read']:,} read: {', '.join(parts)}"
 
 
 def _update_lines(update: dict[str, Any]) -> list[dict[str, Any]]:
@@ -405,7 +420,7 @@ def _samples_table(kind: str, rows: list[dict[str, Any]]) -> Padding:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(_value_text, row.values()))
-    # Not as the table's title: rich wraps a title at the table's width.
+    # Not as the table's title: rich wraps that at the width of the table.
     return Padding.indent(Group(Text(f"{kind}, for example", style="table.title"), table), 4)
 
 

@@ -14,6 +14,7 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.text import counted
 
 _MAX_EXAMPLES = 3
 
@@ -48,14 +49,15 @@ def require_acceptable(comparison: Comparison) -> None:
     counts, where = comparison.counts, str(comparison.snapshot.folder)
     if comparison.record_count is not None and comparison.record_count != counts.rows_read:
         raise DataRefused(
-            f"{name} has {counts.rows_read} records by one reader and {comparison.record_count} by another",
+            f"{name} has {counted(counts.rows_read, 'record')} by one reader and {comparison.record_count} by another",
             expected="a file that every CSV reader reads the same way",
             where=where,
             next_step="look for quotes that open or close in the middle of a field",
         )
     if counts.conflicts:
         keys = comparison.example_keys()
-        found = f"{counts.conflicts} keys of {name} have several rows with different content"
+        conflicts = counted(counts.conflicts, f"key of {name} has", f"keys of {name} have")
+        found = f"{conflicts} several rows with different content"
         raise DataRefused(
             f"{found}: {keys}",
             kept=f"{found}{_example_lines(comparison, comparison.conflicting_rows(_MAX_EXAMPLES))}",
@@ -65,7 +67,7 @@ def require_acceptable(comparison: Comparison) -> None:
         )
     if table.malformed == "fail" and counts.quarantined:
         rejected = comparison.quarantine_rows().limit(1)
-        row, found = rejected.collect()[0], f"{counts.quarantined} rows of {name} cannot be accepted"
+        row, found = rejected.collect()[0], f"{counted(counts.quarantined, 'row')} of {name} cannot be accepted"
         raise DataRefused(
             f"{found}, such as {row['value']!r}: {row['reason']}",
             kept=f"{found}{_example_lines(comparison, rejected)}: {row['reason']} ({row['rule']})",
@@ -95,7 +97,7 @@ def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]
     reasons = []
     accepted = counts.rows_read - counts.quarantined
     if accepted < guard.min_rows:
-        reasons.append(f"{accepted} rows accepted, fewer than min_rows {guard.min_rows}")
+        reasons.append(f"{counted(accepted, 'row')} accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
         live = counts.unchanged + counts.updated + counts.deleted
         if counts.quarantined:  # these may protect rows of bronze, which no count includes
@@ -103,9 +105,8 @@ def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
         if counts.unreadable_keys:
-            reasons.append(
-                f"{counts.unreadable_keys} rows whose key cannot be read, beside {counts.deleted} rows deleted"
-            )
+            unreadable, deleted = counted(counts.unreadable_keys, "row"), counted(counts.deleted, "row")
+            reasons.append(f"{unreadable} whose key cannot be read, beside {deleted} deleted")
     if counts.quarantined > guard.max_quarantined * counts.rows_read:
         reasons.append(
             f"{counts.quarantined} of {counts.rows_read} rows quarantined,"

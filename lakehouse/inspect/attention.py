@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.storage.paths import snapshot_name, to_utc
-from lakehouse.text import age_text
+from lakehouse.text import age_text, counted
 
 Row = dict[str, Any]
 
@@ -68,7 +68,9 @@ def _of_tables(document: Row, path: str) -> Iterator[Row]:
             yield _row("changed in the source", table["table"], found, changed["next_step"])
     for table in (each for each in tables if each["quarantined"]):
         next_step = f"lakehouse quarantine {path} {table['table']}"
-        yield _row("quarantine", table["table"], f"{table['quarantined']:,} rows of the last snapshot", next_step)
+        yield _row(
+            "quarantine", table["table"], f"{counted(table['quarantined'], 'row')} of the last snapshot", next_step
+        )
 
 
 def _of_runs(document: Row, path: str) -> Iterator[Row]:
@@ -97,7 +99,7 @@ def _of_models(document: Row, path: str) -> Iterator[Row]:
         yield _row("expectations", model, f"{count} not met: {rules}", next_step)
     waiting = [model["model"] for model in document["models"] if model["waiting"]]
     if waiting:
-        yield _row("changes to read", _names(waiting), f"{len(waiting)} models", f"lakehouse run {path}")
+        yield _row("changes to read", _names(waiting), counted(len(waiting), "model"), f"lakehouse run {path}")
     for table in document["published"]:
         if table["note"] or table["waiting"]:
             found = table["note"] or "it has changes to publish"

@@ -25,6 +25,7 @@ from lakehouse.storage import landing
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import parse_time, to_utc, utc_text_z
+from lakehouse.text import counted
 
 Document = dict[str, Any]
 
@@ -279,7 +280,7 @@ def single_table(run: Run, allow_model: bool = False) -> str:
     """
     known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
-        raise ConfigError(f"{len(run.names)} names", expected=f"one of {', '.join(known)}")
+        raise ConfigError(counted(len(run.names), "name"), expected=f"one of {', '.join(known)}")
     return run.names[0]
 
 

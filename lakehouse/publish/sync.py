@@ -33,6 +33,7 @@ from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage.delta_log import TableVersion, commit_id, newest_version
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake
+from lakehouse.text import counted
 
 # Bytes of the lake's files in one partition: the driver keeps the text of two partitions at a time.
 _MAX_PARTITION_BYTES = 16 << 20
@@ -233,7 +234,7 @@ class _Transfer:
                 lines = copy_rows.change_lines(images, rows.schema, self.publication.keys)
                 with self.connection.transaction():
                     count = load_stage(self.connection, target, copy_rows.read_blocks(lines))
-                return "published", f"{count:,} keys changed since version {self.position.version}"
+                return "published", f"{counted(count, 'key')} changed since version {self.position.version}"
             except SPARK_ERRORS as error:
                 if not is_feed_unreadable(error):
                     raise

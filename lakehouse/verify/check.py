@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.errors import ExitCode
 from lakehouse.lake.delta import is_feed_unreadable
+from lakehouse.text import counted
 
 HOLDS, FAILED, NOT_CHECKABLE = "holds", "failed", "not checkable"
 _MAX_EXAMPLES = 3
@@ -99,11 +100,13 @@ def compare_rows(
     ).collect()[0]
     row_count, missing, surplus = (int(total or 0) for total in totals)
     if not missing and not surplus:
-        return claim.holds(", ".join(filter(None, [f"{row_count:,} rows", details])))
+        return claim.holds(", ".join(filter(None, [counted(row_count, "row"), details])))
     differing = balances.where(balance != 0).orderBy(*map(quoted_column, columns)).limit(_MAX_EXAMPLES)
     side = F.when(balance > 0, expected.name).otherwise(actual.name)
     examples = "; ".join(f"{name}: {row}" for name, row in differing.select(side, to_json(columns)).collect())
-    return claim.fails(f"{missing:,} rows only in {expected.name}, {surplus:,} only in {actual.name}; {examples}")
+    return claim.fails(
+        f"{counted(missing, 'row')} only in {expected.name}, {surplus:,} only in {actual.name}; {examples}"
+    )
 
 
 def _with_balance(rows: DataFrame, columns: list[str], balance: int, actual: int) -> DataFrame:

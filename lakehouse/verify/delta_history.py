@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
 from lakehouse.storage.delta_log import TableVersion
+from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
 from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable, has_commit
 from lakehouse.verify.log_summary import LogSummary, has_gap, summarize_log
@@ -279,9 +280,9 @@ def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], colum
         is_rewritten = (F.col("_cdc_before") > 0) & (F.col("_cdc_after") > 0)
         written, rewritten = grouped.agg(F.sum("_cdc_after"), F.count_if(is_rewritten)).collect()[0]
         if not rewritten:
-            return claim.holds(f"{written or 0:,} rows written since version {start}{also}")
+            return claim.holds(f"{counted(written or 0, 'row')} written since version {start}{also}")
         rows = grouped.where(is_rewritten).select("_commit_version", to_json(columns)).limit(_MAX_EXAMPLES).collect()
         examples = "; ".join(f"version {version}: {text}" for version, text in rows)
-        return claim.fails(f"{rewritten:,} rows were rewritten without a change; {examples}")
+        return claim.fails(f"{counted(rewritten, 'row was', 'rows were')} rewritten without a change; {examples}")
 
     return history.read_from_earliest(newest, find_rewritten) or claim.not_checkable(_unreadable_reason(newest))

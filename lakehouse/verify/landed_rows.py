@@ -21,6 +21,7 @@ from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.storage.prepare_files import readable_snapshot
+from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
 from lakehouse.verify.scd2 import scd2_checks
@@ -83,12 +84,14 @@ def _compare_with_snapshot(
         if hidden := _count_hidden_rows(table):
             unreadable = unreadable.join(bronze, on=keys, how="left_semi").join(readable, on=keys, how="left_anti")
         expected = _one_row_per_key(table.config, readable.unionByName(unreadable))
-        details = f"{stamp}; {known_keys.count():,} keys in quarantine"
+        details = f"{stamp}; {counted(known_keys.count(), 'key')} in quarantine"
         if hidden:
-            details += f"; {hidden:,} records not looked for, because quarantine hides their keys"
+            details += f"; {counted(hidden, 'record')} not looked for, because quarantine hides their keys"
         if partly_compared := expected.where(is_unreadable).count():
             expected = _fill_from_bronze(expected, bronze, table)
-            details += f"; {partly_compared:,} rows not compared in all columns, because this reader cannot read them"
+            details += (
+                f"; {counted(partly_compared, 'row')} not compared in all columns, because this reader cannot read them"
+            )
         columns = [quoted_column(name) for name in table.schema.names if name not in table.config.ignore]
         expected, actual = (
             side.join(known_keys, on=keys, how="left_anti").select(*columns) for side in (expected, bronze)
@@ -169,7 +172,7 @@ def _compare_with_change_sets(claim: Claim, table: CheckedTable, bronze: DataFra
             side.join(keys, on=key_names, how="left_semi").select(*map(quoted_column, columns))
             for side in (folded.where("_cdc_operation <> 'D'"), bronze)
         )
-        return compare_rows(claim, Side("the change sets", expected), Side("bronze", actual), f"{key_count:,} keys")
+        return compare_rows(claim, Side("the change sets", expected), Side("bronze", actual), counted(key_count, "key"))
     except Exception as error:
         if is_gone(error):
             return claim.not_checkable("change sets no longer exist")

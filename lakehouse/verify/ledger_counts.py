@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, format_ranges, is_gone
 from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable
 
@@ -24,7 +25,7 @@ def count_checks(table: CheckedTable) -> Iterator[Check]:
         if total != entry.rows_read:
             faults.append(f"sequence {entry.sequence}: {entry.rows_read} rows read, {total} accounted for")
     row_count = sum(entry.rows_read or 0 for entry in table.accepted)
-    details = f"{row_count:,} rows read in sequences {_sequence_ranges(table.accepted)}"
+    details = f"{counted(row_count, 'row')} read in sequences {_sequence_ranges(table.accepted)}"
     yield claim.fails("; ".join(faults[:_MAX_FAULTS])) if faults else claim.holds(details)
     yield _check_change_sets(Claim("I5", "change sets = the ledger", table.name), table)
     if dropped := [entry for entry in table.accepted if table.history.is_dropped(entry)]:
@@ -46,7 +47,7 @@ def _check_change_sets(claim: Claim, table: CheckedTable) -> Check:
         # Each of its rows has the sequence and operation of the change set that it came from.
         row_count = sum(actual.pop(key) for key in list(actual) if key[0] <= (base.sequence or 0))
         actual[base.sequence or 0, _STATE] = row_count
-        details = f" after the state of sequence {base.sequence}, {row_count:,} rows"
+        details = f" after the state of sequence {base.sequence}, {counted(row_count, 'row')}"
     faults = [
         f"sequence {sequence}: {actual.get((sequence, operation), 0)} {operation}, but"
         f" {expected.get((sequence, operation), 0)} in the ledger"
@@ -61,7 +62,7 @@ def _check_change_sets(claim: Claim, table: CheckedTable) -> Check:
     totals = ", ".join(f"{sums[operation]:,} {operation}" for operation in COUNT_BY_OPERATION)
     set_count = sum(not entry.is_base_state for entry in table.history.entries_to_fold)
     erased = sum(table.erased_counts[entry.path].total() for entry in table.history.entries_to_fold if entry.path)
-    less = f", after {erased:,} rows were forgotten" if erased else ""
+    less = f", after {counted(erased, 'row was', 'rows were')} forgotten" if erased else ""
     return claim.holds(f"{totals} in {set_count} change sets{details}{less}")
 
 

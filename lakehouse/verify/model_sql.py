@@ -14,6 +14,7 @@ from lakehouse.models.expectations import RowRuleEvaluator
 from lakehouse.models.model import Model, run_model_query
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.storage.paths import Lake
+from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, quoted_column, to_json
 from lakehouse.verify.checked_table import NO_SNAPSHOT, CurrentVersions
 from lakehouse.verify.delta_history import DeltaHistory, check_no_rewrite
@@ -130,8 +131,8 @@ def key_checks(model: CheckedModel) -> Iterator[Check]:
     if duplicated:
         rows = counts.where("count > 1").orderBy(*map(quoted_column, keys)).limit(_MAX_EXAMPLES)
         examples = "; ".join(row[0] for row in rows.select(to_json(keys)).collect())
-        yield claim.fails(f"{duplicated:,} keys have more than one row: {examples}")
+        yield claim.fails(f"{counted(duplicated, 'key has', 'keys have')} more than one row: {examples}")
     else:
-        yield claim.holds(f"{key_count:,} keys")
+        yield claim.holds(counted(key_count, "key"))
     refreshes = {commit.version for commit in version.commits if commit.metadata and commit.changes_rows}
     yield check_no_rewrite(model.name, DeltaHistory(model.spark, model.address, version), refreshes, table.columns)

@@ -11,6 +11,7 @@ import time
 from lakehouse.config import Pipeline
 from lakehouse.publish.kafka_connect import json_lines
 from lakehouse.storage import file_io
+from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim
 
 MAX_WAIT_SECONDS = 150.0  # one rotation of the sink, its write, and the same again
@@ -33,7 +34,7 @@ def check_s3_objects(pipeline: Pipeline, topic: str, max_wait: float = MAX_WAIT_
     while True:
         row_count, differences = json_lines.compare_with_table(pipeline.publish.postgres.url, table, folder)
         if not differences:
-            return claim.holds(f"{row_count:,} rows")
+            return claim.holds(counted(row_count, "row"))
         if time.monotonic() > deadline:
             return claim.fails(f"{'. '.join(differences)}. Still so after {max_wait:g} s: `lakehouse connect status`")
         time.sleep(min(_POLL_SECONDS, max_wait / 10))

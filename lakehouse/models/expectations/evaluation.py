@@ -31,6 +31,7 @@ from lakehouse.models.expectations.table_rules import ResultingTable
 from lakehouse.models.model import RefreshContext
 from lakehouse.models.sql.rules import Rule
 from lakehouse.spark.session import SPARK_ERRORS
+from lakehouse.text import counted
 
 _EXAMPLES = 3
 
@@ -205,13 +206,13 @@ class Evaluation:
             )
         failed = counts.failed.get(rule.name, 0)
         if rule.can_reject_rows:  # the rows failing of a `quarantine` rule are counted after the quarantine is written
-            observed = f"{failed:,} of {counts.rows:,} rows"
+            observed = f"{failed:,} of {counted(counts.rows, 'row')}"
             return RuleResult(model, rule.name, rule.on_fail, counts.rows, failed, None, not failed, observed)
         failing, checked = failed, counts.remaining
         if self._affected_keys is not None and self._failing_before(rule):
             other_rows = self._evaluator.mark(self._resulting_table.other_rows, [rule])
             failing += other_rows.where(is_unmet(rule.name)).count()
-        observed = f"{failed:,} of {checked:,} rows"
+        observed = f"{failed:,} of {counted(checked, 'row')}"
         return RuleResult(model, rule.name, rule.on_fail, checked, failed, failing, not failing, observed)
 
     def _failing_before(self, rule: Rule) -> int:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake.cached_rows import CachedRows, filter_to_ranges
 from lakehouse.models.sql.rules import Rule
+from lakehouse.text import counted
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class ResultingTable:
         if rule.spec.unique:
             shared = self._shared_values(rule, bool(failing_before))
             values, rows = shared.agg(F.count("*"), F.coalesce(F.sum("count"), F.lit(0))).collect()[0]
-            observed = f"{rows:,} rows share {values:,} values" if rows else "no two rows share a value"
+            observed = (
+                f"{counted(rows, 'row')} share {counted(values, 'value')}" if rows else "no two rows share a value"
+            )
             return TableRuleOutcome(not rows, rows, observed)
         return self._evaluate_row_count(rule) if rule.spec.rows else self._evaluate_freshness(rule)
 
@@ -114,7 +117,7 @@ class ResultingTable:
         is_met = (band.min is None or after >= band.min) and (band.max is None or after <= band.max)
         if band.max_change is not None and before:
             is_met &= abs(after - before) <= band.max_change * before
-        return TableRuleOutcome(is_met, None, f"{after:,} rows, {before:,} before")
+        return TableRuleOutcome(is_met, None, f"{counted(after, 'row')}, {before:,} before")
 
     def _evaluate_freshness(self, rule: Rule) -> TableRuleOutcome:
         fresh = rule.spec.freshness

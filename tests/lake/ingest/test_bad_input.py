@@ -254,7 +254,7 @@ def test_more_rows_in_quarantine_than_the_guard_allows_hold_the_snapshot(decided
 
 
 def test_a_row_whose_key_cannot_be_read_holds_a_snapshot_that_would_delete(decided: Decided) -> None:
-    reason = "1 rows whose key cannot be read, beside 1 rows deleted"
+    reason = "1 row whose key cannot be read, beside 1 row deleted"
     decided.assert_held("an unreadable key beside a delete", reason)
 
 
@@ -263,7 +263,7 @@ def test_a_protected_row_counts_as_live_for_max_deleted(decided: Decided) -> Non
 
 
 def test_one_key_with_different_contents_is_rejected_once_and_named(decided: Decided) -> None:
-    decided.assert_rejected("two contents of one key", "1 keys of items", "in lines ", "duplicates: fail")
+    decided.assert_rejected("two contents of one key", "1 key of items has several", "in lines ", "duplicates: fail")
 
 
 def test_the_same_bytes_again_are_recorded_once_for_a_dated_source(decided: Decided) -> None:

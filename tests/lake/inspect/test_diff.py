@@ -160,7 +160,7 @@ def test_a_snapshot_that_would_be_held_has_the_guards_reason(shop: Project) -> N
 REJECTED = {
     "doubled": (
         ROWS + "a,2,other\n",
-        "1 keys of doubled have several rows with different content, such as in lines 2, 7",
+        "1 key of doubled has several rows with different content, such as in lines 2, 7",
     ),
     "narrow": ("id,qty\na,1\n", "no column note"),
     "open": (ROWS + 'f,6,"open\n', "quote"),

@@ -227,7 +227,7 @@ def test_an_incomplete_change_set_is_not_applied(shop: Project) -> None:
     failed = shop.run()
     assert failed.code == 3
     note = failed.outcome("bronze", "items")["note"]
-    for text in ("change set 4 of items has 0 readable rows", "expected: 1 rows", "restore the change set"):
+    for text in ("change set 4 of items has 0 readable rows", "expected: 1 row", "restore the change set"):
         assert text in note
     assert shop.versions() == before
     kept.rename(lost)

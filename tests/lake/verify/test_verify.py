@@ -130,9 +130,9 @@ def test_everything_holds_after_a_good_run(good: Shop, capsys: pytest.CaptureFix
     assert code == 0
     assert {check["invariant"] for check in checks.values()} == {"I1", "I2", "I3", "I4", "I5", "I7"}
     assert checks["orders", SAME]["figures"] == "3 rows, 20250102_000000; 2 keys in quarantine"
-    assert checks["orders", KEPT]["figures"] == "1 rows, 2 keys"
+    assert checks["orders", KEPT]["figures"] == "1 row, 2 keys"
     assert checks["orders", SETS]["figures"] == "5 I, 1 U, 1 D in 2 change sets"
-    assert "1 rows not compared in all columns" in checks["clients", SAME]["figures"]
+    assert "1 row not compared in all columns" in checks["clients", SAME]["figures"]
 
 
 BREAKS = {

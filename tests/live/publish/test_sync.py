@@ -577,7 +577,7 @@ def test_verify_finds_what_others_changed_and_a_full_refresh_repairs_it(shop: Sh
     found = shop("verify")
     (failed,) = [c for c in found.document["checks"] if c["result"] == "failed"]
     assert (found.code, failed["invariant"], failed["name"]) == (5, "I6", "gold.cities")
-    assert "1 rows only in the lake, 1 only in PostgreSQL" in failed["figures"]
+    assert "1 row only in the lake, 1 only in PostgreSQL" in failed["figures"]
     assert shop("publish", "gold.cities", "--full-refresh").outcome("publish", "gold.cities")["counts"]["updated"] == 1
     assert shop.i6()["gold.cities"] == "holds"
     assert shop("publish", "gold.none").code == 2

@@ -34,7 +34,7 @@ def never() -> int:
         (Guard(min_rows=0), counted(), None),
         (Guard(min_rows=5), counted(inserted=1, unchanged=3), "4 rows accepted, fewer than min_rows 5"),
         (Guard(min_rows=5), counted(inserted=1, updated=1, unchanged=2, duplicates=1), None),
-        (Guard(min_rows=2, max_quarantined=1), counted(inserted=1, quarantined=1), "1 rows accepted, fewer than"),
+        (Guard(min_rows=2, max_quarantined=1), counted(inserted=1, quarantined=1), "1 row accepted, fewer than"),
         # max_deleted: of the rows before
         (DEFAULT, counted(unchanged=7, deleted=3), None),  # exactly at the limit
         (DEFAULT, counted(unchanged=6, deleted=3), "3 of 9 rows deleted, more than max_deleted 0.3"),
@@ -68,7 +68,7 @@ def test_rows_protected_by_the_quarantine_count_as_live() -> None:
 def test_an_unreadable_key_holds_every_snapshot_that_would_delete() -> None:
     counts = counted(unchanged=98, quarantined=1, unreadable_keys=1, deleted=1)
 
-    assert hold_reason(counts, DEFAULT, lambda: 100) == "1 rows whose key cannot be read, beside 1 rows deleted"
+    assert hold_reason(counts, DEFAULT, lambda: 100) == "1 row whose key cannot be read, beside 1 row deleted"
 
 
 def test_all_reasons_are_reported_at_once() -> None:
@@ -76,7 +76,7 @@ def test_all_reasons_are_reported_at_once() -> None:
 
     assert hold_reason(counts, DEFAULT, lambda: 5) == (
         "0 rows accepted, fewer than min_rows 1; 5 of 5 rows deleted, more than max_deleted 0.3; "
-        "1 rows whose key cannot be read, beside 5 rows deleted; "
+        "1 row whose key cannot be read, beside 5 rows deleted; "
         "4 of 4 rows quarantined, more than max_quarantined 0.5"
     )
 

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,3 +107,39 @@ def test_times_are_printed_in_the_form_that_the_verbs_take(capsys: Capture) -> N
     out = capsys.readouterr().out
     assert "20251003_170552" in out
     assert "ago" in out
+
+
+@pytest.mark.parametrize(
+    ("waiting", "corrected", "line"),
+    [
+        (1, 0, "shop, items: 1 row waits to be corrected, 0 were corrected"),
+        (2, 1, "shop, items: 2 rows wait to be corrected, 1 was corrected"),
+    ],
+)
+def test_one_row_is_written_in_the_singular(waiting: int, corrected: int, line: str, capsys: Capture) -> None:
+    content = {"pipeline": "shop", "table": "items", "unresolved": waiting, "resolved": corrected}
+    lake.quarantine(content | {"reasons": [], "rows": []}, False)
+
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+def test_in_a_pipe_no_line_of_a_table_ends_with_blanks(capsys: Capture) -> None:
+    render.document({"title of the table": [{"a": "x", "note": "a long text"}, {"a": "y", "note": "b"}]}, False)
+
+    assert capsys.readouterr().out.split("\n") == ["title of the table", "a  note", "x  a long text", "y  b", ""]
+
+
+@pytest.mark.parametrize(("code", "count"), [(ExitCode.HELD, 1), (ExitCode.REFUSED, 1), (ExitCode.OK, 0)])
+def test_a_run_that_needs_a_decision_ends_with_the_command_to_type(code: ExitCode, count: int, capsys: Capture) -> None:
+    outcome = Outcome("ingest", "items", "held" if code else "accepted", code=code)
+    render.report(Report("shop", "r", [outcome]), False, SimpleNamespace(path=Path("conf/shop/pipeline.yml")))  # type: ignore[arg-type]
+
+    assert capsys.readouterr().out.count("\nnext: lakehouse status conf/shop\n") == count
+
+
+def test_a_snapshot_that_was_taken_is_named_once(capsys: Capture) -> None:
+    table = {"table": "items", "from": "20250102_000000", "to": "20250102_000000", "verdict": "unchanged"}
+    empty: dict[str, Any] = {"counts": {}, "columns": {}, "quarantine": [], "note": "", "reason": None, "samples": {}}
+    render.diff({"tables": [table | empty]}, False)
+
+    assert capsys.readouterr().out == "items, 20250102_000000: unchanged\n\n"

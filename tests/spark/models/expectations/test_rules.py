@@ -105,7 +105,7 @@ def test_values_that_were_shared_before_are_counted_in_all_rows(small: SparkSess
 
     # With none failing before, only values of the new rows are looked at.
     assert table.evaluate(parse_rule(unique=["s"]), 0).rows_failed == 0
-    assert table.evaluate(parse_rule(unique=["s"]), 2) == TableRuleOutcome(False, 2, "2 rows share 1 values")
+    assert table.evaluate(parse_rule(unique=["s"]), 2) == TableRuleOutcome(False, 2, "2 rows share 1 value")
 
 
 @pytest.mark.parametrize(
