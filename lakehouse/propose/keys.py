@@ -17,6 +17,7 @@ from lakehouse.propose.names import to_snake_case
 from lakehouse.propose.shapes import DateForm
 from lakehouse.propose.texts import MAX_OUTLIERS
 from lakehouse.propose.words import PART_WORDS, ROW_NUMBER_NAMES, UPDATE_WORDS, is_id_name, is_own_id_name
+from lakehouse.text import counted
 
 MIN_STABLE = 0.5
 """The share of a snapshot's keys that the next one must have at least."""
@@ -197,8 +198,10 @@ def rank_column(table_name: str, column: str, spark_type: str, position: int) ->
     words = set(name.split("_"))
     if name in ROW_NUMBER_NAMES:
         return _TIME
+    if is_own_id_name(table_name, column):
+        return _OWN_ID
     if is_id_name(column):
-        return _OWN_ID if is_own_id_name(table_name, column) else _ID
+        return _ID
     if spark_type == "DATE" or words & PART_WORDS or (position == 0 and spark_type == "STRING"):
         return _PART
     if spark_type.startswith("TIMESTAMP"):
@@ -314,11 +317,12 @@ def _nearly_key(rows: _Rows, columns: Sequence[KeyColumn], updated_at: Sequence[
             key.updated_at = order.name if order and versions else ""
             if nulls:
                 key.notes.append(
-                    f"keys: {nulls:,} of {total:,} rows have no value in a key column and go to quarantine"
+                    f"keys: {nulls:,} of {counted(total, 'row')} have no value in a key column and go to quarantine"
                 )
             if versions:
                 key.notes.append(
-                    f"keys: {versions:,} rows have the key of another one; the newest by {key.updated_at} is kept"
+                    f"keys: {counted(versions, 'row has', 'rows have')} the key of another one; the newest by"
+                    f" {key.updated_at} is kept"
                 )
             key.notes.append("keys: not proved, since these rows contradict it; is it the right key?")
             best = score, key
@@ -368,6 +372,6 @@ def _why_no_key(rows: _Rows, columns: Sequence[KeyColumn]) -> str:
             f"{best.name} is unique in every snapshot, but {total:,} rows are too few to show that it is no coincidence"
         )
     return (
-        f"no one to three columns are unique in every snapshot: {best.name}, for example, has {different:,} values in"
-        f" {total:,} rows" + (f", and none in {nulls:,}" if nulls else "")
+        f"no one to three columns are unique in every snapshot: {best.name}, for example, has"
+        f" {counted(different, 'value')} in {counted(total, 'row')}" + (f", and none in {nulls:,}" if nulls else "")
     )

@@ -216,7 +216,7 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     proposed.rows = [counts.get(n) for n in range(len(folder.snapshots))]
     types = _parquet_types(loaded) if proposed.format == "parquet" else choose_types(loaded, proposed.format == "csv")
     proposed.options = loaded.options | types.options
-    proposed.notes += [*loaded.notes, *types.notes]
+    proposed.notes += dict.fromkeys([*loaded.notes, *types.notes])  # each file of a table may have the same note
     proposed.zone = types.zone
     kept = _declared_columns(loaded, types, proposed)
     lake_names = column_names([column.name for column in kept])

@@ -46,6 +46,7 @@ PART_WORDS = _words(
 ROW_NUMBER_NAMES = _words("column_1 index row rownum row_number unnamed_0 linha n")
 """Names of columns that number the rows of a file."""
 
+_NUMBER_WORDS = ("no", "nr", "num", "numero", "number")
 _OWN_ID_NAMES = _words("id uuid guid key codigo code cod")
 
 
@@ -68,6 +69,8 @@ def is_own_id_name(table: str, name: str) -> bool:
 
     >>> is_own_id_name("clientes", "idCliente"), is_own_id_name("transacoes", "idCliente"), is_own_id_name("x", "ID")
     (True, False, True)
+    >>> is_own_id_name("pagamentos", "Nº Pagamento"), is_own_id_name("orders", "order_number")
+    (True, True)
 
     Args:
         table: The table's name.
@@ -75,5 +78,7 @@ def is_own_id_name(table: str, name: str) -> bool:
     """
     snake = to_snake_case(name)
     stems = {table, re.sub(r"s$", "", table), re.sub(r"es$", "", table), re.sub(r"oes$", "ao", table)}
-    own = {own.replace("_", "") for stem in stems for own in (f"id{stem}", f"{stem}id", f"cod{stem}", f"{stem}code")}
+    own = {own.replace("_", "") for stem in stems for own in (f"id{stem}", f"{stem}id", f"{stem}code")}
+    own |= {f"{word}{stem}" for stem in stems for word in ("cod", "codigo", *_NUMBER_WORDS)}
+    own |= {f"{stem}{word}" for stem in stems for word in _NUMBER_WORDS}
     return snake in _OWN_ID_NAMES or snake.replace("_", "") in own

@@ -167,6 +167,13 @@ def test_the_encoding_is_found(tmp_path: Path, encoding: str, expected: dict[str
     assert types(table) == {"id": "STRING", "nome": "STRING"}
 
 
+def test_a_note_about_the_files_of_several_snapshots_is_written_once(tmp_path: Path) -> None:
+    content = "id,name\n1,João\n2,Inês\n".encode("iso-8859-1")
+    found = proposed(tmp_path, content, content)["notes"]
+
+    assert len([note for note in found if "is not UTF-8" in note]) == 1
+
+
 def test_two_encodings_of_one_file_are_mentioned(tmp_path: Path) -> None:
     table = proposed(tmp_path, "id,n\na,João\n".encode("latin-1"), "id,n\na,João\n".encode())
 
@@ -237,6 +244,7 @@ def test_a_file_that_is_no_table_is_refused_with_the_reason(
 KEY_CASES: list[tuple[str, list[str], list[str]]] = [
     ("an id before other unique columns", ["email,id,v\na@x,1,5\nb@x,2,5\n"], ["id"]),
     ("the table's own id before other ids", ["idCliente,id_t,v\n1,7,x\n2,8,x\n"], ["id_t"]),
+    ("the table's own number before other ids", ["CPF,Nº T,v\n11,7,x\n12,8,x\n"], ["no_t"]),
     ("two ids", ["order_id,product_id,v\n1,1,x\n1,2,x\n2,1,x\n"], ["order_id", "product_id"]),
     (
         "an id and a day before text",
