@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from lakehouse.lake.duckdb_sql import quote
 from lakehouse.lake.duckdb_views import Database, NeedsSparkError, open_database
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.runner.context import Run
-from lakehouse.storage.paths import utc_text_z
+from lakehouse.runner.context import Run, open_run
+from lakehouse.storage.paths import parse_time, to_utc, utc_text_z
 
 Document = dict[str, Any]
 
@@ -125,11 +126,7 @@ def run_query(run: Run, query: str, limit: int, at: datetime | None = None, out:
     """
     if out is not None and Path(out).suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}", expected=f"a file that ends with {' or '.join(FORMATS)}")
-    with open_database() as database, _query_errors(query):
-        for relation in _named_relations(run, database.connection, query):
-            _add_view(run, database, relation, at)
-        database.close_to_files()
-        found = database.connection.sql(query)
+    with _open_query(run, query, at) as found:
         document: Document = {
             "pipeline": run.pipeline.name,
             "at": utc_text_z(at) if at else None,
@@ -141,6 +138,34 @@ def run_query(run: Run, query: str, limit: int, at: datetime | None = None, out:
             return document | {"out": out, "count": _write_file(found, Path(out))}
         rows = list(_plain_rows(found.limit(limit + 1)))
     return document | {"rows": rows[:limit], "has_more": len(rows) > limit}
+
+
+def sql(pipeline: str | Path, query: str, at: datetime | str | None = None, verbose: bool = False) -> pa.Table:
+    """Return the rows of a query over the tables and models of the lake. Starts no JVM for a lake on a disk.
+
+    Args:
+        pipeline: A folder with pipeline.yml, or that file.
+        query: One SELECT in DuckDB's dialect; tables have their full names, such as bronze.clientes.
+        at: The time at which tables are read, with a time zone, else it is UTC; or its text, YYYYMMDD_HHMMSS or ISO.
+            None: now.
+        verbose: Whether Spark's own output is shown.
+
+    Raises:
+        ConfigError: The query is not one SELECT of this pipeline's tables, or the text is no time.
+    """
+    time = parse_time(at) if isinstance(at, str) else to_utc(at) if at else None
+    with _open_query(open_run(pipeline, verbose=verbose), query, time) as found:
+        return found.to_arrow_table()
+
+
+@contextmanager
+def _open_query(run: Run, query: str, at: datetime | None) -> Iterator[duckdb.DuckDBPyRelation]:
+    """Yield the result of a query, which has read nothing but the tables that it names."""
+    with open_database() as database, _query_errors(query):
+        for relation in _named_relations(run, database.connection, query):
+            _add_view(run, database, relation, at)
+        database.close_to_files()
+        yield database.connection.sql(query)
 
 
 # --- views ------------------------------------------------------------------------------------------------------------
