@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -98,25 +100,66 @@ def test_every_verb_has_a_line_in_the_readme_or_a_guide() -> None:
     assert [verb for verb in verbs if f"lakehouse {verb}" not in text] == []
 
 
+# Pages whose blocks of commands a test runs, all but those that state why not.
+RUN_BY = {
+    "README.md": "tests/lake/test_pages.py",
+    "README.pt-BR.md": "tests/lake/test_pages.py",
+    "docs/tutorial.md": "tests/lake/test_pages.py",
+    "docs/guide/python.md": "tests/lake/report/test_python_page.py",
+}
+GUIDES = [page for page in PAGES if page.parent.name == "guide" or str(page.relative_to(REPOSITORY)) in RUN_BY]
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_each_command_is_run_by_a_test_or_states_why_not(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    above = [lines[n - 1] for n, line in enumerate(lines) if line == "```sh"]
+    reasons = [found[1] for line in above if (found := re.fullmatch(r"<!-- not run: (\w.{15,}) -->", line))]
+    named = [path for reason in reasons for path in re.findall(r"tests/[\w/.]+", reason)]
+
+    assert str(page.relative_to(REPOSITORY)) in RUN_BY or len(reasons) == len(above)
+    assert [path for path in named if not (REPOSITORY / path.rstrip(".")).exists()] == []
+
+
+@pytest.mark.parametrize(("page", "test"), RUN_BY.items())
+def test_the_test_that_runs_a_page_names_it(page: str, test: str) -> None:
+    assert Path(page).name.removesuffix(".md") in (REPOSITORY / test).read_text(encoding="utf-8").replace(
+        "TUTORIAL", "tutorial"
+    )
+
+
 COMMANDS_IN_PAGES = sorted(
     {
         command.strip()
         for page in PAGES
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
         for line in block.splitlines()
-        for command in re.findall(r"^(?:\.venv/bin/)?lakehouse ([^#&|;\n]+)", line)
+        for command in re.findall(r"^(?:\.venv/bin/)?lakehouse (.+)", line)
     }
 )
 
 
 @pytest.mark.parametrize("command", COMMANDS_IN_PAGES)
-def test_a_command_of_a_page_has_a_verb_and_options_that_exist(command: str) -> None:
-    group = typer.main.get_command(app)
-    verb, *words = command.split()
+def test_a_command_of_a_page_can_be_parsed(command: str) -> None:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="&|;<>")
+    words = list(takewhile(lambda word: word[0] not in "&|;<>", ["lakehouse", *lexer]))[1:]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
-    assert verb in group.commands  # type: ignore[attr-defined]
-    known = {name for option in group.commands[verb].params for name in option.opts}  # type: ignore[attr-defined]
-    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+    assert words[0] in commands
+    commands[words[0]].make_context(words[0], words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_a_command_in_the_text_of_a_page_has_a_verb_and_options_that_exist(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    unknown = []
+    for verb, rest in re.findall(r"`(?:\.venv/bin/)?lakehouse ([a-z]+)([^`]*)`", text):
+        options = set(re.findall(r"(?<=\s|\[)--[a-z-]+", rest))
+        known = {name for option in commands[verb].params for name in option.opts} if verb in commands else set()
+        unknown += [f"{verb}{rest}"] if verb not in commands or not options <= known | {"--help"} else []
+
+    assert unknown == []
 
 
 def test_the_tutorial_imports_only_what_its_reader_has_installed() -> None:
