@@ -3,8 +3,10 @@
     to_lakehouse_error    the error that a command ends with
     is_transient          whether the network or an overloaded store failed
     retry_transient       the result of an operation, repeated after such a failure
+    sqlstate_kind         whether data or SQL is the cause of an error, by its SQLSTATE
 
-The kind of a failure is read from the text of its message, because Spark and S3A have no error classes for it.
+The kind of a failure of the environment is read from the text of its message, because Spark and S3A have no error
+classes for it. For the data and the SQL of a model they have: `lakehouse/spark/faults.py` reads them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import errno
 import re
 import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
 from lakehouse.retry import RetryPolicy, with_retries
 from lakehouse.text import visible
 
 T = TypeVar("T")
+
+FaultKind = Literal["data", "sql"]
 
 _ENVIRONMENT_ERRNOS = {
     errno.ENOSPC,
@@ -67,6 +71,20 @@ _REQUIRED_PERMISSIONS = {
     "s3:ListBucket": ("list",),
     "s3:GetObject, and s3:ListBucket": ("",),
 }
+# Classes of SQLSTATE (its first two characters), by what has to be corrected. The longest prefix decides.
+_SQLSTATE_KINDS: dict[str, FaultKind] = {
+    "02": "data",  # no data
+    "21": "data",  # cardinality: a scalar subquery has several rows
+    "21S": "sql",  # the number of columns differs
+    "22": "data",  # data exception: cast, overflow, division by zero, index, date, encoding
+    "23": "data",  # constraint violation: CHECK, NOT NULL, duplicate keys of a map
+    "54": "data",  # a limit is exceeded, such as the size of an array
+    "P0": "data",  # raise_error(), assert_true()
+    "07": "sql",  # parameters
+    "0A": "sql",  # a feature that is not supported
+    "42": "sql",  # syntax error, unknown name, wrong type or number of arguments
+    "46": "sql",  # a name of a class, setting or path
+}
 _MAX_LINE_CHARS = 500
 _USERS_MESSAGE = "[USER_RAISED_EXCEPTION]"  # from raise_error() in a model
 # In single quotes; in double quotes if it is no type or expression of Spark's, which are in upper case.
@@ -110,6 +128,18 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
         where=traceback.format_exc() if verbose else _innermost_location(error),
         next_step="run again with --verbose for the full trace; this is a bug",
     )
+
+
+def sqlstate_kind(sqlstate: str) -> FaultKind | None:
+    """Return what has to be corrected after an error with a SQLSTATE; None if neither data nor SQL is the cause.
+
+    >>> sqlstate_kind("22018"), sqlstate_kind("42703"), sqlstate_kind("XX000")
+    ('data', 'sql', None)
+
+    Args:
+        sqlstate: Five characters, or an empty text if it is not known.
+    """
+    return next((kind for size in (3, 2) if (kind := _SQLSTATE_KINDS.get(sqlstate[:size]))), None)
 
 
 def _missing_permission(path: str, operation: str) -> ConfigError:

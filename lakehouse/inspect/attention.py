@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lakehouse.runner.outcome import FAILED
 from lakehouse.storage.paths import snapshot_name, to_utc
 from lakehouse.text import age_text, counted
 
@@ -91,19 +92,33 @@ def _of_models(document: Row, path: str) -> Iterator[Row]:
         yield _row(
             "the model is stopped", rule["model"], found, f"correct the source or the rule; lakehouse run {path}"
         )
+    by_rules = {rule["model"] for rule in failed if rule["on_fail"] == "fail"}
+    problems = [model for model in document["models"] if model.get("stopped") and model["model"] not in by_rules]
+    for model in problems:
+        what = "the model is stopped" if model["stopped"] == FAILED else "the model waits"
+        note = _note_lines(model["note"] or "")
+        next_step = note.get("next", f"lakehouse run {path}").replace("lakehouse run PIPELINE", f"lakehouse run {path}")
+        yield _row(what, model["model"], note.get("found", model["note"]), next_step)
     others = Counter(rule["model"] for rule in failed if rule["on_fail"] != "fail")
     for model, count in others.items():
         rules = _names(rule["rule"] for rule in failed if rule["model"] == model)
         has_rows = any(rule["model"] == model and rule["on_fail"] == "quarantine" for rule in failed)
         next_step = f"lakehouse quarantine {path} {model}" if has_rows else f"lakehouse explain {path} {model}"
         yield _row("expectations", model, f"{count} not met: {rules}", next_step)
-    waiting = [model["model"] for model in document["models"] if model["waiting"]]
+    listed = by_rules | {model["model"] for model in problems}
+    waiting = [model["model"] for model in document["models"] if model["waiting"] and model["model"] not in listed]
     if waiting:
         yield _row("changes to read", _names(waiting), counted(len(waiting), "model"), f"lakehouse run {path}")
     for table in document["published"]:
         if table["note"] or table["waiting"]:
             found = table["note"] or "it has changes to publish"
             yield _row("publish", table["source"], found, f"lakehouse publish {path}")
+
+
+def _note_lines(note: str) -> dict[str, str]:
+    """Return the parts of a kept error by their labels; empty if the note is no error."""
+    lines = (line.partition(":") for line in note.splitlines() if line and not line.startswith(" "))
+    return {label: text.strip() for label, _, text in lines if label in ("found", "next")}
 
 
 def _names(names: Any) -> str:

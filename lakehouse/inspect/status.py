@@ -68,7 +68,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
         **({"catalog": lake.catalog} if lake.catalog else {}),
         "tables": tables,
         "storage": storage,
-        "models": [_model_state(run, name) for name in run.selected_models()],
+        "models": [_model_state(run, name, records.last_problem(run_records, name)) for name in run.selected_models()],
         "published": _published_states(run),
         "expectations": _failed_expectations(run),
         "runs": runs,
@@ -125,8 +125,12 @@ def _table_state(
     }
 
 
-def _model_state(run: Run, name: str) -> Document:
-    """Return a model's row; `waiting` has the inputs with changes that the model has not read."""
+def _model_state(run: Run, name: str, problem: records.Record | None) -> Document:
+    """Return a model's row; `waiting` has the inputs with changes that the model has not read.
+
+    `stopped` is the status of the model in the last command that attempted it, if that did not refresh it, and `note`
+    the reason.
+    """
     plan = run.plans[name]
     version = delta.current_version(run.lazy_spark, run.lake.table(name))
     progress = (version.recorded_progress() if version else None) or {}
@@ -143,6 +147,8 @@ def _model_state(run: Run, name: str) -> Document:
         "waiting": waiting if is_current_sql else plan.inputs,
         "strategy": plan.strategy,
         "failing": progress.get("failing", {}),
+        "stopped": problem["status"] if problem else None,
+        "note": problem["note"] if problem else None,
     }
 
 

@@ -325,9 +325,14 @@ def record_progress(spark: SparkSession, address: str, progress: Mapping[str, An
 
 def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
     """Let a table mark its deleted rows instead of rewriting files, if it does not yet."""
-    properties = table(spark, address).detail().select("properties").collect()[0].properties
-    if properties.get(_DELETION_VECTORS) != "true":
+    if properties(spark, address).get(_DELETION_VECTORS) != "true":
         spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('{_DELETION_VECTORS}' = 'true')")
+
+
+def properties(spark: SparkSession, address: str) -> dict[str, str]:
+    """Return the properties of a table, by name."""
+    found: dict[str, str] = table(spark, address).detail().select("properties").collect()[0].properties
+    return found
 
 
 def add_new_columns(spark: SparkSession, address: str, wanted: T.StructType) -> None:

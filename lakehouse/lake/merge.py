@@ -23,6 +23,7 @@ from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, local_diff, local_writer, marked_merge, small_tables
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.lake.table_rules import explain_refusal
 from lakehouse.schema.mismatch import schema_mismatches
 from lakehouse.spark.session import is_local
 
@@ -98,7 +99,9 @@ def merge_to_match(
         How many rows changed.
 
     Raises:
-        ConfigError: A column of the table is not in `wanted`, or has another type there.
+        ConfigError: A column of the table is not in `wanted`, or has another type there; or a property that somebody
+            set on the table forbids the write.
+        DataRefused: A row does not meet a constraint that somebody set on the table.
     """
     wanted = wanted if isinstance(wanted, CachedRows) else CachedRows(wanted)
     affected = CachedRows(affected) if isinstance(affected, DataFrame) else affected
@@ -302,9 +305,10 @@ def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataF
 
 def _prepare(target: MergeTarget, schema: T.StructType) -> None:
     """Add new columns to the table, and enable what a large table needs."""
-    delta.add_new_columns(target.spark, target.address, schema)
-    if target.is_large:
-        delta.enable_deletion_vectors(target.spark, target.address)
+    with explain_refusal(target.spark, target.address):
+        delta.add_new_columns(target.spark, target.address, schema)
+        if target.is_large:
+            delta.enable_deletion_vectors(target.spark, target.address)
 
 
 def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
@@ -329,7 +333,7 @@ def _create(target: MergeTarget, wanted: DataFrame, progress: Mapping[str, Any],
         wanted = wanted.repartitionByRange(sort_by).sortWithinPartitions(sort_by)
         spark.conf.set(_ROWS_PER_FILE_CONF, _ROWS_PER_FILE)
     try:
-        with delta.commit_metadata(spark, progress):
+        with delta.commit_metadata(spark, progress), explain_refusal(spark, target.address, target.keys, wanted):
             delta.create(spark, target.address, wanted, delta.table_properties(target.is_large), mode)
     finally:
         if sort_by:
@@ -354,7 +358,11 @@ def _merge(
     ]
     same_row = reduce(Column.__and__, in_ranges, _keys_match("t", "s", target.keys))
     values: dict[str, str | Column] = {quote_identifier(c): quote_identifier("s", c) for c in columns}
-    with delta.commit_metadata(target.spark, progress):
+    written = actions.where(F.col(ACTION) != "D")
+    with (
+        delta.commit_metadata(target.spark, progress),
+        explain_refusal(target.spark, target.address, target.keys, written),
+    ):
         (
             delta.table(target.spark, target.address)
             .alias("t")

@@ -43,6 +43,9 @@ class Model:
         parameters: All parameters by name. Spark receives only those that the plan uses.
         lookup_columns: The columns by which later models look up rows in this one.
         tuning: The thresholds of the run.
+        sql_path: The file with its SQL, for messages.
+        input_hashes: The current `sql_hash` of every model, by name: its inputs are up to date if they record it.
+        input_columns: The columns that each table of bronze has to have, by relation.
     """
 
     plan: Plan
@@ -50,6 +53,9 @@ class Model:
     parameters: Mapping[str, Any]
     lookup_columns: tuple[str, ...] = ()
     tuning: Tuning = field(default_factory=Tuning)
+    sql_path: str = ""
+    input_hashes: Mapping[str, str] = field(default_factory=dict)
+    input_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -167,6 +173,19 @@ class RefreshContext:
         except SPARK_ERRORS:  # the earlier version is no longer in the log
             return False
         return bool(schema_mismatches(earlier, now))
+
+    @property
+    def outdated_inputs(self) -> list[str]:
+        """The inputs that are not as the pipeline has them now: they were refused, or their stage has not run."""
+        return [relation for relation in self.inputs if self._is_outdated(relation)]
+
+    def _is_outdated(self, relation: str) -> bool:
+        if wanted := self.model.input_columns.get(relation):
+            names = {name.lower() for name in delta.schema(self.spark, self.lake.table(relation)).names}
+            return not {name.lower() for name in wanted} <= names
+        commits = self.inputs[relation].commits
+        recorded = next((commit.metadata for commit in commits if "inputs" in commit.metadata), {})
+        return bool(recorded) and recorded.get("sql") != self.model.input_hashes.get(relation, recorded.get("sql"))
 
     @property
     def input_bytes(self) -> int:

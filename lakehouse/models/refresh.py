@@ -7,11 +7,14 @@ Steps of `refresh`:
 3. compute the rows: all of them, or those of the keys that changed rows affect (`incremental.py`);
 4. evaluate the model's expectations on these rows, before any is written (`expectations/`);
 5. merge what differs into the table, with the new state in the same commit (`write.py`).
+
+If Spark cannot compute the rows, the table stays as it is. The error says whether data or SQL is the cause
+(`failure.py`), unless an input is not as the model's SQL expects it: then the model waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -25,12 +28,14 @@ from lakehouse.models import expectations
 from lakehouse.models.block_reader import BlockReader, ModelInput
 from lakehouse.models.choose_refresh import TooManyChanges, choose_refresh, count_changes, unreadable_feed_reason
 from lakehouse.models.expectations import RuleResult
+from lakehouse.models.failure import is_caused_by_values, is_refused_before_rows, to_model_error
 from lakehouse.models.incremental import IncrementalQuery
 from lakehouse.models.model import Model, RefreshContext, run_model_query
 from lakehouse.models.write import ComputedRows, ModelWrite, record_unchanged, write_rows
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage.paths import Lake
 
+_UNCOMPUTABLE_REASON = "a changed row has, or had, a value that cannot be computed"
 _FEED_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 
 
@@ -71,23 +76,44 @@ def refresh(
         How the model was refreshed, and the counts.
 
     Raises:
-        DataRefused: Two rows share a key, or a rule with `on_fail: fail` is not met (`ExpectationsNotMet`, which has
-            the results of all rules).
-        ConfigError: The model adds up inexact numbers, or its columns changed without `full_refresh`.
+        DataRefused: Two rows share a key, a rule with `on_fail: fail` is not met (`ExpectationsNotMet`, which has the
+            results of all rules), or the SQL cannot compute a value.
+        ConfigError: The model adds up inexact numbers, its columns changed without `full_refresh`, or its SQL is wrong.
     """
     versions = {relation: delta.current_version(spark, lake.table(relation)) for relation in model.plan.dependencies}
     if missing := [relation for relation, version in versions.items() if version is None]:
-        return RefreshResult(model.name, "waiting", f"{', '.join(missing)} does not exist yet")
+        return RefreshResult(model.name, "waiting", waits_for(missing, "not there yet"))
     inputs = {relation: version for relation, version in versions.items() if version is not None}
     context = RefreshContext(spark, lake, model, inputs, delta.current_version(spark, lake.table(model.name)))
     if context.reads_small_tables:
         # Each input is one partition: a join that sorts it needs no job of its own, as a broadcast would.
         spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
+    try:
+        return _refresh(context, is_small_lake, full_refresh)
+    except SPARK_ERRORS as error:
+        if is_refused_before_rows(error) and (outdated := context.outdated_inputs):
+            return RefreshResult(model.name, "waiting", waits_for(outdated, "not refreshed with its current columns"))
+        if (explained := to_model_error(context, error)) is error:
+            raise
+        raise explained from error
+
+
+def waits_for(relations: Iterable[str], reason: str) -> str:
+    """Return the note of a model that waits for inputs.
+
+    Args:
+        relations: The inputs.
+        reason: Why they cannot be read yet.
+    """
+    return f"waits for {', '.join(relations)}: {reason}"
+
+
+def _refresh(context: RefreshContext, is_small_lake: bool, full_refresh: bool) -> RefreshResult:
     choice = choose_refresh(context, full_refresh)
     if choice.kind == "none":
         # Time passes without changes, and a freshness rule may no longer be met.
         is_due = expectations.is_freshness_due(context)
-        return RefreshResult(model.name, "current", rule_results=record_unchanged(context) if is_due else ())
+        return RefreshResult(context.model.name, "current", rule_results=record_unchanged(context) if is_due else ())
     reason = choice.reason
     if choice.kind == "incremental":
         try:
@@ -95,7 +121,9 @@ def refresh(
         except TooManyChanges as error:
             reason = str(error)
         except SPARK_ERRORS as error:
-            reason = unreadable_feed_reason(context, error)
+            # The rows as they were are computed as well: a value that was corrected since must not stop the model.
+            is_value = is_caused_by_values(error) and not delta.is_feed_unreadable(error)
+            reason = _UNCOMPUTABLE_REASON if is_value else unreadable_feed_reason(context, error)
     done = _full_refresh(context, is_small_lake, full_refresh)
     if not (choice.is_state_outdated or context.changed_inputs or done.written.committed):
         done = replace(done, rule_results=())  # the same rules already evaluated the same rows

@@ -31,7 +31,7 @@ from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, dependency_levels
 from lakehouse.runner import notify, records
-from lakehouse.runner.outcome import OnOutcome, Outcome, Report
+from lakehouse.runner.outcome import FAILED, OnOutcome, Outcome, Report
 from lakehouse.runner.progress import Progress
 from lakehouse.storage import file_io, landing, lock
 from lakehouse.storage.delta_files import read_column_names
@@ -78,6 +78,8 @@ class Run:
         stages: The stages of the command.
         follows_tables: Whether the models after the named tables belong to the command.
         failed_tables: The tables that could not be rebuilt, so that the models after them stay as they are.
+        blocked: The tables and models that failed in this command or wait for one that did, by layer and name: the
+            models that read them wait.
     """
 
     pipeline: Pipeline
@@ -96,6 +98,7 @@ class Run:
     stages: tuple[str, ...] = ()
     follows_tables: bool = False
     failed_tables: tuple[str, ...] = ()
+    blocked: set[str] = field(default_factory=set)
 
     @cached_property
     def lake(self) -> Lake:
@@ -393,7 +396,7 @@ def run_in_parallel(
             outcomes = retry_transient(lambda: list(work(name)))
         except Exception as raised:
             error = to_lakehouse_error(raised, verbose=run.verbose)
-            outcomes = [Outcome(stage, name, "failed", code=error.exit_code, note=error.to_text())]
+            outcomes = [Outcome(stage, name, FAILED, code=error.exit_code, note=error.to_text())]
             outcomes[0] = replace(outcomes[0], kept_note=logs.redact(error.to_record()))
         seconds = round((time_now() - started) / max(len(outcomes), 1), 2)
         outcomes = [replace(outcome, seconds=seconds, note=logs.redact(outcome.note)) for outcome in outcomes]

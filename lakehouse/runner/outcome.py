@@ -9,6 +9,8 @@ from typing import Any
 from lakehouse.errors import ExitCode, worst_exit_code
 from lakehouse.text import visible_lines
 
+FAILED, WAITING = "failed", "waiting"
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -13,6 +13,7 @@ from typing import Any
 
 import lakehouse
 from lakehouse.logs import redact_document
+from lakehouse.runner.outcome import FAILED, WAITING
 from lakehouse.storage import file_io
 from lakehouse.storage.paths import Lake, utc_text, write_json
 
@@ -110,6 +111,19 @@ def last_successful(records: list[Record], table: str) -> Record | None:
         table: The name of the table.
     """
     return next((record for record in records if _is_success_for(record, table)), None)
+
+
+def last_problem(records: list[Record], model: str) -> Record | None:
+    """Return the outcome of the newest command that attempted a model, if it failed or the model waits for an input.
+
+    Args:
+        records: Records, the newest first.
+        model: The layer and name, such as `silver.customers`.
+    """
+    layer = model.partition(".")[0]
+    outcomes = (outcome for record in records for outcome in record.get("outcomes") or ())
+    newest = next((o for o in outcomes if o["name"] == model and o["stage"] == layer), None)
+    return newest if newest and newest["status"] in (FAILED, WAITING) else None
 
 
 def overdue_seconds(record: Record | None, every: timedelta, now: datetime) -> int | None:

@@ -33,7 +33,7 @@ from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, publishing, up_to_date
 from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_in_parallel, save_record
 from lakehouse.runner.expiring import EXPIRE
-from lakehouse.runner.outcome import Outcome, Report
+from lakehouse.runner.outcome import FAILED, WAITING, Outcome, Report
 from lakehouse.runner.publishing import PUBLISH
 from lakehouse.storage import landing
 from lakehouse.storage.paths import snapshot_name, to_utc
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lakehouse.models.model import Model
 
 STAGES = ("extract", "ingest", "bronze", "silver", "gold")
+_TABLE_STAGES = ("ingest", "bronze")
 
 _LIGHT_BYTES = 1 << 20  # of a snapshot that takes little time and memory
 
@@ -131,7 +132,9 @@ def _run_in_order(run: Run, report: Report, work: _Work) -> None:
             return
         run.log.info("stage begun", stage=stage)
         run.progress.begin(stage, _count_subjects(run, stage))
-        report.outcomes += retry_transient(partial(_STAGE_FUNCTIONS[stage], run))
+        outcomes = retry_transient(partial(_STAGE_FUNCTIONS[stage], run))
+        report.outcomes += outcomes
+        run.blocked.update(f"bronze.{o.name}" for o in outcomes if o.stage in _TABLE_STAGES and o.status == FAILED)
         if any(outcome.code == ExitCode.BUSY for outcome in report.outcomes):
             return
         is_first = stage == work.stages[0]
@@ -290,7 +293,7 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
         layer: `silver` or `gold`.
     """
     from lakehouse.models.expectations import ExpectationsNotMet
-    from lakehouse.models.refresh import refresh
+    from lakehouse.models.refresh import refresh, waits_for
     from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
 
     models, data_bytes = build_models(run), run.snapshot_bytes(*run.pipeline.tables)
@@ -298,6 +301,9 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def work(name: str) -> Iterator[Outcome]:
+        if blocking := [relation for relation in models[name].plan.dependencies if relation in run.blocked]:
+            yield Outcome(layer, name, WAITING, note=waits_for(blocking, "not refreshed by this run"))
+            return
         spark, is_small_lake = isolated_session(run.spark, data_bytes), data_bytes < SMALL_DATA_BYTES
         try:
             result = refresh(spark, run.lake, models[name], is_small_lake, run.full_refresh)
@@ -309,7 +315,10 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
         yield Outcome(layer, name, result.status, counts | dict(result.rejected), note=result.reason)
 
     for group in run.model_groups(layer):
-        outcomes += run_in_parallel(run, layer, group, work)
+        run.blocked.difference_update(group)  # of an attempt before this one
+        done = run_in_parallel(run, layer, group, work)
+        run.blocked.update(outcome.name for outcome in done if outcome.status in (FAILED, WAITING))
+        outcomes += done
     _record_rule_results(run, rule_results)
     return outcomes
 
@@ -355,11 +364,22 @@ def build_models(run: Run) -> dict[str, Model]:
         **dict.fromkeys(NEWEST_SNAPSHOT, newest_accepted_time(run.spark, run.lake)),
         "business_timezone": run.pipeline.business_timezone,
     }
-    models = {}
-    for name, plan in run.plans.items():
-        input_keys = {relation: keys[relation] for relation in plan.inputs}
-        models[name] = Model(plan, input_keys, parameters, lookup_columns.get(name, ()), run.pipeline.tuning)
-    return models
+    stored = {f"bronze.{name}": table.stored_columns for name, table in run.pipeline.tables.items()}
+    columns = {relation: tuple(column.name for column in each) for relation, each in stored.items()}
+    hashes = {name: plan.sql_hash for name, plan in run.plans.items()}
+    return {
+        name: Model(
+            plan,
+            {relation: keys[relation] for relation in plan.inputs},
+            parameters,
+            lookup_columns.get(name, ()),
+            run.pipeline.tuning,
+            run.pipeline.sql_path(name),
+            hashes,
+            columns,
+        )
+        for name, plan in run.plans.items()
+    }
 
 
 _STAGE_FUNCTIONS: dict[str, Callable[[Run], list[Outcome]]] = {

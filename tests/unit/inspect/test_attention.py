@@ -75,3 +75,18 @@ def test_the_path_of_a_command_is_as_short_as_it_can_be(tmp_path: Path, monkeypa
     assert command_path(tmp_path / "conf/shop/pipeline.yml") == "conf/shop"
     assert command_path(tmp_path / "conf/shop/kaggle.yml") == "conf/shop/kaggle.yml"
     assert command_path(Path("/elsewhere/pipeline.yml")) == "/elsewhere"
+
+
+def test_a_model_that_is_stopped_or_waits_is_listed_with_its_reason_and_once() -> None:
+    note = "found:    silver.x cannot be computed: CAST_INVALID_INPUT\nexpected: y\nnext:     `lakehouse run PIPELINE`"
+    models = [
+        {"model": "silver.x", "waiting": ["bronze.items"], "stopped": "failed", "note": note},
+        {"model": "gold.y", "waiting": [], "stopped": "waiting", "note": "waits for silver.x: not refreshed"},
+        {"model": "gold.z", "waiting": ["silver.w"], "stopped": None, "note": None},
+    ]
+
+    assert found(models=models) == [
+        ("the model is stopped", "silver.x", "`lakehouse run conf/shop`"),
+        ("the model waits", "gold.y", "lakehouse run conf/shop"),
+        ("changes to read", "gold.z", "lakehouse run conf/shop"),
+    ]

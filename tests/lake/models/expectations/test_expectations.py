@@ -185,7 +185,9 @@ def test_a_rule_with_on_fail_fail_leaves_the_model_and_its_readers_unchanged(sho
     assert (notes["status"], notes["code"]) == ("failed", 5)
     assert 'gold.notes does not meet few, items <= 2: 1 of 2 rows, such as {"note":"x"}' in notes["note"]
     assert f"at version {versions['gold/notes']}" in notes["note"]
-    assert done.outcome("gold", "gold.items")["status"] == "current"
+    reader = done.outcome("gold", "gold.items")
+    assert (reader["status"], reader["code"]) == ("waiting", 0)
+    assert reader["note"] == "waits for gold.notes: not refreshed by this run"
     assert ids(shop) == "abdeh"  # silver was refreshed
     assert (shop.rows("gold/notes"), shop.versions()["gold/notes"]) == (gold, versions["gold/notes"])
     assert unmet(shop)["few"] == 1

@@ -1,0 +1,153 @@
+"""Finds the rows that make a model's query fail, so that its error can name them. Entry point: `find_failing_rows`.
+
+The query runs again over parts of one input at a time, without a result, until single rows are left that fail by
+themselves (`halving.py`). If no single row fails, a group or a join of several rows does: then parts of the model's own
+keys are tried. Either search ends after `_MAX_SECONDS`: naming rows is a service, and a large input is costly to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic as time_now
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.config.ddl import quote_identifier
+from lakehouse.models.halving import Halving
+from lakehouse.models.model import RefreshContext, run_model_query
+from lakehouse.spark.session import SPARK_ERRORS
+
+_MAX_SECONDS = 20.0
+_MAX_ROWS = 1_000_000  # whose keys the driver collects as hashes
+_MAX_CHANGED_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class FailingRows:
+    """The rows that a search found.
+
+    Attributes:
+        relation: The input, or the model itself, that has the rows; empty if none were found.
+        keys: The keys of some of the rows, such as `id=1, day=2025-01-01`.
+        is_value: Whether the query fails for some rows only: then their values are the cause, not the SQL.
+    """
+
+    relation: str = ""
+    keys: tuple[str, ...] = ()
+    is_value: bool = False
+
+
+def find_failing_rows(context: RefreshContext) -> FailingRows:
+    """Return some of the rows that make a model's query fail.
+
+    Args:
+        context: The refresh whose query failed.
+    """
+    return _Search(context).run()
+
+
+class _Search:
+    def __init__(self, context: RefreshContext) -> None:
+        self._context, self._model = context, context.model
+        self._rows = {relation: context.read_current(relation) for relation in context.model.plan.inputs}
+        self._end = time_now() + _MAX_SECONDS
+
+    def run(self) -> FailingRows:
+        try:
+            if not self._fails(self._rows):
+                return FailingRows()  # the write failed, or the rows have changed
+            is_value = False
+            for relation, rows in self._rows.items():
+                if not self._has_time() or self._fails({**self._rows, relation: rows.where(F.lit(False))}):
+                    continue  # the query fails without any row of this input
+                found = self._search_input(relation)
+                if found.keys:
+                    return found
+                is_value = True  # it does not fail without these rows
+            found = self._search(self._model.name, self._query(self._rows), self._model.plan.keys, self._fails_rows)
+            return found if found.is_value else FailingRows(is_value=is_value)  # else each key fails: none is special
+        except SPARK_ERRORS:  # such as a key that cannot be computed by itself
+            return FailingRows()
+
+    def _search_input(self, relation: str) -> FailingRows:
+        def fails(rows: DataFrame) -> bool:
+            return self._fails({**self._rows, relation: rows})
+
+        keys = self._model.input_keys[relation]
+        return self._search(relation, self._rows[relation], keys, fails, self._changed_rows(relation))
+
+    def _search(
+        self,
+        relation: str,
+        rows: DataFrame,
+        keys: Sequence[str],
+        fails: Callable[[DataFrame], bool],
+        changed: DataFrame | None = None,
+    ) -> FailingRows:
+        """Search rows by ranges of the hashes of their keys: first the changed ones, then all."""
+        key_hash = F.xxhash64(*[F.col(quote_identifier(key)) for key in keys])
+        for candidates, limit in ((changed, _MAX_CHANGED_ROWS), (rows, _MAX_ROWS)):
+            hashes = _collect_hashes(candidates, key_hash, limit) if candidates is not None else []
+            if not hashes or not self._has_time() or not fails(_between(rows, key_hash, hashes[0], hashes[-1])):
+                continue
+            halving = Halving(
+                lambda start, end, known=hashes: fails(_between(rows, key_hash, known[start], known[end - 1])),  # type: ignore[misc]
+                self._has_time,
+            )
+            halving.search(0, len(hashes))
+            if halving.found:
+                found = rows.where(key_hash.isin([hashes[at] for at in halving.found]))
+                is_value = halving.has_passing or (candidates is changed and self._was_computed_before)
+                return FailingRows(relation, _key_texts(found, keys), is_value)
+        return FailingRows()
+
+    @property
+    def _was_computed_before(self) -> bool:
+        """Whether the same SQL could be computed from the rows before they changed."""
+        return bool(self._context.previous_state.get("sql") == self._model.plan.sql_hash)
+
+    def _changed_rows(self, relation: str) -> DataFrame | None:
+        """Return the images of the rows that changed since the last refresh, if they are known."""
+        if self._context.recorded_state is None or relation not in self._context.previous_state.get("inputs", {}):
+            return None
+        try:
+            return self._context.read_changes(relation).rows
+        except SPARK_ERRORS:
+            return None
+
+    def _query(self, relations: Mapping[str, DataFrame]) -> DataFrame:
+        return run_model_query(self._context.spark, self._model, relations)
+
+    def _fails(self, relations: Mapping[str, DataFrame]) -> bool:
+        return self._fails_rows(self._query(relations))
+
+    @staticmethod
+    def _fails_rows(rows: DataFrame) -> bool:
+        try:
+            rows.write.format("noop").mode("overwrite").save()
+        except SPARK_ERRORS:
+            return True
+        return False
+
+    def _has_time(self) -> bool:
+        return time_now() < self._end
+
+
+def _collect_hashes(rows: DataFrame, key_hash: Column, limit: int) -> list[int]:
+    """Return the sorted hashes of the keys of rows; none if there are more than `limit`, or they cannot be read."""
+    try:
+        hashes = rows.select(key_hash.alias("hash")).distinct().limit(limit + 1).toArrow().column("hash").to_pylist()
+    except SPARK_ERRORS:
+        return []
+    return sorted(hashes) if len(hashes) <= limit else []
+
+
+def _between(rows: DataFrame, key_hash: Column, low: int, high: int) -> DataFrame:
+    return rows.where(key_hash.between(low, high))
+
+
+def _key_texts(rows: DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
+    collected = rows.select(*[F.col(quote_identifier(key)) for key in keys]).distinct().limit(Halving.limit).collect()
+    return tuple(sorted(", ".join(f"{key}={value}" for key, value in zip(keys, row, strict=True)) for row in collected))

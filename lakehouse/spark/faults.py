@@ -1,0 +1,104 @@
+"""Reads Spark's and Delta's own classification of an error: its class, its SQLSTATE and the SQL that it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.errors import AnalysisException, PySparkException, QueryContextType
+from pyspark.errors.exceptions.captured import CapturedException
+
+from lakehouse.error_mapping import FaultKind, first_line, sqlstate_kind
+
+# What Spark's messages say after the finding: a way around it, of which some would change a setting of the session.
+_ADVICE = re.compile(
+    r"\s*(?:Use (?:the SQL function )?[`']\w+|If necessary set|Correct the value|SQLSTATE:|To return NULL).*", re.DOTALL
+)
+_TOLERANT_FUNCTION = re.compile(r"[Uu]se (?:the SQL function )?[`'](\w+)(?:\(\))?[`']")
+_CONDITION_TAG = re.compile(r"^\[([A-Z0-9_.]+)\]\s*")
+
+
+@dataclass(frozen=True)
+class SparkFault:
+    """An error as Spark and Delta classify it.
+
+    Attributes:
+        kind: What has to be corrected: `data`, `sql`, or None if Spark does not say so.
+        condition: The error class, such as `CAST_INVALID_INPUT`; empty if it has none.
+        sqlstate: The SQLSTATE; empty if it has none.
+        fragment: The SQL that failed, in the author's words; empty if Spark does not know it.
+        message: The message in one line, which may have values of rows.
+        tolerant_function: The function that gives null instead, if Spark names one.
+        is_before_rows: Whether the query was refused before it read a row.
+    """
+
+    kind: FaultKind | None
+    condition: str
+    sqlstate: str
+    fragment: str
+    message: str
+    tolerant_function: str = ""
+    is_before_rows: bool = False
+
+    @property
+    def name(self) -> str:
+        """The error class with its SQLSTATE, without values of rows."""
+        return " ".join(filter(None, [self.condition, f"(SQLSTATE {self.sqlstate})" if self.sqlstate else ""]))
+
+
+def read_fault(error: BaseException) -> SparkFault:
+    """Return an error as Spark and Delta classify it.
+
+    Of an error and its causes, the first that is about data counts, else the first about SQL, else the first that has
+    a class at all, else the innermost: a failed write is caused by the row that could not be computed.
+
+    Args:
+        error: An error of a session.
+    """
+    faults = [_to_fault(cause) for cause in _causes(error)]
+    for kind in ("data", "sql"):
+        if found := next((fault for fault in faults if fault.kind == kind), None):
+            return found
+    return next((fault for fault in faults if fault.condition), faults[-1])
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and its causes: PySpark gives the classes of most of them, but not of those that it wraps."""
+    java: Any = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    if java is None:
+        yield error
+        if error.__cause__ is not None:
+            yield from _causes(error.__cause__)
+        return
+    while java is not None:
+        is_error_itself = getattr(error, "_origin", None) is not None
+        yield error if is_error_itself else CapturedException(origin=java)
+        java = java.getCause()
+        error = CapturedException(origin=java) if java is not None else error
+
+
+def _to_fault(error: BaseException) -> SparkFault:
+    is_before_rows = isinstance(error, AnalysisException)
+    if not isinstance(error, PySparkException):
+        return SparkFault(None, "", "", "", first_line(error))
+    condition, sqlstate = error.getCondition() or "", error.getSqlState() or ""
+    line = first_line(error)
+    if not condition and (tag := _CONDITION_TAG.match(line)):
+        condition = tag[1]
+    function = _TOLERANT_FUNCTION.search(str(error).partition("JVM stacktrace")[0])
+    return SparkFault(
+        "sql" if is_before_rows else sqlstate_kind(sqlstate),
+        condition,
+        sqlstate,
+        _fragment(error),
+        _ADVICE.sub("", line) or line,
+        function[1] if function else "",
+        is_before_rows,
+    )
+
+
+def _fragment(error: PySparkException) -> str:
+    contexts = [c for c in error.getQueryContext() if c.contextType() == QueryContextType.SQL]
+    return next((fragment for context in contexts if (fragment := context.fragment())), "")
