@@ -62,4 +62,4 @@ def read_content(spark: SparkSession, address: str, stage: str, last: int, limit
             f"SELECT {columns} FROM known WHERE NOT resolved"
             f" ORDER BY first_sequence DESC, line NULLS FIRST, row_hash LIMIT {int(limit)}"
         )
-    return QuarantineContent(int(counts["unresolved"]), int(counts["resolved"]), tuple(reasons), tuple(rows))
+    return QuarantineContent(int(counts["unresolved"] or 0), int(counts["resolved"] or 0), tuple(reasons), tuple(rows))
