@@ -77,7 +77,6 @@ class Run:
         lake_lock: The lock, while the lake is locked.
         stages: The stages of the command.
         follows_tables: Whether the models after the named tables belong to the command.
-        failed_tables: The tables that could not be rebuilt, so that the models after them stay as they are.
         blocked: The tables and models that failed in this command or wait for one that did, by layer and name: the
             models that read them wait.
     """
@@ -97,7 +96,6 @@ class Run:
     lake_lock: lock.LakeLock | None = None
     stages: tuple[str, ...] = ()
     follows_tables: bool = False
-    failed_tables: tuple[str, ...] = ()
     blocked: set[str] = field(default_factory=set)
 
     @cached_property
@@ -181,7 +179,6 @@ class Run:
         plans = {model: plan for model, plan in self.plans.items() if model.startswith(f"{layer}.")}
         named = {*self.names, *(self._models_after(self.names) if self.follows_tables else ())}
         selected = {model for model in plans if not self.names or model in named}
-        selected -= self._models_after(self.failed_tables)
         return [group for level in dependency_levels(plans) if (group := [m for m in level if m in selected])]
 
     def _models_after(self, tables: Iterable[str]) -> set[str]:

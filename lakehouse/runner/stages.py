@@ -279,10 +279,7 @@ def _bronze(run: Run) -> list[Outcome]:
         status = "healed" if result.repair_reason else "applied" if result.commits else "current"
         yield Outcome("bronze", name, status, counts, note=rebuilt.reason if rebuilt else result.repair_reason)
 
-    outcomes = run_in_parallel(run, "bronze", run.selected_tables(), work)
-    if run.full_refresh:
-        run.failed_tables = tuple(outcome.name for outcome in outcomes if outcome.code)
-    return outcomes
+    return run_in_parallel(run, "bronze", run.selected_tables(), work)
 
 
 def refresh_models(run: Run, layer: str) -> list[Outcome]:

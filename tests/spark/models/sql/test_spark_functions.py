@@ -1,4 +1,4 @@
-"""The committed list of Spark's functions is what the installed Spark says: a sample, all of it in `make test-random`."""
+"""The committed list of Spark's functions is that of the installed Spark: a sample here, all by `make test-random`."""
 
 from __future__ import annotations
 
