@@ -33,6 +33,7 @@ from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
+from lakehouse.text import counted
 
 CAST_ERRORS = "_cdc_cast_errors"
 # In a file's metadata: how many of its rows were erased, by operation. Existing files have this key; do not change it.
@@ -293,8 +294,8 @@ def read_as_written(table: TableRef, entry: LedgerEntry) -> DataFrame:
 
 def _incomplete_error(lake: Lake, entry: LedgerEntry, row_count: int) -> InfrastructureError:
     return InfrastructureError(
-        f"change set {entry.sequence} of {entry.table} has {row_count} readable rows",
-        expected=f"{entry.changed_rows} rows, which the ledger reports",
+        f"change set {entry.sequence} of {entry.table} has {counted(row_count, 'readable row')}",
+        expected=f"{counted(entry.changed_rows, 'row')}, as the ledger reports",
         where=lake.spark_path(entry.path or ""),
         next_step="restore the change set, or rebuild the table from the landed snapshots",
     )

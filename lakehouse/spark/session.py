@@ -1,6 +1,7 @@
 """Provides the Spark session: the active one (a notebook, Databricks, spark-submit), or a new local one.
 
-Only this module and `engine/connection.py` may use more than the DataFrame API, such as `sparkContext` and `_jvm`.
+Only this module, `engine/` and, on one machine, `lake/marked_merge.py` may use more than the DataFrame API, such as
+`sparkContext` and `_jvm`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ def local_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path / "conf"))
     monkeypatch.setattr(session, "_spark_jars", lambda _: "")
+    monkeypatch.setattr(session, "_check_jars", lambda _: None)
     monkeypatch.setattr(class_archive, "after_start", lambda *_: None)
     for name in ("SPARK_LOCAL_DIRS", "PYSPARK_SUBMIT_ARGS"):
         monkeypatch.delenv(name, raising=False)
