@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -99,6 +98,5 @@ def _kept_rows(address: str, version: int) -> dict[str, pa.Array] | None:
     except (DeltaError, OSError, ValueError):
         return None
     names = [unquote(urlsplit(uri).path).rpartition("/")[2] for uri in vectors.column("filepath").to_pylist()]
-    column: Any = vectors.column("selection_vector")
-    masks = [mask.values for mask in column]
+    masks = [mask.values for mask in pa.chunked_array(vectors.column("selection_vector"))]
     return dict(zip(names, masks, strict=True))

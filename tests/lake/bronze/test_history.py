@@ -170,8 +170,12 @@ def test_a_table_changes_to_scd_2_by_a_full_refresh_of_bronze(tmp_path: Path) ->
     assert refused.code == 2
     note = refused.outcome("ingest", "items")["note"]
     assert "scd: 1 is now 2" in note and "--full-refresh" in note
-    assert project("bronze", "items", "--full-refresh").code == 0
+    refreshed = project("bronze", "items", "--full-refresh")  # models follow in the same command
+    assert refreshed.code == 5 and refreshed.outcome("silver", "silver.now")["status"] == "failed"
     assert history(project) == [("a", 1, "x", 1, 2), ("a", 2, "x", 2, None)]
+    assert project.rows("silver/now") == [{"id": "a", "qty": 2}], (
+        "it would have two rows for a key, and stays as it was"
+    )
 
     project.models["silver.now"] = ("SELECT id, qty FROM bronze.items WHERE __END_AT IS NULL", {"keys": ["id"]})
     project.configure()
