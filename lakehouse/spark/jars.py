@@ -12,13 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lakehouse.errors import ConfigError
 from lakehouse.storage.spark_conf import read_spark_conf
 
-LIST = Path(__file__).with_name("jars.sha256")
+# No path: the package may be in a zip, as `spark-submit --py-files` takes it.
+LIST = resources.files("lakehouse") / "spark" / "jars.sha256"
 _PACKAGES = "spark.jars.packages"
 _CONFIGURATIONS = ("spark-defaults.conf", "spark-s3.conf")
 
@@ -60,7 +62,7 @@ def check_jars(spark_jars: str, packages: str) -> None:
 
 def list_digest() -> str:
     """Return a hash of the list, which changes with it."""
-    return hash_file(LIST)
+    return hashlib.sha256(LIST.read_bytes()).hexdigest()
 
 
 @cache
@@ -111,7 +113,8 @@ def main(argv: list[str]) -> None:
     for configuration in _CONFIGURATIONS:  # a process each, because packages are resolved when a JVM starts
         command = [sys.executable, "-m", "lakehouse.spark.jars", configuration]
         lines |= {*subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()}
-    LIST.write_text("".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.split()[1])), encoding="utf-8")
+    text = "".join(f"{line}\n" for line in sorted(lines, key=lambda line: line.split()[1]))
+    Path(str(LIST)).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
