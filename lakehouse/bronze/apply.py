@@ -223,7 +223,8 @@ def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
 
 def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
     keys, tuning = scd2.row_keys(table.config), table.tuning
-    return MergeTarget(table.spark, table.bronze, keys, is_large, replace=lambda: replace, tuning=tuning)
+    temp_root = table.lake.local_path("plain")
+    return MergeTarget(table.spark, table.bronze, keys, is_large, lambda: replace, tuning=tuning, temp_root=temp_root)
 
 
 def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
@@ -269,11 +270,8 @@ def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wri
     batches = (batch.select(fields.names).append_column(ACTION, batch.column("_cdc_operation")) for batch in rows)
     # Bronze is where the change set began, and so the change set is the difference.
     is_written = merge_batches(target, pa.RecordBatchReader.from_batches(columns, batches), fields, progress)
-    return _written(entry) if is_written else None
-
-
-def _written(entry: LedgerEntry) -> WriteResult:
-    return WriteResult(entry.inserted or 0, entry.updated or 0, entry.deleted or 0, committed=True)
+    counts = (entry.inserted or 0, entry.updated or 0, entry.deleted or 0)
+    return WriteResult(*counts, committed=True) if is_written else None
 
 
 def _repair(

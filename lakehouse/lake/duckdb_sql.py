@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from glob import escape
+from pathlib import Path
+
 
 def literal(value: str) -> str:
     """Return a text as SQL spells it."""
@@ -11,3 +15,16 @@ def literal(value: str) -> str:
 def quote(name: str) -> str:
     """Return a name as SQL spells it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def parquet(files: Iterable[Path], *options: str) -> str:
+    """Return the SQL for the rows of Parquet files, by the names of their columns.
+
+    DuckDB would take a path for a pattern, and parts of it such as `day=1` for columns.
+
+    Args:
+        files: The files.
+        options: Further arguments of `read_parquet`.
+    """
+    paths = ", ".join(literal(escape(str(file))) for file in files)
+    return f"read_parquet([{paths}], {', '.join(['union_by_name = true', 'hive_partitioning = false', *options])})"

@@ -9,10 +9,9 @@ Files on a disk are read where they are, with their deletion vectors. What only 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pyspark.sql import types as T
 
 from lakehouse.lake import change_sets, delta, small_tables
 from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, START_AT
-from lakehouse.lake.duckdb_sql import literal, quote
+from lakehouse.lake.duckdb_sql import literal, parquet, quote
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows, find_rows
@@ -195,14 +194,12 @@ class Database:
         plain = rows.plain_files
         if plain:
             self._files += map(str, plain)
-            parts.append(f"SELECT * FROM {_parquet_sql(plain)}")
+            parts.append(f"SELECT * FROM {parquet(plain)}")
         for file in (each for each in rows.files if each not in set(plain)):
             if isinstance(file, Path):
                 self._files.append(str(file))
-                kept = rows.kept_rows[file.name].to_pylist()
-                positions = pa.array([n for n, is_kept in enumerate(kept) if not is_kept], pa.int64())
-                deleted = self._register(pa.table({"n": positions}))
-                source = _parquet_sql([file], "file_row_number = true")
+                deleted = self._register(pa.table({"n": rows.deleted_positions(file)}))
+                source = parquet([file], "file_row_number = true")
                 parts.append(
                     f"SELECT * EXCLUDE (file_row_number) FROM {source}"
                     f" WHERE file_row_number NOT IN (SELECT n FROM {deleted})"
@@ -213,9 +210,3 @@ class Database:
             parts.append(f"SELECT * FROM {self._register(table)}")
         columns = ", ".join(map(quote, fields.names))
         return f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(parts)})"
-
-
-def _parquet_sql(files: Sequence[Path], *options: str) -> str:
-    # DuckDB takes a path for a pattern, and may see partitions in it.
-    paths = ", ".join(literal(escape(str(file))) for file in files)
-    return f"read_parquet([{paths}], {', '.join(['union_by_name = true', 'hive_partitioning = false', *options])})"

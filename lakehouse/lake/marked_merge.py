@@ -9,25 +9,24 @@ commit is that of a MERGE, and this module owns no part of Delta's format.
 
 from __future__ import annotations
 
-import tempfile
 import uuid
-from collections.abc import Mapping
-from glob import escape
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from lakehouse.lake import delta, local_diff, table_rows
-from lakehouse.lake.duckdb_sql import literal, quote
+from lakehouse.lake import delta, local_diff, small_tables, table_rows
+from lakehouse.lake.duckdb_sql import literal, parquet, quote
 from lakehouse.lake.table_rows import TableRows
-from lakehouse.spark.session import is_local
+from lakehouse.spark.session import has_jvm, is_local
+from lakehouse.storage import temp_dirs
 
 # What MERGE keeps beside rows, such as the ids of row tracking, is left to MERGE.
 _WRITABLE_FEATURES = frozenset(
@@ -43,7 +42,7 @@ _WRITABLE_FEATURES = frozenset(
 )
 _PROPERTIES = ("delta.enableChangeDataFeed", "delta.enableDeletionVectors")
 _CHANGE_TYPE = "_change_type"  # of the Change Data Feed; null: a row of the table
-_MEMORY = "2GB"
+_MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
 
 
 def merge(
@@ -53,6 +52,7 @@ def merge(
     keys: list[str],
     action: str,
     progress: Mapping[str, Any],
+    temp_root: Path,
 ) -> bool:
     """Insert, update and delete rows of a table, in one commit.
 
@@ -64,6 +64,7 @@ def merge(
         keys: The key columns; null is a value like any other.
         action: The name of the column with the action.
         progress: The metadata that the commit records.
+        temp_root: Where to create a folder for rows on their way, which a killed process leaves to the next one.
 
     Returns:
         Whether the rows were written; if not, MERGE has to do it, and nothing was written.
@@ -72,16 +73,20 @@ def merge(
     if found is None:
         return False
     files, rows = found
-    with tempfile.TemporaryDirectory(prefix="lakehouse-merge-") as folder, _connect(folder) as connection:
-        connection.register("incoming", actions)
-        connection.execute("CREATE TABLE actions AS SELECT * FROM incoming")
-        _find_rows(connection, rows, keys, action)
-        counts = _count_difference(connection, action)
-        if counts is None:
+    with temp_dirs.temp_dir(temp_root) as folder:
+        changed = folder / "changed.parquet"
+        try:
+            with _connect(folder) as connection:
+                connection.register("incoming", actions)
+                connection.execute("CREATE TABLE actions AS SELECT * FROM incoming")
+                _find_rows(connection, rows, keys, action)
+                counts = _count_difference(connection, action)
+                if counts is None:
+                    return False
+                _write_changed_rows(connection, files.schema.names, action, changed)
+                marks = _positions_to_mark(connection, rows)
+        except (duckdb.Error, *small_tables.UNREADABLE_ERRORS):  # a file that is damaged, or not text: Spark reports it
             return False
-        changed = Path(folder) / "changed.parquet"
-        _write_changed_rows(connection, files.schema.names, action, changed)
-        marks = _positions_to_mark(connection, rows)
         return _commit(spark, address, files, changed, marks, counts, progress)
 
 
@@ -89,21 +94,25 @@ def _find_table(
     spark: SparkSession, address: str, keys: list[str], columns: list[str]
 ) -> tuple[delta.DataFiles, TableRows] | None:
     """Return the table's files and rows, if this module can write it."""
-    if not is_local(spark) or not delta.is_on_disk(address):
+    if not has_jvm(spark) or not is_local(spark) or not delta.is_on_disk(address):
         return None
     files = delta.data_files(address, with_vectors=True)
     if files is None or files.has_constraints or not files.listed.writer_features <= _WRITABLE_FEATURES:
         return None
-    is_marked = all(files.listed.properties.get(name) == "true" for name in _PROPERTIES)
-    has_columns = sorted(files.schema.names) == sorted(columns) and not any(field.metadata for field in files.schema)
-    if not is_marked or not has_columns or not local_diff.can_compare(files.schema, keys):
+    properties = files.listed.properties
+    is_marked = all(properties.get(name) == "true" for name in _PROPERTIES)
+    is_restricted = properties.get("delta.appendOnly") == "true" or any(
+        field.metadata or not field.nullable for field in files.schema
+    )
+    has_columns = sorted(files.schema.names) == sorted(columns)
+    if not is_marked or is_restricted or not has_columns or not local_diff.can_compare(files.schema, keys):
         return None
     rows = table_rows.find_rows(address, files.schema, files.version)
     return (files, rows) if rows and all(isinstance(file, Path) for file in rows.files) else None
 
 
-def _connect(folder: str) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": folder})
+def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spilled")})
     connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # no variable of this module is taken for a table
     return connection
@@ -115,22 +124,22 @@ def _find_rows(connection: duckdb.DuckDBPyConnection, rows: TableRows, keys: lis
     types = {name: str(kind) for name, kind in zip(actions.columns, actions.types, strict=True) if name != action}
     same_key = " AND ".join(f"t.{quote(key)} IS NOT DISTINCT FROM a.{quote(key)}" for key in keys)
     names = ", ".join(f"t.{quote(name)}" for name in types)
-    selected = f"a.{quote(action)} AS _cdc_kind, {names}"
-    of_keys = f"SELECT {quote(action)}, {', '.join(map(quote, keys))} FROM actions"
+    selected = f"a.n AS _cdc_number, a.{quote(action)} AS _cdc_kind, {names}"
+    of_keys = f"SELECT rowid AS n, {quote(action)}, {', '.join(map(quote, keys))} FROM actions"
     connection.execute(
-        f"CREATE TABLE found AS SELECT 0 AS _cdc_file, 0::BIGINT AS _cdc_row, {quote(action)} AS _cdc_kind,"
-        f" {', '.join(map(quote, types))} FROM actions LIMIT 0"
+        f"CREATE TABLE found AS SELECT 0 AS _cdc_file, 0::BIGINT AS _cdc_row, rowid AS _cdc_number,"
+        f" {quote(action)} AS _cdc_kind, {', '.join(map(quote, types))} FROM actions LIMIT 0"
     )
     for number, file in enumerate(rows.files):
+        assert isinstance(file, Path)  # see `_find_table`
         in_file = set(pq.read_schema(file).names)
         columns = ", ".join(
             f"CAST({quote(name) if name in in_file else 'NULL'} AS {kind}) AS {quote(name)}"
             for name, kind in types.items()
         )
-        source = f"read_parquet({literal(escape(str(file)))}, file_row_number = true, hive_partitioning = false)"
-        is_left = ""
-        if (kept := rows.kept_rows.get(file.name)) is not None:
-            connection.register("deleted", pa.table({"n": pc.indices_nonzero(pc.invert(kept))}))
+        source, is_left = parquet([file], "file_row_number = true"), ""
+        if (deleted := rows.deleted_positions(file)) is not None:
+            connection.register("deleted", pa.table({"n": deleted}))
             is_left = " WHERE file_row_number NOT IN (SELECT n FROM deleted)"
         query = (
             f"SELECT {number} AS _cdc_file, t.file_row_number AS _cdc_row, {selected}"
@@ -142,14 +151,14 @@ def _find_rows(connection: duckdb.DuckDBPyConnection, rows: TableRows, keys: lis
 def _count_difference(connection: duckdb.DuckDBPyConnection, action: str) -> dict[str, int] | None:
     """Return the number of actions of each kind, or None if they are not the difference from the table.
 
-    That is so if each updated or deleted key has a row, and no inserted one.
+    That is so if each updated or deleted key has one row, and no inserted one has any.
     """
     kinds = f"SELECT {quote(action)} AS kind, count(*) AS n FROM actions GROUP BY 1"
-    found = "SELECT _cdc_kind AS kind, count(*) AS n FROM found GROUP BY 1"
-    query = f"SELECT kind, a.n, coalesce(f.n, 0) FROM ({kinds}) a LEFT JOIN ({found}) f USING (kind)"
+    found = "SELECT _cdc_kind AS kind, count(*) AS n, count(DISTINCT _cdc_number) AS keys FROM found GROUP BY 1"
+    query = f"SELECT kind, a.n, coalesce(f.n, 0), coalesce(keys, 0) FROM ({kinds}) a LEFT JOIN ({found}) f USING (kind)"
     rows = connection.execute(query).fetchall()
-    is_difference = all(there == (0 if kind == "I" else count) for kind, count, there in rows)
-    return {kind: count for kind, count, _ in rows} if is_difference else None
+    is_difference = all(n == there == (0 if kind == "I" else count) for kind, count, n, there in rows)
+    return {kind: count for kind, count, *_ in rows} if is_difference else None
 
 
 def _write_changed_rows(connection: duckdb.DuckDBPyConnection, names: list[str], action: str, file: Path) -> None:
@@ -171,8 +180,8 @@ def _positions_to_mark(connection: duckdb.DuckDBPyConnection, rows: TableRows) -
         query = f"SELECT _cdc_row FROM found WHERE _cdc_file = {number}"
         positions = connection.sql(query).to_arrow_table().column(0)
         if len(positions):
-            kept = rows.kept_rows.get(file.name)
-            before = [] if kept is None else [pc.indices_nonzero(pc.invert(kept)).cast(pa.int64())]
+            deleted = rows.deleted_positions(file)
+            before = [] if deleted is None else [deleted]
             marks[file.name] = pa.concat_arrays([*before, *positions.chunks])
     return marks
 
@@ -191,30 +200,48 @@ def _commit(
 ) -> bool:
     """Write the changed rows and the deletion vectors, and commit them, unless there is a newer version by now."""
     jvm: Any = spark._jvm
-    classes = jvm.org.apache.spark.sql.delta
-    # Delta takes the settings of the thread's active session, such as the metadata to record.
-    spark._get_j_spark_session_class(jvm).setActiveSession(spark._jsparkSession)
+    classes, converters = jvm.org.apache.spark.sql.delta, jvm.scala.jdk.javaapi.CollectionConverters
     log = classes.DeltaLog.forTable(spark._jsparkSession, address)
-    with delta.commit_metadata(spark, progress):
+    with _active(spark), delta.commit_metadata(spark, progress):
         transaction = log.startTransaction()
         if transaction.readVersion() != files.version:
             return False
-        converters = jvm.scala.jdk.javaapi.CollectionConverters
         transaction.readWholeTable()  # any commit in the meantime that changed rows ends this one
         table_files = {unquote(file.path()): file for file in transaction.snapshot().allFiles().collect()}
         fields = T.StructType([*files.schema, T.StructField(_CHANGE_TYPE, T.StringType())])
         frame = spark.read.schema(fields).parquet(str(changed))
         actions = list(converters.asJava(transaction.writeFiles(frame._jdf)))
-        row_counts = {file.path.name: pq.read_metadata(file.path).num_rows for file in files.listed.files}
-        actions += _mark_rows(jvm, log, table_files, marks, row_counts)
-        nothing = jvm.scala.Option.empty()
-        no_clauses = getattr(getattr(jvm.scala.collection.immutable, "Nil$"), "MODULE$")
-        operation = getattr(classes, "DeltaOperations$Merge")(
-            nothing, nothing, nothing, nothing, no_clauses, no_clauses, no_clauses
-        )
+        actions += _mark_rows(jvm, log, table_files, marks, _row_counts(files))
+        nothing, no_clauses = jvm.scala.Option.empty(), _singleton(jvm.scala.collection.immutable, "Nil")
+        operation = getattr(classes, "DeltaOperations$Merge")(*[nothing] * 4, *[no_clauses] * 3)
         transaction.registerSQLMetrics(spark._jsparkSession, _metrics(spark, counts))
         transaction.commit(converters.asScala(actions).toSeq(), operation)
     return True
+
+
+@contextmanager
+def _active(spark: SparkSession) -> Iterator[None]:
+    """Make a session the active one of this thread: Delta takes settings from that, such as the metadata to record."""
+    sessions: Any = spark._get_j_spark_session_class(spark._jvm)
+    before = sessions.getActiveSession()
+    sessions.setActiveSession(spark._jsparkSession)
+    try:
+        yield
+    finally:
+        if before.isDefined():
+            sessions.setActiveSession(before.get())
+        else:
+            sessions.clearActiveSession()
+
+
+def _singleton(package: Any, name: str) -> Any:
+    """Return an object of Scala that its package has by name."""
+    return getattr(getattr(package, f"{name}$"), "MODULE$")
+
+
+def _row_counts(files: delta.DataFiles) -> dict[str, int]:
+    """Return the number of rows of each file, deleted ones included."""
+    return {file.path.name: pq.read_metadata(file.path).num_rows for file in files.listed.files}
 
 
 def _metrics(spark: SparkSession, counts: Mapping[str, int]) -> Any:
@@ -241,8 +268,7 @@ def _mark_rows(
     """Write the deletion vectors of files to one file, and return the actions that give them to the table's files."""
     classes = jvm.org.apache.spark.sql.delta
     hadoop_conf = log.newDeltaHadoopConf()
-    stores = getattr(getattr(classes.storage.dv, "DeletionVectorStore$"), "MODULE$")
-    store = stores.createInstance(hadoop_conf)
+    store = _singleton(classes.storage.dv, "DeletionVectorStore").createInstance(hadoop_conf)
     folder = classes.util.PathWithFileSystem.withConf(log.dataPath(), hadoop_conf)
     identifier = jvm.java.util.UUID.fromString(str(uuid.uuid4()))
     writer = store.createWriter(store.generateFileNameInTable(folder, identifier, ""))

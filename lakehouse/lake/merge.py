@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +52,7 @@ class MergeTarget:
             if they do not.
         sort_by: A column by which the rows of a new or replaced table are sorted.
         tuning: The thresholds up to which the driver collects changed rows, and reads and writes the table itself.
+        temp_root: Where the driver may create folders for rows of a large table; None: Spark writes it.
     """
 
     spark: SparkSession
@@ -60,6 +62,7 @@ class MergeTarget:
     replace: Callable[[], bool] = lambda: False
     sort_by: str | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    temp_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,10 @@ def merge_batches(
 
 
 def _mark(target: MergeTarget, actions: pa.Table | pa.RecordBatchReader, progress: Mapping[str, Any]) -> bool:
-    is_allowed = target.tuning.small_table_bytes > 0
-    return is_allowed and marked_merge.merge(target.spark, target.address, actions, target.keys, ACTION, progress)
+    if target.temp_root is None or not target.tuning.small_table_bytes:
+        return False
+    spark, address, keys = target.spark, target.address, target.keys
+    return marked_merge.merge(spark, address, actions, keys, ACTION, progress, target.temp_root)
 
 
 def create_from_batches(

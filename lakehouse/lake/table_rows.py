@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import types as T
@@ -41,6 +42,15 @@ class TableRows:
     def plain_files(self) -> list[Path]:
         """The files on this machine's disk without deleted rows."""
         return [file for file in self.files if isinstance(file, Path) and file.name not in self.kept_rows]
+
+    def deleted_positions(self, file: StorePath) -> pa.Array | None:
+        """Return the positions of the deleted rows of a file, or None if it has none.
+
+        Args:
+            file: One of the files.
+        """
+        kept = self.kept_rows.get(file.name)
+        return None if kept is None else pc.indices_nonzero(pc.invert(kept)).cast(pa.int64())
 
     def batches(self, files: list[StorePath], fields: T.StructType) -> Iterator[pa.RecordBatch]:
         """Yield the rows of some of the files.

@@ -104,6 +104,7 @@ def _merge(
         if context.input_bytes >= tuning.full_refresh_below_bytes
         else None,
         tuning=tuning,
+        temp_root=context.lake.local_path("plain"),
     )
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
     if not written.committed:

@@ -174,6 +174,11 @@ def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> Spar
     return isolated
 
 
+def has_jvm(spark: SparkSession) -> bool:
+    """Return whether the session's JVM can be called from here; it cannot over Spark Connect, as on serverless."""
+    return getattr(spark, "_jsparkSession", None) is not None
+
+
 def is_local(spark: SparkSession) -> bool:
     """Return whether Spark runs in this machine alone, and not on a cluster."""
     return (spark.conf.get("spark.master", None) or "").startswith("local")

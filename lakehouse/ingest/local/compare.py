@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
-from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
-from lakehouse.lake.duckdb_sql import literal, quote
+from lakehouse.lake.duckdb_sql import literal, parquet, quote
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
@@ -244,10 +243,7 @@ class LocalRows:
             else:
                 value = f"CAST({name} AS {wanted})"
             columns.append(f"{value} AS b{n}")
-        # DuckDB takes a path for a pattern, and may see partitions in it.
-        paths = ", ".join(literal(escape(str(file))) for file in files)
-        options = "union_by_name = true, hive_partitioning = false"
-        return f"SELECT * FROM (SELECT {', '.join(columns)} FROM read_parquet([{paths}], {options}))"
+        return f"SELECT * FROM (SELECT {', '.join(columns)} FROM {parquet(files)})"
 
     def _has_repeated_keys(self, state_count: int) -> bool:
         """Return whether several rows have one key: more rows matched than keys, or two inserted rows have one."""

@@ -59,7 +59,7 @@ def test_the_driver_and_merge_make_the_same_table_with_the_same_changes(
         result = merge_to_match(target, frame, {"n": step})
         assert result.committed == bool(actions.num_rows)
         if actions.num_rows:
-            assert marked_merge.merge(session, by_driver, actions, KEYS, ACTION, {"n": step})
+            assert marked_merge.merge(session, by_driver, actions, KEYS, ACTION, {"n": step}, tmp_path / "temp")
         same = content(delta.read(session, by_spark))
         assert content(delta.read(session, by_driver)) == same == content(read_in_driver(by_driver, fields))
         version = delta_log.newest_version(tmp_path / "by_driver")
@@ -90,6 +90,32 @@ def actions_of(*rows: tuple[str, int, str | None]) -> pa.Table:
     return pa.table({ACTION: pa.array(kinds), "k": pa.array(keys, pa.int32()), "v": pa.array(values, pa.string())})
 
 
+def test_a_key_with_two_rows_does_not_hide_one_without(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a"), (1, "b")])
+
+    actions = actions_of(("U", 1, "x"), ("U", 2, "y"))
+    assert not marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+
+
+def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a"), (2, "b")])
+    active = SparkSession.getActiveSession()
+    assert marked_merge.merge(session, table, actions_of(("U", 1, "x")), ["k"], ACTION, {}, tmp_path / "temp")
+    after = SparkSession.getActiveSession()
+    assert active is not None and after is not None and active._jsparkSession.equals(after._jsparkSession)
+    for file in (tmp_path / "table").glob("*.parquet"):
+        footer = file.stat().st_size - 200
+        with file.open("r+b") as content:  # rows, not the footer that says what is in the file
+            content.seek(4)
+            content.write(bytes(min(footer, 40)))
+
+    assert not marked_merge.merge(session, table, actions_of(("U", 2, "y")), ["k"], ACTION, {}, tmp_path / "temp")
+    assert delta_log.newest_version(tmp_path / "table") == 1
+    assert not list((tmp_path / "temp").iterdir())
+
+
 NOT_A_DIFFERENCE = {
     "a key to update that is not there": [("U", 7, "x")],
     "a key to delete that is not there": [("D", 1, None), ("D", 7, None)],
@@ -102,7 +128,9 @@ def test_actions_that_are_no_difference_are_left_to_merge(spark: SparkSession, t
     session, table = isolated_session(spark, 0), str(tmp_path / "table")
     create(session, table, SMALL, [(1, "a"), (2, "b")])
 
-    assert not marked_merge.merge(session, table, actions_of(*NOT_A_DIFFERENCE[case]), ["k"], ACTION, {})
+    assert not marked_merge.merge(
+        session, table, actions_of(*NOT_A_DIFFERENCE[case]), ["k"], ACTION, {}, tmp_path / "temp"
+    )
     assert delta_log.newest_version(tmp_path / "table") == 0
 
 
@@ -115,6 +143,7 @@ def foreign_states(spark: SparkSession, table: str) -> dict[str, Callable[[], ob
         "no feed": lambda: spark.sql(f"{set_property} ('delta.enableChangeDataFeed' = 'false')"),
         "a mapped column": lambda: spark.sql(f"{set_property} ('delta.columnMapping.mode' = 'name')"),
         "a constraint": lambda: spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT short CHECK (length(v) < 3)"),
+        "appendOnly": lambda: spark.sql(f"{set_property} ('delta.appendOnly' = 'true')"),
         "another column": lambda: spark.sql(f"ALTER TABLE {name} ADD COLUMNS (more INT)"),
     }
 
@@ -126,7 +155,7 @@ def test_tables_that_only_merge_can_write_are_left_to_it(spark: SparkSession, tm
     foreign_states(session, table)[case]()
     before = delta_log.newest_version(tmp_path / "table")
 
-    assert not marked_merge.merge(session, table, actions_of(("D", 1, None)), ["k"], ACTION, {})
+    assert not marked_merge.merge(session, table, actions_of(("D", 1, None)), ["k"], ACTION, {}, tmp_path / "temp")
     assert delta_log.newest_version(tmp_path / "table") == before
 
 
@@ -143,5 +172,5 @@ def test_a_commit_in_the_meantime_leaves_the_work_to_merge(
 
     monkeypatch.setattr(marked_merge, "_find_rows", find_and_delete)
 
-    assert not marked_merge.merge(session, table, actions_of(("U", 1, "x")), ["k"], ACTION, {})
+    assert not marked_merge.merge(session, table, actions_of(("U", 1, "x")), ["k"], ACTION, {}, tmp_path / "temp")
     assert [tuple(row) for row in delta.read(spark, table).collect()] == [(1, "a")]
