@@ -23,8 +23,9 @@ from lakehouse.spark.session import local_frame
 from lakehouse.text import visible
 
 _DIGITS = re.compile(r"[\d\s.,/()+-]+")  # also as 123.456.789-09 or +55 (11) 99999-0000
-_IDENTIFYING = 8  # digits
-_LONG = 20  # characters: there are too many texts of this length to try them all
+_DAY = re.compile(r"(\d{4}([-/.])\d{2}\2\d{2}|\d{2}([-/.])\d{2}\3\d{4})(?!\d)")
+_IDENTIFYING = 9  # digits
+_RANDOM = re.compile(r"[0-9a-fA-F-]{32,}")  # UUIDs and hashes: there are too many to try them all
 _NUMBER = re.compile(r"(?P<sign>[+-]?)(?P<whole>\d+)(?:\.(?P<fraction>\d+))?", re.ASCII)
 
 
@@ -135,21 +136,27 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
 
 
 def can_be_guessed(table: Table, key_texts: Mapping[str, str]) -> bool:
-    """Return whether a key's SHA-256 can be reversed by trial: no part of it is long, nor hashed by `pii`."""
+    """Return whether a key's SHA-256 can be reversed by trial: no part of it is random, nor hashed by `pii`.
+
+    Names and addresses can: there are lists of them.
+    """
     return not forgotten_keys.has_hashed_key(table) and not any(
-        len(text) >= _LONG and not _DIGITS.fullmatch(text) for text in key_texts.values()
+        _RANDOM.fullmatch(text) and not _DIGITS.fullmatch(text) for text in key_texts.values()
     )
 
 
 def is_identifier(table: Table, key_texts: Mapping[str, str]) -> bool:
-    """Return whether a key that can be guessed tells everybody who it is: a part of it is a number of 8 digits or more.
+    """Return whether a key that can be guessed names a person: a part of it is a number of 9 digits or more.
 
-    These are numbers that authorities, banks and telephone companies give (CPF, 11 digits). All of them can be tried in
-    minutes. Shorter ones, which number the rows of a source, mean something only to those who know the source.
+    These are numbers that authorities, banks and telephone companies give (CPF, 11 digits), and all of them can be
+    tried. Shorter ones, which number the rows of a source, and days mean something only to those who know the source.
     """
     days = {column.name for column in table.columns if column.canonical_type.startswith(("DATE", "TIMESTAMP"))}
     return can_be_guessed(table, key_texts) and any(
-        _DIGITS.fullmatch(text) and sum(map(str.isdigit, text)) >= _IDENTIFYING and column not in days
+        _DIGITS.fullmatch(text)
+        and sum(map(str.isdigit, text)) >= _IDENTIFYING
+        and column not in days
+        and not _DAY.match(text)
         for column, text in key_texts.items()
     )
 

@@ -131,7 +131,17 @@ def lift_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
 
 
 def _lift_all_made_with(run: Run, name: str, key_id: str) -> dict[str, Any]:
-    """Remove the keys that were hashed with one `pii_key` from the list: it is lost, so that nobody can name them."""
+    """Remove the keys that were hashed with one `pii_key` from the list: it is lost, so that nobody can name them.
+
+    Raises:
+        ConfigError: It is not lost, but the one that the table has.
+    """
+    if forgotten_keys.is_made_with_own_key(_table_config(run, name), key_id):
+        raise ConfigError(
+            f"{key_id} is the secret that {name} has now",
+            expected="the id of a lost secret: with this one, each forgotten key can be named",
+            next_step=f"lakehouse forget {run.pipeline.folder} {name} KEY --lift",
+        )
     with context.lock_lake(run, f"forget {name} --lift"):
         up_to_date.remove_mark(run.lake)
         were_forgotten = forgotten_keys.remove_made_with(run.table_ref(name), key_id)
@@ -149,7 +159,7 @@ def _require_secret(table: TableRef, key_texts: Mapping[str, str], is_listed: bo
     """
     if table.config.pii_key_id is None and not is_listed and is_identifier(table.config, key_texts):
         raise ConfigError(
-            "a key that is a number of 8 digits or more, such as a CPF, and no secret: the list of forgotten keys"
+            "a key that is a number of 9 digits or more, such as a CPF, and no secret: the list of forgotten keys"
             " would have a hash of it, and all such numbers can be tried",
             expected=f"{PII_KEY} in the environment or .env, the output of `openssl rand -hex 32`; keep a copy",
             next_step="set it for all commands of this pipeline, and run this one again",

@@ -117,7 +117,7 @@ class _FileReader:
         loc = ("cases", name)
         found = self._mapping(loc, content, _CASE_KEYS)
         model = found.get("model", default_model)
-        if model not in self._plans:
+        if not isinstance(model, str) or model not in self._plans:
             self._add((*loc, "model"), f"no model {model}{did_you_mean(str(model), [*self._plans])}")
             return None
         given = self._mapping((*loc, "given"), found.get("given") or {}, self._relations)

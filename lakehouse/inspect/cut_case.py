@@ -54,9 +54,16 @@ def cut_case(run: Run, model: str, key: list[str], personal: Mapping[str, frozen
     given = cutter.smallest_given()
     mask = _Mask(personal)
     masked = {relation: tuple(mask.row(relation, row) for row in rows) for relation, rows in given.items()}
-    only = {column: mask.value(value) for column, value in wanted.items()}
+    only = mask.key(model, wanted)
     case = replace(cutter.case, given=masked, only=only)
     expect = cutter.rows_of(case)
+    if not expect:
+        raise ConfigError(
+            f"{model} has no row from the masked rows of its inputs",
+            expected="a model that does not compute with personal values",
+            where=str(run.pipeline.path),
+            next_step="write the case by hand, with invented rows",
+        )
     file = _free_file(run.pipeline.folder / FOLDER, model.partition(".")[2])
     _write(file, case, " ".join(map(str, only.values())), expect)
     counts = {relation: len(rows) for relation, rows in masked.items()}
@@ -171,9 +178,22 @@ class _Mask:
         columns = {name.lower() for name in self._personal.get(relation, ())}
         return {c: self._invent(c, value) if c.lower() in columns else value for c, value in row.items()}
 
-    def value(self, value: Any) -> Any:
-        """Return what stands for a value that was replaced in a row, else the value."""
-        return self._invented.get(value, value)
+    def key(self, model: str, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's key, with the texts that replaced personal ones in the rows of its inputs.
+
+        Raises:
+            ConfigError: A personal part of it is no text of these rows, so that nothing can stand for it.
+        """
+        personal = {name.lower() for name in self._personal.get(model, ())}
+        if left := [
+            column for column, value in key.items() if column.lower() in personal and value not in self._invented
+        ]:
+            raise ConfigError(
+                f"the key of {model} has personal values that cannot be replaced: {', '.join(left)}",
+                expected="a key whose personal parts are texts of the model's inputs",
+                next_step="write the case by hand, with invented rows",
+            )
+        return {column: self._invented.get(value, value) for column, value in key.items()}
 
     def _invent(self, column: str, value: Any) -> str | None:
         if not isinstance(value, str):

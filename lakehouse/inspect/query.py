@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -124,6 +125,13 @@ def run_query(run: Run, query: str, limit: int, at: datetime | None = None, out:
     Raises:
         ConfigError: The query is not one SELECT of this pipeline's tables, or the file has another ending.
     """
+    if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
+        raise ConfigError(
+            f"{out} cannot be written: {'it is a folder' if Path(out).is_dir() else 'its folder is missing'}",
+            expected="a file in a folder that exists",
+            where="--out",
+            next_step=f"mkdir -p {shlex.quote(str(Path(out).parent))}, or another file",
+        )
     if out is not None and Path(out).suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}", expected=f"a file that ends with {' or '.join(FORMATS)}")
     with _open_query(run, query, at) as found:

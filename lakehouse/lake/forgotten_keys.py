@@ -88,6 +88,11 @@ def is_key_id(text: str) -> bool:
     return re.fullmatch(rf"{_HMAC}[0-9a-f]{{16}}", text) is not None
 
 
+def is_made_with_own_key(table: Table, key_id: str) -> bool:
+    """Return whether a text of `is_key_id` names the `pii_key` that a table has."""
+    return table.pii_key_id is not None and key_id == f"{_HMAC}{table.pii_key_id}"
+
+
 def drop_forgotten(rows: DataFrame, table: Table, forgotten: Collection[str]) -> DataFrame:
     """Return the rows whose key is not forgotten, including those without a key.
 

@@ -231,7 +231,7 @@ class _Transfer:
             try:
                 path, read_version = self.lake.table(self.publication.source), self.position.version
                 images = delta.read_change_feed(self.spark, path, read_version, self.version.version)
-                lines = copy_rows.change_lines(images, rows.schema, self.publication.keys)
+                lines = copy_rows.change_lines(images, rows.schema, target.keys)
                 with self.connection.transaction():
                     count = load_stage(self.connection, target, copy_rows.read_blocks(lines))
                 return "published", f"{counted(count, 'key')} changed since version {self.position.version}"

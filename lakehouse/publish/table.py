@@ -203,7 +203,10 @@ def _update_key_constraint(connection: Connection, target: TargetTable, has_null
     is_different = constraint is None or constraint[1] != target.keys
     if constraint and not is_different and not (has_nulls and constraint[0] == "p"):
         return 0
-    keeps_full = constraint is not None and catalog.has_full_replica_identity(connection, target.table)
+    # Beside a primary key, somebody has chosen FULL; beside another constraint, the NULLs in its key needed it.
+    keeps_full = (
+        constraint is not None and constraint[0] == "p" and catalog.has_full_replica_identity(connection, target.table)
+    )
     _execute(connection, statements.set_replica_identity(target, is_full=True))
     if constraint:
         _execute(connection, *statements.drop_key_constraint(target, constraint[1]))

@@ -180,14 +180,14 @@ def approve(run: Run, table: str, time: datetime) -> Report:
 def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) -> bool:
     """Land a snapshot again if its folder in the source changed after it was taken; return whether it did.
 
-    A held snapshot stays as it was landed: that is what was looked at before it is approved.
+    So it is for a held one too: its old bytes may be the truncated file that was mended since.
 
     Raises:
         ConfigError: It changed, and a newer snapshot was accepted since.
     """
     entry, last = history.entry_at(time), history.last_accepted
     landed = landing.find_snapshot(run.lake, table, time)
-    if entry is None or entry.status == "held" or landed is None or not sources.has_folders(run.pipeline):
+    if entry is None or landed is None or not sources.has_folders(run.pipeline):
         return False
     with sources.open_source(run.pipeline, run.lake, [table]) as source:
         if not sources.changed_snapshots(source, [landed]):

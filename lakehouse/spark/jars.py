@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from lakehouse.errors import ConfigError
 from lakehouse.storage.spark_conf import read_spark_conf
+from lakehouse.text import counted
 
 # No path: the package may be in a zip, as `spark-submit --py-files` takes it.
 LIST = resources.files("lakehouse") / "spark" / "jars.sha256"
@@ -51,7 +52,7 @@ def check_jars(spark_jars: str, packages: str) -> None:
     ]
     if wrong:
         raise ConfigError(
-            f"{len(wrong)} jars of Spark's packages have another content than this version was made with:"
+            f"{counted(len(wrong), 'jar')} of Spark's packages with another content than this version was made with:"
             f" {', '.join(jar.name for jar in wrong[:5])}",
             expected=f"the SHA-256 of {LIST}",
             where=str(wrong[0].parent),

@@ -60,6 +60,20 @@ def test_a_folder_that_changed_after_it_was_taken_stays_reported_until_it_is_tak
     assert len(shop.rows("bronze/items")) == 10
 
 
+def test_approving_a_held_snapshot_whose_folder_was_mended_takes_the_mended_bytes(tmp_path: Path) -> None:
+    shop = Project(tmp_path)
+    shop.snapshot(FIRST, items="\n".join(LINES))
+    shop.snapshot(SECOND, items="\n".join(LINES[:2]) + "\n")  # truncated
+    assert shop.run().code == 4
+    shop.snapshot(SECOND, items="\n".join(LINES).replace("9,9,x", "9,10,x"))
+    assert f"approve {shop.pipeline} items {SECOND}" in str(shop("status").document["attention"])
+
+    assert shop("approve", "items", SECOND).code == 0
+    assert shop.run().code == 0
+    assert [(row["id"], row["qty"]) for row in shop.rows("bronze/items")][-1] == ("9", 10)
+    assert len(shop.rows("bronze/items")) == 10
+
+
 def test_what_is_no_snapshot_is_reported_by_each_run_and_diff(tmp_path: Path) -> None:
     shop = Project(tmp_path)
     shop.snapshot("novembro", items="id,qty,note\n1,1,x\n")

@@ -138,7 +138,8 @@ def test_a_query_is_written_to_a_file(shop: Project, tmp_path: Path) -> None:
         ["e", "5", "1,2", "2025-01-02T00:00:00Z"],
     ]
     assert pl.read_parquet(tmp_path / "rows.parquet")["qty"].to_list() == [1, 20, 5]
-    assert shop("sql", text, "--out", str(tmp_path / "rows.xlsx")).code == 2
+    for wrong in ("rows.xlsx", "missing/rows.csv", "."):
+        assert shop("sql", text, "--out", str(tmp_path / wrong)).code == 2
     assert sorted(file.name for file in tmp_path.glob("*rows*")) == ["rows.csv", "rows.parquet"]
 
 

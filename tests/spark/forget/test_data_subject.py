@@ -49,6 +49,10 @@ def test_a_key_is_found_as_given_typed_and_stored(
         ("id STRING", {"id": "000ff655"}, True, False),
         ("id INT, day DATE", {"id": "7", "day": "2025-10-03"}, True, False),
         ("id STRING", {"id": "000ff655-7a9f-4baa-b108-413f581399ef"}, False, False),
+        ("id BIGINT", {"id": "12345678"}, True, False),
+        ("at STRING", {"at": "2025-10-03 12:00:00"}, True, False),
+        ("day STRING", {"day": "03/10/2025"}, True, False),
+        ("email STRING", {"email": "maria.silva@example.com"}, True, False),
         ("id STRING, cpf BIGINT", {"id": "000ff655-7a9f-4baa-b108-413f581399ef", "cpf": "12345678909"}, False, False),
     ],
 )
