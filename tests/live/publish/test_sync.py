@@ -152,6 +152,16 @@ def test_only_rows_that_differ_are_written_and_nulls_in_keys_are_values(cube: Cu
     assert cube.publish() == PublishResult("current")
 
 
+def test_a_key_that_is_spelled_otherwise_than_its_column_deletes_too(cube: Cube) -> None:
+    cube = replace(cube, keys=("City", "KIND"))
+    cube.make("('Recife', 'a', 1, 1.10), ('Recife', 'b', 2, 2.20)")
+    cube.publish()
+    cube.write("DELETE FROM THIS WHERE kind = 'a'")
+
+    assert cube.publish().counts == {"inserted": 0, "updated": 0, "deleted": 1}
+    assert cube.rows() == [("Recife", "b", 2, Decimal("2.20"))]
+
+
 ALL_TYPES = """
     id STRING, t TINYINT, s SMALLINT, i INT, l BIGINT, f FLOAT, d DOUBLE, n DECIMAL(38,18), y BOOLEAN, b BINARY,
     day DATE COMMENT 'o dia', at TIMESTAMP, local TIMESTAMP_NTZ, `Preço` STRING
