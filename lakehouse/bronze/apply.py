@@ -172,11 +172,11 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         sequence = 0
     else:
         progress = version.recorded_progress()
+        if _is_before_rebuild(progress, history):
+            return _repair(table, history, snapshot_bytes, "its change sets were rebuilt", replace=True)
         if reason := _repair_reason(table.config, progress, accepted[-1].sequence or 0):
             return _repair(table, history, snapshot_bytes, reason)
         sequence = progress["sequence"] if progress else 0
-    if version is not None and is_rebuild_pending(table, history):
-        return _repair(table, history, snapshot_bytes, "its change sets were rebuilt", replace=True)
     dropped = [e for e in accepted if (e.sequence or 0) > sequence and history.is_dropped(e)]
     if dropped and (sequence == 0 or any(e.changed_rows for e in dropped)):
         reason = f"change sets up to {dropped[-1].sequence} were dropped, and it was at {sequence}"
@@ -197,12 +197,15 @@ def is_rebuild_pending(table: TableRef, history: LedgerHistory) -> bool:
         table: The table.
         history: The ledger's rows of the table.
     """
-    start = history.rebuild_start
-    if start is None:
+    if history.rebuild_start is None:
         return False
     version = delta.current_version(table.spark, table.bronze)
-    progress = version.recorded_progress() if version else None
-    return version is not None and progress is not None and progress["sequence"] < (start.sequence or 0)
+    return version is not None and _is_before_rebuild(version.recorded_progress(), history)
+
+
+def _is_before_rebuild(progress: dict[str, Any] | None, history: LedgerHistory) -> bool:
+    start = history.rebuild_start
+    return start is not None and progress is not None and progress["sequence"] < (start.sequence or 0)
 
 
 def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence: int) -> str:

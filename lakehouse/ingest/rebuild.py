@@ -28,6 +28,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.compare import compare_snapshot
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.diff import DUPLICATE_KEY
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import change_sets, delta, ledger, quarantine
@@ -35,11 +36,12 @@ from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import REBUILT, LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import mismatch, pii
+from lakehouse.schema.cast import cast_text
 from lakehouse.spark.persist import persist_rows
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
-from lakehouse.text import visible
+from lakehouse.text import counted, visible
 
 _MAX_EXAMPLES = 3
 
@@ -147,7 +149,7 @@ def _loss(steps: list[_Step]) -> str:
     """Return from what the change sets were rebuilt, and since when the landed bytes determine them."""
     copied = [step.entry for step in steps if step.is_copy]
     read = len({step.entry.snapshot_time for step in steps if not step.is_copy})
-    text = f"; {read} landed snapshot{'' if read == 1 else 's'} read again"
+    text = f"; {counted(read, 'landed snapshot')} read again"
     if copied:
         text += (
             f"; the files up to {snapshot_name(copied[-1].snapshot_time)} have expired: until then, values are those"
@@ -227,6 +229,7 @@ def _read_again(
 ) -> LedgerEntry:
     """Read a snapshot with the new schema, write its change set and return the row of the ledger that publishes it."""
     assert step.snapshot is not None
+    has_older_rows = any(entry.quarantined for entry in context.history.accepted)
     table, written = scratch.table, change_sets.written_schema(context.table, step.entry)
     known = change_sets.source_columns(context.table, written).keys()
     new = set(table.schema.names).difference(known, delivered, table.config.keys)
@@ -234,7 +237,8 @@ def _read_again(
     sequence = base.sequence or 0
     try:
         with compare_snapshot(scratch, step.snapshot, before, frozenset(new)) as comparison:
-            if is_last or context.config.scd == 2:
+            # A row of an earlier snapshot is a current one if later snapshots have its key in quarantine.
+            if is_last or context.config.scd == 2 or has_older_rows:
                 _require_rows_fit(context, comparison, step.entry, written)
             if is_last:
                 _write_quarantine(context, comparison, sequence)
@@ -246,8 +250,8 @@ def _read_again(
             kept=f"the snapshot {snapshot_name(step.snapshot.time)} does not fit the new schema: {refused.kept}",
             expected=refused.expected,
             where=refused.where,
-            next_step="keep the column as it was and cast it in silver, or have the source corrected first;"
-            " nothing was changed",
+            next_step="keep the column as it was and cast it in silver, or have the source corrected first"
+            f"{', or ' + refused.next_step if refused.next_step else ''}; nothing was changed",
         ) from refused
 
 
@@ -271,21 +275,33 @@ def _require_rows_fit(
         entry: The ledger row of the snapshot by the earlier schema.
         written: The earlier schema.
     """
-    more = comparison.counts.quarantined - (entry.quarantined or 0)
-    types = {field.name: field.dataType.simpleString() for field in context.table.schema}
-    names = change_sets.source_columns(context.table, written)
-    earlier = {name: written[other].dataType.simpleString() for name, other in names.items()}
-    retyped = [name for name, kind in types.items() if earlier.get(name, kind) != kind]
-    if more <= 0 or not retyped:
+    if not comparison.counts.quarantined:
         return
-    rejected = comparison.quarantine_rows().where(F.col("column").isin(retyped))
-    examples = rejected.select("column", "value").distinct().orderBy("column", "value").limit(_MAX_EXAMPLES).collect()
-    if examples:
-        texts = [f"{row['column']} {visible(row['value'] or '')} is no {types[row['column']]}" for row in examples]
+    table, schema = context.table, context.table.schema
+    names = change_sets.source_columns(table, written)
+    earlier = {name: written[other].dataType for name, other in names.items()}
+    changed = {f.name: f.dataType.simpleString() for f in schema if earlier.get(f.name) != f.dataType}
+    was_readable = F.lit(False)
+    for name in changed:
+        # A column that the change set lacks was not read; a value that `pii` protects cannot be read again.
+        value, options = F.col("value"), context.config.options
+        if name in earlier and name not in context.config.pii:
+            value = cast_text(value, earlier[name], context.pipeline.timezone, options)[0]
+        was_readable = was_readable | ((F.col("column") == name) & value.isNotNull())
+    is_duplicate = F.col("reason") == DUPLICATE_KEY
+    lost = was_readable & ~is_duplicate
+    if changed.keys() & {*context.config.keys} and comparison.counts.quarantined > (entry.quarantined or 0):
+        lost = lost | is_duplicate
+    rows = comparison.quarantine_rows().where(lost).select("column", "value").distinct().orderBy("column", "value")
+    if examples := rows.limit(_MAX_EXAMPLES).collect():
+        texts = [
+            f"{row['column']} {visible(row['value'] or '')} is no {changed.get(row['column'], 'key of one row')}"
+            for row in examples
+        ]
         columns = ", ".join(dict.fromkeys(row["column"] for row in examples))
         raise DataRefused(
-            f"{more} rows more cannot be read: {'; '.join(texts)}",
-            kept=f"{more} rows more cannot be read, in the columns {columns}",
+            f"rows that could be read cannot any more: {'; '.join(texts)}",
+            kept=f"rows that could be read cannot any more, in the columns {columns}",
             expected="values of the declared types in all rows of bronze",
             where=str(comparison.snapshot.folder),
         )

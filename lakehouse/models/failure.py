@@ -64,7 +64,7 @@ def to_model_error(context: RefreshContext, error: Exception) -> Exception:
 
 def _is_from_a_library(fault: SparkFault, error: Exception) -> bool:
     """Return whether a library of Java raised the error, such as its formatter, and not Spark or the environment."""
-    is_unknown = not fault.condition or fault.sqlstate[:2] in ("38", "39", "KD")
+    is_unknown = not fault.condition or fault.sqlstate[:2] in ("38", "39")
     return is_unknown and type(to_lakehouse_error(error)) is LakehouseError
 
 

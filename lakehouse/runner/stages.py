@@ -272,7 +272,8 @@ def _bronze(run: Run) -> list[Outcome]:
 
     def work(name: str) -> Iterator[Outcome]:
         context = IngestContext(run.table_ref(name), run.pipeline, run.id, _pop_history(run, histories, name))
-        rebuilt = rebuild_change_sets(context) if run.full_refresh else None
+        is_rebuilt_before = "ingest" in run.stages  # by the stage before, with the snapshots that are new
+        rebuilt = rebuild_change_sets(context) if run.full_refresh and not is_rebuilt_before else None
         history, size = rebuilt.history if rebuilt else context.history, run.snapshot_bytes(name)
         result = bronze.refresh(context.table, history, size, run.full_refresh)
         counts = {"inserted": result.inserted, "updated": result.updated, "deleted": result.deleted}

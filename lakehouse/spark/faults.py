@@ -17,6 +17,11 @@ _ADVICE = re.compile(
     r"\s*(?:Use (?:the SQL function )?[`']\w+|If necessary set|Correct the value|SQLSTATE:|To return NULL).*", re.DOTALL
 )
 _TOLERANT_FUNCTION = re.compile(r"[Uu]se (?:the SQL function )?[`'](\w+)(?:\(\))?[`']")
+# About files, the log or Spark's memory, though their SQLSTATE is of a class of SQL or of data.
+_ABOUT_STORAGE = re.compile(
+    r"DELTA_\w*(?:FILE_NOT_FOUND|VERSION_NOT_FOUND|VERSIONS_NOT_CONTIGUOUS|TRUNCATED_TRANSACTION_LOG|MISSING_FILES)\w*"
+    r"|DELTA_MISSING_CHANGE_DATA|FAILED_READ_FILE\S*|KRYO_BUFFER_OVERFLOW"
+)
 _CONDITION_TAG = re.compile(r"^\[([A-Z0-9_.]+)\]\s*")
 
 
@@ -88,8 +93,9 @@ def _to_fault(error: BaseException) -> SparkFault:
     if not condition and (tag := _CONDITION_TAG.match(line)):
         condition = tag[1]
     function = _TOLERANT_FUNCTION.search(str(error).partition("JVM stacktrace")[0])
+    kind = "sql" if is_before_rows else sqlstate_kind(sqlstate)
     return SparkFault(
-        "sql" if is_before_rows else sqlstate_kind(sqlstate),
+        None if _ABOUT_STORAGE.fullmatch(condition) else kind,
         condition,
         sqlstate,
         _fragment(error),

@@ -184,6 +184,7 @@ TABLES: dict[str, Row] = {
     "lost": SMALL,
     "story": SMALL | {"scd": 2},
     "misfit": SMALL,
+    "netted": SMALL | {"schema": "id INT, v INT, w STRING", "guard": {"max_quarantined": 1}},
     "killed": SMALL,
     "cased": BEGINNING | {"schema": "id STRING, uf STRING, v INT", "keys": ["id", "uf"], "ignore": ["v"]},
     "added": BEGINNING | {"schema": "id STRING, v INT", "scd": 2, "history_for": ["v"]},
@@ -192,6 +193,7 @@ ROWS = {
     "lost": ["id,v|01,a|02,b", "id,v|01,c|02,b"],
     "story": ["id,v|01,a|02,b", "id,v|01,c|02,b"],
     "misfit": ["id,v|01,1|02,2", "id,v|01,1|02,x"],
+    "netted": ["id,v,w|1,1,1|2,2,2|3,3,3", "id,v,w|1,x,1|2,2,y|3,3,3"],  # a row each that only one schema reads
     "killed": ["id,v|01,a|02,b", "id,v|01,c|02,b"],
     "cased": ["id,uf,v|a,SP,1", "id,uf,v|a,SP,1|b,RJ,2"],
     "added": ["id,v,w|a,1,early", "id,v,w|a,1,early"],
@@ -221,6 +223,7 @@ def changed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pr
     for name in ("lost", "story", "killed"):
         shop.tables[name] = shop.tables[name] | {"schema": "id STRING, v STRING"}
     shop.tables["misfit"] = shop.tables["misfit"] | {"schema": "id STRING, v INT"}
+    shop.tables["netted"] = shop.tables["netted"] | {"schema": "id INT, v STRING, w INT"}
     changes = {"schema": "ID STRING, UF STRING, V INT", "keys": ["UF", "ID"], "ignore": ["V"]}
     shop.tables["cased"] = shop.tables["cased"] | changes
     shop.models["silver.cased"] = (CASED.replace("t.uf AS uf", "t.UF AS UF"), {"keys": ["id", "UF"]})
@@ -240,9 +243,13 @@ def test_what_expired_is_reported_and_a_row_that_does_not_fit_stops_the_rebuild(
 ) -> None:
     shop = changed.copy(tmp_path / "shop")
     before = shop.rows_with_cdc("bronze/misfit")
-    done = shop("bronze", "lost", "story", "misfit", "--full-refresh")
+    done = shop("bronze", "lost", "story", "misfit", "netted", "--full-refresh")
 
-    assert [(o["name"], o["code"]) for o in done.document["outcomes"]] == [("lost", 0), ("story", 0), ("misfit", 5)]
+    codes = {o["name"]: o["code"] for o in done.document["outcomes"]}
+    assert codes == {"lost": 0, "story": 0, "misfit": 5, "netted": 5}
+    netted = done.outcome("bronze", "netted")["note"]
+    assert "w y is no int" in netted and "v x" not in netted
+    assert [row["id"] for row in shop.rows("bronze/netted")] == [1, 2, 3]
     misfit = done.outcome("bronze", "misfit")["note"]
     assert "v x is no int" in misfit
     assert "cast it in silver" in misfit
