@@ -3,7 +3,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     visible          one line: every control character as an escape, cut to a length
     visible_lines    the same for a text of several lines
     visible_document the same for every text of a document
-    age_text         a number of seconds, as people say it
+    age_text         a number of seconds in its largest unit
     counted          a number with its noun: `1 row`, `2 rows`
     escape_json      a JSON document whose strings have such characters as \u escapes
 

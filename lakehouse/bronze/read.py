@@ -80,7 +80,9 @@ def undelivered_at(table: TableRef, history: LedgerHistory, time: datetime) -> f
     """
     until = [entry for entry in history.entries_to_fold if entry.path and entry.snapshot_time <= time]
     # A change set has the columns of its snapshot, and a later snapshot may not lack a column of an earlier one.
-    delivered = change_sets.written_schema(table, until[-1]).names if until else []
+    if not until:
+        return frozenset(table.schema.names)
+    delivered = change_sets.source_columns(table, change_sets.written_schema(table, until[-1]))
     return frozenset(table.schema.names).difference(delivered)
 
 

@@ -336,7 +336,7 @@ def status(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Show what needs somebody, with the command to type, and the state of each table and model."""
+    """Show what needs attention, with the command to type, and the state of each table and model."""
     from lakehouse.inspect import status as inspect_status
 
     opened = context.open_run(pipeline, names or (), verbose=verbose)

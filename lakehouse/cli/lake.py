@@ -24,20 +24,20 @@ _MAX_DIFFERENCES = 20
 
 
 def status(content: Row, as_json: bool, with_storage: bool) -> None:
-    """Print what needs somebody, then the state of the tables, models and runs."""
+    """Print what needs attention, then the state of the tables, models and runs."""
     if as_json:
         print_json(content)
         return
     out, now = stdout(), datetime.now(timezone.utc)
     out.print(f"{content['pipeline']}, lake {content['lake']}{_catalog(content)}", soft_wrap=True)
     if content["attention"]:
-        out.print(Text("needs somebody", style="bold yellow"))
+        out.print(Text("needs attention", style="bold yellow"))
         for row in content["attention"]:
             out.print(Text(f"  {row['what']}: {row['name']}", style="yellow"), soft_wrap=True)
             out.print("\n".join(f"      {line}" for line in row["found"].splitlines()), soft_wrap=True)
             out.print(f"      next: {row['next']}", soft_wrap=True)
     else:
-        out.print("nothing needs somebody")
+        out.print("nothing needs attention")
     sections = {
         "tables": [_table_row(row, now) for row in content["tables"]],
         "models": [

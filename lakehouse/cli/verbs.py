@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 DAILY, LOOK, REPAIR, RARE = "daily", "look", "repair", "rare"
 GROUPS = {
     DAILY: "Daily (bring the lake up to date)",
-    LOOK: "Look (what is there, what changed, what needs somebody)",
+    LOOK: "Look (what is there, what changed, what needs attention)",
     REPAIR: "Repair (decide, check, do one stage again)",
     RARE: "Rare (begin, erase, keep house)",
 }
@@ -28,7 +28,7 @@ EXIT_CODES = {
 FIRST_VERBS = {
     "init SOURCE PIPELINE": "write a pipeline for a folder of CSV, JSON or Parquet files",
     "run PIPELINE": "bring everything up to date: run it again whenever there is a new snapshot",
-    "status PIPELINE": "see what needs somebody, and the state of each table",
+    "status PIPELINE": "see what needs attention, and the state of each table",
     "diff PIPELINE": "see what the newest snapshot changes, before or after a run",
     "sql PIPELINE 'SELECT ...'": "ask a question of the lake's tables",
 }

@@ -9,6 +9,17 @@ from lakehouse.config.ddl import parse_columns, quote_identifier
 from lakehouse.config.pipeline import Table
 
 
+def stored_names(names: Iterable[str], stored: Iterable[str]) -> list[str]:
+    """Return names as a table in the lake spells them; one that it does not have stays as it is.
+
+    Args:
+        names: The names.
+        stored: The columns of the table in the lake.
+    """
+    by_lower_name = {name.lower(): name for name in stored}
+    return [by_lower_name.get(name.lower(), name) for name in names]
+
+
 def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
     """Return a table whose columns have the names of the lake where these differ in case only.
 
@@ -18,9 +29,8 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
         table: The table's configuration.
         stored: The columns of the table in the lake.
     """
-    by_lower_name = {name.lower(): name for name in stored}
     declared = [column.name for column in table.columns]
-    new = {name: by_lower_name.get(name.lower(), name) for name in declared}
+    new = dict(zip(declared, stored_names(declared, stored), strict=True))
     if all(name == other for name, other in new.items()):
         return table
 

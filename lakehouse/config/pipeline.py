@@ -372,7 +372,7 @@ class Pipeline(StrictModel):
 
     @property
     def argument(self) -> Path:
-        """What a command is given for this pipeline: the folder, or the file if it has another name."""
+        """The PIPELINE argument of a command: the folder, or the file if it has another name."""
         return self.folder if self.path.stem == "pipeline" else self.path
 
     def location(self, *loc: str | int) -> str:

@@ -13,12 +13,12 @@ from lakehouse.errors import ExitCode
 
 @dataclass(frozen=True)
 class Meaning:
-    """What an error of the server means.
+    """The exit code and the advice for a server error.
 
     Attributes:
         exit_code: USAGE (the configuration, the statement or the user's rights), INFRASTRUCTURE (worth retrying) or
             REFUSED (a row).
-        expected: What the server would accept.
+        expected: The values or settings that the server accepts.
         next_step: What to change; empty if only the message tells.
     """
 

@@ -152,7 +152,7 @@ def _lift_all_made_with(run: Run, name: str, key_id: str) -> dict[str, Any]:
 
 
 def _require_secret(table: TableRef, key_texts: Mapping[str, str], is_listed: bool) -> None:
-    """Raise if the list would get a hash from which everybody can compute the key; not if it has it already.
+    """Raise if the list would get a hash that can be reversed by trial; not if it has it already.
 
     Raises:
         ConfigError: There is no secret to hash it with.

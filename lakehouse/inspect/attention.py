@@ -1,4 +1,4 @@
-"""Lists what needs somebody, most urgent first, each with the command to type: from the document of `status`."""
+"""Lists what needs attention, most urgent first, each with the command to type: from the document of `status`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_NAMES = 5
 
 
 def find_attention(document: Row, pipeline: Path) -> list[Row]:
-    """Return what needs somebody.
+    """Return what needs attention.
 
     Args:
         document: The document of `status`.

@@ -7,7 +7,7 @@ no difference makes no commit. So every step can run again, and no reader sees a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -19,6 +19,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse.config.column_names import stored_names
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
@@ -111,7 +112,7 @@ def merge_to_match(
     if not delta.exists(target.spark, target.address):
         return _create_new(target, wanted, progress, expect_few)
     stored = delta.schema(target.spark, target.address)
-    target = replace(target, keys=_stored_names(target.keys, stored))
+    target = replace(target, keys=stored_names(target.keys, stored.names))
     wanted = _with_stored_names(wanted, stored)
     affected = _with_stored_names(affected, stored) if affected is not None else None
     if mismatches := schema_mismatches(stored, wanted.rows.schema):
@@ -129,15 +130,9 @@ def merge_to_match(
     return _compare_and_merge(target, wanted.rows, progress, affected, expect_few)
 
 
-def _stored_names(names: Iterable[str], stored: T.StructType) -> list[str]:
-    """Return names as a table spells them, where they differ in case only."""
-    by_lower_name = {name.lower(): name for name in stored.names}
-    return [by_lower_name.get(name.lower(), name) for name in names]
-
-
 def _with_stored_names(cached: CachedRows, stored: T.StructType) -> CachedRows:
     """Return rows with the column names of a table, where these differ in case only."""
-    names = _stored_names(cached.rows.columns, stored)
+    names = stored_names(cached.rows.columns, stored.names)
     if names == cached.rows.columns:
         return cached
     local = cached.local_rows.rename_columns(names) if cached.local_rows is not None else None

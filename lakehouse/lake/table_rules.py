@@ -1,6 +1,6 @@
 """Explains a write that a table itself refuses: by a CHECK or NOT NULL constraint, or by a property such as appendOnly.
 
-Somebody has set these on the table: the lake's own tables have none. They are respected, and the error names them.
+A user set these on the table: the lake's own tables have none. They are respected, and the error names them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The query runs again over parts of one input at a time, without a result, until single rows are left that fail by
 themselves (`halving.py`). If no single row fails, a group or a join of several rows does: then parts of the model's own
-keys are tried. Either search ends after `_MAX_SECONDS`: naming rows is a service, and a large input is costly to read.
+keys are tried. No part is tried after `_MAX_SECONDS`: a large input is costly to read, and the error is known.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.error_mapping import to_lakehouse_error
+from lakehouse.errors import InfrastructureError
 from lakehouse.models.halving import Halving
 from lakehouse.models.model import RefreshContext, run_model_query
 from lakehouse.spark.session import SPARK_ERRORS
@@ -68,7 +70,7 @@ class _Search:
                 is_value = True  # it does not fail without these rows
             found = self._search(self._model.name, self._query(self._rows), self._model.plan.keys, self._fails_rows)
             return found if found.is_value else FailingRows(is_value=is_value)  # else each key fails: none is special
-        except SPARK_ERRORS:  # such as a key that cannot be computed by itself
+        except SPARK_ERRORS:  # such as a key that cannot be computed by itself, or storage that is away
             return FailingRows()
 
     def _search_input(self, relation: str) -> FailingRows:
@@ -127,7 +129,9 @@ class _Search:
     def _fails_rows(rows: DataFrame) -> bool:
         try:
             rows.write.format("noop").mode("overwrite").save()
-        except SPARK_ERRORS:
+        except SPARK_ERRORS as error:
+            if isinstance(to_lakehouse_error(error), InfrastructureError):
+                raise  # it says nothing about the rows: the search ends
             return True
         return False
 

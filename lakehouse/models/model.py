@@ -131,8 +131,7 @@ class RefreshContext:
     @cached_property
     def last_refresh_state(self) -> Mapping[str, Any]:
         """The state that the last refresh recorded, even if another writer changed rows since; else an empty one."""
-        commits = self.target_version.commits if self.target_version else ()
-        return next((commit.metadata for commit in commits if "inputs" in commit.metadata), {})
+        return self.target_version.last_refresh_metadata if self.target_version else {}
 
     @property
     def last_refresh_version(self) -> int:
@@ -183,8 +182,7 @@ class RefreshContext:
         if wanted := self.model.input_columns.get(relation):
             names = {name.lower() for name in delta.schema(self.spark, self.lake.table(relation)).names}
             return not {name.lower() for name in wanted} <= names
-        commits = self.inputs[relation].commits
-        recorded = next((commit.metadata for commit in commits if "inputs" in commit.metadata), {})
+        recorded = self.inputs[relation].last_refresh_metadata
         return bool(recorded) and recorded.get("sql") != self.model.input_hashes.get(relation, recorded.get("sql"))
 
     @property

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.config.column_names import stored_names
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_feed_unreadable
 from lakehouse.publish import catalog, copy_rows, types
@@ -206,8 +207,7 @@ class _Transfer:
         """Stage the rows, apply them to the table and write the new position."""
         publication, version = self.publication, self.version
         rows = delta.read(self.spark, self.lake.table(publication.source), version.version)
-        names = {name.lower(): name for name in rows.columns}  # a key that is spelled otherwise is the same column
-        keys = tuple(names.get(key.lower(), key) for key in publication.keys)
+        keys = tuple(stored_names(publication.keys, rows.columns))
         target = TargetTable(
             table,
             types.postgres_columns(rows.schema, publication.source, keys),

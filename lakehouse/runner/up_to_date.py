@@ -43,7 +43,7 @@ def _matches_mark(pipeline: Pipeline, lake: Lake) -> bool:
 
 
 def read_warnings(lake: Lake) -> dict[str, str]:
-    """Return what `extract` warned of in the run that wrote the mark, by table: it is so while the mark is valid.
+    """Return the warnings of `extract` that the mark records, by table; they hold while the mark is valid.
 
     Args:
         lake: The lake.

@@ -30,7 +30,7 @@ class SparkFault:
     """An error as Spark and Delta classify it.
 
     Attributes:
-        kind: What has to be corrected: `data`, `sql`, or None if Spark does not say so.
+        kind: The cause to correct: `data`, `sql`, or None if Spark does not say so.
         condition: The error class, such as `CAST_INVALID_INPUT`; empty if it has none.
         sqlstate: The SQLSTATE; empty if it has none.
         fragment: The SQL that failed, in the author's words; empty if Spark does not know it.

@@ -7,7 +7,7 @@ Delta's protocol (github.com/delta-io/delta, PROTOCOL.md: "Delta Log Entries", "
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from threading import Lock
@@ -85,6 +85,11 @@ class TableVersion:
             if commit.changes_rows:
                 return None
         return None
+
+    @property
+    def last_refresh_metadata(self) -> Mapping[str, Any]:
+        """The metadata of the newest refresh of a model, even if others changed rows since; empty if there is none."""
+        return next((c.metadata for c in self.commits if "inputs" in c.metadata), {})
 
     @property
     def last_refresh_version(self) -> int:

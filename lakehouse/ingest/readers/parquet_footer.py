@@ -84,7 +84,7 @@ class FileColumn:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet file says of itself.
+    """The columns and metadata of a Parquet footer.
 
     Attributes:
         columns: Its columns, in order.

@@ -21,7 +21,7 @@ def require_publishable(
 
     Args:
         pipeline: The pipeline.
-        relations: What is known of each table and model.
+        relations: The known columns of each table and model.
         keys: Their key columns.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What needs somebody comes first in `status`, most urgent first, each with the command to type."""
+"""What needs attention comes first in `status`, most urgent first, each with the command to type."""
 
 from __future__ import annotations
 
