@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+_SAMPLE = 22  # members that are tried by themselves, to see whether any passes
+
 
 @dataclass
 class Halving:
@@ -33,6 +35,14 @@ class Halving:
             start: The first position.
             end: The position after the last one.
         """
+        self._search(start, end)
+        # The search may end before it sees a part that passes: the first ones may have enough members that fail.
+        for at in range(start, end, -(-(end - start) // _SAMPLE)):
+            if self.has_passing or not self.may_continue():
+                return
+            self.has_passing = at not in self.found and not self.fails(at, at + 1)
+
+    def _search(self, start: int, end: int) -> None:
         if end - start == 1:
             self.found.append(start)
             return
@@ -41,6 +51,6 @@ class Halving:
             if len(self.found) >= self.limit or not self.may_continue():
                 return
             if self.fails(*half):
-                self.search(*half)
+                self._search(*half)
             else:
                 self.has_passing = True

@@ -26,6 +26,13 @@ def test_what_is_found_fails_by_itself_and_something_is_found_with_few_attempts(
     assert len(attempts) <= 3 * 2 * size.bit_length()
 
 
+def test_a_half_that_passes_is_seen_after_enough_members_were_found() -> None:
+    halving = Halving(lambda start, end: start < 3)
+    halving.search(0, 6)
+
+    assert (halving.found, halving.has_passing) == ([0, 1, 2], True)
+
+
 def test_members_that_fail_only_together_are_not_named() -> None:
     halving = Halving(lambda start, end: start <= 1 and end > 6)
     halving.search(0, 8)
