@@ -290,8 +290,8 @@ class Pipeline(StrictModel):
 
     name: Text = Field(description="The pipeline's name.")
     lake: Lake = Field(
-        description="Path relative to the working directory if it is there, else to pipeline.yml; or s3a://bucket/prefix;"
-        " or catalog and volume."
+        description="Path relative to the working directory if it is there, else to pipeline.yml (a new lake: to the"
+        " working directory if a relative source.path is there); or s3a://bucket/prefix; or catalog and volume."
     )
     timezone: TimeZone = Field("UTC", description="Time zone of the source's timestamps that have none.")
     business_timezone: TimeZone = Field(

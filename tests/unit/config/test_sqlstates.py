@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import psycopg
+import psycopg.errors
 import pytest
 
 from lakehouse.config import sqlstates
@@ -14,7 +16,6 @@ GUIDE = Path(__file__).parents[3] / "docs/guide/publish.md"
 
 
 def test_every_class_of_postgresql_has_an_exit_code_of_2_3_or_5() -> None:
-    psycopg = pytest.importorskip("psycopg")
     psycopg_codes = psycopg.errors._sqlcodes  # by code and by name
     known = {code[:2] for code, error in psycopg_codes.items() if error.sqlstate == code}
     assert len(known) > 40
