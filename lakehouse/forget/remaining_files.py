@@ -1,5 +1,7 @@
 """Lists the remains of erased rows in the folders of Delta tables: files that only old versions need, and until when.
 
+Rows that a deletion vector marks, the data subject's among them, are still in files of the current version. These files
+are rewritten first, so that only old versions need them.
 VACUUM removes such files when they are older than the table's `delta.deletedFileRetentionDuration` (7 days by default).
 The log's entries have the least and greatest value of each column of a file. They are removed after the table's
 `delta.logRetentionDuration` (30 days by default), when a checkpoint is written.
@@ -7,7 +9,8 @@ The log's entries have the least and greatest value of each column of a file. Th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -23,7 +26,7 @@ _DEFAULTS = {_FILE_RETENTION: "7 days", _LOG_RETENTION: "30 days"}
 
 
 def list_remaining(spark: SparkSession, tables: dict[str, str], vacuum: bool) -> list[dict[str, Any]]:
-    """Return the remains in each of the tables that exist.
+    """Rewrite files with deleted rows, and return the remains in each of the tables that exist.
 
     Args:
         spark: The session to read in.
@@ -34,17 +37,32 @@ def list_remaining(spark: SparkSession, tables: dict[str, str], vacuum: bool) ->
         For each table a part of the document of `lakehouse forget --json`.
     """
     existing = {table: address for table, address in tables.items() if delta.exists(spark, address)}
-    if vacuum:
-        for address in existing.values():
+    for address in existing.values():
+        _purge_deleted_rows(spark, address)
+        if vacuum:
             spark.sql(f"VACUUM {delta.sql_name(address)}")
-    return [_remaining_in(spark, table, address) for table, address in existing.items()]
+    time_after = functools.cache(functools.partial(_time_after, spark))
+    return [_remaining_in(spark, table, address, time_after) for table, address in existing.items()]
 
 
-def _remaining_in(spark: SparkSession, table: str, address: str) -> dict[str, Any]:
-    detail = delta.table(spark, address).detail().select("properties", "location").collect()[0]
-    sizes = _old_file_sizes(delta.read(spark, address).inputFiles(), detail.location)
-    retention = {name: detail.properties.get(name, default) for name, default in _DEFAULTS.items()}
-    due = {name: _time_after(spark, duration.removeprefix("interval ")) for name, duration in retention.items()}
+def _purge_deleted_rows(spark: SparkSession, address: str) -> None:
+    """Rewrite the files of which a deletion vector marks rows: VACUUM never removes a file that has other rows too."""
+    files = delta.data_files(address, with_vectors=True)
+    if files is None or any(file.has_vector for file in files.listed.files):
+        spark.sql(f"REORG TABLE {delta.sql_name(address)} APPLY (PURGE)")
+
+
+def _remaining_in(spark: SparkSession, table: str, address: str, time_after: Callable[[str], str]) -> dict[str, Any]:
+    if files := delta.data_files(address):
+        location, properties = str(file_io.store_path(address)), files.listed.properties
+        current = [str(file.path) for file in files.listed.files]
+    else:
+        detail = delta.table(spark, address).detail().select("properties", "location").collect()[0]
+        location, properties = detail.location, detail.properties
+        current = delta.read(spark, address).inputFiles()
+    sizes = _old_file_sizes(current, location)
+    retention = {name: properties.get(name, default) for name, default in _DEFAULTS.items()}
+    due = {name: time_after(duration.removeprefix("interval ")) for name, duration in retention.items()}
     return {
         "table": table,
         "old_files": None if sizes is None else len(sizes),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import bronze
@@ -13,11 +15,13 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.forget.data_subject import DataSubject
 from lakehouse.ingest.readers import parquet_reader
 from lakehouse.lake import delta
+from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.change_sets import ERASED_KEY, count_erased_in_file
 from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.lake.quarantine import KEY_PREFIX, KEYS, read_stage
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.cast import cast_text
+from lakehouse.spark.session import local_frame
 from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
@@ -79,8 +83,7 @@ def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject)
     unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
     naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
     erased = readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
-    target = MergeTarget(spark, address, KEYS, tuning=table.tuning)
-    return merge_to_match(target, rows.limit(0), {"stage": "forget"}, erased, expect_few=True).deleted
+    return _delete(MergeTarget(spark, address, KEYS, tuning=table.tuning), erased, {"stage": "forget"})
 
 
 def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
@@ -98,8 +101,7 @@ def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
     for stage, _, name in (model.partition(".") for model in models):
         if delta.exists(spark, address := lake.quarantine_table(name)):
             resolved = read_stage(spark, lake, name, stage).where("resolved").select(*KEYS)
-            target, none = MergeTarget(spark, address, KEYS), delta.read(spark, address).limit(0)
-            erased += merge_to_match(target, none, {"stage": "forget"}, resolved, expect_few=True).deleted
+            erased += _delete(MergeTarget(spark, address, KEYS), resolved, {"stage": "forget"})
     return erased
 
 
@@ -122,4 +124,12 @@ def erase_from_bronze(table: TableRef, subject: DataSubject) -> int:
     rows, keys = delta.read(table.spark, table.bronze), bronze.row_keys(table.config)
     erased = subject.rows_in(rows).select(*map(quote_identifier, keys))
     target = MergeTarget(table.spark, table.bronze, keys, tuning=table.tuning)
-    return merge_to_match(target, rows.limit(0), progress | {"forgot": True}, erased, expect_few=True).deleted
+    return _delete(target, erased, progress | {"forgot": True})
+
+
+def _delete(target: MergeTarget, keys: DataFrame, progress: Mapping[str, Any]) -> int:
+    """Delete rows by their keys. These are few, so that the driver has them, and writes a small table itself."""
+    spark, local = target.spark, keys.toArrow()
+    none = local_frame(spark, delta.schema(spark, target.address))
+    affected = CachedRows(spark.createDataFrame(local, keys.schema), local)
+    return merge_to_match(target, CachedRows(none, none.toArrow()), progress, affected, expect_few=True).deleted

@@ -1,10 +1,13 @@
-"""After SIGKILL at every point of a command, the next one gives the result of an uninterrupted one.
+"""Commands in processes of their own: killed at every point, stopped, and two at once.
 
+After SIGKILL anywhere, the next run gives the result of an uninterrupted one.
 tests/lake interrupts commands at the same points in its own process. Here a process is killed, without any clean-up.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers import Project
 from pyspark.sql import SparkSession
-from shop import INTERRUPTIONS, assert_completed, shop_to_interrupt, uninterrupted_shop, waiting_shop
+from shop import INTERRUPTIONS, assert_completed, lake_content, shop_to_interrupt, uninterrupted_shop, waiting_shop
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -31,13 +34,58 @@ def uninterrupted(waiting: Project, tmp_path_factory: pytest.TempPathFactory) ->
     return uninterrupted_shop(waiting, tmp_path_factory.mktemp("uninterrupted"))
 
 
-# tests/lake/runner/test_crashes.py kills at "landing-half-copied" and "bronze-merged".
-@pytest.mark.parametrize("point", INTERRUPTIONS)
+def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CRASH_POINTS), point, "run", str(project.pipeline), *arguments]
+    return subprocess.Popen(command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("point", [*INTERRUPTIONS, "landing-half-copied", "bronze-merged"])
 def test_after_a_kill_anywhere_the_next_run_gives_the_same_result(
     waiting: Project, uninterrupted: Project, tmp_path: Path, point: str
 ) -> None:
     shop = shop_to_interrupt(waiting, tmp_path / "shop", point)
-    command = [sys.executable, str(CRASH_POINTS), point, "run", str(shop.pipeline)]
-    killed = subprocess.run(command, cwd=shop.folder, text=True, capture_output=True, timeout=200, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = start(point, shop)
+    _, stderr = killed.communicate(timeout=200)
+    assert killed.returncode == -signal.SIGKILL, stderr
     assert_completed(shop, uninterrupted)
+
+
+def test_a_stop_request_lets_the_stage_finish_and_the_next_run_does_the_rest(
+    waiting: Project, uninterrupted: Project, tmp_path: Path
+) -> None:
+    """PySpark handles Ctrl-C itself when a session starts; the run handles it again afterwards."""
+    shop = waiting.copy(tmp_path / "shop")
+    ended = start("stop-by-SIGINT", shop, "--json")
+    out, stderr = ended.communicate(timeout=200)
+
+    assert ended.returncode == 0, stderr
+    document = json.loads(out)
+    assert document["stopped_before"] == "bronze"
+    # The request came during the second snapshot; the third one was ingested too, so the stage finished.
+    assert [(o["stage"], o["status"]) for o in document["outcomes"]] == [
+        ("extract", "landed"),
+        ("ingest", "accepted"),
+        ("ingest", "accepted"),
+    ]
+    assert "stopped, as asked" in stderr
+    assert not (shop.lake / "_state/clean.json").exists()
+    assert shop.run().code == 0
+    assert lake_content(shop) == lake_content(uninterrupted)
+
+
+def test_a_second_run_ends_at_once_and_names_the_first(uninterrupted: Project, tmp_path: Path) -> None:
+    shop = uninterrupted.copy(tmp_path / "shop")
+    (shop.lake / "_state/clean.json").unlink()
+    first = start("holding", shop)
+    try:
+        assert first.stdout and first.stdout.readline() == "holding\n"
+        before = shop.versions()
+        for verb in (("run",), ("ingest",), ("approve", "items", "20250104_000000")):
+            refused = shop(*verb)
+            assert refused.code == 6
+            assert f"process {first.pid} (run, " in refused.error["found"]
+        assert shop.versions() == before
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate(timeout=60)
+    assert shop.run().code == 0  # a dead run has no lock

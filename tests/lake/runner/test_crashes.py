@@ -1,13 +1,11 @@
-"""After a kill anywhere, the next run gives the result of an uninterrupted one; changes by others are repaired."""
+"""After an interruption anywhere, the next run gives the result of an uninterrupted one; it repairs changes by others.
+
+tests/systems/test_kills.py kills a process at each point.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ from lakehouse.lake import change_sets
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-CRASH_POINTS = Path(__file__).parents[1] / "crash_points.py"
 FOURTH = "20250104_000000"
 FOURTH_ROWS = "id,qty,note\na,2,x\nb,20,x\nc,3,y\nd,4,z\ne,5,z\n"
 
@@ -51,24 +48,7 @@ def shop(uninterrupted: Project, tmp_path: Path) -> Project:
     return uninterrupted.copy(tmp_path / "shop")
 
 
-def start(point: str, project: Project, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CRASH_POINTS), point, "run", str(project.pipeline), *arguments]
-    return subprocess.Popen(command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-# --- killed -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("point", ["landing-half-copied", "bronze-merged"])
-def test_after_a_kill_anywhere_the_next_run_gives_the_same_result(
-    waiting: Project, uninterrupted: Project, tmp_path: Path, point: str
-) -> None:
-    """Half a copy, and a commit of the stream that its checkpoint has not recorded: tests/systems has every point."""
-    shop = waiting.copy(tmp_path / "shop")
-    killed = start(point, shop)
-    _, stderr = killed.communicate(timeout=200)
-    assert killed.returncode == -signal.SIGKILL, stderr
-    assert_completed(shop, uninterrupted)
+# --- interrupted -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", INTERRUPTIONS)
@@ -79,47 +59,6 @@ def test_after_an_interruption_anywhere_the_next_run_gives_the_same_result(
     with interrupt_at(point):
         shop.run()
     assert_completed(shop, uninterrupted)
-
-
-def test_a_stop_request_lets_the_stage_finish_and_the_next_run_does_the_rest(
-    waiting: Project, uninterrupted: Project, tmp_path: Path
-) -> None:
-    """PySpark handles Ctrl-C itself when a session starts; the run handles it again afterwards."""
-    shop = waiting.copy(tmp_path / "shop")
-    ended = start("stop-by-SIGINT", shop, "--json")
-    out, stderr = ended.communicate(timeout=200)
-
-    assert ended.returncode == 0, stderr
-    document = json.loads(out)
-    assert document["stopped_before"] == "bronze"
-    # The request came during the second snapshot; the third one was ingested too, so the stage finished.
-    assert [(o["stage"], o["status"]) for o in document["outcomes"]] == [
-        ("extract", "landed"),
-        ("ingest", "accepted"),
-        ("ingest", "accepted"),
-    ]
-    assert "stopped, as asked" in stderr
-    assert not (shop.lake / "_state/clean.json").exists()
-    assert shop.run().code == 0
-    assert lake_content(shop) == lake_content(uninterrupted)
-
-
-def test_a_second_run_ends_at_once_and_names_the_first(uninterrupted: Project, tmp_path: Path) -> None:
-    shop = uninterrupted.copy(tmp_path / "shop")
-    (shop.lake / "_state/clean.json").unlink()
-    first = start("holding", shop)
-    try:
-        assert first.stdout and first.stdout.readline() == "holding\n"
-        before = shop.versions()
-        for verb in (("run",), ("ingest",), ("approve", "items", FOURTH)):
-            refused = shop(*verb)
-            assert refused.code == 6
-            assert f"process {first.pid} (run, " in refused.error["found"]
-        assert shop.versions() == before
-    finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.communicate(timeout=60)
-    assert shop.run().code == 0  # a dead run has no lock
 
 
 # --- changed by others ------------------------------------------------------------------------------------------

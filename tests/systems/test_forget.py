@@ -192,6 +192,30 @@ def test_a_forgotten_key_that_the_source_still_delivers_is_ignored_until_it_is_l
     assert {r["id"] for r in shop.rows("silver/items")} == {"aa", KEY, "yy", "zz"}
 
 
+def test_rows_that_deletion_vectors_mark_are_rewritten(tmp_path: Path, spark: SparkSession) -> None:
+    """A large table keeps changed rows in its files, and marks them: VACUUM would never remove them."""
+    tuning = {"large_snapshot_bytes": 0, "large_table_bytes": 0, "full_refresh_below_bytes": 0, "full_refresh_share": 1}
+    project = Project(tmp_path, models={"silver.items": MODELS["silver.items"]}, tuning=tuning)
+    project.configure(schema=COLUMNS, guard={"max_deleted": 1, "max_quarantined": 1}, **NAMED)
+    for stamp in (FIRST, SECOND):
+        project.snapshot(stamp, items=SNAPSHOTS[stamp])
+        assert project.run().code == 0
+    tables = ("bronze/items", "silver/items")
+    for table in tables:
+        assert list((project.lake / table).glob("**/deletion_vector_*.bin")), table
+        where = delta.sql_name(str(project.lake / table))
+        spark.sql(f"ALTER TABLE {where} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')")
+    done = project("forget", "items", KEY, "--vacuum")
+    assert done.code == 0
+    for table in tables:
+        assert [place for place in find_words(project.lake / table, [KEY, NOTE]) if "_delta_log" not in place] == []
+    left = {one["table"]: one["old_files"] for one in done.document["left"]}
+    assert {table: left[table] for table in tables} == dict.fromkeys(tables, 0)
+    assert failed_checks(project, RETENTION) == []
+    assert project.run().code == 0
+    assert [r["id"] for r in project.rows("silver/items")] == ["aa", "zz"]
+
+
 def test_after_a_kill_the_same_forget_command_completes_the_work(shop: Project) -> None:
     for point in ("forget-landing", "forget-raw"):
         with interrupt_at(point):
