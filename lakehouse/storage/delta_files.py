@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow.parquet as pq
-
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import log_file, newest_version, read_checksum
 from lakehouse.storage.file_io import StorePath
@@ -186,6 +184,8 @@ def _replay(table: StorePath, version: int) -> list[Action]:
     start = max((v for v in found if v <= version), default=-1)
     actions: list[Action] = []
     if start >= 0:
+        import pyarrow.parquet as pq  # takes a tenth of a second; a run that finds nothing new does not need it
+
         with log_file(table / "_delta_log", start, "checkpoint.parquet").open("rb") as file:
             checkpoint = pq.ParquetFile(file)
             if checkpoint.metadata.num_rows > 4 * MAX_FILES:

@@ -66,7 +66,7 @@ def test_values_are_compared_as_the_contract_says() -> None:
     assert len({canonical_value(v) for v in (None, "", 0, NAN_VALUE, b"", [])}) == 6
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(clean, clean)
 def test_the_difference_applied_is_the_snapshot(previous: State, current: State) -> None:
     columns = Columns(COLUMNS.names)
@@ -79,7 +79,7 @@ def test_the_difference_applied_is_the_snapshot(previous: State, current: State)
     assert all(c.changed is None or c.changed for c in found.changes)
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(clean, dirty)
 def test_rows_that_cannot_be_taken_change_nothing(previous: State, snapshot: list[Record]) -> None:
     found = diff(previous, snapshot, COLUMNS)
@@ -99,7 +99,7 @@ def test_rows_that_cannot_be_taken_change_nothing(previous: State, snapshot: lis
     assert (set(turned.changes), turned.counts) == (set(found.changes), counts)
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(st.lists(clean.map(records) | dirty, min_size=2, max_size=7), st.sampled_from([KEPT, frozenset(COLUMNS.names)]))
 def test_windows_never_overlap_and_leave_no_gap_while_a_key_lives(
     snapshots: list[list[Record]], kept: frozenset[str]
