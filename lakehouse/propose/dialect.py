@@ -28,6 +28,7 @@ _VALUE = re.compile(
     r"|(?i:true|false|null)"
 )
 _YEAR = re.compile(r"(19|20)\d\d")
+_GAP = re.compile(r"\S {2,}\S")
 
 
 class UnusableFile(Exception):
@@ -253,6 +254,8 @@ def _lines(text: str) -> Iterator[str]:
 def _check_width(records: list[list[str]], dialect: DetectedDialect) -> None:
     """Raise if the first record does not have the fields of the others: lines before the header are no data."""
     width, count = Counter(map(len, records)).most_common(1)[0]
+    if width == 1 and all(record and _GAP.search(record[0].strip()) for record in records[:20]):
+        raise UnusableFile("its fields seem to have fixed widths, which are not read: export it with a separator")
     if len(records) > 3 and len(records[0]) != width and count > len(records) / 2:
         at = next(n for n, record in enumerate(records) if len(record) == width)
         raise UnusableFile(

@@ -72,12 +72,12 @@ def _stream(file: IO[str]) -> Iterator[Any]:
             yield value
             at = end
         except (ValueError, RecursionError):
-            chunk = file.read(max(_CHUNK_CHARS, len(buffer) - at))
-            is_end = not chunk
             if is_end and at >= len(buffer) and not in_array:
                 return
             if is_end or len(buffer) - at > _MAX_OBJECT_CHARS:
                 raise UnusableFile(
                     "it is not a complete JSON array, nor complete objects; it may be cut short"
                 ) from None
+            chunk = file.read(max(_CHUNK_CHARS, len(buffer) - at))
+            is_end = not chunk
             buffer, at = buffer[at:] + chunk, 0

@@ -96,7 +96,8 @@ class _Rows:
     def create_different(self) -> None:
         """Write the different rows of all snapshots to the table `different_rows`."""
         self.table.duck.execute(
-            f"CREATE TABLE different_rows AS SELECT DISTINCT snapshot, {self._everything} FROM source_rows"
+            "CREATE TABLE IF NOT EXISTS different_rows AS"
+            f" SELECT DISTINCT snapshot, {self._everything} FROM source_rows"
         )
 
 
@@ -161,6 +162,9 @@ def find_key(
         stable = _stability(table, candidate)
         key = Key(tuple(c.name for c in candidate), is_proved=True, stable=stable)
         if stable is None or stable >= MIN_STABLE:
+            own_id = [column for column in candidate if column.rank == _OWN_ID]
+            if own_id and len(candidate) > 1 and (of_id := _nearly_key(rows, own_id, updated_at)) and of_id.updated_at:
+                return of_id  # with its values, older versions of a row would be rows of their own
             _add_doubts(key, candidate, rows)
             return key
         best_unstable = best_unstable or key
@@ -202,7 +206,8 @@ def rank_column(table_name: str, column: str, spark_type: str, position: int) ->
         return _OWN_ID
     if is_id_name(column):
         return _ID
-    if spark_type == "DATE" or words & PART_WORDS or (position == 0 and spark_type == "STRING"):
+    is_whole = spark_type in ("INT", "BIGINT") or spark_type.startswith("DECIMAL")
+    if spark_type == "DATE" or words & PART_WORDS or (position == 0 and (spark_type == "STRING" or is_whole)):
         return _PART
     if spark_type.startswith("TIMESTAMP"):
         return None if words & UPDATE_WORDS else _TIME  # a time that moves with each update keeps no row

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
 
+import sqlglot
+
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.propose.names import silver_names
 from lakehouse.propose.proposal import ProposedColumn, ProposedTable
@@ -15,8 +17,7 @@ from lakehouse.propose.sources import shown
 _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*(?: [\w./()-]+)*")
 _SPECIAL = re.compile(r"(?i)true|false|null|yes|no|on|off|y|n|~")
-# Words that SQL does not accept as a column's name without backticks.
-_SQL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def pipeline_text(
@@ -74,13 +75,12 @@ def silver_sql(table: ProposedTable) -> str:
     names = silver_names(column.name for column in table.columns)
     selected = []
     for column in table.columns:
-        given = column.name if _SQL_NAME.fullmatch(column.name.lower()) else quote_identifier(column.name)
-        alias = "" if names[column.name] == column.name else f" AS {names[column.name]}"
-        selected.append(f"    t.{given}{alias}")
+        alias = "" if names[column.name] == column.name else f" AS {_sql_name(names[column.name])}"
+        selected.append(f"    t.{_sql_name(column.name)}{alias}")
     return (
         f"-- One row per row of {table.name}, with its columns in snake_case.\nSELECT\n"
         + ",\n".join(selected)
-        + (f"\nFROM bronze.{table.name} AS t\n")
+        + (f"\nFROM bronze.{_sql_name(table.name)} AS t\n")
     )
 
 
@@ -170,7 +170,22 @@ def _schema_lines(columns: Iterable[ProposedColumn]) -> list[str]:
 
 
 def _ddl_name(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else quote_identifier(name)
+    return name if _IDENTIFIER.fullmatch(name) else quote_identifier(name)
+
+
+def _sql_name(name: str) -> str:
+    """Return a name for SQL, in backticks if SQL would not read it as a name.
+
+    >>> _sql_name("nome"), _sql_name("Tipo Titulo"), _sql_name("select"), _sql_name("date")
+    ('nome', '`Tipo Titulo`', '`select`', 'date')
+    """
+    try:
+        read = sqlglot.parse_one(f"SELECT t.{name} AS {name} FROM bronze.{name} AS t", read="spark")
+        table = read.find(sqlglot.exp.Table)
+        is_name = bool(_IDENTIFIER.fullmatch(name)) and table is not None and (table.name, table.alias) == (name, "t")
+    except sqlglot.errors.SqlglotError:
+        is_name = False
+    return name if is_name else quote_identifier(name)
 
 
 def _option(value: str) -> str:

@@ -13,7 +13,7 @@ from lakehouse.errors import InfrastructureError
 from lakehouse.propose import parquet_types
 from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.keys import Key, KeyColumn, find_key, key_sql, rank_column
-from lakehouse.propose.load import LoadedTable, load_table, read_column_names, unpack
+from lakehouse.propose.load import LoadedTable, ReadableFile, load_table, read_column_names, unpack
 from lakehouse.propose.names import column_names, to_snake_case, unique
 from lakehouse.propose.sources import (
     FileGroup,
@@ -21,6 +21,7 @@ from lakehouse.propose.sources import (
     SourceFolder,
     candidate_groups,
     group_files,
+    partition_names,
     read_folder,
     same_name_groups,
     shown,
@@ -161,8 +162,7 @@ def _split_groups(files: list[SourceFile], scratch: Path) -> Iterable[list[Sourc
             names = read_column_names(format_name, unpack(newest, scratch / f"names{number}"))
         except UnusableFile:
             names = []
-        different = {each for each in names if each}
-        if all(len(a & b) >= _MIN_COMMON_COLUMNS * len(a | b) for a in different for b in different):
+        if _have_common_columns(names):
             yield files_of_group
         else:
             yield from by_name
@@ -183,7 +183,10 @@ def _propose_group(
     if any(single.problem for single in singles):
         return [together]
     for single in singles:
-        single.notes.append(f"files: {group.pattern} as one table has no key, so that each file is a table of its own")
+        single.notes.append(
+            f"files: {group.pattern} as one table has no key, so that each file is a table of its own; if they are"
+            " snapshots of one table, move each into a folder named by its time, such as 20250131_180000"
+        )
     return singles
 
 
@@ -191,9 +194,14 @@ def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: S
     """Return the proposal for the files of one table."""
     proposed = ProposedTable(group.table, group.pattern, group.format)
     _note_missing_files(folder, group, proposed)
+    if partitions := partition_names(group.files):
+        proposed.notes.append(
+            f"files: {shown(', '.join(partitions))} is in the names of folders only, and is no column of the rows"
+        )
     try:
         scratch.mkdir()
         files = unpack(group.files, scratch)
+        _require_one_table_per_archive(group, files)
         loaded = load_table(group, files, scratch / "rows")
     except UnusableFile as unusable:
         proposed.problem = str(unusable)
@@ -208,6 +216,24 @@ def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: S
         for database in (scratch / "rows").glob("*.duckdb*"):
             database.unlink()
     return proposed
+
+
+def _require_one_table_per_archive(group: FileGroup, files: list[ReadableFile]) -> None:
+    """Raise if an archive contains files with different columns: all files of an archive are rows of one table."""
+    for archive in {file.source for file in files}:
+        inside = [file for file in files if file.source == archive]
+        names = read_column_names(group.format, inside) if len(inside) > 1 else []
+        if not _have_common_columns(names):
+            raise UnusableFile(
+                f"the files in {shown(archive.name)} have different columns, and all files of an archive are read as"
+                " one table: unpack it into the snapshot's folder"
+            )
+
+
+def _have_common_columns(names: Iterable[frozenset[str]]) -> bool:
+    """Return whether files with these columns can be one table."""
+    different = {each for each in names if each}
+    return all(len(a & b) >= _MIN_COMMON_COLUMNS * len(a | b) for a in different for b in different)
 
 
 def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable, preferred: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +21,12 @@ _FORMATS = {
     **dict.fromkeys([".json", ".jsonl", ".ndjson"], "json"),
     **dict.fromkeys([".parquet", ".pq"], "parquet"),
 }
-# Dates and numbers in a name, such as 7, 2025-01-31 and 20250131_120000.
-_DIGITS = re.compile(r"\d+(?:[-_.T]\d+)*")
+# Dates and numbers in a name, such as 7, 2025-01-31 and 20250131_120000, and SP in a folder uf=SP.
+_DIGITS = re.compile(r"(?<==)[^/=]+(?=/)|\d+(?:[-_.T]\d+)*")
+_PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/=]+(?=/)")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 _MAX_FILES = 100_000
+_MAX_WARNINGS = 20  # of the files of one snapshot that are passed over
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,8 @@ def candidate_groups(files: list[SourceFile]) -> list[list[SourceFile]]:
     groups: dict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for file in files:
         folder, _, name = file.name.rpartition("/")
-        key = f"{folder}/part" if folder and name.startswith("part-") else _without_digits(file.name)
+        is_part = folder and name.startswith("part-")
+        key = f"{_PARTITION.sub('', f'{folder}/')}part" if is_part else _without_digits(file.name)
         groups[key, format_of(file.path) or ""].append(file)
     return [sorted(group, key=lambda file: (file.snapshot, file.name)) for group in groups.values()]
 
@@ -206,9 +211,10 @@ def _snapshot_folders(source: SourceFolder) -> list[Path]:
 
 def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: bool) -> None:
     """Add the files of one snapshot, and warnings about those that cannot be read."""
-    inside = folder.resolve()
+    inside, warnings = folder.resolve(), []
     label = f"{folder.name}/" if has_folders else ""
-    for path in sorted(_walk(folder), key=os.fsencode):
+    unreadable: list[OSError] = []
+    for path in sorted(_walk(folder, unreadable.append), key=os.fsencode):
         name = path.relative_to(folder).as_posix()
         reason = ""
         if not _is_text(name):
@@ -223,14 +229,20 @@ def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: boo
             reason = "Spark does not read files whose name has a colon or a control character"
         elif not os.access(path, os.R_OK):
             reason = "it may not be read"
+        elif path.suffix.lower() in _SPREADSHEETS:
+            reason = "it is a spreadsheet; save each of its sheets as CSV"
         elif format_of(path) is None:
             reason = "its name does not say csv, json or parquet"
         if reason:
-            source.warnings.append(f"{label}{shown(name)} is passed over: {reason}")
+            warnings.append(f"{label}{shown(name)} is passed over: {reason}")
         elif len(source.files) >= _MAX_FILES:
             raise ConfigError(f"{shown(str(source.path))} has more than {_MAX_FILES:,} files")
         else:
             source.files.append(SourceFile(number, name, path))
+    warnings += [f"{shown(str(error.filename))} is passed over: {error.strerror}" for error in unreadable]
+    source.warnings += warnings[:_MAX_WARNINGS]
+    if len(warnings) > _MAX_WARNINGS:
+        source.warnings.append(f"{label or 'in all, '}{len(warnings) - _MAX_WARNINGS:,} more files are passed over")
 
 
 def _warn_of_other_layouts(source: SourceFolder, has_folders: bool) -> None:
@@ -247,18 +259,26 @@ def _warn_of_other_layouts(source: SourceFolder, has_folders: bool) -> None:
         )
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Return the files of a folder and of the folders directly in it; links to folders are not followed."""
-    found = []
-    for path in folder.iterdir():
-        is_folder = path.is_dir() and not path.is_symlink()
-        found += [inner for inner in path.iterdir() if not inner.is_dir()] if is_folder else [path]
-    return found
+def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the files of a folder and of the folders in it, and links to folders, which are not followed."""
+    for root, folders, names in os.walk(folder, onerror=on_error):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        yield from (Path(root) / name for name in [*names, *links])
 
 
 def _is_text(name: str) -> bool:
     """Return whether the bytes of a file's name are UTF-8."""
     return not any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def partition_names(files: Iterable[SourceFile]) -> list[str]:
+    """Return `uf` for files such as vendas/uf=SP/0.csv: columns that are in the names of folders only.
+
+    Args:
+        files: The files of a table.
+    """
+    return list(dict.fromkeys(name for file in files for name in _PARTITION.findall(file.name)))
 
 
 def _suffix_format(name: str) -> str | None:
@@ -270,11 +290,18 @@ def _without_digits(name: str) -> str:
 
 
 def _table_name(files: list[SourceFile]) -> str:
-    """Return `clientes` for clientes.csv.gz and for clientes_2025-01-31.csv, the folder's name for its parts."""
+    """Return `clientes` for clientes.csv.gz and for clientes_2025-01-31.csv, the folder's name for its parts.
+
+    It is `vendas` for vendas/uf=SP/0.csv and for vendas/2025/01.csv too.
+    """
     folder, _, name = files[0].name.rpartition("/")
     stem = re.sub(r"(\.(csv|tsv|tab|psv|txt|json|jsonl|ndjson|parquet|pq|gz|zip))+$", "", name, flags=re.IGNORECASE)
-    if len({file.name for file in files}) > 1:
-        stem = folder.rpartition("/")[2] if name.startswith("part-") and folder else _DIGITS.sub(" ", stem)
+    whole, without = _PARTITION.sub("", f"{folder}/").rstrip("/"), _DIGITS.sub(" ", stem)
+    if whole != folder and whole:
+        stem = whole
+    elif len({file.name for file in files}) > 1:
+        is_folder = folder and (name.startswith("part-") or not re.search("[A-Za-z]", without))
+        stem = _DIGITS.sub(" ", folder).rstrip("/ ").rpartition("/")[2] if is_folder else without
     elif folder:
         stem = folder if stem.startswith("part-") else f"{folder} {stem}"
     return to_snake_case(stem, "table")
@@ -288,7 +315,7 @@ def _pattern(source: SourceFolder, files: list[SourceFile]) -> str:
     first = files[0].name
     folder, _, name = first.rpartition("/")
     if folder and name.startswith("part-"):
-        return f"{glob.escape(folder)}/part-*"
+        return _PARTITION.sub(lambda found: found[0].rpartition("=")[0] + "=*", f"{glob.escape(folder)}/") + "part-*"
     # Runs of digits that are equal in all names stay.
     runs = [_DIGITS.findall(each) for each in names]
     varies = [len(set(column)) > 1 for column in zip(*runs, strict=True)]

@@ -20,6 +20,7 @@ MIN_VALUES_FOR_OUTLIERS = 20
 _SAMPLE_ROWS = 10_000
 # What numbers, dates and times are made of; quotes are doubled for SQL.
 _LIKELY = r"[+-]?[.,]?[0-9]([0-9.,:/ +''\x{2019}\x{00A0}\x{202F}TZeE-]|AM|PM|am|pm|UTC|GMT)*"
+_WITH_SIGN = r"[+-]?(R\$|[A-Z]{0,3}[$\x{20AC}\x{00A3}]) ?[+-]?[0-9][0-9., ]*|[+-]?[0-9][0-9., ]*(%|\x{20AC})"
 _MAX_SHAPES = 3_000
 _MAX_SHAPE_LENGTH = 60
 
@@ -78,6 +79,7 @@ class Texts:
         null_words: How often each null word occurs.
         padded: How many texts have white space around them.
         likely: The share of a sample that looks like numbers or dates.
+        has_signs: Whether most texts are numbers with a currency or a percent sign.
         is_text: Whether most texts are neither numbers nor dates, so that shapes were not counted.
         nulls: How many rows have no text.
         is_written_as_number: JSON: whether no value is in quotes, so that the source itself calls it a number.
@@ -90,6 +92,7 @@ class Texts:
     null_words: Counter[str] = field(default_factory=Counter)
     padded: int = 0
     likely: float = 1.0
+    has_signs: bool = False
     is_text: bool = False
     nulls: int = 0
     is_written_as_number: bool = False
@@ -128,9 +131,10 @@ def read_texts(table: LoadedTable, name: str) -> Texts:
     if texts.total:
         sample = f"(SELECT {column} AS v FROM source_rows WHERE trim({column}) <> '' LIMIT {_SAMPLE_ROWS})"
         words = ", ".join("'" + word.replace("'", "''") + "'" for word in sorted(NULL_WORDS | {"true", "false"}))
-        (texts.likely,) = table.one(
+        texts.likely, texts.has_signs = table.one(
             f"SELECT avg(((regexp_full_match(trim(v), '{_LIKELY}') AND length(v) <= {_MAX_SHAPE_LENGTH})"
-            f" OR lower(trim(v)) IN ({words}))::INT) FROM {sample}"
+            f" OR lower(trim(v)) IN ({words}))::INT), avg(regexp_full_match(trim(v), '{_WITH_SIGN}')::INT) > 0.5"
+            f" FROM {sample}"
         )
         texts.is_text = texts.likely < 1 - 2 * MAX_OUTLIERS
         _count_shapes(table, texts, column, words)

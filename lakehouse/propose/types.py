@@ -75,6 +75,8 @@ def _choose_type(
     """Set the type of a column of text."""
     if not texts.total:
         column.notes.append("STRING, since it has no value yet")
+    elif texts.has_signs:
+        column.notes.append("STRING, since its numbers have a sign such as R$ or %, which a silver model can remove")
     elif texts.is_text:
         if texts.likely > 0.5 and not texts.is_id:
             column.notes.append(f"STRING, since only about {texts.likely:.0%} of its values look like numbers or dates")

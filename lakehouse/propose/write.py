@@ -196,7 +196,7 @@ def _header(proposal: Proposal) -> list[str]:
     return [
         f"Proposed by `lakehouse init` from {found}.",
         *(["Comments that begin with `not sure` say what to look at before the first run."] if is_unsure else []),
-        "Paths are relative to the folder in which the command runs.",
+        "Paths are relative to the folder in which the command runs; those that are not there, to this file.",
     ]
 
 

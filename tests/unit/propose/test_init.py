@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,10 @@ def test_the_tesouro_samples_get_the_tables_of_the_shipped_pipeline(tmp_path: Pa
         (["itens/part-0-x.csv", "itens/part-1-y.csv"], {"itens": "itens/part-*"}),
         (["Preços (R$) [v2].csv"], {"precos_r_v2": "Preços (R$) [[]v2].csv"}),
         (["2024.csv"], {"table_2024": "2024.csv"}),
+        (["v/2024/01.csv", "v/2025/02.csv"], {"v": "v/*/*.csv"}),
+        (["v/2024/jan.csv", "v/2024/fev.csv"], {"v_2024_fev": "v/2024/fev.csv", "v_2024_jan": "v/2024/jan.csv"}),
+        (["v/uf=SP/part-0.csv", "v/uf=RJ/part-0.csv"], {"v": "v/uf=*/part-*"}),
+        (["v/uf=SP/ano=2024/0.csv", "v/uf=RJ/ano=2025/0.csv"], {"v": "v/uf=*/ano=*/0.csv"}),
         (["a b.csv", "a_b.csv"], {"a_b": "a b.csv", "a_b_2": "a_b.csv"}),
     ],
 )
@@ -232,6 +237,57 @@ def test_folders_that_look_like_snapshots_are_mentioned(tmp_path: Path) -> None:
     assert init_pipeline(beside, tmp_path / "q")["warnings"] == [
         "b.csv is passed over: it is in no folder of a snapshot"
     ]
+
+
+def test_a_value_in_the_name_of_a_folder_is_no_column(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"v/uf=SP/a.csv": "id,v\n1,x\n", "v/uf=RJ/a.csv": "id,v\n2,x\n"})
+
+    (table,) = init_pipeline(source, tmp_path / "p")["tables"]
+
+    assert "uf is in the names of folders only" in table["notes"][0]
+
+
+def test_files_that_look_like_snapshots_are_mentioned(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {f"t_202501{n:02}.csv": f"id,v\n1,x\n2,y{n}\n" for n in (1, 2)})
+
+    document = init_pipeline(source, tmp_path / "p")
+
+    assert "move each into a folder named by its time" in document["tables"][0]["notes"][-1]
+
+
+def test_an_archive_with_several_tables_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"ok.csv": "id,v\n1,x\n"})
+    with zipfile.ZipFile(source / "20250101.zip", "w") as archive:
+        archive.writestr("a.csv", "id,name\n1,x\n")
+        archive.writestr("b.csv", "shop_id,city\n1,x\n")
+
+    document = init_pipeline(source, tmp_path / "p")
+
+    (problem,) = [table["problem"] for table in document["tables"] if not table["written"]]
+    assert "the files in 20250101.zip have different columns" in problem
+    assert "unpack it" in problem
+
+
+def test_words_of_sql_are_names_of_tables_and_columns(tmp_path: Path) -> None:
+    files = {
+        f"{word}.csv": "id,select,not,date,from,values\n1,a,b,2025-01-31,d,e\n" for word in ("select", "join", "order")
+    }
+
+    init_pipeline(write(tmp_path / "source", files), tmp_path / "p")
+
+    assert set(read(tmp_path / "p").tables) == {"select", "join", "order"}
+    sql = (tmp_path / "p" / "silver" / "join.sql").read_text(encoding="utf-8")
+    assert "t.`select`,\n    t.`not`,\n    t.date," in sql
+    assert "FROM bronze.`join` AS t" in sql
+
+
+def test_a_long_list_of_files_that_are_passed_over_is_cut(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"a.csv": "id,v\n1,x\n"} | {f"deep/er/{n}.xyz": "" for n in range(50)})
+
+    warnings = init_pipeline(source, tmp_path / "p")["warnings"]
+
+    assert len(warnings) == 21
+    assert warnings[-1] == "in all, 30 more files are passed over"
 
 
 def test_two_folders_of_one_time_are_refused(tmp_path: Path) -> None:

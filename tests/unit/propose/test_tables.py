@@ -196,6 +196,8 @@ def test_two_encodings_of_one_file_are_mentioned(tmp_path: Path) -> None:
         ("id,v\na,1\na,1\nb,2\n", "rows that are equal to another one in all columns count as one row (1)"),
         ("id,v\na,1\n", "unique in 1 row; one snapshot cannot show whether it is stable"),
         ("a,31/12/2024\nb,01/01/2025\n", "header: none"),
+        ("id;v\na;R$ 1.250,00\nb;-R$ 10,50\n", "its numbers have a sign such as R$ or %"),
+        ("id,v\na,5%\nb,7.5%\n", "its numbers have a sign such as R$ or %"),
     ],
 )
 def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: str) -> None:
@@ -216,6 +218,7 @@ def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: 
         ("t.csv", "id,ID,v\na,b,1\n", "more than one column is named"),
         ("t.csv", "amount\n1.50\n2.50\n", "no usable key"),
         ("t.csv", 'id,v\na,"1\nb,2\n', None),
+        ("t.txt", "ID   NAME\n1    Ana Lima\n2    Bruno  S\n".replace("Lima", "  L"), "fixed widths"),
         ("t.csv", "sep=;\nid;v\na;1\n", "only Excel understands"),
         ("t.csv", "Report of May\n\nid;v\na;1\nb;2\nc;3\n", "the header seems to be line"),
         ("t.csv", "\x01\x02\x03\x04,\x05\n" * 50, "control characters"),
@@ -264,6 +267,12 @@ KEY_CASES: list[tuple[str, list[str], list[str]]] = [
         ["sensor_id", "at"],
     ),
     ("equal rows count once", ["id,v\n1,x\n1,x\n2,y\n"], ["id"]),
+    (
+        "a number in the first column, in few rows",
+        ["pedido,data,valor\n7,2025-01-01,1.5\n8,2025-01-02,2.5\n"],
+        ["pedido"],
+    ),
+    ("two numbers", ["order,line,sku_text,v\n1,1,a,9\n1,2,a,9\n2,1,a,8\n2,2,b,9\n"], ["order", "line"]),
     ("an amount is no key", ["code,amount\na,1.50\nb,2.50\n"], ["code"]),
     ("days in two forms are equal", ["id_x,day,v\n1,2025-01-13,x\n1,02/01/2025,x\n2,13/01/2025,x\n"], ["id_x", "day"]),
 ]
@@ -293,6 +302,14 @@ def test_few_older_versions_of_a_row_are_left_to_the_time_of_its_update(tmp_path
     assert config.load(tmp_path / "pipeline").tables["t"].updated_at == "updated_at"
 
 
+def test_versions_of_a_row_do_not_make_its_values_part_of_the_key(tmp_path: Path) -> None:
+    rows = [f"{n},a{n % 7},2025-01-01 10:00:00" for n in range(40)]
+    table = proposed(tmp_path, "\n".join(["id,name,updated_at", *rows, "3,b,2025-01-02 10:00:00"]) + "\n")
+
+    assert table["keys"] == ["id"]
+    assert "the newest by updated_at is kept" in notes(table)
+
+
 ODD_HEADER = "Tipo Título,preço (R$),a.b,x`y,_cdc_operation,2024,,id,${HOME},from\n"
 
 
@@ -319,6 +336,12 @@ def test_a_column_that_the_newest_snapshot_lacks_is_left_out(tmp_path: Path) -> 
 
     assert list(types(table)) == ["id", "v", "new"]
     assert "old is left out" in notes(table)
+
+
+def test_one_json_object_over_several_lines_is_a_row(tmp_path: Path) -> None:
+    table = proposed(tmp_path, json.dumps({"id": "a", "v": 1}, indent=2), name="t.json")
+
+    assert (table["rows"], table["keys"]) == ([1], ["id"])
 
 
 @pytest.mark.parametrize("layout", ["[%s,\n%s]", "%s\n%s\n", "[\n  %s,\n  %s\n]", "%s\r\n\r\n%s"])
