@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,11 +165,10 @@ def commands_page() -> str:
 
 def _command(name: str, command: Any, parent: Any) -> str:
     with typer.Context(command, info_name=name, parent=parent) as context:
-        usage = " ".join(re.sub(r"[{}]", "", piece) for piece in command.collect_usage_pieces(context))
-        usage = re.sub(r"\[(\[\w+\])(?:\.\.\.)?\](\.\.\.)?", r"\1\2", usage)
-        records = [r for p in command.params if (r := p.get_help_record(context))]
+        usage = " ".join(command.collect_usage_pieces(context))
+        rows = [record for kind in ("argument", "option") for record in command.help_records(context, kind)]
+        rows = [(left, right) for left, right in rows if left != "--help"]
     text = f"## lakehouse {name}\n\n{_help(command)}\n\n```\nlakehouse {name} {usage}\n```\n\n"
-    rows = [(re.sub(r" <(?:str|list\[str\])>$", "", left), re.sub(r"\s+", " ", right)) for left, right in records]
     text += (
         "\n".join(["| argument | meaning |", "|---|---|", *(f"| `{_pipes(a)}` | {_cell(b)} |" for a, b in rows)]) + "\n"
     )

@@ -25,7 +25,7 @@ from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import to_lakehouse_error
-from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
+from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import context, expiring, signals, stages
 from lakehouse.runner.context import Run
@@ -43,10 +43,39 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 
+
+def _complete_tables(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the tables that a shell may complete to."""
+    return [name for name in _complete_names(context, incomplete) if "." not in name]
+
+
+def _complete_models(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the models that a shell may complete to."""
+    return [name for name in _complete_names(context, incomplete) if "." in name]
+
+
+def _complete_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the tables and models that a shell may complete to; none while the pipeline has an error."""
+    try:
+        pipeline = config.load(str(context.params.get("pipeline")))
+    except (LakehouseError, OSError):
+        return []
+    names = [
+        *pipeline.tables,
+        *(f"silver.{name}" for name in pipeline.silver),
+        *(f"gold.{name}" for name in pipeline.gold),
+    ]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A folder with pipeline.yml, or that file.")]
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="Only these tables (clientes) or models (silver.clientes)."),
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Only these tables (clientes) or models (silver.clientes).",
+        autocompletion=_complete_names,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Print Spark's own output and full traces on stderr.")]
@@ -68,8 +97,13 @@ Log = Annotated[
         "--log", envvar="LAKEHOUSE_LOG", help="The form of stderr: text for people, or json with one object per line."
     ),
 ]
-TableOrModel = Annotated[str, typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).")]
-Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.")]
+TableOrModel = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).", autocompletion=_complete_names),
+]
+Table = Annotated[
+    str, typer.Argument(metavar="TABLE", help="A table of the pipeline.", autocompletion=_complete_tables)
+]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -388,7 +422,8 @@ def quarantine(
     pipeline: Pipeline,
     table: TableOrModel,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=0, help="The most rows to show; 20 unless given, with --json 1000.")
+        int | None,
+        typer.Option("--limit", min=0, metavar="N", help="The most rows to show; 20 unless given, with --json 1000."),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -414,9 +449,14 @@ At = Annotated[
 def show(
     pipeline: Pipeline,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A table (clientes) or a model (silver.clientes, gold.churn).")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A table (clientes) or a model (silver.clientes, gold.churn).",
+            autocompletion=_complete_names,
+        ),
     ],
-    limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to show.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The most rows to show.")] = 10,
     at: At = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -435,7 +475,9 @@ def show(
 def sql(
     pipeline: Pipeline,
     query: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT in DuckDB's dialect; -: read from stdin.")],
-    limit: Annotated[int, typer.Option("--limit", min=0, help="The most rows to print; --out writes all.")] = 1000,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, metavar="N", help="The most rows to print; --out writes all.")
+    ] = 1000,
     at: At = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Write the rows to FILE.csv or FILE.parquet.")
@@ -533,7 +575,10 @@ def _read_key() -> list[str]:
 @app.command()
 def diff(
     pipeline: Pipeline,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Only these tables.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Only these tables.", autocompletion=_complete_tables),
+    ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
@@ -548,7 +593,9 @@ def diff(
             help="The landed snapshot to compare with it, in place of the source's newest.",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show of each kind of change.")] = 5,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, metavar="N", help="Rows to show of each kind of change.")
+    ] = 5,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -607,7 +654,10 @@ def engine(
 @app.command()
 def explain(
     pipeline: Pipeline,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.", autocompletion=_complete_models),
+    ],
     as_json: Json = False,
 ) -> int:
     """Show how a model is refreshed, by changed rows, groups or days, or in full, and why. Starts no JVM."""

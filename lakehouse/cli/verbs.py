@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 DAILY, LOOK, REPAIR, RARE = "daily", "look", "repair", "rare"
 GROUPS = {
@@ -42,15 +43,18 @@ class Verb:
         group: One of `GROUPS`.
         codes: The exit codes that it can end with, beside 0 and 1.
         examples: Commands.
+        meanings: What exit codes mean for this verb, if it is not what they mean for most.
     """
 
     group: str
     codes: str
     examples: tuple[str, ...]
+    meanings: Mapping[int, str] = field(default_factory=dict)
 
 
-def _verb(group: str, codes: str, *examples: str) -> Verb:
-    return Verb(group, codes, tuple(f"lakehouse {example}" for example in examples))
+def _verb(group: str, codes: str, *examples: str, **meanings: str) -> Verb:
+    texts = {int(code.removeprefix("code_")): text for code, text in meanings.items()}
+    return Verb(group, codes, tuple(f"lakehouse {example}" for example in examples), texts)
 
 
 VERBS: Mapping[str, Verb] = {
@@ -59,10 +63,10 @@ VERBS: Mapping[str, Verb] = {
     "test": _verb(DAILY, "235", "test conf/loyalty", "test conf/loyalty --cut gold.churn 2025-10-03"),
     "status": _verb(LOOK, "23", "status conf/loyalty", "status conf/loyalty --storage"),
     "diff": _verb(LOOK, "235", "diff conf/loyalty clientes", "diff conf/loyalty clientes --from 20251003_170552"),
-    "show": _verb(LOOK, "23", "show conf/loyalty clientes", "show conf/loyalty gold.churn --limit 3"),
+    "show": _verb(LOOK, "235", "show conf/loyalty clientes", "show conf/loyalty gold.churn --limit 3"),
     "sql": _verb(
         LOOK,
-        "23",
+        "235",
         'sql conf/loyalty "SELECT count(*) FROM bronze.clientes"',
         'sql conf/loyalty "FROM gold.churn" --out churn.csv',
     ),
@@ -80,10 +84,36 @@ VERBS: Mapping[str, Verb] = {
     "publish": _verb(REPAIR, "2356", "publish conf/tesouro"),
     "init": _verb(RARE, "235", "init downloads conf/shop", "init --demo demo"),
     "forget": _verb(RARE, "2356", "forget conf/loyalty clientes 000ff655-7a9f-4baa-b108-413f581399ef"),
-    "expire": _verb(RARE, "236", "expire conf/loyalty --dry-run"),
+    "expire": _verb(RARE, "2356", "expire conf/loyalty --dry-run"),
     "connect": _verb(RARE, "235", "connect apply conf/tesouro", "connect status conf/tesouro"),
-    "engine": _verb(RARE, "26", "engine status", "engine stop"),
+    "engine": _verb(RARE, "26", "engine status", "engine stop", code_6="a command uses an engine; --force ends it"),
 }
+
+
+class Command(TyperCommand):
+    """Shows arguments by their names only: `PIPELINE [NAME]...`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage."""
+        pieces = [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+        return [re.sub(r"\[(\[\w+\])(?:\.\.\.)?\](\.\.\.)?|(\w+\.\.\.)\.\.\.", r"\1\2\3", piece) for piece in pieces]
+
+    def help_records(self, ctx: Any, kind: str) -> list[tuple[str, str]]:
+        """Return each argument or option with its meaning.
+
+        Args:
+            ctx: The context of the command.
+            kind: argument or option.
+        """
+        records = [p.get_help_record(ctx) for p in self.get_params(ctx) if p.param_type_name == kind]
+        return [(re.sub(r" <(?:str|list\[str\])>$", "", record[0]), record[1]) for record in records if record]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options."""
+        for kind in ("argument", "option"):
+            if records := self.help_records(ctx, kind):
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(records)
 
 
 class GroupedCommands(TyperGroup):
@@ -129,8 +159,9 @@ def add_help(app: typer.Typer) -> None:
     for command in app.registered_commands:
         name = command.name or (command.callback.__name__ if command.callback else "")
         verb = VERBS[name]
-        command.rich_help_panel = GROUPS[verb.group]
+        command.rich_help_panel, command.cls = GROUPS[verb.group], Command
         examples = "\n".join(f"  {example}" for example in verb.examples)
-        codes = "\n".join(f"  {code}  {EXIT_CODES[code]}" for code in sorted({0, 1, *map(int, verb.codes)}))
+        meanings = {**EXIT_CODES, **verb.meanings}
+        codes = "\n".join(f"  {code}  {meanings[code]}" for code in sorted({0, 1, *map(int, verb.codes)}))
         # \b: a block whose lines stay as they are.
         command.epilog = f"\b\nExamples:\n{examples}\n\n\b\nExit codes:\n{codes}"

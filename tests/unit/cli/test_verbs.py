@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -63,11 +64,47 @@ def test_the_help_of_a_command_has_examples_that_can_be_parsed_and_exit_codes(na
     assert set(map(int, verb.codes)) <= EXIT_CODES.keys()
 
 
-def test_completion_lists_the_commands() -> None:
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("lakehouse st", ["status"]),
+        ("lakehouse status PIPELINE --st", ["--storage"]),
+        ("lakehouse status PIPELINE cl", ["clientes"]),
+        ("lakehouse run PIPELINE gold.ch", ["gold.churn"]),
+        ("lakehouse show PIPELINE silver.p", ["silver.produtos"]),
+        ("lakehouse explain PIPELINE gold.ch", ["gold.churn"]),
+        ("lakehouse explain PIPELINE cl", []),
+        ("lakehouse history PIPELINE cl", ["clientes"]),
+        ("lakehouse diff PIPELINE silver", []),
+        ("lakehouse status nothing cl", []),
+    ],
+)
+def test_a_shell_completes_commands_options_and_names(words: str, completed: list[str]) -> None:
+    pipeline = Path(__file__).parents[3] / "conf" / "loyalty"
+    typed = words.replace("PIPELINE", str(pipeline))
+    environment = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    environment["_LAKEHOUSE_COMPLETE"] = "complete_bash"
     script = "import sys; from lakehouse.cli import main; sys.exit(main(None))"
-    environment = {"_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": "lakehouse st", "COMP_CWORD": "1"}
+
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout.split() == ["status"]
+
+    assert (done.stdout.split(), done.stderr) == (completed, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("init", "init [OPTIONS] [SOURCE] [PIPELINE]"),
+        ("run", "run [OPTIONS] PIPELINE [NAME]..."),
+        ("forget", "forget [OPTIONS] PIPELINE TABLE KEY..."),
+    ],
+)
+def test_the_usage_names_the_arguments(name: str, usage: str, capsys: Capture) -> None:
+    main([name, "--help"])
+
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: lakehouse {usage}\n")
+    assert not re.search(r"[{}]|<str>|list\[", out)
 
 
 @pytest.mark.parametrize(("redirection", "count"), [("2>&1", 1), ("2>err", 1)])
