@@ -10,7 +10,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from time import monotonic as time_now
 from typing import TextIO
 
@@ -78,22 +80,26 @@ class _TerminalProgress(Progress):
             SpinnerColumn("line" if self._console.options.ascii_only else "dots"),
             TextColumn("{task.description:<14}", markup=False),
             BarColumn(bar_width=24),
-            _Done(),
+            TextColumn("{task.fields[done]}", markup=False),
             _Seconds(),
             console=self._console,
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,
             redirect_stdout=False,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("", total=None, done="")
         self._step, self._started = "", time_now()
         self._outcomes: list[Outcome] = []
+        self._lock = Lock()
+        self._done = _Done()
 
     def begin(self, step: str, total: int = 0) -> None:
         """Show a step in the place of the one before, which gets a line of its own if it had outcomes."""
         self._end_step()
         self._step, self._started = step, time_now()
-        self._bar.reset(self._task, total=total or None, description=step)
+        with self._lock:
+            self._done = _Done(total)
+            self._bar.reset(self._task, total=total or None, description=step, done=str(self._done))
         if step in self._silent_steps:
             self._bar.stop()
         else:
@@ -101,7 +107,17 @@ class _TerminalProgress(Progress):
 
     def advance(self) -> None:
         """Move the bar by one table or model."""
-        self._bar.advance(self._task)
+        self._add(subjects=1)
+
+    def add_bytes(self, done: int, expected: int = 0) -> None:
+        """Move the bar by bytes."""
+        self._add(bytes_done=done, bytes_expected=expected)
+
+    def _add(self, **counts: int) -> None:
+        with self._lock:
+            self._done = self._done.plus(**counts)
+            completed, total = self._done.share
+            self._bar.update(self._task, completed=completed, total=total, done=str(self._done))
 
     @contextmanager
     def waiting(self, reason: str) -> Iterator[None]:
@@ -114,6 +130,7 @@ class _TerminalProgress(Progress):
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Note an outcome for the line of its stage; print it at once if it needs attention, or has no such line."""
+        self._add(rows=_rows(outcome))
         if self._sums_up:
             self._outcomes.append(outcome)
         if outcome.code or not self._sums_up:
@@ -161,11 +178,48 @@ class _VisibleCursorConsole(render.SafeConsole):
         return False
 
 
-class _Done(ProgressColumn):
-    """Shows how many tables or models are done: `2 of 4`."""
+@dataclass(frozen=True)
+class _Done:
+    """What a step has done: `2 of 4, 120.0 of 582.0 MB`, or `2 of 4, 1,200,000 rows`.
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{min(int(task.completed), int(task.total))} of {int(task.total)}" if task.total else "")
+    Attributes:
+        total: The tables and models that the step works on; 0 if their number is unknown.
+        subjects: Those that are done.
+        bytes_done: The bytes that were copied.
+        bytes_expected: The bytes of all files that are copied, as far as it is known.
+        rows: The rows that were read, or that changed.
+    """
+
+    total: int = 0
+    subjects: int = 0
+    bytes_done: int = 0
+    bytes_expected: int = 0
+    rows: int = 0
+
+    @property
+    def share(self) -> tuple[int, int | None]:
+        """How much is done of how much: bytes while files are copied, otherwise tables and models."""
+        if self.bytes_expected:
+            return self.bytes_done, self.bytes_expected
+        return self.subjects, self.total or None
+
+    def plus(self, **counts: int) -> _Done:
+        """Return what is done with some more of it."""
+        return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
+
+    def __str__(self) -> str:
+        parts = [f"{min(self.subjects, self.total)} of {self.total}"] if self.total else []
+        if self.bytes_expected:
+            parts.append(f"{min(self.bytes_done, self.bytes_expected) / 1e6:.1f} of {self.bytes_expected / 1e6:.1f} MB")
+        if self.rows:
+            parts.append(f"{self.rows:,} rows")
+        return ", ".join(parts)
+
+
+def _rows(outcome: Outcome) -> int:
+    """Return the rows that an outcome has read, or changed."""
+    changed = sum(outcome.counts.get(name, 0) for name in ("inserted", "updated", "deleted"))
+    return outcome.counts.get("rows_read", changed)
 
 
 class _Seconds(ProgressColumn):

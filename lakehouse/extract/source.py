@@ -14,7 +14,7 @@ from pathlib import Path
 from lakehouse.config import Pipeline
 from lakehouse.errors import ConfigError
 from lakehouse.storage import landing
-from lakehouse.storage.landing import LandedSnapshot
+from lakehouse.storage.landing import LandedSnapshot, OnBytes, ignore_bytes
 from lakehouse.storage.paths import Lake, snapshot_name
 
 
@@ -62,12 +62,14 @@ class Source:
         lake: The lake to land in.
         snapshots: The snapshots.
         warnings: What the source has besides, and was not taken; each table reports it.
+        on_bytes: Called while files are copied.
     """
 
     pipeline: Pipeline
     lake: Lake
     snapshots: tuple[SourceSnapshot, ...]
     warnings: tuple[str, ...] = ()
+    on_bytes: OnBytes = ignore_bytes
 
     @property
     def snapshot_times(self) -> set[datetime]:
@@ -113,7 +115,7 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
         landed = landing.find_snapshot(source.lake, table, snapshot.time)
         if landed is None:
             files = snapshot.fetch_files(table)
-            landing.land_snapshot(source.lake, table, snapshot.time, files.paths, files.folder, files.hint)
+            _land(source, table, snapshot.time, files)
             landed_times.append(snapshot.time)
         elif not snapshot.immutable:
             warnings += _change_warnings(source, landed, snapshot.fetch_files(table))
@@ -140,8 +142,12 @@ def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime 
             where=str(landed.folder),
             next_step="use another time for --snapshot-time",
         )
-    landing.land_snapshot(source.lake, table, time, files.paths, files.folder, files.hint)
+    _land(source, table, time, files)
     return ExtractResult(table, (time,), tuple(warnings))
+
+
+def _land(source: Source, table: str, time: datetime, files: TableFiles, again: bool = False) -> None:
+    landing.land_snapshot(source.lake, table, time, files.paths, files.folder, files.hint, again, source.on_bytes)
 
 
 def _time_of_undated(now: datetime, newest: LandedSnapshot | None) -> datetime:
@@ -201,8 +207,7 @@ def land_again(source: Source, landed: LandedSnapshot) -> None:
         landed: The snapshot as it was landed.
     """
     (snapshot,) = [snapshot for snapshot in source.snapshots if snapshot.time == landed.time]
-    files = snapshot.fetch_files(landed.table)
-    landing.land_snapshot(source.lake, landed.table, landed.time, files.paths, files.folder, files.hint, replace=True)
+    _land(source, landed.table, landed.time, snapshot.fetch_files(landed.table), again=True)
 
 
 def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, newest: datetime) -> str:

@@ -20,6 +20,14 @@ class Progress:
     def advance(self) -> None:
         """Note that the step is done with one of its tables or models."""
 
+    def add_bytes(self, done: int, expected: int = 0) -> None:
+        """Note bytes of the step, which copies files.
+
+        Args:
+            done: Bytes that were copied since the last call.
+            expected: Further bytes that are to be copied.
+        """
+
     @contextmanager
     def waiting(self, reason: str) -> Iterator[None]:
         """Note for the length of a `with` block that the step waits.

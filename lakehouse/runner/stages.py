@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -215,7 +215,8 @@ def _extract(run: Run) -> list[Outcome]:
         status, counts = "landed" if result.landed_times else "nothing new", {"snapshots": len(result.landed_times)}
         yield Outcome("extract", name, status, counts, note="\n".join(result.warnings))
 
-    with sources.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
+    with sources.open_source(run.pipeline, run.lake, run.selected_tables()) as opened:
+        source = replace(opened, on_bytes=run.progress.add_bytes)
         return run_in_parallel(run, "extract", run.selected_tables(), work)
 
 

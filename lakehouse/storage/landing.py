@@ -25,6 +25,13 @@ from lakehouse.storage.paths import Lake, snapshot_name, snapshot_time, write_js
 MANIFEST = "_manifest.json"
 _CHUNK = 1 << 20
 
+OnBytes = Callable[[int, int], None]
+"""Takes the bytes that were copied since the last call, and further ones that are to be copied."""
+
+
+def ignore_bytes(done: int, expected: int) -> None:
+    """Do nothing with the numbers of bytes."""
+
 
 @dataclass(frozen=True)
 class LandedFile:
@@ -119,8 +126,8 @@ class ByteSource(Protocol):
 class HashingReader:
     """Passes bytes through and collects their hash, size and what the CSV reader needs to know about them."""
 
-    def __init__(self, source: ByteSource) -> None:
-        self._source, self._digest = source, hashlib.sha256()
+    def __init__(self, source: ByteSource, on_bytes: OnBytes = ignore_bytes) -> None:
+        self._source, self._digest, self._on_bytes = source, hashlib.sha256(), on_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._size, self._has_quote, self._is_utf8 = 0, False, True
 
@@ -128,6 +135,7 @@ class HashingReader:
         """Return the next bytes of the source."""
         chunk = self._source.read(size)
         self._size += len(chunk)
+        self._on_bytes(len(chunk), 0)
         self._digest.update(chunk)
         self._has_quote = self._has_quote or b'"' in chunk
         self._is_utf8 = self._is_utf8 and _is_decodable(self._decoder, chunk)
@@ -185,6 +193,7 @@ def land_snapshot(
     root: Path | None = None,
     hint: str = "",
     replace: bool = False,
+    on_bytes: OnBytes = ignore_bytes,
 ) -> LandedSnapshot:
     """Copy a source's files into the landing zone as one snapshot.
 
@@ -196,7 +205,10 @@ def land_snapshot(
         root: The folder below which the files keep their relative paths; by default the folder of each file.
         hint: If there are no files: what the source has in their place.
         replace: Whether the snapshot has landed before, and is landed again.
+        on_bytes: Called with the bytes that are to be copied, and then with those that were.
     """
+    sources = list(sources)
+    on_bytes(0, sum(source.stat().st_size for source in sources))
     folder = lake.landing_path(table) / snapshot_name(time)
     if lake.is_on_s3:
         _remove_unfinished(lake, table)
@@ -204,7 +216,7 @@ def land_snapshot(
     with file_io.atomic_folder(folder, replace) as new_folder:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
-            files.append(_copy_file(source, new_folder / name, name))
+            files.append(_copy_file(source, new_folder / name, name, on_bytes))
         document = {"table": table, "files": [asdict(f) for f in files]} | ({"hint": hint} if hint else {})
         write_json(new_folder / MANIFEST, document)
     return LandedSnapshot(table, time, folder, tuple(files), hint=hint)
@@ -222,7 +234,7 @@ def _remove_unfinished(lake: Lake, table: str) -> None:
         file_io.remove(table_folder / name)
 
 
-def _copy_file(source: Path, target: StorePath, name: str) -> LandedFile:
+def _copy_file(source: Path, target: StorePath, name: str, on_bytes: OnBytes) -> LandedFile:
     """Copy a file and return it as a landed file; it is read once."""
     readers = list[HashingReader]()
     signature = file_signature(source)
@@ -230,7 +242,7 @@ def _copy_file(source: Path, target: StorePath, name: str) -> LandedFile:
     @contextmanager
     def open_source() -> Iterator[IO[bytes]]:
         with source.open("rb") as file:
-            readers.append(HashingReader(file))
+            readers.append(HashingReader(file, on_bytes))
             yield cast(IO[bytes], readers[-1])
 
     file_io.copy_stream(target, open_source)

@@ -141,6 +141,41 @@ def test_the_bar_shows_the_step_what_it_waits_for_and_how_far_it_is(terminal: Te
     assert "\x1b[?25l" not in shown  # the cursor stays visible, also after a kill
 
 
+def test_the_bar_shows_bytes_while_files_are_copied_and_rows_where_they_are_counted(
+    terminal: Terminal, run: Run
+) -> None:
+    terminal.connect()
+    with show_progress(run):
+        run.progress.begin("extract", 2)
+        run.progress.add_bytes(0, 4_000_000)
+        run.progress.add_bytes(0, 2_000_000)
+        run.progress.add_bytes(1_500_000)
+        wait_for_a_refresh()
+        run.progress.begin("ingest", 2)
+        run.on_outcome(Outcome("ingest", "items", "accepted", {"rows_read": 1_200_000, "inserted": 7}))
+        run.progress.advance()
+        wait_for_a_refresh()
+        run.progress.begin("bronze", 2)
+        run.on_outcome(Outcome("bronze", "items", "applied", {"inserted": 7, "deleted": 1}))
+        wait_for_a_refresh()
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.close())
+    frames = [re.sub(r"\W*[━╸╺]+", "", frame).strip() for frame in shown.split("\r\x1b[2K")]
+    assert any(re.search(r"extract 0 of 2, 1\.5 of 6\.0 MB \d s", frame) for frame in frames)
+    assert any(re.search(r"ingest 1 of 2, 1,200,000 rows \d s", frame) for frame in frames)
+    assert any(re.search(r"bronze 0 of 2, 8 rows \d s", frame) for frame in frames)
+
+
+def test_extract_reports_the_bytes_that_it_copies(run: Run, shop: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    run.progress.add_bytes = lambda done, expected=0: reported.append((done, expected))  # type: ignore[method-assign]
+
+    stages.run_stages(run, ["extract"])
+
+    size = sum(file.stat().st_size for file in (shop / "source").iterdir())
+    assert (sum(done for done, _ in reported), sum(expected for _, expected in reported)) == (size, size)
+
+
 def test_lines_of_others_stay_whole_and_the_bar_leaves_nothing_behind(terminal: Terminal, run: Run) -> None:
     terminal.connect()
     with show_progress(run):
