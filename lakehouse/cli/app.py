@@ -136,7 +136,9 @@ def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
         return 130
     except Exception as raised:
         if hasattr(raised, "format_message"):  # a usage error of click, or of typer's copy of click
-            return render.error(ConfigError(raised.format_message(), next_step="lakehouse --help"), as_json, log)
+            found, where = " ".join(raised.format_message().split()), getattr(raised, "ctx", None)
+            next_step = f"{where.command_path if where else 'lakehouse'} --help"
+            return render.error(ConfigError(found, next_step=next_step), as_json, log)
         return render.error(to_lakehouse_error(raised, verbose="--verbose" in arguments), as_json, log)
 
 
@@ -613,7 +615,7 @@ def diff(
 def connect(
     action: Annotated[
         Literal["apply", "status"],
-        typer.Argument(help="apply: register and start the connectors; status: show their state."),
+        typer.Argument(metavar="ACTION", help="apply: register and start the connectors; status: show their state."),
     ],
     pipeline: Pipeline,
     as_json: Json = False,
@@ -633,7 +635,7 @@ def connect(
 def engine(
     action: Annotated[
         Literal["status", "stop"],
-        typer.Argument(help="status: show the engines; stop: end those that no command uses."),
+        typer.Argument(metavar="ACTION", help="status: show the engines; stop: end those that no command uses."),
     ],
     force: Annotated[
         bool, typer.Option("--force", help="Stop the engines in use too; their commands fail with exit code 3.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def _find_file(path: Path) -> Path:
             "a folder without a pipeline" if path.is_dir() else "no such file or folder",
             expected=f"a folder with {join_with_or(FILE_NAMES)}, or that file",
             where=str(path),
+            next_step=f"lakehouse init SOURCE {shlex.quote(str(path))}, to write one for a folder of files",
         )
     return files[0]
 

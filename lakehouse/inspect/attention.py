@@ -107,7 +107,9 @@ def _of_models(document: Row, path: str) -> Iterator[Row]:
         yield _row("expectations", model, f"{count} not met: {rules}", next_step)
     listed = by_rules | {model["model"] for model in problems}
     waiting = [model["model"] for model in document["models"] if model["waiting"] and model["model"] not in listed]
-    if waiting:
+    if waiting and not document["runs"] and all(table["newest"] is None for table in document["tables"]):
+        yield _row("nothing has run yet", document["pipeline"], "the lake is empty", f"lakehouse run {path}")
+    elif waiting:
         yield _row("changes to read", _names(waiting), counted(len(waiting), "model"), f"lakehouse run {path}")
     for table in document["published"]:
         if table["note"] or table["waiting"]:

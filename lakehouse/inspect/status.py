@@ -286,7 +286,9 @@ def single_table(run: Run, allow_model: bool = False) -> str:
     """
     known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
-        raise ConfigError(counted(len(run.names), "name"), expected=f"one of {', '.join(known)}")
+        is_model = len(run.names) == 1 and run.names[0] in run.plans
+        found = f"{run.names[0]} is a model" if is_model else counted(len(run.names), "name")
+        raise ConfigError(found, expected=f"one of {', '.join(known)}")
     return run.names[0]
 
 

@@ -92,6 +92,25 @@ def test_a_shell_completes_commands_options_and_names(words: str, completed: lis
 
 
 @pytest.mark.parametrize(
+    ("words", "found", "next_step"),
+    [
+        ("runn x", "No such command 'runn'. Did you mean 'run'?", "lakehouse --help"),
+        ("run", "Missing argument 'PIPELINE'.", "lakehouse run --help"),
+        ("engine", "Missing argument 'ACTION'. Choose from: status, stop", "lakehouse engine --help"),
+    ],
+)
+def test_a_wrong_command_line_leads_to_the_help_of_its_command(
+    words: str, found: str, next_step: str, capsys: Capture
+) -> None:
+    pipeline = Path(__file__).parents[3] / "conf" / "loyalty"
+    assert main(words.replace("PIPELINE", str(pipeline)).split()) == ExitCode.USAGE
+
+    err = capsys.readouterr().err
+    assert f"found:    {found}\n" in err
+    assert f"next:     {next_step}\n" in err
+
+
+@pytest.mark.parametrize(
     ("name", "usage"),
     [
         ("init", "init [OPTIONS] [SOURCE] [PIPELINE]"),

@@ -724,6 +724,7 @@ def test_a_missing_pipeline_and_two_pipelines_are_reported() -> None:
         load("shop", {})
 
     assert (nothing.value.found, nothing.value.where) == ("no such file or folder", "nowhere")
+    assert nothing.value.next_step == "lakehouse init SOURCE nowhere, to write one for a folder of files"
     assert empty.value.found == "a folder without a pipeline"
     assert empty.value.expected == "a folder with pipeline.yml, pipeline.yaml or pipeline.json, or that file"
     assert two.value.found == "pipeline.yml and pipeline.json"

@@ -27,7 +27,14 @@ RULE = {"model": "silver.items", "rule": "small", "found": "2 rows", "on_fail": 
 
 
 def found(**parts: Any) -> list[tuple[str, str, str]]:
-    document: dict[str, Any] = {"tables": [TABLE], "models": [], "published": [], "expectations": [], "runs": []}
+    document: dict[str, Any] = {
+        "pipeline": "shop",
+        "tables": [TABLE],
+        "models": [],
+        "published": [],
+        "expectations": [],
+        "runs": [],
+    }
     rows = find_attention(document | parts, Path("conf/shop/pipeline.yml"))
     return [(row["what"], row["name"], row["next"]) for row in rows]
 
@@ -68,6 +75,13 @@ def test_the_most_urgent_comes_first() -> None:
         ("expectations", "silver.items"),
         ("changes to read", "gold.x"),
     ]
+
+
+def test_before_the_first_run_there_is_one_row() -> None:
+    new = TABLE | {"newest": None, "sequence": None, "bronze_sequence": None}
+    models = [{"model": "silver.items", "waiting": ["bronze.items"]}, {"model": "gold.x", "waiting": ["silver.items"]}]
+
+    assert found(tables=[new], models=models) == [("nothing has run yet", "shop", "lakehouse run conf/shop")]
 
 
 def test_the_path_of_a_command_is_as_short_as_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
