@@ -25,6 +25,7 @@ from lakehouse.propose.sources import (
     read_folder,
     same_name_groups,
     shown,
+    undated_pattern,
 )
 from lakehouse.propose.texts import ColumnType, TableTypes
 from lakehouse.propose.types import choose_types
@@ -194,6 +195,8 @@ def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: S
     """Return the proposal for the files of one table."""
     proposed = ProposedTable(group.table, group.pattern, group.format)
     _note_missing_files(folder, group, proposed)
+    if len(folder.snapshots) == 1 and (pattern := undated_pattern(group.files)):
+        proposed.notes.append(f"file: its name has a date; if the next snapshot has another one, write `{pattern}`")
     if partitions := partition_names(group.files):
         proposed.notes.append(
             f"files: {shown(', '.join(partitions))} is in the names of folders only, and is no column of the rows"

@@ -23,6 +23,7 @@ _FORMATS = {
 }
 # Dates and numbers in a name, such as 7, 2025-01-31 and 20250131_120000, and SP in a folder uf=SP.
 _DIGITS = re.compile(r"(?<==)[^/=]+(?=/)|\d+(?:[-_.T]\d+)*")
+_DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){1,2}([-_.T]?\d{2,6})*")
 _PARTITION = re.compile(r"(?:^|/)([^/=]+)=[^/=]+(?=/)")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 _MAX_FILES = 100_000
@@ -270,6 +271,18 @@ def _walk(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
 def _is_text(name: str) -> bool:
     """Return whether the bytes of a file's name are UTF-8."""
     return not any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def undated_pattern(files: Iterable[SourceFile]) -> str:
+    """Return a glob in place of a name with a date, which the next snapshot may not have; "" without one.
+
+    Args:
+        files: The files of a table.
+    """
+    names = {file.name for file in files}
+    name = names.pop()
+    dates = [run for run in _DIGITS.findall(name) if _DATE.fullmatch(run)]
+    return "" if names or len(dates) != 1 else glob.escape(name).replace(dates[0], "*")
 
 
 def partition_names(files: Iterable[SourceFile]) -> list[str]:

@@ -47,6 +47,10 @@ ROW_NUMBER_NAMES = _words("column_1 index row rownum row_number unnamed_0 linha 
 """Names of columns that number the rows of a file."""
 
 _NUMBER_WORDS = ("no", "nr", "num", "numero", "number")
+_AROUND_NAMES = _words(
+    "base cadastro dados data dim dimensao export extract extrato fact fato full lista list raw relatorio report"
+    " snapshot stg tabela table tb tbl"
+)
 _OWN_ID_NAMES = _words("id uuid guid key codigo code cod")
 
 
@@ -69,7 +73,7 @@ def is_own_id_name(table: str, name: str) -> bool:
 
     >>> is_own_id_name("clientes", "idCliente"), is_own_id_name("transacoes", "idCliente"), is_own_id_name("x", "ID")
     (True, False, True)
-    >>> is_own_id_name("pagamentos", "Nº Pagamento"), is_own_id_name("orders", "order_number")
+    >>> is_own_id_name("pagamentos", "Nº Pagamento"), is_own_id_name("export_orders_2025_10", "order_number")
     (True, True)
 
     Args:
@@ -77,6 +81,8 @@ def is_own_id_name(table: str, name: str) -> bool:
         name: The column's name in the files.
     """
     snake = to_snake_case(name)
+    words = [word for word in table.split("_") if not word.isdigit() and word not in _AROUND_NAMES]
+    table = "_".join(words) or table
     stems = {table, re.sub(r"s$", "", table), re.sub(r"es$", "", table), re.sub(r"oes$", "ao", table)}
     own = {own.replace("_", "") for stem in stems for own in (f"id{stem}", f"{stem}id", f"{stem}code")}
     own |= {f"{word}{stem}" for stem in stems for word in ("cod", "codigo", *_NUMBER_WORDS)}

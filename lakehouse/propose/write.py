@@ -20,6 +20,11 @@ from lakehouse.propose.page import pipeline_text, silver_sql
 from lakehouse.propose.proposal import Proposal, ProposedTable, propose_tables
 from lakehouse.propose.sources import shown
 
+_NEXT_SNAPSHOT = (
+    "The files are one snapshot, at the time of the run. For the next one, replace them; or put each export into a",
+    "folder of its own, named by its time in UTC, such as 20251003_170552.",
+)
+
 
 def init_pipeline(
     source: Path,
@@ -197,6 +202,7 @@ def _header(proposal: Proposal) -> list[str]:
         f"Proposed by `lakehouse init` from {found}.",
         *(["Comments that begin with `not sure` say what to look at before the first run."] if is_unsure else []),
         "Paths are relative to the folder in which the command runs; those that are not there, to this file.",
+        *(_NEXT_SNAPSHOT if not names else []),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -245,6 +246,40 @@ def test_a_value_in_the_name_of_a_folder_is_no_column(tmp_path: Path) -> None:
     (table,) = init_pipeline(source, tmp_path / "p")["tables"]
 
     assert "uf is in the names of folders only" in table["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("Clientes 2025-10.csv", "Clientes *.csv"),
+        ("t_20251003.csv", "t_*.csv"),
+        ("t_20251003_170552.csv.gz", "t_*.csv.gz"),
+        ("v2.csv", ""),
+        ("t.csv", ""),
+    ],
+)
+def test_a_name_with_a_date_in_one_snapshot_is_mentioned(tmp_path: Path, name: str, pattern: str) -> None:
+    content = b"id,v\n1,x\n"
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    (table,) = init_pipeline(tmp_path / "source", tmp_path / "p")["tables"]
+
+    assert table["file"] == name
+    assert [note for note in table["notes"] if "has a date" in note] == (
+        [f"file: its name has a date; if the next snapshot has another one, write `{pattern}`"] if pattern else []
+    )
+
+
+def test_how_the_next_snapshot_is_delivered_is_said_where_there_is_no_folder_for_it(tmp_path: Path) -> None:
+    text = []
+    for folder in ("", "20250101_000000/"):
+        source = write(tmp_path / f"source{len(text)}", {f"{folder}t.csv": "id,v\n1,x\n"})
+        init_pipeline(source, tmp_path / f"p{len(text)}")
+        text.append((tmp_path / f"p{len(text)}" / "pipeline.yml").read_text(encoding="utf-8"))
+
+    assert "named by its time in UTC, such as 20251003_170552" in text[0]
+    assert "one snapshot, at the time of the run" not in text[1]
 
 
 def test_files_that_look_like_snapshots_are_mentioned(tmp_path: Path) -> None:
