@@ -24,10 +24,9 @@ from lakehouse.cli import lake, render, verbs
 from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
-from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
-from lakehouse.runner import context, expiring, signals, stages
+from lakehouse.runner import bug_files, context, expiring, signals, stages
 from lakehouse.runner.context import Run
 from lakehouse.spark.engine import command as engine_command
 from lakehouse.storage import paths
@@ -127,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
     as_json = "--json" in arguments
+    bug_files.set_current(None)
     try:
         code = app(args=arguments, prog_name="lakehouse", standalone_mode=False)
         return int(code or 0)
@@ -139,7 +139,7 @@ def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
             found, where = " ".join(raised.format_message().split()), getattr(raised, "ctx", None)
             next_step = f"{where.command_path if where else 'lakehouse'} --help"
             return render.error(ConfigError(found, next_step=next_step), as_json, log)
-        return render.error(to_lakehouse_error(raised, verbose="--verbose" in arguments), as_json, log)
+        return render.error(bug_files.report_bug(raised, "--verbose" in arguments), as_json, log)
 
 
 def _parse_time(text: str | None) -> datetime | None:

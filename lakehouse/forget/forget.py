@@ -27,7 +27,7 @@ from lakehouse.forget.remaining_files import list_remaining
 from lakehouse.forget.tables import erase_from_bronze, erase_from_change_set, erase_from_quarantine, erase_resolved
 from lakehouse.lake import change_sets, forgotten_keys, ledger
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.runner import context, publishing, records, stages, up_to_date
+from lakehouse.runner import bug_files, context, publishing, records, stages, up_to_date
 from lakehouse.runner.context import Run
 from lakehouse.storage import file_io, landing
 from lakehouse.storage.file_io import StorePath
@@ -192,6 +192,7 @@ def _erase_from_table(run: Run, table: TableRef, subject: DataSubject) -> Erased
     erased.rows["bronze"] = erase_from_bronze(table, subject)
     erased.rows["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
     records.mask_texts(lake, subject.mask_in)
+    bug_files.remove_all(lake)  # traces have messages with values in many forms: masking could miss one
     return erased
 
 

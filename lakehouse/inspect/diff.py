@@ -23,7 +23,6 @@ from pyspark.sql import SparkSession
 from lakehouse import bronze, extract, logs
 from lakehouse.concurrency import once, worker_pool
 from lakehouse.config import Guard
-from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
@@ -35,6 +34,7 @@ from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
+from lakehouse.runner import bug_files
 from lakehouse.runner.context import Run, open_run
 from lakehouse.spark.lazy_session import lazy_session
 from lakehouse.spark.persist import persist_rows
@@ -125,7 +125,7 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
             except _NeedsSessionError:
                 return None
             except Exception as raised:
-                error = to_lakehouse_error(raised, verbose=run.verbose)
+                error = bug_files.report_bug(raised, run.verbose, run, "diff", name)
                 verdict = {"verdict": "failed", "reason": logs.redact(error.to_text())}
                 done = {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
             run.progress.advance()

@@ -26,11 +26,11 @@ from lakehouse.config import Pipeline
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.config.postgres import tls_warning
 from lakehouse.config.strict_model import did_you_mean
-from lakehouse.error_mapping import retry_transient, to_lakehouse_error
+from lakehouse.error_mapping import retry_transient
 from lakehouse.errors import ConfigError, LakeBusy, LakehouseError
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.models.sql.plan import Plan, dependency_levels
-from lakehouse.runner import notify, records
+from lakehouse.runner import bug_files, notify, records
 from lakehouse.runner.outcome import FAILED, OnOutcome, Outcome, Report
 from lakehouse.runner.progress import Progress
 from lakehouse.storage import file_io, landing, lock
@@ -240,6 +240,7 @@ def open_run(path: str | Path, names: Iterable[str] = (), reads_lake: bool = Tru
     run = Run(pipeline, tuple(names), **options)
     if reads_lake:
         run.pipeline = _with_stored_names(pipeline, run.lake)
+    bug_files.set_current(run)
     run.log = run.log.bind(run_id=run.id, pipeline=pipeline.name)
     logs.log_retries(run.log)
     known = [*pipeline.tables, *run.plans]
@@ -297,7 +298,7 @@ def record_run(run: Run, report: Report, command: str) -> Iterator[records.Recor
     try:
         yield record
     except Exception as raised:
-        error = to_lakehouse_error(raised, verbose=run.verbose)
+        error = bug_files.report_bug(raised, run.verbose, run, command)
         raise
     finally:
         report.seconds = round(time_now() - started, 2)
@@ -392,7 +393,7 @@ def run_in_parallel(
         try:
             outcomes = retry_transient(lambda: list(work(name)))
         except Exception as raised:
-            error = to_lakehouse_error(raised, verbose=run.verbose)
+            error = bug_files.report_bug(raised, run.verbose, run, stage, name)
             outcomes = [Outcome(stage, name, FAILED, code=error.exit_code, note=error.to_text())]
             outcomes[0] = replace(outcomes[0], kept_note=logs.redact(error.to_record()))
         seconds = round((time_now() - started) / max(len(outcomes), 1), 2)

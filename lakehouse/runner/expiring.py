@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from lakehouse.config import Retention
 from lakehouse.errors import ExitCode, worst_exit_code
-from lakehouse.runner import publishing
+from lakehouse.runner import bug_files, publishing
 from lakehouse.runner.context import Run, run_in_parallel
 from lakehouse.runner.outcome import Outcome
+from lakehouse.storage import file_io
+from lakehouse.storage.file_io import StorePath
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -67,6 +69,8 @@ def _expire_tasks(run: Run, now: datetime) -> dict[str, Callable[[], RetentionRe
     tasks: dict[str, Callable[[], RetentionResult]] = {}
     if config.landing:
         limit = RetentionLimit(now, config.landing, run.dry_run)
+        if not run.names and (old := bug_files.list_older(lake, now - config.landing)):
+            tasks["_state/bugs"] = partial(_remove_bug_files, old, limit)
         for name, history in ledger.read_histories(run.spark, lake, run.selected_tables()).items():
             tasks[name] = partial(retention.expire_snapshots, lake, name, history, limit)
     if config.change_sets:
@@ -78,6 +82,15 @@ def _expire_tasks(run: Run, now: datetime) -> dict[str, Callable[[], RetentionRe
         for name in _tables_to_vacuum(run):
             tasks[name] = partial(_vacuum, run, isolated_session(run.spark, data_bytes), name, limit)
     return tasks
+
+
+def _remove_bug_files(files: list[StorePath], limit: RetentionLimit) -> RetentionResult:
+    """Remove files about bugs: they may have values of rows, and are kept no longer than the landed files of these."""
+    from lakehouse.retention import RetentionResult
+
+    for file in () if limit.dry_run else files:
+        file_io.remove(file)
+    return RetentionResult(limit.status("expired", len(files)), {"files": len(files)})
 
 
 def _tables_to_vacuum(run: Run) -> list[str]:

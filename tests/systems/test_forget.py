@@ -106,6 +106,9 @@ RETENTION = "can no longer be read"
 
 def test_no_file_of_the_lake_has_the_data_subject_after_forget_and_vacuum(shop: Project) -> None:
     before = {(e["sequence"], e["status"]): nonzero_counts(e) for e in shop.ledger()}
+    bug = shop.lake / "_state/bugs/20250102T120000-abcdef.json"
+    bug.parent.mkdir()
+    bug.write_text(json.dumps({"trace": [f"ValueError: {NOTE}"]}))
     before_traces = traces(shop)
     assert len(before_traces) > 40
     words_found = {place.rpartition(": ")[2] for place in before_traces}

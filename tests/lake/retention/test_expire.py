@@ -92,8 +92,13 @@ def retain(project: Project, **retention: str) -> None:
 def test_expire_removes_what_no_table_needs_and_verify_still_holds(shop: Project) -> None:
     before = {table: shop.rows_with_cdc(table) for table in shop.versions()}
     checks_before = checks(shop)
+    bugs = shop.lake / "_state/bugs"
+    bugs.mkdir()
+    for time in ("20250101T000000", f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}"):
+        (bugs / f"{time}-abcdef.json").write_text("{}")
 
     dry_run = shop("expire", "--dry-run")
+    assert len(list(bugs.iterdir())) == 2
     assert files(shop, FIRST) == ["_manifest.json", "items.csv"]
     done = shop("expire")
 
@@ -103,6 +108,8 @@ def test_expire_removes_what_no_table_needs_and_verify_still_holds(shop: Project
     assert done.outcome("expire", "items")["counts"]["snapshots"] == 2
     assert done.outcome("expire", "bronze.items")["status"] == "vacuumed"
     assert dry_run.outcome("expire", "bronze.items")["counts"] == done.outcome("expire", "bronze.items")["counts"]
+    assert done.outcome("expire", "_state/bugs")["counts"] == {"files": 1}
+    assert [file.name[:8] for file in bugs.iterdir()] != ["20250101"]
     # The first is superseded, the third has the bytes of the second, the second is the last accepted, the fourth held.
     assert [files(shop, stamp) for stamp in (FIRST, THIRD)] == [["_manifest.json"]] * 2
     assert [files(shop, stamp) for stamp in (SECOND, FOURTH)] == [["_manifest.json", "items.csv"]] * 2
