@@ -167,9 +167,9 @@ def _grouping_levels(query: exp.Expr, kinds: Mapping[str, ColumnKind]) -> dict[i
     if sets is None or not isinstance(query, exp.Select) or not isinstance(group, exp.Group):
         return {}
     names = {c.lower(): c for c in kinds}
-    outputs = {p.unalias().sql(): names.get(p.alias_or_name.lower(), "") for p in query.expressions}
-    outputs |= {exp.column(p.alias).sql(): names.get(p.alias.lower(), "") for p in query.expressions if p.alias}
-    order = [e.sql() for e in grouping_expressions(group)]
+    outputs = {p.unalias().sql("spark"): names.get(p.alias_or_name.lower(), "") for p in query.expressions}
+    outputs |= {exp.column(p.alias).sql("spark"): names.get(p.alias.lower(), "") for p in query.expressions if p.alias}
+    order = [e.sql("spark") for e in grouping_expressions(group)]
     bits = {text: 1 << (len(order) - 1 - n) for n, text in enumerate(order)}
     return {
         sum(bit for text, bit in bits.items() if text not in grouped): frozenset(outputs.get(t, t) for t in grouped)

@@ -257,10 +257,10 @@ def _group_keys(query: exp.Query) -> tuple[str, ...]:
         for key in expressions:
             by_position = isinstance(key, exp.Literal) and key.name == str(position)
             if by_position or key == bare or (isinstance(key, exp.Column) and key.name == projection.alias):
-                names[key.sql()] = projection.alias_or_name
+                names[key.sql("spark")] = projection.alias_or_name
         if is_grouping_id(bare):
             names["grouping_id()"] = projection.alias_or_name
-    return tuple(dict.fromkeys(names.values())) if {key.sql() for key in expressions} <= names.keys() else ()
+    return tuple(dict.fromkeys(names.values())) if {key.sql("spark") for key in expressions} <= names.keys() else ()
 
 
 def _has_unique_groups(query: exp.Query, tokens: list[Token]) -> bool:
@@ -268,12 +268,12 @@ def _has_unique_groups(query: exp.Query, tokens: list[Token]) -> bool:
     group = query.args.get("group") if isinstance(query, exp.Select) else None
     if group is None or any(t.text.lower() in functions.GENERATORS for _, t in find_calls(tokens)):
         return False
-    selected = {p.unalias().sql() for p in query.expressions}
+    selected = {p.unalias().sql("spark") for p in query.expressions}
     # `GROUP BY shop` may mean a column of the table instead of the one selected under that name.
-    if any(not isinstance(k, exp.Literal) and k.sql() not in selected for k in grouping_expressions(group)):
+    if any(not isinstance(k, exp.Literal) and k.sql("spark") not in selected for k in grouping_expressions(group)):
         return False
     totals = list(group.find_all(*TOTALS))
-    sets = [part.sql() for total in totals for part in total.expressions]
+    sets = [part.sql("spark") for total in totals for part in total.expressions]
     return len(totals) <= 1 and len(sets) == len(set(sets))
 
 

@@ -30,7 +30,7 @@ def grouping_expressions(group: exp.Group) -> list[exp.Expr]:
             elif isinstance(item, exp.Paren):
                 gather([item.this])
             else:
-                found[item.sql()] = item
+                found[item.sql("spark")] = item
 
     trailing = [total for form in _TRAILING_FORMS for total in group.args.get(form) or []]
     gather([*group.expressions, *trailing])
@@ -62,7 +62,7 @@ def grouping_sets(group: exp.Group) -> list[frozenset[str]] | None:
     Args:
         group: The GROUP BY.
     """
-    plain = [frozenset([e.sql()]) for e in group.expressions if not isinstance(e, TOTALS)]
+    plain = [frozenset([e.sql("spark")]) for e in group.expressions if not isinstance(e, TOTALS)]
     totals = [e for e in group.expressions if isinstance(e, TOTALS)]
     trailing = [(form, total) for form in _TRAILING_FORMS for total in group.args.get(form) or []]
     if len(totals) + len(trailing) != 1:
@@ -82,7 +82,7 @@ def _listed_sets(total: exp.Expr) -> list[frozenset[str]]:
         members = (
             item.expressions if isinstance(item, exp.Tuple) else [item.this if isinstance(item, exp.Paren) else item]
         )
-        sets.append(frozenset(member.sql() for member in members))
+        sets.append(frozenset(member.sql("spark") for member in members))
     return sets
 
 

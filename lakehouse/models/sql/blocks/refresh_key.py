@@ -102,7 +102,7 @@ def _group_key(select: ParsedSelect, group: exp.Group) -> RefreshKey:
         output, text, tree = _grouped_expression(select, group, expression)
         if tree.find(exp.AggFunc):
             raise NotIncremental("GROUP BY an aggregate")
-        can_push_down = not has_totals(group) or expression.sql() in in_every_set
+        can_push_down = not has_totals(group) or expression.sql("spark") in in_every_set
         parts.append(KeyPart(text, output, select.source_column(tree), can_push_down))
     if not has_totals(group):
         return RefreshKey("grouped", tuple(parts))
@@ -115,7 +115,7 @@ def _group_key(select: ParsedSelect, group: exp.Group) -> RefreshKey:
         raise NotIncremental("totals whose columns, or GROUPING_ID(), are not selected", "select them")
     positions: tuple[tuple[int, ...], ...] = ()
     has_distinct_columns = len({part.column for part in parts} - {None}) == len(parts)
-    position_of = {expression.sql(): at for at, expression in enumerate(expressions)}
+    position_of = {expression.sql("spark"): at for at, expression in enumerate(expressions)}
     if sets and has_distinct_columns and all(each <= position_of.keys() for each in sets):
         positions = tuple(tuple(sorted(position_of[sql] for sql in each)) for each in sets)
     return RefreshKey("grouped", (*parts, grouping_ids[0]), positions)
@@ -126,7 +126,7 @@ def _grouped_expression(select: ParsedSelect, group: exp.Group, expression: exp.
     if isinstance(expression, exp.Literal):
         position = int(expression.name) if expression.name.isdigit() else 0
         if select.tree.is_star or not 0 < position <= len(select.expressions):
-            raise NotIncremental(f"GROUP BY {expression.sql()}", "write the expression")
+            raise NotIncremental(f"GROUP BY {expression.sql('spark')}", "write the expression")
         if has_totals(group):
             raise NotIncremental("GROUP BY a position, with totals", "write the expression")
         output = list(select.expressions)[position - 1]

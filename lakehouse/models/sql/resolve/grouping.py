@@ -85,7 +85,7 @@ def signature(resolver: Expressions, node: exp.Expr) -> Hashable:
     if isinstance(bare, exp.Column):
         found = resolver.found(bare)
         if found is None:
-            return ("unknown", bare.sql().lower())
+            return ("unknown", bare.sql("spark").lower())
         fields = tuple(f.lower() for f in found.fields)
         return ("column", found.is_outer, found.source, (found.column.name or "").lower(), fields)
     parts = []

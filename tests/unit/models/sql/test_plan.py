@@ -309,6 +309,15 @@ def test_the_keys_are_the_columns_that_the_group_by_makes_unique(
     assert found.has_unique_keys
 
 
+@pytest.mark.parametrize(("one", "other"), [("X''", "X'00'"), ("X''", "''")])
+def test_binary_literals_are_told_from_numbers_in_groups(one: str, other: str) -> None:
+    """In sqlglot's own dialect a binary literal is a number, and the empty one none at all."""
+    sql = f"SELECT coalesce(t.x, {one}) AS a, count(*) AS n {T} GROUP BY coalesce(t.x, {other})"
+
+    assert "no keys" in refusal(sql).found
+    assert plan_sql(f"SELECT coalesce(t.x, {one}) AS a, count(*) AS n {T} GROUP BY coalesce(t.x, {one})").keys == ("a",)
+
+
 def test_configured_keys_override_those_of_the_group_by() -> None:
     sql = f"SELECT t.day AS day, t.shop AS shop, max(t.id) AS id {T} GROUP BY t.day, t.shop"
 
