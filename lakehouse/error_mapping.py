@@ -88,7 +88,7 @@ _SQLSTATE_KINDS: dict[str, FaultKind] = {
 _MAX_LINE_CHARS = 500
 _USERS_MESSAGE = "[USER_RAISED_EXCEPTION]"  # from raise_error() in a model
 # In single quotes; in double quotes if it is no type or expression of Spark's, which are in upper case.
-_QUOTED_VALUE = re.compile(r"'[^'\n]*'|\"[^\"\n]*[a-z0-9][^\"\n]*\"")
+_QUOTED_VALUE = re.compile(r"'[^'\n]*'|\"[^a-z0-9\"\n]*[a-z0-9][^\"\n]*\"")
 _MASK = "***"
 # No timeout: a stage that fails after an hour is retried too.
 _TRANSIENT_POLICY = RetryPolicy(attempts=3, wait_max=4.0, timeout=None)

@@ -221,8 +221,18 @@ def _detect_signs(text: str, is_complete: bool, name: str, dialect: DetectedDial
 def _is_single_quoted(text: str, sep: str) -> bool:
     """Return whether most of the first lines have a field in single quotes."""
     lines = [line for line in text.splitlines()[:50] if line.strip()]
-    field = re.compile(rf"(?:^|{re.escape(sep)})'.*'(?:{re.escape(sep)}|$)")
-    return sum(bool(field.search(line)) for line in lines) > len(lines) / 2
+    return sum(_has_single_quoted_field(line, sep) for line in lines) > len(lines) / 2
+
+
+def _has_single_quoted_field(line: str, sep: str) -> bool:
+    """Return whether a line has a quote at the beginning of a field and one at the end of that field or a later one.
+
+    >>> _has_single_quoted_field("1,'a,b',2", ","), _has_single_quoted_field("1,'a", ",")
+    (True, False)
+    """
+    in_separators = f"{sep}{line}{sep}"
+    first, last = in_separators.find(f"{sep}'"), in_separators.rfind(f"'{sep}")
+    return first >= 0 and first + len(sep) < last
 
 
 def _parse(text: str, is_complete: bool, sep: str, quote: str, escape: str) -> list[list[str]] | None:

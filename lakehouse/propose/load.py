@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from lakehouse.storage.landing import LandedFile
 _BATCH_ROWS = 20_000
 _MEMORY_LIMIT = "1GB"
 _MAX_NOTED_ROWS = 3
+_MAX_COLUMNS = 2_000  # DuckDB needs memory for each of them
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,12 @@ def _create(
     spellings: dict[str, str] = {}
     for file, names in zip(files, names_by_file, strict=True):
         lower = [name.lower() for name in names]
-        if doubled := sorted({name for name, low in zip(names, lower, strict=True) if lower.count(low) > 1}):
+        counts = Counter(lower)
+        if doubled := sorted({name for name, low in zip(names, lower, strict=True) if counts[low] > 1}):
             raise UnusableFile(f"more than one column is named {shown(', '.join(doubled))}")
         spellings |= dict(zip(lower, names, strict=True))
+        if len(spellings) > _MAX_COLUMNS:
+            raise UnusableFile(f"it has more than {_MAX_COLUMNS:,} columns; its separator may be another one")
         if lower:
             table.columns_by_snapshot.setdefault(file.source.snapshot, set()).update(lower)
     table.columns = list(spellings.values())
@@ -199,8 +204,8 @@ def _create(
 
 def _positions(table: LoadedTable, names: list[str]) -> list[int]:
     """Return the position among the table's columns of each column of a file."""
-    lower = [name.lower() for name in table.columns]
-    return [lower.index(name.lower()) for name in names]
+    positions = {name.lower(): n for n, name in enumerate(table.columns)}
+    return [positions[name.lower()] for name in names]
 
 
 # CSV

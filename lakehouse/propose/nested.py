@@ -8,6 +8,7 @@ from typing import Any
 from lakehouse.propose.names import is_usable
 
 _MAX_FIELDS = 100  # an object with more names is a mapping, whose names are data
+_MAX_DEPTH = 30  # of a type; what is nested deeper is text
 _MAX_BIGINT_DIGITS = 18
 _MAX_SCALE = 12
 
@@ -43,8 +44,15 @@ class Shape:
     scale: int = 0
 
 
-def value_shape(value: Any) -> Shape:
-    """Return the shape of one value."""
+def value_shape(value: Any, depth: int = 0) -> Shape:
+    """Return the shape of one value.
+
+    Args:
+        value: The value.
+        depth: How many arrays and objects it is in.
+    """
+    if depth > _MAX_DEPTH and isinstance(value, list | dict):
+        return Shape(frozenset({"text"}))
     match value:
         case None:
             return Shape(frozenset({"null"}))
@@ -60,9 +68,9 @@ def value_shape(value: Any) -> Shape:
         case list():
             merged: Shape | None = None
             for element in value:
-                merged = merge_shapes(merged, value_shape(element))
+                merged = merge_shapes(merged, value_shape(element, depth + 1))
             return Shape(frozenset({"array"}), element=merged)
-    return Shape(frozenset({"object"}), fields={name: value_shape(each) for name, each in value.items()})
+    return Shape(frozenset({"object"}), fields={name: value_shape(each, depth + 1) for name, each in value.items()})
 
 
 def merge_shapes(left: Shape | None, right: Shape | None) -> Shape | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 
 from lakehouse.propose import shapes
 from lakehouse.propose.load import LoadedTable
@@ -16,6 +16,7 @@ from lakehouse.propose.words import is_id_name
 _INT_DIGITS, _BIGINT_DIGITS = 4, 18  # another type later means to rebuild the table: INT only for small values
 _MAX_SCALE = 18
 _MAX_DOUBLE_EXPONENT = 300
+_TOO_MANY_DIGITS = 1_000_000  # of a number whose exponent alone has more digits than a DECIMAL
 _CODE_DIGITS = 10  # integers that all have so many digits are codes: barcodes, accounts, phone numbers
 _THREE_DIGITS = re.compile(r"[+-]?9{1,3}(\.999)+")
 _SEPARATED = re.compile(r"9[.,'\u2019\s]9|[.,]9")
@@ -158,6 +159,8 @@ def _exact_digits(table: LoadedTable, name: str, whole: int, scale: int) -> tupl
             number = Decimal(text.replace(",", ".")).normalize()
         except InvalidOperation:
             continue
+        except Overflow:
+            return _TOO_MANY_DIGITS, scale
         exponent = number.as_tuple().exponent
         if isinstance(exponent, int):
             whole, scale = max(whole, number.adjusted() + 1), max(scale, -exponent)

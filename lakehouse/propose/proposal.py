@@ -34,6 +34,7 @@ from lakehouse.propose.words import UPDATE_WORDS
 _MIN_COMMON_COLUMNS = 0.6  # of two files whose names differ only in digits, to be one table
 _MAX_SINGLE_FILES = 20
 _NO_KEY = "no usable key"
+_TOO_DEEP = "its values are nested more deeply than can be read"
 _NO_TABLES: Mapping[str, Sequence[str]] = {}
 
 
@@ -209,8 +210,13 @@ def _propose(folder: SourceFolder, group: FileGroup, scratch: Path, preferred: S
     except UnusableFile as unusable:
         proposed.problem = str(unusable)
         return proposed
+    except RecursionError:
+        proposed.problem = _TOO_DEEP
+        return proposed
     try:
         _describe(folder, loaded, proposed, preferred)
+    except RecursionError:
+        proposed.problem = _TOO_DEEP
     finally:
         loaded.duck.close()
         for file in files:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.propose.names import to_snake_case, unique
 from lakehouse.storage import archives
 from lakehouse.storage.paths import source_folder_time
@@ -130,12 +130,23 @@ def format_of(path: Path) -> str | None:
 
     Args:
         path: The file.
+
+    Raises:
+        DataRefused: It is a zip with too many names.
     """
     name = path.name.lower()
     if name.endswith(".zip"):
         inside = {_suffix_format(member) for member in archives.member_names(path)}
         return _suffix_format(name[: -len(".zip")]) or (inside.pop() if len(inside) == 1 else None)
     return _suffix_format(name.removesuffix(".gz"))
+
+
+def _format_fault(path: Path) -> str:
+    """Return why the format of a file is not known; "" if it is."""
+    try:
+        return "" if format_of(path) else "its name does not say csv, json or parquet"
+    except DataRefused as refused:
+        return shown(refused.found)
 
 
 def group_files(source: SourceFolder, groups: list[list[SourceFile]]) -> list[FileGroup]:
@@ -232,8 +243,8 @@ def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: boo
             reason = "it may not be read"
         elif path.suffix.lower() in _SPREADSHEETS:
             reason = "it is a spreadsheet; save each of its sheets as CSV"
-        elif format_of(path) is None:
-            reason = "its name does not say csv, json or parquet"
+        else:
+            reason = _format_fault(path)
         if reason:
             warnings.append(f"{label}{shown(name)} is passed over: {reason}")
         elif len(source.files) >= _MAX_FILES:

@@ -60,9 +60,13 @@ def member_names(packed: Path) -> list[str]:
 
     Args:
         packed: The zip file.
+
+    Raises:
+        DataRefused: Its directory is too large to be held in memory.
     """
     try:
-        with zipfile.ZipFile(packed) as archive:
+        with _ZipBytes(packed) as content, zipfile.ZipFile(content) as archive:
+            content.directory_is_read = True
             return [m.filename for m in archive.infolist() if not (m.is_dir() or _is_hidden(m.filename))]
     except (*_DAMAGE_ERRORS, OSError):
         return []

@@ -7,7 +7,6 @@ misread.
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
 _CHUNK_BYTES = 1 << 20
+_SPARKS_MAX_COLUMNS = 20_480
+# A quote that is never closed makes one field of all that follows it, and a file without line ends is one header.
+_MAX_FIELD_CHARS, _MAX_HEADER_CHARS = 1 << 27, 1 << 20
 
 IsExcluded = Callable[[Mapping[str, str], str], bool]
 
@@ -67,6 +69,11 @@ class Dialect:
     def is_utf8(self) -> bool:
         """Whether the encoding is UTF-8."""
         return self.options["encoding"] == "UTF-8"
+
+    @property
+    def max_columns(self) -> int:
+        """The most columns that a record may have."""
+        return int(self.options.get("maxcolumns", _SPARKS_MAX_COLUMNS))
 
     def may_span_lines(self, file: LandedFile) -> bool:
         """Return whether a record of a file could span lines. If not, Spark may read parts of it in parallel."""
@@ -174,10 +181,10 @@ class Dialect:
         """Return the first record, or None if there is none.
 
         Raises:
-            DataRefused: It cannot be parsed.
+            DataRefused: It cannot be parsed, or is longer than any header.
         """
         with self.open_text(path) as file:
-            reader = self._reader(file)
+            reader = self._reader(_lines_up_to(file, _MAX_HEADER_CHARS))
             try:
                 return next((record for record in reader if record), None)
             except csv.Error as error:
@@ -255,7 +262,7 @@ class Dialect:
         return path.open(encoding=encoding, errors="replace", newline="")
 
     def _reader(self, file: Iterable[str]) -> _csv.Reader:
-        csv.field_size_limit(sys.maxsize)
+        csv.field_size_limit(_MAX_FIELD_CHARS)
         quote, escape = self.options["quote"], self.options["escape"]
         doubled = escape == quote or not escape
         return csv.reader(
@@ -277,3 +284,12 @@ class Dialect:
             where=f"{path}, at or before line {line}",
             next_step="look for an open quote there; the file may be cut short",
         )
+
+
+def _lines_up_to(file: TextIO, most: int) -> Iterator[str]:
+    """Yield the lines of a file, and raise when they have more than `most` characters."""
+    while line := file.readline(most + 1):
+        most -= len(line)
+        if most < 0:
+            raise csv.Error(f"the header has more than {_MAX_HEADER_CHARS:,} characters")
+        yield line

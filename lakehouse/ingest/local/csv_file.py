@@ -167,21 +167,22 @@ class _CsvReader:
         )
 
     def _broken_row(self, text: str) -> BrokenRow:
-        fields = self._split(text)[: len(self._header)]
+        fields = self._split(text)
         received = dict(zip(self._header, fields + [None] * (len(self._header) - len(fields)), strict=True))
         return BrokenRow(text, to_json(received), csv_reader.ragged_fault(self._header))
 
     def _split(self, text: str) -> list[str | None]:
+        """Return the first fields of a record, at most as many as the header has."""
         sep, quote = self._dialect.options["sep"], self._dialect.options["quote"]
         fields: list[str | None] = []
         quoted = re.compile(f"{re.escape(quote)}((?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*){re.escape(quote)}")
         at = 0
-        while at <= len(text):
+        while at <= len(text) and len(fields) < len(self._header):
             if quote and (match := quoted.match(text, at)):
                 field: str | None = match[1].replace(quote * 2, quote)
                 end = match.end()
             else:
-                end = text.find(sep, at) if sep in text[at:] else len(text)
+                end = at_sep if (at_sep := text.find(sep, at)) >= 0 else len(text)
                 field = text[at:end] or None
             fields.append(None if field == self._dialect.options.get("nullvalue") else field)
             at = end + 1

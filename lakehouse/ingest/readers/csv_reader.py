@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -92,13 +93,22 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
                 expected=f"a header with the columns {', '.join(names.values())}",
                 where=str(path),
             )
+        if len(first_record) > dialect.max_columns:
+            raise DataRefused(
+                f"{path.name} has {len(first_record):,} columns",
+                expected=f"at most {dialect.max_columns:,}",
+                where=f"{path}, line 1",
+                next_step="correct `sep` in the table's `options`, or set `maxColumns` there",
+            )
         header = [name.strip() or f"(column {i})" for i, name in enumerate(first_record, start=1)]
     lower = [name.lower() for name in header]
-    doubled = sorted({name for name, low in zip(header, lower, strict=True) if lower.count(low) > 1})
-    missing = [n for column, n in names.items() if n.lower() not in lower and column not in settings.optional_columns]
+    counts = Counter(lower)
+    doubled = sorted({name for name, low in zip(header, lower, strict=True) if counts[low] > 1})
+    missing = [n for column, n in names.items() if n.lower() not in counts and column not in settings.optional_columns]
     if doubled or missing:
         raise _other_header(settings, path, header, doubled, missing)
-    return header, {column: lower.index(name.lower()) for column, name in names.items() if name.lower() in lower}
+    positions = {low: n for n, low in enumerate(lower)}
+    return header, {column: positions[name.lower()] for column, name in names.items() if name.lower() in positions}
 
 
 def _other_header(
