@@ -21,7 +21,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow lock-jars audit clean distclean
+.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow lock-jars lock-connect-jars audit clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -122,6 +122,10 @@ lock-airflow: ## Do the same for Airflow, which has an environment of its own
 # Two Sparks download everything to a temporary folder.
 lock-jars: $(DEMO) ## Write the SHA-256 of the jars of Spark's packages
 	$(BIN)/python -m lakehouse.spark.jars
+
+# From a new download, without the files that Maven has on this machine.
+lock-connect-jars: $(DEMO) ## Write the SHA-256 of the jars of Kafka, Debezium and s3proxy
+	$(BIN)/python deploy/connect/jar_lists.py
 
 # PyPI's list of vulnerabilities, for the versions that this Python installs. A package that the list does not answer
 # for is a failure, too: the check has not been done.

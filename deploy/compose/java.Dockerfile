@@ -5,6 +5,12 @@ COPY tests/servers/s3proxy-pom.xml s3proxy/pom.xml
 RUN mvn -q -B -f s3proxy/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=/build/s3
 COPY deploy/connect connect
 RUN mvn -q -B -f connect/pom.xml package -DskipTests
+COPY tests/servers/s3proxy.sha256 s3proxy/
+# Every jar is on a list, and no other one is there; but the sink is built here.
+RUN cd s3 && sha256sum --check --strict --quiet ../s3proxy/s3proxy.sha256 && \
+    test "$(find . -name '*.jar' | wc -l)" -eq "$(wc -l < ../s3proxy/s3proxy.sha256)"
+RUN cd connect/target && sha256sum --check --strict --quiet ../jars.sha256 && \
+    test "$(find . -name '*.jar' ! -path ./plugins/s3-json-sink/s3-json-sink-1.jar | wc -l)" -eq "$(wc -l < ../jars.sha256)"
 
 FROM eclipse-temurin:17.0.15_6-jre
 RUN useradd --system --create-home lakehouse && install -d -o lakehouse /data

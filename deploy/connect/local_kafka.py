@@ -25,7 +25,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import jar_lists
 
 HERE = Path(__file__).parent
 TARGET = HERE / "target"
@@ -55,19 +58,21 @@ class Server:
         self.process.wait(_STOP_TIMEOUT)
 
 
+@cache
 def build() -> Path:
-    """Return target/ with worker/ and plugins/, which Maven builds if a source is newer."""
+    """Return target/ with worker/ and plugins/, which Maven builds if a source is newer, with their jars checked."""
     TARGET.mkdir(exist_ok=True)
     done = TARGET / ".done"
     with (TARGET / ".lock").open("w") as lock:  # between test processes
         fcntl.flock(lock, fcntl.LOCK_EX)
         sources = [*HERE.glob("pom.xml"), *HERE.glob("*/pom.xml"), *HERE.glob("s3-json-sink/src/**/*")]
         if not done.exists() or any(source.stat().st_mtime > done.stat().st_mtime for source in sources):
-            command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "package"]
+            command = jar_lists.connect_command()
             result = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if result.returncode:
                 raise RuntimeError(f"{' '.join(command)} ended with {result.returncode}:\n{result.stdout[-8000:]}")
             done.touch()
+    jar_lists.check_jars(TARGET, jar_lists.LIST)
     return TARGET
 
 

@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jar_lists import S3PROXY_LIST, S3PROXY_POM, check_jars, s3proxy_command
 from servers.ports import free_port
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_REGION": "us-east-1"}
 
 _MOTO = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-_POM = Path(__file__).with_name("s3proxy-pom.xml")
 _LOGBACK = Path(__file__).with_name("s3proxy-log.xml")
 _PROPERTIES = """
 s3proxy.endpoint=http://127.0.0.1:{port}
@@ -72,12 +72,13 @@ def s3proxy(folder: Path) -> Iterator[str]:
 def s3proxy_jars() -> Path:
     """Return a folder outside the repository with s3proxy's jars, which Maven downloads at first use (57 MB)."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "lakehouse-tests"
-    jars = cache / f"s3proxy-{re.findall(r'<version>([^<]+)', _POM.read_text())[-1]}"
+    jars = cache / f"s3proxy-{re.findall(r'<version>([^<]+)', S3PROXY_POM.read_text())[-1]}"
     if jars.is_dir():
+        check_jars(jars, S3PROXY_LIST)
         return jars
     fetching = cache / f".{jars.name}.{os.getpid()}"
-    command = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-    subprocess.run([*command, f"-DoutputDirectory={fetching}"], check=True, timeout=240)
+    subprocess.run(s3proxy_command(fetching), check=True, timeout=240)
+    check_jars(fetching, S3PROXY_LIST)
     try:
         fetching.rename(jars)
     except OSError:  # another test process was faster
