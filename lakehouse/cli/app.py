@@ -547,18 +547,35 @@ def forget(
         bool, typer.Option("--vacuum", help="Remove old file versions at once, as far as retention allows.")
     ] = False,
     lift: Annotated[bool, typer.Option("--lift", help="Let a forgotten key in again; nothing is erased.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be erased; nothing is written.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, or with --json, nothing is asked.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
     """Erase all rows of a key from every layer, landing included, and ignore them in later snapshots."""
-    from lakehouse.forget import forget_key, lift_key
+    from lakehouse.forget import find_key, forget_key, lift_key
 
+    if lift and (dry_run or vacuum):
+        raise ConfigError("--lift erases nothing", expected="--lift without --dry-run and --vacuum")
     context.open_run(pipeline, [table])  # raises if there is no such table
     opened = context.open_run(pipeline, verbose=verbose, on_outcome=render.progress)
     if key == ["-"]:
         key = _read_key()
+    has_to_ask = not (lift or yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty()
     with show_progress(opened, "forget"):
-        result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
+        if dry_run or has_to_ask:
+            result = find_key(opened, table, key)
+        else:
+            result = lift_key(opened, table, key) if lift else forget_key(opened, table, key, vacuum)
+    render.document(result, as_json)
+    if dry_run or not has_to_ask:
+        return int(result["exit_code"])
+    if not typer.confirm("Erase these rows? They cannot be brought back", err=True):
+        raise ConfigError("not confirmed: nothing was erased", expected="y, or --yes")
+    with show_progress(opened, "forget"):
+        result = forget_key(opened, table, key, vacuum)
     render.document(result, as_json)
     return int(result["exit_code"])
 

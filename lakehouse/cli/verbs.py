@@ -83,7 +83,12 @@ VERBS: Mapping[str, Verb] = {
     "gold": _verb(REPAIR, "2356", "gold conf/loyalty churn --full-refresh"),
     "publish": _verb(REPAIR, "2356", "publish conf/tesouro"),
     "init": _verb(RARE, "235", "init downloads conf/shop", "init --demo demo"),
-    "forget": _verb(RARE, "2356", "forget conf/loyalty clientes 000ff655-7a9f-4baa-b108-413f581399ef"),
+    "forget": _verb(
+        RARE,
+        "2356",
+        "forget conf/loyalty clientes 000ff655-7a9f-4baa-b108-413f581399ef --dry-run",
+        "forget conf/loyalty clientes 000ff655-7a9f-4baa-b108-413f581399ef --yes",
+    ),
     "expire": _verb(RARE, "2356", "expire conf/loyalty --dry-run"),
     "connect": _verb(RARE, "235", "connect apply conf/tesouro", "connect status conf/tesouro"),
     "engine": _verb(RARE, "26", "engine status", "engine stop", code_6="a command uses an engine; --force ends it"),

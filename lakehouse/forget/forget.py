@@ -1,12 +1,13 @@
 """Erases all rows of a key. In order:
 
-1. add the key to the list of forgotten keys, so that no later snapshot brings it back
-2. bring bronze to the ledger's last sequence, so that no change set waits
-3. landing: rewrite the files that have records of the key; their manifests record it
-4. raw: rewrite the change sets that have rows of it; empty caches, temporary copies and logs
-5. quarantine, bronze, the ledger's reasons and the run records: erase its rows, and mask texts that name it
-6. silver and gold: refresh them; then erase their resolved quarantine rows, and publish
-7. report what remains: files of old table versions, which VACUUM removes when they are old enough
+1. find its rows: if there are none, and it is not on the list of forgotten keys, nothing is written
+2. add the key to the list, so that no later snapshot brings it back
+3. bring bronze to the ledger's last sequence, so that no change set waits
+4. landing: rewrite the files that have records of the key; their manifests record it
+5. raw: rewrite the change sets that have rows of it; empty caches, temporary copies and logs
+6. quarantine, bronze, the ledger's reasons and the run records: erase its rows, and mask texts that name it
+7. silver and gold: refresh them; then erase their resolved quarantine rows, and publish
+8. report what remains: files of old table versions, which VACUUM removes when they are old enough
 
 Each step finds by itself what is still to do. So after a kill at any point, the same command completes the work.
 """
@@ -14,41 +15,32 @@ Each step finds by itself what is still to do. So after a kill at any point, the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse import bronze
 from lakehouse.config import PII_KEY, Table
 from lakehouse.config.layers import MODEL_LAYERS
-from lakehouse.errors import ConfigError, DataRefused, ExitCode, worst_exit_code
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.forget.data_subject import DataSubject, can_be_guessed, find_data_subject, is_identifier, parse_key
-from lakehouse.forget.landing import erase_from_snapshot, is_subject_absent
+from lakehouse.forget.landing import erase_from_snapshot
 from lakehouse.forget.remaining_files import list_remaining
-from lakehouse.forget.tables import erase_from_bronze, erase_from_change_set, erase_from_quarantine, erase_resolved
+from lakehouse.forget.search import FoundRows, find_rows
+from lakehouse.forget.tables import (
+    erase_from_bronze,
+    erase_from_change_set,
+    erase_from_quarantine,
+    erase_resolved,
+    is_unfinished,
+)
 from lakehouse.lake import change_sets, forgotten_keys, ledger
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner import bug_files, context, publishing, records, stages, up_to_date
 from lakehouse.runner.context import Run
-from lakehouse.storage import file_io, landing
+from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath
-from lakehouse.storage.paths import Lake
+from lakehouse.storage.paths import Lake, snapshot_name
 
 _TEMP_FOLDERS = ("plain", "extract", "kaggle", "verify")  # below `_state`: copies of rows while files are read
-
-
-@dataclass
-class ErasedRows:
-    """The result of `forget`.
-
-    Attributes:
-        rows: How many rows were erased, by layer; of landing, how many records.
-        unreadable_files: Landed snapshots that may have the data subject, and why they cannot be read.
-        is_still_in_source: Whether the newest snapshot had the data subject, so that the source has not erased it yet.
-    """
-
-    rows: dict[str, int] = field(default_factory=dict)
-    unreadable_files: list[str] = field(default_factory=list)
-    is_still_in_source: bool = False
 
 
 def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[str, Any]:
@@ -65,40 +57,75 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
 
     Raises:
         ConfigError: There is no such table or key column, a value is not of its type, or a secret is needed.
+        DataRefused: The lake has no row of the key; nothing was written.
     """
     key_texts = parse_key(_table_config(run, name), key)
     with context.lock_lake(run, f"forget {name}"):
-        up_to_date.remove_mark(run.lake)
         table = run.table_ref(name)
         subject = find_data_subject(table.spark, table.config, key_texts)
-        ledger.create_if_missing(table.spark, run.lake)
         listed = forgotten_keys.read_hashes(table.spark, run.lake, name)
         _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
+        found = find_rows(run, table, subject)
+        _require_known(table, subject, listed, found)
+        up_to_date.remove_mark(run.lake)
+        ledger.create_if_missing(table.spark, run.lake)
         is_replaced = forgotten_keys.add(table, subject.key_hashes, run.id)
-        erased = _erase_from_table(run, table, subject)
+        erased = _erase_from_table(run, table, subject, found)
         models = [outcome for layer in MODEL_LAYERS for outcome in stages.refresh_models(run, layer)]
-        erased.rows["quarantine"] += erase_resolved(table.spark, run.lake, [*run.plans])
+        erased["quarantine"] += erase_resolved(table.spark, run.lake, [*run.plans])
         published = publishing.publish_tables(run) if run.published_tables() else []
         tables = _delta_tables(run, name) | ({"forgotten": run.lake.forgotten_keys_table} if is_replaced else {})
         remaining = list_remaining(table.spark, tables, vacuum)
     failed = [outcome for outcome in [*models, *published] if outcome.code]
-    notes = _notes(run, name, erased)
+    notes = _notes(run, name, found)
     if table.config.pii_key_id is None and can_be_guessed(table.config, key_texts):
         notes.append(
             "the list of forgotten keys has the SHA-256 of the key, and a short key can be found by trial: set"
             f" {PII_KEY} to the output of `openssl rand -hex 32`, and run the command again"
         )
     notes += [f"{o.name} was not refreshed, and the next run refreshes it: {o.note}" for o in failed]
-    codes = [outcome.code for outcome in failed] + ([ExitCode.REFUSED] if erased.unreadable_files else [])
+    codes = [outcome.code for outcome in failed] + ([ExitCode.REFUSED] if found.unreadable_files else [])
     return {
         "pipeline": run.pipeline.name,
         "table": name,
-        "erased": erased.rows,
+        "erased": erased,
         "models": {o.name: o.counts.get("deleted", 0) for o in models},
         "published": {o.name: o.counts.get("deleted", 0) for o in published},
         "left": remaining,
         "note": "\n".join(notes) or None,
         "exit_code": int(worst_exit_code(codes)),
+    }
+
+
+def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
+    """Return what `forget_key` would erase of one table's key; nothing is written.
+
+    Args:
+        run: The command.
+        name: The table.
+        key: The key, as for `forget_key`.
+
+    Returns:
+        The document of `lakehouse forget --dry-run --json`, which does not have the key.
+
+    Raises:
+        ConfigError: There is no such table or key column, or a value is not of its type.
+        DataRefused: The lake has no row of the key.
+    """
+    key_texts = parse_key(_table_config(run, name), key)
+    table = run.table_ref(name)
+    subject = find_data_subject(table.spark, table.config, key_texts)
+    found = find_rows(run, table, subject)
+    _require_known(table, subject, forgotten_keys.read_hashes(table.spark, run.lake, name), found)
+    notes = ["nothing was erased; rows of models go with the rows of bronze that they come from"]
+    notes += _notes(run, name, found)
+    return {
+        "pipeline": run.pipeline.name,
+        "table": name,
+        "found": found.rows,
+        "snapshots": [snapshot_name(snapshot.time) for snapshot in found.snapshots],
+        "note": "\n".join(notes),
+        "exit_code": int(ExitCode.REFUSED if found.unreadable_files else ExitCode.OK),
     }
 
 
@@ -166,67 +193,67 @@ def _require_secret(table: TableRef, key_texts: Mapping[str, str], is_listed: bo
         )
 
 
+def _require_known(table: TableRef, subject: DataSubject, listed: frozenset[str], found: FoundRows) -> None:
+    """Raise if the lake has no row of the key, and the key was not forgotten before.
+
+    Raises:
+        DataRefused: It has none.
+    """
+    may_be_listed = forgotten_keys.may_be_listed(table.config, listed, subject.key_hashes)
+    if not found.is_known and not may_be_listed:
+        raise DataRefused(
+            f"no row of {table.name} has this key: it is not in landing, raw, quarantine and bronze",
+            expected="a key as it is in the source, before hashing",
+            next_step=f"see how keys are written: lakehouse show PIPELINE {table.name}",
+        )
+
+
 def _table_config(run: Run, name: str) -> Table:
     if name not in run.pipeline.tables:
         raise ConfigError(f"{name} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
     return run.pipeline.tables[name]
 
 
-def _erase_from_table(run: Run, table: TableRef, subject: DataSubject) -> ErasedRows:
-    """Erase a data subject from all layers that are not computed by models.
-
-    Raises:
-        ConfigError: `pii` was changed since the last change set was written.
-    """
+def _erase_from_table(run: Run, table: TableRef, subject: DataSubject, found: FoundRows) -> dict[str, int]:
+    """Erase a data subject from all layers that are not computed by models; return how many rows, by layer."""
     lake, name = run.lake, table.name
     history = ledger.read_histories(table.spark, lake, [name])[name]
-    if history.last_accepted:
-        # The stored key can be compared only if `pii` is the same, and a change set applied only as it was counted.
-        change_sets.delivered_columns(table, history.last_accepted)
+    if history.last_accepted:  # a change set can be applied only as it was counted
         bronze.refresh(table, history, run.snapshot_bytes(name))
-    erased = _erase_from_landing(run, table, subject)
+    erased = {"landing": _erase_from_landing(run, table, subject, found)}
     folders = change_sets.table_folders(lake, name)
-    erased.rows["raw"] = sum(erase_from_change_set(table, f, subject) for f in folders if not _remove_unfinished(f))
+    erased["raw"] = sum(erase_from_change_set(table, f, subject) for f in folders if not _remove_unfinished(f))
     _remove_temp_copies(lake, name)
-    erased.rows["quarantine"] = erase_from_quarantine(table, run.pipeline.timezone, subject)
-    erased.rows["bronze"] = erase_from_bronze(table, subject)
-    erased.rows["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
+    erased["quarantine"] = erase_from_quarantine(table, run.pipeline.timezone, subject)
+    erased["bronze"] = erase_from_bronze(table, subject)
+    erased["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
     records.mask_texts(lake, subject.mask_in)
     bug_files.remove_all(lake)  # traces have messages with values in many forms: masking could miss one
     return erased
 
 
-def _erase_from_landing(run: Run, table: TableRef, subject: DataSubject) -> ErasedRows:
-    erased = ErasedRows({"landing": 0})
-    for snapshot in landing.list_snapshots(run.lake, table.name):
-        erased.is_still_in_source = False
-        if snapshot.expired:
-            continue
+def _erase_from_landing(run: Run, table: TableRef, subject: DataSubject, found: FoundRows) -> int:
+    erased = 0
+    for snapshot in found.snapshots:
         try:
-            count = erase_from_snapshot(table, snapshot, run.pipeline.timezone, subject)
+            erased += erase_from_snapshot(table, snapshot, run.pipeline.timezone, subject)
         except DataRefused as refused:
-            if not is_subject_absent(table.config, snapshot, subject):
-                erased.unreadable_files.append(f"{snapshot.folder}: {refused.found}")
-            continue
-        erased.rows["landing"] += count
-        erased.is_still_in_source = bool(count)
+            found.unreadable_files.append(f"{snapshot.folder}: {refused.found}")
     return erased
 
 
 def _remove_unfinished(change_set: StorePath) -> bool:
     """Remove a change set that a killed run has not finished, and return whether it was one."""
-    if any(name.endswith(".parquet") for name in file_io.list_names(change_set)):
-        return False
-    file_io.remove(change_set)
-    return True
+    if is_unfinished(change_set):
+        file_io.remove(change_set)
+        return True
+    return False
 
 
 def _remove_temp_copies(lake: Lake, name: str) -> None:
     """Remove caches of the source's bytes, copies that a killed run left, and the content of logs."""
-    copies = [lake.local_path(folder) for folder in _TEMP_FOLDERS]
-    for folder in dict.fromkeys(
-        [lake.local_path("lines", name), *copies, lake.state_path("plain"), lake.state_path("rebuild", name)]
-    ):
+    copies = [place(folder) for folder in _TEMP_FOLDERS for place in (lake.local_path, lake.state_path)]
+    for folder in dict.fromkeys([lake.local_path("lines", name), *copies, lake.state_path("rebuild", name)]):
         file_io.remove(folder)
     logs = lake.local_path("logs")
     for log in logs.iterdir() if logs.is_dir() else ():
@@ -243,10 +270,10 @@ def _delta_tables(run: Run, name: str) -> dict[str, str]:
     return tables | {"raw/ledger": lake.ledger_table}
 
 
-def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
+def _notes(run: Run, name: str, found: FoundRows) -> list[str]:
     """Return notes for the user: remaining work and warnings."""
-    notes = [f"cannot be read, and may have the data subject: {file}" for file in erased.unreadable_files]
-    if erased.is_still_in_source:
+    notes = [f"cannot be read, and may have the data subject: {file}" for file in found.unreadable_files]
+    if found.is_still_in_source:
         notes.append(
             "the source's newest snapshot still had the data subject: have them erased there. New snapshots with them"
             " are landed but not ingested; the same command erases them from landing"
@@ -255,13 +282,35 @@ def _notes(run: Run, name: str, erased: ErasedRows) -> list[str]:
         notes.append(
             "a bucket with versioning keeps old versions of rewritten files until a lifecycle rule removes them"
         )
+    if run.published_tables():
+        notes += _notes_about_postgres(run)
     if run.pipeline.connect:
+        topics = ", ".join(run.pipeline.connect.topics) or "the topics of its tables"
+        objects = run.pipeline.connect.objects or "the sink's prefix on S3"
         notes.append(
-            "the rows that were sent to Kafka and S3 before are still there, and a table with REPLICA IDENTITY FULL,"
-            " such as one whose key has NULLs, sends them again with their deletes: docs/guide/kafka.md says how to"
-            " erase these"
+            f"Kafka ({topics}) and the objects below {objects} still have the rows that were sent before, and a table"
+            " with REPLICA IDENTITY FULL, such as one whose key has NULLs, sends them again with their deletes:"
+            " docs/guide/kafka.md says how to erase both"
         )
     others = [other for other in run.pipeline.tables if other != name]
     if others:
         notes.append(f"only rows of {name} were erased; if {', '.join(others)} have the data subject, forget these too")
+    return notes
+
+
+def _notes_about_postgres(run: Run) -> list[str]:
+    """Return notes about what may be left in PostgreSQL."""
+    notes = [
+        "PostgreSQL removes deleted rows from its files with its next VACUUM, and from its log and backups with their"
+        " retention"
+    ]
+    try:
+        former = publishing.read_former_tables(run)
+    except LakehouseError as error:
+        return [*notes, f"PostgreSQL was not searched for tables that are not published any more: {error.kept}"]
+    if former:
+        notes.append(
+            f"{', '.join(former)} in PostgreSQL: published by this pipeline before, and left as they were. Drop what"
+            " nobody needs, or delete the rows there"
+        )
     return notes

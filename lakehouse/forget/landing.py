@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,8 +50,38 @@ def erase_from_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: st
     Raises:
         DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
     """
-    as_received = replace(table, config=table.config.model_copy(update={"pii": {}}))
     erased = 0
+    for file, records in _records_by_file(table, snapshot, time_zone, subject):
+        if count := _count(records):
+            _rewrite_file(_as_received(table), snapshot, file, records)
+            erased += count
+    return erased
+
+
+def count_in_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject) -> int:
+    """Return how many records of a landed snapshot are a data subject's.
+
+    Args:
+        table: The table whose snapshot it is.
+        snapshot: The snapshot, whose files have not expired.
+        time_zone: The zone of timestamps that name none.
+        subject: The data subject.
+
+    Raises:
+        DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
+    """
+    return sum(_count(records) for _, records in _records_by_file(table, snapshot, time_zone, subject))
+
+
+def _as_received(table: TableRef) -> TableRef:
+    return replace(table, config=table.config.model_copy(update={"pii": {}}))
+
+
+def _records_by_file(
+    table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject
+) -> Iterator[tuple[LandedFile, dict[str, _SubjectRecords]]]:
+    """Yield each file with a data subject's records in it, by part."""
+    as_received = _as_received(table)
     with readable_snapshot(table.lake, as_received.config, snapshot) as readable:
         for file in snapshot.files:
             records = {}
@@ -61,10 +91,11 @@ def erase_from_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: st
                         records[part.name] = _find_records(as_received, part, path, time_zone, subject)
                     except SPARK_ERRORS as error:
                         raise to_data_refused(error, str(path)) from error
-            if count := sum(found.count for found in records.values()):
-                _rewrite_file(as_received, snapshot, file, records)
-                erased += count
-    return erased
+            yield file, records
+
+
+def _count(records: Mapping[str, _SubjectRecords]) -> int:
+    return sum(found.count for found in records.values())
 
 
 def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubject) -> bool:

@@ -1,4 +1,4 @@
-"""Erases a data subject's rows from change sets, quarantine and bronze."""
+"""Finds and erases a data subject's rows in change sets, quarantine and bronze."""
 
 from __future__ import annotations
 
@@ -41,17 +41,36 @@ def erase_from_change_set(table: TableRef, folder: StorePath, subject: DataSubje
     Returns:
         How many rows were erased.
     """
+    operations = find_in_change_set(table, folder, subject)
+    for name, by_index in operations.items():
+        with file_io.atomic_rewrite(folder / name, table.lake.local_path("plain")) as (path, target):
+            erased = count_erased_in_file(path) + Counter(by_index.values())
+            parquet_reader.copy_without(path, target, set(by_index), {ERASED_KEY: json.dumps(erased)})
+    return sum(map(len, operations.values()))
+
+
+def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject) -> dict[str, dict[int, str]]:
+    """Return the operations of a data subject's rows in a change set, by file and position; none if it is unfinished.
+
+    Args:
+        table: The table whose change set it is.
+        folder: The change set.
+        subject: The data subject.
+    """
+    if is_unfinished(folder):
+        return {}
     position = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_index")]
     keys = map(quote_identifier, subject.key_texts)
     rows = table.spark.read.parquet(escape_glob(folder)).select(*keys, "_cdc_operation", *position)
     operations: dict[str, dict[int, str]] = {}
     for row in subject.rows_in(rows).collect():
         operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_operation"]
-    for name, by_index in operations.items():
-        with file_io.atomic_rewrite(folder / name, table.lake.local_path("plain")) as (path, target):
-            erased = count_erased_in_file(path) + Counter(by_index.values())
-            parquet_reader.copy_without(path, target, set(by_index), {ERASED_KEY: json.dumps(erased)})
-    return sum(map(len, operations.values()))
+    return operations
+
+
+def is_unfinished(change_set: StorePath) -> bool:
+    """Return whether a killed run has begun a change set and not finished it."""
+    return not any(name.endswith(".parquet") for name in file_io.list_names(change_set))
 
 
 def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> int:
@@ -65,9 +84,24 @@ def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject)
     Returns:
         How many rows were erased.
     """
+    erased = find_in_quarantine(table, time_zone, subject)
+    if erased is None:
+        return 0
+    address = table.lake.quarantine_table(table.name)
+    return _delete(MergeTarget(table.spark, address, KEYS, tuning=table.tuning), erased, {"stage": "forget"})
+
+
+def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> DataFrame | None:
+    """Return the keys of the quarantined rows that `erase_from_quarantine` erases; None if there is no quarantine.
+
+    Args:
+        table: The table.
+        time_zone: The zone of timestamps that name none.
+        subject: The data subject.
+    """
     spark, address = table.spark, table.lake.quarantine_table(table.name)
     if not delta.exists(spark, address):
-        return 0
+        return None
     rows = delta.read(spark, address).where(F.col("stage") == "ingest")
     texts = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda name, _: F.lower(name))
     types = {f.name: f.dataType for f in table.schema}
@@ -82,8 +116,7 @@ def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject)
     readable = rows.select(*KEYS, *key_columns).join(F.broadcast(key), on=key.columns, how="left_semi").select(*KEYS)
     unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
     naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
-    erased = readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
-    return _delete(MergeTarget(spark, address, KEYS, tuning=table.tuning), erased, {"stage": "forget"})
+    return readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
 
 
 def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
@@ -118,13 +151,24 @@ def erase_from_bronze(table: TableRef, subject: DataSubject) -> int:
         How many rows were erased.
     """
     version = delta.current_version(table.spark, table.bronze)
-    progress = version.recorded_progress() if version else None
-    if progress is None:
+    progress, erased = version.recorded_progress() if version else None, find_in_bronze(table, subject)
+    if progress is None or erased is None:
         return 0
-    rows, keys = delta.read(table.spark, table.bronze), bronze.row_keys(table.config)
-    erased = subject.rows_in(rows).select(*map(quote_identifier, keys))
-    target = MergeTarget(table.spark, table.bronze, keys, tuning=table.tuning)
+    target = MergeTarget(table.spark, table.bronze, bronze.row_keys(table.config), tuning=table.tuning)
     return _delete(target, erased, progress | {"forgot": True})
+
+
+def find_in_bronze(table: TableRef, subject: DataSubject) -> DataFrame | None:
+    """Return the keys of a data subject's rows, or windows, in bronze; None if there is no bronze.
+
+    Args:
+        table: The table.
+        subject: The data subject.
+    """
+    if not delta.exists(table.spark, table.bronze):
+        return None
+    rows = subject.rows_in(delta.read(table.spark, table.bronze))
+    return rows.select(*map(quote_identifier, bronze.row_keys(table.config)))
 
 
 def _delete(target: MergeTarget, keys: DataFrame, progress: Mapping[str, Any]) -> int:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from lakehouse.lake.duckdb_views import Database, NeedsSparkError, open_database
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner.context import Run, open_run
+from lakehouse.storage.file_io import replace_when_complete
 from lakehouse.storage.paths import parse_time, to_utc, utc_text_z
 
 Document = dict[str, Any]
@@ -321,16 +321,12 @@ def _reader(kind: str) -> Callable[[Any], Any]:
 
 def _write_file(found: duckdb.DuckDBPyRelation, file: Path) -> int:
     """Write rows to a file, which appears when it is complete, and return how many there are."""
-    reader, partial, count = found.to_arrow_reader(_BATCH_ROWS), file.with_name(f".{file.name}.part"), 0
+    reader, count = found.to_arrow_reader(_BATCH_ROWS), 0
     writer = _open_csv if file.suffix.lower() == ".csv" else _open_parquet
-    try:
-        with writer(partial, reader.schema) as target:
-            for batch in reader:
-                target.write_batch(batch)
-                count += batch.num_rows
-        os.replace(partial, file)  # noqa: PTH105 - as the rest of the project writes it
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_when_complete(file) as partial, writer(partial, reader.schema) as target:
+        for batch in reader:
+            target.write_batch(batch)
+            count += batch.num_rows
     return count
 
 

@@ -76,6 +76,20 @@ def remove_made_with(table: TableRef, key_id: str) -> bool:
     return _delete(table, {entry for entry in listed if entry.startswith(f"{key_id}:")})
 
 
+def may_be_listed(table: Table, listed: Collection[str], forms: Collection[str]) -> bool:
+    """Return whether a key is on the list, or may be there in a form that a lost or earlier secret has made.
+
+    Args:
+        table: The table's configuration.
+        listed: The entries of the list.
+        forms: The key in the forms of `hash_forms`.
+    """
+    own = f"{_HMAC}{table.pii_key_id}:"
+    of_other_secrets = any(entry.startswith(_HMAC) and not entry.startswith(own) for entry in listed)
+    of_other_hashes = has_hashed_key(table) and bool(listed)  # of values that an earlier secret has hashed
+    return of_other_secrets or of_other_hashes or not set(listed).isdisjoint(forms)
+
+
 def _delete(table: TableRef, entries: Collection[str]) -> bool:
     if entries:
         keys = delta.table(table.spark, table.lake.forgotten_keys_table)

@@ -305,9 +305,7 @@ def delete_tables(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
 
 def redact_reasons(spark: SparkSession, lake: Lake, table: str, redact_text: Callable[[str], str]) -> int:
     """Rewrite the reasons in a table's rows by `redact_text`, and return how many rows that changed."""
-    rows = read_rows(spark, lake).where((F.col("table") == table) & F.col("reason").isNotNull())
-    redacted = {(r.snapshot_time, r.recorded_at, r.reason): redact_text(r.reason) for r in rows.collect()}
-    changed = [(time, recorded_at, after) for (time, recorded_at, before), after in redacted.items() if before != after]
+    changed = find_reasons(spark, lake, table, redact_text)
     if changed:  # by a join, since a literal in a condition would stay in Delta's history
         updates = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
         same_times = [F.col(f"l.{c}") == F.col(f"u.{c}") for c in ("snapshot_time", "recorded_at")]
@@ -315,6 +313,15 @@ def redact_reasons(spark: SparkSession, lake: Lake, table: str, redact_text: Cal
         ledger = delta.table(spark, lake.ledger_table).alias("l").merge(updates.alias("u"), same_row)
         ledger.whenMatchedUpdate(set={"reason": "u.reason"}).execute()
     return len(changed)
+
+
+def find_reasons(
+    spark: SparkSession, lake: Lake, table: str, redact_text: Callable[[str], str]
+) -> list[tuple[datetime, datetime, str]]:
+    """Return the rows of a table whose reason `redact_text` changes: snapshot time, time of the record, new reason."""
+    rows = read_rows(spark, lake).where((F.col("table") == table) & F.col("reason").isNotNull())
+    redacted = {(r.snapshot_time, r.recorded_at, r.reason): redact_text(r.reason) for r in rows.collect()}
+    return [(time, recorded_at, after) for (time, recorded_at, before), after in redacted.items() if before != after]
 
 
 def read_rows(spark: SparkSession, lake: Lake) -> DataFrame:

@@ -6,7 +6,7 @@ The positions are in the table `lakehouse_publish`, in the first schema of the u
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime
@@ -157,6 +157,27 @@ def read_states(url: str, tables: Mapping[str, str]) -> dict[str, PublishState]:
             row = _read_position_row(connection, table) if _relation_exists(connection, table.identifier) else None
             states[name] = PublishState(str(table), *(row or (None, None)))
     return states
+
+
+def read_former_tables(url: str, pipeline: str, tables: Collection[str]) -> list[str]:
+    """Return the tables that a pipeline published and does not publish any more: their rows stay as they were.
+
+    Args:
+        url: The address of the database.
+        pipeline: The pipeline's name.
+        tables: The tables that it publishes now, with or without their schemas.
+
+    Raises:
+        LakehouseError: PostgreSQL cannot be read; see `connect`.
+    """
+    with connect(url) as connection:
+        present = {str(resolve_table(connection, table)) for table in tables}
+        positions = resolve_table(connection, PUBLISH_POSITION_TABLE).identifier
+        if not _relation_exists(connection, positions):
+            return []
+        query = sql.SQL("SELECT table_name FROM {} WHERE pipeline = %s ORDER BY table_name").format(positions)
+        names = [str(name) for (name,) in connection.execute(query, [pipeline]).fetchall()]
+        return [n for n in names if n not in present and _relation_exists(connection, sql.Identifier(*n.split(".", 1)))]
 
 
 def check_source(position: PublishPosition | None, pipeline: str, source: str, table: PostgresTable) -> None:

@@ -2,6 +2,7 @@
 
 publish_tables     publish each selected table
 read_states        the publish position of tables, as PostgreSQL recorded it
+read_former_tables the tables that are not published any more
 is_behind          whether a table has rows that wait to be published
 pending_readers    the published table that has still to read a table's changes, so that `expire` keeps them
 """
@@ -74,6 +75,22 @@ def read_states(run: Run, tables: dict[str, str]) -> dict[str, PublishState]:
     from lakehouse.publish import catalog
 
     return catalog.read_states(postgres_config(run).url, tables)
+
+
+def read_former_tables(run: Run) -> list[str]:
+    """Return the tables in PostgreSQL that the pipeline published and does not publish any more.
+
+    Args:
+        run: The command of a pipeline that publishes.
+
+    Raises:
+        LakehouseError: PostgreSQL cannot be read.
+    """
+    require_psycopg()
+    from lakehouse.publish import catalog
+
+    postgres = postgres_config(run)
+    return catalog.read_former_tables(postgres.url, run.pipeline.name, postgres.tables.values())
 
 
 def is_behind(run: Run, version: TableVersion, position: PublishPosition | None) -> bool:

@@ -63,9 +63,19 @@ def mask_texts(lake: Lake, mask: Callable[[str], str]) -> None:
         lake: The lake of the records.
         mask: Returns the text without what must not be in it.
     """
-    for record in read_newest(lake):
-        if (masked := _mask_value(record, mask)) != record:
-            write(lake, masked)
+    for masked in find_texts(lake, mask):
+        write(lake, masked)
+
+
+def find_texts(lake: Lake, mask: Callable[[str], str]) -> list[Record]:
+    """Return the records that have a text which `mask` changes, with it changed.
+
+    Args:
+        lake: The lake of the records.
+        mask: Returns the text without what must not be in it.
+    """
+    masked = ((record, _mask_value(record, mask)) for record in read_newest(lake))
+    return [after for before, after in masked if after != before]
 
 
 def _mask_value(value: Any, mask: Callable[[str], str]) -> Any:

@@ -121,13 +121,27 @@ def atomic_rewrite(file: StorePath, local_root: Path) -> Iterator[tuple[Path, Pa
             yield old, new
             file.upload(lambda: new.open("rb"))
         return
+    with replace_when_complete(file) as partial:
+        yield file, partial
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the old content
+
+
+@contextmanager
+def replace_when_complete(file: Path) -> Iterator[Path]:
+    """Give an empty file beside a file, which it replaces after the block; if the block raises, the file stays.
+
+    Args:
+        file: The file, which may not exist yet.
+
+    Yields:
+        The path to write to.
+    """
     partial = file.with_name(f".{file.name}.partial")
     _create_new(partial).close()
     try:
-        yield file, partial
+        yield partial
         with partial.open("rb") as written:
             os.fsync(written.fileno())
-        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the old content
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -332,6 +332,31 @@ def test_unreadable_and_old_files_are_reported_and_everything_else_is_erased(
     assert shop("forget", "items", KEY).code == 0
 
 
+def test_a_dry_run_shows_what_would_go_and_an_unknown_key_is_refused_and_neither_writes(shop: Project) -> None:
+    files = {path: path.stat().st_mtime_ns for path in shop.lake.rglob("*") if path.is_file()}
+    shown = shop("forget", "items", KEY, "--dry-run")
+    assert shown.code == 0, shown.document
+    found = shown.document["found"]
+    assert {layer: found[layer] for layer in ("landing", "raw", "quarantine", "bronze")} == {
+        "landing": 7,
+        "raw": 2,
+        "quarantine": 3,
+        "bronze": 1,
+    }
+    assert FIRST in shown.document["snapshots"] and "nothing was erased" in shown.document["note"]
+    assert KEY not in json.dumps(shown.document) + shown.stderr
+    for options in ([], ["--dry-run"], ["--yes", "--vacuum"]):
+        unknown = shop("forget", "items", "nobody-has-this", *options)
+        assert unknown.code == 5
+        assert "no row of items has this key" in unknown.error["found"]
+        assert "nobody" not in unknown.stderr
+    assert not (shop.lake / "forgotten").exists()
+    now = {path: path.stat().st_mtime_ns for path in shop.lake.rglob("*") if path.is_file()}
+    assert {path for path in now | files if now.get(path) != files.get(path) and "logs" not in path.parts} <= {
+        shop.lake / "_state/lock"
+    }
+
+
 def test_a_number_of_a_person_is_forgotten_with_a_secret_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAKEHOUSE_PII_KEY", raising=False)
     project = Project(tmp_path)

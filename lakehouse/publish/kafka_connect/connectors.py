@@ -208,7 +208,7 @@ def _read_states(client: RestClient, connectors: Iterable[Connector]) -> list[di
         response = client.request("GET", f"connectors/{quote(connector.name)}/status", not_found={})
         parts = [response.get("connector", {"state": "not registered"}), *response.get("tasks", [])]
         state, *tasks = [str(part["state"]) for part in parts]
-        errors = [logs.redact(_summarize_trace(part["trace"])) for part in parts if part.get("trace")]
+        errors = [_summarize_trace(logs.redact(str(part["trace"]))) for part in parts if part.get("trace")]
         states.append({"name": connector.name, "state": state, "tasks": tasks, "error": "\n".join(errors)})
     return states
 

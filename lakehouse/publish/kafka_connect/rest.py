@@ -20,7 +20,7 @@ from lakehouse.text import visible
 
 _RETRIES = RetryPolicy(attempts=6, wait_initial=0.1, wait_max=5.0, timeout=60.0)
 _ATTEMPT_SECONDS = 20.0  # a validation connects to the database
-_MAX_MESSAGE_CHARS, _MAX_ANSWER_BYTES = 500, 1 << 20
+_MAX_MESSAGE_CHARS, _MAX_ANSWER_BYTES, _MAX_DOCUMENT_BYTES = 500, 1 << 20, 16 << 20
 _RAISE = object()
 
 
@@ -55,12 +55,15 @@ class RestClient:
             InfrastructureError: Connect cannot be reached, or still fails after the last attempt.
         """
         url = f"{self.base_url}/{path}"
-        content = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(url, content, self._headers, method=method)  # noqa: S310 - open_url checks it
+        sent = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(url, sent, self._headers, method=method)  # noqa: S310 - open_url checks it
 
         def send() -> Any:
             with open_url(request, _ATTEMPT_SECONDS) as response:
-                return json.loads(response.read() or b"null")
+                content = response.read(_MAX_DOCUMENT_BYTES + 1)
+                if len(content) > _MAX_DOCUMENT_BYTES:
+                    raise ValueError(f"an answer of more than {_MAX_DOCUMENT_BYTES >> 20} MiB")
+                return json.loads(content or b"null")
 
         try:
             return with_retries(send, _is_transient, _RETRIES)

@@ -300,3 +300,17 @@ def test_two_rows_with_one_key_are_rejected(connection: Connection, target: Targ
     with rejection, connection.transaction():
         table.load_stage(connection, target, [line(("x", None), (v, None)) for v in ("1.00", "2.00")])
         table.check_unique_keys(connection, target, "gold.x")
+
+
+def test_tables_that_a_pipeline_published_before_are_named(server: Server, connection: Connection) -> None:
+    position = catalog.PublishPosition("shop", "gold.x", "id", 1, "c")
+    tables = {name: catalog.resolve_table(connection, name) for name in ("f_now", "F former", "f_dropped", "f_other")}
+    catalog.create_position_table(connection, tables["f_now"])
+    for name, one in tables.items():
+        connection.execute(f'CREATE TABLE "{name}" (id int)')  # type: ignore[call-overload]
+        pipeline = "another" if name == "f_other" else "shop"
+        catalog.write_position(connection, one, replace(position, pipeline=pipeline))
+    connection.execute("DROP TABLE f_dropped")
+
+    assert catalog.read_former_tables(server.url, "shop", ["public.f_now"]) == ["public.F former"]
+    assert catalog.read_former_tables(server.url, "none", []) == []

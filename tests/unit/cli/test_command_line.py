@@ -223,6 +223,7 @@ def test_the_key_to_forget_is_read_from_standard_input(
 ) -> None:
     seen = list[Any]()
     package: Any = ModuleType("lakehouse.forget")  # the real one needs Spark
+    package.find_key = None
     package.forget_key = lambda run, table, given, vacuum: seen.append(given) or {"exit_code": 0}
     package.lift_key = lambda run, table, given: seen.append(given) or {"exit_code": 0}
     monkeypatch.setitem(sys.modules, "lakehouse.forget", package)
@@ -238,7 +239,7 @@ def test_an_empty_standard_input_is_no_key(
     monkeypatch: pytest.MonkeyPatch, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "lakehouse.forget", ModuleType("lakehouse.forget"))
-    sys.modules["lakehouse.forget"].__dict__.update(forget_key=None, lift_key=None)
+    sys.modules["lakehouse.forget"].__dict__.update(find_key=None, forget_key=None, lift_key=None)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
 
     assert main(["forget", str(shop), "clientes", "-"]) == ExitCode.USAGE

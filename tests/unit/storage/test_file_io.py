@@ -97,3 +97,19 @@ def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path, mask: int, 
         os.umask(before)
 
     assert (tmp_path / "clean.json").stat().st_mode & 0o777 == mode
+
+
+def test_a_file_that_a_writer_completes_follows_no_link_and_replaces_nothing_if_it_fails(
+    tmp_path: Path, victim: Path
+) -> None:
+    file, partial = tmp_path / "rows.csv", tmp_path / ".rows.csv.partial"
+    partial.symlink_to(victim)
+
+    with file_io.replace_when_complete(file) as path:
+        path.write_text("a\n")
+    with pytest.raises(ValueError, match="no such row"), file_io.replace_when_complete(file) as path:
+        path.write_text("half")
+        raise ValueError("no such row")
+
+    assert (file.read_text(), victim.read_text()) == ("a\n", "precious")
+    assert not partial.exists()

@@ -335,3 +335,27 @@ def test_a_redirect_is_an_error_and_its_target_gets_no_login(
     assert "redirects are not followed" in error
     assert not any("elsewhere" in path for _, path in rest.requests)
     assert len(rest.headers) == 1
+
+
+def test_a_cut_error_of_a_task_leaves_no_part_of_a_secret(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "s3cr3t-of-the-worker"
+    monkeypatch.setenv("CDC_PASSWORD", secret)
+    for padding in range(460, 500):
+        rest.trace = f"{'x' * padding} {secret} is wrong"
+        rest.states = {"source": [("RUNNING", ["FAILED"])], "sink": [("RUNNING", ["RUNNING"])]}
+        rest.configs = {"source": {}, "sink": {}}
+        _, document = documents(capsys, "status", shop())
+        error = next(c["error"] for c in document["connectors"] if c["name"] == "source")
+        assert error and secret[:4] not in error
+
+
+def test_an_answer_without_an_end_is_not_read_whole(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.instead = [(200, b"[" + b" " * (17 << 20) + b"]")]
+
+    code, document = documents(capsys, "apply", shop())
+
+    assert (code, "an answer of more than 16 MiB" in document["error"]["found"]) == (ExitCode.INFRASTRUCTURE, True)

@@ -1,0 +1,90 @@
+"""Finds a data subject's rows in the layers that are not computed by models, and writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lakehouse.errors import DataRefused
+from lakehouse.forget.data_subject import DataSubject
+from lakehouse.forget.landing import count_in_snapshot, is_subject_absent
+from lakehouse.forget.tables import find_in_bronze, find_in_change_set, find_in_quarantine
+from lakehouse.lake import change_sets, ledger
+from lakehouse.lake.table_ref import TableRef
+from lakehouse.runner import records
+from lakehouse.runner.context import Run
+from lakehouse.storage import landing
+from lakehouse.storage.landing import LandedSnapshot
+
+_MIN_WORD_CHARS = 6  # a shorter key, such as 7, is a word of many texts that do not mean it
+
+
+@dataclass
+class FoundRows:
+    """What the lake has of a data subject.
+
+    Attributes:
+        rows: How many rows there are, by layer; of landing, how many records; of `ledger` and `runs`, how many texts
+            name the key.
+        snapshots: The landed snapshots that have records.
+        unreadable_files: Landed snapshots that may have the data subject, and why they cannot be read.
+        is_still_in_source: Whether the newest snapshot has the data subject, so that the source has not erased it yet.
+        is_word: Whether the key is long enough to mean the data subject where a text names it.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    snapshots: list[LandedSnapshot] = field(default_factory=list)
+    unreadable_files: list[str] = field(default_factory=list)
+    is_still_in_source: bool = False
+    is_word: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is something to erase, or a file that cannot be read may have it."""
+        texts = ("ledger", "runs")
+        has_rows = any(count for layer, count in self.rows.items() if layer not in texts or self.is_word)
+        return has_rows or bool(self.unreadable_files)
+
+
+def find_rows(run: Run, table: TableRef, subject: DataSubject) -> FoundRows:
+    """Return what the lake has of a data subject.
+
+    Args:
+        run: The command.
+        table: The table.
+        subject: The data subject.
+
+    Raises:
+        ConfigError: `pii` was changed since the last change set was written: the stored key cannot be compared.
+    """
+    lake, name = run.lake, table.name
+    history = ledger.read_histories(table.spark, lake, [name])[name]
+    if history.last_accepted:
+        change_sets.delivered_columns(table, history.last_accepted)
+    found = FoundRows(is_word=all(len(text) >= _MIN_WORD_CHARS for text in subject.key_texts.values()))
+    _search_landing(run, table, subject, found)
+    folders = change_sets.table_folders(lake, name)
+    found.rows["raw"] = sum(sum(map(len, find_in_change_set(table, folder, subject).values())) for folder in folders)
+    quarantined = find_in_quarantine(table, run.pipeline.timezone, subject)
+    found.rows["quarantine"] = quarantined.count() if quarantined is not None else 0
+    in_bronze = find_in_bronze(table, subject)
+    found.rows["bronze"] = in_bronze.count() if in_bronze is not None else 0
+    found.rows["ledger"] = len(ledger.find_reasons(table.spark, lake, name, subject.mask_in))
+    found.rows["runs"] = len(records.find_texts(lake, subject.mask_in))
+    return found
+
+
+def _search_landing(run: Run, table: TableRef, subject: DataSubject, found: FoundRows) -> None:
+    found.rows["landing"] = 0
+    for snapshot in landing.list_snapshots(run.lake, table.name):
+        found.is_still_in_source = False
+        if snapshot.expired:
+            continue
+        try:
+            count = count_in_snapshot(table, snapshot, run.pipeline.timezone, subject)
+        except DataRefused as refused:
+            if not is_subject_absent(table.config, snapshot, subject):
+                found.unreadable_files.append(f"{snapshot.folder}: {refused.found}")
+            continue
+        found.rows["landing"] += count
+        found.is_still_in_source = bool(count)
+        found.snapshots += [snapshot] if count else []
