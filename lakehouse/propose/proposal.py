@@ -258,6 +258,9 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     if proposed.options.get("header") == "false":
         lake_names = {column.name: column.name for column in kept}
     proposed.columns = [ProposedColumn(lake_names[c.name], c.name, c.type, c.notes) for c in kept]
+    if foreign := _foreign_columns(loaded):
+        proposed.problem = foreign
+        return
     if inside := _wrapped_records(loaded, kept):
         proposed.problem = f"its records seem to be inside `{shown(inside)}`, and only records at the top are read"
         return
@@ -269,6 +272,18 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
         proposed.notes += key.notes
     else:
         proposed.problem = f"{_NO_KEY}: {'; '.join(key.notes)}"
+
+
+def _foreign_columns(loaded: LoadedTable) -> str:
+    """Return that a snapshot has no column of the newest one, as with another separator; "" if each has one."""
+    newest = loaded.columns_by_snapshot.get(loaded.snapshots[-1], set())
+    for names in loaded.columns_by_snapshot.values():
+        if newest and not names & newest:
+            return (
+                f"a snapshot has the columns {shown(', '.join(sorted(names)))}, and the newest one"
+                f" {shown(', '.join(sorted(newest)))}: another separator, or another table?"
+            )
+    return ""
 
 
 def _wrapped_records(loaded: LoadedTable, kept: Sequence[ColumnType]) -> str:

@@ -288,6 +288,13 @@ def test_a_key_that_changes_with_every_snapshot_is_refused(tmp_path: Path) -> No
         proposed(tmp_path, "uuid,v\na,1\nb,1\n", "uuid,v\nc,1\nd,1\n")
 
 
+def test_snapshots_with_different_separators_are_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataRefused, match=r"a snapshot has the columns id,v, and the newest one id, v: another separator"
+    ):
+        proposed(tmp_path, "id,v\na,1\nb,2\n", "id;v\na;1\nb;2\n")
+
+
 def test_one_day_in_two_forms_is_one_key(tmp_path: Path) -> None:
     with pytest.raises(DataRefused, match="no usable key"):
         proposed(tmp_path, "day,v\n2025-01-13,1\n13/01/2025,2\n")
