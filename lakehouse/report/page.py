@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -124,13 +124,12 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
     last = document["runs"][0] if document["runs"] else None
     if last and last["exit_code"]:
         yield words("run_failed", run=last["run_id"], failed="; ".join(last["failed"]) or last["exit_code"]), "bad"
-    for age in document["data_age"]:
-        if age["is_old"]:
-            time, seconds = words.time(age["time"]), words.age(age["seconds"])
-            yield words("data_is_old", table=age["table"], time=time, age=seconds), "late"
-    for table in document["status"]["tables"]:
-        if table["overdue_seconds"]:
-            yield words("overdue", table=table["table"], age=words.age(table["overdue_seconds"])), "late"
+    old = [(words.time(a["time"]), words.age(a["seconds"]), a["table"]) for a in document["data_age"] if a["is_old"]]
+    for (time, age), names in _names_by_text(old):
+        yield words("data_is_old", table=names, time=time, age=age), "late"
+    late = [(words.age(t["overdue_seconds"]), t["table"]) for t in document["status"]["tables"] if t["overdue_seconds"]]
+    for (age,), names in _names_by_text(late):
+        yield words("overdue", table=names, age=age), "late"
     for table in document["status"]["tables"]:
         for changed in table["changed_in_source"]:
             values = {"time": words.time(changed["snapshot_time"]), "next": changed["next_step"]}
@@ -138,6 +137,18 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
     for model in document["status"]["models"]:
         if model["waiting"]:
             yield words("model_waits", model=model["model"], inputs=", ".join(model["waiting"])), "late"
+
+
+def _names_by_text(rows: Iterable[tuple[str, ...]]) -> list[tuple[tuple[str, ...], str]]:
+    """Return each text once, with the names of all tables that it is about.
+
+    >>> _names_by_text([("2 days", "a"), ("3 days", "b"), ("2 days", "c")])
+    [(('2 days',), 'a, c'), (('3 days',), 'b')]
+    """
+    names: dict[tuple[str, ...], list[str]] = {}
+    for *text, name in rows:
+        names.setdefault(tuple(text), []).append(name)
+    return [(text, ", ".join(tables)) for text, tables in names.items()]
 
 
 def _with_column_numbers(relations: list[Document]) -> list[Document]:

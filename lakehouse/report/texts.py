@@ -41,10 +41,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{table}: o snapshot de {time} está retido e precisa de aprovação",
     ),
     "rejected_newest": ("{table}: the newest snapshot was rejected", "{table}: o snapshot mais recente foi rejeitado"),
-    "overdue": ("{table}: overdue by {age}", "{table}: atrasada em {age}"),
+    "overdue": ("{table}: overdue by {age}", "{table}: atraso de {age}"),
     "data_is_old": (
-        "{table}: its data is of {time}, {age} before this report",
-        "{table}: os dados são de {time}, {age} antes deste relatório",
+        "{table}: data of {time}, {age} before this report",
+        "{table}: dados de {time}, {age} antes deste relatório",
     ),
     "changed_in_source": (
         "{table}: the snapshot of {time} changed in the source after it was taken; {next}",

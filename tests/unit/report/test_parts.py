@@ -349,7 +349,7 @@ def test_nothing_is_green_beside_data_that_is_old() -> None:
 
     page = render(document, "en")
     assert TEXTS["nothing_waits"][0] not in page
-    assert "clientes: its data is of 2025-10-04 09:56 UTC, 12 months before this report" in page
+    assert "clientes: data of 2025-10-04 09:56 UTC, 12 months before this report" in page
     assert '<dd class="old">' in page
     assert 'class="status old"' in page and 'class="status current"' not in page
     css = (PACKAGE / "page" / "page.css").read_text()
@@ -359,6 +359,21 @@ def test_nothing_is_green_beside_data_that_is_old() -> None:
     document["data_age"][0]["is_old"] = False
     page = render(document, "en")
     assert TEXTS["nothing_waits"][0] in page and 'class="status current"' in page
+
+
+def test_what_is_true_of_several_tables_is_one_line() -> None:
+    document = report_document(runs=[], quarantine=[])
+    table, age = document["status"]["tables"][0], document["data_age"][0] | {"seconds": 366 * 86400, "is_old": True}
+    names = ("clientes", "produtos", "transacoes")
+    document["status"]["tables"] = [table | {"table": name, "overdue_seconds": 7200} for name in names]
+    document["data_age"] = [age | {"table": name} for name in names]
+    document["data_age"][2]["seconds"] = 800 * 86400
+
+    page = render(document, "en")
+
+    assert '<li class="late">clientes, produtos: data of' in page
+    assert '<li class="late">transacoes: data of' in page
+    assert '<li class="late">clientes, produtos, transacoes: overdue by 2 hours</li>' in page
 
 
 # --- changed rows -----------------------------------------------------------------------------------------------
