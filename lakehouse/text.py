@@ -6,6 +6,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     age_text         a number of seconds in its largest unit
     counted          a number with its noun: `1 row`, `2 rows`
     escape_json      a JSON document whose strings have such characters as \u escapes
+    is_encodable     whether the texts of a JSON value can be written in UTF-8
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
 control reverses what people read. None of them is ever written; what stands there instead names the character.
@@ -139,3 +140,27 @@ def _json_escape(match: re.Match[str]) -> str:
         return match[0]
     encoded = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{encoded[i]:02x}{encoded[i + 1]:02x}" for i in range(0, len(encoded), 2))
+
+
+def is_encodable(value: Any) -> bool:
+    """Return whether no text in a value of JSON has half of a surrogate pair, which is no text.
+
+    >>> is_encodable(["a", {"b": "\\U0001f600"}]), is_encodable({"a": ["\\ud800"]})
+    (True, False)
+
+    Args:
+        value: A text, or lists, tuples and dictionaries of texts; other values are ignored.
+    """
+    remaining = [value]
+    try:
+        while remaining:
+            one = remaining.pop()
+            if isinstance(one, str):
+                one.encode()
+            elif isinstance(one, list | tuple):
+                remaining += one
+            elif isinstance(one, dict):
+                remaining += [*one, *one.values()]
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from lakehouse.propose.dialect import UnusableFile
 from lakehouse.propose.nested import Integer, Number
+from lakehouse.text import is_encodable
 
 _CHUNK_CHARS = 1 << 20
 _MAX_OBJECT_CHARS = 64 << 20
@@ -49,9 +50,14 @@ def _decodes(line: str) -> bool:
 
 def _decode_line(line: str) -> Any:
     try:
-        return _DECODER.decode(line)
+        return _as_text(_DECODER.decode(line))
     except (ValueError, RecursionError):
         return None
+
+
+def _as_text(value: Any) -> Any:
+    """Return a value, or None if a text in it is none: half of a surrogate pair, which is malformed for `run`."""
+    return value if is_encodable(value) else None
 
 
 def _stream(file: IO[str]) -> Iterator[Any]:
@@ -69,7 +75,7 @@ def _stream(file: IO[str]) -> Iterator[Any]:
             value, end = _DECODER.raw_decode(buffer, at)
             if end == len(buffer) and not is_end:
                 raise ValueError("a number may go on")
-            yield value
+            yield _as_text(value)
             at = end
         except (ValueError, RecursionError):
             if is_end and at >= len(buffer) and not in_array:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from lakehouse.config.options import ALIASES, REDUNDANT_OPTIONS, canonical_charset
 from lakehouse.errors import DataRefused
-from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.file_io import UTF8_COPIES, StorePath, is_utf8_copy
 from lakehouse.storage.landing import LandedFile
 
 if TYPE_CHECKING:
@@ -75,6 +75,19 @@ class Dialect:
         """The most columns that a record may have."""
         return int(self.options.get("maxcolumns", _SPARKS_MAX_COLUMNS))
 
+    def encoding_of(self, path: StorePath) -> str:
+        """Return the encoding of a file: that of the table, unless it is a copy which `rewrite` has made in UTF-8."""
+        return "UTF-8" if is_utf8_copy(path) else self.options["encoding"]
+
+    @property
+    def rewrite_folder(self) -> str:
+        """The folder for rewritten files, relative to that of all; empty if they are in the table's encoding."""
+        try:
+            "\ufffd".encode(self.options["encoding"])
+        except UnicodeEncodeError:
+            return UTF8_COPIES
+        return ""
+
     def may_span_lines(self, file: LandedFile) -> bool:
         """Return whether a record of a file could span lines. If not, Spark may read parts of it in parallel."""
         if not self.options["quote"]:
@@ -111,7 +124,7 @@ class Dialect:
 
         Args:
             path: The file.
-            target: The copy.
+            target: The copy, in the folder `rewrite_folder`.
             reasons: The reasons to rewrite.
 
         Raises:
@@ -124,7 +137,7 @@ class Dialect:
                 expected="one line end (LF, CR LF or CR) in the full file, if `escape` is not the quote character",
                 where=str(path),
             )
-        with self.open_text(path) as file, target.open("w", encoding=self.options["encoding"], newline="") as out:
+        with self.open_text(path) as file, target.open("w", encoding=self.encoding_of(target), newline="") as out:
             records = (lines for lines, _ in self._records(file, path))
             for lines in records if reasons.mixes_line_ends else ([line] for line in file):
                 if reasons.mixes_line_ends:
@@ -258,7 +271,8 @@ class Dialect:
 
     def open_text(self, path: StorePath) -> TextIO:
         """Open a file as text, with U+FFFD in place of bytes that are not valid in its encoding."""
-        encoding = "utf-8-sig" if self.is_utf8 else self.options["encoding"]
+        encoding = self.encoding_of(path)
+        encoding = "utf-8-sig" if encoding == "UTF-8" else encoding
         return path.open(encoding=encoding, errors="replace", newline="")
 
     def _reader(self, file: Iterable[str]) -> _csv.Reader:

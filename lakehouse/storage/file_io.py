@@ -26,6 +26,8 @@ from lakehouse.storage import s3, temp_dirs
 from lakehouse.storage.s3 import S3Path
 
 StorePath = Path | S3Path
+# The folder, in a temporary one, of files that were rewritten in UTF-8, because their encoding has no U+FFFD.
+UTF8_COPIES = "rewritten-in-utf-8"
 T = TypeVar("T")
 
 _PARALLEL_REQUESTS = 16
@@ -42,6 +44,11 @@ def store_path(root: str) -> StorePath:
 def spark_settings(root: StorePath) -> dict[str, str]:
     """Return the settings that a Spark session needs to read and write below `root`."""
     return s3.spark_settings() if isinstance(root, S3Path) else {}
+
+
+def is_utf8_copy(path: StorePath) -> bool:
+    """Return whether a file is in UTF-8, whatever the encoding of its table is: a copy in `UTF8_COPIES`."""
+    return f"/{UTF8_COPIES}/" in str(path)
 
 
 def list_names(folder: StorePath) -> list[str]:
@@ -279,7 +286,7 @@ class SharedTempDir:
             received: The folder of the received files.
         """
         for folder in (self._downloads, self.local, *([self.remote] if self.remote else [])):
-            text = text.replace(str(folder), received)
+            text = text.replace(f"{folder}/{UTF8_COPIES}", received).replace(str(folder), received)
         return text
 
     @property

@@ -65,7 +65,7 @@ def _prepare_file(
     if _may_need_rewrite(table, file):
         path = scratch.with_local_copy(path, file.name)  # it is read several times from here on
         if any(reasons := dialect.rewrite_reasons(path)):
-            copy = scratch.local / file.name
+            copy = scratch.local / dialect.rewrite_folder / file.name
             copy.parent.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f"{copy.name}.partial")  # the original may itself be there, unpacked
             dialect.rewrite(path, partial, reasons)

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table, locales, options, patterns
 from lakehouse.schema import pii
-from lakehouse.storage.file_io import StorePath, escape_glob
+from lakehouse.storage.file_io import StorePath, escape_glob, is_utf8_copy
 from lakehouse.verify.check import quoted_column
 from lakehouse.verify.checked_table import CheckedTable
 
@@ -29,7 +29,7 @@ def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
 
     Pii columns are as the lake may store them.
     """
-    reader_options = _reader_options(table.config)
+    reader_options = _reader_options(table.config) | ({"encoding": "UTF-8"} if is_utf8_copy(path) else {})
     by_name = {table.config.name_in_files(field.name).lower(): field for field in table.file_schema}
     has_header = reader_options["header"].lower() == "true"
     header = _read_header(path, reader_options) if has_header else list(by_name)
@@ -90,8 +90,9 @@ def _value_column(table: CheckedTable, field: T.StructField, is_present: bool) -
     column = quoted_column(field.name)
     if not is_present:  # added to the schema after this snapshot was taken
         column = F.lit(None).cast(field.dataType)
-    elif isinstance(field.dataType, T.StringType):
-        column = F.when(column == _EMPTY_TEXT, "").otherwise(column)
+    elif isinstance(field.dataType, T.StringType | T.BinaryType):
+        empty_text = F.lit(_EMPTY_TEXT).cast(field.dataType)
+        column = F.when(column == empty_text, F.lit("").cast(field.dataType)).otherwise(column)
     elif _is_read_as_text(table, field):
         column = parse_text(table, field, column)
     return column.alias(field.name)

@@ -175,10 +175,11 @@ class _CsvReader:
         """Return the first fields of a record, at most as many as the header has."""
         sep, quote = self._dialect.options["sep"], self._dialect.options["quote"]
         fields: list[str | None] = []
-        quoted = re.compile(f"{re.escape(quote)}((?:[^{re.escape(quote)}]|{re.escape(quote * 2)})*){re.escape(quote)}")
+        sign = re.escape(quote)
+        quoted = re.compile(f"{sign}((?:[^{sign}]|{sign}{sign})*){sign}" if quote else "(?!)")
         at = 0
         while at <= len(text) and len(fields) < len(self._header):
-            if quote and (match := quoted.match(text, at)):
+            if match := quoted.match(text, at):
                 field: str | None = match[1].replace(quote * 2, quote)
                 end = match.end()
             else:

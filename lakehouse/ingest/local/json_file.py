@@ -19,6 +19,7 @@ from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema.cast import type_fault
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
+from lakehouse.text import is_encodable
 
 _BATCH_ROWS = 20_000
 
@@ -160,7 +161,7 @@ class _JsonReader:
         layout = self._by_names[names]
         if layout is None:
             return None
-        if "\\u" in text and not _is_text(members):
+        if "\\u" in text and not is_encodable(members):
             return None
         values: list[tuple[int, str | None]] = []
         for n, position in layout:
@@ -183,18 +184,3 @@ class _JsonReader:
             return None
         self._names_seen.update(names)
         return [(n, self._positions[name]) for n, name in enumerate(lower) if name in self._positions]
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether a value has no half of a surrogate pair, which is no text."""
-    try:
-        repr_of = [value]
-        while repr_of:
-            one = repr_of.pop()
-            if isinstance(one, str):
-                one.encode()
-            elif isinstance(one, list | tuple):
-                repr_of += one
-    except UnicodeEncodeError:
-        return False
-    return True

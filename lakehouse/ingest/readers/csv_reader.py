@@ -157,6 +157,7 @@ def _read_texts(settings: ReadSettings, file: LandedFile, path: StorePath, width
     options = {"nullvalue": file.sha256, "emptyvalue": ""}
     options |= {name: value for name, value in dialect.options.items() if name not in _RESERVED_OPTIONS}
     options |= {"mode": "PERMISSIVE", "columnnameofcorruptrecord": _RAGGED, "enforceschema": "true"}
+    options["encoding"] = dialect.encoding_of(path)
     options["multiline"] = str(dialect.may_span_lines(file)).lower()
     ddl = ", ".join(f"`{name}` STRING" for name in (*(f"_{i}" for i in range(width)), _RAGGED))
     if dialect.may_span_lines(file) and (line_end := dialect.line_end(path)) != "\n":

@@ -16,6 +16,7 @@ import pytest
 
 from lakehouse import config
 from lakehouse.errors import DataRefused
+from lakehouse.models.sql import pipeline_plans
 from lakehouse.propose import init_pipeline
 
 
@@ -433,3 +434,33 @@ def test_packed_files_are_read_by_the_name_inside(tmp_path: Path) -> None:
         ("a", "a.csv.gz", "csv", {"sep": ";"}),
         ("b", "b.zip", "json", {}),
     ]
+
+
+def test_columns_that_are_words_of_sql_are_quoted_in_the_model(tmp_path: Path) -> None:
+    names = ["id", "select", "From", "order", "date", "case", "interval", "name"]
+    (tmp_path / "source").mkdir()
+    rows = "".join(f"{n},{','.join('x' * 7)}\n" for n in range(5))
+    (tmp_path / "source/t.csv").write_text(f"{','.join(names)}\n{rows}", encoding="utf-8")
+
+    init_pipeline(tmp_path / "source", tmp_path / "pipeline")
+
+    plans = pipeline_plans.plan_pipeline(config.load(tmp_path / "pipeline"))
+    sql = (tmp_path / "pipeline/silver/t.sql").read_text(encoding="utf-8")
+    assert list(plans) == ["silver.t"]
+    assert "t.`select`" in sql and "t.name" in sql and "t.date" in sql
+
+
+@pytest.mark.parametrize("layout", ["{}\n{}\n", "[{},{}]"])
+@pytest.mark.parametrize("value", ['"\\ud800"', '{"x": ["\\udfff"]}', '{"\\ud800": 1}'])
+def test_an_object_with_half_of_a_surrogate_pair_is_counted_as_malformed(
+    tmp_path: Path, layout: str, value: str
+) -> None:
+    """`run` puts it in quarantine, since it is no text in UTF-8."""
+    (tmp_path / "source").mkdir()
+    content = layout.format('{"id": "a", "v": "x"}', f'{{"id": "b", "v": {value}}}')
+    (tmp_path / "source/t.json").write_text(content, encoding="utf-8")
+
+    document = init_pipeline(tmp_path / "source", tmp_path / "pipeline")
+
+    text = (tmp_path / "pipeline/pipeline.yml").read_text(encoding="utf-8")
+    assert "1 are no JSON objects" in text, document

@@ -16,6 +16,7 @@ import pytest
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.storage import landing
+from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import Lake
 from lakehouse.storage.prepare_files import readable_snapshot
@@ -103,3 +104,32 @@ def test_files_of_a_killed_reading_are_deleted_and_files_in_use_stay(lake: Lake,
     assert theirs.exists()
     with readable_snapshot(lake, table(), landed):
         assert not theirs.exists()
+
+
+@pytest.mark.parametrize(
+    "encoding", ["ISO-8859-1", "windows-1252", "IBM850", "GBK", "US-ASCII", "Shift_JIS", "UTF-16", "UTF-8"]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_nul_in_any_encoding_becomes_a_replacement_character(
+    lake: Lake, tmp_path: Path, encoding: str, packed: bool
+) -> None:
+    """Most encodings have no U+FFFD, so that the copy that Spark reads is in UTF-8."""
+    config = table().model_copy(update={"options": {"encoding": encoding, "sep": ";", "quote": "'"}})
+    content = "id;v\na;x\0y\nb;z\n".encode(encoding)
+    files = {"a__csv__gz": gzip.compress(content)} if packed else {"a__csv": content}
+    landed = land(lake, tmp_path, **files)
+
+    with readable_snapshot(lake, config, landed) as readable:
+        (path,) = readable.paths
+        dialect = Dialect.from_options(config.options)
+        assert path.read_bytes().decode(dialect.encoding_of(path)) == "id;v\na;x\ufffdy\nb;z\n"
+        assert list(dialect.read_records(path)) == [["id", "v"], ["a", "x\ufffdy"], ["b", "z"]]
+
+
+def test_a_refusal_about_a_copy_in_utf8_names_the_file_as_received(lake: Lake, tmp_path: Path) -> None:
+    config = table().model_copy(update={"options": {"encoding": "ISO-8859-1"}})
+    landed = land(lake, tmp_path, a__csv=b'id\n"1\0\n')
+
+    with pytest.raises(DataRefused) as error, readable_snapshot(lake, config, landed) as readable:
+        Dialect.from_options(config.options).count_records(readable.paths[0])
+    assert error.value.where.startswith(f"{landed.folder}/a.csv, ")
