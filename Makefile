@@ -4,6 +4,8 @@ PYTHON ?= python3
 WORKERS ?= 2
 # Random models that make test-random draws: 1000 take hours
 MODELS ?= 100
+# How long fuzz draws pipelines
+MINUTES ?= 60
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -21,7 +23,7 @@ unexport SPARK_CONF_DIR
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random lint fmt bench dist docs evidence lock lock-airflow lock-jars lock-connect-jars audit clean distclean
+.PHONY: help install demo demo-tesouro test test-fast test-systems test-live test-random fuzz lint fmt bench dist docs evidence lock lock-airflow lock-jars lock-connect-jars audit clean distclean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +65,11 @@ test-random: $(ENV) ## Draw random models and snapshots, other ones each time
 		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/lake/ingest/local/test_local_compare.py tests/spark/ingest/local/test_sql_casts.py \
 		tests/spark/lake/test_marked_merge.py tests/spark/lake/test_small_tables.py tests/spark/models/sql/test_spark_functions.py \
 		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or random or gives_the_snapshot or driver_and or list_of_functions"
+
+# The same cases again: make fuzz SEED=... One that was kept: make fuzz CASE=artifacts/fuzz/...
+fuzz: SEED := $(shell date +%s)
+fuzz: $(ENV) ## Draw pipelines, with odd files and models, and run them, for MINUTES
+	PYTHONPATH=tests:tests/lake $(BIN)/python -m fuzz --seed $(SEED) --minutes $(MINUTES) $(if $(CASE),--case $(CASE))
 
 lint: $(ENV) ## Check style, formatting, types and import directions
 	$(BIN)/ruff check
