@@ -199,11 +199,18 @@ def _command(run: Run | None) -> list[str]:
     for at, word in enumerate(sys.argv[1:]):
         option, equals, _ = word.partition("=")
         is_option = word.startswith("--")
-        if at == 0 or word in known or (is_option and not equals) or Path(word).exists():
+        if at == 0 or word in known or (is_option and not equals) or _is_path(word):
             words.append(word)
         else:
             words.append(f"{option}={logs.MASK}" if is_option else logs.MASK)
     return words
+
+
+def _is_path(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long, such as a query, or with a NUL
+        return False
 
 
 def _model(run: Run, name: str) -> dict[str, Any] | None:

@@ -172,12 +172,12 @@ def test_a_folder_that_cannot_be_written_at_all_does_not_hide_the_bug(
 
 def test_the_command_line_has_no_key_of_a_person(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = context.open_run(shop)
-    words = ["lakehouse", "forget", str(shop), "items", "123.456.789-09", "--vacuum", "--at=ana@x.org"]
+    words = ["lakehouse", "forget", str(shop), "items", "123.456.789-09", "--vacuum", "--at=ana@x.org", "x" * 999]
     monkeypatch.setattr(sys, "argv", words)
 
     found = bug_files._command(run)
 
-    assert found == ["lakehouse", "forget", str(shop), "items", "***", "--vacuum", "--at=***"]
+    assert found == ["lakehouse", "forget", str(shop), "items", "***", "--vacuum", "--at=***", "***"]
 
 
 def test_only_the_newest_files_are_kept(lake: Lake, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
