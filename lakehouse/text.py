@@ -6,6 +6,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     age_text         a number of seconds in its largest unit
     counted          a number with its noun: `1 row`, `2 rows`
     escape_json      a JSON document whose strings have such characters as \u escapes
+    escape_yaml      the same for a YAML document
     is_encodable     whether the texts of a JSON value can be written in UTF-8
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
@@ -125,6 +126,24 @@ def escape_json(document: str) -> str:
     """
     is_safe = document.isascii() and "\x7f" not in document
     return document if is_safe else _UNSAFE_CHARACTER.sub(_json_escape, document)
+
+
+def escape_yaml(document: str) -> str:
+    r"""Return a YAML document with every character that is not printable as an escape, which means the same.
+
+    >>> escape_yaml('"a\u202e\U000e0041"\n')
+    '"a\\u202e\\U000e0041"\n'
+
+    Args:
+        document: The document; texts with such characters are in double quotes.
+    """
+    if document.replace("\n", "").isprintable():
+        return document
+    codes = ((char, ord(char)) for char in document)
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        for char, code in codes
+    )
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -24,6 +24,7 @@ from lakehouse.lake import delta, ledger
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner.context import Run
 from lakehouse.storage.paths import utc_text_z
+from lakehouse.text import escape_yaml
 
 Document = dict[str, Any]
 Given = dict[str, tuple[Row, ...]]
@@ -213,9 +214,21 @@ def _write(file: Path, case: Case, name: str, expect: list[Row]) -> None:
     content |= {"only": dict(case.only), "expect": [dict(row) for row in expect]}
     document = {"model": case.model, "cases": {name: content}}
     file.parent.mkdir(exist_ok=True)
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
     header = "# Cut from the lake by `lakehouse test --cut`; personal texts are invented."
-    file.write_text(f"{header}\n{text}", encoding="utf-8")
+    file.write_text(f"{header}\n{escape_yaml(text)}", encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts that are not printable in double quotes, the only ones in which YAML has escapes."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
 
 
 def _without_nulls(row: Row) -> Row:

@@ -13,6 +13,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.propose.names import silver_names
 from lakehouse.propose.proposal import ProposedColumn, ProposedTable
 from lakehouse.propose.sources import shown
+from lakehouse.text import escape_yaml
 
 _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*(?: [\w./()-]+)*")
@@ -96,9 +97,7 @@ def scalar(text: str) -> str:
     escaped = text.replace("${", "$${")
     if _PLAIN.fullmatch(escaped) and not _SPECIAL.fullmatch(escaped) and escaped.isascii():
         return escaped
-    quoted = json.dumps(escaped, ensure_ascii=False)
-    # YAML does not allow these as they are, nor a byte order mark.
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in quoted)
+    return escape_yaml(json.dumps(escaped, ensure_ascii=False))
 
 
 def _table_lines(table: ProposedTable) -> list[str]:
