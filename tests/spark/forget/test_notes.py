@@ -1,0 +1,72 @@
+"""After a forget the notes name every place that it does not reach, and what to do there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lakehouse.errors import InfrastructureError
+from lakehouse.forget import forget
+from lakehouse.forget.search import FoundRows
+from lakehouse.runner import publishing
+from lakehouse.runner.context import Run, open_run
+
+FOUND = FoundRows({"landing": 1}, unreadable_files=["landing/20250101_000000: cut"], is_still_in_source=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A command of a pipeline that publishes to PostgreSQL, and on to Kafka and S3."""
+    table = {"file": "t.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
+    document = {
+        "name": "shop",
+        "lake": "s3a://bucket/shop",
+        "source": {"type": "files", "path": str(tmp_path)},
+        "tables": {"people": table, "orders": table},
+        "silver": {"people": {"keys": ["id"]}},
+        "publish": {
+            "postgres": {"url": "postgresql://u:pw@127.0.0.1:1/db", "tables": {"silver.people": "people"}},
+        },
+        "connect": {
+            "url": "http://127.0.0.1:1",
+            "connectors": ["source.json"],
+            "objects": "s3a://bucket/topics",
+            "topics": {"postgres-people": "people"},
+        },
+    }
+    (tmp_path / "source.json").write_text("{}")
+    (tmp_path / "silver").mkdir()
+    (tmp_path / "silver" / "people.sql").write_text("SELECT p.id FROM bronze.people AS p")
+    (tmp_path / "pipeline.json").write_text(json.dumps(document))
+    return open_run(tmp_path)
+
+
+def test_every_place_that_forget_does_not_reach_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "read_former_tables", lambda _: ["public.people_2024"])
+
+    notes = "\n".join(forget._notes(run, "people", FOUND))
+
+    for place in (
+        "landing/20250101_000000: cut",
+        "the source's newest snapshot",
+        "a bucket with versioning",
+        "PostgreSQL removes deleted rows from its files with its next VACUUM",
+        "public.people_2024 in PostgreSQL: published by this pipeline before",
+        "Kafka (postgres-people) and the objects below s3a://bucket/topics still have the rows",
+        "docs/guide/kafka.md says how to erase both",
+        "if orders have the data subject",
+    ):
+        assert place in notes
+
+
+def test_a_database_that_does_not_answer_is_named_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Run) -> list[str]:
+        raise InfrastructureError("PostgreSQL cannot be reached")
+
+    monkeypatch.setattr(publishing, "read_former_tables", fail)
+
+    notes = "\n".join(forget._notes(run, "people", FoundRows()))
+
+    assert "was not searched for tables that are not published any more: PostgreSQL cannot be reached" in notes
