@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import types as T
 
 from lakehouse.ingest.local.errors import NeedsSparkError
@@ -21,7 +24,9 @@ from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
 from lakehouse.text import is_encodable
 
-_BATCH_ROWS = 20_000
+_BATCH_ROWS = 20_000  # of an array
+_BLOCK_BYTES = 4 << 20  # of a file of lines
+_BOM = "\ufeff".encode()
 
 
 class _Number(str):
@@ -39,6 +44,14 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_Members,
 )
 _LITERALS = {True: "true", False: "false"}
+
+# Most files have objects of one form: the same members in the same order, with plain values. They are taken apart by a
+# regular expression, in C++, which knows JSON's grammar without escapes and nesting. All others are parsed.
+_STRING = r'"[^"\\\x00-\x1f]*"'
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_PLAIN_VALUE = f"{_STRING}|{_NUMBER}|true|false|null"
+_PLAIN_NAME = re.compile(r'[^"\\\x00-\x1f]+')
+_MAX_MEMBERS = 100  # of an expression
 
 
 def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> LocalFile:
@@ -100,9 +113,8 @@ class _JsonReader:
             file: Gets the lines that are no object, and the columns that are unknown or missing.
         """
         file.broken.clear()
-        texts = self._texts()
-        while lines := list(islice(texts, _BATCH_ROWS)):
-            yield self._batch(lines, file.broken)
+        for texts in self._text_arrays():
+            yield self._batch(texts, file.broken)
         spellings: dict[str, set[str]] = {}
         for name in self._names_seen:
             spellings.setdefault(name.lower(), set()).add(name)
@@ -123,19 +135,45 @@ class _JsonReader:
                 if (text := line.removesuffix("\n")).strip(" "):
                     yield text
 
-    def _batch(self, texts: Iterable[str], broken: list[BrokenRow]) -> pa.RecordBatch:
+    def _text_arrays(self) -> Iterator[pa.StringArray]:
+        """Yield the texts of `_texts`, and empty lines, without making strings of Python of them."""
+        if self._objects is not None:
+            objects = iter(self._objects)
+            while some := list(islice(objects, _BATCH_ROWS)):
+                yield pa.array(some, pa.string())
+            return
+        with self._path.open("rb") as file:
+            rest = file.read(len(_BOM)).removeprefix(_BOM)
+            while block := file.read(_BLOCK_BYTES):
+                content = rest + block
+                end = content.rfind(b"\n") + 1
+                if end:
+                    yield _split_lines(content[:end])
+                rest = content[end:]
+            if rest:
+                yield _split_lines(rest + b"\n")
+
+    def _batch(self, texts: pa.StringArray, broken: list[BrokenRow]) -> pa.RecordBatch:
+        plain = self._match_plain_objects(texts)
+        others = range(len(texts)) if plain is None else pc.indices_nonzero(plain.is_null()).to_pylist()
         width = len(self._positions)
         rows: list[list[str | None]] = []
         quoted: list[list[bool]] = []
-        for text in texts:
-            values = self._parse(text)
+        parsed: list[int] = []
+        removed: list[int] = []
+        for n in others:
+            text = texts[n].as_py().removesuffix("\n")
+            values = self._parse(text) if text.strip(" ") else None
             if values is None:
-                broken.append(BrokenRow(text, text, json_reader.NOT_AN_OBJECT))
+                removed.append(n)
+                if text.strip(" "):
+                    broken.append(BrokenRow(text, text, json_reader.NOT_AN_OBJECT))
                 continue
             row: list[str | None] = [None] * width
             for position, value in values:
                 row[position] = value
             rows.append(row)
+            parsed.append(n)
             if self._localized:
                 quoted.append([row[n] is not None and type(row[n]) is str for n in self._localized])
         fields = zip(*rows, strict=True) if rows else ([] for _ in range(width))
@@ -145,7 +183,55 @@ class _JsonReader:
             flags = zip(*quoted, strict=True) if quoted else ([] for _ in self._localized)
             arrays += [pa.array(flag, pa.bool_()) for flag in flags]
             names += [f"q{n}" for n in self._localized]
+        if plain is not None:
+            arrays = _merged(self._plain_columns(plain), arrays, parsed, removed)
         return pa.RecordBatch.from_arrays(arrays, names=names)
+
+    def _match_plain_objects(self, texts: pa.StringArray) -> pa.StructArray | None:
+        """Return the members of the objects that have the form of the first one; null for each other text.
+
+        Each member is as it is written, with its quotes, under the name `c` and its position.
+
+        Returns:
+            None if the first text is no object of plain values.
+        """
+        try:
+            members = _DECODER.decode(texts[0].as_py())
+        except (IndexError, ValueError, RecursionError):
+            return None
+        if type(members) is not _Members or not 0 < len(members) <= _MAX_MEMBERS:
+            return None
+        names = [name for name, _ in members]
+        if not all(map(_PLAIN_NAME.fullmatch, names)) or (layout := self._layout(tuple(names))) is None or not layout:
+            return None
+        captured = dict(layout)
+        space = r"[ \t]*" if self._objects is None else r"[ \t\r\n]*"  # a line of its own ends at the first line break
+        parts = [
+            f'"{re.escape(name)}"{space}:{space}'
+            + (f"(?P<c{captured[n]}>{_PLAIN_VALUE})" if n in captured else f"(?:{_PLAIN_VALUE})")
+            for n, name in enumerate(names)
+        ]
+        pattern = rf"^{space}\{{{space}{f'{space},{space}'.join(parts)}{space}\}}{space}\n?$"
+        try:
+            return pc.extract_regex(texts, pattern)
+        except pa.ArrowInvalid:  # the expression takes too much memory
+            return None
+
+    def _plain_columns(self, plain: pa.StructArray) -> list[pa.Array]:
+        """Return the columns of objects of plain values, as `read` yields them."""
+        written = [
+            plain.field(f"c{n}") if plain.type.get_field_index(f"c{n}") >= 0 else None
+            for n in range(len(self._positions))
+        ]
+        nothing = pa.nulls(len(plain), pa.string())
+        values, in_quotes = [], []
+        for column in written:
+            text = nothing if column is None else column
+            is_text = pc.starts_with(text, '"')
+            value = pc.if_else(is_text, pc.utf8_slice_codeunits(text, 1, -1), text)
+            values.append(pc.if_else(pc.equal(text, "null"), nothing, value))
+            in_quotes.append(pc.fill_null(is_text, False))
+        return [*values, *(in_quotes[n] for n in self._localized)]
 
     def _parse(self, text: str) -> list[tuple[int, str | None]] | None:
         """Return the position and the text of each declared member; None if the text is not one object."""
@@ -184,3 +270,22 @@ class _JsonReader:
             return None
         self._names_seen.update(names)
         return [(n, self._positions[name]) for n, name in enumerate(lower) if name in self._positions]
+
+
+def _split_lines(content: bytes) -> pa.StringArray:
+    """Return the lines of a text, each with the line break at its end, as a file that is opened as text has them."""
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord("\n")) + 1
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(content))
+
+
+def _merged(plain: list[pa.Array], parsed: list[pa.Array], positions: list[int], removed: list[int]) -> list[pa.Array]:
+    """Return columns with the parsed values at their positions, and without the removed rows."""
+    if not positions and not removed:
+        return plain
+    is_parsed, is_kept = np.zeros(len(plain[0]), bool), np.ones(len(plain[0]), bool)
+    is_parsed[positions], is_kept[removed] = True, False
+    mask, kept = pa.array(is_parsed), pa.array(is_kept)
+    return [pc.replace_with_mask(p, mask, q).filter(kept) for p, q in zip(plain, parsed, strict=True)]
