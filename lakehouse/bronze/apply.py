@@ -255,10 +255,10 @@ def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wr
 
 
 def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult | None:
-    """Create bronze from its first change set, or apply one to a large bronze; None if Spark has to do it."""
+    """Create bronze from its first change set, or apply a large one or one to a large bronze; None: Spark does it."""
     has_bronze = delta.exists(table.spark, table.bronze)
-    if has_bronze and not is_large:
-        return None
+    if has_bronze and not is_large and entry.changed_rows <= table.tuning.driver_rows:
+        return None  # so few rows are collected, and a small table has a faster way to write them
     rows = change_sets.read_batches(table, entry)
     if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
         return None

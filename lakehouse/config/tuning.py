@@ -30,7 +30,7 @@ class Tuning(StrictModel):
         " Spark.",
     )
     stream_from_bytes: Count = Field(
-        32 << 20,
+        1 << 30,
         description="From this snapshot size on, a stream over the ledger starts bronze; below, starting one would take"
         " longer than the work.",
     )

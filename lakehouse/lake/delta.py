@@ -329,8 +329,10 @@ def enable_deletion_vectors(spark: SparkSession, address: str) -> None:
         spark.sql(f"ALTER TABLE {sql_name(address)} SET TBLPROPERTIES ('{_DELETION_VECTORS}' = 'true')")
 
 
-def properties(spark: SparkSession, address: str) -> dict[str, str]:
+def properties(spark: SparkSession, address: str) -> Mapping[str, str]:
     """Return the properties of a table, by name."""
+    if files := data_files(address, with_vectors=True):
+        return files.listed.properties
     found: dict[str, str] = table(spark, address).detail().select("properties").collect()[0].properties
     return found
 

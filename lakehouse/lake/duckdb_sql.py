@@ -1,10 +1,15 @@
-"""Writes names and values as DuckDB's SQL spells them."""
+"""Writes names and values as DuckDB's SQL spells them, and sets DuckDB for wide rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from glob import escape
 from pathlib import Path
+
+import duckdb
+
+WIDE = 200
+"""From this number of columns on, queries with an expression for each column are not optimized."""
 
 
 def literal(value: str) -> str:
@@ -28,3 +33,15 @@ def parquet(files: Iterable[Path], *options: str) -> str:
     """
     paths = ", ".join(literal(escape(str(file))) for file in files)
     return f"read_parquet([{paths}], {', '.join(['union_by_name = true', 'hive_partitioning = false', *options])})"
+
+
+def enable_optimizer(connection: duckdb.DuckDBPyConnection, enabled: bool) -> None:
+    """Turn DuckDB's optimizer on or off.
+
+    Its time grows with the square of the columns, and it has nothing to optimize in an expression for each column.
+
+    Args:
+        connection: The database.
+        enabled: Whether to turn it on.
+    """
+    connection.execute(f"PRAGMA {'enable' if enabled else 'disable'}_optimizer")

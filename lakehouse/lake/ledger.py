@@ -9,9 +9,8 @@ may write too, a run reads back what it appended: the first row of a (table, seq
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timezone
 from threading import Lock
@@ -23,8 +22,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.errors import LakeBusy
-from lakehouse.lake import delta, small_tables
-from lakehouse.spark.session import local_frame
+from lakehouse.lake import delta, delta_transaction, small_tables
+from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.paths import Lake
@@ -40,6 +39,7 @@ REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
 
 _COMMIT_VERSION = "_commit"
+_FEATURES = frozenset({"appendOnly", "domainMetadata", "invariants", "rowTracking"})
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the ledger; a decision takes some 10 KB
 
 
@@ -167,8 +167,10 @@ class LedgerHistory:
 
 def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     """Create the ledger if there is none. Call it before tables are worked on in parallel: only one can create it."""
-    if not delta.exists(spark, lake.ledger_table):
-        properties = {"delta.enableRowTracking": "true"}
+    if delta.exists(spark, lake.ledger_table):
+        return
+    properties, (fields, _) = {"delta.enableRowTracking": "true"}, local_rows(SCHEMA, [])
+    if not delta_transaction.create(isolated_session(spark, 0), lake.ledger_table, fields, properties):
         delta.create(spark, lake.ledger_table, local_frame(spark, SCHEMA), properties, "append")
 
 
@@ -207,6 +209,19 @@ def append_all(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> l
     Raises:
         LakeBusy: Another run published one of the sequences first.
     """
+    requests = _append_in_one_commit(spark, lake, entries)
+    recorded = [request.recorded for request in requests if request.recorded]
+    if lake.is_on_s3:  # one commit: it is there, or it is not
+        _require_first(spark, lake, recorded[0], requests[0].commit_mark, requests[0].version_before)
+    return recorded
+
+
+def append_unchanged(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> None:
+    """Append rows of snapshots that were not read, of any tables, in one commit. They publish nothing."""
+    _append_in_one_commit(spark, lake, entries)
+
+
+def _append_in_one_commit(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> list[_Request]:
     requests = [_Request(entry) for entry in entries]
     with _groups_lock:
         group = _groups.setdefault(lake.ledger_table, _Group())
@@ -214,10 +229,7 @@ def append_all(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> l
         _append_together(spark, lake, requests)
     if error := requests[0].error:
         raise error
-    recorded = [request.recorded for request in requests if request.recorded]
-    if lake.is_on_s3:  # one commit: it is there, or it is not
-        _require_first(spark, lake, recorded[0], requests[0].commit_mark, requests[0].version_before)
-    return recorded
+    return requests
 
 
 @dataclass
@@ -253,14 +265,24 @@ def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> 
     recorded = [replace(request.entry, recorded_at=recorded_at) for request in batch]
     try:
         version_before = newest_version(lake.path("raw", "ledger")) if lake.is_on_s3 else 0
-        rows = local_frame(spark, SCHEMA, [astuple(entry) for entry in recorded]).coalesce(1)
-        delta.append(lake.ledger_table, rows, userMetadata=json.dumps({"lakehouse": {"row": mark}}))
+        _write_rows(spark, lake.ledger_table, recorded, {"row": mark})
     except BaseException as error:
         for request in batch:
             request.error = error
         return
     for request, entry in zip(batch, recorded, strict=True):
         request.recorded, request.commit_mark, request.version_before = entry, mark, version_before
+
+
+def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], progress: Mapping[str, str]) -> None:
+    """Append rows: the driver writes them, unless the ledger is not as this project makes it."""
+    fields, rows = local_rows(SCHEMA, [astuple(entry) for entry in entries])
+    files = delta.data_files(address) if delta_transaction.can_commit(spark, address) else None
+    if files and files.schema == fields and files.listed.writer_features <= _FEATURES and not files.has_constraints:
+        delta_transaction.append(isolated_session(spark, 0), address, rows, progress)
+    else:
+        frame = spark.createDataFrame(rows, fields).coalesce(1)
+        delta.append(address, frame, userMetadata=delta.user_metadata(progress))
 
 
 def _require_first(

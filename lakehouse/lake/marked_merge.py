@@ -1,20 +1,19 @@
-"""Merges changes into a large Delta table from the driver: changed rows are marked in their files, not rewritten.
+"""Merges changes into a Delta table from the driver: DuckDB finds and writes rows, and Delta commits them.
 
-Delta's MERGE with deletion vectors reads a table twice to find the rows that a few changes touch, in Spark. The driver
-finds them with DuckDB in a fraction of the time (docs/decisions/0027-marked-merge.md). Everything that is written is
-written by Delta's own classes: data files and Change Data Feed (`TransactionalWrite.writeFiles`), deletion vectors
-(`DeletionVectorStore`) and the commit (`OptimisticTransaction`), which checks for commits made in the meantime. So the
-commit is that of a MERGE, and this module owns no part of Delta's format.
+Delta's MERGE reads a table twice to find the rows that a few changes touch, and writes in Spark. The driver takes a
+fraction of the time (docs/decisions/0027-marked-merge.md). Of a table with deletion vectors, changed rows are marked in
+their files; of another one, or of a file of which most rows change, the rows that stay are written anew. The commit and
+the vectors are written by Delta's own classes (`delta_transaction.py`). So the commit is that of a MERGE.
 """
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -22,11 +21,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from lakehouse.lake import delta, local_diff, small_tables, table_rows
-from lakehouse.lake.duckdb_sql import literal, parquet, quote
+from lakehouse.lake import delta, delta_transaction, file_stats, local_diff, small_tables, table_rows
+from lakehouse.lake.delta_transaction import Transaction
+from lakehouse.lake.duckdb_sql import WIDE, enable_optimizer, parquet, quote
+from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.lake.table_rows import TableRows
-from lakehouse.spark.session import has_jvm, is_local
 from lakehouse.storage import temp_dirs
+from lakehouse.storage.delta_files import DataFile
 
 # What MERGE keeps beside rows, such as the ids of row tracking, is left to MERGE.
 _WRITABLE_FEATURES = frozenset(
@@ -40,9 +41,27 @@ _WRITABLE_FEATURES = frozenset(
         "timestampNtz",
     }
 )
-_PROPERTIES = ("delta.enableChangeDataFeed", "delta.enableDeletionVectors")
-_CHANGE_TYPE = "_change_type"  # of the Change Data Feed; null: a row of the table
+_MARKED = {"delta.enableDeletionVectors": "true"}
+_CHANGE_TYPE = "_change_type"  # of the Change Data Feed
 _MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
+_MARKED_SHARE = 0.5  # of a file's rows: if more are deleted, the rest is written anew
+
+
+@dataclass
+class _Plan:
+    """What becomes of the files that have changed rows.
+
+    Attributes:
+        removed: The files whose rows are all gone, or written anew.
+        marked: The positions of all deleted rows of the other files, by the file.
+        copied: The SQL of the rows that are written anew.
+        copied_count: Their number.
+    """
+
+    removed: list[DataFile] = field(default_factory=list)
+    marked: list[tuple[DataFile, pa.Array]] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    copied_count: int = 0
 
 
 def merge(
@@ -53,6 +72,7 @@ def merge(
     action: str,
     progress: Mapping[str, Any],
     temp_root: Path,
+    mark: bool = False,
 ) -> bool:
     """Insert, update and delete rows of a table, in one commit.
 
@@ -64,7 +84,9 @@ def merge(
         keys: The key columns; null is a value like any other.
         action: The name of the column with the action.
         progress: The metadata that the commit records.
-        temp_root: Where to create a folder for rows on their way, which a killed process leaves to the next one.
+        temp_root: Where to create a folder for rows on their way, which a killed process leaves to the next one. It
+            is on the table's disk.
+        mark: Whether the table is to have deletion vectors from now on.
 
     Returns:
         Whether the rows were written; if not, MERGE has to do it, and nothing was written.
@@ -73,53 +95,64 @@ def merge(
     if found is None:
         return False
     files, rows = found
+    is_marked = _MARKED.items() <= files.listed.properties.items()
     with temp_dirs.temp_dir(temp_root) as folder:
-        changed = folder / "changed.parquet"
         try:
-            with _connect(folder) as connection:
+            with _connect(folder, len(files.schema)) as connection:
                 connection.register("incoming", actions)
                 connection.execute("CREATE TABLE actions AS SELECT * FROM incoming")
                 _find_rows(connection, rows, keys, action)
                 counts = _count_difference(connection, action)
                 if counts is None:
                     return False
-                _write_changed_rows(connection, files.schema.names, action, changed)
-                marks = _positions_to_mark(connection, rows)
+                plan = _plan_files(connection, files, rows, mark or is_marked)
+                written = _write_rows(connection, files.schema, plan, action, folder)
+                feed = _write_feed(connection, files.schema, counts, action, folder)
         except (duckdb.Error, *small_tables.UNREADABLE_ERRORS):  # a file that is damaged, or not text: Spark reports it
             return False
-        return _commit(spark, address, files, changed, marks, counts, progress)
+        with delta_transaction.begin(spark, address, progress) as transaction:
+            if transaction.read_version != files.version:  # there is a newer one by now
+                return False
+            if mark and not is_marked:
+                transaction.set_properties(_MARKED)
+            _commit(transaction, Path(address), plan, written, feed, counts)
+        return True
 
 
 def _find_table(
     spark: SparkSession, address: str, keys: list[str], columns: list[str]
 ) -> tuple[delta.DataFiles, TableRows] | None:
     """Return the table's files and rows, if this module can write it."""
-    if not has_jvm(spark) or not is_local(spark) or not delta.is_on_disk(address):
+    if not delta_transaction.can_commit(spark, address):
         return None
     files = delta.data_files(address, with_vectors=True)
     if files is None or files.has_constraints or not files.listed.writer_features <= _WRITABLE_FEATURES:
         return None
     properties = files.listed.properties
-    is_marked = all(properties.get(name) == "true" for name in _PROPERTIES)
+    has_feed = properties.get("delta.enableChangeDataFeed") == "true"
     is_restricted = properties.get("delta.appendOnly") == "true" or any(
         field.metadata or not field.nullable for field in files.schema
     )
     has_columns = sorted(files.schema.names) == sorted(columns)
-    if not is_marked or is_restricted or not has_columns or not local_diff.can_compare(files.schema, keys):
+    if not has_feed or is_restricted or not has_columns or not local_diff.can_compare(files.schema, keys):
         return None
     rows = table_rows.find_rows(address, files.schema, files.version)
     return (files, rows) if rows and all(isinstance(file, Path) for file in rows.files) else None
 
 
-def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
+def _connect(folder: Path, column_count: int) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spilled")})
     connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # no variable of this module is taken for a table
+    enable_optimizer(connection, column_count <= WIDE)
     return connection
 
 
 def _find_rows(connection: duckdb.DuckDBPyConnection, rows: TableRows, keys: list[str], action: str) -> None:
-    """Fill the table `found` with the rows that actions touch, the number of their file and their position in it."""
+    """Fill the table `found` with the rows that actions touch, the number of their file and their position in it.
+
+    The rows that are left in file `n` are the view `file_n`.
+    """
     actions = connection.table("actions")
     types = {name: str(kind) for name, kind in zip(actions.columns, actions.types, strict=True) if name != action}
     same_key = " AND ".join(f"t.{quote(key)} IS NOT DISTINCT FROM a.{quote(key)}" for key in keys)
@@ -139,13 +172,13 @@ def _find_rows(connection: duckdb.DuckDBPyConnection, rows: TableRows, keys: lis
         )
         source, is_left = parquet([file], "file_row_number = true"), ""
         if (deleted := rows.deleted_positions(file)) is not None:
-            connection.register("deleted", pa.table({"n": deleted}))
-            is_left = " WHERE file_row_number NOT IN (SELECT n FROM deleted)"
-        query = (
-            f"SELECT {number} AS _cdc_file, t.file_row_number AS _cdc_row, {selected}"
-            f" FROM (SELECT {columns}, file_row_number FROM {source}{is_left}) t JOIN ({of_keys}) a ON {same_key}"
+            connection.register(f"deleted_{number}", pa.table({"n": deleted}))
+            is_left = f" WHERE file_row_number NOT IN (SELECT n FROM deleted_{number})"
+        connection.execute(
+            f"CREATE VIEW file_{number} AS SELECT {columns}, file_row_number AS _cdc_row FROM {source}{is_left}"
         )
-        connection.execute(f"INSERT INTO found {query}")
+        of_file = f"SELECT {number} AS _cdc_file, t._cdc_row, {selected} FROM file_{number} t"
+        connection.execute(f"INSERT INTO found {of_file} JOIN ({of_keys}) a ON {same_key}")
 
 
 def _count_difference(connection: duckdb.DuckDBPyConnection, action: str) -> dict[str, int] | None:
@@ -161,129 +194,116 @@ def _count_difference(connection: duckdb.DuckDBPyConnection, action: str) -> dic
     return {kind: count for kind, count, *_ in rows} if is_difference else None
 
 
-def _write_changed_rows(connection: duckdb.DuckDBPyConnection, names: list[str], action: str, file: Path) -> None:
-    """Write the new rows of the table, and the rows of its Change Data Feed with their type, to one file."""
-    columns, kind = ", ".join(map(quote, names)), quote(action)
+def _plan_files(
+    connection: duckdb.DuckDBPyConnection, files: delta.DataFiles, rows: TableRows, has_vectors: bool
+) -> _Plan:
+    """Decide for each file with changed rows whether they are marked in it, or the others written anew."""
+    plan = _Plan()
+    columns = ", ".join(map(quote, files.schema.names))
+    changed = dict(connection.execute("SELECT _cdc_file, count(*) FROM found GROUP BY 1").fetchall())
+    for number, file in enumerate(files.listed.files):
+        if number not in changed:
+            continue
+        deleted = rows.deleted_positions(file.path)
+        in_file, deleted_count = pq.read_metadata(file.path).num_rows, 0 if deleted is None else len(deleted)
+        of_file = f"SELECT _cdc_row FROM found WHERE _cdc_file = {number}"
+        left = in_file - deleted_count - changed[number]
+        if has_vectors and left and in_file - left <= _MARKED_SHARE * in_file:
+            positions = connection.sql(of_file).to_arrow_table().column(0)
+            plan.marked.append((file, pa.concat_arrays([*([] if deleted is None else [deleted]), *positions.chunks])))
+            continue
+        plan.removed.append(file)
+        if left:
+            plan.copied.append(f"SELECT {columns} FROM file_{number} WHERE _cdc_row NOT IN ({of_file})")
+            plan.copied_count += left
+    return plan
+
+
+def _write_rows(
+    connection: duckdb.DuckDBPyConnection, fields: T.StructType, plan: _Plan, action: str, folder: Path
+) -> list[WrittenFile]:
+    """Write the new rows of the table, and those that are written anew."""
+    new_rows = f"SELECT {', '.join(map(quote, fields.names))} FROM actions WHERE {quote(action)} <> 'D'"
+    return file_stats.write_files(connection, " UNION ALL ".join([*plan.copied, new_rows]), fields, folder / "rows")
+
+
+def _write_feed(
+    connection: duckdb.DuckDBPyConnection,
+    fields: T.StructType,
+    counts: Mapping[str, int],
+    action: str,
+    folder: Path,
+) -> list[WrittenFile]:
+    """Write the rows of the Change Data Feed with their type. If rows are only added, new files are the feed."""
+    if counts.keys() <= {"I"}:
+        return []
+    columns, kind = ", ".join(map(quote, fields.names)), quote(action)
     of_change = f"CASE {kind} WHEN 'I' THEN 'insert' ELSE 'update_postimage' END"
     before = "CASE _cdc_kind WHEN 'D' THEN 'delete' ELSE 'update_preimage' END"
-    connection.execute(
-        f"COPY (SELECT {columns}, NULL::VARCHAR AS {_CHANGE_TYPE} FROM actions WHERE {kind} <> 'D'"
-        f" UNION ALL SELECT {columns}, {of_change} FROM actions WHERE {kind} <> 'D'"
-        f" UNION ALL SELECT {columns}, {before} FROM found) TO {literal(str(file))} (FORMAT parquet)"
+    query = (
+        f"SELECT {columns}, {of_change} AS {_CHANGE_TYPE} FROM actions WHERE {kind} <> 'D'"
+        f" UNION ALL SELECT {columns}, {before} FROM found"
     )
-
-
-def _positions_to_mark(connection: duckdb.DuckDBPyConnection, rows: TableRows) -> dict[str, pa.Array]:
-    """Return the positions of all deleted rows of each file that has newly deleted ones, by the file's name."""
-    marks = {}
-    for number, file in enumerate(rows.files):
-        query = f"SELECT _cdc_row FROM found WHERE _cdc_file = {number}"
-        positions = connection.sql(query).to_arrow_table().column(0)
-        if len(positions):
-            deleted = rows.deleted_positions(file)
-            before = [] if deleted is None else [deleted]
-            marks[file.name] = pa.concat_arrays([*before, *positions.chunks])
-    return marks
+    return file_stats.write_files(connection, query, fields, folder / "feed")
 
 
 # --- with Delta's classes ---------------------------------------------------------------------------------------------
 
 
 def _commit(
-    spark: SparkSession,
-    address: str,
-    files: delta.DataFiles,
-    changed: Path,
-    marks: Mapping[str, pa.Array],
+    transaction: Transaction,
+    table: Path,
+    plan: _Plan,
+    written: list[WrittenFile],
+    feed: list[WrittenFile],
     counts: Mapping[str, int],
-    progress: Mapping[str, Any],
-) -> bool:
-    """Write the changed rows and the deletion vectors, and commit them, unless there is a newer version by now."""
-    jvm: Any = spark._jvm
-    classes, converters = jvm.org.apache.spark.sql.delta, jvm.scala.jdk.javaapi.CollectionConverters
-    log = classes.DeltaLog.forTable(spark._jsparkSession, address)
-    with _active(spark), delta.commit_metadata(spark, progress):
-        transaction = log.startTransaction()
-        if transaction.readVersion() != files.version:
-            return False
-        transaction.readWholeTable()  # any commit in the meantime that changed rows ends this one
-        table_files = {unquote(file.path()): file for file in transaction.snapshot().allFiles().collect()}
-        fields = T.StructType([*files.schema, T.StructField(_CHANGE_TYPE, T.StringType())])
-        frame = spark.read.schema(fields).parquet(str(changed))
-        actions = list(converters.asJava(transaction.writeFiles(frame._jdf)))
-        actions += _mark_rows(jvm, log, table_files, marks, _row_counts(files))
-        nothing, no_clauses = jvm.scala.Option.empty(), _singleton(jvm.scala.collection.immutable, "Nil")
-        operation = getattr(classes, "DeltaOperations$Merge")(*[nothing] * 4, *[no_clauses] * 3)
-        transaction.registerSQLMetrics(spark._jsparkSession, _metrics(spark, counts))
-        transaction.commit(converters.asScala(actions).toSeq(), operation)
-    return True
+) -> None:
+    """Move the written files to the table and commit them."""
+    transaction.fail_on_other_commits()
+    actions = [transaction.action(file.action).remove() for file in plan.removed]
+    actions += _mark_rows(transaction, plan.marked)
+    for file in written:
+        actions.append(transaction.added_file(_move(file, table, "part"), file.size, file.stats))
+    for file in feed:
+        actions.append(transaction.change_data_file(_move(file, table, "cdc", "_change_data"), file.size))
+    transaction.set_metrics(
+        {
+            "operationNumSourceRows": sum(counts.values()),
+            "numTargetRowsInserted": counts.get("I", 0),
+            "numTargetRowsUpdated": counts.get("U", 0),
+            "numTargetRowsDeleted": counts.get("D", 0),
+            "numTargetRowsCopied": plan.copied_count,
+        }
+    )
+    transaction.commit(actions, transaction.merge_operation)
 
 
-@contextmanager
-def _active(spark: SparkSession) -> Iterator[None]:
-    """Make a session the active one of this thread: Delta takes settings from that, such as the metadata to record."""
-    sessions: Any = spark._get_j_spark_session_class(spark._jvm)
-    before = sessions.getActiveSession()
-    sessions.setActiveSession(spark._jsparkSession)
-    try:
-        yield
-    finally:
-        if before.isDefined():
-            sessions.setActiveSession(before.get())
-        else:
-            sessions.clearActiveSession()
+def _move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
+    """Move a file into the table's folder, under a name of its own, which is returned."""
+    name = f"{kind}-00000-{uuid.uuid4()}.c000.zstd.parquet"
+    (table / folder).mkdir(exist_ok=True)
+    shutil.move(file.path, table / folder / name)
+    return f"{folder}/{name}" if folder else name
 
 
-def _singleton(package: Any, name: str) -> Any:
-    """Return an object of Scala that its package has by name."""
-    return getattr(getattr(package, f"{name}$"), "MODULE$")
-
-
-def _row_counts(files: delta.DataFiles) -> dict[str, int]:
-    """Return the number of rows of each file, deleted ones included."""
-    return {file.path.name: pq.read_metadata(file.path).num_rows for file in files.listed.files}
-
-
-def _metrics(spark: SparkSession, counts: Mapping[str, int]) -> Any:
-    """Return the metrics that the table's history shows for the commit."""
-    jvm: Any = spark._jvm
-    values = {
-        "operationNumSourceRows": sum(counts.values()),
-        "numTargetRowsInserted": counts.get("I", 0),
-        "numTargetRowsUpdated": counts.get("U", 0),
-        "numTargetRowsDeleted": counts.get("D", 0),
-        "numTargetRowsCopied": 0,
-    }
-    metrics = jvm.scala.collection.immutable.HashMap()
-    for name, value in values.items():
-        metric = jvm.org.apache.spark.sql.execution.metric.SQLMetrics.createMetric(spark._jsc.sc(), name)
-        metric.set(value)
-        metrics = metrics.updated(name, metric)
-    return metrics
-
-
-def _mark_rows(
-    jvm: Any, log: Any, table_files: Mapping[str, Any], marks: Mapping[str, pa.Array], row_counts: Mapping[str, int]
-) -> list[Any]:
+def _mark_rows(transaction: Transaction, marks: list[tuple[DataFile, pa.Array]]) -> list[Any]:
     """Write the deletion vectors of files to one file, and return the actions that give them to the table's files."""
-    classes = jvm.org.apache.spark.sql.delta
+    if not marks:
+        return []
+    jvm, classes, log = transaction.jvm, transaction.classes, transaction.log
     hadoop_conf = log.newDeltaHadoopConf()
-    store = _singleton(classes.storage.dv, "DeletionVectorStore").createInstance(hadoop_conf)
+    store = transaction.singleton(classes.storage.dv, "DeletionVectorStore").createInstance(hadoop_conf)
     folder = classes.util.PathWithFileSystem.withConf(log.dataPath(), hadoop_conf)
     identifier = jvm.java.util.UUID.fromString(str(uuid.uuid4()))
     writer = store.createWriter(store.generateFileNameInTable(folder, identifier, ""))
     actions: list[Any] = []
     try:
-        for name, positions in marks.items():
-            file = table_files[name]
-            if len(positions) == row_counts[name]:
-                actions.append(file.remove())
-                continue
+        for file, positions in marks:
             vector = _bitmap(jvm, positions)
             offset = jvm.scala.Some(writer.write(vector).offset())
             describe = classes.actions.DeletionVectorDescriptor.onDiskWithRelativePath
             descriptor = describe(identifier, "", len(vector), len(positions), offset, jvm.scala.Option.empty())
-            marked = file.removeRows(descriptor, True, True)
+            marked = transaction.action(file.action).removeRows(descriptor, True, True)
             actions += [marked._1(), marked._2()]
     finally:
         writer.close()

@@ -25,9 +25,10 @@ from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, local_diff, local_writer, marked_merge, small_tables
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
+from lakehouse.lake.duckdb_sql import WIDE
 from lakehouse.lake.table_rules import explain_refusal
 from lakehouse.schema.mismatch import schema_mismatches
-from lakehouse.spark.session import is_local
+from lakehouse.spark.session import is_local, isolated_session
 
 ACTION = "_cdc_action"
 
@@ -163,7 +164,7 @@ def _compare_and_merge(
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counts = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})
-        if target.is_large and 0 < counts.total() <= max_local_rows and _mark(target, actions.toArrow(), progress):
+        if 0 < counts.total() <= max_local_rows and _merge_in_driver(target, actions.toArrow(), progress):
             return _result(counts)
         return _merge(target, actions, counts, progress, value_ranges)
     finally:
@@ -196,11 +197,13 @@ def _merge_local(
     counts = Counter(local.column(ACTION).to_pylist())
     if not counts:
         return WriteResult()
-    if target.is_large and _mark(target, local, progress):
-        return _result(counts)
     tuning = target.tuning
-    max_bytes = 0 if target.is_large or not tuning.small_table_bytes else tuning.driver_write_bytes
+    # delta-rs is the fastest for few rows; its planning grows with the square of the columns.
+    is_small = local.num_rows <= tuning.driver_rows and local.num_columns <= WIDE and not target.is_large
+    max_bytes = tuning.driver_write_bytes if is_small and tuning.small_table_bytes else 0
     if max_bytes and local_writer.merge(target.address, local, target.keys, ACTION, progress, max_bytes):
+        return _result(counts)
+    if _merge_in_driver(target, local, progress):
         return _result(counts)
     target.spark.conf.set(_MATERIALIZE_CONF, "none")
     return _merge(target, actions.rows, counts, progress, value_ranges)
@@ -233,7 +236,7 @@ def merge_changes(
 def merge_batches(
     target: MergeTarget, actions: pa.RecordBatchReader, schema: T.StructType, progress: Mapping[str, Any]
 ) -> bool:
-    """Write rows that are known to be the difference from a large table, in the driver.
+    """Write rows that are known to be the difference from a table, in the driver, however many they are.
 
     Args:
         target: The table, which exists.
@@ -245,14 +248,17 @@ def merge_batches(
         Whether they were written; if not, `merge_changes` has to do it.
     """
     _prepare(target, schema)
-    return target.is_large and _mark(target, actions, progress)
+    return _merge_in_driver(target, actions, progress)
 
 
-def _mark(target: MergeTarget, actions: pa.Table | pa.RecordBatchReader, progress: Mapping[str, Any]) -> bool:
+def _merge_in_driver(
+    target: MergeTarget, actions: pa.Table | pa.RecordBatchReader, progress: Mapping[str, Any]
+) -> bool:
     if target.temp_root is None or not target.tuning.small_table_bytes:
         return False
-    spark, address, keys = target.spark, target.address, target.keys
-    return marked_merge.merge(spark, address, actions, keys, ACTION, progress, target.temp_root)
+    spark = isolated_session(target.spark, 0)  # the rows are the driver's; Spark has only a commit to make
+    address, keys, temp_root = target.address, target.keys, target.temp_root
+    return marked_merge.merge(spark, address, actions, keys, ACTION, progress, temp_root, target.is_large)
 
 
 def create_from_batches(
@@ -304,11 +310,9 @@ def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataF
 
 
 def _prepare(target: MergeTarget, schema: T.StructType) -> None:
-    """Add new columns to the table, and enable what a large table needs."""
+    """Add new columns to the table."""
     with explain_refusal(target.spark, target.address):
         delta.add_new_columns(target.spark, target.address, schema)
-        if target.is_large:
-            delta.enable_deletion_vectors(target.spark, target.address)
 
 
 def _create_new(target: MergeTarget, wanted: CachedRows, progress: Mapping[str, Any], expect_few: bool) -> WriteResult:
@@ -359,6 +363,9 @@ def _merge(
     same_row = reduce(Column.__and__, in_ranges, _keys_match("t", "s", target.keys))
     values: dict[str, str | Column] = {quote_identifier(c): quote_identifier("s", c) for c in columns}
     written = actions.where(F.col(ACTION) != "D")
+    if target.is_large:  # not in the context below: this commit changes no row, and records no progress
+        with explain_refusal(target.spark, target.address):
+            delta.enable_deletion_vectors(target.spark, target.address)
     with (
         delta.commit_metadata(target.spark, progress),
         explain_refusal(target.spark, target.address, target.keys, written),

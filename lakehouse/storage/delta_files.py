@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,6 +30,7 @@ _FEATURES_BY_VERSION: Mapping[int, frozenset[str]] = {
     5: frozenset({"columnMapping"}),
     6: frozenset({"identityColumns"}),
 }
+_PARTS_OF_A_FILE = ("path", "size", "modificationTime", "stats", "tags", "deletionVector")
 _COLUMN_MAPPING = "delta.columnMapping.mode"
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
@@ -47,6 +48,7 @@ class DataFile:
         row_count: Its rows, if the log has their number.
         commit_version: The version that added its rows, if the table tracks rows; else 0.
         has_vector: Whether a deletion vector says which of its rows were deleted.
+        action: The action of the log that added it.
     """
 
     path: StorePath
@@ -54,6 +56,7 @@ class DataFile:
     row_count: int | None = None
     commit_version: int = 0
     has_vector: bool = False
+    action: Action = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,21 @@ def _data_file(table: StorePath, add: Mapping[str, Any]) -> DataFile:
     if has_vector:
         row_count = None  # of the file with its deleted rows
     path = _path(table, {**add, "deletionVector": None})
-    return DataFile(path, add["size"], row_count, add.get("defaultRowCommitVersion") or 0, has_vector)
+    version = add.get("defaultRowCommitVersion") or 0
+    return DataFile(path, add["size"], row_count, version, has_vector, {"add": _known_parts(add)})
+
+
+def _known_parts(add: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a table without partitions and row tracking has of a file, as commits write it.
+
+    A checkpoint has the same in columns, with null for what a file does not have, and maps as lists of pairs.
+    """
+    parts = {name: add[name] for name in _PARTS_OF_A_FILE if add.get(name) is not None}
+    if vector := parts.get("deletionVector"):
+        parts["deletionVector"] = {name: value for name, value in vector.items() if value is not None}
+    if tags := parts.get("tags"):
+        parts["tags"] = dict(tags)
+    return {**parts, "partitionValues": {}, "dataChange": True}
 
 
 def _path(table: StorePath, file: Mapping[str, Any]) -> StorePath:

@@ -33,7 +33,7 @@ from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
-from lakehouse.lake.duckdb_sql import literal, parquet, quote
+from lakehouse.lake.duckdb_sql import WIDE, enable_optimizer, literal, parquet, quote
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
@@ -41,7 +41,6 @@ from lakehouse.storage.landing import LandedSnapshot
 _OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
 _MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
 _BATCH_ROWS = 1 << 18
-_WIDE = 200  # columns
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
 _READ, _NULL, _UNREADABLE = 0, 1, 2  # the state of a row's key
@@ -125,12 +124,9 @@ class LocalRows:
         self._optimize(True)
 
     def _optimize(self, enabled: bool) -> None:
-        """Turn DuckDB's optimizer on or off for a wide table.
-
-        Its time grows with the square of the columns, and it has nothing to optimize in an expression for each column.
-        """
-        if len(self.types) > _WIDE:
-            self.connection.execute(f"PRAGMA {'enable' if enabled else 'disable'}_optimizer")
+        """Turn DuckDB's optimizer on or off for a wide table."""
+        if len(self.types) > WIDE:
+            enable_optimizer(self.connection, enabled)
 
     def _load_file(self, file: LocalFile, start: int) -> int:
         position = start

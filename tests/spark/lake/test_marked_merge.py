@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.tuning import Tuning
@@ -29,33 +34,38 @@ def read_in_driver(address: str, fields: T.StructType) -> pa.Table:
     return pa.Table.from_batches(batches, small_tables.arrow_schema(fields))
 
 
-def create(spark: SparkSession, address: str, schema: str, rows: list[tuple[object, ...]]) -> T.StructType:
-    """Create a table with deletion vectors, of several files."""
+def create(
+    spark: SparkSession, address: str, schema: str, rows: list[tuple[object, ...]], with_vectors: bool = True
+) -> T.StructType:
+    """Create a table of several files."""
     fields, _ = local_rows(schema, [])
     frame = local_frame(spark, fields, rows).repartition(3)
-    delta.create(spark, address, frame, delta.table_properties(large=True), "error")
+    delta.create(spark, address, frame, delta.table_properties(large=with_vectors), "error")
     return fields
 
 
+@pytest.mark.parametrize("has_vectors", [True, False])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_driver_and_merge_make_the_same_table_with_the_same_changes(
-    spark: SparkSession, tmp_path: Path, seed: int
+    spark: SparkSession, tmp_path: Path, seed: int, has_vectors: bool
 ) -> None:
     rng, session = random.Random(seed), isolated_session(spark, 0)
     by_spark, by_driver = str(tmp_path / "by_spark"), str(tmp_path / "by_driver")
     first = random_rows(rng, 60)
     current = {row[:2]: row for row in first}
     for address in (by_spark, by_driver):
-        fields = create(session, address, SCHEMA, first)
+        fields = create(session, address, SCHEMA, first, has_vectors)
     with_vectors = 0
     for step in range(1, 7):
-        # Of most files some rows change, so that vectors are written and added to; in one step all of them go.
-        kept = {} if step == 4 else {key: row for key, row in current.items() if rng.random() < 0.8}
-        current = kept if step == 4 else {**kept, **{row[:2]: row for row in random_rows(rng, 4)}}
+        # Of most files some rows change, so that vectors are written and added to; in one step all of them go, and in
+        # one so many that files with vectors are written anew.
+        share = {4: 0, 6: 0.2}.get(step, 0.8)
+        kept = {key: row for key, row in current.items() if rng.random() < share}
+        current = kept if step == 4 else {**kept, **{row[:2]: row for row in random_rows(rng, 12 if step == 5 else 4)}}
         _, wanted = local_rows(SCHEMA, list(current.values()))
         frame = session.createDataFrame(wanted, fields)
         actions = local_diff.row_actions(read_in_driver(by_driver, fields), wanted, KEYS, ACTION)
-        target = MergeTarget(session, by_spark, KEYS, is_large=True, tuning=BY_SPARK)
+        target = MergeTarget(session, by_spark, KEYS, is_large=has_vectors, tuning=BY_SPARK)
         result = merge_to_match(target, frame, {"n": step})
         assert result.committed == bool(actions.num_rows)
         if actions.num_rows:
@@ -74,7 +84,7 @@ def test_the_driver_and_merge_make_the_same_table_with_the_same_changes(
         assert shown.operation == "MERGE"
         counts = [shown.operationMetrics[f"numTargetRows{kind}"] for kind in ("Inserted", "Updated", "Deleted")]
         assert WriteResult(*map(int, counts), committed=True) == result
-    assert with_vectors >= 3
+    assert with_vectors >= 3 if has_vectors else not with_vectors
     # Spark goes on with a table that the driver wrote: statistics, vectors and feed are what it expects.
     session.sql(f"OPTIMIZE {delta.sql_name(by_driver)}")
     session.sql(f"REORG TABLE {delta.sql_name(by_driver)} APPLY (PURGE)")
@@ -139,7 +149,6 @@ def foreign_states(spark: SparkSession, table: str) -> dict[str, Callable[[], ob
     set_property = f"ALTER TABLE {name} SET TBLPROPERTIES"
     return {
         "row tracking": lambda: spark.sql(f"{set_property} ('delta.enableRowTracking' = 'true')"),
-        "no vectors": lambda: spark.sql(f"{set_property} ('delta.enableDeletionVectors' = 'false')"),
         "no feed": lambda: spark.sql(f"{set_property} ('delta.enableChangeDataFeed' = 'false')"),
         "a mapped column": lambda: spark.sql(f"{set_property} ('delta.columnMapping.mode' = 'name')"),
         "a constraint": lambda: spark.sql(f"ALTER TABLE {name} ADD CONSTRAINT short CHECK (length(v) < 3)"),
@@ -174,3 +183,51 @@ def test_a_commit_in_the_meantime_leaves_the_work_to_merge(
 
     assert not marked_merge.merge(session, table, actions_of(("U", 1, "x")), ["k"], ACTION, {}, tmp_path / "temp")
     assert [tuple(row) for row in delta.read(spark, table).collect()] == [(1, "a")]
+
+
+def stats_of(table: Path) -> dict[str, Any]:
+    listed = delta.data_files(str(table))
+    assert listed is not None
+    (file,) = listed.listed.files
+    stats: dict[str, Any] = json.loads(file.action["add"]["stats"], parse_float=str)
+    return stats
+
+
+def test_files_are_found_by_the_statistics_of_the_driver_as_by_deltas(spark: SparkSession, tmp_path: Path) -> None:
+    session, by_driver, by_spark = isolated_session(spark, 0), tmp_path / "by_driver", tmp_path / "by_spark"
+    schema = "k INT, text STRING, long STRING, number DECIMAL(38,6), ratio DOUBLE, day DATE, at TIMESTAMP, local"
+    schema += " TIMESTAMP_NTZ, flag BOOLEAN, bytes BINARY, never INT"
+    before, after = datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(2024, 5, 6, 7, 8, 9, 123_456)
+    times = [(each.replace(tzinfo=timezone.utc), each) for each in (before, after)]
+    huge = Decimal("12345678901234567890123456789012.345678")
+    rows: list[tuple[object, ...]] = [
+        (1, "a'\"\\\n", "é" * 40, huge, -1.5, date(1, 1, 1), *times[0], True, b"\x00", None),
+        (2, "São", "é" * 32 + "\U0010ffff", -huge, 1e300, date(9999, 12, 31), *times[1], False, b"\xff", None),
+    ]
+    fields, local = local_rows(schema, rows)
+    delta.create(session, str(by_spark), local_frame(session, fields, rows).coalesce(1), {}, "error")
+    delta.create(session, str(by_driver), local_frame(session, fields, []), delta.table_properties(False), "error")
+    actions = local.append_column(ACTION, pa.array(["I", "I"]))
+
+    assert marked_merge.merge(session, str(by_driver), actions, ["k"], ACTION, {}, tmp_path / "temp")
+
+    ours, deltas = stats_of(by_driver), stats_of(by_spark)
+    assert (ours["numRecords"], ours["nullCount"]) == (2, deltas["nullCount"])
+    assert deltas["minValues"].keys() - ours["minValues"].keys() == {"long"}  # no text is known to be greater
+    for column in {*fields.names} - {"bytes", "never"}:
+        for row in rows:
+            found = row[fields.names.index(column)]
+            value = F.lit(found.isoformat() if isinstance(found, date) else found).cast(fields[column].dataType)
+            assert delta.read(session, str(by_driver)).where(F.col(column) == value).count() == 1, (column, row)
+
+
+def test_rows_that_are_only_added_need_no_feed_of_their_own(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a")], with_vectors=False)
+
+    actions = actions_of(("I", 2, "b"), ("I", 3, None))
+    assert marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+
+    assert not (tmp_path / "table/_change_data").exists()
+    changes = delta.read_change_feed(session, table, 0, 1).select("k", "v", "_change_type").collect()
+    assert sorted(map(tuple, changes)) == [(2, "b", "insert"), (3, None, "insert")]
