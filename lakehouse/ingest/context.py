@@ -47,6 +47,8 @@ class IngestContext:
         run_id: The run that decides.
         history: The table's ledger rows, including those of this ingest.
         late: The times of snapshots that were rejected only because a newer one had been accepted.
+        unchanged: Gets the ledger row of a last snapshot that is unchanged, which the caller appends together with
+            those of other tables; None: it is appended at once.
     """
 
     table: TableRef
@@ -54,6 +56,7 @@ class IngestContext:
     run_id: str
     history: LedgerHistory
     late: set[datetime] = field(default_factory=set)
+    unchanged: list[LedgerEntry] | None = None
 
     @property
     def config(self) -> Table:

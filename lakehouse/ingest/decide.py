@@ -44,15 +44,20 @@ def ingest_table(context: IngestContext) -> IngestResult:
     """
     require_same_columns(context)
     entries: list[LedgerEntry] = []
-    for snapshot in pending_snapshots(context):
+    pending = list(pending_snapshots(context))
+    for snapshot in pending:
         entry = decide_snapshot(context, snapshot, context.config.guard, _compare_and_write)
         recorded = context.history.entry_at(snapshot.time)
         compared = ("status", "fingerprint", "reason")
         is_repeated = recorded and all(getattr(recorded, name) == getattr(entry, name) for name in compared)
         if entry.status == "held" and is_repeated:
             continue  # a held snapshot is compared on every run, but recorded once
-        entries.append(ledger.append(context.table.spark, context.table.lake, entry))
-        context.history = context.history.with_entry(entries[-1])
+        if context.unchanged is not None and entry.status == "unchanged" and snapshot is pending[-1]:
+            context.unchanged.append(entry)  # it publishes nothing, and can wait for those of other tables
+        else:
+            entry = ledger.append(context.table.spark, context.table.lake, entry)
+        entries.append(entry)
+        context.history = context.history.with_entry(entry)
     late = tuple(e for e in entries if e.snapshot_time in context.late)
     return IngestResult(context.table.name, tuple(entries), context.history.held_entry, late)
 

@@ -134,9 +134,9 @@ class Run:
         """
         from lakehouse.lake import delta
         from lakehouse.lake.table_ref import TableRef
-        from lakehouse.spark.session import isolated_session
+        from lakehouse.spark.session import lazy_session
 
-        session = spark or isolated_session(self.spark, self.snapshot_bytes(name))
+        session = spark or lazy_session(self.spark, self.snapshot_bytes(name))
         table, address = self.pipeline.tables[name], self.lake.bronze_table(name)
         if self.lake.catalog and delta.exists(session, address):
             table = config.with_stored_names(table, delta.schema(session, address).names)

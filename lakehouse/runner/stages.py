@@ -40,7 +40,7 @@ from lakehouse.storage.paths import snapshot_name, to_utc
 
 if TYPE_CHECKING:
     from lakehouse.ingest import IngestResult
-    from lakehouse.lake.ledger import LedgerHistory
+    from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
     from lakehouse.models.expectations import RuleResult
     from lakehouse.models.model import Model
 
@@ -229,16 +229,21 @@ def _ingest(run: Run) -> list[Outcome]:
     if run.full_refresh and run.stages == ("ingest",):
         reset_tables(spark, run.lake, tables)
     histories = ledger.read_histories(spark, run.lake, tables)
+    unchanged: list[LedgerEntry] = []
 
     def work(name: str) -> Iterator[Outcome]:
-        context = IngestContext(run.table_ref(name), run.pipeline, run.id, _pop_history(run, histories, name))
+        history = _pop_history(run, histories, name)
+        context = IngestContext(run.table_ref(name), run.pipeline, run.id, history, unchanged=unchanged)
         if run.full_refresh and "bronze" in run.stages and (rebuilt := rebuild_change_sets(context)):
             context.history = rebuilt.history
             yield Outcome("ingest", name, "rebuilt", note=rebuilt.reason)
         yield from _ingest_outcomes(ingest_table(context))
 
     is_light = max(map(run.snapshot_bytes, tables), default=0) <= _LIGHT_BYTES
-    return run_in_parallel(run, "ingest", tables, work, is_light)
+    outcomes = run_in_parallel(run, "ingest", tables, work, is_light)
+    if unchanged:
+        ledger.append_unchanged(spark, run.lake, unchanged)
+    return outcomes
 
 
 def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> LedgerHistory:
@@ -293,7 +298,7 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
     """
     from lakehouse.models.expectations import ExpectationsNotMet
     from lakehouse.models.refresh import refresh, waits_for
-    from lakehouse.spark.session import SMALL_DATA_BYTES, isolated_session
+    from lakehouse.spark.session import SMALL_DATA_BYTES, lazy_session
 
     models, data_bytes = build_models(run), run.snapshot_bytes(*run.pipeline.tables)
     rule_results: list[RuleResult] = []
@@ -303,7 +308,7 @@ def refresh_models(run: Run, layer: str) -> list[Outcome]:
         if blocking := [relation for relation in models[name].plan.dependencies if relation in run.blocked]:
             yield Outcome(layer, name, WAITING, note=waits_for(blocking, "not refreshed by this run"))
             return
-        spark, is_small_lake = isolated_session(run.spark, data_bytes), data_bytes < SMALL_DATA_BYTES
+        spark, is_small_lake = lazy_session(run.spark, data_bytes), data_bytes < SMALL_DATA_BYTES
         try:
             result = refresh(spark, run.lake, models[name], is_small_lake, run.full_refresh)
         except ExpectationsNotMet as error:

@@ -1,7 +1,7 @@
 """Provides the Spark session: the active one (a notebook, Databricks, spark-submit), or a new local one.
 
-Only this module, `engine/` and, on one machine, `lake/marked_merge.py` may use more than the DataFrame API, such as
-`sparkContext` and `_jvm`.
+Only this module, `engine/` and, on one machine, `lake/delta_transaction.py` with its callers may use more than the
+DataFrame API, such as `sparkContext` and `_jvm`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from delta.tables import DeltaTable
@@ -172,6 +173,30 @@ def isolated_session(spark: SparkSession, data_bytes: int | None = None) -> Spar
     for key, value in (REQUIRED_SETTINGS | PARQUET_SETTINGS | by_size).items():
         isolated.conf.set(key, value)
     return isolated
+
+
+class _LazySession:
+    """Stands for an isolated session, which is created when something is asked of it."""
+
+    def __init__(self, spark: SparkSession, data_bytes: int) -> None:
+        self.__spark, self.__data_bytes = spark, data_bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__session, name)
+
+    @cached_property
+    def __session(self) -> SparkSession:
+        return isolated_session(self.__spark, self.__data_bytes)
+
+
+def lazy_session(spark: SparkSession, data_bytes: int) -> SparkSession:
+    """Return an isolated session that costs nothing until it is used: most tables and models have not changed.
+
+    Args:
+        spark: Any session.
+        data_bytes: The size of the data.
+    """
+    return cast(SparkSession, _LazySession(spark, data_bytes))
 
 
 def has_jvm(spark: SparkSession) -> bool:
