@@ -77,12 +77,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=trial.PEERS, metavar="NAME,...")
     parser.add_argument("--data", type=Path, help="folder that keeps the generated files; by default a temporary one")
-    parser.add_argument("--out", type=Path, help="page to write the section into, such as docs/bench.md")
+    parser.add_argument("--out", type=Path, help="page whose table gets the rows, such as docs/bench.md")
     options = parser.parse_args()
     if unknown := [name for name in options.only if name not in trial.PEERS]:
         parser.error(f"unknown peer {', '.join(unknown)}: the peers are {', '.join(trial.PEERS)}")
     skipped = {peer: reason for peer in options.only if (reason := trial.missing_reason(peer))}
+    for peer, reason in skipped.items():
+        print(f"{peer} is skipped: {reason}", file=sys.stderr)
     peers = [peer for peer in trial.PEERS if peer in options.only and peer not in skipped]
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.data or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +99,10 @@ def main() -> None:
                 results = measure_peers(peers, states, new, _new_folder(Path(work) / f"{share:g}"), options.rounds)
                 if wrong := disagreements(results, expected):
                     raise SystemExit("\n".join(wrong))
-                measurement = page.Measurement(options.rows, share, options.rounds, expected, results, skipped, new)
-                section = page.section(measurement)
-                print(section)
-                if options.out:
-                    page.write_section(options.out, section)
+                rows.append(page.diff_row(page.Measurement(options.rows, share, options.rounds, results)))
+    print(page.diff_section(rows))
+    if options.out:
+        page.write_section(options.out, page.diff_section(rows, page.read_section(options.out, page.DIFF_HEADING)))
 
 
 def _parse_shares(text: str) -> list[float]:

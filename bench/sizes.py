@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/sizes.py --rows 1000,100000,1000000 --columns 6,20 --shares 0.001,0.01,0.2,1
 
-Seconds are without the start of the session, in a process that has loaded the table and taken one change before. DuckDB
+Seconds are without the start of the session, in a process that has loaded and changed a small table before. DuckDB
 reads the same file, compares it with a Parquet file of the state and writes the changed rows.
 """
 
@@ -20,9 +20,9 @@ sys.path.insert(0, str(BENCH.parent))  # use the package of this clone, not an i
 
 from peers import page, process  # noqa: E402
 
-ABOUT = """Seconds in a process that has loaded the table and taken one change before, medians of {rounds} rounds; x is
-the median of the ratios to DuckDB, which reads the same file, compares it with a Parquet file of the state and writes
-the changed rows. The first load has the share *first*; there, x compares with DuckDB's copy of the file to Parquet.
+ABOUT = """Seconds in a process that has loaded and changed a small table before, medians of {rounds} rounds; x is the
+median of the ratios to DuckDB, which reads the same file, compares it with a Parquet file of the state and writes the
+changed rows. The first load has the share *first*; there, x compares with DuckDB's copy of the file to Parquet.
 Written: the bytes that bronze's commit added. Memory is the peak of Python and the JVM in the whole process."""
 
 

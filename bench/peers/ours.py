@@ -11,7 +11,7 @@ from lakehouse.runner import context, stages
 from peers.data import SCHEMA
 
 TABLE = "rows"
-FIRST, SECOND = "20260101_000000", "20260102_000000"
+FIRST, SECOND, THIRD = "20260101_000000", "20260102_000000", "20260103_000000"
 
 
 def prepare_lake(folder: Path, csv: Path) -> Path:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from peers import trial
-from peers.data import Changes
 
 MB = 1e6
 _PACKAGES = ("pyspark", "delta-spark", "duckdb", "polars", "pandas", "pyarrow", "datacompy")
@@ -29,50 +28,65 @@ class Measurement:
         rows: The number of rows in v1.
         share: The share of changed rows in v2.
         rounds: The number of rounds.
-        expected: The generated changes.
         results: The results of each peer, one per round.
-        skipped: The reason for each peer that was not run.
-        new: The CSV file of v2.
     """
 
     rows: int
     share: float
     rounds: int
-    expected: Changes
     results: dict[str, list[dict[str, Any]]]
-    skipped: dict[str, str]
-    new: Path
 
 
-def section(run: Measurement) -> str:
-    """Return the Markdown section of one size and share: the seconds, memory and bytes of each peer."""
-    changes = run.expected
-    lines = [
-        f"## {run.rows:,} rows, {100 * run.share:g} % changed",
-        "",
-        f"{changes.inserted:,} inserted, {changes.updated:,} updated, {changes.deleted:,} deleted; the new CSV has"
-        f" {run.new.stat().st_size / MB:,.0f} MB. Seconds are medians of {run.rounds} rounds (minimum to maximum); x is"
-        " the median of the ratios to DuckDB in the same round.",
-        "",
-        "| | cold, s | x | warm, s | x | peak memory, MB | shuffled, MB | change set, MB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    base = run.results.get("duckdb")
-    for peer, trials in run.results.items():
-        if peer == trial.OURS:
-            lines.append(_table_row("**ours**: ingest", _cold_and_warm(trials), base, trials))
-            total = [{k: t[k] + t["bronze"][n] for n, k in enumerate(("cold", "warm"))} for t in trials]
-            lines.append(_table_row("**ours**: ingest and bronze", total, base, None))
-        else:
-            lines.append(_table_row(peer, _cold_and_warm(trials), base, trials))
-    lines += ["", *[_write_amplification(peer, t[0]) for peer, t in run.results.items() if "bronze_written" in t[0]]]
-    lines += [f"- {peer} was skipped: {reason}" for peer, reason in run.skipped.items()]
-    lines += [
-        "- every peer found the same changes, by their counts and a checksum over all columns",
-        "",
-        *environment_lines(),
-    ]
-    return "\n".join(lines) + "\n"
+DIFF_HEADING = "## A diff, beside other tools"
+_DIFF_TEXT = """Each cell is seconds, warm, and in brackets the ratio to DuckDB in the same round. The last columns have
+our first comparison of a process (cold), the peak memory of Python and the JVM together, and the bytes that bronze
+wrote for each byte of the changed rows."""
+_DIFF_COLUMNS = (
+    *("rows", "changed", "ours: ingest", "ours: ingest and bronze", "duckdb", "polars", "pandas", "spark wide join"),
+    *("datacompy", "delta merge", "ours cold: ingest and bronze", "memory, GB", "written per byte", "measured"),
+)
+
+
+def diff_row(run: Measurement) -> list[str]:
+    """Return the cells of one size and share in the table of diffs, by `_DIFF_COLUMNS`."""
+    warm = {peer: [t["warm"] for t in trials] for peer, trials in run.results.items()}
+    cells, base = {}, warm.get("duckdb")
+    if ours := run.results.get(trial.OURS):
+        both = {kind: [t[kind] + t["bronze"][n] for t in ours] for n, kind in enumerate(("cold", "warm"))}
+        warm["ours: ingest"], warm["ours: ingest and bronze"] = warm.pop(trial.OURS), both["warm"]
+        cells["ours cold: ingest and bronze"] = f"{statistics.median(both['cold']):.1f}"
+        cells["memory, GB"] = f"{statistics.median(t['peak'] for t in ours) / 1e9:.1f}"
+        if changed := ours[0].get("changed_bytes"):
+            cells["written per byte"] = f"{sum(ours[0]['bronze_written'].values()) / changed:.1f}"
+    cells |= {peer: _seconds_and_ratio(seconds, base) for peer, seconds in warm.items()}
+    cells |= {"rows": f"{run.rows:,}", "changed": f"{100 * run.share:g} %"}
+    cells["measured"] = f"{datetime.now(timezone.utc):%Y-%m-%d}, {run.rounds} rounds"
+    return [cells.get(name, "") for name in _DIFF_COLUMNS]
+
+
+def _seconds_and_ratio(seconds: list[float], base: list[float] | None) -> str:
+    text = f"{statistics.median(seconds):.2f}"
+    if base is None or base is seconds:
+        return text
+    return f"{text} ({statistics.median(s / b for s, b in zip(seconds, base, strict=True)):.1f})"
+
+
+def diff_section(rows: list[list[str]], old: str = "") -> str:
+    """Return the section of diffs, with the rows of an earlier one whose size and share were not measured again."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in old.splitlines() if line.startswith("|")]
+    kept = {(row[0], row[1]): row for row in [*cells[2:], *rows]}
+    ordered = sorted(kept.values(), key=lambda row: (int(row[0].replace(",", "")), float(row[1].split()[0])))
+    lines = [DIFF_HEADING, "", _DIFF_TEXT, ""]
+    lines += ["| " + " | ".join(_DIFF_COLUMNS) + " |", "|" + "--:|" * (len(_DIFF_COLUMNS) - 1) + "---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in ordered]
+    return "\n".join([*lines, "", *environment_lines()]) + "\n"
+
+
+def read_section(page: Path, heading: str) -> str:
+    """Return the section of a page with a heading; empty if there is none."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    sections = re.split(r"(?m)^(?=## )", text)
+    return next((part for part in sections if part.partition("\n")[0] == heading), "")
 
 
 def write_section(page: Path, text: str) -> None:
@@ -87,33 +101,6 @@ def write_section(page: Path, text: str) -> None:
     else:
         sections.append(text)
     page.write_text("\n".join(sections), encoding="utf-8")
-
-
-def _cold_and_warm(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
-    return [{"cold": t["cold"], "warm": t["warm"]} for t in trials]
-
-
-def _table_row(name: str, seconds: list[dict[str, float]], base: Any, trials: list[dict[str, Any]] | None) -> str:
-    cells = [name]
-    for kind in ("cold", "warm"):
-        all_of = [s[kind] for s in seconds]
-        cells.append(f"{statistics.median(all_of):.2f} ({min(all_of):.2f} to {max(all_of):.2f})")
-        ratios = [s[kind] / b[kind] for s, b in zip(seconds, base or [], strict=bool(base))]
-        cells.append(f"{statistics.median(ratios):.1f}" if ratios else "")
-    for gauge in ("peak", "shuffled", "written"):
-        values = [t[gauge] for t in trials or [] if t[gauge] is not None]
-        cells.append(f"{statistics.median(values) / MB:,.1f}" if values else "")
-    return "| " + " | ".join(cells) + " |"
-
-
-def _write_amplification(peer: str, result: dict[str, Any]) -> str:
-    """Return the bytes written by applying the change set, compared with the bytes of the changed rows."""
-    wrote = result["bronze_written"]
-    kinds = ", ".join(f"{kind} {size / MB:,.1f}" for kind, size in wrote.items())
-    text = f"- {peer}: the MERGE wrote {sum(wrote.values()) / MB:,.1f} MB ({kinds})"
-    if changed := result.get("changed_bytes"):
-        text += f", {sum(wrote.values()) / changed:,.1f} times the {changed / MB:,.2f} MB of the changed rows"
-    return text
 
 
 def environment_lines() -> list[str]:
