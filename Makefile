@@ -98,9 +98,10 @@ dist: $(ENV) ## Build the wheel, and the same as a zip for spark-submit --py-fil
 	@rm -rf build
 	@ls -l dist
 
-docs: $(ENV) ## Write the pages and the JSON Schema that come from descriptions in the code
+docs: $(ENV) ## Write the pages, the JSON Schema and the notebook that come from the code and the tutorial
 	$(BIN)/python -m lakehouse.config > conf/pipeline.schema.json
 	$(BIN)/python docs/reference/generate.py
+	$(BIN)/python docs/tutorial_notebook.py
 
 evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence
