@@ -34,6 +34,9 @@ _EXIT_CODE = re.compile(r"\s+# exit code (\d)$")
 _HEREDOC = re.compile(r"<<'(\w+)'")
 
 
+ALL_KINDS = frozenset({"sh", "text", "file", "table"})
+
+
 @dataclass(frozen=True)
 class Step:
     """A part of the page: `kind` is sh, text, file or table."""
@@ -85,8 +88,8 @@ class Transcript:
         self.folder, self.output = folder, ""
         self.commands: list[str] = []
 
-    def follow(self, page: str) -> None:
-        """Run and compare a page."""
+    def follow(self, page: str, kinds: frozenset[str] = ALL_KINDS) -> None:
+        """Run and compare a page, or only the parts of some kinds."""
         work = {
             "sh": self._run,
             "text": self._compare_output,
@@ -94,7 +97,8 @@ class Transcript:
             "table": self._compare_table,
         }
         for step in parse_steps(page):
-            work[step.kind](step)
+            if step.kind in kinds:
+                work[step.kind](step)
 
     def _run(self, step: Step) -> None:
         self.output = ""
@@ -106,7 +110,8 @@ class Transcript:
             assert code == int(expected[1] if expected else 0), (command, printed)
 
     def _run_command(self, command: str) -> tuple[int, str]:
-        words = shlex.split(command, comments=True) if "\n" not in command else [""]
+        is_plain = "\n" not in command and " < " not in command
+        words = shlex.split(command, comments=True) if is_plain else [""]
         if words and words[0].removeprefix(".venv/bin/") == "lakehouse":
             out = io.StringIO()
             with redirect_stdout(out), redirect_stderr(out):

@@ -106,6 +106,9 @@ RUN_BY = {
     "README.pt-BR.md": "tests/lake/test_pages.py",
     "docs/tutorial.md": "tests/lake/test_pages.py",
     "docs/guide/python.md": "tests/lake/report/test_python_page.py",
+    **{
+        f"docs/guide/{name}.md": "tests/systems/test_how_tos.py" for name in ("look", "model-tests", "models", "report")
+    },
 }
 GUIDES = [page for page in PAGES if page.parent.name == "guide" or str(page.relative_to(REPOSITORY)) in RUN_BY]
 
