@@ -77,12 +77,13 @@ def build() -> Path:
 
 
 @contextmanager
-def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
+def broker(folder: Path, port: int | None = None, more: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run a broker during the block.
 
     Args:
         folder: The folder for its data and its log.
         port: Its port; by default a free one.
+        more: Further settings, which take precedence.
     """
     port, controller = port or free_port(), free_port()
     settings = {
@@ -90,6 +91,7 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         "log.dirs": str(folder / "broker"),
+        **(more or {}),
     }
     file = _write_properties(folder / "broker.properties", "broker.properties", settings)
     if not (folder / "broker" / "meta.properties").exists():
@@ -102,7 +104,13 @@ def broker(folder: Path, port: int | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: int | None = None) -> Iterator[Server]:
+def worker(
+    folder: Path,
+    bootstrap: str,
+    environment: Mapping[str, str],
+    port: int | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Run a Connect worker during the block.
 
     Args:
@@ -110,6 +118,7 @@ def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: i
         bootstrap: The broker's address.
         environment: The variables for connector files, and for the AWS SDK.
         port: Its port; by default a free one.
+        more: Further settings, which take precedence.
     """
     port = port or free_port()
     settings = {
@@ -117,6 +126,7 @@ def worker(folder: Path, bootstrap: str, environment: Mapping[str, str], port: i
         "listeners": f"http://127.0.0.1:{port}",
         "rest.advertised.host.name": "127.0.0.1",
         "plugin.path": str(build() / "plugins"),
+        **(more or {}),
     }
     file = _write_properties(folder / "worker.properties", "worker.properties", settings)
     log, url = folder / "worker.log", f"http://127.0.0.1:{port}"

@@ -57,7 +57,7 @@ class Chain:
         self.s3 = moto
         s3.client(moto).create_bucket(Bucket=BUCKET)
         self.proxy = self.stack.enter_context(faults.proxy(moto, self.faults))
-        self.broker = self.start_part("broker", local_kafka.broker(self.folder))
+        self.start_broker()
         self.connect = self.start_part("connect", self.worker())
 
     def start_part(self, name: str, part: Any) -> Any:
@@ -71,12 +71,19 @@ class Chain:
             self.part_stacks["connect"].close()
         self.stack.close()
 
+    def start_broker(self) -> None:
+        """Start the broker that `start` uses."""
+        self.broker = self.start_part("broker", local_kafka.broker(self.folder))
+
     def worker(self, port: int | None = None) -> Any:
+        return local_kafka.worker(self.folder, self.broker.address, self.worker_environment(), port)
+
+    def worker_environment(self) -> dict[str, str]:
+        """Return the variables of the worker."""
         database = {"HOST": "127.0.0.1", "PORT": str(self.database.port), "DATABASE": "postgres"}
         own = {f"CDC_{name}": value for name, value in database.items()}
         own |= {"CDC_USER": "lakehouse_cdc", "CDC_PASSWORD": CDC_PASSWORD, "S3_BUCKET": BUCKET}
-        environment = {**os.environ, **s3.CREDENTIALS, **own, "AWS_ENDPOINT_URL": self.proxy}
-        return local_kafka.worker(self.folder, self.broker.address, environment, port)
+        return {**os.environ, **s3.CREDENTIALS, **own, "AWS_ENDPOINT_URL": self.proxy}
 
     def prepare_database(self) -> None:
         """Run deploy/connect/postgres.sql twice, because it may be run again."""

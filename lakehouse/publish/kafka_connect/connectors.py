@@ -214,9 +214,21 @@ def _read_states(client: RestClient, connectors: Iterable[Connector]) -> list[di
 
 
 def _summarize_trace(trace: str) -> str:
-    """Return the messages of a Java exception and of its causes, without the stack frames."""
+    """Return the messages of a Java exception and of its causes, without the stack frames.
+
+    What PostgreSQL adds to a denied permission names the right; other details of a server may have values of rows.
+    """
     lines = [line.strip() for line in trace.splitlines()]
-    messages = [line for n, line in enumerate(lines) if line and (n == 0 or line.startswith("Caused by:"))]
+    messages = [
+        line
+        for n, line in enumerate(lines)
+        if line
+        and (
+            n == 0
+            or line.startswith("Caused by:")
+            or (line.startswith("Detail:") and "permission denied" in lines[n - 1])
+        )
+    ]
     return "\n".join(messages)[:_MAX_ERROR_CHARS]
 
 

@@ -359,3 +359,22 @@ def test_an_answer_without_an_end_is_not_read_whole(
     code, document = documents(capsys, "apply", shop())
 
     assert (code, "an answer of more than 16 MiB" in document["error"]["found"]) == (ExitCode.INFRASTRUCTURE, True)
+
+
+def test_a_missing_right_is_named_and_no_other_detail_of_the_server(
+    rest: Connect, shop: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.trace = (
+        "io.debezium.DebeziumException: no slot\n\tat a.b(C.java:1)\n"
+        "Caused by: org.postgresql.util.PSQLException: FATAL: permission denied to start WAL sender\n"
+        "  Detail: Only roles with the REPLICATION attribute may start a WAL sender process.\n\tat d.e(F)\n"
+        "Caused by: org.postgresql.util.PSQLException: ERROR: duplicate key\n  Detail: (cpf)=(12345678909) exists.\n"
+    )
+    rest.states = {"source": [("RUNNING", ["FAILED"])], "sink": [("RUNNING", ["RUNNING"])]}
+    rest.configs = {"source": {}, "sink": {}}
+
+    _, document = documents(capsys, "status", shop())
+
+    error = next(c["error"] for c in document["connectors"] if c["name"] == "source")
+    assert "Detail: Only roles with the REPLICATION attribute" in error
+    assert "12345678909" not in error
