@@ -63,6 +63,8 @@ _TRANSIENT_MESSAGES = (
     "the database system is",  # starting up, shutting down, in recovery mode
     "terminating connection",
 )
+# Parts of Py4J's messages after the JVM has ended, such as by a lack of memory.
+_DEAD_JVM_MESSAGES = ("does not exist in the JVM", "Answer from Java side is empty", "Error while sending or receiving")
 # S3A's message about a forbidden request: the object, and the operation on it.
 _FORBIDDEN_REQUEST = re.compile(r"AccessDeniedException: (\S+): ([^\n]*(?:S3Exception|Status Code: 403))")
 _REQUIRED_PERMISSIONS = {
@@ -114,6 +116,13 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
             "this Spark session has no packages for S3",
             expected="the packages of conf/spark-s3.conf, for a lake on s3a://",
             next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
+        )
+    if type(error).__module__ == "py4j.protocol" and any(part in str(error) for part in _DEAD_JVM_MESSAGES):
+        return InfrastructureError(
+            "the JVM of Spark has ended in the middle of the command",
+            expected="a JVM with enough memory: a single value of hundreds of megabytes needs more than the default",
+            next_step="look for OutOfMemoryError above; give Spark more memory (spark.driver.memory), then run the same"
+            " command again",
         )
     if _is_environment_failure(error):
         return InfrastructureError(

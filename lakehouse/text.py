@@ -16,6 +16,7 @@ control reverses what people read. None of them is ever written; what stands the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +24,7 @@ MAX_CHARS = 2_000
 MAX_LINES = 500
 CUT = r"\.\.\. \([\d,]+ characters\)"  # matches what `visible` writes in place of the rest
 _MAX_TEXT_CHARS, _MAX_MARK_CHARS = 100_000, 50
+_MAX_EXAMPLE_CHARS = 60
 
 # Unicode's Cc, Cf, Cs, Zl and Zp: C0 and C1 controls, bidi and other invisible marks, lone surrogates, line separators.
 # The soft hyphen and the joiners are among them: they make two names look equal.
@@ -48,6 +50,34 @@ def counted(count: int, one: str, several: str = "") -> str:
         several: What there is otherwise; by default with an s at the end.
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def key_text(names: Iterable[str], values: Iterable[object]) -> str:
+    """Return the key of a row as people type it.
+
+    >>> key_text(["id", "uf"], [7, "SP"])
+    'id=7, uf=SP'
+
+    Args:
+        names: The columns of the key.
+        values: Its values.
+    """
+    return ", ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
+def example_text(value: str | None, line: int | None) -> str:
+    """Return an example of rejected rows, to be put behind their reason; empty if nothing of it is known.
+
+    >>> example_text("Ana", 3), example_text(None, None)
+    (", such as 'Ana' in line 3", '')
+
+    Args:
+        value: The value; None if it is not known, or must not be shown.
+        line: Its line; None if its format has no lines.
+    """
+    shown = [repr(visible(value, _MAX_EXAMPLE_CHARS))] if value is not None else []
+    place = [f"in line {line}"] if line is not None else []
+    return f", such as {' '.join([*shown, *place])}" if shown or place else ""
 
 
 def age_text(seconds: float) -> str:

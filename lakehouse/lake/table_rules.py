@@ -16,6 +16,7 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake import delta
 from lakehouse.spark.faults import SparkFault, read_fault
 from lakehouse.spark.session import SPARK_ERRORS
+from lakehouse.text import key_text
 
 _CHECK = "delta.constraints."
 _PROPERTY = re.compile(r"\bdelta\.[A-Za-z][\w.]*\w")
@@ -61,8 +62,7 @@ def _constraint_error(
             rows = written.where(f"NOT coalesce(({condition}), FALSE)").select(*map(quote_identifier, keys))
             if found := rows.limit(_MAX_EXAMPLES).collect():
                 broken = [name]
-                texts = (", ".join(f"{k}={v}" for k, v in zip(keys, row, strict=True)) for row in found)
-                examples = f", such as {'; '.join(texts)}"
+                examples = f", such as {'; '.join(key_text(keys, row) for row in found)}"
                 break
     named = "; ".join(broken) or fault.condition
     what = f"rows do not meet a constraint of the table: {named}"

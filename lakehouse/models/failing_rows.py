@@ -8,7 +8,7 @@ keys are tried. No part is tried after `_MAX_SECONDS`: a large input is costly t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic as time_now
 
 from pyspark.sql import Column, DataFrame
@@ -19,11 +19,14 @@ from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import InfrastructureError
 from lakehouse.models.halving import Halving
 from lakehouse.models.model import RefreshContext, run_model_query
+from lakehouse.models.readable import require_readable
 from lakehouse.spark.session import SPARK_ERRORS
+from lakehouse.text import key_text
 
 _MAX_SECONDS = 20.0
 _MAX_ROWS = 1_000_000  # whose keys the driver collects as hashes
 _MAX_CHANGED_ROWS = 10_000
+_FEW_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,37 @@ class FailingRows:
         relation: The input, or the model itself, that has the rows; empty if none were found.
         keys: The keys of some of the rows, such as `id=1, day=2025-01-01`.
         is_value: Whether the query fails for some rows only: then their values are the cause, not the SQL.
+        is_query: Whether the author's query fails, and not only what was done with its result.
     """
 
     relation: str = ""
     keys: tuple[str, ...] = ()
     is_value: bool = False
+    is_query: bool = False
 
 
-def find_failing_rows(context: RefreshContext) -> FailingRows:
+def find_failing_rows(context: RefreshContext, is_value: bool = False) -> FailingRows:
     """Return some of the rows that make a model's query fail.
 
     Args:
         context: The refresh whose query failed.
+        is_value: Whether a value is known to be the cause, so that only keys are searched.
     """
-    return _Search(context).run()
+    return _Search(context, is_value).run()
+
+
+def fails_without_rows(context: RefreshContext) -> bool:
+    """Return whether a model's query fails even if none of its inputs has a row.
+
+    Args:
+        context: The refresh whose query failed.
+    """
+    return _Search(context, is_value=True).fails_without_rows()
 
 
 class _Search:
-    def __init__(self, context: RefreshContext) -> None:
-        self._context, self._model = context, context.model
+    def __init__(self, context: RefreshContext, is_value: bool) -> None:
+        self._context, self._model, self._is_value = context, context.model, is_value
         self._rows = {relation: context.read_current(relation) for relation in context.model.plan.inputs}
         self._end = time_now() + _MAX_SECONDS
 
@@ -60,18 +75,41 @@ class _Search:
         try:
             if not self._fails(self._rows):
                 return FailingRows()  # the write failed, or the rows have changed
-            is_value = False
-            for relation, rows in self._rows.items():
-                if not self._has_time() or self._fails({**self._rows, relation: rows.where(F.lit(False))}):
-                    continue  # the query fails without any row of this input
-                found = self._search_input(relation)
-                if found.keys:
-                    return found
-                is_value = True  # it does not fail without these rows
-            found = self._search(self._model.name, self._query(self._rows), self._model.plan.keys, self._fails_rows)
-            return found if found.is_value else FailingRows(is_value=is_value)  # else each key fails: none is special
+            return replace(self._find(), is_query=True)
         except SPARK_ERRORS:  # such as a key that cannot be computed by itself, or storage that is away
             return FailingRows()
+
+    def fails_without_rows(self) -> bool:
+        return self._fails({relation: rows.where(F.lit(False)) for relation, rows in self._rows.items()})
+
+    def _find(self) -> FailingRows:
+        is_value = self._is_value
+        for relation, rows in self._rows.items():
+            if not self._has_time() or self._fails({**self._rows, relation: rows.where(F.lit(False))}):
+                continue  # the query fails without any row of this input
+            found = self._search_input(relation)
+            if found.keys:
+                return replace(found, is_value=is_value or found.is_value or self._passes_for_few())
+            is_value = True  # it does not fail without these rows
+        found = self._search(self._model.name, self._query(self._rows), self._model.plan.keys, self._fails_rows)
+        if found.is_value:
+            return found
+        return FailingRows(is_value=is_value or self._passes_for_few())  # each key fails: none is special
+
+    def _passes_for_few(self) -> bool:
+        """Return whether the query passes for one of a few rows of an input, which are read without the others.
+
+        The clock limits the search for keys, not this decision about the cause.
+        """
+        if self._has_time():
+            return False  # each row was tried, or enough of them
+        for relation, rows in self._rows.items():
+            few = rows.limit(_FEW_ROWS).toArrow()
+            for at in range(few.num_rows):
+                one = self._context.spark.createDataFrame(few.slice(at, 1), rows.schema)
+                if not self._fails({**self._rows, relation: one}):
+                    return True
+        return False
 
     def _search_input(self, relation: str) -> FailingRows:
         def fails(rows: DataFrame) -> bool:
@@ -120,7 +158,7 @@ class _Search:
             return None
 
     def _query(self, relations: Mapping[str, DataFrame]) -> DataFrame:
-        return run_model_query(self._context.spark, self._model, relations)
+        return require_readable(self._model, run_model_query(self._context.spark, self._model, relations))
 
     def _fails(self, relations: Mapping[str, DataFrame]) -> bool:
         return self._fails_rows(self._query(relations))
@@ -154,4 +192,4 @@ def _between(rows: DataFrame, key_hash: Column, low: int, high: int) -> DataFram
 
 def _key_texts(rows: DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
     collected = rows.select(*[F.col(quote_identifier(key)) for key in keys]).distinct().limit(Halving.limit).collect()
-    return tuple(sorted(", ".join(f"{key}={value}" for key, value in zip(keys, row, strict=True)) for row in collected))
+    return tuple(sorted(key_text(keys, row) for row in collected))

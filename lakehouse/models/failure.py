@@ -4,18 +4,26 @@
     sql     exit code 2: the SQL is wrong whatever the rows are
     neither the error stays as it is: the environment failed, or it is a bug
 
-Spark's own classification decides (`lakehouse/spark/faults.py`). If it has none, or calls the SQL wrong after it has
-read rows (`to_number('x', '999')`), the rows decide: a query that fails only for some has a value that does not fit.
+Spark's own classification decides (`lakehouse/spark/faults.py`), with two exceptions. A value that the SQL itself has,
+such as `CAST('x' AS INT)`, fails whatever the rows are: the SQL is wrong. And if Spark has no classification, or calls
+the SQL wrong after it has read rows (`to_number('x', '999')`), the rows decide: a query that fails only for some has a
+value that does not fit.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from lakehouse.error_mapping import to_lakehouse_error
 from lakehouse.errors import ConfigError, DataRefused, LakehouseError
-from lakehouse.models.failing_rows import FailingRows, find_failing_rows
-from lakehouse.models.model import RefreshContext, run_model_query
+from lakehouse.models.failing_rows import FailingRows, fails_without_rows, find_failing_rows
+from lakehouse.models.model import RefreshContext, run_model_query, with_relation_names
+from lakehouse.models.readable import unreadable_value
 from lakehouse.models.sql.faults import text_position
 from lakehouse.spark.faults import SparkFault, read_fault
 from lakehouse.spark.session import SPARK_ERRORS
@@ -50,22 +58,46 @@ def to_model_error(context: RefreshContext, error: Exception) -> Exception:
     Returns:
         `DataRefused` if a value is the cause, `ConfigError` if the SQL is, else `error` itself.
     """
-    fault = read_fault(error)
-    if fault.is_before_rows:
-        return error if _can_be_analyzed(context) else _sql_error(context, fault)
+    fault = _in_authors_words(read_fault(error))
+    if fault.is_before_rows and not _can_be_analyzed(context):
+        return _sql_error(context, fault)
     if fault.kind == "data":
-        return _data_error(context, fault, find_failing_rows(context))
+        is_constant = _has_no_column(context, fault)
+        rows = find_failing_rows(context, is_value=not (is_constant and fault.fragment))
+        if is_constant and (fails_without_rows(context) or (rows.is_query and not rows.is_value)):
+            return _sql_error(context, fault)
+        return _data_error(context, fault, rows)
     if fault.kind == "sql" or _is_from_a_library(fault, error):
         rows = find_failing_rows(context)
         if rows.is_value:
             return _data_error(context, fault, rows)
-    return _sql_error(context, fault) if fault.kind == "sql" else error
+        # Spark raises errors of its analysis while it reads rows, too. Then the author's own query fails as well; if
+        # it does not, a query that was made from it is wrong.
+        if rows.is_query or (fault.kind == "sql" and not fault.is_before_rows):
+            return _sql_error(context, fault)
+    return error
+
+
+def _in_authors_words(fault: SparkFault) -> SparkFault:
+    """Return a fault with the names of relations in place of those of the views that stand for them."""
+    return replace(fault, fragment=with_relation_names(fault.fragment), message=with_relation_names(fault.message))
+
+
+def _has_no_column(context: RefreshContext, fault: SparkFault) -> bool:
+    """Return whether the SQL that failed has no value of a row in it; without that SQL, whether it may have none."""
+    try:
+        parsed = sqlglot.parse_one(fault.fragment or context.model.plan.sql, read="spark")
+    except SqlglotError:
+        return False
+    kinds = (exp.Column, exp.Subquery, exp.AggFunc) if fault.fragment else (exp.AggFunc,)
+    return parsed.find(*kinds) is None
 
 
 def _is_from_a_library(fault: SparkFault, error: Exception) -> bool:
     """Return whether a library of Java raised the error, such as its formatter, and not Spark or the environment."""
-    is_unknown = not fault.condition or fault.sqlstate[:2] in ("38", "39")
-    return is_unknown and type(to_lakehouse_error(error)) is LakehouseError
+    has_class = bool(fault.condition) and not fault.condition.startswith("_LEGACY_ERROR")
+    is_unknown = not has_class or fault.sqlstate[:2] in ("38", "39")
+    return is_unknown and not fault.is_defect and type(to_lakehouse_error(error)) is LakehouseError
 
 
 def _can_be_analyzed(context: RefreshContext) -> bool:
@@ -86,9 +118,12 @@ def _data_error(context: RefreshContext, fault: SparkFault, rows: FailingRows) -
     tolerant = "a condition or a `try_` function in the SQL"
     if fault.tolerant_function:
         tolerant = f"`{fault.tolerant_function}` in the SQL, which gives null instead"
+    own = unreadable_value(fault.message)
+    if own:
+        tolerant = f"a condition or `try_validate_utf8` in the SQL of {own.partition(':')[0]}"
     return DataRefused(
-        f"{what}: {fault.message}{fragment}{examples}",
-        kept=f"{what}: {fault.name or 'a value does not fit'}{fragment}",
+        f"{what}: {own or fault.message}{fragment}{examples}",
+        kept=f"{what}: {own or fault.name or 'a value does not fit'}{fragment}",
         expected=f"values that its SQL can compute; nothing was written: {table}, and models that read it wait",
         where=_place(context, fault),
         next_step=f"correct the rows at their source, or write {tolerant};"

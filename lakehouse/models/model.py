@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from lakehouse.storage.paths import Lake
 
 _COLUMNS_WITH_STATISTICS = 32  # Delta records minimum and maximum values of the first columns only
 
+_VIEW_NAME = re.compile(r"\b_(bronze|silver|gold)_(\w+?)_[0-9a-f]{32}\b")  # of `run_model_query`
+
 ReadRelation = Callable[[str], DataFrame]
 """Reads the current rows of a relation, by its name."""
 
@@ -46,6 +49,7 @@ class Model:
         sql_path: The file with its SQL, for messages.
         input_hashes: The current `sql_hash` of every model, by name: its inputs are up to date if they record it.
         input_columns: The columns that each table of bronze has to have, by relation.
+        may_have_bytes: Whether a value of an input or of its own may be BINARY (`readable.py`).
     """
 
     plan: Plan
@@ -56,6 +60,7 @@ class Model:
     sql_path: str = ""
     input_hashes: Mapping[str, str] = field(default_factory=dict)
     input_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    may_have_bytes: bool = False
 
     @property
     def name(self) -> str:
@@ -163,10 +168,8 @@ class RefreshContext:
 
     def _is_retyped(self, relation: str, recorded: Mapping[str, Any]) -> bool:
         current, address = self.inputs.get(relation), self.lake.table(relation)
-        if current is None or (current.id, current.version) == (recorded["id"], recorded["version"]):
-            return False
-        if current.id != recorded["id"]:
-            return True
+        if current is None or current.id != recorded["id"] or current.version == recorded["version"]:
+            return False  # another table in the place of the input says nothing about its earlier columns
         try:
             earlier, now = (delta.schema(self.spark, address, v) for v in (recorded["version"], current.version))
         except SPARK_ERRORS:  # the earlier version is no longer in the log
@@ -254,7 +257,19 @@ def run_model_query(spark: SparkSession, model: Model, relations: Mapping[str, D
     Returns:
         The rows with the columns that the SQL selects, before any expectation.
     """
-    names = {relation: f"_{relation.replace('.', '_')}_{uuid.uuid4().hex}" for relation in relations}
+    names = {relation: f"_{relation.replace('.', '_', 1)}_{uuid.uuid4().hex}" for relation in relations}
     for relation, rows in relations.items():
         rows.createOrReplaceTempView(names[relation])
     return spark.sql(model.plan.sql_with_names(names), args=model.arguments)
+
+
+def with_relation_names(text: str) -> str:
+    """Return a message of Spark with the names of relations in place of those of the views of `run_model_query`.
+
+    >>> with_relation_names("x FROM _bronze_items_a141b5b0f4c449819fc3cf65c23dfcc5 AS x")
+    'x FROM bronze.items AS x'
+
+    Args:
+        text: The message.
+    """
+    return _VIEW_NAME.sub(r"\1.\2", text)

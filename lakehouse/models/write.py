@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -15,6 +15,7 @@ from lakehouse.lake.merge import MergeTarget, WriteResult, merge_to_match
 from lakehouse.models import expectations
 from lakehouse.models.expectations import RuleResult
 from lakehouse.models.model import Model, RefreshContext
+from lakehouse.models.readable import require_readable
 from lakehouse.models.storable import require_storable
 
 
@@ -65,6 +66,7 @@ def write_rows(context: RefreshContext, computed: ComputedRows) -> ModelWrite:
         ConfigError: A table cannot have one of the columns.
     """
     require_storable(context.model.name, computed.rows.schema)
+    computed = replace(computed, rows=require_readable(context.model, computed.rows))
     if not expectations.is_evaluation_needed(context):
         # To require unique keys, the rows are read twice. Few rows are cached, so that the query runs once.
         is_cached = computed.expect_few and not context.model.has_unique_keys

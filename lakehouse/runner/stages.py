@@ -362,7 +362,9 @@ def build_models(run: Run) -> dict[str, Model]:
     """
     from lakehouse.lake.ledger import newest_accepted_time
     from lakehouse.models.model import Model
+    from lakehouse.models.readable import may_have_bytes
 
+    has_bytes = may_have_bytes(run.pipeline.tables.values(), run.plans.values())
     keys, lookup_columns = run.key_columns(), file_order.lookup_columns(run.plans)
     parameters = {
         **dict.fromkeys(NEWEST_SNAPSHOT, newest_accepted_time(run.spark, run.lake)),
@@ -381,6 +383,7 @@ def build_models(run: Run) -> dict[str, Model]:
             run.pipeline.sql_path(name),
             hashes,
             columns,
+            has_bytes,
         )
         for name, plan in run.plans.items()
     }

@@ -22,6 +22,17 @@ _ABOUT_STORAGE = re.compile(
     r"DELTA_\w*(?:FILE_NOT_FOUND|VERSION_NOT_FOUND|VERSIONS_NOT_CONTIGUOUS|TRUNCATED_TRANSACTION_LOG|MISSING_FILES)\w*"
     r"|DELTA_MISSING_CHANGE_DATA|FAILED_READ_FILE\S*|KRYO_BUFFER_OVERFLOW"
 )
+# What a write failed by is in its cause.
+_AROUND_OTHERS = ("TASK_WRITE_FAILED", "WRITING_JOB_ABORTED")
+# Exceptions of Java and Scala that no value raises on purpose.
+_DEFECTS = (
+    "java.lang.NullPointerException",
+    "java.lang.ClassCastException",
+    "java.lang.AssertionError",
+    "java.lang.IllegalStateException",
+    "java.util.NoSuchElementException",
+    "scala.MatchError",
+)
 _CONDITION_TAG = re.compile(r"^\[([A-Z0-9_.]+)\]\s*")
 
 
@@ -36,7 +47,8 @@ class SparkFault:
         fragment: The SQL that failed, in the author's words; empty if Spark does not know it.
         message: The message in one line, which may have values of rows.
         tolerant_function: The function that gives null instead, if Spark names one.
-        is_before_rows: Whether the query was refused before it read a row.
+        is_before_rows: Whether the query was refused before it read a row, as far as Spark's class of errors says so.
+        java_class: The class of the Java exception, such as `java.time.DateTimeException`; empty if it is not known.
     """
 
     kind: FaultKind | None
@@ -46,18 +58,25 @@ class SparkFault:
     message: str
     tolerant_function: str = ""
     is_before_rows: bool = False
+    java_class: str = ""
 
     @property
     def name(self) -> str:
-        """The error class with its SQLSTATE, without values of rows."""
-        return " ".join(filter(None, [self.condition, f"(SQLSTATE {self.sqlstate})" if self.sqlstate else ""]))
+        """The error class with its SQLSTATE, or the Java exception: without values of rows."""
+        state = f"(SQLSTATE {self.sqlstate})" if self.sqlstate else ""
+        return " ".join(filter(None, [self.condition or self.java_class.rpartition(".")[2], state]))
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether a fault in Spark's code or in ours is the cause, whatever the rows and the SQL are."""
+        return self.java_class in _DEFECTS
 
 
 def read_fault(error: BaseException) -> SparkFault:
     """Return an error as Spark and Delta classify it.
 
     Of an error and its causes, the first that is about data counts, else the first about SQL, else the first that has
-    a class at all, else the innermost: a failed write is caused by the row that could not be computed.
+    a class of its own, else the innermost: a failed write is caused by the row that could not be computed.
 
     Args:
         error: An error of a session.
@@ -66,7 +85,7 @@ def read_fault(error: BaseException) -> SparkFault:
     for kind in ("data", "sql"):
         if found := next((fault for fault in faults if fault.kind == kind), None):
             return found
-    return next((fault for fault in faults if fault.condition), faults[-1])
+    return next((fault for fault in faults if fault.condition and fault.condition not in _AROUND_OTHERS), faults[-1])
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -92,6 +111,7 @@ def _to_fault(error: BaseException) -> SparkFault:
     line = first_line(error)
     if not condition and (tag := _CONDITION_TAG.match(line)):
         condition = tag[1]
+    java: Any = getattr(error, "_origin", None)
     function = _TOLERANT_FUNCTION.search(str(error).partition("JVM stacktrace")[0])
     kind = "sql" if is_before_rows else sqlstate_kind(sqlstate)
     return SparkFault(
@@ -102,6 +122,7 @@ def _to_fault(error: BaseException) -> SparkFault:
         _ADVICE.sub("", line) or line,
         function[1] if function else "",
         is_before_rows,
+        str(java.getClass().getName()) if java is not None else "",
     )
 
 

@@ -6,6 +6,7 @@ import errno
 import re
 
 import pytest
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import AnalysisException, PySparkException
 
 from lakehouse.error_mapping import is_transient, retry_transient, to_lakehouse_error
@@ -49,6 +50,8 @@ def test_a_project_error_is_returned_unchanged(error: LakehouseError) -> None:
         ConnectionResetError("Connection reset by peer"),
         BrokenPipeError("gone"),
         MemoryError(),
+        Py4JError("py4j.reflection does not exist in the JVM"),  # the JVM has ended
+        Py4JNetworkError("Answer from Java side is empty"),
         Exception(FROM_PY4J.format(cause="java.io.IOException: No space left on device")),
         Exception(FROM_PY4J.format(cause="java.lang.OutOfMemoryError: Java heap space")),
         PySparkException("Connection refused: localhost/127.0.0.1:1"),

@@ -9,6 +9,8 @@ import pytest
 from helpers import Project, Result
 from pyspark.sql import SparkSession
 
+from lakehouse.models import failing_rows
+
 pytestmark = pytest.mark.usefixtures("spark")
 
 FIRST, SECOND, THIRD, FOURTH = (f"2025010{day}_000000" for day in (1, 2, 3, 4))
@@ -46,10 +48,29 @@ VALUES = {  # the error class that Spark raises for the values of the rows b and
         "CAST(CASE WHEN i.n = 0 THEN raise_error(concat('no: ', i.txt)) END AS STRING)",
         "USER_RAISED_EXCEPTION",
     ),
+    "not_utf8": ("CAST(unhex(CASE WHEN i.n = 0 THEN 'FF' ELSE '41' END) AS STRING)", "text that is not UTF-8"),
+    "late_day": ("date_add(DATE'9999-12-30', CASE WHEN i.n = 0 THEN 9 ELSE 0 END)", "outside the years 1 to 9999"),
+    "early_time": (
+        "CAST('0001-01-01 00:00:00' AS TIMESTAMP_NTZ) - make_interval(CASE WHEN i.n = 0 THEN 1 ELSE 0 END)",
+        "outside the years 1 to 9999",
+    ),
+    "day_inside": (
+        "named_struct('days', array(DATE'2024-01-01', date_add(DATE'9999-12-31', CAST(i.n = 0 AS INT))))",
+        "outside the years 1 to 9999",
+    ),
+    "lengths": ("map_from_arrays(array(1), slice(array(1, 2), 1, 2 - least(i.n, 1)))[1]", "the same length"),
+    "escape": (r"i.txt LIKE CASE WHEN i.n = 0 THEN 'a\\' ELSE 'a' END", "INVALID_FORMAT"),
+    "java_format": ("format_string(CASE WHEN i.n = 0 THEN '%d' ELSE '%s' END, i.txt)", "d != "),
     "asserted": ("CAST(assert_true(i.n > 0) AS STRING)", "USER_RAISED_EXCEPTION"),
 }
 WRONG_SQL = {  # what `validate` leaves to Spark
     "argument": "mask(i.txt, 'XX')",
+    "constant": "CAST('abc' AS INT) + i.n",
+    "constant_division": "1 / 0",
+    "constant_day": "to_date('2024-02-30')",
+    "constant_escape": r"i.txt LIKE 'a\\'",
+    "constant_format": "format_string('%d', i.txt)",
+    "constant_pattern": "split(i.txt, '[')[0]",
     "pattern_of_dates": "date_format(DATE'2024-01-01', 'YYYY')",
 }
 PLAIN = ("SELECT i.id AS id, i.n AS n FROM bronze.items AS i", {"keys": ["id"]})
@@ -87,7 +108,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gold.reads_waiting": ("SELECT r.n AS n, r.c AS c FROM gold.reads_failed AS r", {"keys": ["n"]}),
     "gold.plain": ("SELECT p.n AS n, COUNT(*) AS c FROM silver.plain AS p GROUP BY p.n", {}),
 }
-SOME = ("cast", "library", "number_text", "raised")  # for the slower way of writing
+SOME = ("cast", "library", "number_text", "raised", "not_utf8", "late_day")  # for the slower way of writing
 FAILING = [*(f"silver.{name}" for name in VALUES), "silver.where", "silver.joined", "silver.subquery", "gold.total"]
 BY_SPARK = {
     "small_table_bytes": 0,
@@ -117,7 +138,7 @@ def contents(project: Project) -> dict[str, Any]:
     ("tuning", "values"), [({}, tuple(VALUES)), (BY_SPARK, SOME)], ids=["by the driver", "by Spark"]
 )
 def test_a_value_that_a_model_cannot_compute_stops_that_model_until_it_is_corrected(
-    tmp_path: Path, tuning: dict[str, Any], values: tuple[str, ...]
+    tmp_path: Path, tuning: dict[str, Any], values: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_out = {f"silver.{name}" for name in VALUES if name not in values}
     models = {name: model for name, model in MODELS.items() if name not in left_out}
@@ -145,6 +166,12 @@ def test_a_value_that_a_model_cannot_compute_stops_that_model_until_it_is_correc
         assert "grp=x" in stopped["gold.total"]["note"]
         after = contents(shop)
         assert {name for name in before if after[name] != before[name]} == {"silver.plain", "gold.plain"}
+    if not tuning:  # the clock limits the search for rows, and not what the cause is
+        with monkeypatch.context() as clock:
+            clock.setattr(failing_rows, "_MAX_SECONDS", 0.0)
+            hurried = ("silver.library", "silver.number_text", "silver.java_format", "silver.constant_format")
+            codes = {o["name"]: o["code"] for o in shop("silver", *hurried).document["outcomes"]}
+            assert [codes[name] for name in hurried] == [5, 5, 5, 2]
     note = stopped["silver.cast"]["note"]
     assert "'Ana Silva'" in note
     assert "CAST(i.txt AS INT)" in note
