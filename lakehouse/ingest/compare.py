@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lakehouse.errors import ConfigError
+from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import diff, local
 from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkComparison
 from lakehouse.ingest.context import IngestContext, StateRows
@@ -19,6 +19,8 @@ from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, is_local
 from lakehouse.storage import temp_dirs
+from lakehouse.storage.archives import is_packed
+from lakehouse.storage.file_kind import other_format
 from lakehouse.storage.landing import LandedSnapshot
 from lakehouse.storage.paths import snapshot_name
 from lakehouse.storage.prepare_files import readable_snapshot
@@ -55,17 +57,27 @@ def compare_snapshot(
             f"the files of the snapshot {snapshot_name(snapshot.time)} of {context.table.name} have expired",
             expected="a snapshot that `retention` has not reached",
             where=str(snapshot.folder),
-            next_step=f"lakehouse history {context.pipeline.folder} {context.table.name}, for what it changed",
+            next_step=f"lakehouse history {context.pipeline.argument} {context.table.name}, for what it changed",
         )
     settings = context.read_settings(optional_columns)
-    with readable_snapshot(context.table.lake, context.config, snapshot) as readable, ExitStack() as stack:
-        snapshot_reader.require_readable_names(settings, readable)
-        comparison: Comparison | None = _compare_in_driver(context, readable, before, settings, stack)
-        if comparison is None:
-            parsed = snapshot_reader.read(settings, readable)
-            comparison = _compare(context, readable, parsed, before, stack)
-        require_acceptable(comparison)
+    with ExitStack() as stack:
+        try:
+            readable = stack.enter_context(readable_snapshot(context.table.lake, context.config, snapshot))
+            snapshot_reader.require_readable_names(settings, readable)
+            comparison: Comparison | None = _compare_in_driver(context, readable, before, settings, stack)
+            if comparison is None:
+                parsed = snapshot_reader.read(settings, readable)
+                comparison = _compare(context, readable, parsed, before, stack)
+            require_acceptable(comparison)
+        except DataRefused as refused:
+            raise _other_format(context, snapshot) or refused from refused
         yield comparison
+
+
+def _other_format(context: IngestContext, snapshot: LandedSnapshot) -> DataRefused | None:
+    """Return the refusal of a file of another format, which explains every other one; None if there is no such file."""
+    found = (other_format(path, context.config.format) for path in snapshot.paths if not is_packed(path.name))
+    return next((refused for refused in found if refused), None)
 
 
 def _compare_in_driver(

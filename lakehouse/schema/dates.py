@@ -78,14 +78,14 @@ def convert(value: Column, found: T.DataType, wanted: T.DataType, time_zone: str
     if not (isinstance(found, tuple(_PATTERN_OPTIONS)) and isinstance(wanted, tuple(_PATTERN_OPTIONS))):
         return None
     if isinstance(wanted, T.TimestampNTZType):
-        # An instant is no local time.
-        converted = value.cast(wanted) if not isinstance(found, T.TimestampType) else None
+        is_instant = isinstance(found, T.TimestampType)  # which is no local time
+        converted = F.lit(None).cast(wanted) if is_instant else value.cast(wanted)
     elif isinstance(found, T.TimestampType):
         converted = _cast_instant(value, wanted, time_zone)
     else:
         is_day = F.lit(True) if isinstance(found, T.DateType) else None
         converted = _cast_instant(local_to_instant(value.cast("timestamp"), time_zone, is_day), wanted, time_zone)
-    return None if converted is None else in_range(converted, wanted)
+    return in_range(converted, wanted)
 
 
 def _parse(text: Column, data_type: T.DataType, time_zone: str, options: dict[str, str]) -> Column:

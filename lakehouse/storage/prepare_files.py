@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.storage import archives, file_io
+from lakehouse.storage import archives, file_io, int96
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import SharedTempDir, StorePath
 from lakehouse.storage.landing import LandedFile, LandedSnapshot
@@ -32,10 +32,10 @@ def readable_snapshot(lake: Lake, table: Table, snapshot: LandedSnapshot) -> Ite
     Raises:
         DataRefused: A packed file is damaged or unsafe. Errors raised inside the block name the file as received.
     """
-    if not any(archives.is_packed(file.name) or _may_need_rewrite(table, file) for file in snapshot.files):
+    received = dict(zip(snapshot.files, snapshot.paths, strict=True))
+    if not any(archives.is_packed(f.name) or _may_need_rewrite(table, f, path) for f, path in received.items()):
         yield snapshot
         return
-    received = dict(zip(snapshot.files, snapshot.paths, strict=True))
     with file_io.shared_temp_dir(lake.state_path("plain"), lake.local_path("plain")) as scratch:
         try:
             prepared: list[tuple[LandedFile, StorePath]] = []
@@ -52,19 +52,25 @@ def readable_snapshot(lake: Lake, table: Table, snapshot: LandedSnapshot) -> Ite
             raise
 
 
-def _may_need_rewrite(table: Table, file: LandedFile) -> bool:
+def _may_need_rewrite(table: Table, file: LandedFile, path: StorePath) -> bool:
+    if table.format == "parquet":
+        return int96.has_int96(path)
     return table.format == "csv" and Dialect.from_options(table.options).may_need_rewrite(file)
 
 
 def _prepare_file(
     one: tuple[LandedFile, StorePath], table: Table, scratch: SharedTempDir
 ) -> tuple[LandedFile, StorePath]:
-    """Return a file where executors can read it and, if it is CSV, in a form that Spark's parser reads correctly."""
+    """Return a file where executors can read it, in a form that Spark reads correctly."""
     file, path = one
     dialect = Dialect.from_options(table.options)
-    if _may_need_rewrite(table, file):
+    if _may_need_rewrite(table, file, path):
         path = scratch.with_local_copy(path, file.name)  # it is read several times from here on
-        if any(reasons := dialect.rewrite_reasons(path)):
+        if table.format == "parquet":
+            copy = scratch.local / f"{file.name}.text.parquet"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            path = copy if int96.rewrite(path, copy) else path
+        elif any(reasons := dialect.rewrite_reasons(path)):
             copy = scratch.local / dialect.rewrite_folder / file.name
             copy.parent.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f"{copy.name}.partial")  # the original may itself be there, unpacked

@@ -92,6 +92,7 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
                 f"{path.name} is empty",
                 expected=f"a header with the columns {', '.join(names.values())}",
                 where=str(path),
+                next_step="have the source deliver it again, with a time of its own",
             )
         if len(first_record) > dialect.max_columns:
             raise DataRefused(

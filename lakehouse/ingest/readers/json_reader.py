@@ -75,7 +75,12 @@ def require_utf8(file: LandedFile, path: StorePath) -> None:
         DataRefused: It is not.
     """
     if not file.is_utf8:
-        raise DataRefused(f"{path.name} is not UTF-8", expected="JSON in UTF-8 (RFC 8259)", where=str(path))
+        raise DataRefused(
+            f"{path.name} is not UTF-8",
+            expected="JSON in UTF-8 (RFC 8259)",
+            where=str(path),
+            next_step="have the source write UTF-8, and deliver it again with a time of its own",
+        )
 
 
 def check_members(
@@ -165,7 +170,22 @@ def split_objects(path: StorePath) -> list[str] | None:
             where=str(path),
             next_step="the file may be cut short",
         )
+    if is_line_by_line and not _looks_like_json(path):
+        raise DataRefused(
+            f"{path.name} is no JSON: none of its lines begins an object or a list",
+            expected="objects between [ and ], one object a line, or objects that span lines",
+            where=str(path),
+            next_step="look at the file: a download that failed is often a page or a message",
+        )
     return None if is_line_by_line else objects
+
+
+def _looks_like_json(path: StorePath) -> bool:
+    """Return whether a file is empty, or begins as no page of markup does and has a line that begins like JSON."""
+    with path.open(encoding="utf-8-sig") as file:
+        begins = (text[0] for line in file if (text := line.strip()))
+        first = next(begins, None)
+        return first is None or (first != "<" and (first in "{[" or any(each in "{[" for each in begins)))
 
 
 def _has_object_per_line(path: StorePath) -> bool:

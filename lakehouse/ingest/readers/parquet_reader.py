@@ -178,6 +178,8 @@ def _parse_field(settings: ReadSettings, file_column: FileColumn, field: T.Struc
         value = _fill_nulls(column, found, wanted)
         return ParsedField(text, F.when(is_text, value), F.when(~is_text, F.lit(_NOT_UTF8)))
     text = column.cast("string")
+    if isinstance(found, T.TimestampType):
+        text = F.concat(text, F.lit("Z"))  # else it would look like a local time
     value = _in_range_or_converted(column, found, wanted, zone)
     if value is not None:
         return _field(text, value, fault)

@@ -40,6 +40,11 @@ def files(*columns: pa.Array, names: str) -> list[pa.Table]:
     return [pa.Table.from_arrays([IDS[: len(columns[0])], *columns], names=["id", *names.split()])]
 
 
+def int96(tables: list[pa.Table]) -> list[pa.Table]:
+    """Mark files to be written with instants in Parquet's oldest notation."""
+    return [table.replace_schema_metadata({"int96": "yes"}) for table in tables]
+
+
 def null_columns(names: Sequence[str]) -> list[pa.Table]:
     return files(*[pa.nulls(2) for _ in names], names=" ".join(names))
 
@@ -119,6 +124,27 @@ CASES = {
             (2, datetime(2025, 1, 1, 10, 0, 0, 1, UTC), None),
         ],
         quarantined=[("at", "2025-01-01 10:00:00.000000001Z", "not a TIMESTAMP")],
+    ),
+    "int96": Case(
+        "at TIMESTAMP, other TIMESTAMP",
+        int96(
+            files(
+                pa.array([NANOS, NANOS + 1_000, NANOS + 1], pa.timestamp("ns")),
+                pa.array([-1_000, None, 0], pa.timestamp("ns")),
+                names="at other",
+            )
+        ),
+        rows=[
+            (1, datetime(2025, 1, 1, 10, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)),
+            (2, datetime(2025, 1, 1, 10, 0, 0, 1, UTC), None),
+        ],
+        quarantined=[("at", "2025-01-01 10:00:00.000000001Z", "not a TIMESTAMP")],
+    ),
+    "instant_as_local": Case(
+        "local TIMESTAMP_NTZ",
+        files(pa.array([0, None], pa.timestamp("us", tz="UTC")), names="local"),
+        rows=[(2, None)],
+        quarantined=[("local", "1970-01-01 00:00:00Z", "not a TIMESTAMP_NTZ")],
     ),
     "whole_nanos": Case(
         "at TIMESTAMP",
@@ -206,7 +232,9 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
         source = project.snapshot(STAMP)
         for name, case in CASES.items():
             for number, file in enumerate(case.files):
-                pq.write_table(file, source / f"{name}-{number}.parquet")
+                is_int96 = b"int96" in (file.schema.metadata or {})
+                path = source / f"{name}-{number}.parquet"
+                pq.write_table(file, path, use_deprecated_int96_timestamps=is_int96)
         assert project("extract").code == 0
         made.append(project)
     for project in made:
