@@ -26,24 +26,28 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="print what runs refuse with exit code 2")
     parser.add_argument("--case", type=Path, help="run one case that was kept")
     options = parser.parse_args()
-    spark = start_session()
-    try:
-        if options.case:
-            faults = replay(options.case)
-            print("\n\n".join(f"{fault.kind} {fault.name}: {fault.text}" for fault in faults) or "no fault")
-            return int(bool(faults))
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            fuzz = Fuzz(
-                Path(folder), options.keep, options.tables, options.snapshots, options.shrink_seconds, options.verbose
-            )
-            end, number = time.monotonic() + 60 * options.minutes, 0
-            while time.monotonic() < end:
-                fuzz.run_case(f"{options.seed}.{number}" if number else options.seed)
-                number += 1
-            print(fuzz.summary())
-            return int(bool(fuzz.found))
-    finally:
-        spark.stop()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        spark = start_session(Path(folder))
+        try:
+            return run_one(options.case) if options.case else run_many(options, Path(folder))
+        finally:
+            spark.stop()
+
+
+def run_one(case: Path) -> int:
+    faults = replay(case)
+    print("\n\n".join(f"{fault.kind} {fault.name}: {fault.text}" for fault in faults) or "no fault")
+    return int(bool(faults))
+
+
+def run_many(options: argparse.Namespace, folder: Path) -> int:
+    fuzz = Fuzz(folder, options.keep, options.tables, options.snapshots, options.shrink_seconds, options.verbose)
+    end, number = time.monotonic() + 60 * options.minutes, 0
+    while time.monotonic() < end:
+        fuzz.run_case(f"{options.seed}.{number}" if number else options.seed)
+        number += 1
+    print(fuzz.summary())
+    return int(bool(fuzz.found))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ Row = list[Any]  # one value, or text of a field, for each column
 class Column:
     """A column: its name, its type in `schema`, and the name of its type in a Parquet file.
 
-    A column without a declared type is only in the files.
+    A column without a declared type is only in the files. One with `since` is added to both by that snapshot.
     """
 
     name: str
     kind: str | None
     stored: str = ""
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Table:
     def declared(self) -> list[Column]:
         return [column for column in self.columns if column.kind]
 
+    def at_snapshot(self, at: int) -> Table:
+        """Return the table with the columns that it has at a snapshot."""
+        kept = [n for n, column in enumerate(self.columns) if column.since <= at]
+        rows = tuple(rows and [[row[n] for n in kept] for row in rows] for rows in self.snapshots)
+        return replace(self, columns=tuple(self.columns[n] for n in kept), snapshots=rows)
+
     def document(self) -> dict[str, Any]:
         schema = ", ".join(f"`{c.name.replace('`', '``')}` {c.kind}" for c in self.declared)
         return {"file": self.file_name, "format": self.format, "schema": schema, **self.settings}
@@ -51,11 +58,23 @@ class Table:
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}.{self.format}{self.layout.get('compression', '')}"
+        """The name or, of several files, the pattern."""
+        return f"{self.name}{'_*' if self.parts > 1 else ''}.{self.format}{self.layout.get('compression', '')}"
 
-    def content(self, at: int) -> bytes | None:
-        rows = self.snapshots[at]
-        return None if rows is None else mutate(render(self, rows), self.mutations[at] if self.mutations else ())
+    @property
+    def parts(self) -> int:
+        """The number of files of a snapshot."""
+        return int(self.layout.get("parts", 1))
+
+    def files(self, at: int) -> dict[str, bytes]:
+        """Return the files of a snapshot, by their names; the first is damaged."""
+        table = self.at_snapshot(at)
+        rows = table.snapshots[at]
+        if rows is None:
+            return {}
+        contents = [render(table, rows[part :: self.parts]) for part in range(self.parts)]
+        contents[0] = mutate(contents[0], self.mutations[at] if self.mutations else ())
+        return {self.file_name.replace("*", str(part)): content for part, content in enumerate(contents)}
 
     def row_count(self, at: int) -> int | None:
         """Return how many records the file has; None if it cannot be said without reading it as the product does."""
@@ -80,6 +99,17 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Alter:
+    """What somebody sets on a table of the lake by hand, after a snapshot: a property, or a CHECK constraint."""
+
+    after: int
+    relation: str
+    kind: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Case:
     """A pipeline and its snapshots."""
 
@@ -88,6 +118,7 @@ class Case:
     tables: tuple[Table, ...]
     models: tuple[Model, ...]
     stamps: tuple[str, ...]
+    alters: tuple[Alter, ...] = ()
 
     def without(self, names: Iterable[str]) -> Case:
         """Return the case without some tables and models, and without the models that read them."""
@@ -95,7 +126,9 @@ class Case:
         while more := {m.name for m in self.models if m.name not in gone and any(map(m.reads, gone))}:
             gone |= more
         tables = tuple(table for table in self.tables if f"bronze.{table.name}" not in gone)
-        return replace(self, tables=tables, models=tuple(m for m in self.models if m.name not in gone))
+        alters = tuple(alter for alter in self.alters if alter.relation not in gone)
+        models = tuple(model for model in self.models if model.name not in gone)
+        return replace(self, tables=tables, models=models, alters=alters)
 
     def needed_by(self, name: str) -> Case:
         """Return the case with one table or model, and what it reads."""
@@ -109,28 +142,42 @@ class Case:
         return [*(f"bronze.{table.name}" for table in self.tables), *(model.name for model in self.models)]
 
     def write(self, folder: Path) -> None:
-        """Write the pipeline, and the snapshots beside it: they come into its source one by one."""
+        """Write the pipeline, and the snapshots beside it: they come into its source one by one.
+
+        `pipelines/` has the pipeline of each snapshot, and `alters.json` what is set on tables after one.
+        """
         pipeline = folder / "pipeline"
         pipeline.mkdir(parents=True, exist_ok=True)
+        for model in self.models:
+            layer, _, name = model.name.partition(".")
+            (pipeline / layer).mkdir(exist_ok=True)
+            (pipeline / layer / f"{name}.sql").write_text(model.sql, encoding="utf-8", errors="surrogatepass")
+        alters = [vars(alter) | {"after": self.stamps[alter.after]} for alter in self.alters]
+        (folder / "alters.json").write_text(json.dumps(alters, indent=1), encoding="utf-8")
+        (folder / "pipelines").mkdir(exist_ok=True)
+        for at in range(len(self.stamps))[::-1]:
+            text = json.dumps(self._document(folder, at), indent=1)
+            (folder / "pipelines" / f"{self.stamps[at]}.json").write_text(text, encoding="utf-8")
+            (pipeline / "pipeline.json").write_text(text, encoding="utf-8")
+        for at, stamp in enumerate(self.stamps):
+            snapshot = folder / "snapshots" / stamp
+            snapshot.mkdir(parents=True, exist_ok=True)
+            for table in self.tables:
+                for name, content in table.files(at).items():
+                    (snapshot / name).write_bytes(content)
+
+    def _document(self, folder: Path, at: int) -> dict[str, Any]:
         document = {
             "name": "fuzz",
             "lake": str(folder / "lake"),
             "source": {"type": "files", "path": str(folder / "source")},
-            "tables": {table.name: table.document() for table in self.tables},
+            "tables": {table.name: table.at_snapshot(at).document() for table in self.tables},
             **self.document,
         }
         for model in self.models:
             layer, _, name = model.name.partition(".")
             document.setdefault(layer, {})[name] = model.settings
-            (pipeline / layer).mkdir(exist_ok=True)
-            (pipeline / layer / f"{name}.sql").write_text(model.sql, encoding="utf-8", errors="surrogatepass")
-        (pipeline / "pipeline.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-        for at, stamp in enumerate(self.stamps):
-            snapshot = folder / "snapshots" / stamp
-            snapshot.mkdir(parents=True, exist_ok=True)
-            for table in self.tables:
-                if (content := table.content(at)) is not None:
-                    (snapshot / table.file_name).write_bytes(content)
+        return document
 
     def row_counts(self) -> dict[tuple[str, str], int]:
         """Return the numbers of records by table and snapshot, of those files of which it is known."""

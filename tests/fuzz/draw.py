@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from fuzz.case import Case
-from fuzz.draw_models import draw_model, relation_of
+from fuzz.case import Alter, Case
+from fuzz.draw_models import Relation, draw_model, relation_of
 from fuzz.draw_tables import draw_table
 
 ZONES = (
@@ -54,4 +54,23 @@ def draw_case(seed: str, tables: int, snapshots: int) -> Case:
         model, _ = draw_model(rng, f"gold.g{at}", relations)
         models.append(model)
     stamps = tuple(f"2025010{at + 1}_120000" for at in range(snapshots))
-    return Case(seed, document, drawn, tuple(models), stamps)
+    alters = [_draw_alter(rng, [*bronze, *relations], snapshots) for _ in range(rng.choice([0, 0, 1, 2]))]
+    return Case(seed, document, drawn, tuple(models), stamps, tuple(alters))
+
+
+def _draw_alter(rng: random.Random, relations: list[Relation], snapshots: int) -> Alter:
+    relation = rng.choice(relations)
+    column = rng.choice(relation.columns)[0] if relation.columns else "id"
+    kind, name, value = rng.choice(
+        [
+            ("property", "delta.appendOnly", "true"),
+            ("property", "delta.enableChangeDataFeed", "false"),
+            ("property", "delta.dataSkippingNumIndexedCols", "0"),
+            ("property", "delta.checkpointInterval", "1"),
+            ("property", "delta.logRetentionDuration", "interval 1 days"),
+            ("property", "delta.deletedFileRetentionDuration", "interval 0 hours"),
+            ("constraint", "c", f"{column} IS NOT NULL"),
+            ("constraint", "c", f"length(cast({column} AS string)) < 9"),
+        ]
+    )
+    return Alter(rng.randrange(snapshots), relation.name, kind, name, value)

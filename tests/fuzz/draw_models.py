@@ -39,6 +39,10 @@ TYPES = {
     "i": ("INT", "TINYINT", "SMALLINT"), "l": ("BIGINT",), "n": ("DECIMAL(10,2)", "DECIMAL(38,18)", "DECIMAL(38,0)", "DECIMAL(3,3)"), "f": ("DOUBLE", "FLOAT"),
     "s": ("STRING",), "d": ("DATE",), "t": ("TIMESTAMP",), "z": ("TIMESTAMP_NTZ",), "b": ("BOOLEAN",), "x": ("BINARY",),
 }  # fmt: skip
+# Classes whose values can be cast to a class.
+CASTS = {
+    **dict.fromkeys("ilnf", "ilnfsb"), "s": "ilnfsdtzbx", "d": "sdtz", "t": "sdtz", "z": "sdtz", "b": "ilnfsb", "x": "sx",
+}  # fmt: skip
 # {i}: an expression of that class; {?}: of any class.
 TEMPLATES = {
     "i": ("{i} + {i}", "{i} - {i}", "{i} % {i}", "{i} * {i}", "-{i}", "abs({i})", "length({s})", "year({d})", "month({t})", "day({z})", "dayofweek({d})", "hour({t})", "datediff({d}, {d})", "instr({s}, {s})", "ascii({s})", "size({A})", "cardinality({L})", "array_position({A}, {s})", "{L}[{i}]", "element_at({L}, {i})", "{S}.x", "try_element_at({L}, {i})", "CAST({s} AS INT)", "try_cast({s} AS INT)", "CAST({n} AS INT)", "CAST({f} AS INT)", "CAST({l} AS SMALLINT)", "int({b})", "levenshtein({s}, {s})", "{i} & {i}", "{i} | {i}", "{i} ^ {i}", "~{i}", "shiftleft({i}, {i})", "bit_count({i})", "octet_length({x})", "weekofyear({d})", "extract(DOY FROM {d})", "date_part('week', {d})", "regexp_count({s}, {s})", "locate({s}, {s}, {i})", "find_in_set({s}, {s})", "hash({?}, {?})", "crc32({x})", "position('a' IN {s})", "{M}['a']", "element_at({M}, {s})", "factorial({i})", "width_bucket({f}, {f}, {f}, {i})", "array_max({L})", "aggregate({L}, 0, (a, v) -> a + v)", "regexp_instr({s}, {s})", "sign({i})", "greatest({i}, {i})", "timestampdiff(DAY, {t}, {t})", "date_diff({d}, {d})", "months_between({d}, {d})", "unix_date({d})", "getbit({i}, {i})", "json_array_length({s})", "minute({t})", "second({t})", "quarter({d})", "weekday({d})"),
@@ -107,7 +111,7 @@ def relation_of(table: Table) -> Relation:
     columns = tuple(
         (quote(c.name), "s" if c.name in pii else type_class(c.kind or ""))
         for c in table.declared
-        if pii.get(c.name) != "drop"
+        if pii.get(c.name) != "drop" and not c.since
     )
     return Relation(f"bronze.{table.name}", columns, tuple(quote(key) for key in table.settings["keys"]))
 
@@ -135,7 +139,7 @@ class Draw:
         if depth <= 0 or chance < 0.45:
             if of_kind and rng.random() < 0.85:
                 return rng.choice(of_kind)
-            others = [text for text, known in self.columns if known != "?"]
+            others = [text for text, known in self.columns if known in CASTS.get(kind, "")]
             if kind in TYPES and others and rng.random() < 0.6:
                 return (
                     f"{rng.choice(['CAST', 'try_cast', 'try_cast'])}({rng.choice(others)} AS {rng.choice(TYPES[kind])})"

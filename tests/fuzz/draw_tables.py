@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -186,29 +187,51 @@ UNDECLARED = ("time32", "time64", "duration", "uuid", "float16", "dec_60_4", "ma
 
 def draw_table(rng: random.Random, name: str, snapshots: int) -> Table:
     file_format = rng.choice(["csv", "csv", "json", "parquet"])
+    odd = rng.choice([0.0, 0.0, 0.1, 0.1, 0.3])  # the share of values that are odd, in some rows
     settings: dict[str, Any] = {}
-    columns = _draw_columns(rng, file_format, settings)
+    columns = _draw_columns(rng, file_format, settings, is_odd=odd > 0.1)
     scalars = [c for c in columns if c.kind and "<" not in c.kind]
     keys = rng.sample(scalars, min(len(scalars), rng.choice([1, 1, 1, 2])))
-    settings |= _draw_settings(rng, columns, keys)
+    settings |= _draw_settings(rng, columns, keys, is_strict=odd > 0.1)
     layout = {"csv": _csv_layout, "json": _json_layout, "parquet": _parquet_layout}[file_format](rng, settings)
+    if rng.random() < 0.12:
+        layout["parts"] = 2
     value = _VALUES[file_format]
-    rows: list[list[Row] | None] = [[_draw_row(rng, columns, value, settings) for _ in range(rng.randint(3, 25))]]
+    if snapshots > 1 and rng.random() < 0.2:
+        columns = _add_later(rng, columns, settings, snapshots)
+    rows: list[list[Row] | None] = [[_draw_row(rng, columns, value, settings, odd) for _ in range(rng.randint(3, 25))]]
     while len(rows) < snapshots:
-        rows.append(_change_rows(rng, rows[-1] or rows[0] or [], columns, value, settings))
+        rows.append(_change_rows(rng, rows[-1] or rows[0] or [], columns, value, settings, odd))
     return Table(
-        name, file_format, tuple(columns), settings, tuple(rows), layout, tuple(_draw_mutations(rng) for _ in rows)
+        name,
+        file_format,
+        tuple(columns),
+        settings,
+        tuple(rows),
+        layout,
+        tuple(_draw_mutations(rng) if odd else () for _ in rows),
     )
 
 
-def _draw_columns(rng: random.Random, file_format: str, settings: dict[str, Any]) -> list[Column]:
+def _add_later(rng: random.Random, columns: list[Column], settings: dict[str, Any], snapshots: int) -> list[Column]:
+    """Have a column that no setting names added by a later snapshot."""
+    named = str({name: value for name, value in settings.items() if name != "options"})
+    free = [column for column in columns if column.kind and f"'{column.name}'" not in named]
+    if not free or len(columns) < 3:
+        return columns
+    later = rng.choice(free)
+    since = rng.randrange(1, snapshots)
+    return [replace(column, since=since) if column is later else column for column in columns]
+
+
+def _draw_columns(rng: random.Random, file_format: str, settings: dict[str, Any], is_odd: bool) -> list[Column]:
     kinds = [rng.choice([k for k in KINDS if file_format != "csv" or "<" not in k]) for _ in range(rng.randint(2, 7))]
     kinds[0] = rng.choice(["STRING", "STRING", "INT", "BIGINT", "DATE", "DECIMAL(10,2)", "TIMESTAMP"])
     if file_format == "parquet":
         kinds = [kind if kind in STORED else "STRING" for kind in kinds]
     odd = rng.random() < 0.25
     names = rng.sample(NAMES, len(kinds)) if odd else [f"c{at}" for at in range(len(kinds))]
-    columns = [Column(n, k, _draw_stored(rng, k)) for n, k in zip(names, kinds, strict=True)]
+    columns = [Column(n, k, _draw_stored(rng, k, is_odd)) for n, k in zip(names, kinds, strict=True)]
     if rng.random() < 0.15:
         settings["names"] = {rng.choice(columns).name: rng.choice(FILE_NAMES)}
     if rng.random() < 0.2:
@@ -216,23 +239,25 @@ def _draw_columns(rng: random.Random, file_format: str, settings: dict[str, Any]
     return columns
 
 
-def _draw_stored(rng: random.Random, kind: str) -> str:
+def _draw_stored(rng: random.Random, kind: str, is_odd: bool) -> str:
     options = STORED.get(kind, ("string",))
-    return options[0] if rng.random() < 0.6 else rng.choice(options)
+    if is_odd:
+        return rng.choice(options)
+    return rng.choice(options[:3]) if rng.random() < 0.3 else options[0]
 
 
-def _draw_settings(rng: random.Random, columns: list[Column], keys: list[Column]) -> dict[str, Any]:
+def _draw_settings(rng: random.Random, columns: list[Column], keys: list[Column], is_strict: bool) -> dict[str, Any]:
     content = [c for c in columns if c.kind and c not in keys]
     settings: dict[str, Any] = {
         "keys": [column.name for column in keys],
-        "duplicates": rng.choice(["quarantine"] * 4 + ["fail", "latest"]),
+        "duplicates": rng.choice(["fail", "latest"] if is_strict else ["quarantine", "quarantine", "latest"]),
     }
     times = [c for c in content if c.kind and c.kind.startswith(("TIMESTAMP", "DATE", "INT", "BIGINT"))]
     if settings["duplicates"] == "latest":
         settings |= {"updated_at": rng.choice(times).name} if times else {"duplicates": "quarantine"}
     if rng.random() < 0.85:
         settings["guard"] = {"min_rows": 0, "max_deleted": 1.0, "max_quarantined": 1.0}
-    if rng.random() < 0.1:
+    if is_strict and rng.random() < 0.2:
         settings["malformed"] = "fail"
     if content and rng.random() < 0.2:
         settings["ignore"] = [rng.choice(content).name]
@@ -323,27 +348,31 @@ def _parquet_layout(rng: random.Random, settings: dict[str, Any]) -> dict[str, A
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-_ODD = (0.0, 0.0, 0.05, 0.3)  # shares of values that are odd, by row
-
-
-def _draw_row(rng: random.Random, columns: list[Column], value: Callable[..., Any], settings: dict[str, Any]) -> Row:
-    keys, odd = settings["keys"], rng.choice(_ODD)
+def _draw_row(
+    rng: random.Random, columns: list[Column], value: Callable[..., Any], settings: dict[str, Any], odd: float
+) -> Row:
+    keys, odd = settings["keys"], rng.choice([0.0, odd])
     return [value(rng, column, settings, odd / 10 if column.name in keys else odd) for column in columns]
 
 
 def _change_rows(
-    rng: random.Random, rows: list[Row], columns: list[Column], value: Callable[..., Any], settings: dict[str, Any]
+    rng: random.Random,
+    rows: list[Row],
+    columns: list[Column],
+    value: Callable[..., Any],
+    settings: dict[str, Any],
+    odd: float,
 ) -> list[Row] | None:
-    if rng.random() < 0.03:
+    if odd and rng.random() < 0.06:
         return None
-    if rng.random() < 0.05:
+    if odd and rng.random() < 0.1:
         return []
     changed = [row for row in rows if rng.random() > 0.15]
     for at, row in enumerate(changed):
         if rng.random() < 0.3:
             column = rng.randrange(len(columns))
-            changed[at] = [*row[:column], value(rng, columns[column], settings, 0.15), *row[column + 1 :]]
-    changed += [_draw_row(rng, columns, value, settings) for _ in range(rng.randint(0, 4))]
+            changed[at] = [*row[:column], value(rng, columns[column], settings, odd), *row[column + 1 :]]
+    changed += [_draw_row(rng, columns, value, settings, odd) for _ in range(rng.randint(0, 4))]
     changed += rng.sample(changed, min(len(changed), rng.choice([0, 0, 1, 2])))  # doubled
     rng.shuffle(changed)
     return changed

@@ -15,12 +15,12 @@ from fuzz.draw import draw_case
 from fuzz.shrink import shrink
 
 
-def start_session() -> Any:
-    """Start the session in which all commands of this process run."""
+def start_session(folder: Path) -> Any:
+    """Start the session in which all commands of this process run; its log is in a folder."""
     from lakehouse.spark.session import SMALL_DATA_BYTES, get_session
     from lakehouse.storage.paths import Lake
 
-    return get_session(Lake("/tmp/no-lake"), "fuzz", data_bytes=SMALL_DATA_BYTES)
+    return get_session(Lake(str(folder / "session")), "fuzz", data_bytes=SMALL_DATA_BYTES)
 
 
 def replay(folder: Path) -> list[Fault]:
@@ -28,10 +28,13 @@ def replay(folder: Path) -> list[Fault]:
     case = folder.parent / f"{folder.name}-replay"
     shutil.rmtree(case, ignore_errors=True)
     shutil.copytree(folder, case)
-    text = (case / "pipeline/pipeline.json").read_text(encoding="utf-8")
-    document = json.loads(text)
-    document["lake"], document["source"]["path"] = str((case / "lake").absolute()), str((case / "source").absolute())
-    (case / "pipeline/pipeline.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    for file in (case / "pipeline/pipeline.json", *(case / "pipelines").iterdir()):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        document["lake"], document["source"]["path"] = (
+            str((case / "lake").absolute()),
+            str((case / "source").absolute()),
+        )
+        file.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return check_project(case.absolute()).faults
 
 
@@ -53,6 +56,7 @@ class Fuzz:
         self.work, self.keep, self.tables, self.snapshots = work, keep, tables, snapshots
         self.shrink_seconds, self.is_verbose = shrink_seconds, is_verbose
         self.found: dict[str, Fault] = {}
+        self._folders = 0
         self.cases, self.statuses, self.refusals = 0, Counter[str](), Counter[str]()
 
     def run_case(self, seed: str) -> Result:
@@ -130,8 +134,10 @@ class Fuzz:
         return f"{self.cases} cases, {len(self.found)} different faults\noutcomes: {statuses}"
 
     def _folder(self) -> Path:
-        folder = self.work / "project"
-        shutil.rmtree(folder, ignore_errors=True)
+        """Return a new folder, and remove the one before: Delta caches tables by their path."""
+        shutil.rmtree(self.work / f"project-{self._folders}", ignore_errors=True)
+        self._folders += 1
+        folder = self.work / f"project-{self._folders}"
         folder.mkdir(parents=True)
         return folder
 

@@ -42,6 +42,8 @@ def _smaller(case: Case) -> Iterator[Case]:
     if len(case.stamps) > 1:
         for at in range(len(case.stamps)):
             yield _without_snapshot(case, at)
+    for at in range(len(case.alters)):
+        yield replace(case, alters=case.alters[:at] + case.alters[at + 1 :])
     for setting in case.document:
         if setting != "pii_key":
             yield replace(case, document={k: v for k, v in case.document.items() if k != setting})
@@ -59,7 +61,9 @@ def _without_snapshot(case: Case, at: int) -> Case:
         mutations = table.mutations[:at] + table.mutations[at + 1 :] if table.mutations else ()
         return replace(table, snapshots=table.snapshots[:at] + table.snapshots[at + 1 :], mutations=mutations)
 
-    return replace(case, tables=tuple(map(drop, case.tables)), stamps=case.stamps[:at] + case.stamps[at + 1 :])
+    alters = tuple(replace(a, after=a.after - (a.after > at)) for a in case.alters if a.after != at)
+    stamps = case.stamps[:at] + case.stamps[at + 1 :]
+    return replace(case, tables=tuple(map(drop, case.tables)), stamps=stamps, alters=alters)
 
 
 def _smaller_tables(table: Table) -> Iterator[Table]:
