@@ -85,6 +85,8 @@ bench: $(ENV) ## Measure both pipelines, a diff and a cube of 1 M rows, and stor
 	$(BIN)/python bench/loyalty.py --rounds 1
 	$(BIN)/python bench/on_s3.py --rounds 1
 	$(BIN)/python bench/changes.py --rows 1000000 --shares 0.01 --rounds 1
+	$(BIN)/python bench/sizes.py
+	$(BIN)/python bench/tables.py
 	$(BIN)/python bench/models.py --rows 1000000
 	$(BIN)/python bench/storage.py --rows 1000000
 	$(BIN)/python bench/publish.py

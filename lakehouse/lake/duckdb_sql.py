@@ -1,4 +1,4 @@
-"""Writes names and values as DuckDB's SQL spells them, and sets DuckDB for wide rows."""
+"""Writes names and values as DuckDB's SQL spells them, and opens databases for rows of the lake."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+_MIN_MEMORY, _MAX_MEMORY = 1_200_000_000, 2_000_000_000
 WIDE = 200
 """From this number of columns on, queries with an expression for each column are not optimized."""
 
@@ -33,6 +34,17 @@ def parquet(files: Iterable[Path], *options: str) -> str:
     """
     paths = ", ".join(literal(escape(str(file))) for file in files)
     return f"read_parquet([{paths}], {', '.join(['union_by_name = true', 'hive_partitioning = false', *options])})"
+
+
+def connect(spilled: Path, data_bytes: int) -> duckdb.DuckDBPyConnection:
+    """Return a new database in memory, which writes to disk what exceeds a limit.
+
+    Args:
+        spilled: The folder for that.
+        data_bytes: The size of the data that it will hold; more is allowed for more.
+    """
+    limit = min(max(2 * data_bytes, _MIN_MEMORY), _MAX_MEMORY)
+    return duckdb.connect(config={"memory_limit": f"{limit}B", "temp_directory": str(spilled)})
 
 
 def enable_optimizer(connection: duckdb.DuckDBPyConnection, enabled: bool) -> None:

@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 
 from lakehouse.lake import delta, delta_transaction, file_stats, local_diff, small_tables, table_rows
 from lakehouse.lake.delta_transaction import Transaction
-from lakehouse.lake.duckdb_sql import WIDE, enable_optimizer, parquet, quote
+from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, parquet, quote
 from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.storage import temp_dirs
@@ -43,7 +43,6 @@ _WRITABLE_FEATURES = frozenset(
 )
 _MARKED = {"delta.enableDeletionVectors": "true"}
 _CHANGE_TYPE = "_change_type"  # of the Change Data Feed
-_MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
 _MARKED_SHARE = 0.5  # of a file's rows: if more are deleted, the rest is written anew
 
 
@@ -98,7 +97,7 @@ def merge(
     is_marked = _MARKED.items() <= files.listed.properties.items()
     with temp_dirs.temp_dir(temp_root) as folder:
         try:
-            with _connect(folder, len(files.schema)) as connection:
+            with _connect(folder, files.listed.size, len(files.schema)) as connection:
                 connection.register("incoming", actions)
                 connection.execute("CREATE TABLE actions AS SELECT * FROM incoming")
                 _find_rows(connection, rows, keys, action)
@@ -140,8 +139,8 @@ def _find_table(
     return (files, rows) if rows and all(isinstance(file, Path) for file in rows.files) else None
 
 
-def _connect(folder: Path, column_count: int) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spilled")})
+def _connect(folder: Path, table_bytes: int, column_count: int) -> duckdb.DuckDBPyConnection:
+    connection = connect(folder / "spilled", table_bytes)
     connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
     connection.execute("SET python_enable_replacements = false")  # no variable of this module is taken for a table
     enable_optimizer(connection, column_count <= WIDE)

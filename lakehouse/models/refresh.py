@@ -85,9 +85,6 @@ def refresh(
         return RefreshResult(model.name, "waiting", waits_for(missing, "not there yet"))
     inputs = {relation: version for relation, version in versions.items() if version is not None}
     context = RefreshContext(spark, lake, model, inputs, delta.current_version(spark, lake.table(model.name)))
-    if context.reads_small_tables:
-        # Each input is one partition: a join that sorts it needs no job of its own, as a broadcast would.
-        spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
         return _refresh(context, is_small_lake, full_refresh)
     except SPARK_ERRORS as error:
@@ -114,6 +111,9 @@ def _refresh(context: RefreshContext, is_small_lake: bool, full_refresh: bool) -
         # Time passes without changes, and a freshness rule may no longer be met.
         is_due = expectations.is_freshness_due(context)
         return RefreshResult(context.model.name, "current", rule_results=record_unchanged(context) if is_due else ())
+    if context.reads_small_tables:
+        # Each input is one partition: a join that sorts it needs no job of its own, as a broadcast would.
+        context.spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     reason = choice.reason
     if choice.kind == "incremental":
         try:

@@ -33,13 +33,12 @@ from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
-from lakehouse.lake.duckdb_sql import WIDE, enable_optimizer, literal, parquet, quote
+from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, literal, parquet, quote
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
 
 _OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
-_MEMORY_LIMIT = "2GB"  # beyond it DuckDB works on disk
 _BATCH_ROWS = 1 << 18
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
@@ -70,7 +69,7 @@ def compare_in_driver(
     types = [sql_type(field.dataType) for field in schema]
     if table.pii or None in types or any(isinstance(schema[key].dataType, _NO_KEYS) for key in table.keys):
         return None
-    connection = duckdb.connect(config={"memory_limit": _MEMORY_LIMIT, "temp_directory": str(folder / "spilled")})
+    connection = connect(folder / "spilled", snapshot.size)
     stack.callback(connection.close)
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET max_expression_depth TO 100000")
     connection.execute("SET preserve_insertion_order = false")
