@@ -1,7 +1,7 @@
 """Takes docs/report.png, the picture of the report in README, from a page that `lakehouse report` has written.
 
-LAKE_ROOT=... lakehouse run conf/loyalty && lakehouse report conf/loyalty --out report.html
-PYTHONPATH=tests .venv/bin/python docs/report_picture.py report.html
+make demo
+PYTHONPATH=tests .venv/bin/python docs/report_picture.py artifacts/loyalty-report.html
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ const first = [...cubes.children].findIndex(each => each.innerText.startsWith("g
 
 def main(page: Path) -> None:
     with chromium() as browser:
-        tab = browser.new_page(viewport={"width": 1200, "height": 1370}, color_scheme="light")
+        tab = browser.new_page(viewport={"width": 1200, "height": 1410}, color_scheme="light")
         tab.goto(page.resolve().as_uri())
         tab.wait_for_timeout(1_000)  # the charts are drawn
         tab.evaluate(SHORTEN)
