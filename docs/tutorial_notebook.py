@@ -26,6 +26,7 @@ from pathlib import Path
 folder = Path(os.environ.get("FIRST_LAKE", "~/first-lake")).expanduser()
 folder.mkdir(parents=True)  # to begin again, remove the folder, or set FIRST_LAKE to another one
 os.chdir(folder)  # everything below happens in this folder
+os.environ.setdefault("LAKEHOUSE_ENGINE", "on")  # commands share a JVM, as they do at a terminal
 os.environ.pop("FORCE_COLOR", None)  # which a kernel sets: commands print plain text, as into a file
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # finds `lakehouse`"""
 _BLOCK = re.compile(r"(?:<!-- (not run): .*? -->\n)?```(\w*)\n(.*?)\n```\n", re.DOTALL)
