@@ -116,9 +116,12 @@ def quarantine(content: Row, as_json: bool) -> None:
     out.print(f"{content['pipeline']}, {content['table']}: {counts}", soft_wrap=True)
     if reasons:
         out.print()
-        print_rows(out, "by reason", reasons[:_MAX_REASONS], ("rows", "rule", "column", "reason"))
+        print_rows(out, "by reason", reasons[:_MAX_REASONS], ("rows", "rule", "column", "reason", "advice"))
     if len(reasons) > _MAX_REASONS:
         out.print(f"and {counted(len(reasons) - _MAX_REASONS, 'other reason')}")
+    if held := content["held"]:
+        found = f"{counted(held['quarantined'], 'rejected row')} of the snapshot {stamp(held['snapshot_time'])}"
+        out.print(f"{found}, which is held, are not here: {held['next_step']}", soft_wrap=True)
     if rows:
         out.print()
         columns = ("line", "rule", "column", "value", "occurrences", "first_sequence", "row")

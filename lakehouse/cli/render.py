@@ -16,8 +16,7 @@ from rich.text import Text
 
 from lakehouse import logs
 from lakehouse.errors import ExitCode, LakehouseError
-from lakehouse.inspect.attention import command_path
-from lakehouse.text import counted, escape_json, visible_lines
+from lakehouse.text import counted, escape_json, example_text, visible_lines
 
 if TYPE_CHECKING:
     from lakehouse.config import Pipeline
@@ -155,7 +154,7 @@ def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> Non
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
     if pipeline and done.code in (ExitCode.HELD, ExitCode.REFUSED):
-        out.print(f"next: lakehouse status {command_path(pipeline.path)}", soft_wrap=True)
+        out.print(f"next: lakehouse status {pipeline.argument}", soft_wrap=True)
 
 
 def _is_one_destination() -> bool:
@@ -173,8 +172,7 @@ def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
     policies = Counter(result.on_fail for result in results)
     effects = ", ".join(f"{count} {_RULE_EFFECTS[policy]}" for policy, count in policies.items())
     rules = counted(len(results), "expectation is", "expectations are")
-    path = command_path(pipeline.path)
-    text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {path}"
+    text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {pipeline.argument}"
     _stderr().print(text, soft_wrap=True)
 
 
@@ -369,7 +367,7 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
     both = table["from"], table["to"]  # equal if the last run has taken the newest snapshot
     sides = "" if not both[1] else f", {both[1]}" if both[0] == both[1] else f", {both[0] or 'nothing'} -> {both[1]}"
     out.print(Text(f"{table['table']}{sides}: {table['verdict']}", style=f"bold {style}"), soft_wrap=True)
-    reasons = [f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}" for row in table["quarantine"]]
+    reasons = [_quarantine_line(row) for row in table["quarantine"]]
     more = f"... and {counted(len(reasons) - _MAX_REASONS, 'other reason')}" if len(reasons) > _MAX_REASONS else ""
     changed = f"changed columns: {_cell_text(table['columns'])}" if table["columns"] else ""
     for text in filter(None, (_counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
@@ -384,6 +382,14 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
             out.print(_indent(f"changed columns: {_cell_text(last['columns'])}"), soft_wrap=True)
         _print_samples(out, last["samples"])
     out.print()
+
+
+def _quarantine_line(row: dict[str, Any]) -> str:
+    """Return how many rows are rejected for a reason, with an example and what may accept them."""
+    advice = f" ({row['advice']})" if row["advice"] else ""
+    return (
+        f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}{example_text(row['value'], row['line'])}{advice}"
+    )
 
 
 def _print_samples(out: Console, samples: dict[str, list[dict[str, Any]]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -371,9 +372,13 @@ class Pipeline(StrictModel):
         return str(of_pipeline) if source.is_absolute() or not source.exists() else lake
 
     @property
-    def argument(self) -> Path:
-        """The PIPELINE argument of a command: the folder, or the file if it has another name."""
-        return self.folder if self.path.stem == "pipeline" else self.path
+    def argument(self) -> str:
+        """The PIPELINE argument of a command: the folder, or the file if it has another name, quoted for a shell.
+
+        It is relative to the working directory if it is below it.
+        """
+        path, here = self.folder if self.path.stem == "pipeline" else self.path, Path.cwd()
+        return shlex.quote(str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path))
 
     def location(self, *loc: str | int) -> str:
         """Return the file and the line of a key, or of the nearest one above it that the file has.

@@ -5,7 +5,6 @@ A source is a list of snapshots, each with or without a time, and with a functio
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -210,24 +209,25 @@ def land_again(source: Source, landed: LandedSnapshot) -> None:
     _land(source, landed.table, landed.time, snapshot.fetch_files(landed.table), again=True)
 
 
-def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, newest: datetime) -> str:
+def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, is_superseded: bool) -> str:
     """Return what to do about a snapshot that changed after it was landed.
 
     Args:
         pipeline: The pipeline.
         landed: The snapshot as it was landed.
-        newest: The time of the newest snapshot of the table.
+        is_superseded: Whether a later snapshot of the table was accepted (`LedgerHistory.superseding`), or will be.
     """
-    if landed.time == newest:
-        path = shlex.quote(str(pipeline.argument))
-        return f"lakehouse approve {path} {landed.table} {snapshot_name(landed.time)}, to take it again in its place"
+    if not is_superseded:
+        command = f"lakehouse approve {pipeline.argument} {landed.table} {snapshot_name(landed.time)}"
+        return f"{command}, to take it again in its place"
     return "deliver a correction as a new snapshot with its own time, since a later one was taken"
 
 
 def _change_warnings(source: Source, landed: LandedSnapshot, files: TableFiles) -> list[str]:
     if not _has_changed(landed, files):
         return []
-    next_step = next_step_if_changed(source.pipeline, landed, max(source.snapshot_times))
+    # A later one that the source has is taken by the same run.
+    next_step = next_step_if_changed(source.pipeline, landed, landed.time < max(source.snapshot_times))
     return [f"{files.folder} changed after it was landed; the landed copy is kept; {next_step}"]
 
 

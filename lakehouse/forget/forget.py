@@ -167,7 +167,7 @@ def _lift_all_made_with(run: Run, name: str, key_id: str) -> dict[str, Any]:
         raise ConfigError(
             f"{key_id} is the secret that {name} has now",
             expected="the id of a lost secret: with this one, each forgotten key can be named",
-            next_step=f"lakehouse forget {run.pipeline.folder} {name} KEY --lift",
+            next_step=f"lakehouse forget {run.pipeline.argument} {name} KEY --lift",
         )
     with context.lock_lake(run, f"forget {name} --lift"):
         up_to_date.remove_mark(run.lake)

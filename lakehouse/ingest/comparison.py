@@ -18,6 +18,8 @@ from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.schema import pii
+from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
+from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.landing import LandedSnapshot
 
@@ -62,6 +64,10 @@ class Comparison(ABC):
     @abstractmethod
     def quarantine_rows(self) -> DataFrame:
         """Return the rows that go to quarantine (`diff.quarantine_rows`)."""
+
+    @abstractmethod
+    def leading_zero_columns(self) -> tuple[str, ...]:
+        """Return the number columns that have a text with a leading zero, which their type does not keep."""
 
     @abstractmethod
     def change_set(self, sequence: int) -> DataFrame:
@@ -122,6 +128,20 @@ class SparkComparison(Comparison):
     def quarantine_rows(self) -> DataFrame:
         return diff.quarantine_rows(self.parsed.rows, self.verdicts, self.context.config)
 
+    def leading_zero_columns(self) -> tuple[str, ...]:
+        table, rows = self.context.config, self.parsed.rows
+        numbers = [field.name for field in declared_schema(table) if has_numbers(field.dataType)]
+        if table.format == "parquet" or not numbers:  # it has no texts for numbers
+            return ()
+        received = F.from_json(UNMASKED if UNMASKED in rows.columns else RECEIVED, F.lit("map<string, string>"))
+        by_name = F.transform_keys(received, lambda name, _: F.lower(name))
+        texts = rows.select(by_name.alias("texts"))
+        has_zero = [
+            F.try_element_at("texts", F.lit(table.name_in_files(n).lower())).rlike(LEADING_ZERO) for n in numbers
+        ]
+        (found,) = texts.agg(*[F.bool_or(flag).alias(f"z{at}") for at, flag in enumerate(has_zero)]).collect()
+        return tuple(name for name, flag in zip(numbers, found, strict=True) if flag)
+
     def change_set(self, sequence: int) -> DataFrame:
         table = self.context.config
         changes = diff.changed_rows(self.parsed.rows, self.before.frame, self.verdicts, self.counts, table)
@@ -152,6 +172,9 @@ class LocalComparison(Comparison):
     def quarantine_rows(self) -> DataFrame:
         schema = "row STRING, column STRING, value STRING, reason STRING, rule STRING"
         return local_frame(self.context.table.spark, schema, self.rows.quarantine_rows)
+
+    def leading_zero_columns(self) -> tuple[str, ...]:
+        return () if self.context.config.format == "parquet" else self.rows.leading_zero_columns()
 
     def change_set(self, sequence: int) -> DataFrame:
         rows = self.rows.change_set(sequence, self.snapshot.time).read_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from lakehouse.config import Guard, Pipeline, Table
+from lakehouse.errors import LakehouseError
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import forgotten_keys
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -29,12 +30,14 @@ class IngestResult:
         entries: The ledger rows that were appended.
         held: The snapshot that waits for approval, if there is one.
         late: Those of `entries` that were rejected only because a newer snapshot had been accepted.
+        held_messages: What people read about each snapshot that was held, by its time; with values of rows.
     """
 
     table: str
     entries: tuple[LedgerEntry, ...] = ()
     held: LedgerEntry | None = None
     late: tuple[LedgerEntry, ...] = ()
+    held_messages: Mapping[datetime, LakehouseError] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,6 +52,7 @@ class IngestContext:
         late: The times of snapshots that were rejected only because a newer one had been accepted.
         unchanged: Gets the ledger row of a last snapshot that is unchanged, which the caller appends together with
             those of other tables; None: it is appended at once.
+        held_messages: What people read about each snapshot that the guard held, by its time; with values of rows.
     """
 
     table: TableRef
@@ -57,6 +61,7 @@ class IngestContext:
     history: LedgerHistory
     late: set[datetime] = field(default_factory=set)
     unchanged: list[LedgerEntry] | None = None
+    held_messages: dict[datetime, LakehouseError] = field(default_factory=dict)
 
     @property
     def config(self) -> Table:

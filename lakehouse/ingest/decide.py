@@ -59,7 +59,8 @@ def ingest_table(context: IngestContext) -> IngestResult:
         entries.append(entry)
         context.history = context.history.with_entry(entry)
     late = tuple(e for e in entries if e.snapshot_time in context.late)
-    return IngestResult(context.table.name, tuple(entries), context.history.held_entry, late)
+    held = context.history.held_entry
+    return IngestResult(context.table.name, tuple(entries), held, late, context.held_messages)
 
 
 def require_same_columns(context: IngestContext) -> None:
@@ -76,11 +77,12 @@ def require_same_columns(context: IngestContext) -> None:
         return
     has_bronze = delta.exists(table.spark, table.bronze)
     if mismatches := bronze.schema_mismatches(table) if has_bronze else schema_changes(table, history):
+        command = f"lakehouse bronze {context.pipeline.argument} {context.table.name} --full-refresh"
         raise ConfigError(
             f"the schema of {context.table.name} changed: {'; '.join(mismatches)}",
             expected="the columns that bronze has, or nullable ones added",
             where=str(context.pipeline.path),
-            next_step=f"to rebuild it: lakehouse bronze {context.pipeline.folder} {context.table.name} --full-refresh",
+            next_step=f"to rebuild it: {command}",
         )
 
 
@@ -95,7 +97,7 @@ def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bo
     Raises:
         ConfigError: No snapshot of that time is held, or a newer one was accepted since.
     """
-    table, entry, last = context.table, context.history.entry_at(time), context.history.last_accepted
+    table, entry = context.table, context.history.entry_at(time)
     stamp = snapshot_name(time)
     if not is_landed_again and (entry is None or entry.status != "held"):
         raise ConfigError(
@@ -103,12 +105,16 @@ def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bo
             if entry
             else f"{table.name} has no snapshot {stamp}",
             expected="a snapshot that is held, or whose folder changed after it was taken",
-            next_step=f"lakehouse status {context.pipeline.folder}",
+            where=str(context.pipeline.path),
+            next_step=f"lakehouse status {context.pipeline.argument}",
         )
-    if last and last.snapshot_time > time:
+    if later := context.history.superseding(time):
+        by = f"{snapshot_name(later.snapshot_time)} is {later.status}"
         raise ConfigError(
-            f"the snapshot {stamp} of {table.name} was superseded: {snapshot_name(last.snapshot_time)} is accepted",
+            f"the snapshot {stamp} of {table.name} was superseded: {by}",
             expected="a held snapshot that is newer than the last accepted one",
+            where=str(context.pipeline.path),
+            next_step=f"lakehouse history {context.pipeline.argument} {table.name}",
         )
     snapshot = landing.load_snapshot(table.lake.landing_path(table.name) / stamp, table.name, time)
     entry = decide_snapshot(context, snapshot, None, _compare_and_write)
@@ -126,13 +132,12 @@ def pending_snapshots(context: IngestContext) -> Iterator[LandedSnapshot]:
         context: The table's ingest.
     """
     snapshots, history = landing.list_snapshots(context.table.lake, context.table.name), context.history
-    last = history.last_accepted
     for snapshot in snapshots:
         entry, is_newest = history.entry_at(snapshot.time), snapshot is snapshots[-1]
         if entry is None:
             yield snapshot
             continue
-        is_newer = last is None or snapshot.time > last.snapshot_time
+        is_newer = history.superseding(snapshot.time) is None
         is_stale = entry.fingerprint != context.fingerprint(snapshot)
         is_pending = {
             "held": is_newest or (is_stale and is_newer),
@@ -157,9 +162,10 @@ def decide_snapshot(
     """
     last, fingerprint = context.history.last_accepted, context.fingerprint(snapshot)
     base = LedgerEntry(context.table.name, None, snapshot.time, fingerprint, "rejected", run_id=context.run_id)
-    if last and snapshot.time < last.snapshot_time:
+    if later := context.history.superseding(snapshot.time):
         context.late.add(snapshot.time)
-        return replace(base, reason=f"older than the last accepted snapshot, {snapshot_name(last.snapshot_time)}")
+        reason = f"older than the last {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
+        return replace(base, reason=reason)
     if last and last.fingerprint == fingerprint:
         return replace(base, status="unchanged")
     try:

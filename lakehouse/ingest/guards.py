@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame
 
-from lakehouse.config import Guard
+from lakehouse.config import Guard, Table
+from lakehouse.config.option_advice import option_advice
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.held import commonest_reasons, held_message
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
@@ -22,6 +24,8 @@ _MAX_EXAMPLES = 3
 def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None) -> LedgerEntry:
     """Return a snapshot's ledger row with the counts, held if the guard has a reason, else accepted.
 
+    Of a snapshot that is held, the context gets the whole message: the ledger's reason has no values of rows.
+
     Args:
         base: The ledger row without counts.
         comparison: The comparison of the snapshot.
@@ -29,10 +33,25 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
     """
     counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
     if guard and (reason := hold_reason(comparison.counts, guard, comparison.count_before)):
-        return replace(base, status="held", reason=reason, **counts)
-    unknown = ", ".join(comparison.unknown_columns)
-    reason = f"columns that are not in the schema are ignored: {unknown}" if unknown else None
-    return replace(base, status="accepted", reason=reason, **counts)
+        reasons = commonest_reasons(comparison)
+        context = comparison.context
+        context.held_messages[comparison.snapshot.time] = held_message(comparison, reason, reasons, guard)
+        kept = "; ".join([reason, *(each.text(with_value=False) for each in reasons)])
+        return replace(base, status="held", reason=kept, **counts)
+    warnings = []
+    if unknown := ", ".join(comparison.unknown_columns):
+        warnings.append(f"columns that are not in the schema are ignored: {unknown}")
+    if comparison.context.history.last_accepted is None and (columns := comparison.leading_zero_columns()):
+        warnings.append(_leading_zeros(columns, comparison.context.config))
+    return replace(base, status="accepted", reason="; ".join(warnings) or None, **counts)
+
+
+def _leading_zeros(columns: tuple[str, ...], table: Table) -> str:
+    """Return the warning that a first load has numbers with leading zeros, which may be identifiers; keys first."""
+    types = {each.name: each.canonical_type for each in table.columns}
+    ordered = sorted(columns, key=lambda name: name not in table.keys)
+    named = ", ".join(f"{'the KEY ' if name in table.keys else ''}{name} ({types[name]})" for name in ordered)
+    return f"{ledger.LEADING_ZEROS} of {named}: declare identifiers as STRING, and rebuild the table"
 
 
 def require_acceptable(comparison: Comparison) -> None:
@@ -68,12 +87,13 @@ def require_acceptable(comparison: Comparison) -> None:
     if table.malformed == "fail" and counts.quarantined:
         rejected = comparison.quarantine_rows().limit(1)
         row, found = rejected.collect()[0], f"{counted(counts.quarantined, 'row')} of {name} cannot be accepted"
+        advice = option_advice(table, row["column"], row["value"], row["reason"])
         raise DataRefused(
             f"{found}, such as {row['value']!r}: {row['reason']}",
             kept=f"{found}{_example_lines(comparison, rejected)}: {row['reason']} ({row['rule']})",
             expected="rows that follow the schema (malformed: fail)",
             where=where,
-            next_step="correct the source, or set `malformed: quarantine`",
+            next_step="; or ".join(filter(None, [advice, "correct the source", "set `malformed: quarantine`"])),
         )
 
 

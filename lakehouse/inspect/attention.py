@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lakehouse.runner.outcome import FAILED
@@ -17,29 +15,17 @@ Row = dict[str, Any]
 _MAX_NAMES = 5
 
 
-def find_attention(document: Row, pipeline: Path) -> list[Row]:
+def find_attention(document: Row, path: str) -> list[Row]:
     """Return what needs attention.
 
     Args:
         document: The document of `status`.
-        pipeline: The pipeline's file, for the commands.
+        path: The argument PIPELINE, for the commands.
 
     Returns:
         Rows of (what, name, found, next).
     """
-    path = shlex.quote(command_path(pipeline))
     return [*_of_tables(document, path), *_of_runs(document, path), *_of_models(document, path)]
-
-
-def command_path(pipeline: Path) -> str:
-    """Return the argument PIPELINE that leads to a pipeline's file from the working directory.
-
-    Args:
-        pipeline: The file.
-    """
-    path = pipeline.parent if pipeline.stem == "pipeline" else pipeline
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_absolute() and path.is_relative_to(here) else str(path)
 
 
 def _row(what: str, name: str, found: str | None, next_step: str) -> Row:
@@ -67,6 +53,10 @@ def _of_tables(document: Row, path: str) -> Iterator[Row]:
         for changed in table["changed_in_source"]:
             found = f"snapshot {snapshot_name(to_utc(changed['snapshot_time']))}: its folder changed after it was taken"
             yield _row("changed in the source", table["table"], found, changed["next_step"])
+    for table in (each for each in tables if "the KEY" in (each["leading_zeros"] or "")):  # else a note is enough
+        name = table["table"]
+        next_step = f"declare it as STRING in `schema`; then lakehouse bronze {path} {name} --full-refresh"
+        yield _row("leading zeros", name, table["leading_zeros"], next_step)
     for table in (each for each in tables if each["quarantined"]):
         next_step = f"lakehouse quarantine {path} {table['table']}"
         yield _row(

@@ -49,8 +49,13 @@ def cut_case(run: Run, model: str, key: list[str], personal: Mapping[str, frozen
         ConfigError: There is no such model or row, or an input has more rows than can be tried.
     """
     if model not in run.plans:
-        raise ConfigError(f"no model {model}{did_you_mean(model, [*run.plans])}", expected=", ".join(run.plans))
-    wanted = _parse_key(run.plans[model].keys, key)
+        raise ConfigError(
+            f"no model {model}{did_you_mean(model, [*run.plans])}",
+            expected=f"one of {', '.join(run.plans)}",
+            where=str(run.pipeline.path),
+            next_step=f"lakehouse status {run.pipeline.argument}, which lists them",
+        )
+    wanted = _parse_key(run, model, key)
     cutter = _Cutter(run, Case(Path(), "cut", model, only=wanted, newest_snapshot=_newest_snapshot(run, model)))
     given = cutter.smallest_given()
     mask = _Mask(personal)
@@ -71,13 +76,18 @@ def cut_case(run: Run, model: str, key: list[str], personal: Mapping[str, frozen
     return {"pipeline": run.pipeline.name, "file": str(file), "model": model, "given": counts, "expect": len(expect)}
 
 
-def _parse_key(keys: tuple[str, ...], words: list[str]) -> dict[str, Any]:
+def _parse_key(run: Run, model: str, words: list[str]) -> dict[str, Any]:
+    keys = run.plans[model].keys
     if len(keys) == 1 and len(words) == 1 and not words[0].startswith(f"{keys[0]}="):
         return {keys[0]: words[0]}
     values = dict(word.split("=", 1) for word in words if "=" in word)
     if values.keys() != set(keys) or len(words) != len(keys):
+        form = " ".join(f"{name}=..." for name in keys)
         raise ConfigError(
-            f"the key {' '.join(words)}", expected=" ".join(f"{name}=..." for name in keys) + ", each column once"
+            f"the key {' '.join(words)}",
+            expected=f"{form}, each column once",
+            where=f"the key of {model}",
+            next_step=f"lakehouse test {run.pipeline.argument} --cut {model} {form}",
         )
     return {name: values[name] for name in keys}
 
@@ -109,7 +119,8 @@ class _Cutter:
             raise ConfigError(
                 f"{self.case.model} has no row with {dict(self.case.only)}",
                 expected="the key of a row that the lake's inputs give",
-                next_step=f"lakehouse show {self._run.pipeline.folder} {self.case.model}",
+                where=str(self._run.pipeline.path),
+                next_step=f"lakehouse show {self._run.pipeline.argument} {self.case.model}",
             )
         by_key = {relation: self._with_key(rows) for relation, rows in given.items()}
         if by_key != given and self._gives_the_row(by_key):
@@ -122,7 +133,10 @@ class _Cutter:
         address = self._run.lake.table(relation)
         if delta.is_missing(address):
             raise ConfigError(
-                f"{relation} is not in the lake yet", next_step=f"lakehouse run {self._run.pipeline.folder}"
+                f"{relation} is not in the lake yet",
+                expected="a table that a run has written",
+                where=self._run.lake.root,
+                next_step=f"lakehouse run {self._run.pipeline.argument}",
             )
         rows = delta.read(self._bench.spark, address).limit(MAX_ROWS + 1)
         found = json_rows(rows)

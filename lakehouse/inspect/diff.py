@@ -110,7 +110,7 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
         raise ConfigError(
             f"{', '.join(models)}: models are not compared",
             expected=f"tables: {', '.join(run.pipeline.tables)}",
-            next_step=f"lakehouse status {run.pipeline.folder}, for the state of the models",
+            next_step=f"lakehouse status {run.pipeline.argument}, for the state of the models",
         )
     tables = run.selected_tables()
     with _table_comparison(run, from_, to, samples) as compare, worker_pool() as pool:
@@ -240,12 +240,11 @@ def _diff_with_bronze(
     """Return what the source's newest snapshot would change in bronze, once bronze is at the ledger's last sequence."""
     snapshot, warning = peeked
     decide.require_same_columns(context)
-    history, last = context.history, context.history.last_accepted
+    history = context.history
     landed_snapshots = landing.list_snapshots(context.table.lake, context.table.name)
     times = source.snapshot_times | {landed.time for landed in landed_snapshots}
     waiting = sum(
-        time < snapshot.time and history.entry_at(time) is None and (last is None or time > last.snapshot_time)
-        for time in times
+        time < snapshot.time and history.entry_at(time) is None and history.superseding(time) is None for time in times
     )
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
     notes = (*source.warnings, warning, older)

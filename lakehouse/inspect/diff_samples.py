@@ -8,11 +8,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.ingest import Comparison, IngestContext
+from lakehouse.ingest.held import commonest_reasons
 from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
 from lakehouse.spark.persist import persist_rows
 
 _OPERATION = "_cdc_operation"
+_MAX_REASONS = 100
 
 
 def describe_changes(
@@ -36,10 +38,18 @@ def describe_changes(
             by_name.sort(key=lambda row: (-row["rows"], row["name"]))
             changed_columns = {row["name"]: row["rows"] for row in by_name}
         if comparison.counts.quarantined:
-            rows = comparison.quarantine_rows()
-            by_reason = rows.groupBy("rule", "column", "reason").agg(F.count("*").alias("rows"))
-            ordered = by_reason.orderBy(F.desc("rows"), "rule", "column", "reason")
-            quarantine_reasons = [row.asDict() for row in ordered.collect()]
+            quarantine_reasons = [
+                {
+                    "rule": each.rule,
+                    "column": each.column,
+                    "reason": each.reason,
+                    "rows": each.rows,
+                    "value": each.value,
+                    "line": each.line,
+                    "advice": each.advice(context.config) or None,
+                }
+                for each in commonest_reasons(comparison, _MAX_REASONS)
+            ]
         return {
             "counts": counts,
             "rows_before": rows_before,

@@ -60,6 +60,7 @@ def resolve_name(run: Run, name: str) -> str:
             f"{run.pipeline.name} has no {name}{did_you_mean(name, known)}",
             expected=f"one of {', '.join(known)}",
             where=str(run.pipeline.path),
+            next_step=f"lakehouse status {run.pipeline.argument}, which lists them",
         )
     return found[0]
 
@@ -133,7 +134,12 @@ def run_query(run: Run, query: str, limit: int, at: datetime | None = None, out:
             next_step=f"mkdir -p {shlex.quote(str(Path(out).parent))}, or another file",
         )
     if out is not None and Path(out).suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}", expected=f"a file that ends with {' or '.join(FORMATS)}")
+        raise ConfigError(
+            f"--out {out}",
+            expected=f"a file that ends with {' or '.join(FORMATS)}",
+            where="--out",
+            next_step=f"the same command with --out {shlex.quote(str(Path(out).with_suffix(FORMATS[0])))}",
+        )
     with _open_query(run, query, at) as found:
         document: Document = {
             "pipeline": run.pipeline.name,
@@ -188,7 +194,7 @@ def _add_view(run: Run, database: Database, relation: str, at: datetime | None) 
             f"{relation} is not in the lake yet",
             expected="a table that a run has written",
             where=run.lake.root,
-            next_step=f"lakehouse run {run.pipeline.folder}",
+            next_step=f"lakehouse run {run.pipeline.argument}",
         )
     if layer != "bronze":
         if at is not None:
@@ -228,6 +234,7 @@ def _require_unchanged_since(run: Run, model: str, at: datetime) -> None:
         raise ConfigError(
             f"{model} at {utc_text_z(at)}: models are kept as they are now",
             expected=f"one of {tables}, or a time from {utc_text_z(newest) if newest else 'the first run'} on",
+            where="--at",
             next_step="run the model's SQL over these tables with --at",
         )
 
@@ -237,7 +244,12 @@ def _named_relations(run: Run, connection: duckdb.DuckDBPyConnection, query: str
     statements = connection.extract_statements(query)
     if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
         kinds = ", ".join(statement.type.name for statement in statements) or "no statement"
-        raise ConfigError(f"the query is {kinds}", expected="one SELECT: `sql` only reads")
+        raise ConfigError(
+            f"the query is {kinds}",
+            expected="one SELECT: `sql` only reads",
+            where=f"the query: {query}",
+            next_step="docs/guide/look.md has examples",
+        )
     ((text,),) = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchall()
     tree, known = json.loads(text), relations(run)
     if tree.get("error", True):  # DESCRIBE and the like, which may name any
@@ -251,6 +263,8 @@ def _named_relations(run: Run, connection: duckdb.DuckDBPyConnection, query: str
         raise ConfigError(
             f"{run.pipeline.name} has no {', '.join(unknown)}{did_you_mean(unknown[0], known)}",
             expected=f"one of {', '.join(known)}",
+            where=f"the query: {query}",
+            next_step=f"lakehouse status {run.pipeline.argument}, which lists them",
         )
     return [by_name[key] for key in sorted(named)]
 

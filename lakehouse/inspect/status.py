@@ -5,6 +5,7 @@ The driver reads what they need. A JVM is started only for a table that it canno
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from lakehouse import extract, logs
+from lakehouse.config.option_advice import option_advice
 from lakehouse.errors import ConfigError, LakehouseError
 from lakehouse.inspect.attention import find_attention
 from lakehouse.inspect.disk_usage import StoredTable, table_disk_usage
@@ -73,7 +75,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
         "expectations": _failed_expectations(run),
         "runs": runs,
     }
-    return document | {"attention": find_attention(document, run.pipeline.path)}
+    return document | {"attention": find_attention(document, run.pipeline.argument)}
 
 
 def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
@@ -90,11 +92,12 @@ def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
 
 def _source_states(run: Run, table: StoredTable, changed: list[LandedSnapshot]) -> list[Document]:
     """Return a row for each snapshot of a table that changed in the source after it was taken, with what to do."""
-    newest = max((snapshot.time for snapshot in table.snapshots), default=datetime.min)
     return [
         {
             "snapshot_time": utc_text_z(snapshot.time),
-            "next_step": extract.next_step_if_changed(run.pipeline, snapshot, newest),
+            "next_step": extract.next_step_if_changed(
+                run.pipeline, snapshot, table.history.superseding(snapshot.time) is not None
+            ),
         }
         for snapshot in changed
     ]
@@ -106,7 +109,10 @@ def _table_state(
     """Return a table's row; `success` is the record of the last run that succeeded for it."""
     history, now = table.history, datetime.now(timezone.utc)
     last, newest, held = history.last_accepted, history.newest_entry, history.held_entry
-    note = last.reason if last else None  # such as columns that the schema does not name
+    notes = [last.reason if last else None]  # such as columns that the schema does not name
+    if history.leading_zeros and history.leading_zeros not in (notes[0] or ""):
+        notes.append(history.leading_zeros)
+    note = "; ".join(filter(None, notes)) or None
     if newest and newest.status in ("held", "rejected"):
         note = newest.reason
     return {
@@ -122,6 +128,7 @@ def _table_state(
         "quarantined": last.quarantined if last else None,
         "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
         "note": note,
+        "leading_zeros": history.leading_zeros or None,
     }
 
 
@@ -227,12 +234,14 @@ def quarantined_rows(run: Run, name: str, limit: int | None = None) -> Document:
         read_content,
     )
 
+    held = None
     if name in run.plans:
         stage, _, short = name.partition(".")
         version = delta.current_version(run.lazy_spark, run.lake.table(name))
         last = version.last_refresh_version if version else -1
     else:
-        accepted = _read_history(run, name).last_accepted
+        history = _read_history(run, name)
+        accepted, held = history.last_accepted, history.held_entry
         stage, short, last = "ingest", name, (accepted.sequence if accepted else None) or 0
     content = QuarantineContent()
     if not delta.is_missing(address := run.lake.quarantine_table(short)):
@@ -243,9 +252,25 @@ def quarantined_rows(run: Run, name: str, limit: int | None = None) -> Document:
         "table": name,
         "unresolved": content.unresolved,
         "resolved": content.resolved,
-        "reasons": list(content.reasons),
+        "reasons": [reason | {"advice": _advice(run, name, reason, content.rows)} for reason in content.reasons],
         "rows": list(content.rows),
+        "held": {
+            "snapshot_time": utc_text_z(held.snapshot_time),
+            "quarantined": held.quarantined,
+            "next_step": f"lakehouse diff {run.pipeline.argument} {name}",
+        }
+        if held and held.quarantined
+        else None,
     }
+
+
+def _advice(run: Run, name: str, reason: Document, rows: Iterable[Document]) -> str | None:
+    """Return the change of a table's settings that may accept the rows of a reason, by one of them."""
+    if name in run.plans:
+        return None
+    same = ("rule", "column", "reason")
+    values = (row["value"] for row in rows if all(row[each] == reason[each] for each in same))
+    return option_advice(run.pipeline.tables[name], reason["column"], next(values, None), reason["reason"]) or None
 
 
 def time_travel(pipeline: str | Path, table: str, time: datetime | str) -> DataFrame:
@@ -266,7 +291,12 @@ def time_travel(pipeline: str | Path, table: str, time: datetime | str) -> DataF
 
     run = open_run(pipeline, [table])
     if table not in run.pipeline.tables:
-        raise ConfigError(f"{table} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
+        raise ConfigError(
+            f"{table} is a model",
+            expected=f"a table: {', '.join(run.pipeline.tables)}",
+            where=str(run.pipeline.path),
+            next_step="spark.read.format('delta').option('timestampAsOf', ...), for a model as it was",
+        )
     ref = TableRef(run.spark, run.lake, table, run.pipeline.tables[table], run.pipeline.tuning)
     return read.rows_as_of(ref, _read_history(run, table), parse_time(time) if isinstance(time, str) else to_utc(time))
 
@@ -286,9 +316,14 @@ def single_table(run: Run, allow_model: bool = False) -> str:
     """
     known = [*run.pipeline.tables, *(run.plans if allow_model else ())]
     if len(run.names) != 1 or run.names[0] not in known:
+        given = f"{counted(len(run.names), 'name')}: {', '.join(run.names)}" if run.names else "no name"
         is_model = len(run.names) == 1 and run.names[0] in run.plans
-        found = f"{run.names[0]} is a model" if is_model else counted(len(run.names), "name")
-        raise ConfigError(found, expected=f"one of {', '.join(known)}")
+        raise ConfigError(
+            f"{run.names[0]} is a model" if is_model else given,
+            expected=f"one of {', '.join(known)}",
+            where=str(run.pipeline.path),
+            next_step=f"the same command with one of them, such as {known[0]}" if known else "",
+        )
     return run.names[0]
 
 

@@ -37,6 +37,8 @@ SCHEMA = """
 COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
+LEADING_ZEROS = "leading zeros are not kept"
+"""The warning about numbers of a first load begins with this, at the end of its reason."""
 
 _COMMIT_VERSION = "_commit"
 _FEATURES = frozenset({"appendOnly", "domainMetadata", "invariants", "rowTracking"})
@@ -134,6 +136,21 @@ class LedgerHistory:
         if self.base_state is None:
             return self.accepted
         return [self.base_state, *(entry for entry in self.accepted if not self.is_dropped(entry))]
+
+    def superseding(self, time: datetime) -> LedgerEntry | None:
+        """Return the newest snapshot that was accepted or unchanged, if it is later than a time; else None.
+
+        A snapshot of that time is late then, or superseded if it was held: it cannot be taken any more.
+        """
+        newest = max(self.confirmed_times, default=time)
+        return self._by_time[newest] if newest > time else None
+
+    @property
+    def leading_zeros(self) -> str:
+        """The warning about leading zeros of the first load, or empty; a rebuild by another schema ends it."""
+        first = self.rebuild_start or (self.accepted[0] if self.accepted else None)
+        reason = (first.reason or "") if first else ""
+        return reason[reason.index(LEADING_ZEROS) :] if LEADING_ZEROS in reason else ""
 
     def is_dropped(self, entry: LedgerEntry) -> bool:
         """Return whether the base state took the place of an entry's change set."""

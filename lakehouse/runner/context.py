@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -372,6 +373,16 @@ def lock_lake(run: Run, command: str) -> Iterator[None]:
         yield
 
 
+def _with_argument(text: str, run: Run) -> str:
+    """Return a message with the pipeline of a run in the commands to type, which packages below do not know."""
+    return re.sub(r"(?<=\blakehouse )(\w+) PIPELINE\b", lambda verb: f"{verb[1]} {run.pipeline.argument}", text)
+
+
+def _redacted(outcome: Outcome) -> Outcome:
+    kept = None if outcome.kept_note is None else logs.redact(outcome.kept_note)
+    return replace(outcome, note=logs.redact(outcome.note), kept_note=kept)
+
+
 def run_in_parallel(
     run: Run, stage: str, names: list[str], work: Callable[[str], Iterable[Outcome]], is_light: bool = False
 ) -> list[Outcome]:
@@ -394,10 +405,10 @@ def run_in_parallel(
             outcomes = retry_transient(lambda: list(work(name)))
         except Exception as raised:
             error = bug_files.report_bug(raised, run.verbose, run, stage, name)
-            outcomes = [Outcome(stage, name, FAILED, code=error.exit_code, note=error.to_text())]
-            outcomes[0] = replace(outcomes[0], kept_note=logs.redact(error.to_record()))
+            note, kept = _with_argument(error.to_text(), run), error.to_record()
+            outcomes = [Outcome(stage, name, FAILED, code=error.exit_code, note=note, kept_note=kept)]
         seconds = round((time_now() - started) / max(len(outcomes), 1), 2)
-        outcomes = [replace(outcome, seconds=seconds, note=logs.redact(outcome.note)) for outcome in outcomes]
+        outcomes = [_redacted(replace(outcome, seconds=seconds)) for outcome in outcomes]
         for outcome in outcomes:
             run.on_outcome(outcome)
         run.progress.advance()

@@ -66,8 +66,8 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
     run.stages = (*STAGES, PUBLISH) if is_run and run.published_tables() else requested
     if run.full_refresh and requested == ("bronze",):  # another type or name goes through all layers by one command
         run.stages, run.follows_tables = ("bronze", *MODEL_LAYERS), True
-    for warning in run.unlisted_models:
-        run.log.warning("a model is not listed", reason=warning)
+    for warning in run.warnings:
+        run.log.warning("check the models", reason=warning)
     with ExitStack() as stack:
         record = stack.enter_context(record_run(run, report, command))
         if "extract" in requested:
@@ -185,17 +185,17 @@ def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) ->
     Raises:
         ConfigError: It changed, and a newer snapshot was accepted since.
     """
-    entry, last = history.entry_at(time), history.last_accepted
+    entry = history.entry_at(time)
     landed = landing.find_snapshot(run.lake, table, time)
     if entry is None or landed is None or not sources.has_folders(run.pipeline):
         return False
     with sources.open_source(run.pipeline, run.lake, [table]) as source:
         if not sources.changed_snapshots(source, [landed]):
             return False
-        if last and last.snapshot_time > time:
+        if later := history.superseding(time):
             raise ConfigError(
                 f"the snapshot {snapshot_name(time)} of {table} changed after it was taken,"
-                f" but {snapshot_name(last.snapshot_time)} was accepted since",
+                f" but {snapshot_name(later.snapshot_time)} was accepted since",
                 expected="the newest snapshot of the table",
                 where=str(landed.folder),
                 next_step="deliver a correction as a new snapshot with its own time",
@@ -254,19 +254,30 @@ def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> Le
 
 
 def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
-    """Yield one outcome per decision; a held snapshot is reported by every run until it is approved."""
+    """Yield one outcome per decision; a held snapshot is reported by every run until it is approved or superseded."""
     for entry in result.entries:
-        code, note = ExitCode.OK, entry.reason or ""
+        code, note, kept = ExitCode.OK, entry.reason or "", None
         if entry.status == "held":
-            code = ExitCode.HELD
+            later = [e for e in result.entries if e.status in ("accepted", "unchanged")]
+            if any(e.snapshot_time > entry.snapshot_time for e in later):
+                note += "; a later snapshot supersedes it"
+            else:
+                code, (note, kept) = ExitCode.HELD, _held_notes(result, entry)
         elif entry.status == "rejected" and entry not in result.late:
             code = ExitCode.REFUSED
-        yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note)
+        yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note, kept_note=kept)
     held = result.held
     if held and held not in result.entries:
-        yield Outcome("ingest", result.table, "held", held.counts, code=ExitCode.HELD, note=held.reason or "")
+        note, kept = _held_notes(result, held)
+        yield Outcome("ingest", result.table, "held", held.counts, code=ExitCode.HELD, note=note, kept_note=kept)
     if not result.entries and not held:
         yield Outcome("ingest", result.table, "nothing new")
+
+
+def _held_notes(result: IngestResult, entry: LedgerEntry) -> tuple[str, str]:
+    """Return the note of a snapshot that is held, and the one to keep; the ledger's reason if it was not compared."""
+    message = result.held_messages.get(entry.snapshot_time)
+    return (message.to_text(), message.to_record()) if message else (entry.reason or "", entry.reason or "")
 
 
 def _bronze(run: Run) -> list[Outcome]:

@@ -12,6 +12,13 @@ from lakehouse.config.locales import find_separators
 
 _NON_FINITE = r"(?i)^[+-]?(inf|infinity|nan)\z"
 
+LEADING_ZERO = r"^[+-]?0[0-9]"  # of 007, which a number type does not keep, and not of 0.5
+
+
+def has_numbers(data_type: T.DataType) -> bool:
+    """Return whether a declared type has integers or decimals, as identifiers of digits are often declared."""
+    return isinstance(data_type, T.IntegralType | T.DecimalType)
+
 
 def normalize_separators(text: Column, locale: str) -> Column:
     """Rewrite numbers with a locale's separators to a decimal point alone.

@@ -35,6 +35,7 @@ from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
 from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, literal, parquet, quote
 from lakehouse.lake.table_rows import TableRows
+from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
 
@@ -333,6 +334,29 @@ class LocalRows:
     def missing_columns(self) -> frozenset[str]:
         """The declared columns that none of the files has."""
         return frozenset.intersection(*(file.missing_columns for file in self.files))
+
+    def leading_zero_columns(self) -> tuple[str, ...]:
+        """Return the number columns that have a text with a leading zero, which their type does not keep."""
+        found: set[str] = set()
+        for file in self.files:
+            texts = {
+                name: column.text for name, column in file.columns.items() if has_numbers(self.schema[name].dataType)
+            }
+            batches = iter(file.read())
+            first = next(batches, None) if texts else None
+            if first is None:
+                continue
+            flags = ", ".join(
+                f"bool_or(regexp_matches(CAST({t} AS VARCHAR), {literal(LEADING_ZERO)}))" for t in texts.values()
+            )
+            self._execute_over(
+                "batches",
+                first.schema,
+                chain([first], batches),
+                f"CREATE OR REPLACE TEMP TABLE zeros AS SELECT {flags} FROM batches",
+            )
+            found |= {name for name, flag in zip(texts, self._one("SELECT * FROM zeros"), strict=True) if flag}
+        return tuple(name for name in self.schema.names if name in found)
 
     def example_keys(self, limit: int) -> list[tuple[Any, ...]]:
         """Return a few keys of rows that contradict each other."""

@@ -184,7 +184,12 @@ def dependency_levels(plans: Mapping[str, Plan]) -> list[list[str]]:
     while remaining:
         ready = sorted(m for m, plan in remaining.items() if not (set(plan.dependencies) & remaining.keys()))
         if not ready:
-            raise ConfigError(f"models depend on each other in a circle: {', '.join(sorted(remaining))}")
+            raise ConfigError(
+                f"models depend on each other in a circle: {', '.join(sorted(remaining))}",
+                expected="models that read tables of bronze, or models that do not depend on them",
+                where=", ".join(f"{name.replace('.', '/')}.sql" for name in sorted(remaining)),
+                next_step="remove one of these references",
+            )
         levels.append(ready)
         remaining = {m: plan for m, plan in remaining.items() if m not in ready}
     return levels

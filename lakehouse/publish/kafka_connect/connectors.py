@@ -75,7 +75,7 @@ def apply(pipeline: Pipeline, timeout: float = START_TIMEOUT) -> dict[str, Any]:
             "\n".join(f"{s['name']} is {s['state']}, its tasks {s['tasks'] or 'none'}" for s in waiting),
             expected=f"RUNNING, within {timeout:g} s",
             where=client.base_url,
-            next_step=f"lakehouse connect status {pipeline.path}",
+            next_step=f"lakehouse connect status {pipeline.argument}",
         )
     return {"connect": client.base_url, "connectors": states, "exit_code": int(ExitCode.OK)}
 

@@ -76,7 +76,10 @@ def test_diff_predicts_what_the_run_does(shop: Project) -> None:
         "duplicates": 20.0,
     }
     assert list(result["columns"].items()) == [("note", 2), ("qty", 1)]
-    assert result["quarantine"] == [{"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1}]
+    reason = {"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1}
+    assert result["quarantine"] == [
+        reason | {"value": "four", "line": 6, "advice": "declare qty as STRING in `schema`, if it is no number"}
+    ]
     assert result["samples"] == {
         "inserted": [row("f", 6, None), row("g", 7, "gamma")],
         "updated": [

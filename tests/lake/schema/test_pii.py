@@ -200,7 +200,7 @@ def test_another_key_is_rejected_until_a_full_refresh(shop: Project, monkeypatch
     assert rejected.code == 2
     note = rejected.outcome("ingest", "items")["note"]
     assert "id has another key; email has another key" in note
-    assert "lakehouse ingest PIPELINE items --full-refresh" in note
+    assert f"lakehouse ingest {shop.pipeline} items --full-refresh" in note
     assert OTHER_KEY not in note and KEY not in note
     assert shop.ledger() == before
 

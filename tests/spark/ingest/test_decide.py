@@ -90,6 +90,15 @@ def test_a_snapshot_older_than_the_last_accepted_one_is_rejected_unread_and_coun
     assert context.late == {FIRST}
 
 
+def test_a_snapshot_older_than_one_that_was_unchanged_is_late_too() -> None:
+    context = Context(decided(-1, "accepted"), decided(1, "unchanged"))
+
+    entry = decide.decide_snapshot(context, snapshot(0), None, must_not_be_read)
+
+    assert (entry.status, context.late) == ("rejected", {FIRST})
+    assert entry.reason == "older than the last unchanged snapshot, 20250102_000000"
+
+
 def test_a_snapshot_with_the_fingerprint_of_the_last_accepted_one_is_unchanged_unread() -> None:
     context = Context(decided(0, "accepted", content=1))
 

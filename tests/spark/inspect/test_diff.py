@@ -97,7 +97,11 @@ def table(**changed: Any) -> dict[str, Any]:
         "rows_before": 3000,
         "percent": {kind: percent(n, 3000) for kind, n in COUNTS.items()},
         "columns": {"note": 1, "qty": 1},
-        "quarantine": [{"rule": "malformed", "column": "qty", "reason": f"reason {n}", "rows": 1} for n in range(11)],
+        "quarantine": [
+            {"rule": "malformed", "column": "qty", "reason": f"reason {n}", "rows": 1}
+            | {"value": f"v{n}", "line": n or None, "advice": "set it" if n else None}
+            for n in range(11)
+        ],
         "samples": {
             "inserted": [{"id": "[b]x[/b]", "qty": None, "note": ""}],
             "updated": [
@@ -134,6 +138,8 @@ def test_a_table_is_one_block_with_counts_columns_reasons_and_samples(capsys: py
     assert ["qty", "1", "2"] in lines
     assert "deleted, for example" not in out
     assert out.count("malformed, reason") == 10
+    assert "quarantined 1: malformed, reason 0, such as 'v0'\n" in out
+    assert "quarantined 1: malformed, reason 1, such as 'v1' in line 1 (set it)\n" in out
     assert "... and 1 other reason\n" in out
 
 

@@ -26,7 +26,9 @@ def test_no_control_character_of_a_value_reaches_the_terminal(capsys: Capture) -
     outcome = Outcome("ingest", HOSTILE, HOSTILE, {"rows_read": 3}, code=ExitCode.REFUSED, note=f"{HOSTILE}\n{HOSTILE}")
     diff = {"table": HOSTILE, "from": None, "to": HOSTILE, "verdict": HOSTILE, "note": HOSTILE, "reason": HOSTILE}
     diff |= {"rows_before": 1, "counts": {"rows_read": 1}, "percent": {}, "columns": {HOSTILE: 1}}
-    diff |= {"quarantine": [{"rows": 1, "rule": HOSTILE, "reason": HOSTILE}]}
+    diff |= {
+        "quarantine": [{"rows": 1, "rule": HOSTILE, "reason": HOSTILE, "value": HOSTILE, "line": 2, "advice": HOSTILE}]
+    }
     changed = {HOSTILE: {"before": HOSTILE, "after": None}}
     samples = {"inserted": [{HOSTILE: HOSTILE}], "updated": [{"key": {"k": HOSTILE}, "changed": changed}]}
 

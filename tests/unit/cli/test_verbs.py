@@ -174,7 +174,7 @@ def test_times_are_printed_in_the_form_that_the_verbs_take(capsys: Capture) -> N
 )
 def test_one_row_is_written_in_the_singular(waiting: int, corrected: int, line: str, capsys: Capture) -> None:
     content = {"pipeline": "shop", "table": "items", "unresolved": waiting, "resolved": corrected}
-    lake.quarantine(content | {"reasons": [], "rows": []}, False)
+    lake.quarantine(content | {"reasons": [], "rows": [], "held": None}, False)
 
     assert capsys.readouterr().out == f"{line}\n"
 
@@ -188,7 +188,7 @@ def test_in_a_pipe_no_line_of_a_table_ends_with_blanks(capsys: Capture) -> None:
 @pytest.mark.parametrize(("code", "count"), [(ExitCode.HELD, 1), (ExitCode.REFUSED, 1), (ExitCode.OK, 0)])
 def test_a_run_that_needs_a_decision_ends_with_the_command_to_type(code: ExitCode, count: int, capsys: Capture) -> None:
     outcome = Outcome("ingest", "items", "held" if code else "accepted", code=code)
-    render.report(Report("shop", "r", [outcome]), False, SimpleNamespace(path=Path("conf/shop/pipeline.yml")))  # type: ignore[arg-type]
+    render.report(Report("shop", "r", [outcome]), False, SimpleNamespace(argument="conf/shop"))  # type: ignore[arg-type]
 
     assert capsys.readouterr().out.count("\nnext: lakehouse status conf/shop\n") == count
 

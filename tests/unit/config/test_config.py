@@ -127,6 +127,20 @@ def test_other_file_names_are_found_too(name: str, indent: int | str) -> None:
     assert load("shop", {}).tables["clients"].keys == ["id"]
 
 
+def test_the_pipeline_of_a_command_is_as_short_as_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = yaml.safe_dump(changed())
+    for folder in ("conf/shop", "a b"):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("pipeline.yml", "kaggle.yml"):
+            (tmp_path / folder / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load(tmp_path / "conf/shop/pipeline.yml").argument == "conf/shop"
+    assert load(tmp_path / "conf/shop/kaggle.yml").argument == "conf/shop/kaggle.yml"
+    assert load("a b/pipeline.yml").argument == "'a b'"
+    monkeypatch.chdir(tmp_path / "a b")
+    assert load(tmp_path / "conf/shop/pipeline.yml").argument == str(tmp_path / "conf/shop")
+
+
 def test_a_byte_order_mark_is_skipped() -> None:
     assert load(write("\ufeff" + yaml.safe_dump(MINIMAL)), {}).name == "shop"
 

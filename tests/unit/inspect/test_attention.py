@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakehouse.inspect.attention import command_path, find_attention
+from lakehouse.inspect.attention import find_attention
 
 TABLE = {
     "table": "items",
@@ -20,9 +19,12 @@ TABLE = {
     "bronze_sequence": 2,
     "note": None,
     "changed_in_source": [],
+    "leading_zeros": None,
 }
 CHANGED = {"snapshot_time": "2025-01-03T00:00:00Z", "next_step": "lakehouse approve conf/shop items 20250103_000000"}
 HELD = {"newest": "held", "held": "2025-01-03T00:00:00Z", "note": "deletes 3 of 4 rows"}
+QUARANTINE = "lakehouse quarantine conf/shop items"
+AS_TEXT = "declare it as STRING in `schema`; then lakehouse bronze conf/shop items --full-refresh"
 RULE = {"model": "silver.items", "rule": "small", "found": "2 rows", "on_fail": "quarantine"}
 
 
@@ -35,7 +37,7 @@ def found(**parts: Any) -> list[tuple[str, str, str]]:
         "expectations": [],
         "runs": [],
     }
-    rows = find_attention(document | parts, Path("conf/shop/pipeline.yml"))
+    rows = find_attention(document | parts, "conf/shop")
     return [(row["what"], row["name"], row["next"]) for row in rows]
 
 
@@ -53,6 +55,8 @@ def test_nothing_needs_somebody() -> None:
         ({"bronze_sequence": None}, "bronze is behind", "lakehouse bronze conf/shop items"),
         ({"waiting": 2}, "landed snapshots", "lakehouse ingest conf/shop items"),
         ({"changed_in_source": [CHANGED]}, "changed in the source", CHANGED["next_step"]),
+        ({"leading_zeros": "leading zeros are not kept of n (INT)", "quarantined": 3}, "quarantine", QUARANTINE),
+        ({"leading_zeros": "leading zeros are not kept of the KEY id (INT)"}, "leading zeros", AS_TEXT),
         ({"quarantined": 3}, "quarantine", "lakehouse quarantine conf/shop items"),
         ({"overdue_seconds": 7200}, "overdue", "lakehouse run conf/shop"),
     ],
@@ -82,13 +86,6 @@ def test_before_the_first_run_there_is_one_row() -> None:
     models = [{"model": "silver.items", "waiting": ["bronze.items"]}, {"model": "gold.x", "waiting": ["silver.items"]}]
 
     assert found(tables=[new], models=models) == [("nothing has run yet", "shop", "lakehouse run conf/shop")]
-
-
-def test_the_path_of_a_command_is_as_short_as_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert command_path(tmp_path / "conf/shop/pipeline.yml") == "conf/shop"
-    assert command_path(tmp_path / "conf/shop/kaggle.yml") == "conf/shop/kaggle.yml"
-    assert command_path(Path("/elsewhere/pipeline.yml")) == "/elsewhere"
 
 
 def test_a_model_that_is_stopped_or_waits_is_listed_with_its_reason_and_once() -> None:

@@ -363,10 +363,10 @@ def test_a_limit_in_an_order_with_ties_is_a_warning(tmp_path: Path, sql: str, wa
     assert bool(plan(tmp_path, sql)["silver.m"].warnings) is warns
 
 
-def test_a_sql_file_that_the_pipeline_does_not_list_is_a_warning_of_validate_and_of_each_run(
+def test_an_unlisted_sql_file_and_a_warning_about_a_model_are_shown_by_validate_and_each_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, {"silver.m": SELECT})
+    write(tmp_path, {"silver.m": SELECT, "silver.n": "SELECT t.id AS id FROM bronze.t AS t LIMIT 3"})
     (tmp_path / "gold").mkdir()
     (tmp_path / "gold" / "esquecido.sql").write_text("SELECT 1")
 
@@ -375,11 +375,13 @@ def test_a_sql_file_that_the_pipeline_does_not_list_is_a_warning_of_validate_and
     assert f"{tmp_path}/gold/esquecido.sql" in shown.err
     assert "never computed" in shown.err
     assert main(["validate", str(tmp_path), "--json"]) == ExitCode.OK
-    assert len(json.loads(capsys.readouterr().out)["warnings"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["warnings"]) == 2
     for table in ("t", "u"):
         (tmp_path / f"{table}.json").write_text('{"id": 1}\n')
     assert main(["extract", str(tmp_path)]) == ExitCode.OK
-    assert f"{tmp_path}/gold/esquecido.sql" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert f"{tmp_path}/gold/esquecido.sql" in shown.err
+    assert f"{tmp_path}/silver/n.sql:1:" in shown.err
 
 
 @pytest.mark.parametrize("verb", ["validate", "run", "silver"])
