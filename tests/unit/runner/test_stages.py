@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.errors import ExitCode
+from lakehouse.errors import DataRefused, ExitCode
 from lakehouse.runner import stages, up_to_date
 from lakehouse.runner.context import Run, open_run, run_in_parallel
 from lakehouse.runner.outcome import Outcome, Report
@@ -166,6 +166,20 @@ def test_parallel_work_goes_on_after_an_error_and_returns_the_outcomes_in_order(
     assert "ValueError: no such row" in first.note
     assert (second.name, second.status, second.code) == ("shops", "accepted", ExitCode.OK)
     assert sorted(reported) == ["items", "shops"]
+
+
+def test_a_command_in_a_note_has_the_pipeline_and_what_is_kept_has_not(shop: Shop) -> None:
+    run = shop.open()
+
+    def work(name: str) -> list[Outcome]:
+        raise DataRefused(f"{name} has a value", kept=name, next_step="`lakehouse run PIPELINE` reads it again")
+
+    (outcome,) = run_in_parallel(run, "ingest", ["items"], work)
+
+    assert f"`lakehouse run {run.pipeline.argument}` reads it again" in outcome.note
+    assert "items has a value" in outcome.note
+    assert outcome.document(is_kept=True)["note"].startswith("found:    items\n")
+    assert "`lakehouse run PIPELINE`" in outcome.document(is_kept=True)["note"]
 
 
 class RecordedProgress(Progress):
