@@ -19,6 +19,7 @@ from lakehouse.lake import forgotten_keys
 from lakehouse.schema import pii
 from lakehouse.schema.cast import cast_text
 from lakehouse.schema.table_schema import declared_schema
+from lakehouse.spark.collect import select_collectable
 from lakehouse.spark.session import local_frame
 from lakehouse.text import visible
 
@@ -113,7 +114,7 @@ def find_data_subject(spark: SparkSession, table: Table, key_texts: Mapping[str,
     ddl = ", ".join(f"{quote_identifier(column)} STRING" for column in key_texts)
     given = local_frame(spark, ddl, [tuple(key_texts.values())])
     plain = given.select(*[cast_text(text, types[c], "UTC", {})[0].alias(c) for c, text in columns.items()])
-    row = plain.collect()[0]
+    row = select_collectable(plain, list(key_texts)).collect()[0]
     if wrong := [f"{c} as {types[c].simpleString().upper()}" for c in columns if row[c] is None]:
         raise ConfigError(
             f"no value of the key's type: {', '.join(wrong)}", expected="as 2025-10-03, 17.5 or plain text"

@@ -171,7 +171,7 @@ def _find_records(
     key = {column: parsed.columns[column] for column in subject.key_texts}
     if file_format == "parquet":
         rows = parsed.rows.select(*_key_values(key), F.col("_metadata.row_index").alias(_ROW_INDEX))
-        indexes = frozenset(row[_ROW_INDEX] for row in subject.rows_in(rows, as_stored=False).collect())
+        indexes = frozenset(row[0] for row in subject.rows_in(rows, as_stored=False).select(_ROW_INDEX).collect())
         return _SubjectRecords(subject, len(indexes), row_indexes=indexes)
     row_error = parsed.row_error if parsed.row_error is not None else F.lit(None)
     # The texts of the key are selected as well, since Spark reads no column of broken records alone.
@@ -180,7 +180,7 @@ def _find_records(
     naming = [row[0] for row in broken if row[0] is not None and subject.is_named_in(row[0])]
     if file_format == "json":
         rows = parsed.rows.select(*_key_values(key), parsed.raw_record.alias("_cdc_text"))
-        texts = [row["_cdc_text"] for row in subject.rows_in(rows, as_stored=False).collect()] + naming
+        texts = [row[0] for row in subject.rows_in(rows, as_stored=False).select("_cdc_text").collect()] + naming
         return _SubjectRecords(subject, len(texts), texts=frozenset(texts))
     rows = parsed.rows.where(row_error.isNull()).select(*_key_values(key), *key_texts)
     matching = subject.rows_in(rows, as_stored=False).select(*[f"_cdc_text_{number}" for number in range(len(key))])

@@ -63,7 +63,7 @@ def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject)
     keys = map(quote_identifier, subject.key_texts)
     rows = table.spark.read.parquet(escape_glob(folder)).select(*keys, "_cdc_operation", *position)
     operations: dict[str, dict[int, str]] = {}
-    for row in subject.rows_in(rows).collect():
+    for row in subject.rows_in(rows).drop(*subject.key_texts).collect():  # Python may not hold the key
         operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_operation"]
     return operations
 

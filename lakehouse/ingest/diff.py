@@ -24,6 +24,7 @@ from lakehouse.ingest.hashes import hash_columns, normalize
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, UNMASKED
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UNCHANGED, UPDATE
 from lakehouse.schema.table_schema import stored_schema
+from lakehouse.spark.collect import select_collectable
 
 VERDICT = "_cdc_verdict"
 OPERATION = "_cdc_operation"
@@ -270,5 +271,5 @@ def example_keys(verdicts: DataFrame, verdict: str, table: Table, limit: int = 3
         table: The table's configuration.
         limit: How many keys to show at most.
     """
-    keys = verdicts.where(F.col(VERDICT) == verdict).select(*table.keys).limit(limit).collect()
+    keys = select_collectable(verdicts.where(F.col(VERDICT) == verdict), table.keys).limit(limit).collect()
     return ", ".join(str(tuple(row)) if len(row) > 1 else repr(row[0]) for row in keys)

@@ -14,11 +14,13 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake import delta
+from lakehouse.spark.collect import select_collectable
 from lakehouse.spark.faults import SparkFault, read_fault
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.text import key_text
 
 _CHECK = "delta.constraints."
+_NOT_NULL = "NOT NULL of "
 _PROPERTY = re.compile(r"\bdelta\.[A-Za-z][\w.]*\w")
 _MAX_EXAMPLES = 3
 
@@ -59,7 +61,7 @@ def _constraint_error(
     broken, examples = list(rules), ""
     if written is not None:
         for name, condition in rules.items():
-            rows = written.where(f"NOT coalesce(({condition}), FALSE)").select(*map(quote_identifier, keys))
+            rows = select_collectable(written.where(f"NOT coalesce(({condition}), FALSE)"), keys)
             if found := rows.limit(_MAX_EXAMPLES).collect():
                 broken = [name]
                 examples = f", such as {'; '.join(key_text(keys, row) for row in found)}"
@@ -68,7 +70,8 @@ def _constraint_error(
     what = f"rows do not meet a constraint of the table: {named}"
     drop = f"ALTER TABLE {delta.sql_name(address)} "
     is_check = bool(broken) and broken[0].startswith("CHECK")
-    drop += f"DROP CONSTRAINT {broken[0].split()[1]}" if is_check else "ALTER COLUMN ... DROP NOT NULL"
+    column = quote_identifier(broken[0].removeprefix(_NOT_NULL)) if broken else "..."
+    drop += f"DROP CONSTRAINT {broken[0].split()[1]}" if is_check else f"ALTER COLUMN {column} DROP NOT NULL"
     return DataRefused(
         f"{what}{examples}",
         kept=what,
@@ -88,7 +91,7 @@ def _constraints(spark: SparkSession, address: str) -> dict[str, str]:
         if name.startswith(_CHECK)
     }
     columns = [field.name for field in delta.schema(spark, address) if not field.nullable]
-    return checks | {f"NOT NULL of {name}": f"{quote_identifier(name)} IS NOT NULL" for name in columns}
+    return checks | {f"{_NOT_NULL}{name}": f"{quote_identifier(name)} IS NOT NULL" for name in columns}
 
 
 def _property_error(address: str, fault: SparkFault) -> ConfigError:

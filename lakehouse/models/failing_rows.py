@@ -20,6 +20,7 @@ from lakehouse.errors import InfrastructureError
 from lakehouse.models.halving import Halving
 from lakehouse.models.model import RefreshContext, run_model_query
 from lakehouse.models.readable import require_readable
+from lakehouse.spark.collect import select_collectable
 from lakehouse.spark.session import SPARK_ERRORS
 from lakehouse.text import key_text
 
@@ -191,5 +192,5 @@ def _between(rows: DataFrame, key_hash: Column, low: int, high: int) -> DataFram
 
 
 def _key_texts(rows: DataFrame, keys: Sequence[str]) -> tuple[str, ...]:
-    collected = rows.select(*[F.col(quote_identifier(key)) for key in keys]).distinct().limit(Halving.limit).collect()
+    collected = select_collectable(rows, keys).distinct().limit(Halving.limit).collect()
     return tuple(sorted(key_text(keys, row) for row in collected))

@@ -19,6 +19,7 @@ from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta
 from lakehouse.models.sql.plan import Plan
 from lakehouse.report.shape import ChartRows, ColumnKind, CubeShape, cube_shape, leading_comment, time_keys
+from lakehouse.spark.collect import select_collectable
 from lakehouse.spark.persist import persist_rows
 from lakehouse.storage.paths import Lake
 
@@ -54,7 +55,7 @@ def read_cube(spark: SparkSession, lake: Lake, plan: Plan, is_personal: Callable
         oldest_time, times = _newest_times(rows, cube.time)
         recent = rows
         if cube.time and oldest_time is not None:
-            recent = rows.where(_quoted_column(cube.time) >= F.lit(oldest_time))
+            recent = rows.where(_quoted_column(cube.time) >= F.lit(oldest_time).cast(rows.schema[cube.time].dataType))
         charts = {chart: _has_few_series(recent, cube, chart) for chart in cube.charts}
         return {
             "model": plan.model,
@@ -109,7 +110,7 @@ def _newest_times(rows: DataFrame, time: str | None) -> tuple[Any, int]:
         return None, 0
     times = rows.select(_quoted_column(time).alias(_TIME)).where(F.col(_TIME).isNotNull()).distinct()
     newest = times.orderBy(F.desc(_TIME)).limit(MAX_TIMES + 1)
-    ranked = [row[_TIME] for row in newest.collect()]
+    ranked = [row[_TIME] for row in select_collectable(newest, [_TIME]).collect()]
     return (ranked[:MAX_TIMES][-1], len(ranked)) if ranked else (None, 0)
 
 

@@ -51,6 +51,9 @@ REQUIRED_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # every reader supports it, unlike INT96
     "spark.sql.legacy.javaCharsets": "true",  # Windows-1252 and the like, for CSV
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    # Delta gives the rows of a Change Data Feed to Spark as Java objects. Java's older classes of dates have the Julian
+    # calendar, which lacks the days from 1582-10-05 to 1582-10-14: they would become 1582-10-15.
+    "spark.sql.datetime.java8API.enabled": "true",
     # The constraints that the planner infers for a change set double with each column: with 20 it would not finish.
     "spark.sql.constraintPropagation.enabled": "false",
     # Delta's parser drops the arguments of spark.sql(..., args) from Spark 4.1 on (delta-io/delta#7640).

@@ -360,7 +360,9 @@ class LocalRows:
 
     def example_keys(self, limit: int) -> list[tuple[Any, ...]]:
         """Return a few keys of rows that contradict each other."""
-        names = ", ".join(f"k{n}" for n in self._keys)
+        texts = (T.DateType, T.TimestampType, T.TimestampNTZType)  # Python does not hold each of their values
+        is_text = {n: isinstance(self.schema.fields[n].dataType, texts) for n in self._keys}
+        names = ", ".join(f"CAST(k{n} AS VARCHAR)" if is_text[n] else f"k{n}" for n in self._keys)
         return self.connection.execute(
             f"SELECT {names} FROM keys WHERE verdict = '{CONFLICT}' LIMIT {limit}"
         ).fetchall()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property, reduce
 
 import pyarrow as pa
@@ -139,5 +139,5 @@ def _join_keys(table: DataFrame, keys: CachedRows, how: str) -> DataFrame:
 
 def _newest_time(rows: DataFrame, column: str) -> datetime | None:
     newest = F.max(F.col(quote_identifier(column)).cast("timestamp"))
-    time: datetime | None = rows.agg(newest).collect()[0][0]
-    return time.astimezone(timezone.utc) if time else None
+    micros: int | None = rows.agg(F.unix_micros(newest)).collect()[0][0]  # PySpark cannot hold each time
+    return None if micros is None else datetime.fromtimestamp(0, timezone.utc) + timedelta(microseconds=micros)

@@ -112,3 +112,21 @@ def test_a_missing_table_is_no_unreadable_feed(spark: SparkSession, tmp_path: Pa
         delta.read_change_feed(spark, str(tmp_path / "nothing"), after=0, until=1).collect()
 
     assert not delta.is_feed_unreadable(raised.value), raised.value
+
+
+def test_a_change_feed_keeps_days_that_the_julian_calendar_lacks(spark: SparkSession, tmp_path: Path) -> None:
+    table, kinds = str(tmp_path / "table"), "id INT, day DATE, at TIMESTAMP, local TIMESTAMP_NTZ"
+    days = ["0001-01-01", "1582-10-04", "1582-10-05", "1582-10-14", "1582-10-15", "1900-01-01", "9999-12-31"]
+    texts = [(n, day, f"{day} 12:30:00.000001") for n, day in enumerate(days)]
+    rows = spark.createDataFrame(texts, "id INT, day STRING, at STRING").selectExpr(
+        "id", "CAST(day AS DATE)", "CAST(at AS TIMESTAMP)", "CAST(at AS TIMESTAMP_NTZ) AS local"
+    )
+    delta.create(spark, table, rows, delta.table_properties(True))
+    spark.sql(f"UPDATE {delta.sql_name(table)} SET id = id + 10 WHERE day < DATE '1582-10-15'")
+
+    feed = delta.read_change_feed(spark, table, -1, 1).where("_change_type <> 'update_preimage'")
+
+    columns = [f"CAST({name.split()[0]} AS STRING)" for name in kinds.split(", ")[1:]]
+    found = {tuple(row) for row in feed.selectExpr(*columns).collect()}
+    assert found == {tuple(row) for row in rows.selectExpr(*columns).collect()}
+    assert len(found) == len(days)
