@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -41,6 +41,11 @@ class SafeConsole(Console):
     def __init__(self, file: TextIO, width: int | None = None) -> None:
         super().__init__(file=file, highlight=False, markup=False, emoji=False, width=width)
 
+    def on_broken_pipe(self) -> None:
+        """Write no more: the reader, such as `head`, has enough. The command goes on, with its own exit code."""
+        self.quiet = True
+        _write_to_nowhere(self.file)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, such as the cell of a table, as it is shown."""
         return super().render_str(visible_lines(text), **options)
@@ -53,8 +58,11 @@ class SafeConsole(Console):
             return
         with self.capture() as printed:
             super().print(*visible, **options)
-        self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
-        self.file.flush()
+        try:
+            self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
+            self.file.flush()
+        except BrokenPipeError:
+            self.on_broken_pipe()
 
 
 def _visible_text(text: Text) -> Text:
@@ -70,9 +78,18 @@ def _stderr() -> Console:
     return SafeConsole(sys.stderr)
 
 
+def _write_to_nowhere(file: IO[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
+
+
 def print_json(content: dict[str, Any]) -> None:
     """Print the one document of `--json`."""
-    print(escape_json(json.dumps(content, ensure_ascii=False, indent=1, default=str)))
+    try:
+        print(escape_json(json.dumps(content, ensure_ascii=False, indent=1, default=str)), flush=True)
+    except BrokenPipeError:
+        _write_to_nowhere(sys.stdout)
 
 
 def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,22 @@ print(sorted({{name.split('.')[0] for name in sys.modules}} & {{'pyspark', 'delt
 
 
 # Output
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_reader_that_closes_the_pipe_does_not_end_the_command(shop: Path, option: list[str], size: int) -> None:
+    """As `lakehouse explain conf/shop clientes | head -c 1` does; the exit code is that of the command."""
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "lakehouse", "explain", str(shop), "clientes", *option]
+    done = subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    if size:
+        assert os.read(read, size)
+    os.close(read)
+    _, errors = done.communicate(timeout=60)
+
+    assert (done.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize("text", ["lake [x]/y", "[red]z", "[/b]", ":smile:", "[link=x]y[/link]"])
