@@ -267,8 +267,9 @@ def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wri
     columns = small_tables.arrow_schema(fields)
     if not has_bronze:
         batches = (batch.select(fields.names) for batch in rows)
-        is_written = create_from_batches(target, pa.RecordBatchReader.from_batches(columns, batches), fields, progress)
-        return WriteResult(inserted=entry.changed_rows, committed=True) if is_written else None
+        reader, count = pa.RecordBatchReader.from_batches(columns, batches), entry.changed_rows
+        is_written = create_from_batches(target, reader, fields, count, progress)
+        return WriteResult(inserted=count, committed=True) if is_written else None
     columns = columns.append(pa.field(ACTION, pa.string()))
     batches = (batch.select(fields.names).append_column(ACTION, batch.column("_cdc_operation")) for batch in rows)
     # Bronze is where the change set began, and so the change set is the difference.

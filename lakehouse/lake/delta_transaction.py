@@ -8,10 +8,12 @@ and checkpoints. Its classes are no public interface (docs/decisions/0027-marked
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote as quote_url
 
@@ -21,6 +23,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from lakehouse.lake import delta
+from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.spark.session import has_jvm, is_local
 from lakehouse.storage import file_io
 
@@ -35,28 +38,57 @@ def can_commit(spark: SparkSession, address: str) -> bool:
     return has_jvm(spark) and is_local(spark) and delta.is_on_disk(address)
 
 
-def create(spark: SparkSession, address: str, fields: T.StructType, properties: Mapping[str, str]) -> bool:
-    """Create a table without rows.
+def create(
+    spark: SparkSession,
+    address: str,
+    fields: T.StructType,
+    properties: Mapping[str, str],
+    progress: Mapping[str, Any] | None = None,
+    files: Iterable[WrittenFile] = (),
+) -> bool:
+    """Create a table, in one commit.
 
     Args:
         spark: A session that nobody else uses.
         address: The table's address, where there is no table.
         fields: Its columns.
         properties: Its properties.
+        progress: The metadata that the commit records; None: none.
+        files: The files with its rows, which are moved there.
 
     Returns:
-        Whether there is a table now; if not, Spark has to create it.
+        Whether it was created; if not, Spark has to create it, or somebody else did.
     """
     if not can_commit(spark, address):
         return False
-    with begin(spark, address, {}) as transaction:
-        if transaction.read_version < 0:
-            columns = {"schemaString": fields.json(), "partitionColumns": [], "configuration": dict(properties)}
-            parquet = {"provider": "parquet", "options": {}}
-            now = int(time.time() * 1000)
-            transaction.set_metadata({"id": str(uuid.uuid4()), "format": parquet, "createdTime": now, **columns})
-            transaction.commit([], transaction.append_operation)
+    with begin(spark, address, progress or {}) as transaction:
+        if transaction.read_version >= 0:
+            return False
+        columns = {"schemaString": fields.json(), "partitionColumns": [], "configuration": dict(properties)}
+        parquet = {"provider": "parquet", "options": {}}
+        now = int(time.time() * 1000)
+        transaction.set_metadata({"id": str(uuid.uuid4()), "format": parquet, "createdTime": now, **columns})
+        added = [transaction.added_file(move(file, Path(address), "part"), file.size, file.stats) for file in files]
+        transaction.commit(added, transaction.append_operation)
     return True
+
+
+def move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
+    """Move a file into a table's folder, under a name of its own.
+
+    Args:
+        file: The file.
+        table: The table's folder.
+        kind: What its name begins with.
+        folder: The folder in that of the table.
+
+    Returns:
+        Its name in the table's folder.
+    """
+    name = f"{kind}-00000-{uuid.uuid4()}.c000.zstd.parquet"
+    (table / folder).mkdir(parents=True, exist_ok=True)
+    shutil.move(file.path, table / folder / name)
+    return f"{folder}/{name}" if folder else name
 
 
 def append(spark: SparkSession, address: str, rows: pa.Table, progress: Mapping[str, Any]) -> None:

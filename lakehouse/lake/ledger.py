@@ -187,7 +187,8 @@ def create_if_missing(spark: SparkSession, lake: Lake) -> None:
     if delta.exists(spark, lake.ledger_table):
         return
     properties, (fields, _) = {"delta.enableRowTracking": "true"}, local_rows(SCHEMA, [])
-    if not delta_transaction.create(isolated_session(spark, 0), lake.ledger_table, fields, properties):
+    is_created = delta_transaction.create(isolated_session(spark, 0), lake.ledger_table, fields, properties)
+    if not is_created and not delta.exists(spark, lake.ledger_table):
         delta.create(spark, lake.ledger_table, local_frame(spark, SCHEMA), properties, "append")
 
 

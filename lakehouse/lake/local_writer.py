@@ -49,7 +49,7 @@ def create(
     Returns:
         Whether the table was created.
     """
-    if not delta.is_on_disk(address) or not _has_plain_columns(schema):
+    if not delta.is_on_disk(address) or not has_plain_columns(schema):
         return False
     # Delta's columns may all be null, whatever the rows have.
     columns = pa.schema([pa.field(field.name, field.type, nullable=True) for field in rows.schema])
@@ -151,10 +151,11 @@ def _commit(address: str, progress: Mapping[str, Any] | None, write: Callable[[C
 
 def _can_write(address: str, files: delta.DataFiles) -> bool:
     is_known = files.listed.writer_features <= _WRITABLE_FEATURES
-    return is_known and not files.has_constraints and delta.is_on_disk(address) and _has_plain_columns(files.schema)
+    return is_known and not files.has_constraints and delta.is_on_disk(address) and has_plain_columns(files.schema)
 
 
-def _has_plain_columns(schema: T.StructType) -> bool:
+def has_plain_columns(schema: T.StructType) -> bool:
+    """Return whether columns have plain names and nothing beside their type."""
     # A computed column and a constraint are metadata of the column.
     return all(_PLAIN_NAME.fullmatch(field.name) and not field.metadata for field in schema)
 

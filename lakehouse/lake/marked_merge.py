@@ -8,7 +8,6 @@ the vectors are written by Delta's own classes (`delta_transaction.py`). So the 
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from lakehouse.lake import delta, delta_transaction, file_stats, local_diff, small_tables, table_rows
-from lakehouse.lake.delta_transaction import Transaction
+from lakehouse.lake.delta_transaction import Transaction, move
 from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, parquet, quote
 from lakehouse.lake.file_stats import WrittenFile
 from lakehouse.lake.table_rows import TableRows
@@ -262,9 +261,9 @@ def _commit(
     actions = [transaction.action(file.action).remove() for file in plan.removed]
     actions += _mark_rows(transaction, plan.marked)
     for file in written:
-        actions.append(transaction.added_file(_move(file, table, "part"), file.size, file.stats))
+        actions.append(transaction.added_file(move(file, table, "part"), file.size, file.stats))
     for file in feed:
-        actions.append(transaction.change_data_file(_move(file, table, "cdc", "_change_data"), file.size))
+        actions.append(transaction.change_data_file(move(file, table, "cdc", "_change_data"), file.size))
     transaction.set_metrics(
         {
             "operationNumSourceRows": sum(counts.values()),
@@ -275,14 +274,6 @@ def _commit(
         }
     )
     transaction.commit(actions, transaction.merge_operation)
-
-
-def _move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
-    """Move a file into the table's folder, under a name of its own, which is returned."""
-    name = f"{kind}-00000-{uuid.uuid4()}.c000.zstd.parquet"
-    (table / folder).mkdir(exist_ok=True)
-    shutil.move(file.path, table / folder / name)
-    return f"{folder}/{name}" if folder else name
 
 
 def _mark_rows(transaction: Transaction, marks: list[tuple[DataFile, pa.Array]]) -> list[Any]:

@@ -13,6 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -23,12 +24,21 @@ from lakehouse.config.column_names import stored_names
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
-from lakehouse.lake import delta, local_diff, local_writer, marked_merge, small_tables
+from lakehouse.lake import (
+    delta,
+    delta_transaction,
+    file_stats,
+    local_diff,
+    local_writer,
+    marked_merge,
+    small_tables,
+)
 from lakehouse.lake.cached_rows import CachedRows, ValueRanges, filter_to_ranges
-from lakehouse.lake.duckdb_sql import WIDE
+from lakehouse.lake.duckdb_sql import WIDE, connect
 from lakehouse.lake.table_rules import explain_refusal
 from lakehouse.schema.mismatch import schema_mismatches
 from lakehouse.spark.session import is_local, isolated_session
+from lakehouse.storage import temp_dirs
 
 ACTION = "_cdc_action"
 
@@ -262,7 +272,7 @@ def _merge_in_driver(
 
 
 def create_from_batches(
-    target: MergeTarget, rows: pa.RecordBatchReader, schema: T.StructType, progress: Mapping[str, Any]
+    target: MergeTarget, rows: pa.RecordBatchReader, schema: T.StructType, row_count: int, progress: Mapping[str, Any]
 ) -> bool:
     """Create a table of any size in the driver.
 
@@ -270,14 +280,30 @@ def create_from_batches(
         target: The table, which does not exist.
         rows: Its rows.
         schema: Their columns.
+        row_count: The number of the rows.
         progress: The metadata that the commit records.
 
     Returns:
         Whether it was created; if not, Spark has to do it.
     """
     properties = delta.table_properties(large=False)  # enabled when the first change needs deletion vectors
-    is_allowed = target.tuning.small_table_bytes > 0 and is_local(target.spark)
-    return is_allowed and local_writer.create(target.address, rows, schema, properties, progress)
+    if not target.tuning.small_table_bytes or not is_local(target.spark):
+        return False
+    is_known = local_writer.has_plain_columns(schema) and local_diff.can_compare(schema, target.keys)
+    can_commit = is_known and delta_transaction.can_commit(target.spark, target.address)
+    if row_count <= target.tuning.driver_rows or target.temp_root is None or not can_commit:
+        return local_writer.create(target.address, rows, schema, properties, progress)
+    nullable = T.StructType([T.StructField(field.name, field.dataType) for field in schema])
+    with temp_dirs.temp_dir(target.temp_root) as folder:
+        try:
+            with connect(folder / "spilled", 0) as connection:
+                connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+                connection.register("incoming", rows)
+                files = file_stats.write_files(connection, "SELECT * FROM incoming", nullable, folder / "rows")
+        except duckdb.Error:  # Spark reads the rows itself, and reports what is wrong with them
+            return False
+        spark = isolated_session(target.spark, 0)
+        return delta_transaction.create(spark, target.address, nullable, properties, progress, files)
 
 
 def row_actions(current: DataFrame, wanted: DataFrame, keys: list[str]) -> DataFrame:

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta, local_diff, marked_merge, small_tables, table_rows
-from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_to_match
+from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, create_from_batches, merge_to_match
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import delta_log
 from tests.spark.lake.test_small_tables import KEYS, SCHEMA, SEEDS, content, feed, random_rows
@@ -231,3 +231,26 @@ def test_rows_that_are_only_added_need_no_feed_of_their_own(spark: SparkSession,
     assert not (tmp_path / "table/_change_data").exists()
     changes = delta.read_change_feed(session, table, 0, 1).select("k", "v", "_change_type").collect()
     assert sorted(map(tuple, changes)) == [(2, "b", "insert"), (3, None, "insert")]
+
+
+def test_the_driver_creates_the_table_that_spark_creates(spark: SparkSession, tmp_path: Path) -> None:
+    session, by_driver, by_spark = isolated_session(spark, 0), str(tmp_path / "by_driver"), str(tmp_path / "by_spark")
+    fields, rows = local_rows(SCHEMA, random_rows(random.Random(3), 60))
+    target = MergeTarget(session, by_driver, KEYS, tuning=Tuning(local_rows=0), temp_root=tmp_path / "temp")
+    reader = pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(max_chunksize=7))
+    assert create_from_batches(target, reader, fields, rows.num_rows, {"n": 1})
+    merge_to_match(
+        MergeTarget(session, by_spark, KEYS, tuning=BY_SPARK), session.createDataFrame(rows, fields), {"n": 1}
+    )
+
+    assert content(delta.read(session, by_driver)) == content(delta.read(session, by_spark)) == content(rows)
+    assert delta.read(session, by_driver).schema == delta.read(session, by_spark).schema
+    for address in (by_driver, by_spark):
+        version = delta.current_version(session, address)
+        assert version is not None and (version.version, version.recorded_progress()) == (0, {"n": 1})
+        assert delta.properties(session, address) == delta.table_properties(large=False)
+        assert content(feed(session, address, 0)) == content(feed(session, by_spark, 0))
+    assert not list((tmp_path / "temp").iterdir())
+
+    again = pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches())
+    assert not create_from_batches(target, again, fields, rows.num_rows, {"n": 2})  # there is one
