@@ -26,37 +26,38 @@ changed rows. The first load has the share *first*; there, x compares with DuckD
 Written: the bytes that bronze's commit added. Memory is the peak of Python and the JVM in the whole process."""
 
 
-def table_lines(rounds: list[dict[tuple[int, int], Any]]) -> list[str]:
-    """Return a Markdown table with a row for each size and share."""
-    lines = ["| rows | columns | changed | ingest, s | x | ingest and bronze, s | x | written, MB | memory, MB |"]
-    lines.append("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+HEADING = "## Every size"
+COLUMNS = (
+    "format",
+    "rows",
+    "columns",
+    "changed",
+    "ingest, s",
+    "x",
+    "ingest and bronze, s",
+    "x",
+    "written, MB",
+    "memory, MB",
+)
+
+
+def table_rows(file_format: str, rounds: list[dict[tuple[int, int], Any]]) -> list[list[str]]:
+    """Return the cells of a row for each size and share."""
+    found = []
     for rows, columns in rounds[0]:
         results = [r[rows, columns] for r in rounds]
         peak = statistics.median(result["peak"] for result in results) / page.MB
         shares = ["first", *(change["share"] for change in results[0]["changes"])]
         for number, share in enumerate(shares):
             each = [result["load"] if number == 0 else result["changes"][number - 1] for result in results]
-            ingest = statistics.median(one["ingest"] for one in each)
-            both = statistics.median(one["ingest"] + one["bronze"] for one in each)
-            ratios = [
-                statistics.median(x)
-                for x in zip(
-                    *((o["ingest"] / o["duckdb"], (o["ingest"] + o["bronze"]) / o["duckdb"]) for o in each), strict=True
-                )
-            ]
+            seconds = {"ingest": [one["ingest"] for one in each], "both": [o["ingest"] + o["bronze"] for o in each]}
+            cells = [file_format, f"{rows:,}", str(columns), "first" if number == 0 else f"{100 * float(share):g} %"]
+            for of_stages in seconds.values():
+                ratios = [spent / one["duckdb"] for spent, one in zip(of_stages, each, strict=True)]
+                cells += [f"{statistics.median(of_stages):.2f}", f"{statistics.median(ratios):.1f}"]
             written = f"{each[0]['written'] / page.MB:,.1f}" if number else ""
-            label = "first" if number == 0 else f"{100 * float(share):g} %"
-            cells = [
-                f"{rows:,}",
-                str(columns),
-                label,
-                f"{ingest:.2f}",
-                f"{ratios[0]:.1f}",
-                f"{both:.2f}",
-                f"{ratios[1]:.1f}",
-            ]
-            lines.append(f"| {' | '.join([*cells, written, f'{peak:,.0f}'])} |")
-    return lines
+            found.append([*cells, written, f"{peak:,.0f}"])
+    return found
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--shares", default="0.001,0.01,0.2,1")
     parser.add_argument("--format", default="csv", choices=["csv", "json", "parquet"])
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="page to write the section into, such as docs/bench.md")
+    parser.add_argument("--out", type=Path, help="page whose table gets the rows, such as docs/bench.md")
     options = parser.parse_args()
     sizes = [(int(rows), int(columns)) for columns in options.columns.split(",") for rows in options.rows.split(",")]
     rounds: list[dict[tuple[int, int], Any]] = []
@@ -78,9 +79,9 @@ def main() -> None:
                 results[rows, columns] = process.run_module("peers.sized_run", *arguments)
             print(f"round {number + 1}: {rows:,} rows, {columns} columns", file=sys.stderr)
         rounds.append(results)
-    heading = f"## Every size: {options.format}, {options.columns} columns"
-    about = ABOUT.format(rounds=options.rounds)
-    section = "\n".join([heading, "", about, "", *table_lines(rounds), "", *page.environment_lines()]) + "\n"
+    old = page.read_section(options.out, HEADING) if options.out else ""
+    rows = page.merged_rows(table_rows(options.format, rounds), old, 4)
+    section = page.table_section(HEADING, ABOUT.format(rounds=options.rounds), COLUMNS, rows)
     print(section)
     if options.out:
         page.write_section(options.out, section)

@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -73,12 +74,31 @@ def _seconds_and_ratio(seconds: list[float], base: list[float] | None) -> str:
 
 def diff_section(rows: list[list[str]], old: str = "") -> str:
     """Return the section of diffs, with the rows of an earlier one whose size and share were not measured again."""
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in old.splitlines() if line.startswith("|")]
-    kept = {(row[0], row[1]): row for row in [*cells[2:], *rows]}
-    ordered = sorted(kept.values(), key=lambda row: (int(row[0].replace(",", "")), float(row[1].split()[0])))
-    lines = [DIFF_HEADING, "", _DIFF_TEXT, ""]
-    lines += ["| " + " | ".join(_DIFF_COLUMNS) + " |", "|" + "--:|" * (len(_DIFF_COLUMNS) - 1) + "---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in ordered]
+    return table_section(DIFF_HEADING, _DIFF_TEXT, _DIFF_COLUMNS, merged_rows(rows, old, 2))
+
+
+def merged_rows(rows: list[list[str]], old: str, key_cells: int) -> list[list[str]]:
+    """Return the rows of a table with those of an earlier section that were not measured again, in order.
+
+    Args:
+        rows: The cells of the new rows.
+        old: The earlier section; empty if there is none.
+        key_cells: How many of the first cells identify a row.
+    """
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in old.splitlines() if line.startswith("|")]
+    kept = {tuple(row[:key_cells]): row for row in [*found[2:], *rows]}
+    return [kept[key] for key in sorted(kept, key=lambda key: [_order(cell) for cell in key])]
+
+
+def _order(cell: str) -> tuple[float, str]:
+    number = cell.replace(",", "").removesuffix("%").strip()
+    return (float(number), "") if re.fullmatch(r"[\d.]+", number) else (-1.0, cell)
+
+
+def table_section(heading: str, text: str, columns: Sequence[str], rows: list[list[str]]) -> str:
+    """Return a section with a table."""
+    lines = [heading, "", text, "", "| " + " | ".join(columns) + " |", "|" + "--:|" * (len(columns) - 1) + "---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", *environment_lines()]) + "\n"
 
 
