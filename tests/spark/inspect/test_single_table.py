@@ -15,7 +15,11 @@ LOYALTY = Path(__file__).parents[3] / "conf" / "loyalty"
 
 @pytest.mark.parametrize(
     ("names", "found"),
-    [(["silver.clientes"], "silver.clientes is a model"), ([], "0 names"), (["clientes", "produtos"], "2 names")],
+    [
+        (["silver.clientes"], "silver.clientes is a model"),
+        ([], "no name"),
+        (["clientes", "produtos"], "2 names: clientes, produtos"),
+    ],
 )
 def test_a_command_about_one_table_names_what_it_was_given(names: list[str], found: str) -> None:
     with pytest.raises(ConfigError) as refused:
