@@ -16,10 +16,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import fold, scd2
+from lakehouse.bronze import apply_feed, feed, fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
-from lakehouse.lake import change_sets, delta, small_tables
+from lakehouse.lake import change_sets, delta, feed_events, small_tables
 from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import (
@@ -168,7 +168,8 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
     version = delta.current_version(table.spark, table.bronze)
     if version is None:
         # Bronze may have been dropped, and the schema may have changed since.
-        fold.require_values_fit(table, history.entries_to_fold)
+        if table.config.feed is None:
+            fold.require_values_fit(table, history.entries_to_fold)
         sequence = 0
     else:
         progress = version.recorded_progress()
@@ -185,7 +186,9 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
     result = BronzeResult(sequence)
     for entry in accepted:
         if (entry.sequence or 0) > sequence:
-            written = _apply_change_set(table, entry, is_large) if entry.changed_rows or is_new else WriteResult()
+            before = [each for each in accepted if (each.sequence or 0) < (entry.sequence or 0)]
+            has_commit = entry.changed_rows or is_new
+            written = _apply_change_set(table, before, entry, is_large) if has_commit else WriteResult()
             result, is_new = result.plus(written, entry.sequence or 0), False
     return result
 
@@ -214,14 +217,19 @@ def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence:
         return "its rows were written by somebody else"
     if progress["sequence"] > last_sequence:
         return "it is ahead of the ledger"
+    if table.feed:
+        return "" if progress.get("rule") == feed.feed_rule(table) else "the rules of its feed changed"
     if table.scd == 2 and progress.get("rule") != scd2.history_rule(table):
         return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.history_rule(table)}"
     return ""
 
 
 def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
-    """Return what a commit of bronze records: the sequence that it brings the table to, and which history it keeps."""
-    return {"stage": "bronze", "sequence": sequence} | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
+    """Return what a commit of bronze records: the sequence that it brings the table to, and by which rule."""
+    progress: dict[str, Any] = {"stage": "bronze", "sequence": sequence}
+    if table.feed:
+        return progress | {"rule": feed.feed_rule(table)}
+    return progress | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
 
 
 def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarget:
@@ -230,7 +238,11 @@ def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarg
     return MergeTarget(table.spark, table.bronze, keys, is_large, lambda: replace, tuning=tuning, temp_root=temp_root)
 
 
-def _apply_change_set(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult:
+def _apply_change_set(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, is_large: bool) -> WriteResult:
+    if table.config.feed:
+        progress = _commit_progress(table.config, entry.sequence or 0)
+        with feed_events.conditions_computed(table.lake.spark_path(entry.path or "")):
+            return apply_feed.apply_batch(table, before, entry, _target(table, is_large), progress)
     if table.config.scd == 1 and (written := _apply_in_driver(table, entry, is_large)):
         return written
     changes, erased = change_sets.read_complete(table, entry)
@@ -287,10 +299,15 @@ def _repair(
         DataRefused: A value of a change set does not fit the schema that was declared since.
     """
     sequence = history.accepted[-1].sequence or 0
-    wanted, progress = fold.fold_change_sets(table, history.entries_to_fold), _commit_progress(table.config, sequence)
+    progress = _commit_progress(table.config, sequence)
     target = _target(table, snapshot_bytes >= table.tuning.large_snapshot_bytes, replace)
     # This key distinguishes the commit from one that applies a change set: the recorded sequence is the same.
-    written = merge_to_match(target, wanted, progress | {REPAIR_REASON_KEY: reason})
+    marked = progress | {REPAIR_REASON_KEY: reason}
+    if table.config.feed:
+        with feed_events.conditions_computed(table.lake.spark_path("raw/cdc")):
+            written = apply_feed.repair(table, history.accepted, target, marked)
+    else:
+        written = merge_to_match(target, fold.fold_change_sets(table, history.entries_to_fold), marked)
     if not written.committed:
         delta.record_progress(table.spark, table.bronze, progress)
     return BronzeResult().plus(written, sequence, reason)

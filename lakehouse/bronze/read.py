@@ -8,12 +8,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import fold, scd2
-from lakehouse.config import Table
+from lakehouse.bronze import feed, fold, scd2
+from lakehouse.config import FEED_SEQUENCE, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
 from lakehouse.lake import change_sets, delta, small_tables
-from lakehouse.lake.cdc import CDC_COLUMNS, OWN_COLUMNS_DDL
+from lakehouse.lake.cdc import CDC_COLUMNS, own_columns_ddl
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows, find_rows
@@ -61,6 +61,8 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
         ConfigError: The change sets up to that time were dropped.
     """
     columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS]
+    if table.config.feed:
+        return _folded_live(table, [e for e in history.accepted if e.snapshot_time <= time]).select(*columns)
     if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
         rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
         shown = rows.drop(*undelivered_at(table, history, time))
@@ -114,14 +116,22 @@ def expected_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
         table: The table.
         entries: The ledger rows of the change sets, in order.
     """
+    if table.config.feed:
+        return _folded_live(table, entries).select(*map(quote_identifier, table.schema.names))
     rows = fold.fold_change_sets(table, entries)
     live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
     return live.select(*map(quote_identifier, table.schema.names))
 
 
+def _folded_live(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
+    """Return the live rows of a table with a feed, computed from the events of these batches."""
+    rows = feed.fold_batches(table, entries)
+    return rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
+
+
 def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
     """Return the live rows with all columns of bronze; of a history, the open windows."""
-    own = T.DataType.fromDDL(OWN_COLUMNS_DDL[table.config.scd])
+    own = T.DataType.fromDDL(own_columns_ddl(table.config))
     assert isinstance(own, T.StructType)
     if not delta.exists(table.spark, table.bronze):
         return local_frame(table.spark, T.StructType([*table.schema, *own]))
@@ -149,4 +159,13 @@ def schema_mismatches(table: TableRef) -> list[str]:
     scd = 2 if scd2.START in found.names else 1
     scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []
     compared = T.StructType([field for field in found if field.name not in ignored])
-    return scd_changed + mismatch.schema_mismatches(compared, table.schema)
+    declared = table.schema
+    if table.config.feed:
+        declared = T.StructType([*declared, T.StructField(FEED_SEQUENCE, _sequence_type(table.config))])
+    return scd_changed + mismatch.schema_mismatches(compared, declared)
+
+
+def _sequence_type(table: Table) -> T.DataType:
+    row = T.DataType.fromDDL(f"{FEED_SEQUENCE} {table.sequence_type}")
+    assert isinstance(row, T.StructType)
+    return row[FEED_SEQUENCE].dataType

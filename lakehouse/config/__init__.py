@@ -17,11 +17,11 @@ The steps, in order:
 from __future__ import annotations
 
 from lakehouse.config.column_names import with_stored_names
+from lakehouse.config.feed import FEED_SEQUENCE, Feed
 from lakehouse.config.load import fingerprint_config, json_schema, load, unavailable_features
 from lakehouse.config.pipeline import (
     PII_KEY,
     Connect,
-    Feed,
     Files,
     Guard,
     Jdbc,
@@ -38,6 +38,8 @@ from lakehouse.config.pipeline import (
 )
 
 __all__ = [
+    "FEED_SEQUENCE",
+    "FOREVER",
     "PII_KEY",
     "Connect",
     "Feed",

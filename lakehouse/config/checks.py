@@ -13,6 +13,7 @@ from typing import Any
 
 from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
+from lakehouse.config.feed import check_feed, dropped_columns
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
 
@@ -48,17 +49,16 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     except DdlError as error:
         yield from (Discrepancy(("schema",), STRUCTURE, problem) for problem in error.problems)
         columns = ()
-    yield from _check_columns(columns, data.get("format"))
+    yield from _check_columns(columns, data.get("format"), dropped_columns(data))
     yield from _check_names(data, columns)
     references = list(_column_references(data))
-    yield from _check_references(references, columns)
+    yield from _check_references(references, columns, has_feed=data.get("feed") is not None)
     yield from _check_pii(_as_mapping(data.get("pii")), references, columns)
     if data.get("duplicates") == "latest" and data.get("updated_at") is None:
         yield Discrepancy(("duplicates",), VALUE, "which requires updated_at, the column that orders the rows")
     if data.get("history_for") is not None and data.get("history_except") is not None:
         yield Discrepancy(("history_except",), STRUCTURE, "contradicts history_for; give only one of them")
-    if data.get("feed") is not None and data.get("guard") is not None:
-        yield Discrepancy(("guard",), STRUCTURE, "applies to snapshots only; this table has a feed")
+    yield from check_feed(data, columns)
 
 
 def check_jdbc(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
@@ -92,6 +92,11 @@ def check_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Dis
             if "hmac" in _as_mapping(_as_mapping(table).get("pii")).values():
                 fix = "set LAKEHOUSE_PII_KEY in the environment or .env to the output of `openssl rand -hex 32`"
                 yield Discrepancy(("tables", name, "pii"), STRUCTURE, f"hmac requires a key, and none is set; {fix}")
+    if _as_mapping(data.get("retention")).get("change_sets") is not None:
+        for name, table in _as_mapping(data.get("tables")).items():
+            if _as_mapping(table).get("feed") is not None:
+                message = f"a table with a feed is built from all its events, which are kept: {name}"
+                yield Discrepancy(("retention", "change_sets"), STRUCTURE, message)
     yield from _check_publish(data)
 
 
@@ -156,12 +161,13 @@ def check_connect(data: Mapping[str, Any], folder: Path | None) -> Iterator[Disc
             yield Discrepancy(("connectors", n), STRUCTURE, f"no such file: {folder / file}")
 
 
-def _check_columns(columns: tuple[Column, ...], file_format: Any) -> Iterator[Discrepancy]:
+def _check_columns(columns: tuple[Column, ...], file_format: Any, dropped: frozenset[str]) -> Iterator[Discrepancy]:
     for name, other in _names_differing_in_case(column.name for column in columns):
         message = f'column "{name}": the same name as "{other}" (case does not matter)'
         yield Discrepancy(("schema",), STRUCTURE, message)
     for column in columns:
-        if _RESERVED_NAMES.fullmatch(column.name):
+        is_dropped = column.name in dropped and column.name.lower().startswith("_cdc_")
+        if _RESERVED_NAMES.fullmatch(column.name) and not is_dropped:
             fix = "remove it from schema, or rename it at the source"
             message = f'column "{column.name}": the name is reserved for the lake; {fix}'
             yield Discrepancy(("schema",), STRUCTURE, message)
@@ -199,7 +205,7 @@ def _column_references(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Yield the location and the name of every reference to a column."""
     feed = _as_mapping(data.get("feed"))
     lists: dict[Loc, Any] = {(key,): data.get(key) for key in ("keys", "ignore", "history_for", "history_except")}
-    lists |= {("feed", key): feed.get(key) for key in ("sequence_by", "drop")}
+    lists |= {("feed", key): feed.get(key) for key in ("sequence_by", "drop", "ignore_null_updates")}
     for loc, names in lists.items():
         for n, name in enumerate(names if isinstance(names, list) else []):
             if isinstance(name, str):
@@ -208,13 +214,15 @@ def _column_references(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
         yield ("updated_at",), data["updated_at"]
 
 
-def _check_references(references: list[tuple[Loc, str]], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+def _check_references(
+    references: list[tuple[Loc, str]], columns: tuple[Column, ...], has_feed: bool
+) -> Iterator[Discrepancy]:
     """Yield references to unknown columns, repeated ones in a list, and ignored keys."""
     known = [column.name for column in columns]
     keys = {name for loc, name in references if loc[0] == "keys"}
     seen: set[tuple[Loc, str]] = set()
     for loc, name in references:
-        if columns and name not in known:
+        if columns and name not in known and not (has_feed and name.partition(".")[0] in known):
             yield Discrepancy(loc, VALUE, f"which is not a column of schema{did_you_mean(name, known)}")
         if (loc[:-1], name) in seen:
             yield Discrepancy(loc, VALUE, "given twice")
@@ -236,6 +244,8 @@ def _check_pii(
             message = "a key, which must stay unique per row; use hmac"
         elif "updated_at" in used_in:
             message = "used as updated_at, whose order hmac, mask and drop destroy"
+        elif any(loc[:2] == ("feed", "sequence_by") for loc, other in references if other == name):
+            message = "used in sequence_by, whose order hmac, mask and drop destroy"
         elif used_in and action == "drop":
             message = f"dropped here, but used in {' and '.join(sorted(map(str, used_in)))}"
         elif action == "hmac" and types.get(name, "").startswith(_TYPES_WITHOUT_ONE_TEXT):

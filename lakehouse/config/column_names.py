@@ -49,4 +49,9 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
         "history_except": spelled(table.history_except) if table.history_except is not None else None,
         "pii": {new.get(name, name): action for name, action in table.pii.items()},
     }
+    if feed := table.feed:
+        ignored = feed.ignore_null_updates
+        changes = {"sequence_by": spelled(feed.sequence_by), "drop": spelled(feed.drop)}
+        changes |= {"ignore_null_updates": spelled(ignored)} if isinstance(ignored, list) else {}
+        update["feed"] = feed.model_copy(update=changes)
     return table.model_copy(update=update)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJson
 from lakehouse.config.strict_model import STRUCTURE, VALUE, did_you_mean, validation_error
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION_PATTERN = "^[1-9][0-9]{0,5}[smhd]$"
+DURATION_PATTERN = "^[1-9][0-9]{0,5}[smhd]$"
 _NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _KAGGLE_NAME_PATTERN = r"^[^/\s]+/[^/\s]+$"
 MIN_PII_KEY_LENGTH = 32
@@ -33,10 +33,18 @@ def _matches(pattern: str, message: str, kind: str = VALUE) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _parse_duration(value: Any) -> timedelta:
+def parse_duration(value: Any) -> timedelta:
+    """Return a duration of the configuration, such as 6h.
+
+    Args:
+        value: Its text; a duration is returned as it is.
+
+    Raises:
+        PydanticCustomError: The text is no duration.
+    """
     if isinstance(value, timedelta):
         return value
-    if not (isinstance(value, str) and re.fullmatch(_DURATION_PATTERN, value)):
+    if not (isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value)):
         raise validation_error("expected a number and a unit, such as 10m, 6h or 1d")
     return timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
 
@@ -145,7 +153,7 @@ PostgresUrl = Annotated[
 PostgresTable = Annotated[str, AfterValidator(_check_postgres_table)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 Duration = Annotated[
-    timedelta, BeforeValidator(_parse_duration), WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN})
+    timedelta, BeforeValidator(parse_duration), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
 ]
 
 WeekOrMore = Annotated[Duration, AfterValidator(_check_week_or_more)]

@@ -57,8 +57,8 @@ def unavailable_features(pipeline: Pipeline) -> list[str]:
     Args:
         pipeline: A valid pipeline.
     """
-    feeds = [name for name, table in pipeline.tables.items() if table.feed]
-    return [f"tables.{name}.feed: a change feed is not available yet" for name in feeds]
+    corrected = [name for name, table in pipeline.tables.items() if table.feed and table.feed.corrected_by]
+    return [f"tables.{name}.feed.corrected_by: a snapshot beside a feed is not available yet" for name in corrected]
 
 
 def fingerprint_config(table: Table, timezone: str) -> str:
@@ -84,6 +84,8 @@ def fingerprint_config(table: Table, timezone: str) -> str:
     }
     if table.pii:
         settings["pii"] = table.pii_labels
+    if table.feed:
+        settings["feed"] = table.feed.model_dump(mode="json")
     lower_names = {column: name.lower() for column, name in table.names.items()}
     if other_names := {column: name for column, name in lower_names.items() if name != column.lower()}:
         settings["names"] = other_names

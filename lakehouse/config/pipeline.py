@@ -18,6 +18,7 @@ from pydantic import Discriminator, Field, PrivateAttr, SecretStr, Tag
 from lakehouse.config import checks
 from lakehouse.config.ddl import Column, parse_columns
 from lakehouse.config.expect import Expectation
+from lakehouse.config.feed import Feed, sequence_type
 from lakehouse.config.fields import (
     Count,
     Duration,
@@ -57,19 +58,6 @@ class Guard(StrictModel):
     )
 
 
-class Feed(StrictModel):
-    """A change feed: rows are events, and the event with the highest sequence of a key wins."""
-
-    sequence_by: list[Text] = Field(min_length=1, description="Columns that order the events of one key.")
-    delete_when: Text | None = Field(None, description="SQL condition of events that delete their key.")
-    truncate_when: Text | None = Field(None, description="SQL condition of events that empty the table.")
-    drop: list[Text] = Field([], description="Columns of the event that are not columns of the table.")
-    ignore_null_updates: bool = Field(False, description="A null in an event does not change the value.")
-    tombstones: Duration = Field(
-        "7d", validate_default=True, description="Retention of deleted keys, so that late events do not restore them."
-    )
-
-
 class Table(StrictModel):
     """One table of the source, and how its snapshots are read and compared."""
 
@@ -100,9 +88,7 @@ class Table(StrictModel):
     history_except: list[Text] | None = Field(
         None, min_length=1, description="scd 2: changes of these columns alone start no new version."
     )
-    feed: Feed | None = Field(
-        None, description="The files contain events of a change feed, not snapshots; not available yet."
-    )
+    feed: Feed | None = Field(None, description="The files contain events of a change feed, not snapshots.")
     pii: dict[Text, Literal["hmac", "mask", "drop"]] = Field(
         {}, description="Columns with personal data, and how they are protected after landing."
     )
@@ -137,10 +123,21 @@ class Table(StrictModel):
         return parse_columns(self.schema_ddl)
 
     @property
-    def stored_columns(self) -> tuple[Column, ...]:
-        """The columns in the lake: those declared, without dropped ones; hashed and masked ones are STRING."""
+    def received_columns(self) -> tuple[Column, ...]:
+        """The columns in raw: those declared, without those that `pii` drops; hashed and masked ones are STRING."""
         stored = (column for column in self.columns if self.pii.get(column.name) != "drop")
         return tuple(replace(column, type="STRING") if column.name in self.pii else column for column in stored)
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns in bronze: those in raw, without those that a feed drops."""
+        dropped = self.feed.drop if self.feed else ()
+        return tuple(column for column in self.received_columns if column.name not in dropped)
+
+    @property
+    def sequence_type(self) -> str:
+        """The type of `_feed_sequence`, and of the windows of a history, as DDL: TIMESTAMP without a feed."""
+        return sequence_type(self.feed, self.columns) if self.feed else "TIMESTAMP"
 
     @property
     def columns_in_files(self) -> tuple[Column, ...]:

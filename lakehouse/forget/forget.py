@@ -211,6 +211,13 @@ def _require_known(table: TableRef, subject: DataSubject, listed: frozenset[str]
 def _table_config(run: Run, name: str) -> Table:
     if name not in run.pipeline.tables:
         raise ConfigError(f"{name} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
+    if run.pipeline.tables[name].feed:
+        raise ConfigError(
+            f"{name} has a change feed, and `forget` does not find the keys of events yet",
+            expected="a table of snapshots",
+            where=str(run.pipeline.path),
+            next_step="remove the events from the landed files, then lakehouse ingest PIPELINE TABLE --full-refresh",
+        )
     return run.pipeline.tables[name]
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.ingest import diff, local
+from lakehouse.ingest import diff, feed, local
 from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkComparison
 from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.feed import compare_feed
 from lakehouse.ingest.guards import require_acceptable
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
@@ -63,8 +64,12 @@ def compare_snapshot(
     with ExitStack() as stack:
         try:
             readable = stack.enter_context(readable_snapshot(context.table.lake, context.config, snapshot))
-            snapshot_reader.require_readable_names(settings, readable)
-            comparison: Comparison | None = _compare_in_driver(context, readable, before, settings, stack)
+            comparison: Comparison | None
+            if context.config.feed:
+                comparison = stack.enter_context(compare_feed(context, readable, before, optional_columns))
+            else:
+                snapshot_reader.require_readable_names(settings, readable)
+                comparison = _compare_in_driver(context, readable, before, settings, stack)
             if comparison is None:
                 parsed = snapshot_reader.read(settings, readable)
                 comparison = _compare(context, readable, parsed, before, stack)
@@ -135,11 +140,15 @@ def _compare(
 def undelivered_columns(context: IngestContext) -> frozenset[str]:
     """Return the declared columns that no snapshot has had yet, so that older snapshots may lack them.
 
+    Of a feed, it is those that an accepted batch lacked.
+
     A change set has only the columns of its snapshot, so the last change set shows which were delivered.
 
     Raises:
         ConfigError: `pii` was changed since the last change set was written.
     """
+    if context.config.feed:
+        return feed.undelivered_columns(context)
     history, last = context.history, context.history.last_accepted
     if not last or not last.path:
         return frozenset()

@@ -1,6 +1,7 @@
 """Decides about the landed snapshots of a table. For each that is pending, oldest first:
 
-1. reject it if it is older than the last accepted one; record it as unchanged if its fingerprint is the same
+1. reject it if it is older than the last accepted one; record it as unchanged if its fingerprint is the same;
+   a batch of a change feed is neither
 2. bring bronze to the ledger's last accepted sequence                        lakehouse/bronze/apply.py
 3. read it, compare it with bronze, and count                                 compare.py
 4. apply the guard                                                            guards.py
@@ -20,6 +21,7 @@ from datetime import datetime
 from lakehouse import bronze
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, DataRefused
+from lakehouse.ingest import feed
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult, StateRows
 from lakehouse.ingest.guards import apply_guards
@@ -66,6 +68,8 @@ def ingest_table(context: IngestContext) -> IngestResult:
 def require_same_columns(context: IngestContext) -> None:
     """Raise if the schema renames, removes or retypes columns of bronze; added columns are allowed.
 
+    Raise, too, if a table has got a feed, has lost it, or is to accept its events by other rules.
+
     If bronze is missing, it would be built from the change sets, so their columns are compared. If the change sets
     were rebuilt, and a killed run left bronze as it was, bronze is about to follow.
 
@@ -73,10 +77,19 @@ def require_same_columns(context: IngestContext) -> None:
         ConfigError: With each column that differs.
     """
     table, history = context.table, context.history
+    if problem := feed.acceptance_change(context):
+        raise ConfigError(
+            f"{table.name}: {problem}",
+            expected="the settings by which the events in raw were accepted",
+            where=str(context.pipeline.path),
+            next_step=f"to take all of them again from landing: lakehouse ingest {context.pipeline.argument}"
+            f" {table.name} --full-refresh",
+        )
     if bronze.is_rebuild_pending(table, history):
         return
     has_bronze = delta.exists(table.spark, table.bronze)
-    if mismatches := bronze.schema_mismatches(table) if has_bronze else schema_changes(table, history):
+    is_of_bronze = has_bronze or table.config.feed
+    if mismatches := bronze.schema_mismatches(table) if is_of_bronze else schema_changes(table, history):
         command = f"lakehouse bronze {context.pipeline.argument} {context.table.name} --full-refresh"
         raise ConfigError(
             f"the schema of {context.table.name} changed: {'; '.join(mismatches)}",
@@ -128,6 +141,9 @@ def pending_snapshots(context: IngestContext) -> Iterator[LandedSnapshot]:
     changed. If the table's configuration changed, also the newest one in any case, so that quarantined rows come back,
     and those held or rejected that are newer than the last accepted one.
 
+    Of a change feed these are the batches never decided about, all that are held, since no other batch has their
+    events, and those rejected under another configuration. An accepted batch is taken once.
+
     Args:
         context: The table's ingest.
     """
@@ -137,13 +153,14 @@ def pending_snapshots(context: IngestContext) -> Iterator[LandedSnapshot]:
         if entry is None:
             yield snapshot
             continue
+        is_feed = context.config.feed is not None
         is_newer = history.superseding(snapshot.time) is None
         is_stale = entry.fingerprint != context.fingerprint(snapshot)
         is_pending = {
-            "held": is_newest or (is_stale and is_newer),
+            "held": is_newest or is_feed or (is_stale and is_newer),
             "rejected": is_stale and is_newer,
-            "accepted": is_stale and is_newest,
-            "unchanged": is_stale and is_newest,
+            "accepted": is_stale and is_newest and not is_feed,
+            "unchanged": is_stale and is_newest and not is_feed,
         }
         if is_pending[entry.status]:
             yield snapshot
@@ -162,6 +179,8 @@ def decide_snapshot(
     """
     last, fingerprint = context.history.last_accepted, context.fingerprint(snapshot)
     base = LedgerEntry(context.table.name, None, snapshot.time, fingerprint, "rejected", run_id=context.run_id)
+    if context.config.feed:
+        base, last = replace(base, kind="feed"), None
     if later := context.history.superseding(snapshot.time):
         context.late.add(snapshot.time)
         reason = f"older than the last {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
@@ -195,6 +214,8 @@ def _compare_and_write(
                 rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
             quarantine.write_of_table(table, rejected, sequence)
         published = frozenset(e.path for e in history.accepted if e.path)
-        path = table.lake.change_set_path(table.name, sequence, snapshot.time, published)
+        is_feed = context.config.feed is not None
+        kind = "feed" if is_feed else "full-load" if sequence == 1 else "cdc"
+        path = table.lake.change_set_path(table.name, sequence, snapshot.time, published, is_feed)
         comparison.write_change_set(sequence, path)
-        return replace(entry, sequence=sequence, kind="full-load" if sequence == 1 else "cdc", path=path)
+        return replace(entry, sequence=sequence, kind=kind, path=path)

@@ -12,6 +12,7 @@ from lakehouse.config.option_advice import option_advice
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.feed_comparison import FeedComparison
 from lakehouse.ingest.held import commonest_reasons, held_message
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
 from lakehouse.lake import ledger
@@ -32,7 +33,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
-    if guard and (reason := hold_reason(comparison.counts, guard, comparison.count_before)):
+    if guard and (reason := _hold_reason(comparison, guard)):
         reasons = commonest_reasons(comparison)
         context = comparison.context
         context.held_messages[comparison.snapshot.time] = held_message(comparison, reason, reasons, guard)
@@ -41,6 +42,8 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
     warnings = []
     if unknown := ", ".join(comparison.unknown_columns):
         warnings.append(f"columns that are not in the schema are ignored: {unknown}")
+    if isinstance(comparison, FeedComparison) and comparison.missing_columns:
+        warnings.append(f"columns that the batch lacks are null: {', '.join(sorted(comparison.missing_columns))}")
     if comparison.context.history.last_accepted is None and (columns := comparison.leading_zero_columns()):
         warnings.append(_leading_zeros(columns, comparison.context.config))
     return replace(base, status="accepted", reason="; ".join(warnings) or None, **counts)
@@ -104,6 +107,12 @@ def _example_lines(comparison: Comparison, rows: DataFrame) -> str:
     lines = sorted({row["line"] for row in numbered.select("line").collect() if row["line"] is not None})
     few = ", ".join(str(line) for line in lines[:_MAX_EXAMPLES])
     return f", such as in line{'s' if len(lines) > 1 else ''} {few}" if lines else ""
+
+
+def _hold_reason(comparison: Comparison, guard: Guard) -> str | None:
+    if isinstance(comparison, FeedComparison):
+        return comparison.hold_reason(guard)
+    return hold_reason(comparison.counts, guard, comparison.count_before)
 
 
 def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]) -> str | None:

@@ -91,7 +91,8 @@ def rebuild_change_sets(context: IngestContext) -> Rebuild | None:
         ConfigError: `pii` was changed since, or the history needs change sets that were dropped.
     """
     table, history = context.table, context.history
-    changes = schema_changes(table, history)
+    # A table with a feed is always built from its events, which are rebuilt from landing by `ingest --full-refresh`.
+    changes = [] if context.config.feed else schema_changes(table, history)
     if not changes:
         return None
     steps = _plan_steps(context)

@@ -181,6 +181,12 @@ def _table_comparison(
             peeked = {name: _peek_once(source, name) for name in run.selected_tables()}
             yield lambda context: _diff_with_bronze(context, source, peeked[context.table.name](), samples)
     else:
+        if feeds := [name for name in run.selected_tables() if run.pipeline.tables[name].feed]:
+            raise ConfigError(
+                f"--from and --to compare two snapshots, and {', '.join(feeds)} has batches of a change feed",
+                expected="tables of snapshots, named after the pipeline",
+                next_step="lakehouse diff PIPELINE TABLE, for what the newest batch would change",
+            )
         pairs = {
             name: select_pair(name, landing.list_snapshots(run.lake, name), from_, to) for name in run.selected_tables()
         }

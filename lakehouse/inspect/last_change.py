@@ -26,7 +26,8 @@ def describe_last_change(context: IngestContext, samples: int) -> Document | Non
 
     Returns:
         The snapshots `from` and `to`, `counts`, `columns` and `samples` as `diff` has them; None before the first
-        snapshot. What can no longer be read, because retention dropped it, is empty.
+        snapshot. What can no longer be read, because retention dropped it, is empty; of a batch of a change feed, which
+        has events instead of changed rows, all but the counts.
     """
     accepted = context.history.accepted
     changed = [entry for entry in accepted if entry.changed_rows]
@@ -41,7 +42,7 @@ def describe_last_change(context: IngestContext, samples: int) -> Document | Non
         "columns": {},
         "samples": {"inserted": [], "updated": [], "deleted": []},
     }
-    if context.history.is_dropped(entry):
+    if context.history.is_dropped(entry) or entry.kind == "feed":
         return document
     earlier = [each for each in context.history.entries_to_fold if (each.sequence or 0) < (entry.sequence or 0)]
     try:

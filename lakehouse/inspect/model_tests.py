@@ -25,7 +25,7 @@ from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.inspect.cases import Case, Row, compare_rows, read_cases
 from lakehouse.inspect.json_rows import json_rows
-from lakehouse.lake.cdc import OWN_COLUMNS_DDL
+from lakehouse.lake.cdc import own_columns_ddl
 from lakehouse.models.expectations import RowRuleEvaluator
 from lakehouse.models.model import Model, run_model_query
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
@@ -169,7 +169,7 @@ class CaseRunner:
             layer, _, short = relation.partition(".")
             if layer == "bronze":
                 table = self._run.pipeline.tables[short]
-                own = T.DataType.fromDDL(OWN_COLUMNS_DDL[table.scd])
+                own = T.DataType.fromDDL(own_columns_ddl(table))
                 assert isinstance(own, T.StructType)
                 self._schemas[relation] = T.StructType([*stored_schema(table), *own])
             else:

@@ -216,6 +216,8 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
     name = relation.partition(".")[2]
     table = TableRef(run.lazy_spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
     try:
+        if table.config.feed:
+            raise NeedsSparkError
         if table.config.scd == 2:
             database.add_windows_at(relation, table, at, read.undelivered_at(table, history, at))
         else:
@@ -228,7 +230,7 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
 def _require_unchanged_since(run: Run, model: str, at: datetime) -> None:
     """Raise if a model at a time may differ from what it is now: the lake has models as they are now."""
     entries = ledger.read_histories(run.lazy_spark, run.lake, list(run.pipeline.tables)).values()
-    newest = max((history.last_accepted.snapshot_time for history in entries if history.last_accepted), default=None)
+    newest = max((time for history in entries if (time := history.newest_accepted_time)), default=None)
     if newest is None or newest > at:
         tables = ", ".join(f"bronze.{name}" for name in run.pipeline.tables)
         raise ConfigError(

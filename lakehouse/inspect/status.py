@@ -113,13 +113,14 @@ def _table_state(
     if history.leading_zeros and history.leading_zeros not in (notes[0] or ""):
         notes.append(history.leading_zeros)
     note = "; ".join(filter(None, notes)) or None
+    data_time = history.newest_accepted_time
     if newest and newest.status in ("held", "rejected"):
         note = newest.reason
     return {
         "table": table.name,
         "sequence": last.sequence if last else None,
-        "snapshot_time": utc_text_z(last.snapshot_time) if last else None,
-        "age_seconds": int((now - last.snapshot_time).total_seconds()) if last else None,
+        "snapshot_time": utc_text_z(data_time) if data_time else None,
+        "age_seconds": int((now - data_time).total_seconds()) if data_time else None,
         "newest": newest.status if newest else None,
         "held": utc_text_z(held.snapshot_time) if held else None,
         "waiting": sum(history.entry_at(snapshot.time) is None for snapshot in table.snapshots),

@@ -140,10 +140,11 @@ class LedgerHistory:
     def superseding(self, time: datetime) -> LedgerEntry | None:
         """Return the newest snapshot that was accepted or unchanged, if it is later than a time; else None.
 
-        A snapshot of that time is late then, or superseded if it was held: it cannot be taken any more.
+        A snapshot of that time is late then, or superseded if it was held: it cannot be taken any more. A batch of a
+        change feed has its own events, so that no later one takes its place.
         """
         newest = max(self.confirmed_times, default=time)
-        return self._by_time[newest] if newest > time else None
+        return self._by_time[newest] if newest > time and self._by_time[newest].kind != "feed" else None
 
     @property
     def leading_zeros(self) -> str:
@@ -162,6 +163,11 @@ class LedgerHistory:
         return self.accepted[-1] if self.accepted else None
 
     @property
+    def newest_accepted_time(self) -> datetime | None:
+        """The time of the newest accepted snapshot, which a later batch of a change feed may precede."""
+        return max((entry.snapshot_time for entry in self.accepted), default=None)
+
+    @property
     def newest_entry(self) -> LedgerEntry | None:
         """The row of the newest snapshot."""
         return self._by_time[max(self._by_time)] if self._by_time else None
@@ -173,9 +179,15 @@ class LedgerHistory:
 
     @property
     def held_entry(self) -> LedgerEntry | None:
-        """The row of the held snapshot that waits for approval: the newest snapshot, if it is held."""
+        """The row of the held snapshot that waits for approval: the newest snapshot, if it is held.
+
+        Of a change feed, it is the newest batch that is held: no later one has its events.
+        """
         newest = self.newest_entry
-        return newest if newest and newest.status == "held" else None
+        if newest and newest.status == "held":
+            return newest
+        batches = [e for e in self._by_time.values() if e.status == "held" and e.kind == "feed"]
+        return max(batches, key=lambda entry: entry.snapshot_time, default=None)
 
     def with_entry(self, entry: LedgerEntry) -> LedgerHistory:
         """Return the history with one row more."""

@@ -88,6 +88,8 @@ def _join_by_key(old: DataFrame, new: DataFrame) -> tuple[DataFrame, list[Column
 def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -> None:
     """Record the rows that `ingest` rejected in one sequence; those recorded before and not among them are resolved.
 
+    Not so of a feed: a batch does not repeat the events of those before it.
+
     Args:
         table: The table.
         rejected: `row`, `column`, `value`, `line`, `reason` and `rule`; None: no row was rejected.
@@ -95,7 +97,9 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
     """
     spark, address = table.spark, table.lake.quarantine_table(table.name)
     known = delta.read(spark, address).where("stage = 'ingest'") if delta.exists(spark, address) else None
-    if rejected is None and (known is None or known.where(~F.col("resolved")).isEmpty()):
+    keeps = table.config.feed is not None
+    is_affected = F.col("first_sequence") >= sequence if keeps else ~F.col("resolved")
+    if rejected is None and (known is None or known.where(is_affected).isEmpty()):
         return
     empty = local_frame(spark, _SCHEMA)
     old = (known if known is not None else empty).where(F.col("first_sequence") < sequence)
@@ -106,7 +110,7 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
         *columns,
         F.coalesce("o.first_sequence", "n.first_sequence").alias("first_sequence"),
         F.when(is_rejected, F.lit(sequence).cast("long")).otherwise(last_before).alias("last_sequence"),
-        (~is_rejected).alias("resolved"),
+        (F.lit(False) if keeps else ~is_rejected).alias("resolved"),
     )
     affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
     target = MergeTarget(spark, address, KEYS, tuning=table.tuning)

@@ -56,9 +56,12 @@ def read_changed_rows(table: TableRef, history: LedgerHistory) -> Document | Non
         history: Its ledger.
 
     Returns:
-        The document of the table, with its newest snapshot first; None if there is no change set after the full load.
+        The document of the table, with its newest snapshot first; None if there is no change set after the full
+        load, as of a table with a change feed.
         `rows` of a snapshot is None if its change set cannot be read.
     """
+    if table.config.feed:  # its batches have events instead of changed rows
+        return None
     published = history.entries_to_fold
     shown = [entry for entry in published if entry.kind != "full-load" and entry.changed_rows][-MAX_SNAPSHOTS:]
     if not shown:

@@ -124,6 +124,8 @@ def expired_snapshots(
     for snapshot in snapshots:
         entry = history.entry_at(snapshot.time)
         is_superseded = entry is not None and (snapshot.time < last.snapshot_time or entry.status == "unchanged")
+        if last.kind == "feed":  # the events of a batch that was not accepted are nowhere else
+            is_superseded = entry is not None and entry.status == "accepted"
         is_old = is_superseded and limit.is_over(snapshot.time) and snapshot.time != newest
         if is_old and landing.remaining_names(snapshot):
             expired.append(snapshot)

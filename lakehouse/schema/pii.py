@@ -22,14 +22,15 @@ MASK = "***"
 LABEL_KEY = "pii"  # the key in a column's metadata, which Parquet files keep, for its protection
 
 
-def protected_schema(declared: T.StructType, table: Table) -> T.StructType:
+def protected_schema(declared: T.StructType, table: Table, keep_dropped: bool = False) -> T.StructType:
     """Return the schema of protected rows: without dropped columns, STRING for hashed and masked ones.
 
     Args:
         declared: The schema of the plain rows.
         table: The table's configuration.
+        keep_dropped: Whether to keep the columns that a feed drops, as raw does.
     """
-    stored = {column.name for column in table.stored_columns}
+    stored = {column.name for column in (table.received_columns if keep_dropped else table.stored_columns)}
     remaining = [f for f in declared if f.name in stored]
     return T.StructType([T.StructField(f.name, T.StringType()) if f.name in table.pii else f for f in remaining])
 

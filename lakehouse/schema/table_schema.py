@@ -37,6 +37,15 @@ def stored_schema(table: Table) -> T.StructType:
     return pii.protected_schema(declared_schema(table), table)
 
 
+def received_schema(table: Table) -> T.StructType:
+    """Return the schema of a feed's events in raw: as stored, with the columns that the feed drops.
+
+    Args:
+        table: The table's configuration.
+    """
+    return pii.protected_schema(declared_schema(table), table, keep_dropped=True)
+
+
 def declared_schema(table: Table) -> T.StructType:
     """Return the declared schema of a table; every column is nullable, because any value can be missing in a source.
 

@@ -203,9 +203,14 @@ class Lake:
         return self.path("_state", *parts)
 
     def change_set_path(
-        self, table: str, sequence: int, time: datetime, used_paths: frozenset[str] = frozenset()
+        self,
+        table: str,
+        sequence: int,
+        time: datetime,
+        used_paths: frozenset[str] = frozenset(),
+        is_feed: bool = False,
     ) -> str:
-        """Return the path, relative to the lake, of a new change set.
+        """Return the path, relative to the lake, of a new change set, or of a batch of a change feed.
 
         Args:
             table: The table's name in pipeline.yml.
@@ -213,8 +218,9 @@ class Lake:
             time: The time of its snapshot.
             used_paths: The paths that the ledger has for this table. A second change set of the same second gets its
                 sequence appended.
+            is_feed: Whether it is a batch of a change feed.
         """
-        if sequence == 1:
+        if sequence == 1 and not is_feed:
             return f"raw/full-load/{table}.parquet"
         path = f"raw/cdc/{table}_{snapshot_name(time)}"
         return f"{path}.parquet" if f"{path}.parquet" not in used_paths else f"{path}_{sequence}.parquet"

@@ -4,6 +4,7 @@ The expected rows come from the landed files and the models' SQL, not from the c
 
     I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      landed_rows.py second_reader.py
         a history (scd 2) shows every change set at its time                            scd2.py
+        a table with a change feed = the fold of all accepted events                    feed.py feed_fold.py
     I2  bronze = its Change Data Feed, replayed                                         delta_history.py
     I3  silver = its SQL over all of bronze, less the rejected rows;                    model_sql.py
         quarantine has the rows that expectations put there

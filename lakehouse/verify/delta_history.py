@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
+from lakehouse.lake.cdc import END_AT
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
@@ -157,7 +158,10 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
     """Check that each sequence's commit changed as many rows as the ledger states, as far back as can be read."""
 
     def count(start: int) -> tuple[int, dict[tuple[int, str], int]]:
-        counts = history.read_images(start).groupBy("_commit_version", "_change_type").count()
+        images = history.read_images(start)
+        if table.config.feed and table.config.scd == 2:
+            images = _key_changes(images, table.config.keys)
+        counts = images.groupBy("_commit_version", "_change_type").count()
         return start, {(row[0], row[1]): row["count"] for row in counts.collect()}
 
     counted = history.read_from_earliest(history.last_write, count)
@@ -197,6 +201,14 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
     return claim.holds(f"sequences {format_ranges(equal)}{less}")
 
 
+def _key_changes(images: DataFrame, keys: list[str]) -> DataFrame:
+    """Return one change for each key and version of a history, as a reader of its open windows sees it."""
+    is_before, is_open = delta.is_before_image(), F.col(END_AT).isNull()
+    opened, closed = F.count_if(~is_before & is_open), F.count_if(is_before & is_open)
+    kind = F.when(opened > closed, "insert").when(closed > opened, "delete").otherwise("update_postimage")
+    return images.groupBy("_commit_version", *map(quoted_column, keys)).agg(kind.alias("_change_type"))
+
+
 def _erased_counts(table: CheckedTable) -> dict[int, Counts]:
     """Return how many rows fewer each sequence may have written, because rows were erased from its change set.
 
@@ -217,7 +229,7 @@ def _expected_counts(table: CheckedTable, log: LogSummary) -> dict[int, Counts]:
     """
     as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in table.accepted}
     rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in log.applied.items()}
-    if table.config.scd == 1 or not any(rules.values()):
+    if table.config.scd == 1 or table.config.feed or not any(rules.values()):
         return as_rows
     as_windows, erased = expected_writes(table), _erased_counts(table)
     for sequence, writes in as_windows.items():  # counted from the change sets as they are now

@@ -24,6 +24,7 @@ from lakehouse.storage.prepare_files import readable_snapshot
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
+from lakehouse.verify.feed import feed_checks
 from lakehouse.verify.scd2 import scd2_checks
 from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed
 
@@ -34,8 +35,12 @@ def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
     """Check bronze against the last accepted snapshot, and against the change sets for keys in its quarantine.
 
     A key in quarantine keeps the row that bronze had: the snapshot does not determine it. Of a history (scd 2) the
-    open windows are compared, and then all windows with the change sets.
+    open windows are compared, and then all windows with the change sets. A table with a change feed is compared with
+    the fold of all its events.
     """
+    if table.config.feed:
+        yield from feed_checks(table)
+        return
     same = Claim("I1", "bronze = the last accepted snapshot", table.name)
     in_quarantine = Claim("I1", "keys in quarantine keep their row", table.name)
     if lag_reason := table.lag_reason:

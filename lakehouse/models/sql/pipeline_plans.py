@@ -10,6 +10,7 @@ from lakehouse.config import Pipeline
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError
 from lakehouse.models.sql.faults import text_position
+from lakehouse.models.sql.feed_conditions import require_feed_conditions
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
 from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
 from lakehouse.models.sql.published_tables import require_publishable
@@ -59,6 +60,7 @@ def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
 
 
 def _plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:
+    require_feed_conditions(pipeline)
     keys = {
         # A key has several rows in a history, one for each period.
         f"bronze.{name}": (*table.keys, *(("__START_AT",) if table.scd == 2 else ()))

@@ -28,8 +28,8 @@ def snapshot(day: int) -> LandedSnapshot:
 class Context(IngestContext):
     """The ingest of a table with this history, one snapshot a day; the settings are part of a fingerprint."""
 
-    def __init__(self, *entries: LedgerEntry) -> None:
-        table = cast(Any, SimpleNamespace(name="items", lake=None))
+    def __init__(self, *entries: LedgerEntry, feed: object = None) -> None:
+        table = cast(Any, SimpleNamespace(name="items", lake=None, config=SimpleNamespace(feed=feed)))
         super().__init__(table, cast(Any, None), "a run", LedgerHistory(list(entries)))
 
     def fingerprint(self, snapshot: LandedSnapshot) -> str:
@@ -131,3 +131,47 @@ def test_data_that_cannot_be_accepted_is_rejected_with_the_whole_message() -> No
     assert entry.status == "rejected"
     assert entry.reason is not None
     assert "a.csv is empty" in entry.reason and "a header" in entry.reason and "landing/a.csv" in entry.reason
+
+
+# --- a change feed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entries", "pending"),
+    [
+        ([], [0, 1, 2]),
+        ([decided(2, "accepted")], [0, 1]),  # late ones are taken
+        ([decided(0, "accepted"), decided(1, "accepted"), decided(2, "accepted", BEFORE)], []),  # each is taken once
+        ([decided(0, "held"), decided(1, "accepted"), decided(2, "accepted")], [0]),  # nobody else has its events
+        ([decided(0, "rejected"), decided(1, "accepted"), decided(2, "accepted")], []),
+        ([decided(0, "rejected", BEFORE), decided(1, "accepted"), decided(2, "accepted")], [0]),
+    ],
+)
+def test_pending_batches_of_a_feed(
+    entries: list[LedgerEntry], pending: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "list_snapshots", lambda lake, name: [snapshot(day) for day in range(3)])
+
+    found = decide.pending_snapshots(Context(*entries, feed=object()))
+
+    assert [(each.time - FIRST).days for each in found] == pending
+
+
+def test_a_batch_of_a_feed_is_read_however_old_it_is_and_whatever_its_bytes() -> None:
+    context, read = Context(decided(1, "accepted"), feed=object()), []
+
+    def compare(context: IngestContext, batch: LandedSnapshot, base: LedgerEntry, guard: Any) -> LedgerEntry:
+        read.append(batch)
+        return base
+
+    entries = [decide.decide_snapshot(context, snapshot(day), None, compare) for day in (0, 1)]
+
+    assert [(entry.kind, len(read)) for entry in entries] == [("feed", 2)] * 2
+    assert not context.late
+
+
+def test_a_held_batch_of_a_feed_waits_whatever_was_accepted_since() -> None:
+    held = replace(decided(0, "held"), kind="feed")
+
+    assert LedgerHistory([held, decided(1, "accepted")]).held_entry == held
+    assert LedgerHistory([decided(0, "held"), decided(1, "accepted")]).held_entry is None

@@ -281,7 +281,7 @@ def test_features_that_are_not_available_yet_are_parsed() -> None:
     assert pipeline.lake == Volume(catalog="main", volume="/Volumes/main/x/y")
     assert pipeline.tables["events"].feed is not None
     assert pipeline.tables["events"].feed.tombstones == timedelta(days=7)
-    assert unavailable_features(pipeline) == ["tables.events.feed: a change feed is not available yet"]
+    assert unavailable_features(pipeline) == []
 
 
 JDBC = {"type": "jdbc", "url": "jdbc:postgresql://db/x", "user": "u", "password": "p"}
@@ -529,8 +529,8 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
          "history_except: contradicts history_for; give only one of them"),
         ({TABLE + "duplicates": "latest"}, 'duplicates: found "latest", which requires updated_at'),
         ({TABLE + "feed": {"sequence_by": ["sq"]}}, "tables.clients.feed.sequence_by[0]: found "),
-        ({TABLE + "feed": {"sequence_by": ["seen"]}, TABLE + "guard": {}},
-         "tables.clients.guard: applies to snapshots only"),
+        ({TABLE + "feed": {"sequence_by": ["seen"]}, TABLE + "guard": {"min_rows": 1}},
+         "tables.clients.guard.min_rows: applies to snapshots only"),
         ({TABLE + "guard": {"max_deleted": 1.5}}, 'max_deleted: found "1.5", expected at most 1'),
         ({TABLE + "guard": {"max_quarantined": -0.1}}, 'max_quarantined: found "-0.1", expected at least 0'),
         ({TABLE + "guard": {"max_deleted": float("nan")}}, 'found ".nan", expected a finite number'),

@@ -18,7 +18,7 @@ what Spark or Delta is certain to refuse, or what cannot be kept equal to its SQ
 """
 
 from lakehouse.models.sql.resolve.lineage import lineage
-from lakehouse.models.sql.resolve.pipeline import ResolvedModel, resolve_model, resolve_pipeline
+from lakehouse.models.sql.resolve.pipeline import ResolvedModel, check_condition, resolve_model, resolve_pipeline
 from lakehouse.models.sql.resolve.relation import Origin, OutputColumn, Relation, base_relation, bronze_relation
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ResolvedModel",
     "base_relation",
     "bronze_relation",
+    "check_condition",
     "lineage",
     "resolve_model",
     "resolve_pipeline",

@@ -19,7 +19,6 @@ from lakehouse.models.sql.resolve.query import QueryResolver
 from lakehouse.models.sql.resolve.relation import UNKNOWN, Relation, as_input, bronze_relation
 from lakehouse.models.sql.resolve.result import check_result
 from lakehouse.models.sql.resolve.scope import Scope, Source
-from lakehouse.models.sql.rules import Rule
 
 _UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT", "Z", "Zulu", "Etc/Zulu", "Etc/UCT", "UCT", "Etc/Universal", "Universal")
 
@@ -171,13 +170,22 @@ def _check_rules(
                 found = f"{label} names {column}, which {rule.referenced_relation} does not have{hint}"
                 yield Fault(found, _one_of(referenced), where)
         if rule.spec.check is not None:
-            yield from _check_condition(rule, rule.spec.check, label, where, result)
+            yield from check_condition(rule.spec.check, label, where, result, "the model does not have")
 
 
-def _check_condition(rule: Rule, text: str, label: str, where: str, result: Relation) -> Iterator[Fault]:
+def check_condition(text: str, label: str, where: str, relation: Relation, owner: str) -> Iterator[Fault]:
+    """Yield the faults of a condition on one row.
+
+    Args:
+        text: The condition, which can be parsed.
+        label: How messages name it.
+        where: The place in pipeline.yml, for messages.
+        relation: The columns that it may name.
+        owner: What lacks a column that it names, for messages, such as `the model does not have`.
+    """
     tree = sqlglot.parse_one(text, read="spark")
     expressions = Expressions(label, "names", lambda query, ctes, scope: UNKNOWN)
-    expressions.visit(tree, Scope([Source("", result)], owner="the model does not have"), {})
+    expressions.visit(tree, Scope([Source("", relation)], owner=owner), {})
     found = {fault.found: fault for fault in [*expressions.faults, *check_calls(label, text, tree, False)]}
     for fault in found.values():
         yield replace(fault, where=where, offset=None)

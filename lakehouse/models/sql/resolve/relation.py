@@ -10,7 +10,7 @@ from sqlglot.errors import SqlglotError
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import parse_columns
-from lakehouse.lake.cdc import END_AT, OWN_COLUMNS_DDL, START_AT
+from lakehouse.lake.cdc import END_AT, START_AT, own_columns_ddl
 
 Origin = tuple[str, str]
 """A relation (`silver.clientes`) and a column of it."""
@@ -96,7 +96,7 @@ def bronze_relation(name: str, table: Table) -> Relation:
         table: The table's configuration.
     """
     columns = [(c.name, c.canonical_type) for c in table.stored_columns]
-    columns += [(c.name, c.canonical_type) for c in parse_columns(OWN_COLUMNS_DDL[table.scd])]
+    columns += [(c.name, c.canonical_type) for c in parse_columns(own_columns_ddl(table))]
     key = frozenset(key.lower() for key in table.keys)
     # The windows of a key do not overlap: none begins, or ends, when another does.
     keys = (key | {START_AT.lower()}, key | {END_AT.lower()}) if table.scd == 2 else (key,)

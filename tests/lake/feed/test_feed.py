@@ -1,0 +1,251 @@
+"""Change feeds on real Delta: the rules of docs/guide/change-feeds.md, and the law by many keys at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash_points import interrupt_at
+from feed_reference import DELETE, TRUNCATE, UPSERT, Batch, Row, Rules, Sent, fold
+from guide import Example, parse_sections
+from helpers import Project
+from pyspark.sql import SparkSession
+
+PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-feeds.md"
+FEED: dict[str, Any] = {
+    "sequence_by": ["seq"],
+    "delete_when": "op = 'D'",
+    "truncate_when": "op = 'T'",
+    "drop": ["op", "seq"],
+}
+TABLE: dict[str, Any] = {
+    "file": "t.csv",
+    "format": "csv",
+    "schema": "id STRING, op STRING, seq BIGINT, a INT, b STRING",
+    "keys": ["id"],
+    "guard": {"max_deleted": 1, "max_quarantined": 1},
+}
+DAY = 86_400
+
+
+def test_the_page_of_change_feeds_shows_what_happens(tmp_path: Path, spark: SparkSession) -> None:
+    (section,) = parse_sections(PAGE.read_text(encoding="utf-8"))
+
+    Example(section, tmp_path, spark).check()
+
+
+# --- the law ----------------------------------------------------------------------------------------------------------
+
+
+def _random_events(random_: random.Random, keys: int) -> list[Sent]:
+    """Events of which no two of one key and sequence differ; the sequences of keys overlap those of the truncates."""
+    events = [Sent(None, sequence, TRUNCATE) for sequence in (4, 9)]
+    for key in range(keys):
+        for sequence in random_.sample(range(1, 16), random_.randint(1, 7)):
+            kind = random_.choice([UPSERT, UPSERT, UPSERT, DELETE])
+            values = (("a", random_.choice([None, 1, 2])), ("b", random_.choice([None, "x", "y"])))
+            events.append(Sent(f"k{key}", sequence, kind, values))
+    return events
+
+
+def _batches(random_: random.Random, events: list[Sent]) -> list[Batch]:
+    """Four batches in an order by chance, of which one comes again in part; the times are in no order."""
+    shuffled = random_.sample(events, len(events))
+    cuts = sorted(random_.sample(range(len(events)), 2))
+    parts = [shuffled[: cuts[0]], shuffled[cuts[0] : cuts[1]], shuffled[cuts[1] :]]
+    parts.append(random_.sample(events, len(events) // 3))
+    return [Batch(day * DAY, tuple(part)) for day, part in zip((3, 1, 4, 2), parts, strict=True)]
+
+
+def _csv(batch: Batch) -> str:
+    kinds = {UPSERT: "U", DELETE: "D", TRUNCATE: "T"}
+    lines = ["id,op,seq,a,b"]
+    for event in batch.events:
+        values = dict(event.values)
+        fields = [event.key, kinds[event.kind], event.sequence, values.get("a"), values.get("b")]
+        lines.append(",".join("" if field is None else str(field) for field in fields))
+    return "\n".join(lines) + "\n"
+
+
+def _bronze(shop: Project, name: str) -> list[Row]:
+    names = {"id": "key", "_feed_sequence": "sequence", "__START_AT": "start", "__END_AT": "end"}
+    rows = [{names.get(column, column): value for column, value in row.items()} for row in shop.rows(f"bronze/{name}")]
+    return sorted(rows, key=lambda row: (row["key"], row["sequence"]))
+
+
+def test_bronze_is_the_definition_after_each_batch_whatever_their_order(tmp_path: Path, spark: SparkSession) -> None:
+    rules = {
+        "current": Rules(tombstones=DAY),
+        "kept": Rules(kept_on_null=frozenset("ab")),
+        "history": Rules(scd=2),
+        "tracked": Rules(scd=2, tracked=("a",), kept_on_null=frozenset("b")),
+    }
+    settings: dict[str, dict[str, Any]] = {
+        "current": {"feed": FEED | {"tombstones": "1d"}},
+        "kept": {"feed": FEED | {"ignore_null_updates": True, "tombstones": "forever"}},
+        "history": {"scd": 2, "feed": FEED},
+        "tracked": {"scd": 2, "history_for": ["a"], "feed": FEED | {"ignore_null_updates": ["b"]}},
+    }
+    shop = Project(
+        tmp_path / "shop",
+        {name: TABLE | own for name, own in settings.items()},
+        {"gold.count": ("SELECT t.a AS a, COUNT(*) AS n FROM bronze.current AS t GROUP BY t.a", {})},
+    )
+    random_ = random.Random(21)
+    batches = _batches(random_, _random_events(random_, 60))
+
+    for number, batch in enumerate(batches, start=1):
+        shop.snapshot(f"202501{1 + batch.time // DAY:02d}_000000", t=_csv(batch))
+        assert shop.run().code == 0
+        for name, of_table in rules.items():
+            assert _bronze(shop, name) == fold(batches[:number], of_table), (name, number)
+
+    verified = shop("verify")
+    assert verified.code == 0, [check for check in verified.document["checks"] if check["result"] == "failed"]
+    claims = {(c["name"], c["what"]): c["result"] for c in verified.document["checks"]}
+    assert claims["history", "bronze = the fold of all accepted events"] == "holds"
+    assert claims["history", "Change Data Feed = the ledger"] == "holds"
+    versions = shop.versions()
+    assert shop.run().code == 0
+    assert shop.versions() == versions
+    # Bronze is nothing but a result of the events: lost, or wrong, it comes back.
+    shutil.rmtree(shop.lake / "bronze" / "history")
+    shop.tables["current"]["feed"] = FEED | {"tombstones": "forever"}
+    shop.configure()
+    assert shop.run("history", "current").statuses("bronze") == {"history": "applied", "current": "healed"}
+    assert _bronze(shop, "history") == fold(batches, rules["history"])
+    assert _bronze(shop, "current") == fold(batches, Rules())
+
+
+# --- around it --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Project:
+    """A table with a feed, two batches and an event in quarantine."""
+    found = Project(tmp_path_factory.mktemp("shop"), {"items": TABLE | {"feed": FEED}})
+    found.snapshot("20250102_000000", t="id,op,seq,a,b\nk1,U,1,1,x\nk2,U,2,2,y\nk3,U,,3,z\n")
+    assert found.run().code == 0
+    return found
+
+
+def test_each_event_is_kept_as_received_and_the_ledger_names_the_batch(shop: Project) -> None:
+    (entry,) = shop.ledger()[:1]
+
+    assert (entry["kind"], entry["path"]) == ("feed", "raw/cdc/items_20250102_000000.parquet")
+    assert [(row["id"], row["op"], row["seq"]) for row in shop.change_set(entry)] == [("k1", "U", 1), ("k2", "U", 2)]
+    assert [row["rule"] for row in shop.quarantine()] == ["null_sequence"]
+
+
+def test_an_older_and_an_empty_batch_are_accepted_and_quarantine_stays(shop: Project, tmp_path: Path) -> None:
+    late = shop.copy(tmp_path / "late")
+    late.snapshot("20250101_000000", t="id,op,seq,a,b\nk1,U,5,5,late\n")
+    late.snapshot("20250103_000000", t="id,op,seq,a,b\n")
+    late.snapshot("20250104_000000")
+
+    result = late.run()
+
+    assert (result.code, [row["status"] for row in late.ledger()]) == (0, ["accepted"] * 4)
+    assert [row["a"] for row in late.rows("bronze/items")] == [5, 2]
+    assert [row["rule"] for row in late.quarantine()] == ["null_sequence"]
+    state = late("status").document["tables"][0]
+    assert state["snapshot_time"] == "2025-01-04T00:00:00Z"
+
+
+def test_a_batch_that_was_written_or_published_by_halves_is_taken_once(shop: Project, tmp_path: Path) -> None:
+    killed = shop.copy(tmp_path / "killed")
+    killed.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\n")
+    with interrupt_at("change-set-written"):
+        killed.run()
+    assert (killed.statuses(), len(killed.rows("bronze/items"))) == (["accepted"], 2)
+    killed.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\n")
+
+    assert killed("ingest").code == 0  # its row is in the ledger, and bronze does not have it yet
+    assert [row["a"] for row in killed.rows("bronze/items")] == [1, 2]
+    assert killed("bronze").code == 0
+
+    assert (killed.statuses(), [row["a"] for row in killed.rows("bronze/items")]) == (["accepted"] * 2, [5])
+    assert killed("verify").code == 0
+
+
+def test_diff_shows_what_the_newest_batch_would_change(shop: Project, tmp_path: Path) -> None:
+    waiting = shop.copy(tmp_path / "waiting")
+    waiting.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,1,4,n\nk5,D,9,,\n")
+
+    (table,) = waiting("diff").document["tables"]
+
+    counts = {"rows_read": 4, "inserted": 1, "updated": 1, "deleted": 1, "unchanged": 1}
+    assert {name: count for name, count in table["counts"].items() if count} == counts
+    assert (table["verdict"], table["columns"]) == ("accepted", {"a": 1})
+    assert table["samples"]["updated"] == [{"key": {"id": "k1"}, "changed": {"a": {"before": 1, "after": 5}}}]
+    assert [row["id"] for row in table["samples"]["deleted"]] == ["k2"]
+
+
+def test_a_change_that_old_events_do_not_fit_is_refused_with_the_command(shop: Project, tmp_path: Path) -> None:
+    changed = shop.copy(tmp_path / "changed")
+    changed.configure(keys=["id", "b"])
+    refused = changed.run()
+    changed.configure(keys=["id"], schema="id STRING, op STRING, seq STRING, a INT, b STRING")
+    retyped = changed.run()
+    changed.configure(feed=None)
+    removed = changed.run()
+
+    for result, found in ((refused, "keys was"), (retyped, "seq: bigint is now string"), (removed, "was removed")):
+        note = result.outcome("ingest", "items")["note"]
+        assert (result.code, found in note, "ingest" in note and "--full-refresh" in note) == (2, True, True), note
+    changed.configure(keys=["id"], schema="id STRING, op STRING, seq STRING, a INT, b STRING", feed=FEED)
+    assert changed("ingest", "items", "--full-refresh").code == 0
+    assert changed.run().code == 0
+    assert [row["_feed_sequence"] for row in changed.rows("bronze/items")] == ["1", "2"]
+
+
+def test_a_column_that_is_added_is_null_in_older_batches(shop: Project, tmp_path: Path) -> None:
+    wider = shop.copy(tmp_path / "wider")
+    wider.configure(schema="id STRING, op STRING, seq BIGINT, a INT, b STRING, c INT")
+    wider.snapshot("20250103_000000", t="id,op,seq,a,b,c\nk1,U,5,5,x,7\n")
+    wider.snapshot("20250101_000000", t="id,op,seq,a,b\nk3,U,5,5,x\n")
+
+    assert wider.run().code == 0
+
+    assert [(row["id"], row["c"]) for row in wider.rows("bronze/items")] == [("k1", 7), ("k2", None), ("k3", None)]
+
+
+def test_a_full_load_in_front_of_a_feed_may_lack_the_operation_and_no_later_batch(tmp_path: Path) -> None:
+    loaded = Project(tmp_path, {"items": TABLE | {"feed": FEED}})
+    loaded.snapshot("20250101_000000", t="id,seq,a,b\nk1,1,1,x\nk2,1,2,y\n")
+    assert loaded.run().code == 0
+    loaded.snapshot("20250102_000000", t="id,op,seq,a,b\nk1,D,2,,\n")
+    assert loaded.run().code == 0
+    loaded.snapshot("20250103_000000", t="id,seq,a,b\nk2,3,,\n")
+
+    refused = loaded.run()
+
+    assert (refused.code, loaded.statuses()) == (5, ["accepted", "accepted", "rejected"])
+    assert loaded.ledger()[0]["reason"] == "columns that the batch lacks are null: op"
+    assert [row["id"] for row in loaded.rows("bronze/items")] == ["k2"]
+
+
+def test_a_condition_that_fails_for_an_event_rejects_its_batch(shop: Project, tmp_path: Path) -> None:
+    cast = shop.copy(tmp_path / "cast")
+    cast.configure(feed=FEED | {"delete_when": "CAST(b AS INT) = 0"})
+    cast.snapshot("20250103_000000", t="id,op,seq,a,b\nk9,U,5,5,word\n")
+
+    result = cast.run()
+
+    # It cannot be computed for the events that were accepted before, either.
+    assert (result.code, cast.statuses()) == (5, ["accepted", "rejected"])
+    assert "a condition of the feed cannot be computed" in result.outcome("ingest", "items")["note"]
+    cast.configure(feed=FEED | {"delete_when": "1 / (seq - 5) = 0"})
+
+    assert cast.run().code == 5
+    assert "a condition of the feed cannot be computed" in cast.ledger()[-1]["reason"]
+
+
+def test_forget_refuses_a_table_with_a_feed(shop: Project) -> None:
+    refused = shop("forget", "items", "k1")
+
+    assert (refused.code, "change feed" in refused.error["found"]) == (2, True), json.dumps(refused.document)
