@@ -11,6 +11,7 @@ _TABLES = "tests/lake/test_advice.py::test_following_the_advice_about_tables_end
 
 # By module and text, with {} for what is filled in: the test that provokes the message, does what it says, and succeeds.
 COVERED: dict[str, str] = {
+    "ingest/decide.py: to take all of them again from landing: lakehouse ingest {} {} --full-refresh": "tests/lake/feed/test_feed.py::test_a_change_that_old_events_do_not_fit_is_refused_with_the_command",
     "bronze/fold.py: if all landed snapshots are there: lakehouse ingest PIPELINE {} --full-refresh": "tests/lake/retention/test_expire.py::test_a_history_keeps_its_change_sets_and_cannot_be_built_without_them",
     "cli/app.py: lakehouse init --help": "tests/unit/test_advice.py::test_a_wrong_command_line_names_the_help_that_exists",
     "config/load.py: lakehouse validate {}": _UNIT,
@@ -72,6 +73,9 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "storage/s3_lease.py: wait for it to end; if it was killed, its lease ends within {} seconds",
     ),
     "not followed by a test yet": (
+        "forget/forget.py: remove the events from the landed files, then lakehouse ingest PIPELINE TABLE --full-refresh",
+        "ingest/feed.py: correct the source, or set `duplicates` to latest or quarantine",
+        "lake/feed_events.py: use try_cast and the like in them",
         "config/load.py: lakehouse init SOURCE {}, to write one for a folder of files",
         "ingest/readers/csv_reader.py: correct `sep` in the table's `options`, or set `maxColumns` there",
         "ingest/readers/csv_reader.py: have the source deliver it again, with a time of its own",
@@ -94,6 +98,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "runner/stages.py: deliver a correction as a new snapshot with its own time",
     ),
     "points to another look at the lake, or to a page": (
+        "inspect/diff.py: lakehouse diff PIPELINE TABLE, for what the newest batch would change",
         "forget/forget.py: see how keys are written: lakehouse show PIPELINE {}",
         "ingest/decide.py: lakehouse history {} {}",
         "inspect/cut_case.py: lakehouse status {}, which lists them",

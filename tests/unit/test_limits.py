@@ -36,7 +36,7 @@ from lakehouse.text import visible_lines
 
 SECONDS, BYTES = 8.0, 100 << 20  # of the processor and of Python; what is measured is a tenth of it
 drawn = settings(
-    max_examples=30,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
