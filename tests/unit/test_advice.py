@@ -158,8 +158,10 @@ CASES: dict[str, tuple[Change, str, str, Change]] = {  # what is wrong, the comm
         "rm {folder}/lake/_state/lock",
         lambda s: (s.folder / "lake/_state/lock").unlink(),
     ),
-    "a change feed": (
-        lambda s: s.document["tables"]["items"].update(feed={"sequence_by": ["qty"]}),
+    "a snapshot beside a feed": (
+        lambda s: s.document["tables"]["items"].update(
+            feed={"sequence_by": ["qty"], "corrected_by": {"file": "full.json", "sequence": "MAX(qty)"}}
+        ),
         "run",
         "see docs/decisions/0001-scope.md",
         lambda s: s.document["tables"]["items"].pop("feed"),
