@@ -21,6 +21,7 @@ UNREADABLE = "_cdc_unreadable"  # the record's text, if the reader cannot read i
 _EMPTY_TEXT = secrets.token_hex(16)
 _DEFAULT_OPTIONS = {"header": "true", "sep": ",", "quote": '"', "encoding": "UTF-8"}  # the defaults of pipeline.yml
 _OWN_OPTIONS = ("locale", "dateformat", "timestampformat", "timestampntzformat")
+_NON_FINITE = r"(?i)^([+-]?inf(inity)?|nan)$"
 _TRUE_WORDS, _FALSE_WORDS = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
 
@@ -152,7 +153,10 @@ def parse_text(table: CheckedTable, field: T.StructField, text: Column) -> Colum
     if isinstance(data_type, T.NumericType):
         signs = locales.find_separators(reader_options.get("locale", "en-US")) or locales.Separators(".", ",")
         plain = F.translate(text, signs.decimal + signs.groups, ".") if "locale" in reader_options else text
-        return _parse_cell(plain, data_type, {}).alias(field.name)
+        number = _parse_cell(plain, data_type, {})
+        if isinstance(data_type, T.FloatType | T.DoubleType):
+            number = F.when(text.rlike(_NON_FINITE), text.try_cast(data_type)).otherwise(number)
+        return number.alias(field.name)
     formats = {k: v for k, v in reader_options.items() if k in _OWN_OPTIONS and v not in patterns.EPOCH_UNITS}
     parsed = _parse_cell(text, data_type, formats | {"timezone": table.pipeline.timezone})
     return F.coalesce(parsed, _parse_epoch(table, data_type, text)).alias(field.name)
