@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ Language = Literal["en", "pt"]
 
 LOCALES = {"en": "en", "pt": "pt_BR"}
 _DAY_PATTERNS = {"en": "yyyy-MM-dd", "pt": "dd/MM/yyyy"}
+_MAX_DIGITS = 40  # before or after the point; a DECIMAL has 38
 _FRACTION = re.compile(r"\.(\d{1,6})")
 
 
@@ -46,13 +47,21 @@ class Words:
         return TEXTS[key][0 if self.language == "en" else 1].format(**values)
 
     def number(self, value: object) -> str:
-        """Return a number with all of its digits; a text that is no number, such as NaN, is returned unchanged."""
+        """Return a number with all of its digits.
+
+        A text that is no number, such as NaN, is returned unchanged, and so is a number of too many digits (`5e-324`).
+        """
         try:
             exact = value if isinstance(value, int) else Decimal(str(value))
         except InvalidOperation:
             return str(value)
+        if isinstance(exact, Decimal) and exact and exact.is_finite() and abs(exact.adjusted()) > _MAX_DIGITS:
+            return str(value)
         digits = max(0, -exact.as_tuple().exponent) if isinstance(exact, Decimal) and exact.is_finite() else 0  # type: ignore[operator]
-        return str(format_decimal(exact, format="#,##0." + "0" * digits, locale=LOCALES[self.language]))
+        with localcontext(
+            Context(prec=2 * _MAX_DIGITS + digits)
+        ):  # by default, a DECIMAL of more than 28 digits is refused
+            return str(format_decimal(exact, format="#,##0." + "0" * digits, locale=LOCALES[self.language]))
 
     @property
     def _zone(self) -> tzinfo:

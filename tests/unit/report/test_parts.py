@@ -265,6 +265,22 @@ def test_every_line_of_the_flow_connects_two_cards_and_no_cards_overlap() -> Non
 # --- words ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("99999999999999999999.999999999999999999", "99,999,999,999,999,999,999.999999999999999999"),
+        ("-" + "9" * 38, "-99," + ",".join(["999"] * 12)),
+        ("0." + "0" * 37 + "1", "0." + "0" * 37 + "1"),
+        ("5e-324", "5e-324"),
+        ("1.7976931348623157e+308", "1.7976931348623157e+308"),
+        ("0E-18", "0.000000000000000000"),
+        ("NaN", "NaN"),
+    ],
+)
+def test_numbers_of_any_size_are_shown(value: str, shown: str) -> None:
+    assert Words("en").number(value) == shown
+
+
 def test_every_text_has_the_same_placeholders_in_both_languages_and_is_used() -> None:
     def fields(text: str) -> set[str]:
         return {name for _, name, _, _ in string.Formatter().parse(text) if name}
