@@ -23,7 +23,7 @@ from lakehouse.ingest.decide import approve_snapshot, decide_snapshot, ingest_ta
 from lakehouse.ingest.diff import quarantine_rows
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.rebuild import Rebuild, rebuild_change_sets
-from lakehouse.ingest.reset import reset_tables
+from lakehouse.ingest.reset import require_landed_events, reset_tables
 
 __all__ = [
     "Comparison",
@@ -38,6 +38,7 @@ __all__ = [
     "ingest_table",
     "quarantine_rows",
     "rebuild_change_sets",
+    "require_landed_events",
     "require_same_columns",
     "reset_tables",
     "undelivered_columns",

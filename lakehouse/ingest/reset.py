@@ -12,8 +12,32 @@ from pyspark.sql import SparkSession
 from lakehouse.errors import ConfigError
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.change_sets import table_folders
+from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.storage import file_io, landing
-from lakehouse.storage.paths import Lake
+from lakehouse.storage.paths import Lake, snapshot_name
+from lakehouse.text import counted
+
+
+def require_landed_events(lake: Lake, name: str, history: LedgerHistory) -> None:
+    """Raise if events of a change feed are in raw only, so that a reset would lose them.
+
+    Args:
+        lake: The lake.
+        name: The table.
+        history: The ledger's rows of the table.
+
+    Raises:
+        ConfigError: With the batches whose files have expired or are missing.
+    """
+    landed = {snapshot.time for snapshot in landing.list_snapshots(lake, name) if not snapshot.expired}
+    lost = [snapshot_name(e.snapshot_time) for e in history.accepted if e.snapshot_time not in landed]
+    if lost:
+        raise ConfigError(
+            f"the events of {counted(len(lost), 'batch', 'batches')} of {name} are in raw only: {', '.join(lost[:3])}",
+            expected="the landed files of every accepted batch, from which the table would be rebuilt",
+            where=str(lake.landing_path(name)),
+            next_step="restore these files, and remove `expired` from their manifests; or keep the feed's settings",
+        )
 
 
 def reset_tables(spark: SparkSession, lake: Lake, names: list[str]) -> None:

@@ -221,12 +221,21 @@ def _extract(run: Run) -> list[Outcome]:
 
 
 def _ingest(run: Run) -> list[Outcome]:
-    from lakehouse.ingest import IngestContext, ingest_table, rebuild_change_sets, reset_tables
+    from lakehouse.ingest import (
+        IngestContext,
+        ingest_table,
+        rebuild_change_sets,
+        require_landed_events,
+        reset_tables,
+    )
     from lakehouse.lake import ledger
 
     spark, tables = run.spark, run.selected_tables()
     ledger.create_if_missing(spark, run.lake)
     if run.full_refresh and run.stages == ("ingest",):
+        for name, history in ledger.read_histories(spark, run.lake, tables).items():
+            if run.pipeline.tables[name].feed:
+                require_landed_events(run.lake, name, history)
         reset_tables(spark, run.lake, tables)
     histories = ledger.read_histories(spark, run.lake, tables)
     unchanged: list[LedgerEntry] = []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lakehouse.verify.feed_fold import Event, FeedRules, fold_key
 
-MANY = settings(max_examples=2000, deadline=None)
+MANY = settings(max_examples=1000, deadline=None)
 
 _SEQUENCES = st.integers(1, 12)
 _VALUES = st.tuples(st.sampled_from([None, 1, 2]), st.sampled_from([None, "x", "y"]))
