@@ -152,13 +152,13 @@ def test_pending_batches_of_a_feed(
 ) -> None:
     monkeypatch.setattr(landing, "list_snapshots", lambda lake, name: [snapshot(day) for day in range(3)])
 
-    found = decide.pending_snapshots(Context(*entries, feed=object()))
+    found = decide.pending_snapshots(Context(*(replace(entry, kind="feed") for entry in entries), feed=object()))
 
     assert [(each.time - FIRST).days for each in found] == pending
 
 
 def test_a_batch_of_a_feed_is_read_however_old_it_is_and_whatever_its_bytes() -> None:
-    context, read = Context(decided(1, "accepted"), feed=object()), []
+    context, read = Context(replace(decided(1, "accepted"), kind="feed"), feed=object()), []
 
     def compare(context: IngestContext, batch: LandedSnapshot, base: LedgerEntry, guard: Any) -> LedgerEntry:
         read.append(batch)
