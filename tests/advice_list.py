@@ -73,6 +73,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "storage/s3_lease.py: wait for it to end; if it was killed, its lease ends within {} seconds",
     ),
     "not followed by a test yet": (
+        "ingest/reset.py: restore these files, and remove `expired` from their manifests; or keep the feed's settings",
         "forget/forget.py: remove the events from the landed files, then lakehouse ingest PIPELINE TABLE --full-refresh",
         "ingest/feed.py: correct the source, or set `duplicates` to latest or quarantine",
         "lake/feed_events.py: use try_cast and the like in them",
