@@ -22,9 +22,8 @@ from lakehouse.lake import delta, feed_events, small_tables
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.cdc import own_columns_ddl
 from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_to_match
+from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_computed, merge_to_match
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import local_frame
 
 
@@ -146,9 +145,7 @@ def _write(
         counts = Counter(local.column(ACTION).to_pylist())
         few = CachedRows(table.spark.createDataFrame(local, changes.schema), local if is_plain else None)
         return merge_changes(target, few, counts, progress) if counts else WriteResult()
-    with persist_rows(changes):
-        counts = Counter({row[ACTION]: row["count"] for row in changes.groupBy(ACTION).count().collect()})
-        return merge_changes(target, CachedRows(changes), counts, progress) if counts else WriteResult()
+    return merge_computed(target, changes, progress)
 
 
 def _columns(table: TableRef) -> list[str]:

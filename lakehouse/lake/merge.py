@@ -170,7 +170,29 @@ def _compare_and_merge(
     if expect_few and (local := actions.limit(max_local_rows + 1).toArrow()).num_rows <= max_local_rows:
         few = CachedRows(spark.createDataFrame(local, actions.schema), local)
         return _merge_local(target, few, progress, value_ranges)
-    spark.conf.set(_MATERIALIZE_CONF, "auto")
+    return _merge_computed(target, actions, progress, value_ranges)
+
+
+def merge_computed(target: MergeTarget, actions: DataFrame, progress: Mapping[str, Any]) -> WriteResult:
+    """Write rows that are known to be the difference from a table, and that Spark computes once.
+
+    Args:
+        target: The table, which exists.
+        actions: The rows, with their action (I, U or D) in the column `_cdc_action`.
+        progress: The metadata that the commit records.
+
+    Returns:
+        How many rows changed.
+    """
+    _prepare(target, T.StructType([f for f in actions.schema if f.name != ACTION]))
+    return _merge_computed(target, actions, progress, {})
+
+
+def _merge_computed(
+    target: MergeTarget, actions: DataFrame, progress: Mapping[str, Any], value_ranges: ValueRanges
+) -> WriteResult:
+    max_local_rows = target.tuning.local_rows
+    target.spark.conf.set(_MATERIALIZE_CONF, "auto")
     actions = actions.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         counts = Counter({row[ACTION]: row["count"] for row in actions.groupBy(ACTION).count().collect()})

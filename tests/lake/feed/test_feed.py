@@ -172,6 +172,22 @@ def test_a_batch_that_was_written_or_published_by_halves_is_taken_once(shop: Pro
     assert killed("verify").code == 0
 
 
+def test_more_changes_than_the_driver_takes_are_merged_by_spark(shop: Project, tmp_path: Path) -> None:
+    large = shop.copy(tmp_path / "large")
+    large.tuning = {"local_rows": 1}
+    large.tables["past"] = TABLE | {"scd": 2, "feed": FEED}
+    large.configure()
+    assert large.run().code == 0
+    large.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,1,4,n\n")
+
+    assert large.run().code == 0
+
+    assert [(row["id"], row["a"]) for row in large.rows("bronze/items")] == [("k1", 5), ("k4", 4)]
+    windows = [(row["id"], row["a"], row["__END_AT"]) for row in large.rows("bronze/past")]
+    assert windows == [("k1", 1, 5), ("k1", 5, None), ("k2", 2, 6), ("k4", 4, None)]
+    assert large("verify").code == 0
+
+
 def test_diff_shows_what_the_newest_batch_would_change(shop: Project, tmp_path: Path) -> None:
     waiting = shop.copy(tmp_path / "waiting")
     waiting.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\nk4,U,1,4,n\nk5,D,9,,\n")
