@@ -11,7 +11,7 @@ _TABLES = "tests/lake/test_advice.py::test_following_the_advice_about_tables_end
 
 # By module and text, with {} for what is filled in: the test that provokes the message, does what it says, and succeeds.
 COVERED: dict[str, str] = {
-    "ingest/decide.py: to take all of them again from landing: lakehouse ingest {} {} --full-refresh": "tests/lake/feed/test_feed.py::test_a_change_that_old_events_do_not_fit_is_refused_with_the_command",
+    "ingest/decide.py: to take all of them again from landing: lakehouse ingest {} {} --full-refresh": "tests/systems/test_feed.py::test_a_change_that_old_events_do_not_fit_is_refused_with_the_command",
     "bronze/fold.py: if all landed snapshots are there: lakehouse ingest PIPELINE {} --full-refresh": "tests/lake/retention/test_expire.py::test_a_history_keeps_its_change_sets_and_cannot_be_built_without_them",
     "cli/app.py: lakehouse init --help": "tests/unit/test_advice.py::test_a_wrong_command_line_names_the_help_that_exists",
     "config/load.py: lakehouse validate {}": _UNIT,

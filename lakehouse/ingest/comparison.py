@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -134,11 +134,8 @@ class SparkComparison(Comparison):
         if table.format == "parquet" or not numbers:  # it has no texts for numbers
             return ()
         received = F.from_json(UNMASKED if UNMASKED in rows.columns else RECEIVED, F.lit("map<string, string>"))
-        by_name = F.transform_keys(received, lambda name, _: F.lower(name))
-        texts = rows.select(by_name.alias("texts"))
-        has_zero = [
-            F.try_element_at("texts", F.lit(table.name_in_files(n).lower())).rlike(LEADING_ZERO) for n in numbers
-        ]
+        texts = rows.select(F.map_entries(received).alias("texts"))  # a JSON object may have a name twice
+        has_zero = [_has_leading_zero("texts", table.name_in_files(name)) for name in numbers]
         (found,) = texts.agg(*[F.bool_or(flag).alias(f"z{at}") for at, flag in enumerate(has_zero)]).collect()
         return tuple(name for name, flag in zip(numbers, found, strict=True) if flag)
 
@@ -150,6 +147,11 @@ class SparkComparison(Comparison):
     def write_change_set(self, sequence: int, path: str) -> None:
         rows = pii.with_labels(self.change_set(sequence).drop(*self.missing_columns), self.context.config)
         change_sets.write(self.context.table, rows, path, self.counts.changes)
+
+
+def _has_leading_zero(entries: str, name: str) -> Column:
+    """Return whether a text of this name, in any case, has a leading zero."""
+    return F.exists(entries, lambda e: (F.lower(e["key"]) == name.lower()) & e["value"].rlike(LEADING_ZERO))
 
 
 @dataclass(frozen=True)

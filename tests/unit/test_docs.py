@@ -109,7 +109,7 @@ RUN_BY = {
     **{
         f"docs/guide/{name}.md": "tests/systems/test_how_tos.py" for name in ("look", "model-tests", "models", "report")
     },
-    "docs/guide/change-feeds.md": "tests/lake/feed/test_feed.py",
+    "docs/guide/change-feeds.md": "tests/systems/test_feed.py",
 }
 GUIDES = [page for page in PAGES if page.parent.name == "guide" or str(page.relative_to(REPOSITORY)) in RUN_BY]
 

@@ -68,7 +68,8 @@ def test_status_and_history_need_no_session(shop: Project) -> None:
 def test_quarantine_counts_by_reason_and_shows_the_newest(shop: Project) -> None:
     document = shop("quarantine", "items").document
     assert (document["unresolved"], document["resolved"]) == (1, 0)
-    assert document["reasons"] == [{"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1}]
+    reason = {"rule": "malformed", "column": "qty", "reason": "qty: not an INT", "rows": 1, "advice": None}
+    assert document["reasons"] == [reason]
     (row,) = document["rows"]
     assert (row["line"], row["value"], row["first_sequence"], row["resolved"]) == (4, "?", 2, False)
 

@@ -226,7 +226,7 @@ def test_a_full_refresh_removes_plain_values_of_columns_that_became_personal(tmp
         assert rejected.code == 2
         note = rejected.outcome(stage, "items")["note"]
         assert "email is plain, now hmac" in note and "phone is plain, now mask" in note
-        assert "password is plain, now drop" in note and "ingest PIPELINE items --full-refresh" in note
+        assert "password is plain, now drop" in note and f"ingest {project.pipeline} items --full-refresh" in note
     assert project("ingest", "items", "--full-refresh").code == 0
     assert project.run().code == 0
     assert values(project, "a")["email"] == hashed("zzmail.a@example.org")

@@ -15,7 +15,7 @@ from guide import Example, parse_sections
 from helpers import Project
 from pyspark.sql import SparkSession
 
-PAGE = Path(__file__).parents[3] / "docs" / "guide" / "change-feeds.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "change-feeds.md"
 FEED: dict[str, Any] = {
     "sequence_by": ["seq"],
     "delete_when": "op = 'D'",
@@ -32,6 +32,7 @@ TABLE: dict[str, Any] = {
 DAY = 86_400
 
 
+@pytest.mark.timeout(900)  # many runs: minutes, where the machine has other things to do
 def test_the_page_of_change_feeds_shows_what_happens(tmp_path: Path, spark: SparkSession) -> None:
     (section,) = parse_sections(PAGE.read_text(encoding="utf-8"))
 
@@ -77,6 +78,7 @@ def _bronze(shop: Project, name: str) -> list[Row]:
     return sorted(rows, key=lambda row: (row["key"], row["sequence"]))
 
 
+@pytest.mark.timeout(900)  # many runs: minutes, where the machine has other things to do
 def test_bronze_is_the_definition_after_each_batch_whatever_their_order(tmp_path: Path, spark: SparkSession) -> None:
     rules = {
         "current": Rules(tombstones=DAY),
