@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.lake import delta
 from lakehouse.storage import file_io
+from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import utc_text_z
 
 _FILE_RETENTION, _LOG_RETENTION = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
@@ -54,13 +55,13 @@ def _purge_deleted_rows(spark: SparkSession, address: str) -> None:
 
 def _remaining_in(spark: SparkSession, table: str, address: str, time_after: Callable[[str], str]) -> dict[str, Any]:
     if files := delta.data_files(address):
-        location, properties = str(file_io.store_path(address)), files.listed.properties
-        current = [str(file.path) for file in files.listed.files]
+        folder: StorePath | None = file_io.store_path(address)
+        properties, current = files.listed.properties, [str(file.path) for file in files.listed.files]
     else:
         detail = delta.table(spark, address).detail().select("properties", "location").collect()[0]
-        location, properties = detail.location, detail.properties
-        current = delta.read(spark, address).inputFiles()
-    sizes = _old_file_sizes(current, location)
+        folder, properties = _store_path(detail.location), detail.properties
+        current = [str(_store_path(url)) for url in delta.read(spark, address).inputFiles()]
+    sizes = None if folder is None else _old_file_sizes(folder, current)
     retention = {name: properties.get(name, default) for name, default in _DEFAULTS.items()}
     due = {name: time_after(duration.removeprefix("interval ")) for name, duration in retention.items()}
     return {
@@ -72,21 +73,25 @@ def _remaining_in(spark: SparkSession, table: str, address: str, time_after: Cal
     }
 
 
-def _old_file_sizes(current_files: Iterable[str], location: str) -> list[int] | None:
-    """Return the sizes of a table's files that its current version does not read; None if they cannot be listed."""
-    if urlparse(location).scheme not in ("", "file", "s3a"):
-        return None
-    root = _store_path(location)
-    current = {_store_path(name).removeprefix(f"{root}/") for name in current_files}
-    files = file_io.file_sizes(file_io.store_path(root)).items()
-    data_files = {n: size for n, size in files if n.endswith(".parquet") and not n.startswith("_delta_log/")}
-    return [size for name, size in data_files.items() if name not in current]
+def _old_file_sizes(folder: StorePath, current: Iterable[str]) -> list[int]:
+    """Return the sizes of the files in a table's folder that its current version does not read."""
+    names = {path.removeprefix(f"{folder}/") for path in current}
+    files = file_io.file_sizes(folder).items()
+    return [
+        size
+        for name, size in files
+        if name.endswith(".parquet") and not name.startswith("_delta_log/") and name not in names
+    ]
 
 
-def _store_path(url: str) -> str:
-    """Return a file of Spark's as `file_io` names it."""
+def _store_path(url: str) -> StorePath | None:
+    """Return a file or folder that Spark names by its URL; None if its storage cannot be listed."""
     parts = urlparse(url)
-    return unquote(parts.path if parts.scheme in ("", "file") else f"{parts.scheme}://{parts.netloc}{parts.path}")
+    if parts.scheme in ("", "file"):
+        return file_io.store_path(unquote(parts.path))
+    return (
+        file_io.store_path(unquote(f"{parts.scheme}://{parts.netloc}{parts.path}")) if parts.scheme == "s3a" else None
+    )
 
 
 def _time_after(spark: SparkSession, duration: str) -> str:
