@@ -102,6 +102,15 @@ def sequence(table: Table, prefix: str = "") -> Column:
     return columns[0] if len(columns) == 1 else F.struct(*columns)
 
 
+def event_identity(table: Table) -> list[str]:
+    """Return the columns by which two events are about the same: the key and the sequence.
+
+    Args:
+        table: The table's configuration.
+    """
+    return [*table.keys, *feed_of(table).sequence_by]
+
+
 def truncates(events: DataFrame, table: Table) -> DataFrame:
     """Return the sequences of truncates.
 
@@ -192,7 +201,7 @@ def bronze_columns(table: Table) -> list[str]:
 
 def _distinct_events(events: DataFrame, table: Table) -> DataFrame:
     """Return one event for each key and sequence, with the last batch and time at which it came."""
-    same = Window.partitionBy(*_quoted(table.keys), *_quoted(feed_of(table).sequence_by))
+    same = Window.partitionBy(*_quoted(event_identity(table)))
     latest = [F.desc(quote_identifier(table.updated_at))] if table.duplicates == "latest" and table.updated_at else []
     return (
         events.withColumn(_LAST_BATCH, F.max(BATCH).over(same))

@@ -22,6 +22,7 @@ from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.landing import LandedSnapshot
+from lakehouse.text import counted
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Comparison(ABC):
     record_count: int | None
     unknown_columns: tuple[str, ...]
     missing_columns: frozenset[str]
+
+    def describe_conflicts(self) -> tuple[str, str]:
+        """Return what is found about rows that contradict each other, and what is expected, for a message."""
+        table, name = self.context.config, self.context.table.name
+        conflicts = counted(self.counts.conflicts, f"key of {name} has", f"keys of {name} have")
+        expected = f"one row for each {', '.join(table.keys)} (duplicates: {table.duplicates})"
+        return f"{conflicts} several rows with different content", expected
 
     @abstractmethod
     def example_keys(self, limit: int = 3) -> str:

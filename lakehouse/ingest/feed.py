@@ -22,7 +22,6 @@ from lakehouse import bronze
 from lakehouse.bronze import apply_feed, feed
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.errors import DataRefused
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.feed_comparison import IS_REJECTED, NULL_SEQUENCE, FeedComparison
@@ -39,7 +38,6 @@ from lakehouse.schema.table_schema import received_schema
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, local_frame
 from lakehouse.storage.landing import LandedSnapshot
-from lakehouse.text import counted
 
 _HASHES = ["_feed_hash_1", "_feed_hash_2"]  # of all columns of an event
 _ACCEPTED_HASHES = ["_feed_accepted_1", "_feed_accepted_2"]  # of the accepted event of that key and sequence
@@ -65,8 +63,7 @@ def compare_feed(
         optional_columns: Declared columns that the batch may lack.
 
     Raises:
-        DataRefused: The batch cannot be read, a condition cannot be computed for one of its events, or two events of
-            one key and sequence contradict each other and `duplicates` has no answer.
+        DataRefused: The batch cannot be read, or a condition cannot be computed for one of its events.
     """
     table, config, history = context.table, context.config, context.history
     sequence = (history.last_accepted.sequence or 0) + 1 if history.last_accepted else 1
@@ -86,8 +83,6 @@ def compare_feed(
         compared = apply_feed.compare_batch(table, history.accepted, batch, sequence, snapshot.time, current)
         compared = stack.enter_context(persist_rows(compared))
         counts, by_truncate = _count(context, events, kept, compared, row_count)
-        if counts.conflicts:
-            raise _conflict_error(context, snapshot, events, counts.conflicts)
         yield FeedComparison(
             context,
             snapshot,
@@ -194,11 +189,6 @@ def _count_rows(events: DataFrame, snapshot: LandedSnapshot) -> int:
 # --- events of one key and sequence -----------------------------------------------------------------------------------
 
 
-def _identity(table: Table) -> list[str]:
-    assert table.feed
-    return [*table.keys, *table.feed.sequence_by]
-
-
 def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
     """Return the keys and sequences of which a batch has an event that contradicts another, in it or accepted before.
 
@@ -206,7 +196,7 @@ def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
         The columns of key and sequence, and the hashes of the accepted event, which are null if there is none.
     """
     table, schema = context.config, received_schema(context.config)
-    identity = [*map(quote_identifier, _identity(table))]
+    identity = [*map(quote_identifier, feed.event_identity(table))]
     order = [F.col(quote_identifier(table.updated_at)).alias("_feed_at")] if table.updated_at else []
     good = events.where((F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE))
     compared = good.select(*identity, *order, *_HASHES, F.lit(True).alias(_IN_BATCH))
@@ -230,7 +220,7 @@ def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
 
 def _with_rejected(events: DataFrame, conflicts: DataFrame, table: Table) -> DataFrame:
     """Mark the events that contradict another; one that equals the accepted event is not among them."""
-    identity = _identity(table)
+    identity = feed.event_identity(table)
     marked = conflicts.withColumn("_feed_conflict", F.lit(True))
     joined = events.join(marked, on=identity, how="left")
     is_accepted = F.lit(True)
@@ -239,28 +229,6 @@ def _with_rejected(events: DataFrame, conflicts: DataFrame, table: Table) -> Dat
     is_rejected = F.coalesce(F.col("_feed_conflict"), F.lit(False)) & ~is_accepted
     is_good = (F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE)
     return joined.select(*map(quote_identifier, events.columns), (is_rejected & is_good).alias(IS_REJECTED))
-
-
-def _conflict_error(
-    context: IngestContext, snapshot: LandedSnapshot, events: DataFrame, conflict_count: int
-) -> DataRefused:
-    table = context.config
-    rejected = events.where(IS_REJECTED)
-    keys = rejected.select(*map(quote_identifier, table.keys)).distinct().limit(3).collect()
-    examples = ", ".join(str(tuple(row)) if len(row) > 1 else repr(row[0]) for row in keys)
-    found = (
-        f"{counted(conflict_count, 'event')} of {context.table.name} beside another one of the same key and sequence"
-    )
-    is_tie = table.duplicates == "latest"
-    return DataRefused(
-        f"{found}: {examples}",
-        kept=found,
-        expected=f"one event for each {', '.join(_identity(table))}"
-        + (f", or another {table.updated_at}" if is_tie else "")
-        + f" (duplicates: {table.duplicates}); events that were accepted before count",
-        where=str(snapshot.folder),
-        next_step="correct the source, or set `duplicates` to latest or quarantine",
-    )
 
 
 # --- counts -----------------------------------------------------------------------------------------------------------
@@ -286,13 +254,13 @@ def _count(
         F.count_if(IS_REJECTED).alias("rejected"),
         F.count_distinct(*_truncate_identity()).alias("truncates"),
     )
-    distinct = kept.select(*map(quote_identifier, _identity(table)), *_HASHES, KIND).distinct()
+    distinct = kept.select(*map(quote_identifier, feed.event_identity(table)), *_HASHES, KIND).distinct()
     of_keys = distinct.where(F.col(KIND) != TRUNCATE)
     is_repeated = F.lit(False)
     if table.scd == 2 and context.history.accepted:
         accepted = feed_events.read(context.table, context.history.accepted).where(F.col(KIND) != TRUNCATE)
-        known = accepted.select(*map(quote_identifier, _identity(table))).distinct()
-        of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=_identity(table), how="left")
+        known = accepted.select(*map(quote_identifier, feed.event_identity(table))).distinct()
+        of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=feed.event_identity(table), how="left")
         is_repeated = F.coalesce(F.col("_feed_known"), F.lit(False))
     of_key = of_keys.groupBy(*keys).agg(
         F.count(F.lit(1)).alias("_feed_events"),

@@ -18,6 +18,7 @@ from lakehouse.lake import feed_events
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, END_AT, UPDATE
 from lakehouse.lake.feed_events import KIND, TRUNCATE
 from lakehouse.lake.merge import ACTION
+from lakehouse.text import counted
 
 NULL_SEQUENCE = "null in sequence_by"  # an event's fault
 OTHER_EVENT = "another event has the same key and sequence, and other values"  # why a good event goes to quarantine
@@ -59,6 +60,13 @@ class FeedComparison(Comparison):
             reasons.append(f"{found}, more than max_quarantined {guard.max_quarantined:g}")
         return "; ".join(reasons) or None
 
+    def describe_conflicts(self) -> tuple[str, str]:
+        table, events = self.context.config, counted(self.counts.conflicts, "event")
+        found = f"{events} of {self.context.table.name} beside another one of the same key and sequence"
+        or_later = f", or another {table.updated_at}" if table.duplicates == "latest" else ""  # a tie
+        one = f"one event for each {', '.join(feed.event_identity(table))}{or_later}"
+        return found, f"{one} (duplicates: {table.duplicates}); events that were accepted before count"
+
     def example_keys(self, limit: int = 3) -> str:
         keys = [*map(quote_identifier, self.context.config.keys)]
         rows = self.events.where(IS_REJECTED).select(*keys).distinct().limit(limit).collect()
@@ -69,7 +77,6 @@ class FeedComparison(Comparison):
 
     def quarantine_rows(self) -> DataFrame:
         table, first = self.context.config, F.get(PROBLEMS, F.lit(0))
-        assert table.feed
         is_null_key = (F.col(KIND) != TRUNCATE) & (F.col(KEY_STATE) == "null")
         reasons = F.transform(PROBLEMS, lambda p: F.concat_ws(": ", p["column"], p["reason"]))
         malformed = self.events.where(F.size(PROBLEMS) > 0).select(
@@ -83,7 +90,7 @@ class FeedComparison(Comparison):
             .alias("rule"),
             *self._unmasked,
         )
-        identity = [*table.keys, *table.feed.sequence_by]
+        identity = feed.event_identity(table)
         rejected = self.events.where(IS_REJECTED).select(
             F.col(RECEIVED).alias("row"),
             F.lit(", ".join(identity)).alias("column"),

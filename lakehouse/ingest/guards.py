@@ -77,13 +77,11 @@ def require_acceptable(comparison: Comparison) -> None:
             next_step="look for quotes that open or close in the middle of a field",
         )
     if counts.conflicts:
-        keys = comparison.example_keys()
-        conflicts = counted(counts.conflicts, f"key of {name} has", f"keys of {name} have")
-        found = f"{conflicts} several rows with different content"
+        found, expected = comparison.describe_conflicts()
         raise DataRefused(
-            f"{found}: {keys}",
+            f"{found}: {comparison.example_keys()}",
             kept=f"{found}{_example_lines(comparison, comparison.conflicting_rows(_MAX_EXAMPLES))}",
-            expected=f"one row for each {', '.join(table.keys)} (duplicates: {table.duplicates})",
+            expected=expected,
             where=where,
             next_step="correct the source, or set `duplicates` to latest or quarantine",
         )
