@@ -358,6 +358,8 @@ def compare(
 def key_changes(compared: DataFrame, table: Table) -> DataFrame:
     """Return the keys that a comparison changes, with I, U or D in `ACTION` as a reader of live rows sees them.
 
+    `FEED_SEQUENCE` is that of the row that was live before.
+
     Args:
         compared: The result of `compare`.
         table: The table's configuration.
@@ -366,10 +368,11 @@ def key_changes(compared: DataFrame, table: Table) -> DataFrame:
         F.count_if(F.col(ACTION).isNotNull()).alias("_feed_changes"),
         F.max(LIVE_BEFORE).alias(LIVE_BEFORE),
         F.max(LIVE_AFTER).alias(LIVE_AFTER),
+        F.max(F.when(F.col(LIVE_BEFORE), F.col(FEED_SEQUENCE))).alias(FEED_SEQUENCE),
     )
     is_inserted, is_deleted = F.col(LIVE_AFTER) & ~F.col(LIVE_BEFORE), F.col(LIVE_BEFORE) & ~F.col(LIVE_AFTER)
     action = F.when(is_inserted, INSERT).when(is_deleted, DELETE).otherwise(UPDATE)
-    return of_key.where("_feed_changes > 0").select(*_quoted(table.keys), action.alias(ACTION))
+    return of_key.where("_feed_changes > 0").select(*_quoted(table.keys), action.alias(ACTION), FEED_SEQUENCE)
 
 
 def _side(side: str, name: str) -> Column:

@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 
 from lakehouse import bronze
 from lakehouse.bronze import apply_feed, feed
-from lakehouse.config import Table
+from lakehouse.config import FEED_SEQUENCE, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
@@ -265,7 +265,8 @@ def _count(
     of_key = of_keys.groupBy(*keys).agg(
         F.count(F.lit(1)).alias("_feed_events"),
         F.count_if(is_repeated).alias("_feed_repeated"),
-        F.max(F.col(KIND) == feed_events.DELETE).alias("_feed_deletes"),
+        F.max(F.when(F.col(KIND) == feed_events.DELETE, feed.sequence(table))).alias("_feed_last_delete"),
+        F.max(F.when(F.col(KIND) == feed_events.UPSERT, feed.sequence(table))).alias("_feed_last_upsert"),
     )
     changes = feed.key_changes(compared, table)
     action, event_count = F.col(ACTION), F.coalesce(F.col("_feed_events"), F.lit(0))
@@ -273,7 +274,9 @@ def _count(
         unchanged = F.when(action.isNull(), event_count).otherwise(F.coalesce("_feed_repeated", F.lit(0)))
     else:
         unchanged = event_count - F.when(action.isNotNull() & (event_count > 0), 1).otherwise(0)
-    has_delete = F.coalesce(F.col("_feed_deletes"), F.lit(False))
+    # A delete that is older than the row, or than an upsert beside it, deletes nothing: then the truncate does.
+    is_last = F.coalesce(F.col("_feed_last_delete") > F.col("_feed_last_upsert"), F.lit(True))
+    by_delete = F.coalesce(is_last & (F.col("_feed_last_delete") > F.col(FEED_SEQUENCE)), F.lit(False))
     totals = (
         changes.join(of_key, on=list(table.keys), how="full")
         .agg(
@@ -282,7 +285,7 @@ def _count(
             F.count_if(action == DELETE).alias("deleted"),
             F.coalesce(F.sum(unchanged), F.lit(0)).alias("unchanged"),
             F.coalesce(F.sum(event_count), F.lit(0)).alias("events"),
-            F.count_if((action == DELETE) & ~has_delete).alias("by_truncate"),
+            F.count_if((action == DELETE) & ~by_delete).alias("by_truncate"),
         )
         .crossJoin(of_events)
         .collect()[0]
