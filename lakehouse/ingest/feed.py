@@ -146,12 +146,15 @@ def acceptance_change(context: IngestContext) -> str:
 
 
 def _read_events(context: IngestContext, snapshot: LandedSnapshot, optional_columns: frozenset[str]) -> ParsedSnapshot:
-    """Return the events of a batch; a batch without a file, or with empty ones only, has none."""
+    """Return the events of a batch; a batch without a file, or with empty ones only, has none.
+
+    It delivers no column that a batch may lack: the full load of a feed may come after it.
+    """
     files = tuple(file for file in snapshot.files if file.size)
     if files:
         return snapshot_reader.read(context.read_settings(optional_columns), replace(snapshot, files=files))
     fields = T.StructType([*received_schema(context.config), *_INTERNAL_FIELDS])
-    return ParsedSnapshot(local_frame(context.table.spark, fields), None, (), frozenset())
+    return ParsedSnapshot(local_frame(context.table.spark, fields), None, (), optional_columns)
 
 
 def _prepare(rows: DataFrame, table: Table) -> DataFrame:

@@ -42,7 +42,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
     warnings = []
     if unknown := ", ".join(comparison.unknown_columns):
         warnings.append(f"columns that are not in the schema are ignored: {unknown}")
-    if isinstance(comparison, FeedComparison) and comparison.missing_columns:
+    if isinstance(comparison, FeedComparison) and comparison.missing_columns and comparison.counts.rows_read:
         warnings.append(f"columns that the batch lacks are null: {', '.join(sorted(comparison.missing_columns))}")
     if comparison.context.history.last_accepted is None and (columns := comparison.leading_zero_columns()):
         warnings.append(_leading_zeros(columns, comparison.context.config))
