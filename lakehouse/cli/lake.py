@@ -68,7 +68,7 @@ def _table_row(row: Row, now: datetime) -> Row:
         "to decide": row["waiting"] or None,
         "quarantined": row["quarantined"] or None,
         "last success": _ago(row["last_success"], now),
-        "note": row["note"] if row["newest"] not in ("held", "rejected") else None,  # that is above
+        "note": None if row["held"] or row["newest"] == "rejected" else row["note"],  # that is above
     }
 
 

@@ -1,4 +1,4 @@
-"""Describes a snapshot that the guard holds: the commonest reasons of rejected rows, and both ways to go on."""
+"""Describes a held snapshot or batch: the commonest reasons of its rejected rows, and both ways to go on."""
 
 from __future__ import annotations
 
@@ -100,18 +100,24 @@ def held_message(comparison: Comparison, reason: str, reasons: list[RejectedRows
         ways = [f"- change `schema` or `options` of {name} in {context.pipeline.path.name}, if the file is right"]
     if ways:
         ways[-1] += f"; then `lakehouse run {path}` reads it again"
-    limits = f"min_rows {guard.min_rows}, max_deleted {guard.max_deleted:g}, max_quarantined {guard.max_quarantined:g}"
+    limits = f"max_deleted {guard.max_deleted:g}, max_quarantined {guard.max_quarantined:g}"
+    if table.feed:  # no later batch has its events
+        kind, of_which = "a batch", ", if it is the newest batch"
+        correction = "- correct its files first, if the source has a folder for it: `approve` reads them again"
+    else:
+        kind, of_which, limits = "a snapshot", "", f"min_rows {guard.min_rows}, {limits}"
+        correction = "- correct the source and deliver it again, as a snapshot with a time of its own"
     return LakehouseError(
         "\n".join([reason, *(each.text(with_value=True) for each in reasons)]),
         kept="\n".join([reason, *(each.text(with_value=False) for each in reasons)]),
-        expected=f"a snapshot within the guard of {name} ({limits}), or an approval; bronze stays as it is",
+        expected=f"{kind} within the guard of {name} ({limits}), or an approval; bronze stays as it is",
         where=str(comparison.snapshot.folder),
         next_step="\n".join(
             [
                 f"lakehouse diff {path} {name}",
-                "which shows what it would change; then one of these:",
+                f"which shows what it would change{of_which}; then one of these:",
                 *ways,
-                "- correct the source and deliver it again, as a snapshot with a time of its own",
+                correction,
                 f"- accept it as it is: `lakehouse approve {path} {name} {stamp}`",
             ]
         ),

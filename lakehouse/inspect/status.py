@@ -114,7 +114,9 @@ def _table_state(
         notes.append(history.leading_zeros)
     note = "; ".join(filter(None, notes)) or None
     data_time = history.newest_accepted_time
-    if newest and newest.status in ("held", "rejected"):
+    if held:  # of a feed, it need not be the newest
+        note = held.reason
+    elif newest and newest.status == "rejected":
         note = newest.reason
     return {
         "table": table.name,

@@ -264,11 +264,13 @@ def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> Le
 
 def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
     """Yield one outcome per decision; a held snapshot is reported by every run until it is approved or superseded."""
+    from lakehouse.lake.ledger import LedgerHistory
+
+    decided = LedgerHistory([*result.entries])
     for entry in result.entries:
         code, note, kept = ExitCode.OK, entry.reason or "", None
         if entry.status == "held":
-            later = [e for e in result.entries if e.status in ("accepted", "unchanged")]
-            if any(e.snapshot_time > entry.snapshot_time for e in later):
+            if decided.superseding(entry.snapshot_time):  # by one of this run; of a feed, by none
                 note += "; a later snapshot supersedes it"
             else:
                 code, (note, kept) = ExitCode.HELD, _held_notes(result, entry)

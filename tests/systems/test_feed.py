@@ -158,6 +158,34 @@ def test_an_older_and_an_empty_batch_are_accepted_and_quarantine_stays(shop: Pro
     assert state["snapshot_time"] == "2025-01-04T00:00:00Z"
 
 
+def test_a_held_batch_is_reported_until_it_is_approved_whatever_comes_after_it(shop: Project, tmp_path: Path) -> None:
+    held = shop.copy(tmp_path / "held")
+    held.configure(guard={"max_deleted": 0.5, "max_quarantined": 1})
+    # Neither delete is newer than the row of its key: the truncate deletes both.
+    held.snapshot("20250103_000000", t="id,op,seq,a,b\n,T,9,,\nk1,D,0,,\nk1,U,8,8,x\nk2,D,1,,\n")
+    held.snapshot("20250104_000000", t="id,op,seq,a,b\nk5,U,20,5,x\n")
+
+    first, second = held.run(), held.run()
+
+    outcomes = [o for result in (first, second) for o in result.document["outcomes"] if o["status"] == "held"]
+    assert (first.code, second.code) == (4, 4)
+    assert held.statuses() == ["accepted", "held", "accepted", "held"]  # of 2 rows, and then of 3
+    for outcome in outcomes:
+        for text in (
+            "rows deleted by a truncate, more than max_deleted 0.5",
+            "expected: a batch within the guard of items (max_deleted 0.5, max_quarantined 1)",
+            "which shows what it would change, if it is the newest batch; then",
+            f"lakehouse approve {held.pipeline} items 20250103_000000",
+        ):
+            assert text in outcome["note"]
+    assert [o["counts"]["deleted"] for o in outcomes] == [2, 2]
+    (table,) = held("status").document["tables"]
+    assert (table["newest"], table["held"]) == ("accepted", "2025-01-03T00:00:00Z")
+    assert table["note"] == "2 of 3 rows deleted by a truncate, more than max_deleted 0.5"
+    assert held("approve", "items", "20250103_000000").code == 0
+    assert (held.run().code, [row["id"] for row in held.rows("bronze/items")]) == (0, ["k5"])
+
+
 def test_a_batch_that_was_written_or_published_by_halves_is_taken_once(shop: Project, tmp_path: Path) -> None:
     killed = shop.copy(tmp_path / "killed")
     killed.snapshot("20250103_000000", t="id,op,seq,a,b\nk1,U,5,5,x\nk2,D,6,,\n")
