@@ -16,36 +16,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.bronze import feed, scd2
-from lakehouse.bronze.read import schema_mismatches
+from lakehouse.bronze.read import schema_mismatches, stored_rows
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.lake import delta, feed_events, small_tables
+from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cached_rows import CachedRows
-from lakehouse.lake.cdc import own_columns_ddl
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_computed, merge_to_match
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.spark.session import local_frame
-
-
-def stored_rows(table: TableRef, version: int | None = None) -> DataFrame:
-    """Return all rows of bronze with all of its columns, closed windows included; none if there is no bronze.
-
-    Args:
-        table: The table.
-        version: The version of bronze to read; None: the current one.
-    """
-    own = T.DataType.fromDDL(own_columns_ddl(table.config))
-    assert isinstance(own, T.StructType)
-    fields = T.StructType([*table.schema, *own])
-    if not delta.exists(table.spark, table.bronze):
-        return local_frame(table.spark, fields)
-    rows = small_tables.read(table.spark, table.bronze, table.tuning.small_table_bytes, version)
-    stored = {name.lower() for name in rows.columns}
-    columns = [
-        F.col(quote_identifier(f.name)) if f.name.lower() in stored else F.lit(None).cast(f.dataType).alias(f.name)
-        for f in fields
-    ]
-    return rows.select(*columns)
 
 
 def compare_batch(

@@ -20,17 +20,16 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from lakehouse.config import FEED_SEQUENCE, Feed, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import feed_events
-from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, INSERT, START_AT, UPDATE, own_columns_ddl
+from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, INSERT, START_AT, UPDATE
 from lakehouse.lake.feed_events import BATCH, KIND, NEWEST, TIME, TRUNCATE, UPSERT
 from lakehouse.lake.feed_events import DELETE as DELETE_EVENT
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.merge import ACTION
-from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_ref import TableRef, bronze_schema
 from lakehouse.schema.table_schema import stored_schema
 
 LIVE_BEFORE, LIVE_AFTER = "_feed_live_before", "_feed_live_after"
@@ -194,9 +193,7 @@ def bronze_columns(table: Table) -> list[str]:
     Args:
         table: The table's configuration.
     """
-    own = T.DataType.fromDDL(own_columns_ddl(table))
-    assert isinstance(own, T.StructType)
-    return [*stored_schema(table).names, *own.names]
+    return bronze_schema(table).names
 
 
 def _distinct_events(events: DataFrame, table: Table) -> DataFrame:

@@ -9,13 +9,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.bronze import feed, fold, scd2
-from lakehouse.config import FEED_SEQUENCE, Table
+from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError
 from lakehouse.lake import change_sets, delta, small_tables
-from lakehouse.lake.cdc import CDC_COLUMNS, own_columns_ddl
+from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
-from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_ref import TableRef, bronze_schema
 from lakehouse.lake.table_rows import TableRows, find_rows
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import stored_schema
@@ -119,31 +119,41 @@ def expected_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     if table.config.feed:
         return _folded_live(table, entries).select(*map(quote_identifier, table.schema.names))
     rows = fold.fold_change_sets(table, entries)
-    live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
-    return live.select(*map(quote_identifier, table.schema.names))
+    return _live(rows, table).select(*map(quote_identifier, table.schema.names))
 
 
 def _folded_live(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """Return the live rows of a table with a feed, computed from the events of these batches."""
-    rows = feed.fold_batches(table, entries)
-    return rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
+    return _live(feed.fold_batches(table, entries), table)
 
 
 def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
     """Return the live rows with all columns of bronze; of a history, the open windows."""
-    own = T.DataType.fromDDL(own_columns_ddl(table.config))
-    assert isinstance(own, T.StructType)
+    return _live(stored_rows(table, version), table)
+
+
+def stored_rows(table: TableRef, version: int | None = None) -> DataFrame:
+    """Return all rows of bronze with all of its columns, closed windows included; none if there is no bronze.
+
+    Args:
+        table: The table.
+        version: The version of bronze to read; None: the current one.
+    """
+    fields = bronze_schema(table.config)
     if not delta.exists(table.spark, table.bronze):
-        return local_frame(table.spark, T.StructType([*table.schema, *own]))
+        return local_frame(table.spark, fields)
     rows = small_tables.read(table.spark, table.bronze, table.tuning.small_table_bytes, version)
-    live = rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
-    columns = map(quote_identifier, [*table.schema.names, *own.names])
-    return _with_declared_columns(live, table.config).select(*columns)
+    return _with_declared_columns(rows, table.config).select(*map(quote_identifier, fields.names))
+
+
+def _live(rows: DataFrame, table: TableRef) -> DataFrame:
+    return rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
 
 
 def _with_declared_columns(rows: DataFrame, table: Table) -> DataFrame:
     """Return rows with the declared columns that they lack, as null."""
-    added = [F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name not in rows.columns]
+    known = {name.lower() for name in rows.columns}
+    added = [F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name.lower() not in known]
     return rows.select("*", *added)
 
 
@@ -155,17 +165,9 @@ def schema_mismatches(table: TableRef) -> list[str]:
     if not delta.exists(table.spark, table.bronze):
         return []
     found = delta.schema(table.spark, table.bronze)
-    ignored = {*CDC_COLUMNS, scd2.START, scd2.END, *table.config.pii}
+    own = {*CDC_COLUMNS, scd2.START, scd2.END}
     scd = 2 if scd2.START in found.names else 1
     scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []
-    compared = T.StructType([field for field in found if field.name not in ignored])
-    declared = table.schema
-    if table.config.feed:
-        declared = T.StructType([*declared, T.StructField(FEED_SEQUENCE, _sequence_type(table.config))])
+    compared = T.StructType([field for field in found if field.name not in own | {*table.config.pii}])
+    declared = T.StructType([field for field in bronze_schema(table.config) if field.name not in own])
     return scd_changed + mismatch.schema_mismatches(compared, declared)
-
-
-def _sequence_type(table: Table) -> T.DataType:
-    row = T.DataType.fromDDL(f"{FEED_SEQUENCE} {table.sequence_type}")
-    assert isinstance(row, T.StructType)
-    return row[FEED_SEQUENCE].dataType

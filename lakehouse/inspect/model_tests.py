@@ -25,12 +25,11 @@ from lakehouse.error_mapping import first_line
 from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.inspect.cases import Case, Row, compare_rows, read_cases
 from lakehouse.inspect.json_rows import json_rows
-from lakehouse.lake.cdc import own_columns_ddl
+from lakehouse.lake.table_ref import bronze_schema
 from lakehouse.models.expectations import RowRuleEvaluator
 from lakehouse.models.model import Model, run_model_query
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner.context import Run
-from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import SPARK_ERRORS, isolated_session, local_frame
 from lakehouse.storage.paths import parse_time
 
@@ -168,10 +167,7 @@ class CaseRunner:
         if relation not in self._schemas:
             layer, _, short = relation.partition(".")
             if layer == "bronze":
-                table = self._run.pipeline.tables[short]
-                own = T.DataType.fromDDL(own_columns_ddl(table))
-                assert isinstance(own, T.StructType)
-                self._schemas[relation] = T.StructType([*stored_schema(table), *own])
+                self._schemas[relation] = bronze_schema(self._run.pipeline.tables[short])
             else:
                 model = self._model(relation, None)
                 empty = {name: local_frame(self.spark, self.schema(name)) for name in model.plan.inputs}

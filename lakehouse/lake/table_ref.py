@@ -9,7 +9,8 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.tuning import Tuning
-from lakehouse.schema.table_schema import stored_schema
+from lakehouse.lake.cdc import own_columns_ddl
+from lakehouse.schema.table_schema import parse_schema, stored_schema
 from lakehouse.storage.paths import Lake
 
 
@@ -44,3 +45,12 @@ class TableRef:
     def with_spark(self, spark: SparkSession) -> TableRef:
         """Return the same table in another session."""
         return replace(self, spark=spark)
+
+
+def bronze_schema(table: Table) -> T.StructType:
+    """Return the columns of bronze: the stored columns of a table, and those that bronze adds.
+
+    Args:
+        table: The table's configuration.
+    """
+    return T.StructType([*stored_schema(table), *parse_schema(own_columns_ddl(table))])

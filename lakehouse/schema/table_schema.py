@@ -52,11 +52,16 @@ def declared_schema(table: Table) -> T.StructType:
     Args:
         table: The table's configuration.
     """
-    return _parse_schema(table.schema_ddl)
+    return parse_schema(table.schema_ddl)
 
 
 @lru_cache(maxsize=256)
-def _parse_schema(ddl: str) -> T.StructType:
+def parse_schema(ddl: str) -> T.StructType:
+    """Return the schema of a DDL text with every column nullable.
+
+    Args:
+        ddl: The columns.
+    """
     types = [_simple_type(column.canonical_type) for column in parse_columns(ddl)]
     if None not in types:
         names = [column.name for column in parse_columns(ddl)]
