@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import apply_feed, feed, fold, scd2
+from lakehouse.bronze import apply_feed, feed_rules, fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, feed_events, small_tables
@@ -218,7 +218,7 @@ def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence:
     if progress["sequence"] > last_sequence:
         return "it is ahead of the ledger"
     if table.feed:
-        return "" if progress.get("rule") == feed.feed_rule(table) else "the rules of its feed changed"
+        return "" if progress.get("rule") == feed_rules.feed_rule(table) else "the rules of its feed changed"
     if table.scd == 2 and progress.get("rule") != scd2.history_rule(table):
         return f"it keeps its {progress.get('rule')}, and is to keep its {scd2.history_rule(table)}"
     return ""
@@ -228,7 +228,7 @@ def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
     """Return what a commit of bronze records: the sequence that it brings the table to, and by which rule."""
     progress: dict[str, Any] = {"stage": "bronze", "sequence": sequence}
     if table.feed:
-        return progress | {"rule": feed.feed_rule(table)}
+        return progress | {"rule": feed_rules.feed_rule(table)}
     return progress | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
 
 

@@ -15,14 +15,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import feed, scd2
+from lakehouse.bronze import feed, feed_difference, feed_rules, scd2
 from lakehouse.bronze.read import schema_mismatches, stored_rows
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, merge_changes, merge_computed, merge_to_match
-from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.table_ref import TableRef, bronze_schema
 
 
 def compare_batch(
@@ -33,7 +33,7 @@ def compare_batch(
     time: datetime,
     current: DataFrame | None = None,
 ) -> DataFrame:
-    """Return what a batch changes in bronze (`feed.compare`).
+    """Return what a batch changes in bronze (`feed_difference.compare`).
 
     Args:
         table: The table, whose bronze is at the last batch before this one.
@@ -47,7 +47,7 @@ def compare_batch(
     stored = stored_rows(table) if current is None else current
     all_events = feed_events.read(table, before).unionByName(batch) if before else batch
     truncated = None
-    if feed.has_truncates(config):
+    if feed_rules.has_truncates(config):
         truncated = feed.truncates(all_events, config)
     if before:
         keys = feed.keys_of(batch, config)
@@ -57,7 +57,7 @@ def compare_batch(
         stored = stored.join(keys, on=list(config.keys), how="left_semi")
     wanted = feed.fold(all_events, truncated, config)
     of_batch = (F.lit(sequence).cast("bigint"), F.lit(time).cast("timestamp"))
-    return feed.compare(stored, wanted, config, scd2.row_keys(config), of_batch)
+    return feed_difference.compare(stored, wanted, config, scd2.row_keys(config), of_batch)
 
 
 def apply_batch(
@@ -106,7 +106,7 @@ def repair(
     if not delta.exists(table.spark, table.bronze) or schema_mismatches(table):
         return merge_to_match(target, wanted, progress)
     config = table.config
-    compared = feed.compare(stored_rows(table), wanted, config, scd2.row_keys(config), None)
+    compared = feed_difference.compare(stored_rows(table), wanted, config, scd2.row_keys(config), None)
     return _write(table, compared, target, progress, expect_few=False)
 
 
@@ -126,4 +126,4 @@ def _write(
 
 
 def _columns(table: TableRef) -> list[str]:
-    return [*map(quote_identifier, feed.bronze_columns(table.config))]
+    return [*map(quote_identifier, bronze_schema(table.config).names)]

@@ -13,26 +13,21 @@ repetition matters:
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
-from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse.bronze import feed_rules
 from lakehouse.config import FEED_SEQUENCE, Feed, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.lake import feed_events
-from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, INSERT, START_AT, UPDATE
-from lakehouse.lake.feed_events import BATCH, KIND, NEWEST, TIME, TRUNCATE, UPSERT
-from lakehouse.lake.feed_events import DELETE as DELETE_EVENT
+from lakehouse.lake.cdc import END_AT, INSERT, START_AT, UPDATE
+from lakehouse.lake.feed_events import BATCH, DELETE, KIND, NEWEST, TIME, TRUNCATE, UPSERT
 from lakehouse.lake.ledger import LedgerEntry
-from lakehouse.lake.merge import ACTION
 from lakehouse.lake.table_ref import TableRef, bronze_schema
 from lakehouse.schema.table_schema import stored_schema
-
-LIVE_BEFORE, LIVE_AFTER = "_feed_live_before", "_feed_live_after"
 
 _LAST_BATCH, _LAST_TIME = "_feed_last_batch", "_feed_last_time"
 _IS_EVENT = "_feed_is_event"  # 0 for a truncate, which comes before an event of the same sequence
@@ -45,69 +40,15 @@ _RANK, _SEGMENT, _WINDOW, _FIRST, _OPENS = (
 )
 
 
-def feed_of(table: Table) -> Feed:
-    """Return the feed of a table that has one.
-
-    Args:
-        table: The table's configuration.
-    """
-    assert table.feed is not None
-    return table.feed
-
-
-def feed_rule(table: Table) -> str:
-    """Return the settings by which events become rows; each commit of bronze records them.
-
-    Args:
-        table: The table's configuration.
-    """
-    feed = feed_of(table)
-    settings = {
-        **acceptance_rule(table),
-        "delete_when": feed.delete_when,
-        "ignore_null_updates": feed.ignore_null_updates,
-        "tombstones": _seconds(feed.tombstones) if table.scd == 1 else None,
-        "untracked": sorted(set(_values(table)) - set(tracked_columns(table))) if table.scd == 2 else [],
-        "stored": sorted(stored_schema(table).names),
-        "scd": table.scd,
-    }
-    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
-
-
-def acceptance_rule(table: Table) -> dict[str, Any]:
-    """Return the settings by which events are accepted: if one changes, all batches have to be taken again.
-
-    Args:
-        table: The table's configuration.
-    """
-    feed = feed_of(table)
-    return {
-        "keys": sorted(table.keys),
-        "sequence_by": feed.sequence_by,
-        "truncate_when": feed.truncate_when,
-        "latest_by": table.updated_at if table.duplicates == "latest" else None,
-    }
-
-
-def sequence(table: Table, prefix: str = "") -> Column:
+def sequence(table: Table) -> Column:
     """Return the sequence of an event: the value of its column, or a struct of several.
 
     Args:
         table: The table's configuration.
-        prefix: Before the names of the columns, with a dot.
     """
-    names = feed_of(table).sequence_by
-    columns = [F.col(f"{prefix}{quote_identifier(name)}").alias(name) for name in names]
+    names = feed_rules.feed_of(table).sequence_by
+    columns = [F.col(quote_identifier(name)).alias(name) for name in names]
     return columns[0] if len(columns) == 1 else F.struct(*columns)
-
-
-def event_identity(table: Table) -> list[str]:
-    """Return the columns by which two events are about the same: the key and the sequence.
-
-    Args:
-        table: The table's configuration.
-    """
-    return [*table.keys, *feed_of(table).sequence_by]
 
 
 def truncates(events: DataFrame, table: Table) -> DataFrame:
@@ -117,17 +58,8 @@ def truncates(events: DataFrame, table: Table) -> DataFrame:
         events: Events with their kind.
         table: The table's configuration.
     """
-    names = [*map(quote_identifier, feed_of(table).sequence_by)]
+    names = [*map(quote_identifier, feed_rules.feed_of(table).sequence_by)]
     return events.where(F.col(KIND) == TRUNCATE).select(*names).distinct()
-
-
-def has_truncates(table: Table) -> bool:
-    """Return whether a feed can have truncates.
-
-    Args:
-        table: The table's configuration.
-    """
-    return feed_of(table).truncate_when is not None
 
 
 def keys_of(events: DataFrame, table: Table) -> DataFrame:
@@ -151,7 +83,7 @@ def truncated_keys(batch: DataFrame, current: DataFrame, table: Table) -> DataFr
     keys = [*map(quote_identifier, table.keys)]
     last = batch.where(F.col(KIND) == TRUNCATE).agg(F.max(sequence(table)).alias("_feed_truncate"))
     rows = current.crossJoin(F.broadcast(last)).where(F.col("_feed_truncate").isNotNull())
-    if table.scd == 1 and not feed_of(table).ignore_null_updates:
+    if table.scd == 1 and not feed_rules.feed_of(table).ignore_null_updates:
         rows = rows.where(F.col(FEED_SEQUENCE) < F.col("_feed_truncate"))
     return rows.select(*keys).distinct()
 
@@ -167,7 +99,7 @@ def fold_batches(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
         InfrastructureError: The events of a batch are not there.
     """
     all_events = feed_events.read(table, entries)
-    truncated = truncates(all_events, table.config) if has_truncates(table.config) else None
+    truncated = truncates(all_events, table.config) if feed_rules.has_truncates(table.config) else None
     return fold(all_events, truncated, table.config)
 
 
@@ -184,21 +116,12 @@ def fold(events: DataFrame, truncated: DataFrame | None, table: Table) -> DataFr
     """
     distinct = _distinct_events(events.where(F.col(KIND) != TRUNCATE), table)
     rows = _current_rows(distinct, truncated, table) if table.scd == 1 else _history(distinct, truncated, table)
-    return rows.select(*map(quote_identifier, bronze_columns(table)))
-
-
-def bronze_columns(table: Table) -> list[str]:
-    """Return the columns of bronze, in order.
-
-    Args:
-        table: The table's configuration.
-    """
-    return bronze_schema(table).names
+    return rows.select(*_quoted(bronze_schema(table).names))
 
 
 def _distinct_events(events: DataFrame, table: Table) -> DataFrame:
     """Return one event for each key and sequence, with the last batch and time at which it came."""
-    same = Window.partitionBy(*_quoted(event_identity(table)))
+    same = Window.partitionBy(*_quoted(feed_rules.event_identity(table)))
     latest = [F.desc(quote_identifier(table.updated_at))] if table.duplicates == "latest" and table.updated_at else []
     return (
         events.withColumn(_LAST_BATCH, F.max(BATCH).over(same))
@@ -217,11 +140,11 @@ def _current_rows(events: DataFrame, truncated: DataFrame | None, table: Table) 
         is_later = F.col("_feed_truncate").isNull() | (sequence(table) >= F.col("_feed_truncate"))
         events = events.crossJoin(F.broadcast(last)).where(is_later)
     newest_first = Window.partitionBy(*_quoted(table.keys)).orderBy(*[F.desc(c) for c in _sequence_columns(table)])
-    is_live = (F.col(KIND) == UPSERT) & ~_is_dead(newest_first, feed_of(table))
+    is_live = (F.col(KIND) == UPSERT) & ~_is_dead(newest_first, feed_rules.feed_of(table))
     live = events.withColumn("_feed_is_live", is_live).where("_feed_is_live")
     all_of_key = newest_first.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     values = {name: F.col(quote_identifier(name)) for name in stored_schema(table).names}
-    for name in _kept_on_null(table):
+    for name in feed_rules.kept_on_null(table):
         values[name] = F.first(quote_identifier(name), ignorenulls=True).over(all_of_key)
     count = F.count(F.lit(1)).over(all_of_key)
     ranked = live.select(
@@ -238,7 +161,7 @@ def _current_rows(events: DataFrame, truncated: DataFrame | None, table: Table) 
 def _is_dead(newest_first: Any, feed: Feed) -> Column:
     """Return whether a delete with a higher sequence counts for an event."""
     above = newest_first.rowsBetween(Window.unboundedPreceding, -1)
-    is_delete = F.col(KIND) == DELETE_EVENT
+    is_delete = F.col(KIND) == DELETE
     last_batch = F.max(F.when(is_delete, F.col(_LAST_BATCH))).over(above)
     if feed.tombstones is None:
         return last_batch.isNotNull()
@@ -246,10 +169,6 @@ def _is_dead(newest_first: Any, feed: Feed) -> Column:
     remembered_since = F.unix_micros(NEWEST) - F.lit(feed.tombstones // timedelta(microseconds=1)).cast("bigint")
     # A delete that came with the event, or after it, always counts.
     return F.coalesce((last_batch >= F.col(BATCH)) | (last_time >= remembered_since), F.lit(False))
-
-
-def _seconds(duration: timedelta | None) -> int | None:
-    return None if duration is None else int(duration.total_seconds())
 
 
 # --- scd 2 ------------------------------------------------------------------------------------------------------------
@@ -266,11 +185,11 @@ def _history(events: DataFrame, truncated: DataFrame | None, table: Table) -> Da
     in_order = Window.partitionBy(*keys).orderBy(*order)
     events = events.withColumn(_SEGMENT, F.count_if(~is_upsert).over(in_order))
     in_segment = Window.partitionBy(*keys, _SEGMENT).orderBy(*order)
-    for name in _kept_on_null(table):
+    for name in feed_rules.kept_on_null(table):
         # The delete that a segment begins with has values, too, and they do not count.
         kept = F.last(F.when(is_upsert, F.col(quote_identifier(name))), ignorenulls=True).over(in_segment)
         events = events.withColumn(name, kept)
-    names = tracked_columns(table)
+    names = feed_rules.tracked_columns(table)
     tracked = F.struct(*_quoted(names)) if names else F.lit(None).cast("boolean")
     previous = F.lag(F.when(is_upsert, F.struct(tracked.alias("values")))).over(in_segment)
     events = events.withColumn(_FIRST, is_upsert & previous.isNull())
@@ -301,110 +220,9 @@ def _history(events: DataFrame, truncated: DataFrame | None, table: Table) -> Da
     )
 
 
-def tracked_columns(table: Table) -> list[str]:
-    """Return the columns whose changes open a window of a history.
-
-    Args:
-        table: The table's configuration.
-    """
-    if table.history_for is not None:
-        return [name for name in table.history_for if name not in table.keys]
-    untracked = {*(table.history_except or ()), *table.ignore}
-    return [name for name in _values(table) if name not in untracked]
-
-
-# --- the difference from bronze ---------------------------------------------------------------------------------------
-
-
-def compare(
-    current: DataFrame, wanted: DataFrame, table: Table, row_keys: list[str], batch: tuple[Column, Column] | None
-) -> DataFrame:
-    """Return what makes the rows of some keys in bronze equal to the wanted ones.
-
-    Args:
-        current: The rows of these keys in bronze.
-        wanted: The rows that bronze has to have for them.
-        table: The table's configuration.
-        row_keys: The columns that identify a row of bronze.
-        batch: The sequence and the time of the batch that changes them; None: those of the events.
-
-    Returns:
-        The columns of bronze, `ACTION` (I, U, D or null), and whether the row shows its key as live before and after.
-        A row that does not change otherwise keeps its `_cdc_*`, as a window does whose end alone changes.
-    """
-    columns = bronze_columns(table)
-    before = current.select(F.struct(*_quoted(columns)).alias("c"))
-    after = wanted.select(F.struct(*_quoted(columns)).alias("w"))
-    both = before.join(after, on=_all([_equal(key) for key in row_keys]), how="full")
-    is_new, is_gone = F.col("c").isNull(), F.col("w").isNull()
-    differs = _any([~_equal(name) for name in columns if name not in row_keys and name not in CDC_COLUMNS])
-    action = F.when(is_new, INSERT).when(is_gone, DELETE).when(differs, UPDATE)
-    values = {name: F.when(is_gone, _side("c", name)).otherwise(_side("w", name)) for name in columns}
-    if table.scd == 1 and batch is not None:
-        values |= {"_cdc_operation": action, "_cdc_sequence": batch[0], "_cdc_timestamp": batch[1]}
-    if table.scd == 2:
-        values |= {name: F.coalesce(_side("c", name), _side("w", name)) for name in CDC_COLUMNS}
-    return both.select(
-        action.alias(ACTION),
-        *[value.alias(name) for name, value in values.items()],
-        (~is_new & _is_live("c", table)).alias(LIVE_BEFORE),
-        (~is_gone & _is_live("w", table)).alias(LIVE_AFTER),
-    )
-
-
-def key_changes(compared: DataFrame, table: Table) -> DataFrame:
-    """Return the keys that a comparison changes, with I, U or D in `ACTION` as a reader of live rows sees them.
-
-    `FEED_SEQUENCE` is that of the row that was live before.
-
-    Args:
-        compared: The result of `compare`.
-        table: The table's configuration.
-    """
-    of_key = compared.groupBy(*_quoted(table.keys)).agg(
-        F.count_if(F.col(ACTION).isNotNull()).alias("_feed_changes"),
-        F.max(LIVE_BEFORE).alias(LIVE_BEFORE),
-        F.max(LIVE_AFTER).alias(LIVE_AFTER),
-        F.max(F.when(F.col(LIVE_BEFORE), F.col(FEED_SEQUENCE))).alias(FEED_SEQUENCE),
-    )
-    is_inserted, is_deleted = F.col(LIVE_AFTER) & ~F.col(LIVE_BEFORE), F.col(LIVE_BEFORE) & ~F.col(LIVE_AFTER)
-    action = F.when(is_inserted, INSERT).when(is_deleted, DELETE).otherwise(UPDATE)
-    return of_key.where("_feed_changes > 0").select(*_quoted(table.keys), action.alias(ACTION), FEED_SEQUENCE)
-
-
-def _side(side: str, name: str) -> Column:
-    return F.col(quote_identifier(side, name))
-
-
-def _equal(name: str) -> Column:
-    return _side("c", name).eqNullSafe(_side("w", name))
-
-
-def _is_live(side: str, table: Table) -> Column:
-    return _side(side, END_AT).isNull() if table.scd == 2 else F.lit(True)
-
-
-def _all(conditions: list[Column]) -> Column:
-    return reduce(Column.__and__, conditions, F.lit(True))
-
-
-def _any(conditions: list[Column]) -> Column:
-    return reduce(Column.__or__, conditions, F.lit(False))
-
-
 def _quoted(names: list[str]) -> list[str]:
     return [*map(quote_identifier, names)]
 
 
-def _values(table: Table) -> list[str]:
-    return [name for name in stored_schema(table).names if name not in table.keys]
-
-
-def _kept_on_null(table: Table) -> list[str]:
-    """Return the columns whose value a null in an update keeps."""
-    ignored = feed_of(table).ignore_null_updates
-    return _values(table) if ignored is True else list(ignored or ())
-
-
 def _sequence_columns(table: Table) -> list[Column]:
-    return [F.col(quote_identifier(name)) for name in feed_of(table).sequence_by]
+    return [F.col(quote_identifier(name)) for name in feed_rules.feed_of(table).sequence_by]

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import bronze
-from lakehouse.bronze import apply_feed, feed
+from lakehouse.bronze import apply_feed, feed, feed_difference, feed_rules
 from lakehouse.config import FEED_SEQUENCE, Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.context import IngestContext, StateRows
@@ -113,7 +113,7 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
     accepted = context.history.accepted
     ends = [accepted[0], accepted[-1]] if accepted else []
     delivered = [frozenset(change_sets.delivered_columns(context.table, entry)) for entry in ends]
-    names, own = received_schema(context.config).names, feed.feed_of(context.config)
+    names, own = received_schema(context.config).names, feed_rules.feed_of(context.config)
     of_event = {*own.drop} - {*own.sequence_by, *context.config.keys}
     lacking = {name for name in names if name not in of_event and any(name not in columns for columns in delivered)}
     return frozenset(lacking | {name for name in of_event if not any(name in columns for columns in delivered)})
@@ -140,7 +140,7 @@ def acceptance_change(context: IngestContext) -> str:
         return f"the schema of its events changed: {'; '.join(changed)}"
     version = delta.current_version(table.spark, table.bronze)
     recorded = json.loads(((version.recorded_progress() if version else None) or {}).get("rule") or "{}")
-    now = feed.acceptance_rule(table.config)
+    now = feed_rules.acceptance_rule(table.config)
     changed = [f"{name} was {recorded[name]}" for name in now if name in recorded and recorded[name] != now[name]]
     return f"the rules of its feed changed: {'; '.join(changed)}" if changed else ""
 
@@ -199,7 +199,7 @@ def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
         The columns of key and sequence, and the hashes of the accepted event, which are null if there is none.
     """
     table, schema = context.config, received_schema(context.config)
-    identity = [*map(quote_identifier, feed.event_identity(table))]
+    identity = [*map(quote_identifier, feed_rules.event_identity(table))]
     order = [F.col(quote_identifier(table.updated_at)).alias("_feed_at")] if table.updated_at else []
     good = events.where((F.size(PROBLEMS) == 0) & (F.col(KIND) != TRUNCATE))
     compared = good.select(*identity, *order, *_HASHES, F.lit(True).alias(_IN_BATCH))
@@ -223,7 +223,7 @@ def _conflicts(context: IngestContext, events: DataFrame) -> DataFrame:
 
 def _with_rejected(events: DataFrame, conflicts: DataFrame, table: Table) -> DataFrame:
     """Mark the events that contradict another; one that equals the accepted event is not among them."""
-    identity = feed.event_identity(table)
+    identity = feed_rules.event_identity(table)
     marked = conflicts.withColumn("_feed_conflict", F.lit(True))
     joined = events.join(marked, on=identity, how="left")
     is_accepted = F.lit(True)
@@ -252,18 +252,19 @@ def _count(
     window, and only those that had been accepted before change nothing.
     """
     table, keys = context.config, [*map(quote_identifier, context.config.keys)]
+    identity = feed_rules.event_identity(table)
     of_events = events.agg(
         F.count_if((F.size(PROBLEMS) > 0) | F.col(IS_REJECTED)).alias("quarantined"),
         F.count_if(IS_REJECTED).alias("rejected"),
         F.count_distinct(*_truncate_identity()).alias("truncates"),
     )
-    distinct = kept.select(*map(quote_identifier, feed.event_identity(table)), *_HASHES, KIND).distinct()
+    distinct = kept.select(*map(quote_identifier, identity), *_HASHES, KIND).distinct()
     of_keys = distinct.where(F.col(KIND) != TRUNCATE)
     is_repeated = F.lit(False)
     if table.scd == 2 and context.history.accepted:
         accepted = feed_events.read(context.table, context.history.accepted).where(F.col(KIND) != TRUNCATE)
-        known = accepted.select(*map(quote_identifier, feed.event_identity(table))).distinct()
-        of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=feed.event_identity(table), how="left")
+        known = accepted.select(*map(quote_identifier, identity)).distinct()
+        of_keys = of_keys.join(known.withColumn("_feed_known", F.lit(True)), on=identity, how="left")
         is_repeated = F.coalesce(F.col("_feed_known"), F.lit(False))
     of_key = of_keys.groupBy(*keys).agg(
         F.count(F.lit(1)).alias("_feed_events"),
@@ -271,7 +272,7 @@ def _count(
         F.max(F.when(F.col(KIND) == feed_events.DELETE, feed.sequence(table))).alias("_feed_last_delete"),
         F.max(F.when(F.col(KIND) == feed_events.UPSERT, feed.sequence(table))).alias("_feed_last_upsert"),
     )
-    changes = feed.key_changes(compared, table)
+    changes = feed_difference.key_changes(compared, table)
     action, event_count = F.col(ACTION), F.coalesce(F.col("_feed_events"), F.lit(0))
     if table.scd == 2:
         unchanged = F.when(action.isNull(), event_count).otherwise(F.coalesce("_feed_repeated", F.lit(0)))

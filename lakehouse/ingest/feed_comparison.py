@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import feed
+from lakehouse.bronze import feed_difference, feed_rules
 from lakehouse.config import Guard
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.comparison import Comparison
@@ -34,7 +34,7 @@ class FeedComparison(Comparison):
         events: All events of the batch: the columns in raw, `PROBLEMS`, `RECEIVED`, `KEY_STATE`, `KIND` and, for an
             event that another one contradicts, `IS_REJECTED`.
         batch: The accepted events, with the columns of their batch.
-        compared: What they change in bronze (`bronze.feed.compare`).
+        compared: What they change in bronze (`bronze.feed_difference.compare`).
         deleted_by_truncate: How many keys a truncate of the batch deletes.
     """
 
@@ -64,7 +64,7 @@ class FeedComparison(Comparison):
         table, events = self.context.config, counted(self.counts.conflicts, "event")
         found = f"{events} of {self.context.table.name} beside another one of the same key and sequence"
         or_later = f", or another {table.updated_at}" if table.duplicates == "latest" else ""  # a tie
-        one = f"one event for each {', '.join(feed.event_identity(table))}{or_later}"
+        one = f"one event for each {', '.join(feed_rules.event_identity(table))}{or_later}"
         return found, f"{one} (duplicates: {table.duplicates}); events that were accepted before count"
 
     def example_keys(self, limit: int = 3) -> str:
@@ -90,7 +90,7 @@ class FeedComparison(Comparison):
             .alias("rule"),
             *self._unmasked,
         )
-        identity = feed.event_identity(table)
+        identity = feed_rules.event_identity(table)
         rejected = self.events.where(IS_REJECTED).select(
             F.col(RECEIVED).alias("row"),
             F.lit(", ".join(identity)).alias("column"),
@@ -117,7 +117,7 @@ class FeedComparison(Comparison):
         is_live = F.col(END_AT).isNull() if table.scd == 2 else F.lit(True)
         after = self.compared.where(is_live & ~F.col(ACTION).eqNullSafe(DELETE))
         after = after.select(*map(quote_identifier, keys), F.struct(*names).alias(_AFTER))
-        changes = feed.key_changes(self.compared, table)
+        changes = feed_difference.key_changes(self.compared, table)
         joined = changes.join(after, on=keys, how="left").join(before, on=keys, how="left")
         differing = [F.when(_differs(field), field.name) for field in schema if field.name not in keys]
         changed = F.array_compact(F.array(*differing).cast("array<string>"))
