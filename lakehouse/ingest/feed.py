@@ -75,8 +75,8 @@ def compare_feed(
         row_count = _count_rows(read, snapshot)
         events = stack.enter_context(persist_rows(_with_rejected(read, _conflicts(context, read), config)))
         kept = events.where((F.size(PROBLEMS) == 0) & ~F.col(IS_REJECTED))
-        stamped = feed_events.stamp(kept.select(*map(quote_identifier, names)), sequence, snapshot.time, newest)
-        batch = feed_events.with_kind(stamped, config)
+        accepted = kept.select(*map(quote_identifier, names), KIND)
+        batch = feed_events.stamp(accepted, sequence, snapshot.time, newest)
         version = delta.current_version(table.spark, table.bronze)
         is_current = bronze.is_current(version, config, history)
         current = None if is_current else feed.fold_batches(table, history.accepted)
@@ -92,7 +92,7 @@ def compare_feed(
             parsed.unknown_columns,
             parsed.missing_columns,
             events=events,
-            batch=stamped,
+            batch=batch,
             compared=compared,
             deleted_by_truncate=by_truncate,
         )

@@ -33,7 +33,7 @@ class FeedComparison(Comparison):
     Attributes:
         events: All events of the batch: the columns in raw, `PROBLEMS`, `RECEIVED`, `KEY_STATE`, `KIND` and, for an
             event that another one contradicts, `IS_REJECTED`.
-        batch: The accepted events, with the columns of their batch.
+        batch: The accepted events, with their kind and the columns of their batch.
         compared: What they change in bronze (`bronze.feed_difference.compare`).
         deleted_by_truncate: How many keys a truncate of the batch deletes.
     """
@@ -138,7 +138,7 @@ class FeedComparison(Comparison):
     def write_change_set(self, sequence: int, path: str) -> None:
         """Write the accepted events, which carry the sequence already."""
         count = self.counts.rows_read - self.counts.quarantined
-        feed_events.write(self.context.table, self.batch.drop(*self.missing_columns), path, count)
+        feed_events.write(self.context.table, self.batch.drop(KIND, *self.missing_columns), path, count)
 
 
 def _of(side: str, name: str) -> Column:
