@@ -1,7 +1,7 @@
 """Brings a table with a change feed to a batch: one commit for each batch that changes rows.
 
-Only the keys of the batch are computed again, each from all of its events. `ingest` counts what a batch will change by
-the same comparison (`compare_batch`), before the ledger publishes it.
+Only the keys of the batch are computed again, each from all of its events. `ingest` counts the changes of a
+batch by the same comparison (`compare_batch`), before the ledger publishes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def compare_batch(
     time: datetime,
     current: DataFrame | None = None,
 ) -> DataFrame:
-    """Return what a batch changes in bronze (`feed_difference.compare`).
+    """Return the changes of a batch in bronze (`feed_difference.compare`).
 
     Args:
         table: The table, whose bronze is at the last batch before this one.
@@ -63,7 +63,7 @@ def compare_batch(
 def apply_batch(
     table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, target: MergeTarget, progress: Mapping[str, Any]
 ) -> WriteResult:
-    """Write what a batch changes in bronze.
+    """Write the changes of a batch to bronze.
 
     Args:
         table: The table, whose bronze is at the last batch before this one.
@@ -89,7 +89,7 @@ def apply_batch(
 def repair(
     table: TableRef, entries: list[LedgerEntry], target: MergeTarget, progress: Mapping[str, Any]
 ) -> WriteResult:
-    """Make bronze equal to what all batches give, whatever it has.
+    """Make bronze equal to the fold of all batches, also if its rows are wrong.
 
     Args:
         table: The table.

@@ -8,7 +8,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     diff.py        the comparison itself: keys, verdicts and changed rows
     hashes.py      the hashes by which rows are compared
     guards.py      whether a snapshot can be accepted, or waits for approval
-    held.py        what people read about one that waits
+    held.py        the message about one that waits
     decide.py      the decision, the writes, and the row of the ledger
     rebuild.py     writes the change sets again after the declared schema changed
     reset.py       deletes all decisions about a table, for a full refresh

@@ -30,7 +30,7 @@ class IngestResult:
         entries: The ledger rows that were appended.
         held: The snapshot that waits for approval, if there is one.
         late: Those of `entries` that were rejected only because a newer snapshot had been accepted.
-        held_messages: What people read about each snapshot that was held, by its time; with values of rows.
+        held_messages: The message about each snapshot that was held, by its time; with values of rows.
     """
 
     table: str
@@ -52,7 +52,7 @@ class IngestContext:
         late: The times of snapshots that were rejected only because a newer one had been accepted.
         unchanged: Gets the ledger row of a last snapshot that is unchanged, which the caller appends together with
             those of other tables; None: it is appended at once.
-        held_messages: What people read about each snapshot that the guard held, by its time; with values of rows.
+        held_messages: The message about each snapshot that the guard held, by its time; with values of rows.
     """
 
     table: TableRef

@@ -120,7 +120,7 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
 
 
 def acceptance_change(context: IngestContext) -> str:
-    """Return what was changed so that the accepted events are no longer those that would be accepted; or empty.
+    """Return the changes of settings by which other events would be accepted than those in raw; or empty.
 
     Args:
         context: The table's ingest.

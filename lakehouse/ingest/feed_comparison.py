@@ -1,4 +1,4 @@
-"""Defines what comparing a batch of a change feed with bronze yields."""
+"""Defines the result of comparing a batch of a change feed with bronze."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FeedComparison(Comparison):
         events: All events of the batch: the columns in raw, `PROBLEMS`, `RECEIVED`, `KEY_STATE`, `KIND` and, for an
             event that another one contradicts, `IS_REJECTED`.
         batch: The accepted events, with their kind and the columns of their batch.
-        compared: What they change in bronze (`bronze.feed_difference.compare`).
+        compared: Their changes in bronze (`bronze.feed_difference.compare`).
         deleted_by_truncate: How many keys a truncate of the batch deletes.
     """
 
@@ -106,7 +106,7 @@ class FeedComparison(Comparison):
         return [column for column in self.events.columns if column == UNMASKED]
 
     def leading_zero_columns(self) -> tuple[str, ...]:
-        """Return no columns: whoever makes a feed knows the types of its columns."""
+        """Return no columns: a feed comes from a database, which has types of its own."""
         return ()
 
     def change_set(self, sequence: int) -> DataFrame:

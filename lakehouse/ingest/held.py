@@ -46,7 +46,7 @@ class RejectedRows:
         """Return the reason with an example, as `2 rows: qty: not an INT, such as 'x' in line 3`.
 
         Args:
-            with_value: Whether the value may be shown: not in what is kept.
+            with_value: Whether the value may be shown: not in records that are kept.
         """
         example = example_text(self.value if with_value else None, self.line)
         return f"{counted(self.rows, 'row')}: {self.reason}{example}"

@@ -6,7 +6,7 @@ A folder has every accepted event as it was received: the declared columns with 
     _feed_time      the batch's time
     _feed_newest    the newest time of all batches up to this one in the ledger
 
-So all batches are read by one scan, and what an event met when it came never changes.
+So all batches are read by one scan, and an event keeps the facts about its arrival.
 """
 
 from __future__ import annotations
