@@ -89,7 +89,16 @@ def to_json(found: Mapping[str, Mapping[str, str]], row_count: int, fields: T.St
 
 def _to_object(values: Mapping[str, str]) -> str:
     """Return a JSON object of values that are JSON: Python's own numbers would lose digits of a decimal."""
-    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in values.items()) + "}"
+    return "{" + ",".join(f"{_json_text(name)}:{value}" for name, value in values.items()) + "}"
+
+
+def _json_text(text: str) -> str:
+    """Return a text as JSON, with all characters as they are, as Spark writes them.
+
+    Delta-rs, and so Polars, takes the escape of a character beyond U+FFFF for another one (U+20BB7 for U+10BB7): it
+    would skip files that have the rows.
+    """
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _bound(text: str, data_type: T.DataType, is_upper: bool) -> str | None:
@@ -106,7 +115,7 @@ def _bound(text: str, data_type: T.DataType, is_upper: bool) -> str | None:
     bound = write(text, is_upper) if write else None
     if bound is None:
         return None
-    return json.dumps(f"{bound}Z" if isinstance(data_type, T.TimestampType) else bound)
+    return _json_text(f"{bound}Z" if isinstance(data_type, T.TimestampType) else bound)
 
 
 def _date_bound(text: str, _: bool) -> str | None:

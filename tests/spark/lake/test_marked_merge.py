@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
@@ -219,6 +220,22 @@ def test_files_are_found_by_the_statistics_of_the_driver_as_by_deltas(spark: Spa
             found = row[fields.names.index(column)]
             value = F.lit(found.isoformat() if isinstance(found, date) else found).cast(fields[column].dataType)
             assert delta.read(session, str(by_driver)).where(F.col(column) == value).count() == 1, (column, row)
+
+
+def test_every_reader_finds_texts_of_each_plane_of_unicode_by_the_statistics(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [])
+    texts = ["\u91ce", "\U0001f600", "\U00020bb7\u91ce\u5bb6", "\U0008b779", "\U0010fffd"]
+    for n, text in enumerate(texts):  # a file each
+        actions = actions_of(("I", n, text))
+        assert marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+
+    for n, text in enumerate(texts):
+        by_polars = pl.scan_delta(table).filter(pl.col("v") == text).collect()
+        assert by_polars["k"].to_list() == [n], text
+        assert [row.k for row in delta.read(session, table).where(F.col("v") == text).collect()] == [n]
 
 
 def test_rows_that_are_only_added_need_no_feed_of_their_own(spark: SparkSession, tmp_path: Path) -> None:
