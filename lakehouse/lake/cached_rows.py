@@ -48,10 +48,10 @@ class ValueRange:
         """Return the condition that a value of `column`, which has the same type, is in the range."""
         condition = F.lit(True)
         if self.values is not None:
-            condition = column.isin(sorted(self.values)) if self.values else F.lit(False)
+            condition = column.isin([_literal(v) for v in sorted(self.values)]) if self.values else F.lit(False)
         else:
-            condition = condition if self.low is None else condition & (column >= F.lit(self.low))
-            condition = condition if self.high is None else condition & (column <= F.lit(self.high))
+            condition = condition if self.low is None else condition & (column >= _literal(self.low))
+            condition = condition if self.high is None else condition & (column <= _literal(self.high))
         return condition | column.isNull() if self.includes_null else condition
 
     def implied_range(self, comparison: str, days: int) -> ValueRange | None:
@@ -66,8 +66,11 @@ class ValueRange:
         """
         if days and not isinstance(self.data_type, T.DateType):
             return None
-        values = None if self.values is None else frozenset(_add_days(v, days) for v in self.values)
-        low, high = (None if bound is None else _add_days(bound, days) for bound in (self.low, self.high))
+        try:
+            values = None if self.values is None else frozenset(_add_days(v, days) for v in self.values)
+            low, high = (None if bound is None else _add_days(bound, days) for bound in (self.low, self.high))
+        except OverflowError:  # beyond the years of Python, such as the day after 9999-12-31
+            return None
         if comparison == "=":
             implied = ValueRange(self.data_type, values, low, high)
         else:
@@ -84,6 +87,14 @@ class ValueRange:
         highs = [bound for bound in (self.high, other.high) if bound is not None]
         low, high = max(lows, default=None), min(highs, default=None)
         return replace(self, low=low, high=high, includes_null=self.includes_null and other.includes_null)
+
+
+def _literal(value: Any) -> Any:
+    """Return a value for a condition: a date by SQL, for PySpark makes a date of Java's older calendar of it.
+
+    That calendar lacks the days from 1582-10-05 to 1582-10-14, and PySpark cannot pass a year below 1000.
+    """
+    return F.expr(f"DATE '{value.isoformat()}'") if isinstance(value, date) else value
 
 
 def _add_days(value: Any, days: int) -> Any:

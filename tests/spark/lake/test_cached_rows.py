@@ -7,9 +7,12 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.lake.cached_rows import ValueRange
+from lakehouse.spark.session import local_frame
 
 DATE, INT, STRING = T.DateType(), T.IntegerType(), T.StringType()
 DAYS = st.dates(date(2024, 2, 25), date(2024, 3, 5))
@@ -51,6 +54,23 @@ def test_a_value_that_meets_a_comparison_is_in_the_implied_range(
 def test_a_value_in_both_ranges_is_in_their_intersection(one: ValueRange, other: ValueRange, value: date) -> None:
     if contains(one, value) and contains(other, value):
         assert contains(one.intersect(other), value)
+
+
+def test_nothing_is_known_of_days_beyond_the_years_of_python() -> None:
+    last = date(9999, 12, 31)
+
+    assert ValueRange(DATE, frozenset([last]), last, last).implied_range("=", 1) is None
+    assert ValueRange(DATE, low=date(1, 1, 1)).implied_range(">=", -1) is None
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_rows_are_found_by_any_day(spark: SparkSession, is_listed: bool) -> None:
+    days = [date(1, 1, 1), date(999, 12, 31), date(1582, 10, 4), date(1582, 10, 10), date(9999, 12, 31)]
+    rows = local_frame(spark, "day DATE", [(day,) for day in days])
+    for day in days:
+        value_range = ValueRange(DATE, frozenset([day]) if is_listed else None, day, day)
+        found = rows.where(value_range.condition(F.col("day"))).select(F.col("day").cast("string")).collect()
+        assert [row.day for row in found] == [day.isoformat()]
 
 
 def test_equality_implies_values_without_null_and_order_implies_a_bound() -> None:
