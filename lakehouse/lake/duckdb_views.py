@@ -25,7 +25,7 @@ from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, START_AT
 from lakehouse.lake.duckdb_sql import literal, parquet, quote
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
-from lakehouse.lake.table_rows import TableRows, find_rows
+from lakehouse.lake.table_rows import TableRows, rows_of
 from lakehouse.storage.file_io import StorePath
 
 _MEMORY_LIMIT = "2GB"  # beyond it a query fails: what it would write to disk are rows of the lake
@@ -66,7 +66,7 @@ class Database:
             version: The version to read; None: the current one.
         """
         found = delta.data_files(address, version, with_vectors=True)
-        rows = find_rows(address, found.schema, found.version) if found else None
+        rows = rows_of(address, found, found.schema) if found else None
         if found is None or rows is None:
             frame = delta.read(spark, address, version)
             self.add_frame(view, frame)

@@ -134,7 +134,7 @@ def _find_table(
     has_columns = sorted(files.schema.names) == sorted(columns)
     if not has_feed or is_restricted or not has_columns or not local_diff.can_compare(files.schema, keys):
         return None
-    rows = table_rows.find_rows(address, files.schema, files.version)
+    rows = table_rows.rows_of(address, files, files.schema)
     return (files, rows) if rows and all(isinstance(file, Path) for file in rows.files) else None
 
 

@@ -80,8 +80,20 @@ def find_rows(address: str, fields: T.StructType, version: int | None = None) ->
         version: The version to read; None: the current one.
     """
     found = delta.data_files(address, version, with_vectors=True)
-    if found is None:
-        return None
+    return rows_of(address, found, fields) if found else None
+
+
+def rows_of(address: str, found: delta.DataFiles, fields: T.StructType) -> TableRows | None:
+    """Return where the rows of a table are whose files are known, in the order of these files.
+
+    Args:
+        address: The table's address.
+        found: Its files, those with deletion vectors included.
+        fields: The columns that are wanted, with the types that they have to have.
+
+    Returns:
+        None if only Spark can read them.
+    """
     types = {f.name: f.dataType for f in found.schema}
     if any(types.get(f.name, f.dataType) != f.dataType for f in fields):
         return None

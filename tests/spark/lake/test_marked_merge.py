@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,8 @@ from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta, local_diff, marked_merge, small_tables, table_rows
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, create_from_batches, merge_to_match
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
-from lakehouse.storage import delta_log
+from lakehouse.storage import delta_files, delta_log
+from lakehouse.storage.delta_files import TableFiles
 from tests.spark.lake.test_small_tables import KEYS, SCHEMA, SEEDS, content, feed, random_rows
 
 BY_SPARK = Tuning(small_table_bytes=0)
@@ -107,6 +109,23 @@ def test_a_key_with_two_rows_does_not_hide_one_without(spark: SparkSession, tmp_
 
     actions = actions_of(("U", 1, "x"), ("U", 2, "y"))
     assert not marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+
+
+def test_files_are_told_apart_however_the_log_lists_them(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(n, "a") for n in range(9)])
+    list_files, times = delta_files.list_files, iter(range(99))
+
+    def list_in_another_order(*arguments: Any) -> TableFiles | None:  # as a checksum does that was written meanwhile
+        listed = list_files(*arguments)
+        files = sorted(listed.files, key=lambda file: str(file.path), reverse=bool(next(times) % 2)) if listed else ()
+        return replace(listed, files=tuple(files)) if listed else None
+
+    monkeypatch.setattr(delta_files, "list_files", list_in_another_order)
+    assert marked_merge.merge(session, table, actions_of(("D", 4, None)), ["k"], ACTION, {}, tmp_path / "temp")
+    assert sorted(row.k for row in delta.read(session, table).collect()) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
