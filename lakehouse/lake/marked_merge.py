@@ -42,6 +42,7 @@ _WRITABLE_FEATURES = frozenset(
 )
 _MARKED = {"delta.enableDeletionVectors": "true"}
 _CHANGE_TYPE = "_change_type"  # of the Change Data Feed
+_NUMBER = "_cdc_number"  # of an action
 _MARKED_SHARE = 0.5  # of a file's rows: if more are deleted, the rest is written anew
 
 
@@ -98,7 +99,8 @@ def merge(
         try:
             with _connect(folder, files.listed.size, len(files.schema)) as connection:
                 connection.register("incoming", actions)
-                connection.execute("CREATE TABLE actions AS SELECT * FROM incoming")
+                # Numbered by a name of ours: DuckDB's `rowid` would be the table's column of that name, if it has one.
+                connection.execute(f"CREATE TABLE actions AS SELECT *, row_number() OVER () AS {_NUMBER} FROM incoming")
                 _find_rows(connection, rows, keys, action)
                 counts = _count_difference(connection, action)
                 if counts is None:
@@ -152,13 +154,17 @@ def _find_rows(connection: duckdb.DuckDBPyConnection, rows: TableRows, keys: lis
     The rows that are left in file `n` are the view `file_n`.
     """
     actions = connection.table("actions")
-    types = {name: str(kind) for name, kind in zip(actions.columns, actions.types, strict=True) if name != action}
+    types = {
+        name: str(kind)
+        for name, kind in zip(actions.columns, actions.types, strict=True)
+        if name not in (action, _NUMBER)
+    }
     same_key = " AND ".join(f"t.{quote(key)} IS NOT DISTINCT FROM a.{quote(key)}" for key in keys)
     names = ", ".join(f"t.{quote(name)}" for name in types)
-    selected = f"a.n AS _cdc_number, a.{quote(action)} AS _cdc_kind, {names}"
-    of_keys = f"SELECT rowid AS n, {quote(action)}, {', '.join(map(quote, keys))} FROM actions"
+    selected = f"a.{_NUMBER}, a.{quote(action)} AS _cdc_kind, {names}"
+    of_keys = f"SELECT {_NUMBER}, {quote(action)}, {', '.join(map(quote, keys))} FROM actions"
     connection.execute(
-        f"CREATE TABLE found AS SELECT 0 AS _cdc_file, 0::BIGINT AS _cdc_row, rowid AS _cdc_number,"
+        f"CREATE TABLE found AS SELECT 0 AS _cdc_file, 0::BIGINT AS _cdc_row, {_NUMBER},"
         f" {quote(action)} AS _cdc_kind, {', '.join(map(quote, types))} FROM actions LIMIT 0"
     )
     for number, file in enumerate(rows.files):
@@ -185,7 +191,7 @@ def _count_difference(connection: duckdb.DuckDBPyConnection, action: str) -> dic
     That is so if each updated or deleted key has one row, and no inserted one has any.
     """
     kinds = f"SELECT {quote(action)} AS kind, count(*) AS n FROM actions GROUP BY 1"
-    found = "SELECT _cdc_kind AS kind, count(*) AS n, count(DISTINCT _cdc_number) AS keys FROM found GROUP BY 1"
+    found = f"SELECT _cdc_kind AS kind, count(*) AS n, count(DISTINCT {_NUMBER}) AS keys FROM found GROUP BY 1"
     query = f"SELECT kind, a.n, coalesce(f.n, 0), coalesce(keys, 0) FROM ({kinds}) a LEFT JOIN ({found}) f USING (kind)"
     rows = connection.execute(query).fetchall()
     is_difference = all(n == there == (0 if kind == "I" else count) for kind, count, n, there in rows)

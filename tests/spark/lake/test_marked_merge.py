@@ -128,6 +128,16 @@ def test_files_are_told_apart_however_the_log_lists_them(
     assert sorted(row.k for row in delta.read(session, table).collect()) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
+def test_a_column_may_have_the_name_of_duckdbs_row_numbers(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, "k INT, rowid STRING", [(1, "a"), (2, "b"), (3, "b")])
+
+    actions = actions_of(("U", 1, "x"), ("U", 2, "x"), ("D", 3, None), ("I", 4, None))
+    actions = actions.rename_columns([ACTION, "k", "rowid"])
+    assert marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+    assert sorted(map(tuple, delta.read(session, table).collect())) == [(1, "x"), (2, "x"), (4, None)]
+
+
 def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
     session, table = isolated_session(spark, 0), str(tmp_path / "table")
     create(session, table, SMALL, [(1, "a"), (2, "b")])
