@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from lakehouse.lake import delta, delta_transaction, file_stats, local_diff, small_tables, table_rows
 from lakehouse.lake.delta_transaction import Transaction, move
@@ -90,7 +91,8 @@ def merge(
     Returns:
         Whether the rows were written; if not, MERGE has to do it, and nothing was written.
     """
-    found = _find_table(spark, address, keys, [name for name in actions.schema.names if name != action])
+    columns = from_arrow_schema(pa.schema([field for field in actions.schema if field.name != action]))
+    found = _find_table(spark, address, keys, columns)
     if found is None:
         return False
     files, rows = found
@@ -120,7 +122,7 @@ def merge(
 
 
 def _find_table(
-    spark: SparkSession, address: str, keys: list[str], columns: list[str]
+    spark: SparkSession, address: str, keys: list[str], columns: T.StructType
 ) -> tuple[delta.DataFiles, TableRows] | None:
     """Return the table's files and rows, if this module can write it."""
     if not delta_transaction.can_commit(spark, address):
@@ -133,7 +135,8 @@ def _find_table(
     is_restricted = properties.get("delta.appendOnly") == "true" or any(
         field.metadata or not field.nullable for field in files.schema
     )
-    has_columns = sorted(files.schema.names) == sorted(columns)
+    # Files have the types of the rows: those of other types would be no files of this table.
+    has_columns = {f.name: f.dataType for f in files.schema} == {f.name: f.dataType for f in columns}
     if not has_feed or is_restricted or not has_columns or not local_diff.can_compare(files.schema, keys):
         return None
     rows = table_rows.rows_of(address, files, files.schema)

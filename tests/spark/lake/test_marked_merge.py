@@ -138,6 +138,15 @@ def test_a_column_may_have_the_name_of_duckdbs_row_numbers(spark: SparkSession, 
     assert sorted(map(tuple, delta.read(session, table).collect())) == [(1, "x"), (2, "x"), (4, None)]
 
 
+def test_values_of_another_type_than_the_columns_are_left_to_merge(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    create(session, table, SMALL, [(1, "a")])
+    actions = pa.table({ACTION: ["I"], "k": pa.array([2], pa.int64()), "v": ["b"]})
+
+    assert not marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
+    assert [tuple(row) for row in delta.read(session, table).collect()] == [(1, "a")]
+
+
 def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
     session, table = isolated_session(spark, 0), str(tmp_path / "table")
     create(session, table, SMALL, [(1, "a"), (2, "b")])
