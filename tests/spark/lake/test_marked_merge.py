@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config.tuning import Tuning
-from lakehouse.lake import delta, local_diff, marked_merge, small_tables, table_rows
+from lakehouse.lake import delta, delta_transaction, local_diff, marked_merge, small_tables, table_rows
 from lakehouse.lake.merge import ACTION, MergeTarget, WriteResult, create_from_batches, merge_to_match
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import delta_files, delta_log
@@ -145,6 +146,39 @@ def test_values_of_another_type_than_the_columns_are_left_to_merge(spark: SparkS
 
     assert not marked_merge.merge(session, table, actions, ["k"], ACTION, {}, tmp_path / "temp")
     assert [tuple(row) for row in delta.read(session, table).collect()] == [(1, "a")]
+
+
+def test_where_the_driver_cannot_commit_the_ordinary_ways_are_taken(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the JVM is called")
+
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    monkeypatch.setattr(delta_transaction, "can_commit", lambda *_: False)
+    monkeypatch.setattr(delta_transaction, "begin", refuse)
+    fields, rows = local_rows(SMALL, [(n, "a") for n in range(9)])
+    target = MergeTarget(session, table, ["k"], True, tuning=Tuning(local_rows=0), temp_root=tmp_path / "temp")
+    reader = pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches())
+    assert create_from_batches(target, reader, fields, rows.num_rows, {"n": 0})
+    _, wanted = local_rows(SMALL, [(n, "b") for n in range(2, 11)])
+    result = merge_to_match(target, session.createDataFrame(wanted, fields), {"n": 1}, expect_few=True)
+    assert result == WriteResult(inserted=2, updated=7, deleted=2, committed=True)
+    assert content(delta.read(session, table)) == content(wanted)
+
+
+def test_the_driver_commits_only_on_one_machine_with_a_jvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def session(master: str, **attributes: object) -> SparkSession:
+        return cast(SparkSession, SimpleNamespace(conf=SimpleNamespace(get=lambda *_: master), **attributes))
+
+    local, connect = session("local[2]", _jsparkSession=object()), session("local[2]")
+    assert delta_transaction.can_commit(local, "/lake/table")
+    assert not delta_transaction.can_commit(connect, "/lake/table")
+    assert not delta_transaction.can_commit(session("spark://host:7077", _jsparkSession=object()), "/lake/table")
+    assert not delta_transaction.can_commit(local, "s3a://lake/table")
+    assert not delta_transaction.can_commit(local, "main.shop.table")
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    assert not delta_transaction.can_commit(local, "/lake/table")
 
 
 def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
