@@ -8,6 +8,7 @@ the vectors are written by Delta's own classes (`delta_transaction.py`). So the 
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -215,7 +216,9 @@ def _plan_files(
         in_file, deleted_count = pq.read_metadata(file.path).num_rows, 0 if deleted is None else len(deleted)
         of_file = f"SELECT _cdc_row FROM found WHERE _cdc_file = {number}"
         left = in_file - deleted_count - changed[number]
-        if has_vectors and left and in_file - left <= _MARKED_SHARE * in_file:
+        # Delta gives no vector to a file whose rows the log does not count, as those of a writer without statistics.
+        is_counted = "numRecords" in json.loads(file.action["add"].get("stats") or "{}")
+        if has_vectors and is_counted and left and in_file - left <= _MARKED_SHARE * in_file:
             positions = connection.sql(of_file).to_arrow_table().column(0)
             plan.marked.append((file, pa.concat_arrays([*([] if deleted is None else [deleted]), *positions.chunks])))
             continue

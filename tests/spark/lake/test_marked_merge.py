@@ -181,6 +181,17 @@ def test_the_driver_commits_only_on_one_machine_with_a_jvm(monkeypatch: pytest.M
     assert not delta_transaction.can_commit(local, "/lake/table")
 
 
+def test_a_file_without_statistics_is_rewritten_not_marked(spark: SparkSession, tmp_path: Path) -> None:
+    session, table = isolated_session(spark, 0), str(tmp_path / "table")
+    session.conf.set("spark.databricks.delta.stats.collect", "false")
+    fields, _ = local_rows(SMALL, [])
+    frame = local_frame(session, fields, [(n, "a") for n in range(9)]).coalesce(1)
+    delta.create(session, table, frame, delta.table_properties(large=True), "error")
+
+    assert marked_merge.merge(session, table, actions_of(("D", 4, None)), ["k"], ACTION, {}, tmp_path / "temp")
+    assert sorted(row.k for row in delta.read(session, table).collect()) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
 def test_a_damaged_file_is_left_to_merge_and_the_threads_session_stays(spark: SparkSession, tmp_path: Path) -> None:
     session, table = isolated_session(spark, 0), str(tmp_path / "table")
     create(session, table, SMALL, [(1, "a"), (2, "b")])
