@@ -24,6 +24,10 @@ first load, and then a snapshot of which {share:g} % changed. *Execution* is the
 for hash tables and sorts at once, *heap* the greatest use of its heap, garbage included. In every case bronze was equal
 to the last snapshot."""
 STAGES = ("ingest first", "bronze first", "ingest change", "bronze change")
+COLUMNS = (
+    *("rows", "ingest, first load, s", "bronze, s", "ingest, change, s", "bronze, s"),
+    *("shuffled, MB", "execution, MB", "heap, MB"),
+)
 
 
 def main() -> None:
@@ -33,11 +37,7 @@ def main() -> None:
     parser.add_argument("--memory", default="1g")
     parser.add_argument("--out", type=Path, help="page to write the section into, such as docs/bench.md")
     options = parser.parse_args()
-    lines = [
-        "| rows | ingest, first load, s | bronze, s | ingest, change, s | bronze, s | shuffled, MB | execution, MB"
-    ]
-    lines[0] += " | heap, MB |"
-    lines.append("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    table: list[list[str]] = []
     for rows in map(int, options.rows.split(",")):
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -48,12 +48,11 @@ def main() -> None:
         if not found["is_equal"]:
             raise SystemExit(f"bronze differs from the last snapshot of {rows:,} rows")
         seconds = [f"{found['seconds'][stage]:.1f}" for stage in STAGES]
-        sizes = [f"{found[part] / page.MB:,.0f}" for part in ("shuffled",)]
-        sizes += [f"{found['peaks'][part] / page.MB:,.0f}" for part in ("execution", "heap")]
-        lines.append(f"| {rows:,} | {' | '.join([*seconds, *sizes])} |")
-        print(lines[-1], file=sys.stderr)
+        sizes = [found["shuffled"], found["peaks"]["execution"], found["peaks"]["heap"]]
+        table.append([f"{rows:,}", *seconds, *(f"{size / page.MB:,.0f}" for size in sizes)])
+        print(", ".join(table[-1]), file=sys.stderr)
     about = ABOUT.format(memory=options.memory, share=100 * options.share)
-    section = "\n".join(["## On a cluster", "", about, "", *lines, "", *page.environment_lines()]) + "\n"
+    section = page.table_section("## On a cluster", about, COLUMNS, table)
     print(section)
     if options.out:
         page.write_section(options.out, section)
