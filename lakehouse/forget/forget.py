@@ -3,13 +3,14 @@
 1. find its rows: if there are none, and it is not on the list of forgotten keys, nothing is written
 2. add the key to the list, so that no later snapshot brings it back
 3. bring bronze to the ledger's last sequence, so that no change set waits
-4. landing: rewrite the files that have records of the key; their manifests record it
-5. raw: rewrite the change sets that have rows of it; empty caches, temporary copies and logs
+4. landing: rewrite the files in which step 1 found records; their manifests record it
+5. raw: rewrite the change sets in which it found rows; empty caches, temporary copies and logs
 6. quarantine, bronze, the ledger's reasons and the run records: erase its rows, and mask texts that name it
 7. silver and gold: refresh them; then erase their resolved quarantine rows, and publish
 8. report what remains: files of old table versions, which VACUUM removes when they are old enough
 
-Each step finds by itself what is still to do. So after a kill at any point, the same command completes the work.
+The lake is locked from step 1 on, so that its findings stay true; only bronze is searched again, since step 3 changes
+it. After a kill at any point, the same command finds the rows that are left, and completes the work.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from lakehouse.lake.table_ref import TableRef
 from lakehouse.runner import bug_files, context, publishing, records, stages, up_to_date
 from lakehouse.runner.context import Run
 from lakehouse.storage import file_io
-from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import Lake, snapshot_name
 
 _TEMP_FOLDERS = ("plain", "extract", "kaggle", "verify")  # below `_state`: copies of rows while files are read
@@ -123,7 +123,7 @@ def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
         "pipeline": run.pipeline.name,
         "table": name,
         "found": found.rows,
-        "snapshots": [snapshot_name(snapshot.time) for snapshot in found.snapshots],
+        "snapshots": [snapshot_name(landed.snapshot.time) for landed in found.snapshots],
         "note": "\n".join(notes),
         "exit_code": int(ExitCode.REFUSED if found.unreadable_files else ExitCode.OK),
     }
@@ -227,11 +227,13 @@ def _erase_from_table(run: Run, table: TableRef, subject: DataSubject, found: Fo
     history = ledger.read_histories(table.spark, lake, [name])[name]
     if history.last_accepted:  # a change set can be applied only as it was counted
         bronze.refresh(table, history, run.snapshot_bytes(name))
-    erased = {"landing": _erase_from_landing(run, table, subject, found)}
-    folders = change_sets.table_folders(lake, name)
-    erased["raw"] = sum(erase_from_change_set(table, f, subject) for f in folders if not _remove_unfinished(f))
+    erased = {"landing": _erase_from_landing(table, found)}
+    for folder in change_sets.table_folders(lake, name):
+        if is_unfinished(folder):  # by a killed run; the rows in it cannot be found
+            file_io.remove(folder)
+    erased["raw"] = sum(erase_from_change_set(table, folder, rows) for folder, rows in found.change_sets.items())
     _remove_temp_copies(lake, name)
-    erased["quarantine"] = erase_from_quarantine(table, run.pipeline.timezone, subject)
+    erased["quarantine"] = erase_from_quarantine(table, found.quarantined) if found.quarantined else 0
     erased["bronze"] = erase_from_bronze(table, subject)
     erased["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
     records.mask_texts(lake, subject.mask_in)
@@ -239,22 +241,14 @@ def _erase_from_table(run: Run, table: TableRef, subject: DataSubject, found: Fo
     return erased
 
 
-def _erase_from_landing(run: Run, table: TableRef, subject: DataSubject, found: FoundRows) -> int:
+def _erase_from_landing(table: TableRef, found: FoundRows) -> int:
     erased = 0
-    for snapshot in found.snapshots:
+    for landed in found.snapshots:
         try:
-            erased += erase_from_snapshot(table, snapshot, run.pipeline.timezone, subject)
+            erased += erase_from_snapshot(table, landed)
         except DataRefused as refused:
-            found.unreadable_files.append(f"{snapshot.folder}: {refused.found}")
+            found.unreadable_files.append(f"{landed.snapshot.folder}: {refused.found}")
     return erased
-
-
-def _remove_unfinished(change_set: StorePath) -> bool:
-    """Remove a change set that a killed run has not finished, and return whether it was one."""
-    if is_unfinished(change_set):
-        file_io.remove(change_set)
-        return True
-    return False
 
 
 def _remove_temp_copies(lake: Lake, name: str) -> None:

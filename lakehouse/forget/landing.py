@@ -1,4 +1,4 @@
-"""Erases a data subject's records from landed files.
+"""Finds a data subject's records in landed files, and erases them.
 
 The records are found by the readers that `ingest` uses, however the file is written. A copy without them keeps every
 other byte as it is. Packed files are packed again.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,53 +35,40 @@ from lakehouse.storage.prepare_files import readable_snapshot
 _ROW_INDEX = "_cdc_index"
 
 
-def erase_from_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject) -> int:
-    """Erase a data subject's records from a landed snapshot.
+@dataclass(frozen=True)
+class SnapshotRecords:
+    """A data subject's records in a landed snapshot.
 
-    Args:
-        table: The table whose snapshot it is.
-        snapshot: The snapshot, whose files have not expired.
-        time_zone: The zone of timestamps that name none.
-        subject: The data subject.
-
-    Returns:
-        How many records were erased.
-
-    Raises:
-        DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
+    Attributes:
+        snapshot: The snapshot.
+        by_file: The records of each file that has some, by part: of a packed file the files in it, else itself.
     """
-    erased = 0
-    for file, records in _records_by_file(table, snapshot, time_zone, subject):
-        if count := _count(records):
-            _rewrite_file(_as_received(table), snapshot, file, records)
-            erased += count
-    return erased
+
+    snapshot: LandedSnapshot
+    by_file: Mapping[LandedFile, Mapping[str, _SubjectRecords]]
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return sum(records.count for parts in self.by_file.values() for records in parts.values())
 
 
-def count_in_snapshot(table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject) -> int:
-    """Return how many records of a landed snapshot are a data subject's.
-
-    Args:
-        table: The table whose snapshot it is.
-        snapshot: The snapshot, whose files have not expired.
-        time_zone: The zone of timestamps that name none.
-        subject: The data subject.
-
-    Raises:
-        DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
-    """
-    return sum(_count(records) for _, records in _records_by_file(table, snapshot, time_zone, subject))
-
-
-def _as_received(table: TableRef) -> TableRef:
-    return replace(table, config=table.config.model_copy(update={"pii": {}}))
-
-
-def _records_by_file(
+def find_in_snapshot(
     table: TableRef, snapshot: LandedSnapshot, time_zone: str, subject: DataSubject
-) -> Iterator[tuple[LandedFile, dict[str, _SubjectRecords]]]:
-    """Yield each file with a data subject's records in it, by part."""
-    as_received = _as_received(table)
+) -> SnapshotRecords:
+    """Return a data subject's records in a landed snapshot.
+
+    Args:
+        table: The table whose snapshot it is.
+        snapshot: The snapshot, whose files have not expired.
+        time_zone: The zone of timestamps that name none.
+        subject: The data subject.
+
+    Raises:
+        DataRefused: A file cannot be read, so that it is unknown whether the data subject is in it.
+    """
+    as_received = replace(table, config=table.config.model_copy(update={"pii": {}}))
+    by_file = {}
     with readable_snapshot(table.lake, as_received.config, snapshot) as readable:
         for file in snapshot.files:
             records = {}
@@ -91,11 +78,27 @@ def _records_by_file(
                         records[part.name] = _find_records(as_received, part, path, time_zone, subject)
                     except SPARK_ERRORS as error:
                         raise to_data_refused(error, str(path)) from error
-            yield file, records
+            if any(found.count for found in records.values()):
+                by_file[file] = records
+    return SnapshotRecords(snapshot, by_file)
 
 
-def _count(records: Mapping[str, _SubjectRecords]) -> int:
-    return sum(found.count for found in records.values())
+def erase_from_snapshot(table: TableRef, found: SnapshotRecords) -> int:
+    """Erase records from a landed snapshot, which has not changed since they were found.
+
+    Args:
+        table: The table whose snapshot it is.
+        found: The records.
+
+    Returns:
+        How many records were erased.
+
+    Raises:
+        DataRefused: A file cannot be written again in its encoding.
+    """
+    for file, records in found.by_file.items():
+        _rewrite_file(table, found.snapshot, file, records)
+    return found.count
 
 
 def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubject) -> bool:

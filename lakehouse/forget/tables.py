@@ -26,9 +26,12 @@ from lakehouse.storage import file_io
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.paths import Lake
 
+SubjectOperations = dict[str, dict[int, str]]
+"""The operations of a data subject's rows in a change set, by file and position in it."""
 
-def erase_from_change_set(table: TableRef, folder: StorePath, subject: DataSubject) -> int:
-    """Erase a data subject's rows from a change set.
+
+def erase_from_change_set(table: TableRef, folder: StorePath, operations: SubjectOperations) -> int:
+    """Erase a data subject's rows from a change set, which has not changed since they were found.
 
     Each file is replaced as a whole. Its metadata counts the rows that were erased, since the ledger goes on reporting
     the rows that the change set had when it was published.
@@ -36,12 +39,11 @@ def erase_from_change_set(table: TableRef, folder: StorePath, subject: DataSubje
     Args:
         table: The table whose change set it is.
         folder: The change set.
-        subject: The data subject.
+        operations: The rows, as `find_in_change_set` returns them.
 
     Returns:
         How many rows were erased.
     """
-    operations = find_in_change_set(table, folder, subject)
     for name, by_index in operations.items():
         with file_io.atomic_rewrite(folder / name, table.lake.local_path("plain")) as (path, target):
             erased = count_erased_in_file(path) + Counter(by_index.values())
@@ -49,7 +51,7 @@ def erase_from_change_set(table: TableRef, folder: StorePath, subject: DataSubje
     return sum(map(len, operations.values()))
 
 
-def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject) -> dict[str, dict[int, str]]:
+def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject) -> SubjectOperations:
     """Return the operations of a data subject's rows in a change set, by file and position; none if it is unfinished.
 
     Args:
@@ -62,7 +64,7 @@ def find_in_change_set(table: TableRef, folder: StorePath, subject: DataSubject)
     position = [F.col("_metadata.file_name").alias("_cdc_file"), F.col("_metadata.row_index").alias("_cdc_index")]
     keys = map(quote_identifier, subject.key_texts)
     rows = table.spark.read.parquet(escape_glob(folder)).select(*keys, "_cdc_operation", *position)
-    operations: dict[str, dict[int, str]] = {}
+    operations: SubjectOperations = {}
     for row in subject.rows_in(rows).drop(*subject.key_texts).collect():  # Python may not hold the key
         operations.setdefault(row["_cdc_file"], {})[row["_cdc_index"]] = row["_cdc_operation"]
     return operations
@@ -73,26 +75,24 @@ def is_unfinished(change_set: StorePath) -> bool:
     return not any(name.endswith(".parquet") for name in file_io.list_names(change_set))
 
 
-def erase_from_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> int:
-    """Erase the quarantined rows that have a data subject's key, and the unreadable ones that name it.
+def erase_from_quarantine(table: TableRef, found: CachedRows) -> int:
+    """Erase quarantined rows.
 
     Args:
         table: The table.
-        time_zone: The zone of timestamps that name none.
-        subject: The data subject.
+        found: The keys of the rows, as `find_in_quarantine` returns them.
 
     Returns:
         How many rows were erased.
     """
-    erased = find_in_quarantine(table, time_zone, subject)
-    if erased is None:
-        return 0
     address = table.lake.quarantine_table(table.name)
-    return _delete(MergeTarget(table.spark, address, KEYS, tuning=table.tuning), erased, {"stage": "forget"})
+    return _delete(MergeTarget(table.spark, address, KEYS, tuning=table.tuning), found, {"stage": "forget"})
 
 
-def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> DataFrame | None:
-    """Return the keys of the quarantined rows that `erase_from_quarantine` erases; None if there is no quarantine.
+def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) -> CachedRows | None:
+    """Return the keys of the quarantined rows that have a data subject's key, and of unreadable ones that name it.
+
+    It is None if there is no quarantine.
 
     Args:
         table: The table.
@@ -116,7 +116,7 @@ def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) ->
     readable = rows.select(*KEYS, *key_columns).join(F.broadcast(key), on=key.columns, how="left_semi").select(*KEYS)
     unreadable = rows.where(F.col("column").isNull()).select(*KEYS, "row").toLocalIterator()
     naming = [tuple(row)[:-1] for row in unreadable if subject.is_named_in(row["row"] or "")]
-    return readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct()
+    return _collect(readable.unionByName(spark.createDataFrame(naming, readable.schema)).distinct())
 
 
 def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
@@ -134,7 +134,7 @@ def erase_resolved(spark: SparkSession, lake: Lake, models: list[str]) -> int:
     for stage, _, name in (model.partition(".") for model in models):
         if delta.exists(spark, address := lake.quarantine_table(name)):
             resolved = read_stage(spark, lake, name, stage).where("resolved").select(*KEYS)
-            erased += _delete(MergeTarget(spark, address, KEYS), resolved, {"stage": "forget"})
+            erased += _delete(MergeTarget(spark, address, KEYS), _collect(resolved), {"stage": "forget"})
     return erased
 
 
@@ -158,7 +158,7 @@ def erase_from_bronze(table: TableRef, subject: DataSubject) -> int:
     return _delete(target, erased, progress | {"forgot": True})
 
 
-def find_in_bronze(table: TableRef, subject: DataSubject) -> DataFrame | None:
+def find_in_bronze(table: TableRef, subject: DataSubject) -> CachedRows | None:
     """Return the keys of a data subject's rows, or windows, in bronze; None if there is no bronze.
 
     Args:
@@ -168,12 +168,18 @@ def find_in_bronze(table: TableRef, subject: DataSubject) -> DataFrame | None:
     if not delta.exists(table.spark, table.bronze):
         return None
     rows = subject.rows_in(delta.read(table.spark, table.bronze))
-    return rows.select(*map(quote_identifier, bronze.row_keys(table.config)))
+    return _collect(rows.select(*map(quote_identifier, bronze.row_keys(table.config))))
 
 
-def _delete(target: MergeTarget, keys: DataFrame, progress: Mapping[str, Any]) -> int:
-    """Delete rows by their keys. These are few, so that the driver has them, and writes a small table itself."""
-    spark, local = target.spark, keys.toArrow()
-    none = local_frame(spark, delta.schema(spark, target.address))
-    affected = CachedRows(spark.createDataFrame(local, keys.schema), local)
-    return merge_to_match(target, CachedRows(none, none.toArrow()), progress, affected, expect_few=True).deleted
+def _collect(keys: DataFrame) -> CachedRows:
+    """Return keys in the driver. They are few: so it writes a small table itself."""
+    local = keys.toArrow()
+    return CachedRows(keys.sparkSession.createDataFrame(local, keys.schema), local)
+
+
+def _delete(target: MergeTarget, keys: CachedRows, progress: Mapping[str, Any]) -> int:
+    """Delete rows by their keys, which `_collect` has returned."""
+    if keys.is_empty:
+        return 0
+    none = local_frame(target.spark, delta.schema(target.spark, target.address))
+    return merge_to_match(target, CachedRows(none, none.toArrow()), progress, keys, expect_few=True).deleted
