@@ -575,7 +575,7 @@ def forget(
     if not typer.confirm("Erase these rows? They cannot be brought back", err=True):
         raise ConfigError("not confirmed: nothing was erased", expected="y, or --yes")
     with show_progress(opened, "forget"):
-        result = forget_key(opened, table, key, vacuum)
+        result = forget_key(opened, table, key, vacuum, result["found"])
     render.document(result, as_json)
     return int(result["exit_code"])
 

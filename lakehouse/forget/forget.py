@@ -25,7 +25,7 @@ from lakehouse.errors import ConfigError, DataRefused, ExitCode, LakehouseError,
 from lakehouse.forget.data_subject import DataSubject, can_be_guessed, find_data_subject, is_identifier, parse_key
 from lakehouse.forget.landing import erase_from_snapshot
 from lakehouse.forget.remaining_files import list_remaining
-from lakehouse.forget.search import FoundRows, find_rows
+from lakehouse.forget.search import ROW_LAYERS, FoundRows, find_rows
 from lakehouse.forget.tables import (
     erase_from_bronze,
     erase_from_change_set,
@@ -43,7 +43,9 @@ from lakehouse.storage.paths import Lake, snapshot_name
 _TEMP_FOLDERS = ("plain", "extract", "kaggle", "verify")  # below `_state`: copies of rows while files are read
 
 
-def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dict[str, Any]:
+def forget_key(
+    run: Run, name: str, key: list[str], vacuum: bool = False, confirmed: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Erase all rows of a key of one table.
 
     Args:
@@ -51,12 +53,14 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
         name: The table.
         key: The key's value or, if the key has several columns, `column=value` for each.
         vacuum: Whether to run VACUUM on the files that are old enough.
+        confirmed: `found` of the document of `find_key`, if somebody was shown it and asked; None if not.
 
     Returns:
         The document of `lakehouse forget --json`, which does not have the key.
 
     Raises:
-        ConfigError: There is no such table or key column, a value is not of its type, or a secret is needed.
+        ConfigError: There is no such table or key column, a value is not of its type, a secret is needed, or the lake
+            has other rows of the key than those that were confirmed.
         DataRefused: The lake has no row of the key; nothing was written.
     """
     key_texts = parse_key(_table_config(run, name), key)
@@ -67,6 +71,7 @@ def forget_key(run: Run, name: str, key: list[str], vacuum: bool = False) -> dic
         _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
         found = find_rows(run, table, subject)
         _require_known(table, subject, listed, found)
+        _require_confirmed(run, name, found, confirmed)
         up_to_date.remove_mark(run.lake)
         ledger.create_if_missing(table.spark, run.lake)
         is_replaced = forgotten_keys.add(table, subject.key_hashes, run.id)
@@ -205,6 +210,23 @@ def _require_known(table: TableRef, subject: DataSubject, listed: frozenset[str]
             f"no row of {table.name} has this key: it is not in landing, raw, quarantine and bronze",
             expected="a key as it is in the source, before hashing",
             next_step=f"see how keys are written: lakehouse show PIPELINE {table.name}",
+        )
+
+
+def _require_confirmed(run: Run, name: str, found: FoundRows, confirmed: Mapping[str, int] | None) -> None:
+    """Raise if a command has changed the rows of the key while a question about them waited for its answer.
+
+    Raises:
+        ConfigError: There are other rows than those that were confirmed.
+    """
+    changed = [layer for layer in ROW_LAYERS if confirmed is not None and found.rows[layer] != confirmed[layer]]
+    if confirmed is not None and changed:
+        lines = [f"{layer}: {confirmed[layer]:,} before the question, {found.rows[layer]:,} now" for layer in changed]
+        raise ConfigError(
+            "\n".join(["another command has changed the rows of this key; nothing was erased", *lines]),
+            expected="the rows that were confirmed",
+            where=name,
+            next_step=f"lakehouse forget {run.pipeline.argument} {name} KEY, which asks again about the present rows",
         )
 
 

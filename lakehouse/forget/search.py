@@ -16,6 +16,7 @@ from lakehouse.runner.context import Run
 from lakehouse.storage import landing
 from lakehouse.storage.file_io import StorePath
 
+ROW_LAYERS = ("landing", "raw", "quarantine", "bronze")
 _MIN_WORD_CHARS = 6  # a shorter key, such as 7, is a word of many texts that do not mean it
 
 
@@ -45,8 +46,7 @@ class FoundRows:
     @property
     def is_known(self) -> bool:
         """Whether there is something to erase, or a file that cannot be read may have it."""
-        texts = ("ledger", "runs")
-        has_rows = any(count for layer, count in self.rows.items() if layer not in texts or self.is_word)
+        has_rows = any(count for layer, count in self.rows.items() if layer in ROW_LAYERS or self.is_word)
         return has_rows or bool(self.unreadable_files)
 
 

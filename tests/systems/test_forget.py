@@ -19,7 +19,10 @@ from helpers import ITEMS, Project, nonzero_counts
 from pyspark.sql import SparkSession
 from text_search import encoded_forms, find_words, find_words_in_lake, written_forms
 
+from lakehouse.errors import ConfigError
+from lakehouse.forget import find_key, forget_key
 from lakehouse.lake import delta
+from lakehouse.runner.context import open_run
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -355,6 +358,17 @@ def test_a_dry_run_shows_what_would_go_and_an_unknown_key_is_refused_and_neither
     assert {path for path in now | files if now.get(path) != files.get(path) and "logs" not in path.parts} <= {
         shop.lake / "_state/lock"
     }
+
+
+def test_rows_that_another_command_changes_before_the_answer_are_not_erased(shop: Project) -> None:
+    confirmed = find_key(open_run(shop.pipeline), "items", [KEY])["found"]
+    shop.snapshot(FOURTH, items=csv_file("aa,2,aa", f"{KEY},2,{NOTE}", "zz,3,zz"))
+    assert shop.run().code == 0
+    with pytest.raises(ConfigError, match="landing: 7 before the question, 8 now"):
+        forget_key(open_run(shop.pipeline), "items", [KEY], confirmed=confirmed)
+    assert not (shop.lake / "forgotten").exists()
+    confirmed = find_key(open_run(shop.pipeline), "items", [KEY])["found"]
+    assert forget_key(open_run(shop.pipeline), "items", [KEY], confirmed=confirmed)["erased"]["landing"] == 8
 
 
 def test_a_number_of_a_person_is_forgotten_with_a_secret_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

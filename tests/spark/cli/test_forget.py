@@ -51,11 +51,12 @@ def test_forget_shows_and_asks_on_a_terminal_and_asks_nothing_elsewhere(
     code: ExitCode,
 ) -> None:
     """An answer of None is a command without a terminal: nothing can be read there."""
-    seen, errors = list[str](), Terminal()
+    seen, confirmed, errors = list[str](), list[Any](), Terminal()
     for function, name in (("find_key", FOUND), ("forget_key", ERASED), ("lift_key", LIFTED)):
 
-        def call(*_: Any, name: str = name) -> dict[str, Any]:
+        def call(*arguments: Any, name: str = name) -> dict[str, Any]:
             seen.append(name)
+            confirmed.extend(arguments[4:])
             return {name: 3, "exit_code": 0}
 
         monkeypatch.setattr(lakehouse.forget, function, call)
@@ -66,5 +67,6 @@ def test_forget_shows_and_asks_on_a_terminal_and_asks_nothing_elsewhere(
     assert main(["forget", str(Project(tmp_path).pipeline), "items", "000ff655", "--verbose", *options]) == code
 
     assert seen == calls
+    assert confirmed == ([3] if calls == [FOUND, ERASED] else [])  # erased is only what was shown
     has_asked = "Erase these rows?" in errors.getvalue() + capsys.readouterr().err
     assert has_asked == (len(answer or "") > 0)
