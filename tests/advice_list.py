@@ -74,7 +74,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     ),
     "not followed by a test yet": (
         "ingest/reset.py: restore these files, and remove `expired` from their manifests; or keep the feed's settings",
-        "forget/forget.py: remove the events from the landed files, then lakehouse ingest PIPELINE TABLE --full-refresh",
+        "forget/forget.py: remove the events from the landed files, then lakehouse ingest {} {} --full-refresh",
         "ingest/feed.py: correct the source, or set `duplicates` to latest or quarantine",
         "lake/feed_events.py: use try_cast and the like in them",
         "config/load.py: lakehouse init SOURCE {}, to write one for a folder of files",
@@ -99,9 +99,9 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "runner/stages.py: deliver a correction as a new snapshot with its own time",
     ),
     "points to another look at the lake, or to a page": (
-        "inspect/diff.py: lakehouse diff PIPELINE TABLE, for what the newest batch would change",
+        "inspect/diff.py: lakehouse diff {} {}, for what the newest batch would change",
         "forget/forget.py: lakehouse forget {} {} KEY, which asks again about the present rows",
-        "forget/forget.py: see how keys are written: lakehouse show PIPELINE {}",
+        "forget/forget.py: see how keys are written: lakehouse show {} {}",
         "ingest/decide.py: lakehouse history {} {}",
         "inspect/cut_case.py: lakehouse status {}, which lists them",
         "inspect/cut_case.py: lakehouse test {} --cut {} {}",

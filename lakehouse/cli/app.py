@@ -139,7 +139,10 @@ def _run_command(arguments: list[str], log: logs.LogFormat) -> int:
             found, where = " ".join(raised.format_message().split()), getattr(raised, "ctx", None)
             next_step = f"{where.command_path if where else 'lakehouse'} --help"
             return render.error(ConfigError(found, next_step=next_step), as_json, log)
-        return render.error(bug_files.report_bug(raised, "--verbose" in arguments), as_json, log)
+        error = bug_files.report_bug(raised, "--verbose" in arguments)
+        if opened := bug_files.current():
+            error.next_step = context.name_pipeline(error.next_step, opened.pipeline.argument)
+        return render.error(error, as_json, log)
 
 
 def _parse_time(text: str | None) -> datetime | None:

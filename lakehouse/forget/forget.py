@@ -70,7 +70,7 @@ def forget_key(
         listed = forgotten_keys.read_hashes(table.spark, run.lake, name)
         _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
         found = find_rows(run, table, subject)
-        _require_known(table, subject, listed, found)
+        _require_known(run, table, subject, listed, found)
         _require_confirmed(run, name, found, confirmed)
         up_to_date.remove_mark(run.lake)
         ledger.create_if_missing(table.spark, run.lake)
@@ -121,7 +121,7 @@ def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
     table = run.table_ref(name)
     subject = find_data_subject(table.spark, table.config, key_texts)
     found = find_rows(run, table, subject)
-    _require_known(table, subject, forgotten_keys.read_hashes(table.spark, run.lake, name), found)
+    _require_known(run, table, subject, forgotten_keys.read_hashes(table.spark, run.lake, name), found)
     notes = ["nothing was erased; rows of models go with the rows of bronze that they come from"]
     notes += _notes(run, name, found)
     return {
@@ -198,7 +198,7 @@ def _require_secret(table: TableRef, key_texts: Mapping[str, str], is_listed: bo
         )
 
 
-def _require_known(table: TableRef, subject: DataSubject, listed: frozenset[str], found: FoundRows) -> None:
+def _require_known(run: Run, table: TableRef, subject: DataSubject, listed: frozenset[str], found: FoundRows) -> None:
     """Raise if the lake has no row of the key, and the key was not forgotten before.
 
     Raises:
@@ -209,7 +209,7 @@ def _require_known(table: TableRef, subject: DataSubject, listed: frozenset[str]
         raise DataRefused(
             f"no row of {table.name} has this key: it is not in landing, raw, quarantine and bronze",
             expected="a key as it is in the source, before hashing",
-            next_step=f"see how keys are written: lakehouse show PIPELINE {table.name}",
+            next_step=f"see how keys are written: lakehouse show {run.pipeline.argument} {table.name}",
         )
 
 
@@ -238,7 +238,10 @@ def _table_config(run: Run, name: str) -> Table:
             f"{name} has a change feed, and `forget` does not find the keys of events yet",
             expected="a table of snapshots",
             where=str(run.pipeline.path),
-            next_step="remove the events from the landed files, then lakehouse ingest PIPELINE TABLE --full-refresh",
+            next_step=(
+                "remove the events from the landed files, then"
+                f" lakehouse ingest {run.pipeline.argument} {name} --full-refresh"
+            ),
         )
     return run.pipeline.tables[name]
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from lakehouse.runner.context import name_pipeline
 from lakehouse.runner.outcome import FAILED
 from lakehouse.storage.paths import snapshot_name, to_utc
 from lakehouse.text import age_text, counted
@@ -87,7 +88,7 @@ def _of_models(document: Row, path: str) -> Iterator[Row]:
     for model in problems:
         what = "the model is stopped" if model["stopped"] == FAILED else "the model waits"
         note = _note_lines(model["note"] or "")
-        next_step = note.get("next", f"lakehouse run {path}").replace("lakehouse run PIPELINE", f"lakehouse run {path}")
+        next_step = name_pipeline(note.get("next", f"lakehouse run {path}"), path)
         yield _row(what, model["model"], note.get("found", model["note"]), next_step)
     others = Counter(rule["model"] for rule in failed if rule["on_fail"] != "fail")
     for model, count in others.items():

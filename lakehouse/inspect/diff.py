@@ -185,7 +185,7 @@ def _table_comparison(
             raise ConfigError(
                 f"--from and --to compare two snapshots, and {', '.join(feeds)} has batches of a change feed",
                 expected="tables of snapshots, named after the pipeline",
-                next_step="lakehouse diff PIPELINE TABLE, for what the newest batch would change",
+                next_step=f"lakehouse diff {run.pipeline.argument} {feeds[0]}, for what the newest batch would change",
             )
         pairs = {
             name: select_pair(name, landing.list_snapshots(run.lake, name), from_, to) for name in run.selected_tables()

@@ -57,6 +57,11 @@ def set_current(run: Run | None) -> None:
     _current[:] = [run] if run else []
 
 
+def current() -> Run | None:
+    """Return the command that was opened last in this process."""
+    return _current[0] if _current else None
+
+
 def report_bug(
     raised: BaseException, verbose: bool = False, run: Run | None = None, stage: str = "", name: str = ""
 ) -> LakehouseError:
@@ -74,7 +79,7 @@ def report_bug(
         return error
     file = getattr(raised, _PATH_KEPT, None)
     if file is None:
-        file = _write(_document(raised, run or (_current[0] if _current else None), stage, name), run)
+        file = _write(_document(raised, run or current(), stage, name), run)
         with suppress(AttributeError):
             setattr(raised, _PATH_KEPT, file)
     with_file = f"with {file}" if file else "with the output of the same command and --verbose"
@@ -127,7 +132,7 @@ def _time(name: str) -> datetime:
 
 def _write(document: Mapping[str, Any], run: Run | None) -> str | None:
     """Write a document to the first folder that can be written to, and return its path."""
-    run = run or (_current[0] if _current else None)
+    run = run or current()
     name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}.json"
     content = json.dumps(logs.redact_document(document), indent=1, ensure_ascii=False).encode(errors="replace")
     with suppress(Exception):  # a bug is reported, whatever else fails

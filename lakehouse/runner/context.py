@@ -373,9 +373,17 @@ def lock_lake(run: Run, command: str) -> Iterator[None]:
         yield
 
 
-def _with_argument(text: str, run: Run) -> str:
-    """Return a message with the pipeline of a run in the commands to type, which packages below do not know."""
-    return re.sub(r"(?<=\blakehouse )(\w+) PIPELINE\b", lambda verb: f"{verb[1]} {run.pipeline.argument}", text)
+def name_pipeline(text: str, argument: str) -> str:
+    """Return a message with the pipeline in the commands to type, which packages below `runner` do not know.
+
+    >>> name_pipeline("correct it; then `lakehouse run PIPELINE` computes it again", "conf/shop")
+    'correct it; then `lakehouse run conf/shop` computes it again'
+
+    Args:
+        text: The message, with PIPELINE after the verb, or after the path of a job.
+        argument: The pipeline as the command line names it.
+    """
+    return re.sub(r"(\blakehouse \w+|\bjobs/\w+\.py) PIPELINE\b", lambda command: f"{command[1]} {argument}", text)
 
 
 def _redacted(outcome: Outcome) -> Outcome:
@@ -405,7 +413,7 @@ def run_in_parallel(
             outcomes = retry_transient(lambda: list(work(name)))
         except Exception as raised:
             error = bug_files.report_bug(raised, run.verbose, run, stage, name)
-            note, kept = _with_argument(error.to_text(), run), error.to_record()
+            note, kept = name_pipeline(error.to_text(), run.pipeline.argument), error.to_record()
             outcomes = [Outcome(stage, name, FAILED, code=error.exit_code, note=note, kept_note=kept)]
         seconds = round((time_now() - started) / max(len(outcomes), 1), 2)
         outcomes = [_redacted(replace(outcome, seconds=seconds)) for outcome in outcomes]

@@ -137,6 +137,21 @@ def test_without_json_an_error_leaves_stdout_empty(shop: Path, capsys: pytest.Ca
     assert captured.err.startswith("found: ")
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_to_type_names_the_pipeline_of_this_command(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    def fail(*_: Any) -> None:  # as a package does that knows no pipeline
+        raise ConfigError("no file", next_step="restore it; then lakehouse ingest PIPELINE items --full-refresh")
+
+    monkeypatch.setattr(render, "validation", fail)
+
+    assert main(["validate", str(shop), *(["--json"] if as_json else [])]) == ExitCode.USAGE
+
+    captured = capsys.readouterr()
+    assert f"restore it; then lakehouse ingest {shop} items --full-refresh" in captured.out + captured.err
+
+
 # Without Spark
 
 
