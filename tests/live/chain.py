@@ -7,19 +7,21 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import local_kafka
 import psycopg
+import pytest
 from local_kafka import HERE
 from servers import faults, postgres, s3
 
 from lakehouse.config import Pipeline, load
 from lakehouse.storage import file_io
+from lakehouse.verify import s3_objects
 from lakehouse.verify.s3_objects import check_s3_objects
 
 IPCA, PRE = "dadostesouroipca_gold", "dadostesouropre_gold"
@@ -34,6 +36,24 @@ _TABLE = """
 # Writes fail in each of these ways regularly; the sink has to retry them without a failure of its task.
 FAULTS = {faults.SLOW_DOWN: 23, faults.RESET: 17, faults.LOST: 11}
 Key = tuple[date, str]
+
+
+AnyChain = TypeVar("AnyChain", bound="Chain")
+
+
+@contextmanager
+def running(chain: AnyChain) -> Iterator[AnyChain]:
+    """Start the servers, set the login of S3 in the environment and write the pipeline; stop all at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
+        try:
+            chain.start()
+            for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": chain.s3}).items():
+                patch.setenv(name, value)
+            chain.write_pipeline()
+            yield chain
+        finally:
+            chain.stop()
 
 
 class Chain:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 import stamina
+from small_pipeline import write_pipeline
 
 from lakehouse import logs
 from lakehouse.cli import main
@@ -61,18 +62,6 @@ def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "_known_secrets", set())
     yield
     logs._secrets_pattern.cache_clear()
-
-
-def pipeline(folder: Path, **parts: object) -> Path:
-    table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
-    document = {
-        "name": "shop",
-        "lake": str(folder / "lake"),
-        "source": {"type": "files", "path": str(folder / "source")},
-        "tables": {"items": table},
-    }
-    (folder / "pipeline.json").write_text(json.dumps(document | parts))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -170,7 +159,7 @@ def test_a_value_filled_into_a_secret_field_is_masked_whatever_its_variable_is_c
     value = "c4nary-of-more-than-thirty-two-characters"
     items = {"file": "items", "format": "parquet", "schema": "id STRING", "keys": ["id"]}
     (tmp_path / "c.json").write_text('{"name": "c", "config": {}}')
-    folder = pipeline(tmp_path, **{"tables": {"items": items}} | field)
+    folder = write_pipeline(tmp_path, **{"tables": {"items": items}} | field)
     loaded = load(folder, {"SHOP": value, "URL": f"postgresql://ana:{value}@h/d"})
 
     logs.register_secrets(loaded, env={})
@@ -202,7 +191,9 @@ def test_secrets_of_the_configuration_are_masked(tmp_path: Path) -> None:
     items = {"file": "items", "format": "parquet", "schema": "id STRING", "keys": ["id"]}
     options = {"fetchsize": 1000}
     on_failure = {"webhook": webhook}
-    folder = pipeline(tmp_path, source=source | {"options": options}, tables={"items": items}, on_failure=on_failure)
+    folder = write_pipeline(
+        tmp_path, source=source | {"options": options}, tables={"items": items}, on_failure=on_failure
+    )
     logs.register_secrets(load(folder), env={})
 
     redacted = logs.redact(f"ana in-the-url geheim1 1000 {webhook}")
@@ -339,7 +330,7 @@ def test_an_error_is_one_json_line_and_stdout_stays_empty(
         monkeypatch.setenv("LAKEHOUSE_LOG", "json")
     monkeypatch.setenv("SHOP_TOKEN", "t0psecret")
 
-    code = main(["extract", str(pipeline(tmp_path)), "t0psecret", *words])
+    code = main(["extract", str(write_pipeline(tmp_path)), "t0psecret", *words])
 
     captured = capsys.readouterr()
     logged = json.loads(captured.err)
@@ -351,7 +342,7 @@ def test_a_stage_logs_its_steps_as_json(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "source").mkdir()
     (tmp_path / "source/items.csv").write_text("id\n1\n")
 
-    assert main(["extract", str(pipeline(tmp_path)), "--log", "json", "--json"]) == 0
+    assert main(["extract", str(write_pipeline(tmp_path)), "--log", "json", "--json"]) == 0
 
     captured = capsys.readouterr()
     events = [json.loads(line) for line in captured.err.splitlines()]

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+from small_pipeline import write_pipeline
 
 from lakehouse.config import load
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
 
 GUIDE = Path(__file__).parents[3] / "docs/guide/tuning.md"
-
-
-def write_pipeline(folder: Path, **tuning: object) -> Path:
-    table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
-    document = {
-        "name": "shop",
-        "lake": str(folder / "lake"),
-        "source": {"type": "files", "path": str(folder)},
-        "tables": {"items": table},
-        "tuning": tuning,
-    }
-    file = folder / "pipeline.json"
-    file.write_text(json.dumps(document), encoding="utf-8")
-    return file
 
 
 def test_the_guide_lists_every_threshold_with_its_default() -> None:
@@ -36,7 +22,7 @@ def test_the_guide_lists_every_threshold_with_its_default() -> None:
 
 
 def test_a_threshold_is_set_in_the_pipeline_and_the_others_keep_their_defaults(tmp_path: Path) -> None:
-    tuning = load(write_pipeline(tmp_path, local_rows=7)).tuning
+    tuning = load(write_pipeline(tmp_path, tuning={"local_rows": 7})).tuning
 
     assert tuning == Tuning(local_rows=7)
     assert tuning.full_refresh_share == Tuning().full_refresh_share
@@ -47,4 +33,4 @@ def test_a_threshold_is_set_in_the_pipeline_and_the_others_keep_their_defaults(t
 )
 def test_a_threshold_that_is_unknown_or_out_of_bounds_is_refused(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key):
-        load(write_pipeline(tmp_path, **{key: value}))
+        load(write_pipeline(tmp_path, tuning={key: value}))

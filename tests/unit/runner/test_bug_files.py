@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_pipeline import write_pipeline
 
 import lakehouse
 from lakehouse import extract
@@ -23,11 +24,6 @@ SECRET = "c4nary-passw0rd"
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path / "lake"))
-
-
-@pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -35,17 +31,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shop(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
-    document = {
-        "name": "shop",
-        "lake": str(tmp_path / "lake"),
-        "source": {"type": "files", "path": str(tmp_path / "source")},
-        "tables": {"items": table},
-        "pii_key": "a key that is a secret of 32 bytes",
-        "on_failure": {"command": ["true", f"--token={SECRET}"]},
-        "publish": {"postgres": {"url": f"postgresql://ana:{SECRET}@db/shop", "tables": {"bronze.items": "items"}}},
-    }
-    (tmp_path / "pipeline.json").write_text(json.dumps(document))
+    write_pipeline(
+        tmp_path,
+        pii_key="a key that is a secret of 32 bytes",
+        on_failure={"command": ["true", f"--token={SECRET}"]},
+        publish={"postgres": {"url": f"postgresql://ana:{SECRET}@db/shop", "tables": {"bronze.items": "items"}}},
+    )
     (tmp_path / "source").mkdir()
     (tmp_path / "source/items.csv").write_text("id\n1\n")
     monkeypatch.setattr(sys, "argv", ["lakehouse", "extract", str(tmp_path)])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_pipeline import write_pipeline
 
 from lakehouse import logs
 from lakehouse.cli import main
@@ -69,19 +70,6 @@ def send(on_failure: OnFailure, document: dict[str, Any], seconds: float = 20) -
     stream = io.StringIO()
     notify.send(on_failure, document, logs.create_logger("json", stream=stream), seconds)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
-
-
-def shop(folder: Path, on_failure: dict[str, Any]) -> Path:
-    table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
-    document = {
-        "name": "shop",
-        "lake": str(folder / "lake"),
-        "source": {"type": "files", "path": str(folder / "nowhere")},
-        "tables": {"items": table},
-        "on_failure": on_failure,
-    }
-    (folder / "pipeline.json").write_text(json.dumps(document))
-    return folder
 
 
 def test_a_command_gets_the_document_on_stdin(tmp_path: Path) -> None:
@@ -173,7 +161,7 @@ def test_a_failed_run_is_notified_and_keeps_its_exit_code(
 ) -> None:
     received = tmp_path / "received"
     command = ["/no/such/program"] if is_command_broken else [sys.executable, "-c", WRITE, str(received)]
-    pipeline = shop(tmp_path, {"command": command})
+    pipeline = write_pipeline(tmp_path, on_failure={"command": command})
 
     assert main(["run", str(pipeline)]) == 2
     assert main(["run", str(pipeline)]) == 2
@@ -194,9 +182,11 @@ def test_a_failed_run_is_notified_and_keeps_its_exit_code(
 
 
 def test_a_successful_run_sends_no_notification(tmp_path: Path) -> None:
-    pipeline = shop(tmp_path, {"command": [sys.executable, "-c", WRITE, str(tmp_path / "received")]})
-    (tmp_path / "nowhere").mkdir()
-    (tmp_path / "nowhere" / "items.csv").write_text("id\n1\n")
+    pipeline = write_pipeline(
+        tmp_path, on_failure={"command": [sys.executable, "-c", WRITE, str(tmp_path / "received")]}
+    )
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "items.csv").write_text("id\n1\n")
 
     assert main(["extract", str(pipeline)]) == 0
     assert not (tmp_path / "received").exists()
@@ -214,7 +204,7 @@ def test_a_successful_run_sends_no_notification(tmp_path: Path) -> None:
 )
 def test_an_on_failure_without_a_target_is_rejected(tmp_path: Path, on_failure: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as rejected:
-        load(shop(tmp_path, on_failure))
+        load(write_pipeline(tmp_path, on_failure=on_failure))
 
     assert message in rejected.value.found
     assert "T0" not in rejected.value.found

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_pipeline import write_pipeline
 
 from lakehouse import logs
 from lakehouse.cli import main
@@ -93,16 +94,8 @@ class Shop:
         return Lake(str(self.folder / "lake"))
 
     def configure(self) -> None:
-        table = {"file": "items.csv", "format": "csv", "schema": "id STRING", "keys": ["id"]}
-        document = {
-            "name": "shop",
-            "lake": self.lake.root,
-            "source": {"type": "files", "path": str(self.source)},
-            "tables": {"items": table},
-            "schedule": {"every": "1s"},
-            "on_failure": {"command": ["sh", "-c", f"cat >> {self.received}; echo >> {self.received}; {self.then}"]},
-        }
-        (self.folder / "pipeline.json").write_text(json.dumps(document))
+        command = ["sh", "-c", f"cat >> {self.received}; echo >> {self.received}; {self.then}"]
+        write_pipeline(self.folder, schedule={"every": "1s"}, on_failure={"command": command})
 
     @property
     def runs(self) -> list[dict[str, Any]]:

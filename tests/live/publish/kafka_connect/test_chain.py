@@ -22,12 +22,11 @@ from typing import Any
 import local_kafka
 import psycopg
 import pytest
-from chain import IPCA, PRE, Chain, publish_rows, wait_for
+from chain import IPCA, PRE, Chain, publish_rows, running, wait_for
 from servers import postgres, s3
 
 from lakehouse.cli import main
 from lakehouse.errors import ExitCode
-from lakehouse.verify import s3_objects
 
 FIRST = date(2024, 1, 30)
 BATCHES, ROWS = 30, 20  # of a load that is disturbed
@@ -35,18 +34,9 @@ BATCHES, ROWS = 30, 20  # of a load that is disturbed
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    chain = Chain(tmp_path_factory.mktemp("chain"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
-        try:
-            chain.start()
-            for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": chain.s3}).items():
-                patch.setenv(name, value)
-            chain.write_pipeline()
-            assert main(["connect", "apply", str(chain.folder)]) == ExitCode.OK
-            yield chain
-        finally:
-            chain.stop()
+    with running(Chain(tmp_path_factory.mktemp("chain"))) as chain:
+        assert main(["connect", "apply", str(chain.folder)]) == ExitCode.OK
+        yield chain
 
 
 def quote(day: date, kind: str, buy: str | None = "10.10", **more: Any) -> dict[str, Any]:

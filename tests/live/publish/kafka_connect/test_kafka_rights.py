@@ -16,13 +16,11 @@ from typing import Any
 
 import local_kafka
 import pytest
-from chain import IPCA, PRE, Chain, publish_rows, wait_for
-from servers import s3
+from chain import IPCA, PRE, Chain, publish_rows, running, wait_for
 
 from lakehouse.config import load
 from lakehouse.errors import ExitCode
 from lakehouse.publish.kafka_connect import connectors
-from lakehouse.verify import s3_objects
 
 ADMIN, USER = "canary-of-the-admin", "canary-of-the-worker"
 LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
@@ -74,18 +72,9 @@ class SecuredChain(Chain):
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredChain]:
-    chain = SecuredChain(tmp_path_factory.mktemp("chain"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_objects, "_POLL_SECONDS", 0.5)
-        try:
-            chain.start()
-            for name, value in (s3.CREDENTIALS | {"AWS_ENDPOINT_URL": chain.s3}).items():
-                patch.setenv(name, value)
-            pipeline = chain.write_pipeline()
-            assert connectors.apply(pipeline)["exit_code"] == ExitCode.OK
-            yield chain
-        finally:
-            chain.stop()
+    with running(SecuredChain(tmp_path_factory.mktemp("chain"))) as chain:
+        assert connectors.apply(load(chain.folder))["exit_code"] == ExitCode.OK
+        yield chain
 
 
 def failure(chain: SecuredChain, connector: str) -> str:
