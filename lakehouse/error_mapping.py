@@ -140,7 +140,7 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
 
 
 def sqlstate_kind(sqlstate: str) -> FaultKind | None:
-    """Return what has to be corrected after an error with a SQLSTATE; None if neither data nor SQL is the cause.
+    """Return whether data or SQL caused an error with a SQLSTATE; None if neither did.
 
     >>> sqlstate_kind("22018"), sqlstate_kind("42703"), sqlstate_kind("XX000")
     ('data', 'sql', None)
@@ -180,7 +180,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_transient(work: Callable[[], T]) -> T:
-    """Return what `work` returns, with up to three attempts if the network fails.
+    """Return the result of `work`, with up to three attempts if the network fails.
 
     The clients of a store retry single requests by themselves. Some failures on the way of an answer they do not treat
     as theirs and pass on, half a listing for example.

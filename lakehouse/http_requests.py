@@ -1,6 +1,6 @@
 """Sends HTTP requests that are never redirected.
 
-urllib turns a redirected POST into a GET without its body, and sends the headers, a login among them, to whatever host
+urllib turns a redirected POST into a GET without its body, and sends the headers, a login among them, to any host that
 the answer names. So a redirect is an error of the request.
 """
 

@@ -5,7 +5,7 @@
     create_logger("json")        a structlog logger whose events are all redacted
 
 A secret is known by its name (`password`, `KAGGLE_KEY`, `AWS_SESSION_TOKEN`), by its position (the login of a URL), or
-by the field of pipeline.yml that it is filled into, whatever its variable is called. It is recognised as plain text,
+by the field of pipeline.yml that it is filled into, under any name of its variable. It is recognised as plain text,
 percent-encoded, in hex and in base64, also as a part of a longer text in base64.
 """
 

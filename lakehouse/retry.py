@@ -75,7 +75,7 @@ def with_retries(
     on: type[Exception] | Callable[[Exception], bool | float] = retry_decision,
     policy: RetryPolicy = SOURCE_POLICY,
 ) -> T:
-    """Return what `work` returns, and retry it while it fails for a reason that may pass.
+    """Return the result of `work`, and retry it while it fails for a reason that may pass.
 
     Args:
         work: The operation; repeating it must be harmless at any point.

@@ -10,7 +10,7 @@ r"""Makes foreign text safe to show: names and values of sources, servers' messa
     is_encodable     whether the texts of a JSON value can be written in UTF-8
 
 A terminal obeys escape sequences (ESC, C1, OSC), a line feed or carriage return forges a line of a log, and a bidi
-control reverses what people read. None of them is ever written; what stands there instead names the character.
+control reverses what people read. None of them is ever written; an escape that names the character replaces it.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def counted(count: int, one: str, several: str = "") -> str:
-    """Return a number and what there is of it, in the singular or the plural.
+    """Return a number with its noun, in the singular or the plural.
 
     >>> counted(1, "row"), counted(0, "row"), counted(12_000, "row waits", "rows wait")
     ('1 row', '0 rows', '12,000 rows wait')
 
     Args:
         count: The number.
-        one: What there is, if the number is one.
-        several: What there is otherwise; by default with an s at the end.
+        one: The noun in the singular, with a verb if there is one.
+        several: The same in the plural; by default with an s at the end.
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
@@ -95,7 +95,7 @@ def age_text(seconds: float) -> str:
 def visible(text: str, limit: int = MAX_CHARS) -> str:
     r"""Return a text as one line of printable characters, cut to a length.
 
-    What is returned stays the same if it is given again.
+    The result stays the same if it is given again.
 
     Args:
         text: Any text, of any length.

@@ -6,9 +6,9 @@ Entry point: `refresh` brings one table to the ledger's last accepted sequence. 
 2. from `tuning.stream_from_bytes` on, a stream over the ledger starts the work          apply.py
 3. read each pending change set and check that it is complete                           lakehouse/lake/change_sets.py
 4. scd 1: merge it as it is; scd 2: compute the windows that it opens and closes        apply.py, scd2.py
-5. if bronze is not where a change set began: fold all change sets and merge what differs   fold.py
+5. if bronze is not where a change set began: fold all change sets and merge the rows that differ   fold.py
 
-`read.py` has what other packages read of bronze: current rows, rows as of a time, and rows that bronze has to have.
+`read.py` reads bronze for other packages: current rows, rows as of a time, and rows that bronze has to have.
 """
 
 from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, is_rebuild_pending, refresh

@@ -1,6 +1,6 @@
 """Applies change sets to bronze: one commit that changes data for each snapshot that changed something.
 
-What is done depends only on the ledger and on bronze's own commits, which name the sequence that they brought the table
+The work depends only on the ledger and on bronze's own commits, which name the sequence that they brought the table
 to. The stream over the ledger (from `tuning.stream_from_bytes` on) is a trigger: a checkpoint that is lost, late or
 wrong costs time, not data.
 """
@@ -74,7 +74,7 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
         table: The table, with a session that nobody else uses.
         history: The ledger's rows of the table.
         snapshot_bytes: The size of its newest snapshot.
-        full_refresh: Whether to compare bronze with all change sets, whatever sequence it is at.
+        full_refresh: Whether to compare bronze with all change sets, regardless of its sequence.
 
     Returns:
         The counts of rows and commits.
@@ -225,7 +225,7 @@ def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence:
 
 
 def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
-    """Return what a commit of bronze records: the sequence that it brings the table to, and by which rule."""
+    """Return the record of a commit of bronze: the sequence that it brings the table to, and by which rule."""
     progress: dict[str, Any] = {"stage": "bronze", "sequence": sequence}
     if table.feed:
         return progress | {"rule": feed_rules.feed_rule(table)}
@@ -293,7 +293,7 @@ def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wri
 def _repair(
     table: TableRef, history: LedgerHistory, snapshot_bytes: int, reason: str, replace: bool = False
 ) -> BronzeResult:
-    """Compare bronze with the fold of its change sets, and write what differs.
+    """Compare bronze with the fold of its change sets, and write the differences.
 
     Raises:
         DataRefused: A value of a change set does not fit the schema that was declared since.

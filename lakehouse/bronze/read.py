@@ -158,7 +158,7 @@ def _with_declared_columns(rows: DataFrame, table: Table) -> DataFrame:
 
 
 def schema_mismatches(table: TableRef) -> list[str]:
-    """Return what the declared schema renames, removes or retypes in bronze, one line each.
+    """Return the columns of bronze that the declared schema renames, removes or retypes, one line each.
 
     Columns of `pii` are left out: about these, the metadata of the change sets is more exact than the type.
     """

@@ -41,7 +41,7 @@ def is_valid_at(time: Column) -> Column:
 def apply_changes(
     open_windows: DataFrame, changes: DataFrame, table: Table, fields: T.StructType
 ) -> tuple[DataFrame, DataFrame]:
-    """Return what one change set makes of the windows that it affects.
+    """Return the windows that one change set opens, closes or keeps, and the keys of those that it affects.
 
     Args:
         open_windows: The open windows of the changed keys.

@@ -1,4 +1,4 @@
-"""Prints what the verbs that look at a lake have found, for people: `status`, `history` and `quarantine`.
+"""Prints the findings of the verbs that look at a lake, for people: `status`, `history` and `quarantine`.
 
 Times of snapshots are printed in the form that the verbs take, other times as ages.
 """
@@ -24,7 +24,7 @@ _MAX_DIFFERENCES = 20
 
 
 def status(content: Row, as_json: bool, with_storage: bool) -> None:
-    """Print what needs attention, then the state of the tables, models and runs."""
+    """Print the rows that need attention, then the state of the tables, models and runs."""
     if as_json:
         print_json(content)
         return

@@ -38,7 +38,7 @@ def show_progress(run: Run, step: str = "") -> Iterator[None]:
 
     Args:
         run: The command, which gets another `progress` and `on_outcome`.
-        step: What the command does; empty for one that runs stages, which names each of them itself.
+        step: The work of the command; empty for one that runs stages, which names each of them itself.
     """
     if run.verbose or not sys.stderr.isatty() or _is_submitted():
         yield
@@ -180,7 +180,7 @@ class _VisibleCursorConsole(render.SafeConsole):
 
 @dataclass(frozen=True)
 class _Done:
-    """What a step has done: `2 of 4, 120.0 of 582.0 MB`, or `2 of 4, 1,200,000 rows`.
+    """The finished work of a step: `2 of 4, 120.0 of 582.0 MB`, or `2 of 4, 1,200,000 rows`.
 
     Attributes:
         total: The tables and models that the step works on; 0 if their number is unknown.
@@ -204,7 +204,7 @@ class _Done:
         return self.subjects, self.total or None
 
     def plus(self, **counts: int) -> _Done:
-        """Return what is done with some more of it."""
+        """Return the finished work with an addition."""
         return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
 
     def __str__(self) -> str:

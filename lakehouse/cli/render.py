@@ -143,7 +143,7 @@ def log_outcomes(log: logs.Log) -> OnOutcome:
 
 
 def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> None:
-    """Print the report of a run: the outcome of each table and model, and what to type if one needs a decision."""
+    """Print the report of a run: the outcome of each table and model, and the next command if one needs a decision."""
     if as_json:
         print_json(done.document())
         return
@@ -204,7 +204,7 @@ def schedule(summary: dict[str, Any], as_json: bool) -> None:
 
 
 def validation(run: Run, warnings: list[str], as_json: bool) -> None:
-    """Print that a pipeline is valid, with its tables and models, and what it leaves open."""
+    """Print that a pipeline is valid, with its tables and models, and its warnings."""
     name, tables = run.pipeline.name, list(run.pipeline.tables)
     models = {model: plan.strategy for model, plan in run.plans.items()}
     for text in warnings:
@@ -306,7 +306,7 @@ def reading_table(name: str) -> None:
 
 
 def proposal(content: dict[str, Any], as_json: bool) -> None:
-    """Print what `init` has written: a line for each table, then what is not certain, and what to type next."""
+    """Print what `init` has written: a line for each table, then the doubts, and the next command."""
     if as_json:
         print_json(content)
         return
@@ -402,7 +402,7 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
 
 
 def _quarantine_line(row: dict[str, Any]) -> str:
-    """Return how many rows are rejected for a reason, with an example and what may accept them."""
+    """Return how many rows are rejected for a reason, with an example and the setting that may accept them."""
     advice = f" ({row['advice']})" if row["advice"] else ""
     return (
         f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}{example_text(row['value'], row['line'])}{advice}"

@@ -37,13 +37,13 @@ FIRST_VERBS = {
 
 @dataclass(frozen=True)
 class Verb:
-    """What the help of a verb shows beside its arguments.
+    """The parts of a verb's help beside its arguments.
 
     Attributes:
         group: One of `GROUPS`.
         codes: The exit codes that it can end with, beside 0 and 1.
         examples: Commands.
-        meanings: What exit codes mean for this verb, if it is not what they mean for most.
+        meanings: The meanings of exit codes that are different for this verb.
     """
 
     group: str
@@ -140,7 +140,7 @@ class GroupedCommands(TyperGroup):
 
 
 def first_help() -> str:
-    """Return what `lakehouse` alone prints: the commands that one needs first."""
+    """Return the output of `lakehouse` alone: the commands that one needs first."""
     width = max(map(len, FIRST_VERBS))
     lines = [f"  lakehouse {usage:<{width}}  {text}" for usage, text in FIRST_VERBS.items()]
     return "\n".join(

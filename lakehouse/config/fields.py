@@ -1,4 +1,4 @@
-"""Defines the value types of a configuration: what each accepts, and the message for everything else."""
+"""Defines the value types of a configuration: the values that each accepts, and the message for others."""
 
 from __future__ import annotations
 

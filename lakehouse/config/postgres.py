@@ -52,7 +52,7 @@ def connection_defaults(
     """Return the settings of a connection that its address does not have, and those that it must not change.
 
     A server on another machine has to prove who it is: by default libpq would send the password and the rows to
-    whoever answers, without encryption if that one asks for it.
+    any server that answers, without encryption if that server asks for it.
 
     Args:
         given: The parameters of the address.

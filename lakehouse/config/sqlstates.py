@@ -1,7 +1,7 @@
-"""Decides what an error of a PostgreSQL server means, by its SQLSTATE: exit code 2, 3 or 5, and what to do.
+"""Classifies an error of a PostgreSQL server by its SQLSTATE: exit code 2, 3 or 5, and what to do.
 
 The table in docs/guide/publish.md shows these rules; `tests/unit/config/test_sqlstates.py` compares the two, and
-`tests/live/publish/test_sqlstates.py` has a server raise what a server can be brought to raise.
+`tests/live/publish/test_sqlstates.py` has a server raise those errors that a test can provoke.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Meaning:
         exit_code: USAGE (the configuration, the statement or the user's rights), INFRASTRUCTURE (worth retrying) or
             REFUSED (a row).
         expected: The values or settings that the server accepts.
-        next_step: What to change; empty if only the message tells.
+        next_step: The change to make; empty if only the message has it.
     """
 
     exit_code: ExitCode
@@ -146,7 +146,7 @@ UNKNOWN = _TRIGGER  # a code that a trigger made up
 
 
 def meaning(sqlstate: str) -> Meaning:
-    """Return what an error means.
+    """Return the meaning of an error.
 
     >>> int(meaning("22003").exit_code), int(meaning("25006").exit_code), int(meaning("57P01").exit_code)
     (5, 2, 3)

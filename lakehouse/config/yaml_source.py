@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 @dataclass
 class YamlSource:
-    """The content of a file, with what messages need.
+    """The content of a file, with the places that messages name.
 
     Attributes:
         path: The file.

@@ -10,7 +10,7 @@ The steps, in order:
 2. `source.py`: `extract_table` lands each snapshot that has not landed yet. `peek` returns the newest one without
    landing it.
 
-A source knows nothing of Spark, of the ledger, or of what changed.
+A source knows nothing of Spark, of the ledger, or of changes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def require_source(pipeline: Pipeline) -> None:
         pipeline: The pipeline.
 
     Raises:
-        ConfigError: With what was found there.
+        ConfigError: With the files that were found there.
     """
     if isinstance(pipeline.source, Files):
         folder.list_snapshots(pipeline)

@@ -1,4 +1,4 @@
-"""Lands the snapshots of a source, of whatever type: `extract_table` those of one table that have not landed yet.
+"""Lands the snapshots of a source of any type: `extract_table` those of one table that have not landed yet.
 
 A source is a list of snapshots, each with or without a time, and with a function that fetches a table's files.
 """
@@ -24,7 +24,7 @@ class TableFiles:
     Attributes:
         folder: The folder that names are relative to.
         paths: The files, in the order of their names.
-        hint: If there is none: what was found in their place, and what to write; empty if nothing was.
+        hint: If there is none: the files found in their place, and the correction; empty if there are no files.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class Source:
         pipeline: The pipeline.
         lake: The lake to land in.
         snapshots: The snapshots.
-        warnings: What the source has besides, and was not taken; each table reports it.
+        warnings: Parts of the source that were not taken; each table reports them.
         on_bytes: Called while files are copied.
     """
 
@@ -199,7 +199,7 @@ def changed_snapshots(source: Source, landed_snapshots: Iterable[LandedSnapshot]
 
 
 def land_again(source: Source, landed: LandedSnapshot) -> None:
-    """Land a snapshot of the source again, in the place of what was landed before.
+    """Land a snapshot of the source again, in the place of the earlier one.
 
     Args:
         source: The open source, which has a snapshot of that time.
@@ -210,7 +210,7 @@ def land_again(source: Source, landed: LandedSnapshot) -> None:
 
 
 def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, is_superseded: bool) -> str:
-    """Return what to do about a snapshot that changed after it was landed.
+    """Return the next step for a snapshot that changed after it was landed.
 
     Args:
         pipeline: The pipeline.

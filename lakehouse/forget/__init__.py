@@ -1,6 +1,6 @@
 """Erases all rows of a key from every layer of the lake: `lakehouse forget PIPELINE TABLE KEY`.
 
-Entry points: `forget_key`, which lists its steps in order (forget.py), `find_key`, which shows what that would erase,
+Entry points: `forget_key`, which lists its steps in order (forget.py), `find_key`, which shows the rows of a key,
 and `lift_key`, which lets a key come again.
 
     data_subject.py      the data subject: whose rows are erased, and how to find them

@@ -7,7 +7,7 @@
 5. raw: rewrite the change sets in which it found rows; empty caches, temporary copies and logs
 6. quarantine, bronze, the ledger's reasons and the run records: erase its rows, and mask texts that name it
 7. silver and gold: refresh them; then erase their resolved quarantine rows, and publish
-8. report what remains: files of old table versions, which VACUUM removes when they are old enough
+8. report the remaining files of old table versions, which VACUUM removes when they are old enough
 
 The lake is locked from step 1 on, so that its findings stay true; only bronze is searched again, since step 3 changes
 it. After a kill at any point, the same command finds the rows that are left, and completes the work.
@@ -103,7 +103,7 @@ def forget_key(
 
 
 def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
-    """Return what `forget_key` would erase of one table's key; nothing is written.
+    """Return the rows that `forget_key` would erase of one table's key; nothing is written.
 
     Args:
         run: The command.
@@ -325,7 +325,7 @@ def _notes(run: Run, name: str, found: FoundRows) -> list[str]:
 
 
 def _notes_about_postgres(run: Run) -> list[str]:
-    """Return notes about what may be left in PostgreSQL."""
+    """Return notes about rows that may be left in PostgreSQL."""
     notes = [
         "PostgreSQL removes deleted rows from its files with its next VACUUM, and from its log and backups with their"
         " retention"

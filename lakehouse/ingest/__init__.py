@@ -12,7 +12,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     decide.py      the decision, the writes, and the row of the ledger
     rebuild.py     writes the change sets again after the declared schema changed
     reset.py       deletes all decisions about a table, for a full refresh
-    comparison.py  what comparing a snapshot yields
+    comparison.py  the result of comparing a snapshot
     context.py     the ingest of one table
 """
 

@@ -41,7 +41,7 @@ def compare_snapshot(
     1. prepare its files for reading                                       storage/prepare_files.py
     2. read and compare it in the driver, if that knows its types          local/
     3. else read it by the declared schema and compare it with Spark       readers/, diff.py
-    4. raise if it cannot be accepted, whatever the guards allow           guards.py
+    4. raise if it cannot be accepted, regardless of the guards            guards.py
 
     Args:
         context: The table's ingest.

@@ -1,4 +1,4 @@
-"""Defines what comparing a snapshot with the rows before it yields, whether Spark or the driver compared them."""
+"""Defines the result of comparing a snapshot with the rows before it, by Spark or by the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defines the ingest of one table: what it works on, and its result."""
+"""Defines the ingest of one table: its inputs, and its result."""
 
 from __future__ import annotations
 

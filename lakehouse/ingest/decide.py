@@ -196,7 +196,7 @@ def decide_snapshot(
 def _compare_and_write(
     context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
 ) -> LedgerEntry:
-    """Compare a snapshot with bronze and apply the guard; write what an accepted ledger row will publish."""
+    """Compare a snapshot with bronze and apply the guard; write the files that an accepted ledger row will publish."""
     table, history = context.table, context.history
     bronze.apply_pending(table, history, snapshot.size)
     before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))

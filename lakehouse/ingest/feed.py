@@ -102,7 +102,7 @@ def undelivered_columns(context: IngestContext) -> frozenset[str]:
     """Return the declared columns that an accepted batch lacked, so that another may lack them, too.
 
     Of the columns that the feed drops these are those that no batch has had yet: a full load in front of a feed often
-    has no column that says what an event does. Once it was there, its absence would make upserts of deletes.
+    has no column with the kind of an event. Once it was there, its absence would make upserts of deletes.
 
     Args:
         context: The table's ingest.

@@ -58,7 +58,7 @@ def _leading_zeros(columns: tuple[str, ...], table: Table) -> str:
 
 
 def require_acceptable(comparison: Comparison) -> None:
-    """Raise if a snapshot cannot be accepted, whatever the guard allows.
+    """Raise if a snapshot cannot be accepted, regardless of the guard.
 
     Args:
         comparison: The comparison of the snapshot.

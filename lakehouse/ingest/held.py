@@ -88,7 +88,7 @@ def held_message(comparison: Comparison, reason: str, reasons: list[RejectedRows
 
     Args:
         comparison: The comparison of the snapshot.
-        reason: What the guard found.
+        reason: The finding of the guard.
         reasons: The commonest reasons of its rejected rows.
         guard: The guard's limits.
     """

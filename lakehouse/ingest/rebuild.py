@@ -4,7 +4,7 @@ Entry point: `rebuild_change_sets`, for `lakehouse bronze PIPELINE TABLE --full-
 
 1. compare the columns of the change sets with the declared ones; if they fit, there is nothing to do
 2. read each accepted snapshot again, oldest first, and compare it with the rows before it: a change set each. The
-   guards are not applied: what was accepted stays accepted, what was rejected stays rejected
+   guards are not applied: an accepted one stays accepted, a rejected one stays rejected
 3. raise if a row that the table has does not fit the new schema
 4. write the quarantine of the last snapshot
 5. append the rows of the ledger, in one commit: from now on, folding begins with the first of them
@@ -52,7 +52,7 @@ class Rebuild:
 
     Attributes:
         history: The ledger's rows of the table, with the new ones.
-        reason: What changed in the schema, and from what the change sets were rebuilt.
+        reason: The changes of the schema, and the sources of the rebuilt change sets.
     """
 
     history: LedgerHistory
@@ -106,7 +106,7 @@ def rebuild_change_sets(context: IngestContext) -> Rebuild | None:
 
 
 def schema_changes(table: TableRef, history: LedgerHistory) -> list[str]:
-    """Return what the declared schema renames, removes or retypes in the change sets, one line each.
+    """Return the columns of the change sets that the declared schema renames, removes or retypes, one line each.
 
     Args:
         table: The table.
@@ -147,7 +147,7 @@ def _plan_steps(context: IngestContext) -> list[_Step]:
 
 
 def _loss(steps: list[_Step]) -> str:
-    """Return from what the change sets were rebuilt, and since when the landed bytes determine them."""
+    """Return the sources from which the change sets were rebuilt, and since when the landed bytes determine them."""
     copied = [step.entry for step in steps if step.is_copy]
     read = len({step.entry.snapshot_time for step in steps if not step.is_copy})
     text = f"; {counted(read, 'landed snapshot')} read again"

@@ -1,4 +1,4 @@
-"""Resets a table to what landed, for `lakehouse ingest PIPELINE TABLE --full-refresh`.
+"""Resets a table to its landed files, for `lakehouse ingest PIPELINE TABLE --full-refresh`.
 
 All decisions about its snapshots and their results, up to bronze, are deleted; `ingest` then finds the landed snapshots
 as if they had just arrived. This removes personal data from raw that was written before `pii` named its column, or

@@ -1,4 +1,4 @@
-"""Lists what needs attention, most urgent first, each with the command to type: from the document of `status`."""
+"""Lists the tables and models that need attention, most urgent first, from the document of `status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_NAMES = 5
 
 
 def find_attention(document: Row, path: str) -> list[Row]:
-    """Return what needs attention.
+    """Return the tables and models that need attention.
 
     Args:
         document: The document of `status`.

@@ -3,7 +3,7 @@
 1. Read the row and the inputs. If the inputs have the model's key columns, only rows with the key are tried first.
 2. Remove rows as long as the model still gives the same row, in halves, quarters and so on, up to a number of attempts.
 3. Mask personal texts: one value is the same invented one everywhere, so that joins hold.
-4. Compute what is expected from these rows, and write the file.
+4. Compute the expected rows from these, and write the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_ATTEMPTS = 60
 
 
 def cut_case(run: Run, model: str, key: list[str], personal: Mapping[str, frozenset[str]]) -> Document:
-    """Write a case with one row of a model, and return what was written.
+    """Write a case with one row of a model, and return its description.
 
     Args:
         run: The command.

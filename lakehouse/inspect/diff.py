@@ -71,7 +71,7 @@ def diff(
     samples: int = 5,
     verbose: bool = False,
 ) -> Document:
-    """Return what a snapshot would change. Nothing is written.
+    """Return the changes that a snapshot would make. Nothing is written.
 
     Without `from_` and `to`, the source's newest snapshot is compared with bronze; else two landed snapshots with each
     other.
@@ -95,7 +95,7 @@ def diff(
 
 
 def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int) -> Document:
-    """Return what a snapshot would change, as `diff` does, for a command that is open.
+    """Return the changes that a snapshot would make, as `diff` does, for a command that is open.
 
     Args:
         run: The command, with its pipeline and names.
@@ -243,7 +243,7 @@ def _peek_once(source: Source, table: str) -> Callable[[], tuple[LandedSnapshot,
 def _diff_with_bronze(
     context: IngestContext, source: Source, peeked: tuple[LandedSnapshot, str], samples: int
 ) -> Document:
-    """Return what the source's newest snapshot would change in bronze, once bronze is at the ledger's last sequence."""
+    """Return the changes of the source's newest snapshot in bronze, once bronze is at the ledger's last sequence."""
     snapshot, warning = peeked
     decide.require_same_columns(context)
     history = context.history
@@ -281,7 +281,7 @@ def _bronze_baseline(context: IngestContext) -> Baseline:
 
 
 def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSnapshot, samples: int) -> Document:
-    """Return what the newer snapshot would change if the older one were the only accepted snapshot."""
+    """Return the changes of the newer snapshot, as if the older one were the only accepted snapshot."""
     context = _in_isolated_session(context, max(older.size, newer.size))
     older_fingerprint = context.fingerprint(older)
     entry = LedgerEntry(context.table.name, 1, older.time, older_fingerprint, "accepted", recorded_at=older.time)

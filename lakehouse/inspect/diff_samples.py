@@ -1,4 +1,4 @@
-"""Describes what a comparison found: percentages, changed columns, reasons of quarantine, and a few rows."""
+"""Describes the result of a comparison: percentages, changed columns, reasons of quarantine, and a few rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_REASONS = 100
 def describe_changes(
     context: IngestContext, comparison: Comparison, counts: dict[str, int], samples: int
 ) -> dict[str, Any]:
-    """Return what the snapshot would change: counts, those by column and reason with the largest first, and examples.
+    """Return the changes of a snapshot: counts, those by column and reason with the largest first, and examples.
 
     Args:
         context: The table's ingest.

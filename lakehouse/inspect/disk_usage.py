@@ -2,7 +2,7 @@
 
     landing      the bytes as received, which are kept beside everything that follows: nothing is saved there
     full-load    the first accepted snapshot, or the state that retention wrote in its place
-    change sets  what later snapshots changed, against the full size of each of them
+    change sets  the changes of later snapshots, against the full size of each of them
     bronze       the current rows, against the last accepted snapshot
 
 `kept_bytes` counts all files: also those of older versions, of the Change Data Feed, and of Delta's log.

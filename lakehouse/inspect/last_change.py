@@ -1,4 +1,4 @@
-"""Describes the last change of a table from its change set, in the driver: what `diff` shows when nothing is new."""
+"""Describes the last change of a table from its change set, in the driver, as `diff` shows it when nothing is new."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHANGES, _BEFORE = "change.rows", "before.rows"
 
 
 def describe_last_change(context: IngestContext, samples: int) -> Document | None:
-    """Return what the newest change set that changed rows has: counts, changed columns and a few rows.
+    """Return the content of the newest change set that changed rows: counts, changed columns and a few rows.
 
     Args:
         context: The table's ingest.
@@ -26,7 +26,7 @@ def describe_last_change(context: IngestContext, samples: int) -> Document | Non
 
     Returns:
         The snapshots `from` and `to`, `counts`, `columns` and `samples` as `diff` has them; None before the first
-        snapshot. What can no longer be read, because retention dropped it, is empty; of a batch of a change feed, which
+        snapshot. A part that retention dropped is empty; of a batch of a change feed, which
         has events instead of changed rows, all but the counts.
     """
     accepted = context.history.accepted

@@ -228,7 +228,7 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
 
 
 def _require_unchanged_since(run: Run, model: str, at: datetime) -> None:
-    """Raise if a model at a time may differ from what it is now: the lake has models as they are now."""
+    """Raise if a model at a time may differ from its current rows: the lake has models as they are now."""
     entries = ledger.read_histories(run.lazy_spark, run.lake, list(run.pipeline.tables)).values()
     newest = max((time for history in entries if (time := history.newest_accepted_time)), default=None)
     if newest is None or newest > at:

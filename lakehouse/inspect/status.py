@@ -1,6 +1,6 @@
 """Builds the documents of `status`, `history` and `quarantine`, of plain values for tables or JSON; and `time_travel`.
 
-The driver reads what they need. A JVM is started only for a table that it cannot read, such as one of a catalog.
+The driver reads the data that they need. A JVM is started only for a table that it cannot read, as of a catalog.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RUN_FIELDS = ("run_id", "doing", "started", "ended", "seconds", "exit_code", "n
 
 
 def status(run: Run, with_storage: bool = True) -> Document:
-    """Return the state of each table and model, how old it is, what waits, and the bytes that are stored.
+    """Return the state of each table and model, its age, the waiting changes, and the bytes that are stored.
 
     Args:
         run: The command, with its pipeline and names.
@@ -91,7 +91,7 @@ def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
 
 
 def _source_states(run: Run, table: StoredTable, changed: list[LandedSnapshot]) -> list[Document]:
-    """Return a row for each snapshot of a table that changed in the source after it was taken, with what to do."""
+    """Return a row for each snapshot of a table that changed in the source after it was taken, with the next step."""
     return [
         {
             "snapshot_time": utc_text_z(snapshot.time),

@@ -80,7 +80,7 @@ class ValueRange:
         return None if implied == ValueRange(self.data_type) else implied
 
     def intersect(self, other: ValueRange) -> ValueRange:
-        """Return what is known about values that are in both ranges."""
+        """Return the known range of values that are in both ranges."""
         if self.values is not None or other.values is not None or self.data_type != other.data_type:
             return self if self.values is not None else other
         lows = [bound for bound in (self.low, other.low) if bound is not None]
@@ -122,7 +122,7 @@ class CachedRows:
         return self.local_rows is not None and self.local_rows.num_rows == 0
 
     def value_ranges(self) -> dict[str, ValueRange]:
-        """Return what is known about the values of the columns; of rows that are not local, nothing."""
+        """Return the known ranges of the columns' values; none of rows that are not local."""
         if self.local_rows is None:
             return {}
         types = {field.name: field.dataType for field in self.rows.schema}

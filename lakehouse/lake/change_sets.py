@@ -81,7 +81,7 @@ def write_batches(batches: Iterable[pa.RecordBatch], schema: T.StructType, folde
     Args:
         batches: The rows.
         schema: Their columns.
-        folder: The folder of the change set. What it has from an unpublished attempt is deleted.
+        folder: The folder of the change set. Files of an unpublished attempt in it are deleted.
     """
     if file_io.list_names(folder):
         file_io.remove(folder)
@@ -153,7 +153,7 @@ def read_with_cast_errors(table: TableRef, entries: list[LedgerEntry]) -> DataFr
 def source_columns(table: TableRef, written: T.StructType) -> dict[str, str]:
     """Return the declared columns that a change set has, each with its name there.
 
-    A column is found by its name, whatever its case; or, if it was given another name since (`names`), by its name in
+    A column is found by its name, in any case; or, if it was given another name since (`names`), by its name in
     the files, which was its own name before.
 
     Args:
@@ -204,7 +204,7 @@ def _renamed(names: Column, new_names: Mapping[str, str]) -> Column:
 def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, options: dict[str, str]) -> Column:
     """Return a value as another type, or null if it would not stay the same.
 
-    A number as a day or a time, and what Spark cannot cast, is read as its text would be in a file.
+    A number as a day or a time, and a value that Spark cannot cast, are read as their text would be in a file.
     """
     if isinstance(from_type, T.StringType):
         return cast_text(value, to_type, "UTC", options)[0]

@@ -155,7 +155,7 @@ def data_files(address: str, version: int | None = None, with_vectors: bool = Fa
     Args:
         address: The table's address.
         version: The version; None: the current one.
-        with_vectors: Whether the caller knows what to do with deletion vectors.
+        with_vectors: Whether the caller can read deletion vectors.
     """
     if is_catalog_name(address):
         return None
@@ -251,7 +251,7 @@ def create(
         address: The table's address.
         rows: Its rows.
         properties: Its table properties.
-        mode: What to do if the table exists: `error`, `overwrite` (columns included) or `append`.
+        mode: The treatment of a table that exists: `error`, `overwrite` (columns included) or `append`.
     """
     if not is_catalog_name(address):
         writer = rows.write.format("delta").options(**properties).mode(mode)

@@ -79,7 +79,7 @@ def move(file: WrittenFile, table: Path, kind: str, folder: str = "") -> str:
     Args:
         file: The file.
         table: The table's folder.
-        kind: What its name begins with.
+        kind: The beginning of its name.
         folder: The folder in that of the table.
 
     Returns:
@@ -198,7 +198,7 @@ class Transaction:
 
         Args:
             actions: The actions.
-            operation: What the table's history shows: `merge_operation` or `append_operation`.
+            operation: The operation in the table's history: `merge_operation` or `append_operation`.
         """
         to_scala = self.jvm.scala.jdk.javaapi.CollectionConverters.asScala
         self._transaction.commit(to_scala(list(actions)).toSeq(), operation)

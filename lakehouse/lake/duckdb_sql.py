@@ -37,7 +37,7 @@ def parquet(files: Iterable[Path], *options: str) -> str:
 
 
 def connect(spilled: Path, data_bytes: int) -> duckdb.DuckDBPyConnection:
-    """Return a new database in memory, which writes to disk what exceeds a limit.
+    """Return a new database in memory, which writes data beyond a limit to disk.
 
     Args:
         spilled: The folder for that.

@@ -4,7 +4,7 @@
         database.add_table("silver.items", spark, address)
         database.fetch('SELECT count(*) FROM silver.items')
 
-Files on a disk are read where they are, with their deletion vectors. What only Spark can read is collected by Spark.
+Files on a disk are read where they are, with their deletion vectors. Others are collected by Spark.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _date_bound(text: str, _: bool) -> str | None:
 
 
 def _time_bound(text: str, is_upper: bool) -> str | None:
-    """Return a time in milliseconds, which is what statistics have: below it, or for an upper bound above."""
+    """Return a time in milliseconds, as statistics have it: below it, or for an upper bound above."""
     found = _TIME.fullmatch(text)
     if not found:
         return None

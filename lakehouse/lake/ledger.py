@@ -4,7 +4,7 @@ Appending a row is the commit point of `ingest`: the change set is published by 
 The newest row of a (table, snapshot_time) counts.
 
 Rows are ordered by the commits that appended them (row tracking), not by anybody's clock. On S3, where other machines
-may write too, a run reads back what it appended: the first row of a (table, sequence) counts, later ones are void.
+may write too, a run reads back its rows: the first row of a (table, sequence) counts, later ones are void.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class LedgerHistory:
     Attributes:
         entries: All rows.
         accepted: The row of each sequence, in order.
-        base_state: What folding begins with, in place of older change sets, or None.
+        base_state: The state with which folding begins, in place of older change sets, or None.
         rebuild_start: The first change set of the newest rebuild, or None.
     """
 
@@ -264,7 +264,7 @@ def _append_in_one_commit(spark: SparkSession, lake: Lake, entries: list[LedgerE
 
 @dataclass
 class _Request:
-    """A row to append, and what became of it."""
+    """A row to append, and its outcome."""
 
     entry: LedgerEntry
     recorded: LedgerEntry | None = None

@@ -50,7 +50,7 @@ _MARKED_SHARE = 0.5  # of a file's rows: if more are deleted, the rest is writte
 
 @dataclass
 class _Plan:
-    """What becomes of the files that have changed rows.
+    """The treatment of the files that have changed rows.
 
     Attributes:
         removed: The files whose rows are all gone, or written anew.

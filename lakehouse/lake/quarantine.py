@@ -1,11 +1,11 @@
 """Keeps rejected rows in quarantine until they are no longer delivered. A row of it has the key (stage, row, rule).
 
 Rows of a table (stage `ingest`) are written before the ledger row that publishes their sequence. `read_of_table`
-returns those of accepted sequences only, and writing a sequence again replaces what an unpublished attempt wrote.
+returns those of accepted sequences only, and writing a sequence again replaces the rows of an unpublished attempt.
 
 Rows that a model's expectations reject (stage `silver` or `gold`) are numbered by versions of the model's table: it is
 without the row from version `first_sequence` to `last_sequence`, or until now if that is null. They are written before
-the version that leaves them out. `read_of_model` returns what is rejected as of a version, and `read_state` whether
+the version that leaves them out. `read_of_model` returns the rows rejected as of a version, and `read_state` whether
 there are rows of versions that do not exist.
 """
 
@@ -44,7 +44,7 @@ def row_json(columns: list[str]) -> Column:
 
 
 def read_stage(spark: SparkSession, lake: Lake, name: str, stage: str) -> DataFrame:
-    """Return all rows of one stage in the quarantine of a table or model, whatever versions exist.
+    """Return all rows of one stage in the quarantine of a table or model, those of versions that do not exist too.
 
     Args:
         spark: The session to read in.
@@ -154,7 +154,7 @@ class RejectedRows:
 
     Attributes:
         rows: `row`, `column`, `value`, `line`, `reason` and `rule`; None: it rejects none.
-        affected: The keys that the refresh is about, or what rows have in common with them; None: all rows.
+        affected: The keys of the refresh, or columns that rows have in common with them; None: all rows.
         current_version: The newest version of the model's table that a refresh made.
         next_version: The least version that this refresh can make.
     """
@@ -202,7 +202,7 @@ def _is_resolved(version: int, prefix: str = "") -> Column:
 def write_of_model(
     spark: SparkSession, lake: Lake, model: str, rejected: RejectedRows, tuning: Tuning | None = None
 ) -> bool:
-    """Record what a refresh rejects, before the model is written.
+    """Record the rows that a refresh rejects, before the model is written.
 
     Args:
         spark: A session that nobody else uses.

@@ -1,4 +1,4 @@
-"""Reads what is in quarantine in the driver: how many rows wait, for which reasons, and the newest of them."""
+"""Reads the content of a quarantine in the driver: how many rows wait, for which reasons, and the newest of them."""
 
 from __future__ import annotations
 

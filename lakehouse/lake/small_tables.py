@@ -1,8 +1,8 @@
 """Reads small Delta tables in the driver with PyArrow, without a Spark query.
 
 A query over a Delta table costs Spark planning and log reading, however few rows there are; over rows in the driver's
-memory it takes a fraction of the time (docs/decisions/0023-small-tables.md). Every function returns what Spark would
-return, or None if only Spark can read the table. `lakehouse verify` reads with Spark alone.
+memory it takes a fraction of the time (docs/decisions/0023-small-tables.md). Every function returns the rows that
+Spark would return, or None if only Spark can read the table. `lakehouse verify` reads with Spark alone.
 """
 
 from __future__ import annotations

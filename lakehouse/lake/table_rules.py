@@ -29,7 +29,7 @@ _MAX_EXAMPLES = 3
 def explain_refusal(
     spark: SparkSession, address: str, keys: Iterable[str] = (), written: DataFrame | None = None
 ) -> Iterator[None]:
-    """Raise an error that names the table and its rule, if the table refuses what is written in this context.
+    """Raise an error that names the table and its rule, if the table refuses rows that are written in this context.
 
     Args:
         spark: The session that writes.

@@ -8,7 +8,7 @@
     block_reader.py    runs the SELECTs of a model over its inputs as they are or were
     pushdown.py        which values of a source can matter, so that files are skipped
     expectations/      evaluates the rules on the rows of a refresh
-    write.py           merges what differs, in one commit with the new state
+    write.py           merges the differences, in one commit with the new state
     refresh.py         the steps in order
 
 This module imports nothing, so that `lakehouse.models.sql` can be imported without Spark.

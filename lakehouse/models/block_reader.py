@@ -175,7 +175,7 @@ class BlockReader:
             model: The model's name, for the message.
 
         Raises:
-            ConfigError: With the sums, and what to write instead.
+            ConfigError: With the sums, and their replacement.
         """
         sums = []
         for block in (block for block in [*self.ctes.values(), self.final_block] if block.sums):

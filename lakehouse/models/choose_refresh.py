@@ -6,7 +6,7 @@ A full refresh is chosen if, in this order:
 2. the recorded state does not fit: no table, another writer, other SQL, keys, expectations or parameters, an input
    that was replaced, or a quarantine that does not match the table;
 3. the model's SQL cannot be refreshed incrementally;
-4. the inputs are so small that reading them costs less than finding what changed;
+4. the inputs are so small that reading them costs less than finding the changes;
 5. the changes of an input can no longer be read;
 6. a changed input is referenced by a rule, so that the rule must be evaluated on all rows.
 

@@ -38,7 +38,7 @@ class FailingRows:
         relation: The input, or the model itself, that has the rows; empty if none were found.
         keys: The keys of some of the rows, such as `id=1, day=2025-01-01`.
         is_value: Whether the query fails for some rows only: then their values are the cause, not the SQL.
-        is_query: Whether the author's query fails, and not only what was done with its result.
+        is_query: Whether the author's query fails, and not only the use of its result.
     """
 
     relation: str = ""

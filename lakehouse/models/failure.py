@@ -1,11 +1,11 @@
-"""Turns an error of Spark during a refresh into one that says what has to be corrected: the data, or the model's SQL.
+"""Turns an error of Spark during a refresh into one that names the cause: the data, or the model's SQL.
 
     data    exit code 5: a value that the SQL cannot compute; the error names the expression and rows that have it
-    sql     exit code 2: the SQL is wrong whatever the rows are
+    sql     exit code 2: the SQL is wrong for any rows
     neither the error stays as it is: the environment failed, or it is a bug
 
 Spark's own classification decides (`lakehouse/spark/faults.py`), with two exceptions. A value that the SQL itself has,
-such as `CAST('x' AS INT)`, fails whatever the rows are: the SQL is wrong. And if Spark has no classification, or calls
+such as `CAST('x' AS INT)`, fails for any rows: the SQL is wrong. And if Spark has no classification, or calls
 the SQL wrong after it has read rows (`to_number('x', '999')`), the rows decide: a query that fails only for some has a
 value that does not fit.
 """

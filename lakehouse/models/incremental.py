@@ -99,7 +99,7 @@ class IncrementalQuery:
         return None if cached.is_empty else cached
 
     def _select_changed(self, block: Block, select: str, tail: str) -> DataFrame | None:
-        """Return what a SELECT gives for every added or removed row of the FROM clause, and maybe for other rows.
+        """Return the result of a SELECT for every added or removed row of the FROM clause, and maybe for other rows.
 
         None if no source changed. `tail` is the text after the FROM clause.
         """

@@ -6,7 +6,7 @@ Steps of `refresh`:
 2. choose between no refresh, an incremental and a full refresh (`choose_refresh.py`);
 3. compute the rows: all of them, or those of the keys that changed rows affect (`incremental.py`);
 4. evaluate the model's expectations on these rows, before any is written (`expectations/`);
-5. merge what differs into the table, with the new state in the same commit (`write.py`).
+5. merge the differences into the table, with the new state in the same commit (`write.py`).
 
 If Spark cannot compute the rows, the table stays as it is. The error says whether data or SQL is the cause
 (`failure.py`), unless an input is not as the model's SQL expects it: then the model waits for it.
@@ -70,7 +70,7 @@ def refresh(
         lake: The lake's paths.
         model: The model.
         is_small_lake: Whether the lake holds little data, so that the driver may collect the rows of a full refresh.
-        full_refresh: Whether to compute all rows whatever changed, and to replace the table if its columns changed.
+        full_refresh: Whether to compute all rows, changed or not, and to replace the table if its columns changed.
 
     Returns:
         How the model was refreshed, and the counts.

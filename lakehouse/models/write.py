@@ -1,4 +1,4 @@
-"""Writes the rows of a refresh: evaluates expectations, requires unique keys and merges what differs."""
+"""Writes the rows of a refresh: evaluates expectations, requires unique keys and merges the differences."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ The steps, in order:
 3. `types.py` chooses a type for each column, and proves it on all values (`texts.py`, `dates.py`, `numbers.py`; for
    JSON and Parquet also `nested.py` and `parquet_types.py`).
 4. `keys.py` finds a key, and proves it on all rows of every snapshot.
-5. `proposal.py` does 1 to 4 for each table; `page.py` writes the pipeline with what is not certain as comments, and
+5. `proposal.py` does 1 to 4 for each table; `page.py` writes the pipeline with its doubts as comments, and
    `write.py` reads it back and checks it before it is put in place.
 
 `original_config.py` translates the configuration of the original CDC pipeline; `demo.py` writes an example.

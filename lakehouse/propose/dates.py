@@ -168,7 +168,7 @@ def set_patterns(chosen: TableTypes) -> None:
 
 
 def _families(columns: Iterable[ColumnType]) -> dict[tuple[str, str, int], list[DateForm]]:
-    """Return the forms of columns, by what one pattern can read."""
+    """Return the forms of columns, grouped so that one pattern can read each group."""
     families: dict[tuple[str, str, int], list[DateForm]] = {}
     for column in columns:
         for form in column.forms:

@@ -92,7 +92,7 @@ gold: # keys: the model's GROUP BY
 
 
 def write_demo(folder: Path) -> dict[str, Any]:
-    """Write the example, and return where it is and what to type next.
+    """Write the example, and return its place and the next command.
 
     Args:
         folder: The folder to write; it must be new or empty.

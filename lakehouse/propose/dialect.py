@@ -41,7 +41,7 @@ class DetectedDialect:
 
     Attributes:
         options: The reader options that differ from the defaults.
-        notes: What is not certain, and why.
+        notes: The doubts, and why.
     """
 
     options: dict[str, str] = field(default_factory=dict)

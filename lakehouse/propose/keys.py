@@ -48,14 +48,14 @@ class KeyColumn:
 
 @dataclass
 class Key:
-    """A key, with what was proved of it.
+    """A key, with the proof of it.
 
     Attributes:
         columns: The names in the files; empty if there is no key.
         is_proved: Whether it has no nulls and is unique in every snapshot.
         stable: The smallest share of a snapshot's keys that the next one has; None with one snapshot.
         updated_at: The column that says which of several rows with one key is the newest; "" if none is needed.
-        notes: What is not certain, or why there is no key.
+        notes: The doubts, or why there is no key.
     """
 
     columns: tuple[str, ...] = ()
@@ -284,7 +284,7 @@ def _stability(table: LoadedTable, columns: Sequence[KeyColumn]) -> float | None
 
 
 def _add_doubts(key: Key, columns: Sequence[KeyColumn], rows: _Rows) -> None:
-    """Note what was not proved of a key."""
+    """Note the doubts about a key."""
     total, keys = sum(rows.counts.values()), _key_count(rows.table, columns)
     if copies := total - keys:
         key.notes.append(f"keys: rows that are equal to another one in all columns count as one row ({copies:,})")

@@ -51,7 +51,7 @@ class LoadedTable:
         columns: The names of the columns in the files, as the newest file spells them.
         options: Reader options that differ from the defaults.
         snapshots: The positions of the snapshots with a file.
-        notes: What is not certain, and why.
+        notes: The doubts, and why.
         native: Parquet: the type of each column in each file.
         nested: JSON: the values that are arrays or objects, by column.
         is_number: JSON: the columns with numbers or booleans that are not in quotes.

@@ -31,7 +31,7 @@ def to_snake_case(name: str, fallback: str = "column") -> str:
 
     Args:
         name: Any text.
-        fallback: What to put before a name that begins with a digit, and in place of one without letters.
+        fallback: The text before a name that begins with a digit, and in place of one without letters.
     """
     ascii_text = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", ascii_text))

@@ -27,7 +27,7 @@ class Integer(Number):
 
 @dataclass(frozen=True)
 class Shape:
-    """What values have been seen at one place.
+    """The kinds of values that were seen at one place.
 
     Attributes:
         kinds: null, bool, integer, number, text, array, object.

@@ -54,7 +54,7 @@ def init_from_config(
     source: Path | None = None,
     on_table: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Write a pipeline from a configuration of the original pipeline, and return what was decided.
+    """Write a pipeline from a configuration of the original pipeline, and return the decisions.
 
     Args:
         original: The configuration, a JSON file.

@@ -1,4 +1,4 @@
-"""Writes a proposal as the text of pipeline.yml and of silver models; what is not certain is a comment at its place."""
+"""Writes a proposal as the text of pipeline.yml and of silver models; a doubt is a comment at its place."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _settings(table: ProposedTable) -> list[str]:
 
 
 def _proof(table: ProposedTable) -> str:
-    """Return what was proved of a key, for a comment."""
+    """Return the proof of a key, for a comment."""
     if not table.keys:
         return "the columns that identify a row"
     if any("not proved" in note for note in table.notes):

@@ -46,7 +46,7 @@ class ProposedColumn:
         name: Its name in the lake.
         in_files: Its name in the files.
         type: Its Spark type.
-        notes: What is not certain, and why.
+        notes: The doubts, and why.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ProposedTable:
         updated_at: The column for `duplicates: latest`; "" if it is not needed.
         stable: The share of a snapshot's keys that the next one has.
         rows: The number of rows in each snapshot; None where the file is missing.
-        notes: What is not certain, and why.
+        notes: The doubts, and why.
         problem: Why the table is written as a comment; "" if it is not.
         zone: The time zone that the instants in its files show; "" if there is no evidence.
     """
@@ -95,13 +95,13 @@ class ProposedTable:
 
 @dataclass
 class Proposal:
-    """What `init` has found in a folder.
+    """The findings of `init` in a folder.
 
     Attributes:
         source: The folder.
         snapshots: The names of the snapshots, oldest first.
         tables: The tables, by name.
-        warnings: What was passed over, and why.
+        warnings: The files that were passed over, and why.
     """
 
     source: SourceFolder
@@ -323,7 +323,7 @@ def _find_key(
 
 
 def _declared_columns(loaded: LoadedTable, types: TableTypes, proposed: ProposedTable) -> list[ColumnType]:
-    """Return the columns that the schema can name; a note says what the others are."""
+    """Return the columns that the schema can name; a note lists the others."""
     kept = []
     for column in types.columns:
         if column.type:

@@ -70,7 +70,7 @@ class DateForm:
         separator: The sign between the parts of the date.
         short_parts: Whether day or month may have one digit.
         year_digits: 4 or 2.
-        gap: What stands before the time; "" if there is no time.
+        gap: The text before the time; "" if there is no time.
         hour_digits: 1 or 2; 0 without a time.
         has_second: Whether the time has seconds.
         fraction: The digits after the second.
@@ -102,7 +102,7 @@ class DateForm:
 
     @property
     def family(self) -> tuple[str, str, int]:
-        """What two forms must share to be read by one pattern."""
+        """The properties that two forms must share to be read by one pattern."""
         return self.order, self.separator, self.year_digits
 
 
@@ -190,7 +190,7 @@ def spark_pattern(forms: Iterable[DateForm], day_first: bool) -> str:
 
 
 def _time_pattern(forms: list[DateForm]) -> str:
-    """Return the part of a pattern for the time of day; what some forms lack is in brackets."""
+    """Return the part of a pattern for the time of day; a part that some forms lack is in brackets."""
     is_half = forms[0].half
     letter = "h" if is_half else "H"
     hour = letter if any(form.hour_digits == 1 for form in forms) else letter * 2

@@ -69,13 +69,13 @@ class FileGroup:
 
 @dataclass
 class SourceFolder:
-    """What a folder contains.
+    """The content of a folder.
 
     Attributes:
         path: The folder.
         snapshots: The names of its snapshots, oldest first; one empty name if it has the files of one snapshot.
         files: All files that a table could be read from.
-        warnings: What was passed over, and why.
+        warnings: The files that were passed over, and why.
     """
 
     path: Path

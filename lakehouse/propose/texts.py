@@ -1,4 +1,4 @@
-"""Counts the texts of a column by shape, and holds what is decided about columns and tables."""
+"""Counts the texts of a column by shape, and holds the decisions about columns and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_SHAPE_LENGTH = 60
 
 @dataclass
 class ColumnType:
-    """The type of one column, and what is not certain about it.
+    """The type of one column, and the doubts about it.
 
     Attributes:
         name: The name in the files.
@@ -36,7 +36,7 @@ class ColumnType:
         outliers: How many values are not of the type.
         nulls: How many rows have no value.
         counts_seconds: Whether the values count seconds since 1970.
-        notes: What is not certain, and why.
+        notes: The doubts, and why.
     """
 
     name: str
@@ -57,7 +57,7 @@ class TableTypes:
         options: Reader options that differ from the defaults.
         day_first: Whether 01/02/2025 is the first of February.
         zone: The time zone in which days begin at the instants of the files; "" if there is no evidence.
-        notes: What is not certain about the table, and why.
+        notes: The doubts about the table, and why.
     """
 
     columns: list[ColumnType] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Lists words in names and values that show what a column is: in English, Portuguese and a little Spanish."""
+"""Lists words in names and values that show the role of a column: in English, Portuguese and a little Spanish."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def init_pipeline(
     keys: Mapping[str, Sequence[str]] | None = None,
     on_table: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Write a pipeline for the files of a folder, and return what was decided.
+    """Write a pipeline for the files of a folder, and return the decisions.
 
     Args:
         source: A folder with the files of one snapshot, or with a folder per snapshot.
@@ -139,14 +139,14 @@ def write_pipeline(target: Path, text: str, models: Mapping[str, str]) -> None:
 def document(
     target: Path, source: str, snapshots: Sequence[str], tables: Sequence[ProposedTable], warnings: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what was decided, for people and programs.
+    """Return the decisions, for people and programs.
 
     Args:
         target: The folder or file that was written.
         source: The source, as it is written in the pipeline.
         snapshots: The names of the snapshots; one empty name stands for a folder without times.
         tables: The tables, written or left out.
-        warnings: What was passed over, and why.
+        warnings: The files that were passed over, and why.
     """
     file = pipeline_file(target)
     shown_target = str(file.parent) if file.name in FILE_NAMES else str(file)

@@ -5,7 +5,7 @@
 3. `copy_rows.py` writes rows of the lake as lines of COPY; `types.py` maps their types.
 4. `table.py` applies the staged rows within the transaction; `statements.py` composes its SQL.
 
-PostgreSQL's own record is the only source for what it contains: the transaction that changes the rows also changes the
+PostgreSQL's own record is the only source for its content: the transaction that changes the rows also changes the
 publish position. Nothing is dropped or emptied while somebody reads it, equal rows are not written, and NULL is a value
 of a key.
 """

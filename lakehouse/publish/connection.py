@@ -29,7 +29,7 @@ class RejectedRow:
     Attributes:
         key: Its key, such as `city = Natal, kind = NULL`.
         column: The column whose value is rejected.
-        details: What is known of the value, such as its size; no part of it.
+        details: Known properties of the value, such as its size; no part of it.
     """
 
     key: str = ""

@@ -91,7 +91,7 @@ def add_key_constraint(target: TargetTable, has_nulls: bool) -> sql.Composed:
 
 
 def set_replica_identity(target: TargetTable, is_full: bool) -> sql.Composed:
-    """Set what the log has of a deleted row: the primary key, or the full row.
+    """Set the columns of a deleted row that the log has: the primary key, or the full row.
 
     Without a primary key it has to be the full row: a table in a publication accepts no other UPDATE and DELETE.
     """

@@ -83,7 +83,7 @@ def publish(
         publication: The table of the lake and the table in PostgreSQL.
         lake: The lake to read from.
         open_session: Returns a session that only this call uses. Called only if there may be changes.
-        full_refresh: Compare all rows, whatever the publish position is.
+        full_refresh: Compare all rows, regardless of the publish position.
 
     Returns:
         The status and the counts of rows.

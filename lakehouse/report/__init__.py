@@ -140,7 +140,7 @@ def _require_writable(file: Path) -> None:
 
 
 class _CallableModule(ModuleType):
-    """This module. `lakehouse.report` is its name, so it has to be what a notebook calls."""
+    """This module. `lakehouse.report` is its name, so a notebook has to be able to call it."""
 
     def __call__(
         self, pipeline: str | Path, *names: str, language: Literal["en", "pt"] = "en", verbose: bool = False

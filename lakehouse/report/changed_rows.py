@@ -1,7 +1,7 @@
 """Reads the rows that the newest snapshots of a table changed, with their values before and after each change.
 
 They are read from the change sets with PyArrow, in batches. The value before an update is that of the newest older
-change set with the key. Personal columns (`pii`) are masked, whatever was done to their values before.
+change set with the key. Personal columns (`pii`) are masked, regardless of the protection of their values.
 """
 
 from __future__ import annotations

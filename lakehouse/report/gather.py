@@ -1,7 +1,7 @@
 """Collects the contents of a report as plain values, from the lake and the configuration. Writes nothing.
 
     status, runs         the document of `lakehouse status`, and the last runs
-    flow                 the tables and models of each stage, what the last run did to them, and their inputs
+    flow                 the tables and models of each stage, their changes by the last run, and their inputs
     data_age             how old the data of each table is, and whether that is old     data_age.py
     entries, changes     the ledger: decisions about snapshots, and the changes of the accepted ones
     changed_rows         the rows that the newest snapshots changed                 changed_rows.py
@@ -143,7 +143,7 @@ def _flow(
     histories: dict[str, LedgerHistory],
     models: list[str],
 ) -> Document:
-    """Return the tables of each stage, and what the newest run that changed something did to them."""
+    """Return the tables of each stage, and their changes by the newest run that changed something."""
     ended = [r for r in run_records if r["doing"] == "run" and r["ended"]]
     last = next((r for r in ended if r.get("outcomes") and not r.get("nothing_new")), None)
     row_counts = _row_counts(run, spark, [*(f"bronze.{name}" for name in histories), *models])

@@ -96,7 +96,7 @@ class Words:
             return text
 
     def chart_time(self, value: str) -> str:
-        """Return the text of an instant as what a clock shows in the page's zone, for an axis that is drawn in UTC.
+        """Return the text of an instant as a clock in the page's zone shows it, for an axis that is drawn in UTC.
 
         A date, or a time without a zone, stays as it is.
         """

@@ -1,6 +1,6 @@
-"""Removes what `retention:` in pipeline.yml allows: the stage `expire`.
+"""Removes the files and versions that `retention:` in pipeline.yml allows to remove: the stage `expire`.
 
-Entry points, each for one table, that return what was removed:
+Entry points, each for one table, that return the removals:
 
 1. `expire_snapshots`      files of landed snapshots                                      expire.py
 2. `compact_change_sets`   change sets, after a base state has taken their place          compact.py

@@ -1,6 +1,6 @@
 """Removes files of landed snapshots, and of old versions of Delta tables. compact.py does the same for change sets.
 
-Kept, whatever their age, are:
+Kept at any age are:
 
 - a landed snapshot that is the newest, that is not decided about, or that is not older than the last accepted one: so
   every one that waits for approval, or may be read again

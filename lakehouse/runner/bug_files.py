@@ -144,7 +144,7 @@ def _write(document: Mapping[str, Any], run: Run | None) -> str | None:
 
 
 def _write_to(folder: StorePath, name: str, content: bytes) -> str:
-    """Write a file that only its owner can read, whatever `access` is, and remove the oldest ones."""
+    """Write a file that only its owner can read, with any value of `access`, and remove the oldest ones."""
     file = folder / name
     if isinstance(file, Path):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _write_to(folder: StorePath, name: str, content: bytes) -> str:
 
 
 def _document(raised: BaseException, run: Run | None, stage: str, name: str) -> dict[str, Any]:
-    """Return what is known about a bug; a part that cannot be had is left out."""
+    """Return the document about a bug; a part that cannot be read is left out."""
     document: dict[str, Any] = {"time": utc_text(datetime.now(timezone.utc)), "stage": stage, "name": name}
     parts: dict[str, Callable[[], Any]] = {
         "trace": lambda: "".join(traceback.format_exception(type(raised), raised, raised.__traceback__)).splitlines(),
@@ -227,7 +227,7 @@ def _model(run: Run, name: str) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a part of the configuration as plain values: what was set, without the fields that may have a secret."""
+    """Return a part of the configuration as plain values: the given settings, without those that may be secret."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {

@@ -67,7 +67,7 @@ class Run:
         snapshot_time: The time of a snapshot whose source has none.
         full_refresh: Rebuild from the layer before.
         verbose: Show Spark's own output and full traces.
-        dry_run: For `expire`: report what would be removed.
+        dry_run: For `expire`: only report the removals.
         on_outcome: Receives each outcome as soon as there is one.
         on_rule_not_met: Receives the result of each expectation that is not met and does not fail its model; None: it
             is logged as a warning.
@@ -121,7 +121,7 @@ class Run:
 
     @cached_property
     def lazy_spark(self) -> SparkSession:
-        """The session for functions that need it only for what the driver cannot read; nothing starts before that."""
+        """The session for functions that need it only if the driver cannot read a table; nothing starts before that."""
         from lakehouse.spark.lazy_session import lazy_session
 
         return lazy_session(lambda: self.spark)
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What is allowed in the pipeline and its models, and may not be meant."""
+        """The parts of the pipeline and its models that are allowed, and may not be meant."""
         return [*self.unlisted_models, *(warning for plan in self.plans.values() for warning in plan.warnings)]
 
     @property

@@ -1,4 +1,4 @@
-"""Runs the stage `publish`, and answers what other commands need to know about published tables.
+"""Runs the stage `publish`, and reads the state of published tables for other commands.
 
 publish_tables     publish each selected table
 read_states        the publish position of tables, as PostgreSQL recorded it
@@ -34,7 +34,7 @@ def publish_tables(run: Run) -> list[Outcome]:
         run: The command, which has locked the lake.
 
     Raises:
-        ConfigError: The command is `publish`, and nothing of what it selects is published.
+        ConfigError: The command is `publish`, and none of the selected tables is published.
     """
     tables = run.published_tables()
     if not tables and run.stages == (PUBLISH,):

@@ -61,7 +61,7 @@ def mask_texts(lake: Lake, mask: Callable[[str], str]) -> None:
 
     Args:
         lake: The lake of the records.
-        mask: Returns the text without what must not be in it.
+        mask: Returns the text without its personal parts.
     """
     for masked in find_texts(lake, mask):
         write(lake, masked)
@@ -72,7 +72,7 @@ def find_texts(lake: Lake, mask: Callable[[str], str]) -> list[Record]:
 
     Args:
         lake: The lake of the records.
-        mask: Returns the text without what must not be in it.
+        mask: Returns the text without its personal parts.
     """
     masked = ((record, _mask_value(record, mask)) for record in read_newest(lake))
     return [after for before, after in masked if after != before]

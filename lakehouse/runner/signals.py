@@ -1,6 +1,6 @@
 """Handles SIGTERM and Ctrl-C: the first lets the running stage finish, the second ends the process at once.
 
-Ending at once is safe, because the next run produces what an uninterrupted one would have; it only wastes work.
+Ending at once is safe, because the next run gives the result of an uninterrupted one; it only wastes work.
 """
 
 from __future__ import annotations

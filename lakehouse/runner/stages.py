@@ -7,7 +7,7 @@
 5. silver    the changes of bronze                           -> silver
 6. gold      the changes of silver                           -> gold
 7. publish   the changes of the published tables             -> PostgreSQL, if the pipeline publishes
-8. expire    once a day: remove what `retention` allows
+8. expire    once a day: remove old files and versions by `retention`
 9. Write the clean mark and the run record, and notify `on_failure` if the run failed.
 
 All tables and models are attempted. Each has an `Outcome`, and the exit code is the worst of theirs.
@@ -107,7 +107,7 @@ class _Work:
 
 
 def _decide(run: Run, is_run: bool) -> _Work:
-    """Return what to do. Only a run of everything, and `expire` on a lake that is up to date, leave a mark."""
+    """Return the work of a command. Only a run of everything, and `expire` of a lake that is up to date, mark it."""
     is_complete = is_run and not run.names and not run.full_refresh
     if not is_complete and run.stages != (EXPIRE,):
         return _Work(run.stages)

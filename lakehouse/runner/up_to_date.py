@@ -72,7 +72,7 @@ def write_mark(
         lake: The lake.
         before: The result of `read_inputs` before the run read the source.
         pipeline: The pipeline of the run.
-        warnings: What `extract` warned of, by table; a run that finds nothing new repeats it.
+        warnings: The warnings of `extract`, by table; a run that finds nothing new repeats it.
     """
     if lake.catalog:
         return

@@ -1,6 +1,6 @@
 """Parses dates and times: by ISO 8601, by a declared pattern, or as an integer that counts from 1970-01-01 UTC.
 
-An integer of 13 digits is milliseconds whatever the pattern: sources mix both notations (`31/12/2024` and
+An integer of 13 digits is milliseconds with any pattern: sources mix both notations (`31/12/2024` and
 1420070400000), and no calendar notation has 13 digits. Integers of other lengths need a declared `epoch_ms` or
 `epoch_s`.
 """

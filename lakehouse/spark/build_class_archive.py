@@ -4,7 +4,7 @@ A local session starts this program in the background when it finds no archive (
 for an image of a container. In order:
 
 1. start a session that records the classes it loads
-2. run a small pipeline in it, twice, so that it loads what a run needs
+2. run a small pipeline in it, twice, so that it loads the classes of a run
 3. end the session, at which the JVM writes the archive
 4. let another JVM check the archive, and move it to its place
 """

@@ -8,7 +8,7 @@ a file instead. The file fits one Java and one class path, and the JVM ignores i
                   priority starts to build the archive (build_class_archive.py)
     later ones    use the archive
 
-So a container that is thrown away after one command never builds any. Whatever goes wrong here makes a start slower and
+So a container that is thrown away after one command never builds any. A failure here makes a start slower and
 nothing else. `LAKEHOUSE_CLASS_ARCHIVE=off` turns all of it off. docs/decisions/0021-class-archive.md has measurements.
 
 Below `$XDG_CACHE_HOME/lakehouse` (by default `~/.cache/lakehouse`), for this user only:
@@ -16,7 +16,7 @@ Below `$XDG_CACHE_HOME/lakehouse` (by default `~/.cache/lakehouse`), for this us
     spark-conf/                  an empty folder: no archive is made of a class path with a folder that has files
     jars/<key>.json              the jars of a list of packages
     class-archives/<key>.jsa     an archive; the key is a hash of everything that it depends on
-    class-archives/<key>.json    what it was made of; its time is that of the last use
+    class-archives/<key>.json    its inputs; its time is that of the last use
     class-archives/<key>.lock    locked while a process builds it; its text counts the attempts
     class-archives/<key>.log     the output of its build
 """
@@ -303,7 +303,7 @@ def _is_valid(description: dict[str, Any]) -> bool:
 
 
 def _recorded_jars(launch: Launch) -> list[str]:
-    """Return the jars of a launch's packages; none if they are not known, or are not what they were."""
+    """Return the jars of a launch's packages; none if they are not known, or have changed."""
     if not launch.settings.get(_PACKAGES[0]) or CLASS_PATH in launch.environment or not _is_usable():
         return []
     recorded = _read_json(_jars_file(launch))

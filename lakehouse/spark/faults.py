@@ -68,7 +68,7 @@ class SparkFault:
 
     @property
     def is_defect(self) -> bool:
-        """Whether a fault in Spark's code or in ours is the cause, whatever the rows and the SQL are."""
+        """Whether a fault in Spark's code or in ours is the cause, and neither the rows nor the SQL."""
         return self.java_class in _DEFECTS
 
 

@@ -23,7 +23,7 @@ class Launch:
 def permission_settings() -> dict[str, str]:
     """Return the setting by which Spark gives its files the permissions that this process gives its own.
 
-    Hadoop sets the permissions of each file by a mask of its own, 022, whatever the umask of the JVM is.
+    Hadoop sets the permissions of each file by a mask of its own, 022, regardless of the umask of the JVM.
     """
     return {"spark.hadoop.fs.permissions.umask-mode": f"{_umask():03o}"}
 

@@ -1,6 +1,6 @@
 """Defines a session that starts at its first use, for verbs that mostly need none.
 
-What the driver reads itself (docs/decisions/0026-without-a-jvm.md) falls back to Spark for a table that only Spark can
+Reading by the driver (docs/decisions/0026-without-a-jvm.md) falls back to Spark for a table that only Spark can
 read. Functions with such a fallback take a session; given this one, a command that needs no fallback starts no JVM.
 """
 

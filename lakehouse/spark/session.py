@@ -279,7 +279,7 @@ def start(launch: Launch, lake: Lake, verbose: bool) -> SparkSession:
 
 
 def _has_local_dir() -> bool:
-    """Return whether the user has chosen the folder for what does not fit in memory."""
+    """Return whether the user has chosen the folder for data that does not fit in memory."""
     conf = Path(os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf") / "spark-defaults.conf"
     texts = [os.environ.get("PYSPARK_SUBMIT_ARGS", ""), conf.read_text(encoding="utf-8") if conf.is_file() else ""]
     return "SPARK_LOCAL_DIRS" in os.environ or any("spark.local.dir" in text for text in texts)

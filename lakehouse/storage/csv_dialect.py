@@ -107,7 +107,7 @@ class Dialect:
         return first[len(first.rstrip("\r\n")) :] or "\n"
 
     def rewrite_reasons(self, path: StorePath) -> RewriteReasons:
-        """Return what a file contains that Spark's parser would silently misread."""
+        """Return the parts of a file that Spark's parser would silently misread."""
         with path.open("rb") as raw:
             if not any(b"\r" in chunk or b"\0" in chunk for chunk in iter(lambda: raw.read(_CHUNK_BYTES), b"")):
                 return RewriteReasons(has_nul=False, mixes_line_ends=False)

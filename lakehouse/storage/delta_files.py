@@ -1,7 +1,7 @@
 """Lists the data files of a Delta table without Spark, from the table's log, for tables that the driver reads itself.
 
 The format is Delta's protocol (github.com/delta-io/delta, PROTOCOL.md: "Action Reconciliation", "Version Checksum
-File"). Whatever needs more than that, such as deletion vectors or mapped columns, is left to Spark.
+File"). Tables that need more than that, such as mapped columns, are left to Spark.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def list_files(table: StorePath, version: int, with_vectors: bool = False) -> Ta
     Args:
         table: The folder of the table.
         version: The version.
-        with_vectors: Whether the caller knows what to do with deletion vectors; if not, only Spark can tell.
+        with_vectors: Whether the caller can read deletion vectors; if not, only Spark can.
     """
     try:
         checksum = read_checksum(table / "_delta_log", version)
@@ -210,7 +210,7 @@ def _read_commits(table: StorePath, first: int, last: int) -> Iterator[tuple[int
 
 
 def _reconcile(table: StorePath, actions: list[Action], with_vectors: bool) -> TableFiles:
-    """Return what is left when each action replaces the earlier ones about the same thing."""
+    """Return the files that are left when each action replaces the earlier ones about the same thing."""
     protocol: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     # By path and vector: a commit may list a file with its new vector before the removal of the file with the old one.
@@ -257,9 +257,9 @@ def _data_file(table: StorePath, add: Mapping[str, Any]) -> DataFile:
 
 
 def _known_parts(add: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table without partitions and row tracking has of a file, as commits write it.
+    """Return the properties of a file in a table without partitions and row tracking, as commits write them.
 
-    A checkpoint has the same in columns, with null for what a file does not have, and maps as lists of pairs.
+    A checkpoint has the same in columns, with null for a property that a file lacks, and maps as lists of pairs.
     """
     parts = {name: add[name] for name in _PARTS_OF_A_FILE if add.get(name) is not None}
     if vector := parts.get("deletionVector"):

@@ -47,7 +47,7 @@ def spark_settings(root: StorePath) -> dict[str, str]:
 
 
 def is_utf8_copy(path: StorePath) -> bool:
-    """Return whether a file is in UTF-8, whatever the encoding of its table is: a copy in `UTF8_COPIES`."""
+    """Return whether a file is in UTF-8, regardless of the encoding of its table: a copy in `UTF8_COPIES`."""
     return f"/{UTF8_COPIES}/" in str(path)
 
 
@@ -155,7 +155,7 @@ def replace_when_complete(file: Path) -> Iterator[Path]:
 
 
 def _create_new(file: Path) -> IO[bytes]:
-    """Open a new file for writing, in place of what a killed run left there.
+    """Open a new file for writing, in place of one that a killed run left there.
 
     A link there is removed and never followed: it would lead to a file that somebody else has chosen.
     """

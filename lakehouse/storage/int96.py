@@ -74,7 +74,7 @@ def _column(file: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
 
 
 def _nanoseconds(exact: Any, coarse: Any) -> Any:
-    """Return what microseconds leave over; nanoseconds of far years overflow, and their difference does not."""
+    """Return the nanoseconds beyond microseconds; nanoseconds of far years overflow, and their difference does not."""
     return pc.subtract(exact.cast(pa.int64()), pc.multiply(coarse.cast(pa.int64()), 1000))
 
 

@@ -69,7 +69,7 @@ class LandedSnapshot:
         files: Its files as received.
         expired: Whether retention deleted the files; `files` still describes them.
         prepared_paths: The paths, by name, of files that are read unpacked or repaired instead of as landed.
-        hint: If it has no files: what the source had in their place; or empty.
+        hint: If it has no files: the files of the source in their place; or empty.
     """
 
     table: str
@@ -124,7 +124,7 @@ class ByteSource(Protocol):
 
 
 class HashingReader:
-    """Passes bytes through and collects their hash, size and what the CSV reader needs to know about them."""
+    """Passes bytes through and collects their hash, size and the properties that the CSV reader needs."""
 
     def __init__(self, source: ByteSource, on_bytes: OnBytes = ignore_bytes) -> None:
         self._source, self._digest, self._on_bytes = source, hashlib.sha256(), on_bytes
@@ -203,7 +203,7 @@ def land_snapshot(
         time: The time of the snapshot.
         sources: The files of the table.
         root: The folder below which the files keep their relative paths; by default the folder of each file.
-        hint: If there are no files: what the source has in their place.
+        hint: If there are no files: the files of the source in their place.
         replace: Whether the snapshot has landed before, and is landed again.
         on_bytes: Called with the bytes that are to be copied, and then with those that were.
     """

@@ -1,6 +1,6 @@
 """Locks a lake, so that one run at a time works on it.
 
-On a disk the lock is `flock` on `_state/lock`: the kernel releases it when its process dies, for whatever reason. The
+On a disk the lock is `flock` on `_state/lock`: the kernel releases it when its process dies, for any reason. The
 JVM of a killed driver lives about two seconds longer and can still commit, so its process id is written to the file
 and the next run waits for its end. On S3 the lock is a lease: see s3_lease.py.
 """

@@ -135,8 +135,8 @@ def utc_text_z(time: datetime) -> str:
 class Lake:
     """The paths and tables of one lake.
 
-    A `str` is for Spark, a `StorePath` or `Path` for Python on the driver. The `..._table` methods return what Delta
-    reads a table by: its path, or its name if the lake has a catalog.
+    A `str` is for Spark, a `StorePath` or `Path` for Python on the driver. The `..._table` methods return the
+    address of a table for Delta: its path, or its name if the lake has a catalog.
 
     Attributes:
         root: A path, relative to the working directory or absolute, or s3a://bucket/prefix.

@@ -31,7 +31,7 @@ class Process:
 
     @classmethod
     def from_document(cls, document: Any) -> Process | None:
-        """Return a process from what `document` returned, or None if it is something else.
+        """Return a process from a result of `document`, or None if it is something else.
 
         Args:
             document: A value from a JSON file.

@@ -104,7 +104,7 @@ def verify(run: Run) -> list[Check]:
 
 
 def _run_checks(spark: SparkSession, name: str, function: CheckFunction) -> list[Check]:
-    """Return the checks of a part, up to the first error; what cannot be read has failed.
+    """Return the checks of a part, up to the first error; a part that cannot be read has failed.
 
     It has not if a store does not answer or denies access: then nobody's data are wrong.
     """

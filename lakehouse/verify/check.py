@@ -114,7 +114,7 @@ def _with_balance(rows: DataFrame, columns: list[str], balance: int, actual: int
 
 
 def quoted_column(name: str) -> Column:
-    """Return the column of exactly this name, whatever characters are in it."""
+    """Return the column of exactly this name, with any characters in it."""
     return F.col("`" + name.replace("`", "``") + "`")
 
 

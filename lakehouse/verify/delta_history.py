@@ -1,4 +1,4 @@
-"""Checks I2, I7 and the half of I5 that needs the Delta log: what each commit states, and what it changed."""
+"""Checks I2, I7 and the half of I5 that needs the Delta log: the record of each commit, and its changes."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def fold_key(events: Iterable[Event], truncates: Iterable[Sequence], rules: Feed
 
     Args:
         events: The accepted events of the key, in any order.
-        truncates: The sequences of all truncates, whatever key they were sent with.
+        truncates: The sequences of all truncates, of any key.
         rules: The rules of the feed.
     """
     by_sequence: dict[Sequence, list[Event]] = {}

@@ -1,4 +1,4 @@
-"""Defines what the log of a bronze table shows: which commits applied change sets, and which did something else."""
+"""Defines the summary of a bronze table's log: the commits that applied change sets, and the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lakehouse.storage.delta_log import Commit, TableVersion
 
 @dataclass(frozen=True)
 class LogSummary:
-    """The commits of a bronze table's log, by what they did.
+    """The commits of a bronze table's log, by their effect.
 
     Attributes:
         sequences: The sequences in the metadata of this project's commits, newest first.
@@ -67,5 +67,5 @@ def summarize_log(version: TableVersion) -> LogSummary:
 
 
 def has_gap(version: TableVersion) -> bool:
-    """Return whether a commit is missing between others in a log: nobody knows what it changed."""
+    """Return whether a commit is missing between others in a log: its changes are unknown."""
     return version.has_missing_commits_since(version.commits[-1].version - 1)

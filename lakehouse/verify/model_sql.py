@@ -25,7 +25,7 @@ _MAX_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """A model, its table, and the current versions of what it reads."""
+    """A model, its table, and the current versions of its inputs."""
 
     spark: SparkSession
     lake: Lake

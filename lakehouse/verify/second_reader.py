@@ -54,7 +54,7 @@ def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
 def _read_file(
     table: CheckedTable, path: StorePath, fields: list[T.StructField | None], reader_options: dict[str, str]
 ) -> DataFrame:
-    """Return what Spark's reader returns for the fields of a file's columns; None is a column of no declared name."""
+    """Return the result of Spark's reader for the fields of a file's columns; None is a column of no declared name."""
     columns = [
         T.StructField(f"_other_{position}", T.StringType())
         if field is None

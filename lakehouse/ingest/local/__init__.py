@@ -1,4 +1,4 @@
-"""Compares a snapshot with bronze in the driver, with PyArrow and DuckDB, where that gives what Spark would give.
+"""Compares a snapshot with bronze in the driver, with PyArrow and DuckDB, if Spark would give the same result.
 
 Spark plans and schedules for seconds, and interprets or compiles every expression, before it has compared the first
 row; DuckDB takes a fraction of that for any size that one machine holds (docs/decisions/0024-local-compare.md). Entry
@@ -8,7 +8,7 @@ point: `compare_in_driver`. In order:
 2. cast their fields, as SQL            sql_casts.py, by the rules of lakehouse/schema/cast.py
 3. compare the rows by key              compare.py, by the rules of lakehouse/ingest/diff.py
 
-What these do not know is left to Spark (`NeedsSparkError` in errors.py).
+Files and types that these do not know are left to Spark (`NeedsSparkError` in errors.py).
 """
 
 from lakehouse.ingest.local.compare import LocalRows, compare_in_driver

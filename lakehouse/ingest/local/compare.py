@@ -3,7 +3,7 @@
 rows    the rows of the snapshot: their number, the values that the lake stores, whether a value is missing its
         text (`bad`), and whether the key was read
 state   the current rows of the table
-keys    the keys that several rows have, or a row that is not accepted, with what becomes of them
+keys    the keys that several rows have, or a row that is not accepted, with their outcome
 found   the keys that differ: the number of the row, the operation, and the values of the state
 """
 
@@ -60,8 +60,8 @@ def compare_in_driver(
         settings: The settings of the readers.
         snapshot: The snapshot, with files that are prepared for reading.
         state: The current rows of the table; of a history, with the closed windows.
-        folder: A folder for what does not fit in memory.
-        stack: Closes what the result needs.
+        folder: A folder for data that does not fit in memory.
+        stack: Closes the resources that the result needs.
 
     Raises:
         DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
@@ -505,7 +505,7 @@ class LocalRows:
         return f"CASE WHEN r.v{n} = 0 THEN 0 ELSE r.v{n} END" if is_float else f"r.v{n}"
 
     def _execute_over(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], query: str) -> None:
-        """Execute a query that reads batches under a name, once; raise what reading them raises."""
+        """Execute a query that reads batches under a name, once; raise the errors of reading them."""
         raised: list[Exception] = []
 
         def watched() -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""Defines what a reader of this package returns: the rows of one file, and the SQL for their declared columns."""
+"""Defines the result of a reader of this package: the rows of one file, and the SQL for their declared columns."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def _is_utc(time_zone: str) -> bool:
 
 @dataclass(frozen=True)
 class _PatternForm:
-    """A pattern without optional parts: what it matches, and the ISO form of that, by the groups of `pattern`."""
+    """A pattern without optional parts: its expression, and the ISO form of a match, by the groups of `pattern`."""
 
     pattern: str
     template: str
@@ -320,7 +320,7 @@ def _alternatives(pattern: str) -> list[list[str]]:
 
 
 def _pattern_form(parts: list[str]) -> _PatternForm | None:
-    """Return what a sequence of parts matches, or None if a part is not known here."""
+    """Return the form that a sequence of parts matches, or None if a part is not known here."""
     regex = ""
     groups: dict[str, int] = {}
     is_impossible = False

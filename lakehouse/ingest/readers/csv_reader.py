@@ -115,7 +115,7 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
 def _other_header(
     settings: ReadSettings, path: StorePath, header: list[str], doubled: list[str], missing: list[str]
 ) -> DataRefused:
-    """Return the refusal of a header. What is kept does not show one without a declared name: it may be a row."""
+    """Return the refusal of a header. The kept text does not show one without a declared name: it may be a row."""
     names = settings.names_in_files
     known, has_pii = {name.lower() for name in names.values()}, bool(settings.table.pii)
     option = _option_of(header, known)

@@ -1,4 +1,4 @@
-"""Defines what a reader gets and what it returns: settings, and the fields of a file before they are validated."""
+"""Defines the input and the result of a reader: settings, and the fields of a file before they are validated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a landed snapshot by the declared schema, and reports what in it cannot be read.
+"""Reads a landed snapshot by the declared schema, and reports the rows in it that cannot be read.
 
 A reader that converts values itself would drop, shift, round or null some of them silently. So the readers return text,
 and `schema/cast.py` converts it exactly or reports why not.

@@ -118,7 +118,7 @@ def read_latest_results(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]
     """Return the latest result of each rule, as `latest_results` has it, read by the driver if it can.
 
     Args:
-        spark: The session for what the driver cannot read.
+        spark: The session for tables that the driver cannot read.
         lake: The lake's paths.
     """
     address = lake.expectation_results_table

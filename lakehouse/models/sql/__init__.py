@@ -2,8 +2,8 @@
 
 The entry points are `pipeline_plans.plan_pipeline` for all models of a pipeline and `pipeline_plans.load_plan` for one:
 
-    blocks/            parses a model's SELECTs: what they read, their refresh keys, and what is not supported
-    functions.py       what a model may use each Spark function for
+    blocks/            parses a model's SELECTs: their inputs, their refresh keys, and unsupported clauses
+    functions.py       the uses of each Spark function in a model
     determinism.py     requires the same result for the same inputs
     calls.py           checks the functions that SQL calls and their numbers of arguments (spark_functions.txt)
     faults.py          the faults of a model, with their places

@@ -1,7 +1,7 @@
 """Checks the functions that SQL calls, and the numbers of their arguments, against the list of Spark's own functions.
 
 `spark_functions.txt` is made by Spark itself; tests/spark/models/sql/test_spark_functions.py has the command, and holds
-the file equal to what the installed Spark says.
+the file equal to the list of the installed Spark.
 """
 
 from __future__ import annotations

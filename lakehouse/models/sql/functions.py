@@ -1,4 +1,4 @@
-"""Lists Spark SQL's functions by what a model may use them for. Names are in lower case."""
+"""Lists Spark SQL's functions by their permitted use in a model. Names are in lower case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans all models of a pipeline together and checks what they read, reference and add up."""
+"""Plans all models of a pipeline together and checks their inputs, references and sums."""
 
 from __future__ import annotations
 

@@ -63,11 +63,11 @@ class Plan:
         has_unique_keys: Whether the SQL itself makes the keys unique, because it groups by them.
         blocks: The SELECTs, if the model can be refreshed incrementally; else none.
         strategy: `row-wise`, `lookup`, `grouped`, `windowed` or `full`.
-        reason: The reason for the strategy; for `full`, the unsupported clause and what to write instead.
+        reason: The reason for the strategy; for `full`, the unsupported clause and its replacement.
         source_columns: Output columns of a row-wise model that are an unchanged column of the input, by output column.
         parameters: The parameters of `determinism.PARAMETERS` that the SQL or the rules use.
         rules: The model's expectations.
-        warnings: What is allowed in its SQL, and may not be meant.
+        warnings: Parts of its SQL that are allowed, and may not be meant.
     """
 
     model: str

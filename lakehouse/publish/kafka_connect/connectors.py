@@ -81,7 +81,7 @@ def apply(pipeline: Pipeline, timeout: float = START_TIMEOUT) -> dict[str, Any]:
 
 
 def status(pipeline: Pipeline) -> dict[str, Any]:
-    """Return the state of each connector, whatever it is.
+    """Return the state of each connector.
 
     Args:
         pipeline: The pipeline; `connect` names the worker and the files.
@@ -177,7 +177,7 @@ def _validate(client: RestClient, connectors: Iterable[Connector]) -> None:
 
 
 def _apply_connector(client: RestClient, connector: Connector) -> str:
-    """Register a connector if it differs from its file, or restart what failed; return what was done."""
+    """Register a connector if it differs from its file, or restart its failed parts; return the action."""
     path = f"connectors/{quote(connector.name)}"
     registered = client.request("GET", f"{path}/config", not_found=None)
     if registered != connector.config | {"name": connector.name}:
@@ -216,7 +216,7 @@ def _read_states(client: RestClient, connectors: Iterable[Connector]) -> list[di
 def _summarize_trace(trace: str) -> str:
     """Return the messages of a Java exception and of its causes, without the stack frames.
 
-    What PostgreSQL adds to a denied permission names the right; other details of a server may have values of rows.
+    The detail that PostgreSQL adds to a denied permission names the right; others of a server may have values of rows.
     """
     lines = [line.strip() for line in trace.splitlines()]
     messages = [

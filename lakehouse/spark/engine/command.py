@@ -49,7 +49,7 @@ class Command:
     """A command of the command line, which may use an engine.
 
     Attributes:
-        log: Receives what people have to know about the engine.
+        log: Receives the messages about the engine.
         exit_code: The exit code of the command; None while it runs, and if it was interrupted.
     """
 
@@ -150,7 +150,7 @@ def command(log: Log) -> Iterator[Command]:
     """Let the command of a `with` block use an engine, and give the engine back at its end.
 
     Args:
-        log: Receives what people have to know about the engine.
+        log: Receives the messages about the engine.
     """
     global _current  # noqa: PLW0603 - a process runs one command, and all its threads use the same engine
     folder = EngineFolder(engines_folder())

@@ -1,4 +1,4 @@
-"""Connects this process to the JVM of an engine, and clears what its commands leave in the JVM.
+"""Connects this process to the JVM of an engine, and clears the remains of its commands in the JVM.
 
 PySpark connects to a JVM that runs already as it does under spark-submit: by a port and a secret. Its `SparkContext`
 then takes the context of that JVM (`gateway` and `jsc`). Each command gets a session of its own.
@@ -63,7 +63,7 @@ class Connection:
         gateway.jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
     def tidy(self) -> tuple[int, int]:
-        """Clear what the command has left in the JVM.
+        """Clear the remains of the command in the JVM.
 
         Returns:
             The size of the heap after the last collection of garbage, and its maximum size.

@@ -43,7 +43,7 @@ class Engine:
 
     Attributes:
         id: The first part of its key, and a random part.
-        key: The hash of what its JVM was started with.
+        key: The hash of the settings of its JVM.
         about: The readable parts of the key, for people.
         keeper: The keeper's process.
         started: When it was started, in UTC.

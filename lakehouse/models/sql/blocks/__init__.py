@@ -17,7 +17,7 @@ and functions that are known to fulfil this are accepted; others raise `NotIncre
     parser.py           combines these for each SELECT
     block.py            the result
 
-The author's text is cut and never rewritten: a parser that renames a function would change what is computed.
+The author's text is cut and never rewritten: a parser that renames a function would change the result.
 """
 
 from lakehouse.models.sql.blocks.block import Block, Condition, KeyPart, NotIncremental, Source

@@ -10,7 +10,7 @@ Column = tuple[str, str]
 
 
 class NotIncremental(Exception):
-    """A model needs full refreshes because of a clause. The message names it, and what to write instead."""
+    """A model needs full refreshes because of a clause. The message names it, and its replacement."""
 
     def __init__(self, clause: str, advice: str = "") -> None:
         """Make the error.

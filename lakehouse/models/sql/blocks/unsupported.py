@@ -39,7 +39,7 @@ def require_supported_clauses(tree: exp.Select, is_cte: bool) -> None:
         is_cte: Whether it is a CTE.
 
     Raises:
-        NotIncremental: With the clause, and what to write instead.
+        NotIncremental: With the clause, and its replacement.
     """
     if is_cte and tree.args.get("with_"):
         raise NotIncremental("WITH inside WITH", "put the CTEs side by side")
@@ -75,7 +75,7 @@ def require_supported_functions(tree: exp.Select, calls: Iterable[FunctionCall])
         calls: Its function calls.
 
     Raises:
-        NotIncremental: With the function, and what to write instead.
+        NotIncremental: With the function, and its replacement.
     """
     for call in calls:
         if call.has_over:

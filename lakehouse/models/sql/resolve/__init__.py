@@ -1,7 +1,7 @@
 """Resolves the names, types and functions of all models against the declared schemas, without Spark and without a JVM.
 
 Entry point: `resolve_pipeline`, which `pipeline_plans.plan_pipeline` calls, so that every command does. It refuses only
-what Spark or Delta is certain to refuse, or what cannot be kept equal to its SQL; the first run decides the rest.
+SQL that Spark or Delta is certain to refuse, or whose rows cannot be kept equal to it; the first run decides the rest.
 
     relation.py    columns, types, origins and unique keys of a relation; those of bronze, as the lake has them
     scope.py       which column a name means

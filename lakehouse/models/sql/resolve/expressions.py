@@ -37,7 +37,7 @@ _DAY_NAMES = functions.words("date_part datepart weekday monthname dayname date_
 
 
 class Expressions:
-    """The expressions of one model, with what is known of the names in them.
+    """The expressions of one model, with the known meanings of the names in them.
 
     Attributes:
         model: The model's name, or another subject for messages.
@@ -52,7 +52,7 @@ class Expressions:
 
         Args:
             model: The model's name, or another subject for messages.
-            verb: What the subject does with a column, for messages.
+            verb: The verb that joins the subject and a column, for messages.
             resolve_query: Resolves a subquery.
         """
         self.model, self._verb, self._resolve_query = model, verb, resolve_query

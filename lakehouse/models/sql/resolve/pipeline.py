@@ -25,11 +25,11 @@ _UTC = ("UTC", "Etc/UTC", "GMT", "Etc/GMT", "Z", "Zulu", "Etc/Zulu", "Etc/UCT", 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """What is known of a model without Spark.
+    """The properties of a model that are known without Spark.
 
     Attributes:
         result: The columns that its SQL returns, with the columns of its inputs that they come from.
-        faults: What Spark, Delta or a comparison would refuse.
+        faults: The parts that Spark, Delta or a comparison would refuse.
         limit_warnings: Each LIMIT in an order that may leave ties.
         day_warnings: Each day, month or hour that is taken of an instant in UTC.
         is_complete: Whether every name could be resolved, so that the origins of all columns are known.
@@ -43,14 +43,14 @@ class ResolvedModel:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed, and may not be meant."""
+        """The parts that are allowed, and may not be meant."""
         return self.limit_warnings + self.day_warnings
 
 
 def resolve_pipeline(pipeline: Pipeline, plans: Mapping[str, Plan]) -> dict[str, ResolvedModel]:
     """Resolve all models of a pipeline.
 
-    What cannot be decided without Spark is left to the first run: functions of other libraries, table-valued
+    SQL that only Spark can judge is left to the first run: functions of other libraries, table-valued
     functions, PIVOT, types that are not certain.
 
     Args:
@@ -181,7 +181,7 @@ def check_condition(text: str, label: str, where: str, relation: Relation, owner
         label: How messages name it.
         where: The place in pipeline.yml, for messages.
         relation: The columns that it may name.
-        owner: What lacks a column that it names, for messages, such as `the model does not have`.
+        owner: The owner of a name that lacks a column, for messages, such as `the model does not have`.
     """
     tree = sqlglot.parse_one(text, read="spark")
     expressions = Expressions(label, "names", lambda query, ctes, scope: UNKNOWN)

@@ -22,7 +22,7 @@ _GENERATORS = (exp.Explode, exp.ExplodeOuter, exp.Posexplode, exp.PosexplodeOute
 
 
 class QueryResolver:
-    """Resolves the queries of one model; `expressions` has what is known of them, and the faults."""
+    """Resolves the queries of one model; `expressions` has their known properties, and the faults."""
 
     def __init__(self, model: str, relations: Mapping[str, Relation]) -> None:
         """Prepare the model.

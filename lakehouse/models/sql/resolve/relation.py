@@ -1,4 +1,4 @@
-"""Defines what is known of a relation without Spark: its columns, their types and origins, and its unique keys."""
+"""Defines a relation as it is known without Spark: its columns, their types and origins, and its unique keys."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class _Rows:
         return fixed
 
     def missing_columns(self, expressions: list[exp.Expr]) -> list[str] | None:
-        """Return what rows have to be ordered by too; None if the order is unique."""
+        """Return the columns that the order of rows lacks; None if it is unique."""
         if self.groups.is_aggregated:
             return self._missing_groups(expressions)
         fixed = self.fixed_columns(expressions)
