@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lakehouse import __version__, config, logs
-from lakehouse.cli import lake, render, verbs
+from lakehouse.cli import lake, render, snapshot_diff, verbs
 from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
@@ -627,7 +627,7 @@ def diff(
     opened = context.open_run(pipeline, names or (), verbose=verbose)
     with show_progress(opened, "diff"):
         result = inspect_diff.compare_snapshots(opened, from_, to, samples)
-    render.diff(result, as_json)
+    snapshot_diff.diff(result, as_json)
     return int(result["exit_code"])
 
 

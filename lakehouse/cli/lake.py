@@ -12,13 +12,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lakehouse.cli.render import print_json, print_rows, stdout
+from lakehouse.cli.console import print_json, print_rows, stdout
+from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.storage.paths import snapshot_name, to_utc
 from lakehouse.text import age_text, counted
 
 Row = dict[str, Any]
 
-_COUNTS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 _MAX_REASONS = 20
 _MAX_DIFFERENCES = 20
 
@@ -95,7 +95,7 @@ def history(content: Row, as_json: bool) -> None:
     out.print(f"{content['pipeline']}, {content['table']}: {counted(len(content['entries']), 'decision')}")
     rows = [
         {"snapshot": stamp(entry["snapshot_time"]), "status": entry["status"], "sequence": entry["sequence"]}
-        | {name: entry[name] for name in _COUNTS}
+        | {name: entry[name] for name in COUNT_COLUMNS}
         | {"recorded": _ago(entry["recorded_at"], now), "run": entry["run_id"], "reason": entry["reason"]}
         for entry in content["entries"]
     ]

@@ -21,6 +21,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from lakehouse.cli import render
+from lakehouse.cli.console import SafeConsole
 from lakehouse.config import Kaggle
 from lakehouse.runner.context import Run
 from lakehouse.runner.outcome import Outcome
@@ -171,7 +172,7 @@ def summarize_stage(stage: str, outcomes: list[Outcome], seconds: float) -> Outc
     )
 
 
-class _VisibleCursorConsole(render.SafeConsole):
+class _VisibleCursorConsole(SafeConsole):
     """A console that does not hide the cursor: a process that is killed could not show it again."""
 
     def show_cursor(self, show: bool = True) -> bool:

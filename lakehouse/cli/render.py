@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.padding import Padding
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lakehouse import logs
+from lakehouse.cli.console import cell_text, indent, print_json, print_rows, stderr, stdout
 from lakehouse.errors import ExitCode, LakehouseError
-from lakehouse.text import counted, escape_json, example_text, visible_lines
+from lakehouse.lake.cdc import COUNT_COLUMNS
+from lakehouse.text import counted
 
 if TYPE_CHECKING:
     from lakehouse.config import Pipeline
@@ -27,69 +26,8 @@ if TYPE_CHECKING:
     from lakehouse.verify import Check
 
 _COLOURS = {ExitCode.OK: "", ExitCode.HELD: "yellow"}
-_VERDICT_COLOURS = {"held": "yellow", "rejected": "red", "failed": "red"}
-_COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 _RULE_EFFECTS = {"quarantine": "put rows in quarantine", "drop": "drop rows", "warn": "only warn"}
-_MAX_REASONS = 10
 _MAX_NOTE = 500
-_PIPED_WIDTH = 200
-
-
-class SafeConsole(Console):
-    """A console that writes no control character of a text that it is given: names, values and messages are foreign."""
-
-    def __init__(self, file: TextIO, width: int | None = None) -> None:
-        super().__init__(file=file, highlight=False, markup=False, emoji=False, width=width)
-
-    def on_broken_pipe(self) -> None:
-        """Write no more: the reader, such as `head`, has enough. The command goes on, with its own exit code."""
-        self.quiet = True
-        _write_to_nowhere(self.file)
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text, such as the cell of a table, as it is shown."""
-        return super().render_str(visible_lines(text), **options)
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print texts and tables; in a pipe or file, without the blanks that fill the lines of a table."""
-        visible = [_visible_text(each) if isinstance(each, Text) else each for each in objects]
-        if self.is_terminal:
-            super().print(*visible, **options)
-            return
-        with self.capture() as printed:
-            super().print(*visible, **options)
-        try:
-            self.file.write("\n".join(line.rstrip(" ") for line in printed.get().split("\n")))
-            self.file.flush()
-        except BrokenPipeError:
-            self.on_broken_pipe()
-
-
-def _visible_text(text: Text) -> Text:
-    return Text(visible_lines(text.plain), style=text.style)
-
-
-def stdout() -> Console:
-    """Return the console for results; in a pipe it is wide."""
-    return SafeConsole(sys.stdout, None if sys.stdout.isatty() else _PIPED_WIDTH)
-
-
-def _stderr() -> Console:
-    return SafeConsole(sys.stderr)
-
-
-def _write_to_nowhere(file: IO[str]) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, file.fileno())
-    os.close(nowhere)
-
-
-def print_json(content: dict[str, Any]) -> None:
-    """Print the one document of `--json`."""
-    try:
-        print(escape_json(json.dumps(content, ensure_ascii=False, indent=1, default=str)), flush=True)
-    except BrokenPipeError:
-        _write_to_nowhere(sys.stdout)
 
 
 def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -> int:
@@ -102,24 +40,24 @@ def error(raised: LakehouseError, as_json: bool, log: logs.LogFormat = "text") -
         kept = {"found": logs.redact(raised.kept)}  # a log is kept
         logs.create_logger("json").error("failed", exit_code=code, **parts | kept)
     else:
-        _stderr().print(Text(logs.redact(raised.to_text()), style="red"), soft_wrap=True)
+        stderr().print(Text(logs.redact(raised.to_text()), style="red"), soft_wrap=True)
     return code
 
 
 def warning(text: str) -> None:
     """Print a warning on stderr."""
-    _stderr().print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    stderr().print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
 def progress(outcome: Outcome, console: Console | None = None) -> None:
     """Print one line on stderr for the outcome of a table or model, and its note if it did not succeed."""
-    out = console or _stderr()
+    out = console or stderr()
     counts = " ".join(f"{name} {count:,}" for name, count in outcome.counts.items() if count)
     line = f"{outcome.stage:<8} {outcome.name:<28} {outcome.status:<12} {outcome.seconds:6.1f} s  {counts}"
     style = _COLOURS.get(outcome.code, "red")
     out.print(Text(line.rstrip(), style=style), soft_wrap=True)
     if outcome.note and outcome.code:
-        out.print(Text(_indent(outcome.note), style=style), soft_wrap=True)
+        out.print(Text(indent(outcome.note), style=style), soft_wrap=True)
 
 
 def log_outcomes(log: logs.Log) -> OnOutcome:
@@ -153,7 +91,7 @@ def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> Non
         return
     out.print(Text(f"{done.pipeline}, run {done.run_id}", style="table.title"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
-    columns = [column for column in _COUNT_COLUMNS if any(outcome.counts.get(column) for outcome in done.outcomes)]
+    columns = [column for column in COUNT_COLUMNS if any(outcome.counts.get(column) for outcome in done.outcomes)]
     for column in ("stage", "name", "status"):
         table.add_column(column)
     for column in (*columns, "seconds"):
@@ -167,7 +105,7 @@ def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> Non
     for outcome in done.outcomes:
         is_failure = bool(outcome.code)
         if outcome.note and (not shown_before if is_failure else outcome.stage in ("extract", "ingest")):
-            out.print(f"{outcome.stage} {outcome.name} {outcome.status}:\n{_indent(outcome.note)}", soft_wrap=True)
+            out.print(f"{outcome.stage} {outcome.name} {outcome.status}:\n{indent(outcome.note)}", soft_wrap=True)
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
     if pipeline and done.code in (ExitCode.HELD, ExitCode.REFUSED):
@@ -190,7 +128,7 @@ def rules_not_met(results: list[RuleResult], pipeline: Pipeline) -> None:
     effects = ", ".join(f"{count} {_RULE_EFFECTS[policy]}" for policy, count in policies.items())
     rules = counted(len(results), "expectation is", "expectations are")
     text = f"{rules} not met ({effects}); the run goes on. To list them: lakehouse status {pipeline.argument}"
-    _stderr().print(text, soft_wrap=True)
+    stderr().print(text, soft_wrap=True)
 
 
 def schedule(summary: dict[str, Any], as_json: bool) -> None:
@@ -236,7 +174,7 @@ def explanation(plan: Plan, as_json: bool) -> None:
         details = {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "expectations": rules}
         print_json(summary | details)
         return
-    stdout().print(f"{plan.model}: {plan.strategy}\n{_indent(plan.reason)}", soft_wrap=True)
+    stdout().print(f"{plan.model}: {plan.strategy}\n{indent(plan.reason)}", soft_wrap=True)
     for title, rows in (("blocks", blocks), ("expectations", rules)):
         if rows:
             document({title: rows}, False)
@@ -268,41 +206,15 @@ def document(content: dict[str, Any], as_json: bool) -> None:
     out = stdout()
     for key, value in content.items():
         if not isinstance(value, list):
-            shown = _cell_text(value) if isinstance(value, dict) else value
+            shown = cell_text(value) if isinstance(value, dict) else value
             out.print(f"{key.replace('_', ' ')}: {shown}", soft_wrap=True)
         elif value:
             print_rows(out, key, value)
 
 
-def print_rows(out: Console, title: str, rows: list[dict[str, Any]], columns: Iterable[str] = ()) -> None:
-    """Print rows as a table, without the columns in which no row has a value.
-
-    Args:
-        out: The console.
-        title: The title of the table.
-        rows: The rows, with equal keys.
-        columns: The columns; by default those of the first row.
-    """
-    names = [c for c in columns or rows[0] if any(row[c] not in (None, "", [], {}) for row in rows)]
-    if title:  # not as the table's title, which rich wraps at the width of the table
-        out.print(Text(title, style="table.title"), soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for column in names:
-        table.add_column(
-            column.replace("_", " "), overflow="fold", justify="right" if _is_number(rows, column) else "left"
-        )
-    for row in rows:
-        table.add_row(*[_cell_text(row[column]) for column in names])
-    out.print(table)
-
-
-def _is_number(rows: list[dict[str, Any]], column: str) -> bool:
-    return all(isinstance(row[column], int | float | None) and not isinstance(row[column], bool) for row in rows)
-
-
 def reading_table(name: str) -> None:
     """Print on stderr that the files of a table are read, which may take minutes."""
-    _stderr().print(f"reading {name}", soft_wrap=True)
+    stderr().print(f"reading {name}", soft_wrap=True)
 
 
 def proposal(content: dict[str, Any], as_json: bool) -> None:
@@ -368,97 +280,3 @@ def _engine_cell(engine: dict[str, Any], column: str) -> Any:
     if f"{column}_bytes" in engine:
         return f"{engine[f'{column}_bytes'] >> 20} MB"
     return engine.get(column)
-
-
-def diff(content: dict[str, Any], as_json: bool) -> None:
-    """Print the document of `diff`, with one block for each table."""
-    if as_json:
-        print_json(content)
-        return
-    for table in content["tables"]:
-        _print_table_diff(stdout(), table)
-
-
-def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
-    style = _VERDICT_COLOURS.get(table["verdict"], "")
-    both = table["from"], table["to"]  # equal if the last run has taken the newest snapshot
-    sides = "" if not both[1] else f", {both[1]}" if both[0] == both[1] else f", {both[0] or 'nothing'} -> {both[1]}"
-    out.print(Text(f"{table['table']}{sides}: {table['verdict']}", style=f"bold {style}"), soft_wrap=True)
-    reasons = [_quarantine_line(row) for row in table["quarantine"]]
-    more = f"... and {counted(len(reasons) - _MAX_REASONS, 'other reason')}" if len(reasons) > _MAX_REASONS else ""
-    changed = f"changed columns: {_cell_text(table['columns'])}" if table["columns"] else ""
-    for text in filter(None, (_counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
-        out.print(_indent(text), soft_wrap=True)
-    if table["reason"]:
-        out.print(Text(_indent(table["reason"]), style=style), soft_wrap=True)
-    _print_samples(out, table["samples"])
-    if last := table.get("last_change"):
-        counts = ", ".join(f"{kind} {last['counts'].get(kind, 0):,}" for kind in ("inserted", "updated", "deleted"))
-        out.print(_indent(f"the last change, {last['from'] or 'nothing'} -> {last['to']}: {counts}"), soft_wrap=True)
-        if last["columns"]:
-            out.print(_indent(f"changed columns: {_cell_text(last['columns'])}"), soft_wrap=True)
-        _print_samples(out, last["samples"])
-    out.print()
-
-
-def _quarantine_line(row: dict[str, Any]) -> str:
-    """Return how many rows are rejected for a reason, with an example and the setting that may accept them."""
-    advice = f" ({row['advice']})" if row["advice"] else ""
-    return (
-        f"quarantined {row['rows']:,}: {row['rule']}, {row['reason']}{example_text(row['value'], row['line'])}{advice}"
-    )
-
-
-def _print_samples(out: Console, samples: dict[str, list[dict[str, Any]]]) -> None:
-    for kind, rows in samples.items():
-        if rows:
-            lines = [line for row in rows for line in _update_lines(row)] if kind == "updated" else rows
-            out.print(_samples_table(kind, lines))
-
-
-def _counts_line(table: dict[str, Any]) -> str:
-    """Return `5 rows before, 6 read: inserted 1 (20 %), ...`, or an empty text if nothing was compared."""
-    counts = table["counts"]
-    if not counts:
-        return ""
-    parts = []
-    for kind, percent in table["percent"].items():
-        share = "" if not percent else f" ({percent:.4g} %)" if percent >= 0.01 else " (<0.01 %)"
-        parts.append(f"{kind} {counts[kind]:,}{share}")
-    return f"{counted(table['rows_before'], 'row')} before, {counts['rows_read']:,} read: {', '.join(parts)}"
-
-
-def _update_lines(update: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one line for each changed column of an update; the first line has the key."""
-    key = ", ".join(map(_value_text, update["key"].values()))
-    return [
-        {"key": " " if position else key, "column": column} | sides
-        for position, (column, sides) in enumerate(update["changed"].items())
-    ]
-
-
-def _samples_table(kind: str, rows: list[dict[str, Any]]) -> Padding:
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_value_text, row.values()))
-    # Not as the table's title: rich wraps that at the width of the table.
-    return Padding.indent(Group(Text(f"{kind}, for example", style="table.title"), table), 4)
-
-
-def _value_text(value: Any) -> str:
-    """Return a value as JSON, but text without quotes if it cannot be mistaken for another value."""
-    return value if isinstance(value, str) and value not in ("", "null") else json.dumps(value, ensure_ascii=False)
-
-
-def _cell_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
-
-
-def _indent(text: str) -> str:
-    return "\n".join("    " + line for line in text.splitlines())

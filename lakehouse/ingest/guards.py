@@ -16,6 +16,7 @@ from lakehouse.ingest.feed_comparison import FeedComparison
 from lakehouse.ingest.held import commonest_reasons, held_message
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
 from lakehouse.lake import ledger
+from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.text import counted
 
@@ -32,7 +33,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         comparison: The comparison of the snapshot.
         guard: The limits to apply; None accepts any change.
     """
-    counts = {name: getattr(comparison.counts, name) for name in ledger.COUNT_COLUMNS}
+    counts = {name: getattr(comparison.counts, name) for name in COUNT_COLUMNS}
     if guard and (reason := _hold_reason(comparison, guard)):
         reasons = commonest_reasons(comparison)
         context = comparison.context

@@ -8,6 +8,8 @@ INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
 START_AT, END_AT = "__START_AT", "__END_AT"
 _CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
+# Of the ledger.
+COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes
 # In the metadata of a commit that repaired bronze: the reason. The name since version 0.1, stored in commits.
 REPAIR_REASON_KEY = "healed"

@@ -23,6 +23,7 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import LakeBusy
 from lakehouse.lake import delta, delta_transaction, small_tables
+from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
@@ -34,7 +35,6 @@ SCHEMA = """
     path STRING, rows_read BIGINT, inserted BIGINT, updated BIGINT, deleted BIGINT, unchanged BIGINT,
     quarantined BIGINT, duplicates BIGINT, run_id STRING, recorded_at TIMESTAMP, reason STRING
 """
-COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
 LEADING_ZEROS = "leading zeros are not kept"

@@ -30,7 +30,8 @@ from lakehouse.concurrency import worker_pool
 from lakehouse.inspect import status
 from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta, ledger, quarantine
-from lakehouse.lake.ledger import COUNT_COLUMNS, LedgerHistory
+from lakehouse.lake.cdc import COUNT_COLUMNS
+from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.report.changed_rows import MAX_ROWS, MAX_SNAPSHOTS, read_changed_rows

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.report.texts import TEXTS
 from lakehouse.report.words import Words
 from lakehouse.text import visible
@@ -100,7 +101,6 @@ def changed_rows(snapshot: Document, kinds: Mapping[str, str], words: Words) -> 
 
 def decisions(document: Document, words: Words) -> Document:
     """Return the decisions of the ledger, the newest first."""
-    counts = ("rows_read", "inserted", "updated", "deleted", "unchanged", "quarantined", "duplicates")
     columns = [
         (words("table"), "name"),
         (words("snapshot"), "time"),
@@ -108,8 +108,8 @@ def decisions(document: Document, words: Words) -> Document:
         (words("reason"), "note"),
         (words("sequence"), "number"),
     ]
-    columns += [(words(name), "number") for name in counts]
-    names = ("table", "snapshot_time", "status", "reason", "sequence", *counts)
+    columns += [(words(name), "number") for name in COUNT_COLUMNS]
+    names = ("table", "snapshot_time", "status", "reason", "sequence", *COUNT_COLUMNS)
     shown, total = document["entries"]["shown"], document["entries"]["of"]
     note = words("decisions_cut", shown=words.number(len(shown)), of=words.number(total), folder=document["folder"])
     return sheet(

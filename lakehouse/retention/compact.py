@@ -16,6 +16,7 @@ from dataclasses import replace
 from lakehouse import bronze
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets, delta, ledger
+from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.retention.expire import RetentionLimit, RetentionResult
@@ -109,7 +110,7 @@ def _write_base_state(table: TableRef, history: LedgerHistory, last: LedgerEntry
             next_step=f"lakehouse verify PIPELINE {table.name}",
         )
     reason = f"the state of {snapshot_name(last.snapshot_time)}; `retention` drops the change sets that it replaces"
-    counts = dict.fromkeys(ledger.COUNT_COLUMNS, 0) | {"rows_read": row_count, "inserted": row_count}
+    counts = dict.fromkeys(COUNT_COLUMNS, 0) | {"rows_read": row_count, "inserted": row_count}
     return replace(last, kind="full-load", path=path, run_id=run_id, reason=reason, **counts)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from helpers import ITEMS, Project, Row
 from pyspark.sql import SparkSession
 
 import lakehouse
-from lakehouse.lake.ledger import COUNT_COLUMNS
+from lakehouse.lake.cdc import COUNT_COLUMNS
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse.cli import render
+from lakehouse.cli import snapshot_diff
 from lakehouse.errors import ConfigError
 from lakehouse.inspect.diff import select_pair
 from lakehouse.inspect.diff_samples import percent
@@ -118,7 +118,7 @@ def table(**changed: Any) -> dict[str, Any]:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *tables: dict[str, Any]) -> str:
-    render.diff({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
+    snapshot_diff.diff({"pipeline": "shop", "tables": list(tables), "exit_code": 0}, as_json=False)
     return capsys.readouterr().out
 
 

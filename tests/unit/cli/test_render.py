@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.cli import render
+from lakehouse.cli import render, snapshot_diff
 from lakehouse.cli.app import main
 from lakehouse.errors import DataRefused, ExitCode
 from lakehouse.runner.outcome import Outcome, Report
@@ -39,7 +39,7 @@ def test_no_control_character_of_a_value_reaches_the_terminal(capsys: Capture) -
     render.warning(HOSTILE)
     render.progress(outcome)
     render.report(Report(HOSTILE, HOSTILE, [outcome]), False)
-    render.diff({"tables": [diff | {"samples": samples}]}, False)
+    snapshot_diff.diff({"tables": [diff | {"samples": samples}]}, False)
 
     text = printed(capsys)
     lines = text.split("\n")

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from lakehouse import __version__
-from lakehouse.cli import lake, render
+from lakehouse.cli import lake, render, snapshot_diff
 from lakehouse.cli.app import app, main
 from lakehouse.cli.verbs import EXIT_CODES, FIRST_VERBS, GROUPS, VERBS
 from lakehouse.errors import ExitCode
@@ -196,6 +196,6 @@ def test_a_run_that_needs_a_decision_ends_with_the_command_to_type(code: ExitCod
 def test_a_snapshot_that_was_taken_is_named_once(capsys: Capture) -> None:
     table = {"table": "items", "from": "20250102_000000", "to": "20250102_000000", "verdict": "unchanged"}
     empty: dict[str, Any] = {"counts": {}, "columns": {}, "quarantine": [], "note": "", "reason": None, "samples": {}}
-    render.diff({"tables": [table | empty]}, False)
+    snapshot_diff.diff({"tables": [table | empty]}, False)
 
     assert capsys.readouterr().out == "items, 20250102_000000: unchanged\n\n"
