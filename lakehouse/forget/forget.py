@@ -65,12 +65,7 @@ def forget_key(
     """
     key_texts = parse_key(_table_config(run, name), key)
     with context.lock_lake(run, f"forget {name}"):
-        table = run.table_ref(name)
-        subject = find_data_subject(table.spark, table.config, key_texts)
-        listed = forgotten_keys.read_hashes(table.spark, run.lake, name)
-        _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
-        found = find_rows(run, table, subject)
-        _require_known(run, table, subject, listed, found)
+        table, subject, found = _find(run, name, key_texts)
         _require_confirmed(run, name, found, confirmed)
         up_to_date.remove_mark(run.lake)
         ledger.create_if_missing(table.spark, run.lake)
@@ -114,14 +109,11 @@ def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
         The document of `lakehouse forget --dry-run --json`, which does not have the key.
 
     Raises:
-        ConfigError: There is no such table or key column, or a value is not of its type.
+        ConfigError: There is no such table or key column, a value is not of its type, or a secret is needed.
         DataRefused: The lake has no row of the key.
     """
     key_texts = parse_key(_table_config(run, name), key)
-    table = run.table_ref(name)
-    subject = find_data_subject(table.spark, table.config, key_texts)
-    found = find_rows(run, table, subject)
-    _require_known(run, table, subject, forgotten_keys.read_hashes(table.spark, run.lake, name), found)
+    _, _, found = _find(run, name, key_texts)
     notes = ["nothing was erased; rows of models go with the rows of bronze that they come from"]
     notes += _notes(run, name, found)
     return {
@@ -132,6 +124,17 @@ def find_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
         "note": "\n".join(notes),
         "exit_code": int(ExitCode.REFUSED if found.unreadable_files else ExitCode.OK),
     }
+
+
+def _find(run: Run, name: str, key_texts: Mapping[str, str]) -> tuple[TableRef, DataSubject, FoundRows]:
+    """Return the table, the data subject and its rows; raise for each reason for which they cannot be erased."""
+    table = run.table_ref(name)
+    subject = find_data_subject(table.spark, table.config, key_texts)
+    listed = forgotten_keys.read_hashes(table.spark, run.lake, name)
+    _require_secret(table, key_texts, is_listed=not listed.isdisjoint(subject.key_hashes))
+    found = find_rows(run, table, subject)
+    _require_known(run, table, subject, listed, found)
+    return table, subject, found
 
 
 def lift_key(run: Run, name: str, key: list[str]) -> dict[str, Any]:
