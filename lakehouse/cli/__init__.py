@@ -1,6 +1,7 @@
 """Contains the command line. The entry point is `main`, which runs one command and returns its exit code.
 
 app.py             the commands with their arguments and options
+parameters.py      those that several commands have
 verbs.py           their groups, examples and exit codes in the help
 progress.py        the bar and the lines of a running command
 render.py          prints the results of most commands, and errors

@@ -21,10 +21,25 @@ import typer
 
 from lakehouse import __version__, config, logs
 from lakehouse.cli import lake, render, snapshot_diff, verbs
+from lakehouse.cli.parameters import (
+    At,
+    Full,
+    Json,
+    Log,
+    Names,
+    Pipeline,
+    SnapshotTime,
+    Table,
+    TableOrModel,
+    Verbose,
+    complete_models,
+    complete_names,
+    complete_tables,
+)
 from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
 from lakehouse.config.layers import MODEL_LAYERS
-from lakehouse.errors import ConfigError, ExitCode, LakehouseError, worst_exit_code
+from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
 from lakehouse.models.sql import pipeline_plans
 from lakehouse.runner import bug_files, context, expiring, signals, stages
 from lakehouse.runner.context import Run
@@ -41,68 +56,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
 )
-
-
-def _complete_tables(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the tables that a shell may complete to."""
-    return [name for name in _complete_names(context, incomplete) if "." not in name]
-
-
-def _complete_models(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the models that a shell may complete to."""
-    return [name for name in _complete_names(context, incomplete) if "." in name]
-
-
-def _complete_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the tables and models that a shell may complete to; none while the pipeline has an error."""
-    try:
-        pipeline = config.load(str(context.params.get("pipeline")))
-    except (LakehouseError, OSError):
-        return []
-    names = [
-        *pipeline.tables,
-        *(f"silver.{name}" for name in pipeline.silver),
-        *(f"gold.{name}" for name in pipeline.gold),
-    ]
-    return [name for name in names if name.startswith(incomplete)]
-
-
-Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A folder with pipeline.yml, or that file.")]
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[NAME]...",
-        help="Only these tables (clientes) or models (silver.clientes).",
-        autocompletion=_complete_names,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable document on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Print Spark's own output and full traces on stderr.")]
-SnapshotTime = Annotated[
-    str | None,
-    typer.Option(
-        "--snapshot-time",
-        "--as-of",
-        metavar="TIME",
-        help="The time of a snapshot that has none of its own: YYYYMMDD_HHMMSS, or an ISO time. Earlier name: --as-of.",
-    ),
-]
-Full = Annotated[
-    bool, typer.Option("--full-refresh", help="Rebuild the named tables and models from the layer before.")
-]
-Log = Annotated[
-    logs.LogFormat,
-    typer.Option(
-        "--log", envvar="LAKEHOUSE_LOG", help="The form of stderr: text for people, or json with one object per line."
-    ),
-]
-TableOrModel = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="A table, or a model (silver.clientes).", autocompletion=_complete_names),
-]
-Table = Annotated[
-    str, typer.Argument(metavar="TABLE", help="A table of the pipeline.", autocompletion=_complete_tables)
-]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -444,12 +397,6 @@ def quarantine(
     return ExitCode.OK
 
 
-At = Annotated[
-    str | None,
-    typer.Option("--at", metavar="TIME", help="Read bronze as it was at a time: YYYYMMDD_HHMMSS, or an ISO time."),
-]
-
-
 @app.command()
 def show(
     pipeline: Pipeline,
@@ -458,7 +405,7 @@ def show(
         typer.Argument(
             metavar="NAME",
             help="A table (clientes) or a model (silver.clientes, gold.churn).",
-            autocompletion=_complete_names,
+            autocompletion=complete_names,
         ),
     ],
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="The most rows to show.")] = 10,
@@ -599,7 +546,7 @@ def diff(
     pipeline: Pipeline,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TABLE]...", help="Only these tables.", autocompletion=_complete_tables),
+        typer.Argument(metavar="[TABLE]...", help="Only these tables.", autocompletion=complete_tables),
     ] = None,
     from_: Annotated[
         str | None,
@@ -678,7 +625,7 @@ def explain(
     pipeline: Pipeline,
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.", autocompletion=_complete_models),
+        typer.Argument(metavar="MODEL", help="A model, such as gold.resumo_diario.", autocompletion=complete_models),
     ],
     as_json: Json = False,
 ) -> int:
