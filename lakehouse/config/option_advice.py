@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from lakehouse.config.pipeline import Table
 
@@ -14,7 +15,9 @@ _LOCALIZED = (
     (re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?:,\d+)?"), "fr-FR", "1 234,56"),
     (re.compile(r"[+-]?\d{1,3}(?:['\u2019]\d{3})+(?:\.\d+)?"), "de-CH", "1'234.56"),
 )
-_DAY = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{4}|\d{1,2})(?:([ T])\d{2}:\d{2}(:\d{2})?)?")
+_DAY = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{4}|\d{1,2})(?:([ T])(\d{2}:\d{2}(:\d{2})?))?")
+_ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?=[ T])")
+_TIME_OF_DAY = re.compile(r"[ T](?!00:00(?::00(?:\.0+)?)?(?!\d|[:.]))\d{2}:\d{2}")
 _DATE_OPTIONS = {"DATE": "dateFormat", "TIMESTAMP": "timestampFormat", "TIMESTAMP_NTZ": "timestampNTZFormat"}
 
 
@@ -38,8 +41,13 @@ def option_advice(table: Table, column: str | None, value: str | None, reason: s
         for pattern, tag, example in _LOCALIZED:
             if pattern.fullmatch(text):
                 return f"set `locale: {tag}` in `options`, which reads numbers such as {example}"
+    pattern_of_days = _day_pattern(text)
+    is_day = bool(pattern_of_days or ((iso := _ISO_DAY.match(text)) and _is_day(*iso[0].split("-"))))
+    if kind == "DATE" and is_day and _TIME_OF_DAY.search(text):  # no pattern reads it: the time would be lost
+        format_too = f'and set `timestampFormat: "{pattern_of_days}"` in `options`, ' if pattern_of_days else ""
+        return f"declare {column} as TIMESTAMP in `schema`, {format_too}since its values have a time of day"
     option = _DATE_OPTIONS.get(kind)
-    if option and option.lower() not in known and (pattern_of_days := _day_pattern(text)):
+    if option and option.lower() not in known and pattern_of_days:
         return f'set `{option}: "{pattern_of_days}"` in `options`, which reads days such as this one'
     if kind == "TIMESTAMP_NTZ" and re.search(r"(?:Z|[+-]\d{2}:?\d{2})$", text):
         return f"declare {column} as TIMESTAMP in `schema`, since its values are instants"
@@ -53,20 +61,34 @@ def _day_pattern(text: str) -> str:
 
     >>> _day_pattern("31/12/2024"), _day_pattern("12/31/24 10:00"), _day_pattern("20241231"), _day_pattern("2024-12-31")
     ('dd/MM/yyyy', 'MM/dd/yy HH:mm', 'yyyyMMdd', '')
+    >>> _day_pattern("13/13/2024"), _day_pattern("30/02/2024"), _day_pattern("20241399")
+    ('', '', '')
     """
     if re.fullmatch(r"(?:19|20)\d{6}", text):
-        return "yyyyMMdd"
+        return "yyyyMMdd" if _is_day(text[:4], text[4:6], text[6:]) else ""
     found = _DAY.fullmatch(text)
     if found is None:
         return ""
-    first, sign, second, last, gap, seconds = found.groups()
+    first, sign, second, last, gap, time, seconds = found.groups()
     if len(first) == 4:
-        day = f"yyyy{sign}{'M' * len(second)}{sign}{'d' * len(last)}" if sign != "-" and len(last) <= 2 else ""
-    elif len(first) > 2 or int(first) > 31 or int(second) > 31 or len(last) not in (2, 4):
-        day = ""
+        letters = "yMd" if sign != "-" and len(last) <= 2 else ""
+    elif len(first) > 2 or len(last) not in (2, 4):
+        letters = ""
     else:
-        names = ("M", "d") if int(second) > 12 else ("d", "M")
-        day = f"{names[0] * len(first)}{sign}{names[1] * len(second)}{sign}{'y' * len(last)}"
-    if not day or gap is None:
+        letters = "Mdy" if int(second) > 12 else "dMy"
+    parts = dict(zip(letters, (first, second, last), strict=False))
+    if not parts or not _is_day(parts["y"], parts["M"], parts["d"], time or "00:00"):
+        return ""
+    day = sign.join(letter * len(part) for letter, part in parts.items())
+    if gap is None:
         return day
     return f"{day}{' ' if gap == ' ' else chr(39) + 'T' + chr(39)}HH:mm{':ss' if seconds else ''}"
+
+
+def _is_day(year: str, month: str, day: str, time: str = "00:00") -> bool:
+    """Return whether there is such a day, and such a time on it."""
+    try:
+        datetime.fromisoformat(f"{year if len(year) == 4 else f'20{year}'}-{month:0>2}-{day:0>2}T{time}")
+    except ValueError:
+        return False
+    return True
