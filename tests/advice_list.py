@@ -101,6 +101,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     "points to another look at the lake, or to a page": (
         "inspect/diff.py: lakehouse diff {} {}, for what the newest batch would change",
         "forget/forget.py: lakehouse forget {} {} KEY, which asks again about the present rows",
+        "forget/forget.py: lakehouse forget {} TABLE KEY, with a table that the model reads",
         "forget/forget.py: see how keys are written: lakehouse show {} {}",
         "ingest/decide.py: lakehouse history {} {}",
         "inspect/cut_case.py: lakehouse status {}, which lists them",

@@ -235,7 +235,12 @@ def _require_confirmed(run: Run, name: str, found: FoundRows, confirmed: Mapping
 
 def _table_config(run: Run, name: str) -> Table:
     if name not in run.pipeline.tables:
-        raise ConfigError(f"{name} is a model", expected=f"a table: {', '.join(run.pipeline.tables)}")
+        raise ConfigError(
+            f"{name} is a model",
+            expected=f"a table: {', '.join(run.pipeline.tables)}",
+            where=str(run.pipeline.path),
+            next_step=f"lakehouse forget {run.pipeline.argument} TABLE KEY, with a table that the model reads",
+        )
     if run.pipeline.tables[name].feed:
         raise ConfigError(
             f"{name} has a change feed, and `forget` does not find the keys of events yet",
