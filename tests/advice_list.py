@@ -75,7 +75,6 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     "not followed by a test yet": (
         "ingest/reset.py: restore these files, and remove `expired` from their manifests; or keep the feed's settings",
         "forget/forget.py: remove the events from the landed files, then lakehouse ingest {} {} --full-refresh",
-        "ingest/feed.py: correct the source, or set `duplicates` to latest or quarantine",
         "lake/feed_events.py: use try_cast and the like in them",
         "config/load.py: lakehouse init SOURCE {}, to write one for a folder of files",
         "ingest/readers/csv_reader.py: correct `sep` in the table's `options`, or set `maxColumns` there",

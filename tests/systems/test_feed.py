@@ -200,7 +200,8 @@ def test_a_batch_that_was_written_or_published_by_halves_is_taken_once(shop: Pro
 
     assert (killed.statuses(), [row["a"] for row in killed.rows("bronze/items")]) == (["accepted"] * 2, [5])
     verified = killed("verify")
-    assert (verified.code, {c["result"] for c in verified.document["checks"] if "events" in c["what"]}) == (0, {"holds"})
+    of_events = {check["result"] for check in verified.document["checks"] if "events" in check["what"]}
+    assert (verified.code, of_events) == (0, {"holds"})
 
 
 def test_more_changes_than_the_driver_takes_are_merged_by_spark(shop: Project, tmp_path: Path) -> None:
