@@ -60,10 +60,12 @@ class Column:
     Attributes:
         name: The declared name, without backticks.
         type: The type as written in the DDL, such as ``DECIMAL(10,2)``.
+        is_nullable: Whether it is declared without ``NOT NULL``.
     """
 
     name: str
     type: str
+    is_nullable: bool = True
 
     @property
     def canonical_type(self) -> str:
@@ -120,6 +122,36 @@ def canonical_type(text: str) -> str:
     return _Parser(text).parse_type()
 
 
+def array_element(text: str) -> str:
+    """Return the type of an array's elements, as written.
+
+    >>> array_element("ARRAY<STRUCT<`a b`: INT>>")
+    'STRUCT<`a b`: INT>'
+
+    Args:
+        text: A type whose canonical spelling begins with ``ARRAY<``.
+
+    Raises:
+        DdlError: The text is not an array.
+    """
+    return _Parser(text).parse_element()
+
+
+def struct_columns(text: str) -> tuple[Column, ...]:
+    """Return the fields of a struct.
+
+    >>> [(c.name, c.type) for c in struct_columns("STRUCT<`a b`: INT, c: ARRAY<DATE>>")]
+    [('a b', 'INT'), ('c', 'ARRAY<DATE>')]
+
+    Args:
+        text: A type whose canonical spelling begins with ``STRUCT<``.
+
+    Raises:
+        DdlError: The text is not a struct.
+    """
+    return _Parser(text).parse_fields()
+
+
 def quote_identifier(*parts: str) -> str:
     """Return a name in backticks, as Spark SQL quotes it.
 
@@ -168,14 +200,14 @@ class _Parser:
                 self._accept(":")
             first = self._position
             self.parse_type()
-            text = self._ddl[self._tokens[first].start : self._tokens[self._position - 1].end + 1]
-            if self._accept("NOT"):
+            text = self._text_since(first)
+            if is_required := self._accept("NOT"):
                 self._expect("NULL")
             if self._accept("COMMENT"):
                 self._skip_comment()
         except DdlError as error:
             raise DdlError([f'column "{name}": {problem}' for problem in error.problems]) from None
-        return Column(name, text)
+        return Column(name, text, not is_required)
 
     def _parse_name(self) -> str:
         token = self._peek()
@@ -196,17 +228,34 @@ class _Parser:
             raise DdlError([f"expected {_EXPECTED_TYPE}, found {self._next_for_message()}{self._backtick_hint()}"])
         if word in _UNSUPPORTED_TYPES:
             raise DdlError([_UNSUPPORTED_TYPES[word]])
-        self._position += 1
-        if word in _DECIMAL_NAMES:
-            return self._parse_decimal()
         if word == "ARRAY":
-            self._expect("<")
-            element = self.parse_type()
-            self._expect(">")
-            return f"ARRAY<{element}>"
+            return f"ARRAY<{self._parse_element()}>"
         if word == "STRUCT":
-            return self._parse_struct()
-        return _SIMPLE_TYPES[word]
+            return f"STRUCT<{', '.join(f'{field.name}: {field.canonical_type}' for field in self.parse_fields())}>"
+        self._position += 1
+        return self._parse_decimal() if word in _DECIMAL_NAMES else _SIMPLE_TYPES[word]
+
+    def parse_element(self) -> str:
+        """Parse an array and return the type of its elements as written."""
+        self._parse_element()
+        return self._text_since(2, end=1)  # without ARRAY, < and >
+
+    def _parse_element(self) -> str:
+        self._expect("ARRAY")
+        self._expect("<")
+        element = self.parse_type()
+        self._expect(">")
+        return element
+
+    def parse_fields(self) -> tuple[Column, ...]:
+        """Parse a struct and return its fields."""
+        self._expect("STRUCT")
+        self._expect("<")
+        fields = [self._parse_column(in_struct=True)]
+        while self._accept(","):
+            fields.append(self._parse_column(in_struct=True))
+        self._expect(">")
+        return tuple(fields)
 
     def _parse_decimal(self) -> str:
         precision, scale = 10, 0
@@ -219,14 +268,6 @@ class _Parser:
                 [f"DECIMAL({precision},{scale}): the precision must be 1 to 38, the scale at most the precision"]
             )
         return f"DECIMAL({precision},{scale})"
-
-    def _parse_struct(self) -> str:
-        self._expect("<")
-        fields = [self._parse_column(in_struct=True)]
-        while self._accept(","):
-            fields.append(self._parse_column(in_struct=True))
-        self._expect(">")
-        return f"STRUCT<{', '.join(f'{field.name}: {field.canonical_type}' for field in fields)}>"
 
     def _skip_comment(self) -> None:
         start = self._position
@@ -242,6 +283,10 @@ class _Parser:
             raise DdlError([f"expected a number, found {self._next_for_message()}"])
         self._position += 1
         return int(token.text)
+
+    def _text_since(self, first: int, end: int = 0) -> str:
+        """Return the text of the tokens from `first` to here, without the last `end` ones."""
+        return self._ddl[self._tokens[first].start : self._tokens[self._position - 1 - end].end + 1]
 
     def _peek(self) -> Token | None:
         return self._tokens[self._position] if self._position < len(self._tokens) else None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.config.ddl import parse_columns
+from lakehouse.config.ddl import array_element, canonical_type, parse_columns, struct_columns
 from lakehouse.schema import pii
 
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
@@ -59,20 +59,21 @@ def declared_schema(table: Table) -> T.StructType:
 def parse_schema(ddl: str) -> T.StructType:
     """Return the schema of a DDL text with every column nullable.
 
+    Spark's own parser needs a JVM, and commands that only read start none.
+
     Args:
         ddl: The columns.
     """
-    types = [_simple_type(column.canonical_type) for column in parse_columns(ddl)]
-    if None not in types:
-        names = [column.name for column in parse_columns(ddl)]
-        return T.StructType([T.StructField(name, t) for name, t in zip(names, types, strict=True) if t])
-    schema = T.DataType.fromDDL(ddl)  # Spark parses nested types, in the JVM
-    assert isinstance(schema, T.StructType)
-    return T.StructType([T.StructField(f.name, f.dataType) for f in schema.fields])
+    return T.StructType([T.StructField(column.name, _data_type(column.type)) for column in parse_columns(ddl)])
 
 
-def _simple_type(name: str) -> T.DataType | None:
-    """Return a type by its canonical name, or None for a nested one."""
+def _data_type(text: str) -> T.DataType:
+    name = canonical_type(text)
     if match := _DECIMAL.fullmatch(name):
         return T.DecimalType(int(match[1]), int(match[2]))
-    return _SIMPLE_TYPES.get(name)
+    if name.startswith("ARRAY<"):
+        return T.ArrayType(_data_type(array_element(text)))
+    if name.startswith("STRUCT<"):
+        fields = struct_columns(text)
+        return T.StructType([T.StructField(field.name, _data_type(field.type), field.is_nullable) for field in fields])
+    return _SIMPLE_TYPES[name]
