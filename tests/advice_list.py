@@ -93,7 +93,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "lake/ledger.py: nothing that this run did for {} counts; run again when the other run has ended",
         "lake/merge.py: run the same stage for it again, with --full-refresh",
         "lake/table_rules.py: undo what was set on the table; then run the same command again",
-        "propose/write.py: a pipeline can be written by hand: see docs/reference/pipeline.md",
+        "propose/write.py: correct the files, or write a pipeline by hand: see docs/reference/pipeline.md",
         "retention/compact.py: lakehouse verify PIPELINE {}",
         "runner/stages.py: deliver a correction as a new snapshot with its own time",
     ),

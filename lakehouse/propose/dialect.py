@@ -28,6 +28,7 @@ _VALUE = re.compile(
     r"|(?i:true|false|null)"
 )
 _YEAR = re.compile(r"(19|20)\d\d")
+_MAX_LINES_BEFORE_HEADER = 20
 _GAP = re.compile(r"\S {2,}\S")
 
 
@@ -98,9 +99,16 @@ def transcode(path: Path, encoding: str, target: Path) -> None:
 
 def _detect_encoding(paths: Iterable[Path], dialect: DetectedDialect) -> None:
     found: dict[str, None] = {}
+    foreign: dict[tuple[str, str], Counter[str]] = {}
     for path in paths:
-        found.pop(encoding := _encoding(path, dialect), None)
+        found.pop(encoding := _encoding(path, dialect, foreign), None)
         found[encoding] = None
+    for (name, assumed), letters in foreign.items():
+        common = " ".join(sorted(char for char, _ in letters.most_common(8)))
+        dialect.notes.append(
+            f"encoding: {shown(name)} is not UTF-8; {assumed} is assumed, in which its letters beyond ASCII"
+            f" are {common}"
+        )
     found.pop("ASCII", None)
     if not found:
         return
@@ -114,8 +122,11 @@ def _detect_encoding(paths: Iterable[Path], dialect: DetectedDialect) -> None:
         dialect.options["encoding"] = chosen
 
 
-def _encoding(path: Path, dialect: DetectedDialect) -> str:
-    """Return the encoding of a file; ASCII if any encoding reads it the same."""
+def _encoding(path: Path, dialect: DetectedDialect, foreign: dict[tuple[str, str], Counter[str]]) -> str:
+    """Return the encoding of a file; ASCII if any encoding reads it the same.
+
+    Of a file in an encoding of single bytes, `foreign` counts the letters beyond ASCII, by its name and encoding.
+    """
     with path.open("rb") as file:
         head = file.read(_SAMPLE_BYTES)
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
@@ -133,10 +144,10 @@ def _encoding(path: Path, dialect: DetectedDialect) -> str:
         return "UTF-16LE" if head[1::2].count(0) > nul // 2 else "UTF-16BE"
     if len(head.translate(None, _CONTROL_BYTES)) < len(head) * 0.95 and len(head) > _MIN_BYTES_OF_TEXT:
         raise UnusableFile("it is no text: it has many control characters")
-    return _single_byte_or_utf8(path, dialect)
+    return _single_byte_or_utf8(path, dialect, foreign)
 
 
-def _single_byte_or_utf8(path: Path, dialect: DetectedDialect) -> str:
+def _single_byte_or_utf8(path: Path, dialect: DetectedDialect, foreign: dict[tuple[str, str], Counter[str]]) -> str:
     invalid_at, sequences, high_bytes, has_undefined, letters = -1, 0, 0, False, Counter[str]()
     with path.open("rb") as file:
         for chunk in iter(lambda: file.read(_CHUNK_BYTES) + file.readline(), b""):
@@ -163,11 +174,8 @@ def _single_byte_or_utf8(path: Path, dialect: DetectedDialect) -> str:
         return "UTF-8"
     # Without a byte that one of the two does not define, both read the same; windows-1252 finds foreign bytes later.
     chosen = "ISO-8859-1" if has_undefined else "windows-1252"
-    common = " ".join(char for char, _ in letters.most_common(8) if char.isprintable())
-    dialect.notes.append(
-        f"encoding: {shown(path.name)} is not UTF-8; {chosen} is assumed, in which its letters beyond ASCII"
-        f" are {common}"
-    )
+    counts = foreign.setdefault((path.name, chosen), Counter())
+    counts.update({char: count for char, count in letters.items() if char.isprintable()})
     return chosen
 
 
@@ -272,6 +280,21 @@ def _check_width(records: list[list[str]], dialect: DetectedDialect) -> None:
             f"its first line has {len(records[0])} field{'s' if len(records[0]) > 1 else ''} and most lines have"
             f" {width}; the header seems to be line {at + 1}, and lines before it cannot be skipped"
         )
+    if (late := _late_header(records)) is not None:
+        raise UnusableFile(
+            f"most names in its first line are blank; the header seems to be line {late + 1}, and lines before it"
+            " cannot be skipped"
+        )
+
+
+def _late_header(records: list[list[str]]) -> int | None:
+    """Return which record has the names if the first one is a title that blank fields follow; None if it is none."""
+    filled = [sum(bool(field.strip()) for field in record) for record in records[:_MAX_LINES_BEFORE_HEADER]]
+    if filled[0] > len(records[0]) / 2 or len(records[0]) < 2:
+        return None
+    at = next((n for n, count in enumerate(filled) if count == len(records[0])), None)
+    is_header = at is not None and not any(_VALUE.fullmatch(name.strip()) for name in records[at])
+    return at if is_header else None
 
 
 def _detect_header(records: list[list[str]], first_lines: list[str], dialect: DetectedDialect) -> None:

@@ -291,7 +291,10 @@ def _add_doubts(key: Key, columns: Sequence[KeyColumn], rows: _Rows) -> None:
     if max(column.rank for column in columns) > _ID:
         key.notes.append("keys: chosen because it is unique, not because of its name; is it meant to be?")
     if key.stable is not None and key.stable < 0.9:
-        key.notes.append(f"keys: only {key.stable:.0%} of a snapshot's keys are in the next one")
+        key.notes.append(
+            f"keys: only {key.stable:.0%} of a snapshot's keys are in the next one; another key is better if so many"
+            " rows do not come and go"
+        )
     if any(to_snake_case(column.name) in ROW_NUMBER_NAMES for column in columns):
         key.notes.append("keys: its name is that of a row number, which changes when a row is inserted before it")
 

@@ -65,8 +65,7 @@ def _names(texts: Iterable[Texts]) -> str:
 
 def _is_number(texts: Texts, tag: str) -> bool:
     """Return whether the texts of a column are numbers of a locale, except for a few."""
-    pattern = shapes.number_pattern(tag)
-    fitting = sum(count for shape, count in texts.shapes.items() if pattern.fullmatch(shape))
+    fitting = _count_numbers(texts, tag)
     return fitting > 0 and texts.allows(texts.total - fitting)
 
 
@@ -168,10 +167,18 @@ def _exact_digits(table: LoadedTable, name: str, whole: int, scale: int) -> tupl
 
 
 def _note_mixed(texts: Texts, tag: str, column: ColumnType) -> None:
-    """Explain why a column with some numbers is text."""
+    """Explain why a column with some numbers is text; its numbers may be of a locale that the table does not have."""
+    dates = sum(count for shape, count in texts.shapes.items() if shapes.date_form(shape))
+    by_locale = {each: _count_numbers(texts, each) for each in (tag, *FAMILIES)}
+    best = max(by_locale, key=lambda each: by_locale[each])
+    numbers = by_locale[best] + dates
+    if numbers <= texts.total / 2:
+        return
+    others, verb = texts.total - numbers, "is" if texts.total - numbers == 1 else "are"
+    hint = f"; the numbers are of the locale {best}" if by_locale[best] > by_locale[tag] else ""
+    column.notes.append(f"STRING, since {others:,} of {texts.total:,} values {verb} neither a number nor a date{hint}")
+
+
+def _count_numbers(texts: Texts, tag: str) -> int:
     pattern = shapes.number_pattern(tag)
-    numbers = sum(count for shape, count in texts.shapes.items() if pattern.fullmatch(shape) or shapes.date_form(shape))
-    if numbers > texts.total / 2:
-        column.notes.append(
-            f"STRING, since {texts.total - numbers:,} of {texts.total:,} values are neither numbers nor dates"
-        )
+    return sum(count for shape, count in texts.shapes.items() if pattern.fullmatch(shape))

@@ -53,9 +53,9 @@ def init_pipeline(
     if not usable:
         raise DataRefused(
             "\n".join(f"{table.name}: {table.problem}" for table in proposal.tables),
-            expected="at least one file with a column, or up to three, that are unique in every snapshot",
+            expected="at least one file of rows, with a column, or up to three, that are unique in every snapshot",
             where=shown(str(source)),
-            next_step="a pipeline can be written by hand: see docs/reference/pipeline.md",
+            next_step="correct the files, or write a pipeline by hand: see docs/reference/pipeline.md",
         )
     text = pipeline_text(
         pipeline_name(target),

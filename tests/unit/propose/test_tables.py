@@ -169,10 +169,10 @@ def test_the_encoding_is_found(tmp_path: Path, encoding: str, expected: dict[str
 
 
 def test_a_note_about_the_files_of_several_snapshots_is_written_once(tmp_path: Path) -> None:
-    content = "id,name\n1,João\n2,Inês\n".encode("iso-8859-1")
-    found = proposed(tmp_path, content, content)["notes"]
+    first, second = (text.encode("iso-8859-1") for text in ("id,name\n1,João\n2,Inês\n", "id,name\n1,Açaí\n2,Inês\n"))
+    found = proposed(tmp_path, first, second)["notes"]
 
-    assert len([note for note in found if "is not UTF-8" in note]) == 1
+    assert [note.rpartition(" are ")[2] for note in found if "is not UTF-8" in note] == ["ã ç ê í"]
 
 
 def test_two_encodings_of_one_file_are_mentioned(tmp_path: Path) -> None:
@@ -199,6 +199,10 @@ def test_two_encodings_of_one_file_are_mentioned(tmp_path: Path) -> None:
         ("a,31/12/2024\nb,01/01/2025\n", "header: none"),
         ("id;v\na;R$ 1.250,00\nb;-R$ 10,50\n", "its numbers have a sign such as R$ or %"),
         ("id,v\na,5%\nb,7.5%\n", "its numbers have a sign such as R$ or %"),
+        (
+            "id;v\n" + "".join(f"a{n};{n},50\n" for n in range(11)) + "b;a combinar\n",
+            "STRING, since 1 of 12 values is neither a number nor a date; the numbers are of the locale pt-BR",
+        ),
     ],
 )
 def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: str) -> None:
@@ -222,6 +226,7 @@ def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: 
         ("t.txt", "ID   NAME\n1    Ana Lima\n2    Bruno  S\n".replace("Lima", "  L"), "fixed widths"),
         ("t.csv", "sep=;\nid;v\na;1\n", "only Excel understands"),
         ("t.csv", "Report of May\n\nid;v\na;1\nb;2\nc;3\n", "the header seems to be line"),
+        ("t.csv", "Report;;\n;;\nid;v;w\na;1;x\nb;2;y\n", "blank; the header seems to be line 3"),
         ("t.csv", "\x01\x02\x03\x04,\x05\n" * 50, "control characters"),
         ("t.csv", "PK\x03\x04 id,v\n", "zip archive"),
         ("t.csv", "<!DOCTYPE html><html></html>", "HTML"),
