@@ -295,6 +295,8 @@ def approve(
     with show_progress(opened, "approve") if log == "text" else nullcontext():
         report = stages.approve(opened, table, time)
     render.report(report, as_json, opened.pipeline)
+    if report.code == ExitCode.OK and not as_json:
+        render.next_command(f"run {opened.pipeline.argument}, which applies it")
     return report.code
 
 

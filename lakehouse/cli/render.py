@@ -109,7 +109,12 @@ def report(done: Report, as_json: bool, pipeline: Pipeline | None = None) -> Non
     stopped = f", stopped before {done.stopped_before}" if done.stopped_before else ""
     out.print(f"{done.seconds:.1f} s, exit code {int(done.code)}{stopped}")
     if pipeline and done.code in (ExitCode.HELD, ExitCode.REFUSED):
-        out.print(f"next: lakehouse status {pipeline.argument}", soft_wrap=True)
+        next_command(f"status {pipeline.argument}")
+
+
+def next_command(command: str) -> None:
+    """Print the next command to type, without `lakehouse`."""
+    stdout().print(f"next: lakehouse {command}", soft_wrap=True)
 
 
 def _is_one_destination() -> bool:

@@ -11,7 +11,7 @@
         expect:
           - {dt_referencia: 2025-02-10, base: 1, perdidos: 1}
 
-A column that a given row does not name is null. Of the expected rows, only the columns that they name are compared.
+A column that a given row does not name is null. Only the columns that at least one expected row names are compared.
 """
 
 from __future__ import annotations

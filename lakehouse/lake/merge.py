@@ -65,6 +65,7 @@ class MergeTarget:
         sort_by: A column by which the rows of a new or replaced table are sorted.
         tuning: The thresholds up to which the driver collects changed rows, and reads and writes the table itself.
         temp_root: Where the driver may create folders for rows of a large table; None: Spark writes it.
+        rebuild: The command that replaces the table if its columns do not fit, after `lakehouse`; "" if there is none.
     """
 
     spark: SparkSession
@@ -75,6 +76,7 @@ class MergeTarget:
     sort_by: str | None = None
     tuning: Tuning = field(default_factory=Tuning)
     temp_root: Path | None = None
+    rebuild: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def merge_to_match(
             f"the columns of {target.address} changed: {'; '.join(mismatches)}",
             expected="the same columns, or new ones in addition",
             where=target.address,
-            next_step="run the same stage for it again, with --full-refresh",
+            next_step=f"lakehouse {target.rebuild}" if target.rebuild else "run the same command with --full-refresh",
         )
     _prepare(target, wanted.rows.schema)
     if expect_few and (actions := _compare_in_driver(target, wanted, affected)) is not None:

@@ -96,6 +96,7 @@ def _merge(
     context: RefreshContext, computed: ComputedRows, rows: CachedRows, evaluation_state: Mapping[str, Any]
 ) -> WriteResult:
     tuning, state = context.model.tuning, {**context.new_state, **evaluation_state}
+    layer, _, name = context.model.name.partition(".")
     target = MergeTarget(
         context.spark,
         context.target,
@@ -107,6 +108,7 @@ def _merge(
         else None,
         tuning=tuning,
         temp_root=context.lake.local_path("plain"),
+        rebuild=f"{layer} PIPELINE {name} --full-refresh",
     )
     written = merge_to_match(target, rows, state, computed.affected_keys, computed.expect_few)
     if not written.committed:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lakehouse.errors import ConfigError
 from lakehouse.propose.page import scalar
-from lakehouse.propose.write import pipeline_file, write_pipeline
+from lakehouse.propose.write import pipeline_file, pipeline_name, write_pipeline
 
 _CUSTOMERS = """id,name,city,since
 c1,Ana,Recife,2024-02-01
@@ -58,7 +58,7 @@ _PIPELINE = """\
 # A shop that publishes all its customers and orders every evening. Nothing in the files states what changed.
 # From the first snapshot to the second: customer c1 moves, c4 is gone, c6 is new; order o2 is corrected, o5 is new,
 # and the amount of o6 is not a number, so that its row waits in quarantine.
-name: demo
+name: {name}
 lake: {lake}
 
 source:
@@ -103,7 +103,8 @@ def write_demo(folder: Path) -> dict[str, Any]:
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty", expected="a new or an empty folder")
     source = folder / "source"
-    text = _PIPELINE.format(lake=scalar(str(folder / "lake")), source=scalar(str(source)))
+    name, lake = pipeline_name(folder), scalar(str(folder / "lake"))
+    text = _PIPELINE.format(name=name, lake=lake, source=scalar(str(source)))
     write_pipeline(folder, text, _MODELS)
     for snapshot, files in _SNAPSHOTS.items():
         for name, content in files.items():

@@ -216,6 +216,13 @@ def test_following_the_advice_about_tables_ends_well(tmp_path: Path, spark: Spar
     assert shop.run().code == 0
     assert [row["n"] for row in shop.rows("silver/typed")] == [9, 2]
 
+    shop.models["silver.typed"] = ("SELECT t.id AS id, t.n AS m FROM bronze.typed AS t", {"keys": ["id"]})
+    shop.configure()
+    (note,) = (outcome["note"] for outcome in shop.run().document["outcomes"] if outcome["code"])
+    (command,) = re.findall(rf"next: +lakehouse (\w+) {shop.pipeline} (.*)", note)
+    assert shop(command[0], *command[1].split()).code == 0
+    assert [row["m"] for row in shop.rows("silver/typed")] == [9, 2]
+
     assert "mkdir -p" in shop("sql", "SELECT 1 AS x", "--out", str(tmp_path / "no/x.csv")).error["next_step"]
     (tmp_path / "no").mkdir()
     assert shop("sql", "SELECT 1 AS x", "--out", str(tmp_path / "no/x.csv")).code == 0

@@ -18,6 +18,8 @@ from lakehouse.cli import lake, render, snapshot_diff
 from lakehouse.cli.app import app, main
 from lakehouse.cli.verbs import EXIT_CODES, FIRST_VERBS, GROUPS, VERBS
 from lakehouse.errors import ExitCode
+from lakehouse.propose.demo import write_demo
+from lakehouse.runner import stages
 from lakehouse.runner.outcome import Outcome, Report
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -139,6 +141,20 @@ def test_a_failure_is_printed_once_where_stdout_and_stderr_are_one(
     subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)
 
     assert (tmp_path / "out").read_text().count("found: no column") == count
+
+
+def test_an_approved_snapshot_is_followed_by_the_command_that_applies_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture
+) -> None:
+    write_demo(tmp_path / "shop")
+    done = Report("shop", "r", [Outcome("ingest", "orders", "accepted")])
+    monkeypatch.setattr(stages, "approve", lambda run, table, time: done)
+    arguments = ["approve", str(tmp_path / "shop"), "orders", "20250102_180000"]
+
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: lakehouse run {tmp_path / 'shop'}, which applies it"
+    assert main([*arguments, "--json"]) == 0
+    assert "next" not in capsys.readouterr().out
 
 
 def test_in_a_notebook_the_report_has_the_note(capsys: Capture) -> None:

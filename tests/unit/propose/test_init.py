@@ -395,13 +395,14 @@ def test_a_fault_of_the_original_configuration_is_named(tmp_path: Path, change: 
 
 
 def test_the_demo_is_a_valid_pipeline_with_two_snapshots(tmp_path: Path) -> None:
-    write_demo(tmp_path / "demo")
+    write_demo(tmp_path / "My shop")
 
-    pipeline = config.load(tmp_path / "demo")
+    pipeline = config.load(tmp_path / "My shop")
+    assert pipeline.name == "my_shop"  # as the folder, so that messages and the report have the name that was typed
     assert set(pipeline_plans.plan_pipeline(pipeline)) == {"silver.customers", "silver.orders", "gold.sales_by_city"}
-    assert len(list((tmp_path / "demo" / "source").iterdir())) == 2
+    assert len(list((tmp_path / "My shop" / "source").iterdir())) == 2
     with pytest.raises(ConfigError, match="not empty"):
-        write_demo(tmp_path / "demo")
+        write_demo(tmp_path / "My shop")
 
 
 def test_the_command_prints_a_table_or_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
