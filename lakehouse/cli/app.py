@@ -631,8 +631,8 @@ def explain(
     ],
     as_json: Json = False,
 ) -> int:
-    """Show how a model is refreshed, by changed rows, groups or days, or in full, and why. Starts no JVM."""
-    render.explanation(pipeline_plans.load_plan(pipeline, model), as_json)
+    """Show how a model is refreshed and why, and the columns of bronze that its columns come from. Starts no JVM."""
+    render.explanation(*pipeline_plans.load_plan(pipeline, model), as_json)
     return ExitCode.OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lakehouse.config import Pipeline
     from lakehouse.models.expectations import RuleResult
     from lakehouse.models.sql.plan import Plan
+    from lakehouse.models.sql.resolve import Origin
     from lakehouse.runner.context import Run
     from lakehouse.runner.outcome import OnOutcome, Outcome, Report
     from lakehouse.verify import Check
@@ -159,8 +161,14 @@ def validation(run: Run, warnings: list[str], as_json: bool) -> None:
     stdout().print(f"{name} is valid: {counted(len(tables), 'table')}, {counted(len(models), 'model')}")
 
 
-def explanation(plan: Plan, as_json: bool) -> None:
-    """Print how a model is refreshed: its strategy, the reason, the blocks of an incremental one, and its rules."""
+def explanation(plan: Plan, sources: Mapping[str, Iterable[Origin]], as_json: bool) -> None:
+    """Print how a model is refreshed: its strategy, the reason, the blocks of an incremental one, columns and rules.
+
+    Args:
+        plan: The model's plan.
+        sources: The columns of bronze that each column's value comes from.
+        as_json: Whether to print one document.
+    """
     blocks = [
         {
             "block": block.name or plan.model,
@@ -174,13 +182,14 @@ def explanation(plan: Plan, as_json: bool) -> None:
         {"rule": rule.name, "expects": rule.description, "on_fail": rule.on_fail, "judges": rule.evaluated_rows}
         for rule in plan.rules
     ]
+    columns = [{"column": name, "from": [".".join(origin) for origin in origins]} for name, origins in sources.items()]
     if as_json:
         summary = {"model": plan.model, "strategy": plan.strategy, "reason": plan.reason}
-        details = {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "expectations": rules}
-        print_json(summary | details)
+        details = {"keys": list(plan.keys), "inputs": plan.inputs, "blocks": blocks, "columns": columns}
+        print_json(summary | details | {"expectations": rules})
         return
     stdout().print(f"{plan.model}: {plan.strategy}\n{indent(plan.reason)}", soft_wrap=True)
-    for title, rows in (("blocks", blocks), ("expectations", rules)):
+    for title, rows in (("blocks", blocks), ("columns", columns), ("expectations", rules)):
         if rows:
             document({title: rows}, False)
 

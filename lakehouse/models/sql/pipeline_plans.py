@@ -14,12 +14,14 @@ from lakehouse.models.sql.feed_conditions import require_feed_conditions
 from lakehouse.models.sql.float_sums import find_float_sums, inexact_sums_error
 from lakehouse.models.sql.plan import Plan, dependency_levels, plan_model
 from lakehouse.models.sql.published_tables import require_publishable
-from lakehouse.models.sql.resolve import bronze_relation, resolve_pipeline
+from lakehouse.models.sql.resolve import Origin, bronze_relation, lineage, resolve_pipeline
 from lakehouse.models.sql.rules import parse_rules
 
 
-def load_plan(path: str | Path, model: str) -> Plan:
-    """Return the plan of one model. Starts no JVM.
+def load_plan(path: str | Path, model: str) -> tuple[Plan, dict[str, tuple[Origin, ...]]]:
+    """Return the plan of one model, and for each of its columns the columns of bronze that its value comes from.
+
+    Starts no JVM, and needs no lake.
 
     Args:
         path: The pipeline's folder or file.
@@ -28,7 +30,8 @@ def load_plan(path: str | Path, model: str) -> Plan:
     Raises:
         ConfigError: There is no such model, or the pipeline is not valid.
     """
-    plans = plan_pipeline(config.load(path))
+    pipeline = config.load(path)
+    plans = plan_pipeline(pipeline)
     names = [name for name in plans if model in (name, name.partition(".")[2])]
     if len(names) != 1:
         raise ConfigError(
@@ -36,7 +39,8 @@ def load_plan(path: str | Path, model: str) -> Plan:
             expected=f"one of {', '.join(plans)}",
             where=str(path),
         )
-    return plans[names[0]]
+    (name,) = names
+    return plans[name], lineage(resolve_pipeline(pipeline, plans))[name]
 
 
 def plan_pipeline(pipeline: Pipeline) -> dict[str, Plan]:

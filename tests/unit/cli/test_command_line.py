@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,8 +177,11 @@ def test_explain_shows_how_a_model_is_refreshed(name: str, shop: Path, capsys: p
     assert list(document)[:3] == ["model", "strategy", "reason"]
     assert (document["model"], document["strategy"]) == ("silver.clientes", "row-wise")
     assert document["inputs"] == ["bronze.clientes"]
+    assert {"column": "id", "from": ["bronze.clientes.id"]} in document["columns"]
     assert main(["explain", str(shop), name]) == ExitCode.OK
-    assert document["reason"] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert document["reason"] in printed
+    assert re.search(r"^id +bronze\.clientes\.id$", printed, re.MULTILINE)
     assert not (shop / "lake").exists()
 
 
