@@ -331,5 +331,7 @@ def _yaml_error(path: Path, error: yaml.YAMLError) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     # Names in quotes are text of the file: YAML reads an unquoted password such as *pa55 as an undefined alias.
     problem = re.sub(r"'(?!<)[^']{2,}'", "...", str(getattr(error, "problem", None) or "unreadable characters"))
+    if r"'\t'" in str(getattr(error, "problem", "")):
+        problem = "found a tab, where only spaces can indent"
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
     return ConfigError(f"not valid YAML: {problem}", where=where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,9 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError
 
 from lakehouse.errors import ConfigError
+
+# A token as sqlglot writes it into some of its messages.
+_TOKEN = re.compile(r"<Token token_type: \S+, text: (.*?), line: \d+, col: \d+, start: \d+, end: \d+, comments: .*?>")
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,12 @@ def describe_syntax_error(error: Exception) -> str:
     details = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
     near = f' near "{details["highlight"]}"' if details.get("highlight") else ""
     if details.get("description"):
-        return f"{details['description']}{near}"
+        return f"{_TOKEN.sub(_quote_token, details['description'])}{near}"
     return str(error) if isinstance(error, SqlglotError) else "no SQL that can be read"
+
+
+def _quote_token(token: re.Match[str]) -> str:
+    return f'"{token[1]}"'
 
 
 def syntax_error_position(error: Exception) -> str:

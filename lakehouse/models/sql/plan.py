@@ -142,8 +142,9 @@ def plan_model(
     group_keys = _group_keys(query)
     keys = tuple(keys or group_keys)
     if not keys:
+        group = query.args.get("group")
         raise ConfigError(
-            f"{model} has no keys",
+            f"{model} has no keys{': GROUP BY ALL does not name them' if group and group.args.get('all') else ''}",
             expected="`keys` in pipeline.yml, or a GROUP BY whose columns are selected",
             where=where,
         )
@@ -236,9 +237,11 @@ def _find_table_names(model: str, query: exp.Query, where: str) -> tuple[TableNa
         if not layer and short.lower() in ctes:
             continue
         if layer not in TABLE_LAYERS or table.catalog:
+            relation = "<name>" if layer else short
             raise ConfigError(
                 f"{model} reads {table.sql('spark')}",
-                expected="bronze.<table>, silver.<model>, gold.<model> or a CTE of its own",
+                expected=f"a table (bronze.{relation}), a model (silver.{relation}, gold.{relation})"
+                " or a CTE of its own",
                 where=where,
             )
         start, end = table.args["db"].meta["start"], table.this.meta["end"]

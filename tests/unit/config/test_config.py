@@ -698,7 +698,7 @@ def test_a_key_given_twice_is_rejected_on_any_level() -> None:
     ("text", "where", "found"),
     [
         ("name: shop\nlake: [a\n", "shop/pipeline.yml:3:1", "not valid YAML: "),
-        ("name: shop\n\tlake: a\n", "shop/pipeline.yml:2:1", "not valid YAML: "),
+        ("name: shop\n\tlake: a\n", "shop/pipeline.yml:2:1", "not valid YAML: found a tab"),
         ("name: a\n---\nname: b\n", "shop/pipeline.yml:2:1", "not valid YAML: "),
         ("name: !!python/name:os.system\n", "shop/pipeline.yml:1:7", "not valid YAML: "),
         ("name: \x00\n", "shop/pipeline.yml", "not valid YAML: unreadable characters"),

@@ -341,6 +341,25 @@ def test_a_model_without_keys_is_refused(sql: str) -> None:
     assert "no keys" in refusal(sql).found
 
 
+def test_group_by_all_is_named_as_the_reason_for_missing_keys() -> None:
+    assert refusal(f"SELECT t.day, count(*) AS n {T} GROUP BY ALL").found.endswith("GROUP BY ALL does not name them")
+
+
+def test_a_name_without_a_layer_is_answered_with_the_layers() -> None:
+    refused = refusal("SELECT s.id FROM sales AS s", "id")
+
+    assert refused.expected == "a table (bronze.sales), a model (silver.sales, gold.sales) or a CTE of its own"
+    assert "bronze.<name>" in refusal("SELECT s.id FROM raw.sales AS s", "id").expected
+
+
+@pytest.mark.parametrize("sql", ["SELECT FROM WHERE", "SELECT t.id FROM silver.t AS t WHERE (", "SELECT CAST(a AS) x"])
+def test_a_syntax_error_has_the_words_of_the_sql_and_no_objects_of_the_parser(sql: str) -> None:
+    found = refusal(sql, "id").found
+
+    assert "cannot be parsed" in found and "Token" not in found
+    assert sql != "SELECT FROM WHERE" or found.endswith('Expected table name but got "WHERE" near "WHERE"')
+
+
 def test_a_key_named_by_its_alias_is_not_certain_to_be_unique() -> None:
     """Only Spark knows whether the table has a column of that name, which it would group by instead."""
     found = plan_sql(f"SELECT date_trunc('DAY', t.at) AS day, count(*) AS n {T} GROUP BY day")
