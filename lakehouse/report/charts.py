@@ -23,6 +23,7 @@ _CHANGE_COLOURS = {"inserted": "var(--inserted)", "updated": "var(--updated)", "
 _NUMBER_FORMAT = ",.6~f"
 _SHORT_NUMBERS_FROM = 10_000  # an axis writes 10k
 _BAR_HEIGHT = 22  # pixels
+_FEW_TIMES = 2  # up to so many, values are points or bars
 _MONTHS_ONLY_FROM = 100  # days; a longer axis shows months without days
 
 
@@ -135,7 +136,8 @@ def _trend_chart(rows: Rows, measure: Document, words: Words) -> Document:
         tooltip=[_time_tooltip(rows), alt.Tooltip(f"{column}:Q", title=measure["name"], format=_NUMBER_FORMAT)],
     )
     line = base.mark_line(color=_SERIES_COLOURS[0], strokeWidth=1.75, clip=True)
-    return _to_spec(alt.layer(line, _hover_points(base)))
+    dots = base.mark_point(color=_SERIES_COLOURS[0], filled=True, size=36, opacity=1)
+    return _to_spec(alt.layer(line, *([dots] if _has_few_times(rows) else []), _hover_points(base)))
 
 
 def _series_chart(rows: Rows, measures: list[Document], is_stacked: bool, words: Words) -> Document:
@@ -155,11 +157,13 @@ def _series_chart(rows: Rows, measures: list[Document], is_stacked: bool, words:
             tooltip=[_time_tooltip(rows), alt.Tooltip("d:N", title=" "), *_measure_tooltips(measures)],
         )
     )
+    if is_stacked and _has_few_times(rows):
+        return _to_spec(base.mark_bar(size=24).add_params(chosen))
     if is_stacked:
         area = base.mark_area(interpolate="step-after", line=False, clip=True)
         return _to_spec(area.add_params(chosen))
     line = base.mark_line(strokeWidth=1.75, clip=True)  # with gaps where a series has no row
-    isolated_points = base.mark_point(filled=True, size=9, opacity=1)
+    isolated_points = base.mark_point(filled=True, size=36 if _has_few_times(rows) else 9, opacity=1)
     return _to_spec(alt.layer(line, isolated_points, _hover_points(base)).add_params(chosen))
 
 
@@ -185,6 +189,11 @@ def _bar_chart(rows: Rows, measures: list[Document], words: Words) -> Document:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _has_few_times(rows: Rows) -> bool:
+    """Return whether lines and areas would be short or, of one time, have no length at all."""
+    return len({row["t"] for row in rows}) <= _FEW_TIMES
 
 
 def _base_chart(rows: Rows, height: int) -> alt.Chart:

@@ -123,7 +123,8 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
             yield words("rejected_newest", table=name), "bad"
     last = document["runs"][0] if document["runs"] else None
     if last and last["exit_code"]:
-        yield words("run_failed", run=last["run_id"], failed="; ".join(last["failed"]) or last["exit_code"]), "bad"
+        failed = f": {'; '.join(last['failed'])}" if last["failed"] else ""
+        yield words("run_failed", doing=last["doing"], run=last["run_id"], code=last["exit_code"], failed=failed), "bad"
     old = [(words.time(a["time"]), words.age(a["seconds"]), a["table"]) for a in document["data_age"] if a["is_old"]]
     for (time, age), names in _names_by_text(old):
         yield words("data_is_old", table=names, time=time, age=age), "late"

@@ -51,7 +51,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{table}: o snapshot de {time} mudou na fonte depois de aceito; {next}",
     ),
     "model_waits": ("{model}: not up to date with {inputs}", "{model}: desatualizado em relação a {inputs}"),
-    "run_failed": ("run {run}: {failed}", "execução {run}: {failed}"),
+    "run_failed": (
+        "{doing}, {run}: exit code {code}{failed}",
+        "{doing}, {run}: código de saída {code}{failed}",
+    ),
     "nothing_waits": ("Nothing needs attention.", "Nada requer atenção."),
     # the flow
     "flow": ("Flow", "Fluxo"),

@@ -108,10 +108,12 @@ class Words:
             return value
 
     def age(self, seconds: float | None) -> str:
-        """Return a duration in its largest unit."""
+        """Return a duration in its largest unit; with a minus sign before it if a time is in the future."""
         if seconds is None:
             return "—"
-        return str(format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=LOCALES[self.language]))
+        duration = timedelta(seconds=abs(seconds))
+        sign = "-" if seconds < 0 else ""
+        return f"{sign}{format_timedelta(duration, threshold=1.5, locale=LOCALES[self.language])}"
 
     def _format(self, value: date | datetime, time_pattern: str) -> str:
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)

@@ -25,6 +25,7 @@ from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models.sql.pipeline_plans import plan_pipeline
 from lakehouse.models.sql.plan import Plan, plan_model
 from lakehouse.report import lineage, sheets
+from lakehouse.report.charts import cube_figures
 from lakehouse.report.data_age import old_after
 from lakehouse.report.flow import layout
 from lakehouse.report.glossary import glossary
@@ -292,6 +293,7 @@ def test_every_text_has_the_same_placeholders_in_both_languages_and_is_used() ->
 
 def test_numbers_and_times_have_the_format_of_the_language() -> None:
     english, portuguese = Words("en"), Words("pt")
+    assert (english.age(-10_800), portuguese.age(10_800)) == ("-3 hours", "3 horas")
 
     assert (english.number("1234567.50"), portuguese.number("1234567.50")) == ("1,234,567.50", "1.234.567,50")
     assert (english.number(-12), portuguese.number("NaN")) == ("-12", "NaN")
@@ -340,6 +342,19 @@ def test_days_of_the_charts_are_those_of_the_zone() -> None:
     assert data[0][0]["t"].startswith("2025-10-01T22:00:00Z ")
     assert data[0][0]["when"] == "2025-10-01 22:00 -03:00"
     assert data[2][0]["t"] == "2025-08-31T22:30:00Z"
+
+
+@pytest.mark.parametrize(("by", "adds"), [([], True), (["produto"], True), (["produto"], False)])
+def test_values_of_one_day_are_drawn_as_points_or_bars(by: list[str], adds: bool) -> None:
+    """A line or an area of one day has no length, so that the first chart of a new lake would be blank."""
+    cube = report_document()["cubes"][0]
+    view = cube["charts"][1] | {"by": by, "adds": adds, "bars": []}
+    one_day = [row for row in view["series"] if row["t"] == view["series"][0]["t"]]
+
+    first = cube_figures(cube | {"charts": [view | {"series": one_day if by else one_day[:1]}]}, Words("en"))[0]
+
+    marks = [layer["mark"] for layer in first["spec"].get("layer", [first["spec"]])]
+    assert [m for m in marks if m["type"] == "bar" or (m["type"] == "point" and m["opacity"] and m["size"] > 30)]
 
 
 # --- the age of data --------------------------------------------------------------------------------------------
