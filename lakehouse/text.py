@@ -83,9 +83,11 @@ def example_text(value: str | None, line: int | None) -> str:
 def age_text(seconds: float) -> str:
     """Return a number of seconds in the largest unit of which there are two, or in seconds.
 
-    >>> age_text(36_000), age_text(86_400), age_text(200 * 86_400), age_text(61), age_text(1)
-    ('10 hours', '24 hours', '6 months', '61 seconds', '1 second')
+    >>> age_text(36_000), age_text(86_400), age_text(200 * 86_400), age_text(61), age_text(1), age_text(-7200)
+    ('10 hours', '24 hours', '6 months', '61 seconds', '1 second', '2 hours ahead')
     """
+    if seconds < 0:
+        return f"{age_text(-seconds)} ahead"
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}s"

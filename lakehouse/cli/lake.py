@@ -224,4 +224,4 @@ def stamp(time: str | None) -> str | None:
 
 
 def _ago(time: str | None, now: datetime) -> str | None:
-    return None if time is None else f"{age_text((now - to_utc(time)).total_seconds())} ago"
+    return None if time is None else f"{age_text(max((now - to_utc(time)).total_seconds(), 0))} ago"

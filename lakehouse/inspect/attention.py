@@ -14,6 +14,7 @@ from lakehouse.text import age_text, counted
 Row = dict[str, Any]
 
 _MAX_NAMES = 5
+_MAX_SECONDS_AHEAD = 600  # clocks differ
 
 
 def find_attention(document: Row, path: str) -> list[Row]:
@@ -54,6 +55,10 @@ def _of_tables(document: Row, path: str) -> Iterator[Row]:
         for changed in table["changed_in_source"]:
             found = f"snapshot {snapshot_name(to_utc(changed['snapshot_time']))}: its folder changed after it was taken"
             yield _row("changed in the source", table["table"], found, changed["next_step"])
+    for table in (each for each in tables if (each["age_seconds"] or 0) < -_MAX_SECONDS_AHEAD):
+        stamp = snapshot_name(to_utc(table["snapshot_time"]))
+        found = f"snapshot {stamp} is {age_text(table['age_seconds'])}: one with an earlier time is rejected as late"
+        yield _row("in the future", table["table"], found, "name folders by their time in UTC: date -u +%Y%m%d_%H%M%S")
     for table in (each for each in tables if "the KEY" in (each["leading_zeros"] or "")):  # else a note is enough
         name = table["table"]
         next_step = f"declare it as STRING in `schema`; then lakehouse bronze {path} {name} --full-refresh"

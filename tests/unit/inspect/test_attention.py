@@ -11,6 +11,8 @@ from lakehouse.inspect.attention import find_attention
 TABLE = {
     "table": "items",
     "sequence": 2,
+    "snapshot_time": "2025-01-02T00:00:00Z",
+    "age_seconds": 60,
     "newest": "accepted",
     "held": None,
     "waiting": 0,
@@ -55,6 +57,7 @@ def test_nothing_needs_somebody() -> None:
         ({"bronze_sequence": None}, "bronze is behind", "lakehouse bronze conf/shop items"),
         ({"waiting": 2}, "landed snapshots", "lakehouse ingest conf/shop items"),
         ({"changed_in_source": [CHANGED]}, "changed in the source", CHANGED["next_step"]),
+        ({"age_seconds": -7200}, "in the future", "name folders by their time in UTC: date -u +%Y%m%d_%H%M%S"),
         ({"leading_zeros": "leading zeros are not kept of n (INT)", "quarantined": 3}, "quarantine", QUARANTINE),
         ({"leading_zeros": "leading zeros are not kept of the KEY id (INT)"}, "leading zeros", AS_TEXT),
         ({"quarantined": 3}, "quarantine", "lakehouse quarantine conf/shop items"),
