@@ -20,7 +20,7 @@ from lakehouse.bronze import apply_feed, feed_rules, fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, feed_events, small_tables
-from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY
+from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY, REPLAYS_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import (
     ACTION,
@@ -142,7 +142,7 @@ def is_current(version: TableVersion | None, table: Table, history: LedgerHistor
         return True
     progress = version.recorded_progress() if version else None
     # A change set without rows makes no commit. A repair records the last sequence, whatever its change set has.
-    if progress is None or _repair_reason(table, progress, history.accepted[-1].sequence or 0):
+    if progress is None or _repair_reason(table, progress, history):
         return False
     return bool(with_commit[-1] <= progress["sequence"])
 
@@ -175,7 +175,7 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         progress = version.recorded_progress()
         if _is_before_rebuild(progress, history):
             return _repair(table, history, snapshot_bytes, "its change sets were rebuilt", replace=True)
-        if reason := _repair_reason(table.config, progress, accepted[-1].sequence or 0):
+        if reason := _repair_reason(table.config, progress, history):
             return _repair(table, history, snapshot_bytes, reason)
         sequence = progress["sequence"] if progress else 0
     dropped = [e for e in accepted if (e.sequence or 0) > sequence and history.is_dropped(e)]
@@ -188,7 +188,8 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         if (entry.sequence or 0) > sequence:
             before = [each for each in accepted if (each.sequence or 0) < (entry.sequence or 0)]
             has_commit = entry.changed_rows or is_new
-            written = _apply_change_set(table, before, entry, is_large) if has_commit else WriteResult()
+            progress = _commit_progress(table.config, entry.sequence or 0, history)
+            written = _apply_change_set(table, before, entry, is_large, progress) if has_commit else WriteResult()
             result, is_new = result.plus(written, entry.sequence or 0), False
     return result
 
@@ -211,11 +212,13 @@ def _is_before_rebuild(progress: dict[str, Any] | None, history: LedgerHistory) 
     return start is not None and progress is not None and progress["sequence"] < (start.sequence or 0)
 
 
-def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence: int) -> str:
+def _repair_reason(table: Table, progress: dict[str, Any] | None, history: LedgerHistory) -> str:
     """Return why change sets cannot be applied to bronze as it is; empty if they can."""
     if progress is None:
         return "its rows were written by somebody else"
-    if progress["sequence"] > last_sequence:
+    if progress.get(REPLAYS_KEY, 0) != len(history.replay_starts):
+        return "its change sets were numbered again"
+    if progress["sequence"] > (history.accepted[-1].sequence or 0):
         return "it is ahead of the ledger"
     if table.feed:
         return "" if progress.get("rule") == feed_rules.feed_rule(table) else "the rules of its feed changed"
@@ -224,9 +227,14 @@ def _repair_reason(table: Table, progress: dict[str, Any] | None, last_sequence:
     return ""
 
 
-def _commit_progress(table: Table, sequence: int) -> dict[str, Any]:
-    """Return the record of a commit of bronze: the sequence that it brings the table to, and by which rule."""
+def _commit_progress(table: Table, sequence: int, history: LedgerHistory) -> dict[str, Any]:
+    """Return the record of a commit of bronze: the sequence that it brings the table to, and by which rule.
+
+    Where sequences were numbered again, it has how often.
+    """
     progress: dict[str, Any] = {"stage": "bronze", "sequence": sequence}
+    if history.replay_starts:
+        progress[REPLAYS_KEY] = len(history.replay_starts)
     if table.feed:
         return progress | {"rule": feed_rules.feed_rule(table)}
     return progress | ({"rule": scd2.history_rule(table)} if table.scd == 2 else {})
@@ -238,16 +246,16 @@ def _target(table: TableRef, is_large: bool, replace: bool = False) -> MergeTarg
     return MergeTarget(table.spark, table.bronze, keys, is_large, lambda: replace, tuning=tuning, temp_root=temp_root)
 
 
-def _apply_change_set(table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, is_large: bool) -> WriteResult:
+def _apply_change_set(
+    table: TableRef, before: list[LedgerEntry], entry: LedgerEntry, is_large: bool, progress: dict[str, Any]
+) -> WriteResult:
     if table.config.feed:
-        progress = _commit_progress(table.config, entry.sequence or 0)
         with feed_events.conditions_computed(table.lake.spark_path(entry.path or "")):
             return apply_feed.apply_batch(table, before, entry, _target(table, is_large), progress)
-    if table.config.scd == 1 and (written := _apply_in_driver(table, entry, is_large)):
+    if table.config.scd == 1 and (written := _apply_in_driver(table, entry, is_large, progress)):
         return written
     changes, erased = change_sets.read_complete(table, entry)
-    target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
-    has_bronze = delta.exists(table.spark, table.bronze)
+    target, has_bronze = _target(table, is_large), delta.exists(table.spark, table.bronze)
     if entry.changed_rows and erased.total() == entry.changed_rows and has_bronze:
         # All its rows were forgotten, so that no commit would record that it was applied.
         delta.record_progress(table.spark, table.bronze, progress)
@@ -266,7 +274,9 @@ def _apply_change_set(table: TableRef, before: list[LedgerEntry], entry: LedgerE
     return merge_changes(target, rows.with_copy("_cdc_operation", ACTION), remaining, progress)
 
 
-def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> WriteResult | None:
+def _apply_in_driver(
+    table: TableRef, entry: LedgerEntry, is_large: bool, progress: dict[str, Any]
+) -> WriteResult | None:
     """Create bronze from its first change set, or apply a large one or one to a large bronze; None: Spark does it."""
     has_bronze = delta.exists(table.spark, table.bronze)
     if has_bronze and not is_large and entry.changed_rows <= table.tuning.driver_rows:
@@ -274,7 +284,7 @@ def _apply_in_driver(table: TableRef, entry: LedgerEntry, is_large: bool) -> Wri
     rows = change_sets.read_batches(table, entry)
     if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
         return None
-    target, progress = _target(table, is_large), _commit_progress(table.config, entry.sequence or 0)
+    target = _target(table, is_large)
     fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1]])
     columns = small_tables.arrow_schema(fields)
     if not has_bronze:
@@ -299,7 +309,7 @@ def _repair(
         DataRefused: A value of a change set does not fit the schema that was declared since.
     """
     sequence = history.accepted[-1].sequence or 0
-    progress = _commit_progress(table.config, sequence)
+    progress = _commit_progress(table.config, sequence, history)
     target = _target(table, snapshot_bytes >= table.tuning.large_snapshot_bytes, replace)
     # This key distinguishes the commit from one that applies a change set: the recorded sequence is the same.
     marked = progress | {REPAIR_REASON_KEY: reason}

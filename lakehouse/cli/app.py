@@ -28,6 +28,7 @@ from lakehouse.cli.parameters import (
     Log,
     Names,
     Pipeline,
+    ReplayFrom,
     SnapshotTime,
     Table,
     TableOrModel,
@@ -267,7 +268,24 @@ def extract(
     return _run_stages(opened, ("extract",), as_json, log)
 
 
-_add_stage_command("ingest", "Compare each landed snapshot with bronze, and write the changes as a change set.")
+@app.command()
+def ingest(
+    pipeline: Pipeline,
+    names: Names = None,
+    full_refresh: Full = False,
+    replay_from: ReplayFrom = None,
+    log: Log = "text",
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Compare each landed snapshot with bronze, and write the changes as a change set."""
+    if replay_from and not full_refresh:
+        raise ConfigError("--from without --full-refresh", expected="both: --from limits the full refresh")
+    time = paths.parse_time(replay_from) if replay_from else None
+    opened = _open_run(pipeline, names, log, full_refresh=full_refresh, replay_from=time, verbose=verbose)
+    return _run_stages(opened, ("ingest",), as_json, log)
+
+
 _add_stage_command(
     "bronze",
     "Apply the accepted change sets to bronze. With --full-refresh: rebuild it and every model after it, after a"
@@ -282,12 +300,12 @@ _add_stage_command("publish", "Bring the tables in PostgreSQL up to date with th
 def approve(
     pipeline: Pipeline,
     table: Table,
-    snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The held snapshot.")],
+    snapshot: Annotated[str, typer.Argument(metavar="YYYYMMDD_HHMMSS", help="The held, late or changed snapshot.")],
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Accept a held snapshot with the guards off; the next run, or `bronze`, applies it."""
+    """Accept a held snapshot with the guards off, or put a late or changed one in its place."""
     time = paths.snapshot_time(snapshot)
     if time is None:
         raise ConfigError(f"{snapshot!r} is not a snapshot's time", expected="YYYYMMDD_HHMMSS, as `status` prints it")

@@ -57,6 +57,14 @@ SnapshotTime = Annotated[
 Full = Annotated[
     bool, typer.Option("--full-refresh", help="Rebuild the named tables and models from the layer before.")
 ]
+ReplayFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="TIME",
+        help="With --full-refresh: decide again about the snapshots from this time on only (YYYYMMDD_HHMMSS).",
+    ),
+]
 Log = Annotated[
     logs.LogFormat,
     typer.Option(

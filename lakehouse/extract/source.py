@@ -209,25 +209,21 @@ def land_again(source: Source, landed: LandedSnapshot) -> None:
     _land(source, landed.table, landed.time, snapshot.fetch_files(landed.table), again=True)
 
 
-def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot, is_superseded: bool) -> str:
+def next_step_if_changed(pipeline: Pipeline, landed: LandedSnapshot) -> str:
     """Return the next step for a snapshot that changed after it was landed.
 
     Args:
         pipeline: The pipeline.
         landed: The snapshot as it was landed.
-        is_superseded: Whether a later snapshot of the table was accepted (`LedgerHistory.superseding`), or will be.
     """
-    if not is_superseded:
-        command = f"lakehouse approve {pipeline.argument} {landed.table} {snapshot_name(landed.time)}"
-        return f"{command}, to take it again in its place"
-    return "deliver a correction as a new snapshot with its own time, since a later one was taken"
+    command = f"lakehouse approve {pipeline.argument} {landed.table} {snapshot_name(landed.time)}"
+    return f"{command}, to take it again in its place"
 
 
 def _change_warnings(source: Source, landed: LandedSnapshot, files: TableFiles) -> list[str]:
     if not _has_changed(landed, files):
         return []
-    # A later one that the source has is taken by the same run.
-    next_step = next_step_if_changed(source.pipeline, landed, landed.time < max(source.snapshot_times))
+    next_step = next_step_if_changed(source.pipeline, landed)
     return [f"{files.folder} changed after it was landed; the landed copy is kept; {next_step}"]
 
 

@@ -10,19 +10,23 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     guards.py      whether a snapshot can be accepted, or waits for approval
     held.py        the message about one that waits
     decide.py      the decision, the writes, and the row of the ledger
+    approve.py     accepts a snapshot on request
+    replay.py      decides again about the snapshots from a time on
     rebuild.py     writes the change sets again after the declared schema changed
     reset.py       deletes all decisions about a table, for a full refresh
     comparison.py  the result of comparing a snapshot
     context.py     the ingest of one table
 """
 
+from lakehouse.ingest.approve import approve_snapshot
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.context import IngestContext, IngestResult, StateRows
-from lakehouse.ingest.decide import approve_snapshot, decide_snapshot, ingest_table, require_same_columns
+from lakehouse.ingest.decide import decide_snapshot, ingest_table, require_same_columns
 from lakehouse.ingest.diff import quarantine_rows
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.rebuild import Rebuild, rebuild_change_sets
+from lakehouse.ingest.replay import replay
 from lakehouse.ingest.reset import require_landed_events, reset_tables
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "ingest_table",
     "quarantine_rows",
     "rebuild_change_sets",
+    "replay",
     "require_landed_events",
     "require_same_columns",
     "reset_tables",

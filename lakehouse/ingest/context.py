@@ -53,6 +53,7 @@ class IngestContext:
         unchanged: Gets the ledger row of a last snapshot that is unchanged, which the caller appends together with
             those of other tables; None: it is appended at once.
         held_messages: The message about each snapshot that the guard held, by its time; with values of rows.
+        reserved_paths: The paths of change sets that are not in `history`, and that no new one may take.
     """
 
     table: TableRef
@@ -62,6 +63,7 @@ class IngestContext:
     late: set[datetime] = field(default_factory=set)
     unchanged: list[LedgerEntry] | None = None
     held_messages: dict[datetime, LakehouseError] = field(default_factory=dict)
+    reserved_paths: frozenset[str] = frozenset()
 
     @property
     def config(self) -> Table:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
 
 from lakehouse import bronze
 from lakehouse.config import Guard
@@ -48,7 +47,7 @@ def ingest_table(context: IngestContext) -> IngestResult:
     entries: list[LedgerEntry] = []
     pending = list(pending_snapshots(context))
     for snapshot in pending:
-        entry = decide_snapshot(context, snapshot, context.config.guard, _compare_and_write)
+        entry = decide_snapshot(context, snapshot, context.config.guard, compare_and_write)
         recorded = context.history.entry_at(snapshot.time)
         compared = ("status", "fingerprint", "reason")
         is_repeated = recorded and all(getattr(recorded, name) == getattr(entry, name) for name in compared)
@@ -97,41 +96,6 @@ def require_same_columns(context: IngestContext) -> None:
             where=str(context.pipeline.path),
             next_step=f"to rebuild it: {command}",
         )
-
-
-def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bool = False) -> IngestResult:
-    """Accept a held snapshot without applying the guard.
-
-    Args:
-        context: The table's ingest.
-        time: The time of the snapshot.
-        is_landed_again: Whether the snapshot was landed again because it changed; it need not be held then.
-
-    Raises:
-        ConfigError: No snapshot of that time is held, or a newer one was accepted since.
-    """
-    table, entry = context.table, context.history.entry_at(time)
-    stamp = snapshot_name(time)
-    if not is_landed_again and (entry is None or entry.status != "held"):
-        raise ConfigError(
-            f"the snapshot {stamp} of {table.name} is {entry.status}"
-            if entry
-            else f"{table.name} has no snapshot {stamp}",
-            expected="a snapshot that is held, or whose folder changed after it was taken",
-            where=str(context.pipeline.path),
-            next_step=f"lakehouse status {context.pipeline.argument}",
-        )
-    if later := context.history.superseding(time):
-        by = f"{snapshot_name(later.snapshot_time)} is {later.status}"
-        raise ConfigError(
-            f"the snapshot {stamp} of {table.name} was superseded: {by}",
-            expected="a held snapshot that is newer than the last accepted one",
-            where=str(context.pipeline.path),
-            next_step=f"lakehouse history {context.pipeline.argument} {table.name}",
-        )
-    snapshot = landing.load_snapshot(table.lake.landing_path(table.name) / stamp, table.name, time)
-    entry = decide_snapshot(context, snapshot, None, _compare_and_write)
-    return IngestResult(table.name, (ledger.append(table.spark, table.lake, entry),), None)
 
 
 def pending_snapshots(context: IngestContext) -> Iterator[LandedSnapshot]:
@@ -183,7 +147,7 @@ def decide_snapshot(
         base, last = replace(base, kind="feed"), None
     if later := context.history.superseding(snapshot.time):
         context.late.add(snapshot.time)
-        reason = f"older than the last {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
+        reason = f"{ledger.LATE} {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
         return replace(base, reason=reason)
     if last and last.fingerprint == fingerprint:
         return replace(base, status="unchanged")
@@ -193,7 +157,7 @@ def decide_snapshot(
         return replace(base, reason=refused.to_record())
 
 
-def _compare_and_write(
+def compare_and_write(
     context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
 ) -> LedgerEntry:
     """Compare a snapshot with bronze and apply the guard; write the files that an accepted ledger row will publish."""
@@ -213,9 +177,9 @@ def _compare_and_write(
                 stack.enter_context(persist_rows(rows))  # else each use would read the files again
                 rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
             quarantine.write_of_table(table, rejected, sequence)
-        published = frozenset(e.path for e in history.accepted if e.path)
+        used_paths = context.reserved_paths.union(e.path for e in history.entries if e.path)
         is_feed = context.config.feed is not None
         kind = "feed" if is_feed else "full-load" if sequence == 1 else "cdc"
-        path = table.lake.change_set_path(table.name, sequence, snapshot.time, published, is_feed)
+        path = table.lake.change_set_path(table.name, sequence, snapshot.time, used_paths, is_feed)
         comparison.write_change_set(sequence, path)
         return replace(entry, sequence=sequence, kind=kind, path=path)

@@ -58,7 +58,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
         bronze_bytes = version.size if version else 0
         stored_table = StoredTable(lake, name, history, snapshots, change_set_bytes, bronze_bytes)
         tables.append(_table_state(run, stored_table, version, records.last_successful(run_records, name)))
-        tables[-1]["changed_in_source"] = _source_states(run, stored_table, changed.get(name, []))
+        tables[-1]["changed_in_source"] = _source_states(run, changed.get(name, []))
         storage += table_disk_usage(stored_table) if with_storage else []
     runs = []
     for record in run_records[:_RUNS_SHOWN]:  # one without an end is running, or was killed
@@ -90,16 +90,11 @@ def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
         return {}
 
 
-def _source_states(run: Run, table: StoredTable, changed: list[LandedSnapshot]) -> list[Document]:
+def _source_states(run: Run, changed: list[LandedSnapshot]) -> list[Document]:
     """Return a row for each snapshot of a table that changed in the source after it was taken, with the next step."""
     return [
-        {
-            "snapshot_time": utc_text_z(snapshot.time),
-            "next_step": extract.next_step_if_changed(
-                run.pipeline, snapshot, table.history.superseding(snapshot.time) is not None
-            ),
-        }
-        for snapshot in changed
+        {"snapshot_time": utc_text_z(each.time), "next_step": extract.next_step_if_changed(run.pipeline, each)}
+        for each in changed
     ]
 
 

@@ -13,6 +13,8 @@ COUNT_COLUMNS = ("rows_read", "inserted", "updated", "deleted", "unchanged", "qu
 CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns that an update changes
 # In the metadata of a commit that repaired bronze: the reason. The name since version 0.1, stored in commits.
 REPAIR_REASON_KEY = "healed"
+# In the metadata of bronze's commits: how often the ledger had numbered the table's change sets again.
+REPLAYS_KEY = "replays"
 
 
 def own_columns_ddl(table: Table) -> str:

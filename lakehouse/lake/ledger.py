@@ -9,6 +9,7 @@ may write too, a run reads back its rows: the first row of a (table, sequence) c
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
@@ -37,6 +38,10 @@ SCHEMA = """
 """
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
+NUMBERED_AGAIN = "numbered again from"
+"""The reason of the first row of a replay begins with this and the sequence from which on it replaces all others."""
+LATE = "older than the last"
+"""The reason of a snapshot that was rejected only because a newer one had been accepted begins with this."""
 LEADING_ZEROS = "leading zeros are not kept"
 """The warning about numbers of a first load begins with this, at the end of its reason."""
 
@@ -96,6 +101,20 @@ class LedgerEntry:
         """Whether this is the first change set of a rebuild, which has a sequence of its own."""
         return self.is_base_state and (self.reason or "").startswith(REBUILT)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the snapshot was rejected only because a newer one had been accepted."""
+        return self.status == "rejected" and (self.reason or "").startswith(LATE)
+
+    @property
+    def replay_start(self) -> int | None:
+        """The sequence from which on this row and those after it replace all others; None for any other row.
+
+        Only the first row of a replay has it (lakehouse/ingest/replay.py).
+        """
+        found = re.match(rf"{NUMBERED_AGAIN} (\d+):", self.reason or "", re.ASCII)
+        return int(found[1]) if found else None
+
 
 class LedgerHistory:
     """The ledger's rows of one table, oldest first.
@@ -105,13 +124,19 @@ class LedgerHistory:
         accepted: The row of each sequence, in order.
         base_state: The state with which folding begins, in place of older change sets, or None.
         rebuild_start: The first change set of the newest rebuild, or None.
+        replay_starts: The sequences from which on all were numbered again, in the order in which this happened.
     """
 
     def __init__(self, entries: list[LedgerEntry]) -> None:
         self.entries = tuple(entries)
         first_of_sequence: dict[int, LedgerEntry] = {}
         states: dict[int, LedgerEntry] = {}
+        self.replay_starts: list[int] = []
         for entry in entries:
+            if (start := entry.replay_start) is not None:
+                self.replay_starts.append(start)
+                first_of_sequence = {s: e for s, e in first_of_sequence.items() if s < start}
+                states = {s: e for s, e in states.items() if s < start}
             if entry.status == "accepted" and entry.sequence is not None:
                 # of two drivers that raced, the first counts
                 if entry.is_base_state:
@@ -192,6 +217,10 @@ class LedgerHistory:
     def with_entry(self, entry: LedgerEntry) -> LedgerHistory:
         """Return the history with one row more."""
         return LedgerHistory([*self.entries, entry])
+
+    def before(self, time: datetime) -> LedgerHistory:
+        """Return the history of the snapshots before a time, as if there were no others."""
+        return LedgerHistory([entry for entry in self.entries if entry.snapshot_time < time])
 
 
 def create_if_missing(spark: SparkSession, lake: Lake) -> None:
@@ -331,17 +360,18 @@ def _require_first(
         LakeBusy: Another run was first.
     """
     history = read_histories(spark, lake, [recorded.table])[recorded.table]
-    first = next(
-        e for e in history.entries if e.sequence == recorded.sequence and e.is_base_state == recorded.is_base_state
-    )
+    replays = [number for number, entry in enumerate(history.entries) if entry.replay_start is not None]
+    current = history.entries[replays[-1] if replays else 0 :]  # a replay that came later voids the row
+    same_sequence = (e for e in current if e.sequence == recorded.sequence)
+    first = next((e for e in same_sequence if e.is_base_state == recorded.is_base_state), None)
     # Spark trusts its own commits, but another driver may have overwritten this one: look into the files.
     log = lake.path("raw", "ledger", "_delta_log")
     versions = range(version_before + 1, newest_version(lake.path("raw", "ledger")) + 1)
     commits = file_io.read_files(log / f"{version:020d}.json" for version in versions)
     is_overwritten = not any(commit_mark.encode() in commit for commit in commits if commit)
-    if not is_overwritten and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
+    if first and not is_overwritten and (first.run_id, first.recorded_at) == (recorded.run_id, recorded.recorded_at):
         return
-    other_run = "another run" if is_overwritten else f"run {first.run_id}"
+    other_run = "another run" if is_overwritten or not first else f"run {first.run_id}"
     raise LakeBusy(
         f"change set {recorded.sequence} of {recorded.table} was published by {other_run} at the same time",
         expected="one run per lake at a time",
@@ -383,7 +413,9 @@ def read_rows(spark: SparkSession, lake: Lake) -> DataFrame:
 
 def newest_accepted_time(spark: SparkSession, lake: Lake) -> datetime | None:
     """Return the time of the newest accepted snapshot of any table: the models' `:newest_snapshot`."""
-    return max((e.snapshot_time for e in _read_entries(spark, lake) if e.status == "accepted"), default=None)
+    entries = _read_entries(spark, lake)
+    histories = [LedgerHistory([e for e in entries if e.table == table]) for table in {e.table for e in entries}]
+    return max((time for each in histories if (time := each.newest_accepted_time)), default=None)
 
 
 def read_histories(spark: SparkSession, lake: Lake, tables: list[str]) -> dict[str, LedgerHistory]:
@@ -403,7 +435,8 @@ def _read_entries(spark: SparkSession, lake: Lake) -> list[LedgerEntry]:
     else:
         ledger = read_rows(spark, lake)
         dicts = [r.asDict() for r in ledger.select(*columns, _commit_version(ledger).alias(_COMMIT_VERSION)).collect()]
-    dicts.sort(key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"]))
+    # Rows of one table in one commit are of a replay or of a rebuild, in the order of their snapshots.
+    dicts.sort(key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"], row["snapshot_time"]))
     return [LedgerEntry(**{name: _as_utc(row[name]) for name in columns}) for row in dicts]
 
 

@@ -95,10 +95,11 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
         rejected: `row`, `column`, `value`, `line`, `reason` and `rule`; None: no row was rejected.
         sequence: The sequence that the ledger is about to accept.
     """
-    spark, address = table.spark, table.lake.quarantine_table(table.name)
+    spark, address = table.spark, table.quarantine
     known = delta.read(spark, address).where("stage = 'ingest'") if delta.exists(spark, address) else None
-    keeps = table.config.feed is not None
-    is_affected = F.col("first_sequence") >= sequence if keeps else ~F.col("resolved")
+    keeps, is_affected = table.config.feed is not None, F.col("first_sequence") >= sequence
+    if not keeps:
+        is_affected = is_affected | ~F.col("resolved")
     if rejected is None and (known is None or known.where(is_affected).isEmpty()):
         return
     empty = local_frame(spark, _SCHEMA)
@@ -115,6 +116,35 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
     affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
     target = MergeTarget(spark, address, KEYS, tuning=table.tuning)
     merge_to_match(target, wanted, {"sequence": sequence}, affected, expect_few=True)
+
+
+def read_at_sequence(table: TableRef, sequence: int) -> DataFrame:
+    """Return the rows that `ingest` had in a table's quarantine when a sequence was the last one.
+
+    Args:
+        table: The table.
+        sequence: The sequence; 0: before the first one.
+    """
+    rows = _rows_of_ingest(table).where(F.col("first_sequence") <= sequence)
+    last = F.least("last_sequence", F.lit(sequence).cast("long"))
+    return rows.withColumn("resolved", F.col("last_sequence") < sequence).withColumn("last_sequence", last)
+
+
+def replace_of_table(table: TableRef, wanted: DataFrame, sequence: int) -> None:
+    """Make the rows that `ingest` has in a table's quarantine equal to others, by difference.
+
+    Args:
+        table: The table.
+        wanted: The rows, as a quarantine has them.
+        sequence: The last sequence that they belong to.
+    """
+    affected = _rows_of_ingest(table).select(*KEYS).unionByName(wanted.select(*KEYS)).distinct()
+    target = MergeTarget(table.spark, table.quarantine, KEYS, tuning=table.tuning)
+    merge_to_match(target, wanted, {"sequence": sequence}, affected, expect_few=True)
+
+
+def _rows_of_ingest(table: TableRef) -> DataFrame:
+    return delta.read_or_empty(table.spark, table.quarantine, _SCHEMA).where("stage = 'ingest'")
 
 
 def read_of_table(spark: SparkSession, lake: Lake, table: str, last_sequence: int) -> DataFrame:

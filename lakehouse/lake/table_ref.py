@@ -38,6 +38,11 @@ class TableRef:
         return self.lake.bronze_table(self.name)
 
     @property
+    def quarantine(self) -> str:
+        """The address of the table's quarantine."""
+        return self.lake.quarantine_table(self.name)
+
+    @property
     def schema(self) -> T.StructType:
         """The table's schema as the lake stores it."""
         return stored_schema(self.config)

@@ -66,6 +66,7 @@ class Run:
         names: The tables and models to which the command is limited; empty for all.
         snapshot_time: The time of a snapshot whose source has none.
         full_refresh: Rebuild from the layer before.
+        replay_from: For a full refresh by `ingest`: the time of the first snapshot to decide about again; None: all.
         verbose: Show Spark's own output and full traces.
         dry_run: For `expire`: only report the removals.
         on_outcome: Receives each outcome as soon as there is one.
@@ -86,6 +87,7 @@ class Run:
     names: tuple[str, ...] = ()
     snapshot_time: datetime | None = None
     full_refresh: bool = False
+    replay_from: datetime | None = None
     verbose: bool = False
     dry_run: bool = False
     on_outcome: OnOutcome = lambda outcome: None

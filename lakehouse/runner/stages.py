@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import extract as sources
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
-from lakehouse.errors import ConfigError, ExitCode
+from lakehouse.errors import ExitCode
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, publishing, up_to_date
@@ -151,7 +151,7 @@ def _count_subjects(run: Run, stage: str) -> int:
 
 
 def approve(run: Run, table: str, time: datetime) -> Report:
-    """Accept a held snapshot without applying the guards; or take one again whose folder in the source changed.
+    """Accept a held snapshot without applying the guards; or put one in its place that was late or has changed.
 
     Args:
         run: The command.
@@ -159,7 +159,8 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         time: The time of the snapshot.
 
     Raises:
-        ConfigError: The snapshot is neither held nor changed, or a newer one was accepted since.
+        ConfigError: The snapshot is neither held, late nor changed; or it is held, and a newer one was accepted since.
+        DataRefused: A later snapshot cannot be compared again.
     """
     from lakehouse.ingest import IngestContext, approve_snapshot
     from lakehouse.lake import ledger
@@ -173,7 +174,7 @@ def approve(run: Run, table: str, time: datetime) -> Report:
         table_ref = run.table_ref(table, isolated_session(run.spark))
         is_landed_again = _land_again(run, table, time, history)
         context = IngestContext(table_ref, run.pipeline, run.id, history)
-        report.outcomes += _ingest_outcomes(approve_snapshot(context, time, is_landed_again))
+        report.outcomes += _ingest_outcomes(approve_snapshot(context, time, is_landed_again), run)
     return report
 
 
@@ -181,9 +182,6 @@ def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) ->
     """Land a snapshot again if its folder in the source changed after it was taken; return whether it did.
 
     So it is for a held one too: its old bytes may be the truncated file that was mended since.
-
-    Raises:
-        ConfigError: It changed, and a newer snapshot was accepted since.
     """
     entry = history.entry_at(time)
     landed = landing.find_snapshot(run.lake, table, time)
@@ -192,14 +190,6 @@ def _land_again(run: Run, table: str, time: datetime, history: LedgerHistory) ->
     with sources.open_source(run.pipeline, run.lake, [table]) as source:
         if not sources.changed_snapshots(source, [landed]):
             return False
-        if later := history.superseding(time):
-            raise ConfigError(
-                f"the snapshot {snapshot_name(time)} of {table} changed after it was taken,"
-                f" but {snapshot_name(later.snapshot_time)} was accepted since",
-                expected="the newest snapshot of the table",
-                where=str(landed.folder),
-                next_step="deliver a correction as a new snapshot with its own time",
-            )
         sources.land_again(source, landed)
     return True
 
@@ -225,14 +215,15 @@ def _ingest(run: Run) -> list[Outcome]:
         IngestContext,
         ingest_table,
         rebuild_change_sets,
+        replay,
         require_landed_events,
         reset_tables,
     )
     from lakehouse.lake import ledger
 
-    spark, tables = run.spark, run.selected_tables()
+    spark, tables, replay_from = run.spark, run.selected_tables(), run.replay_from
     ledger.create_if_missing(spark, run.lake)
-    if run.full_refresh and run.stages == ("ingest",):
+    if run.full_refresh and run.stages == ("ingest",) and not replay_from:
         for name, history in ledger.read_histories(spark, run.lake, tables).items():
             if run.pipeline.tables[name].feed:
                 require_landed_events(run.lake, name, history)
@@ -243,10 +234,14 @@ def _ingest(run: Run) -> list[Outcome]:
     def work(name: str) -> Iterator[Outcome]:
         history = _pop_history(run, histories, name)
         context = IngestContext(run.table_ref(name), run.pipeline, run.id, history, unchanged=unchanged)
+        if replay_from:
+            result = replay(context, replay_from, f"a full refresh from {snapshot_name(replay_from)}")
+            yield from _ingest_outcomes(result, run)
+            context.history = ledger.read_histories(spark, run.lake, [name])[name]
         if run.full_refresh and "bronze" in run.stages and (rebuilt := rebuild_change_sets(context)):
             context.history = rebuilt.history
             yield Outcome("ingest", name, "rebuilt", note=rebuilt.reason)
-        yield from _ingest_outcomes(ingest_table(context))
+        yield from _ingest_outcomes(ingest_table(context), run)
 
     is_light = max(map(run.snapshot_bytes, tables), default=0) <= _LIGHT_BYTES
     outcomes = run_in_parallel(run, "ingest", tables, work, is_light)
@@ -262,7 +257,7 @@ def _pop_history(run: Run, histories: dict[str, LedgerHistory], name: str) -> Le
     return histories.pop(name, None) or ledger.read_histories(run.spark, run.lake, [name])[name]
 
 
-def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
+def _ingest_outcomes(result: IngestResult, run: Run) -> Iterator[Outcome]:
     """Yield one outcome per decision; a held snapshot is reported by every run until it is approved or superseded."""
     from lakehouse.lake.ledger import LedgerHistory
 
@@ -274,7 +269,10 @@ def _ingest_outcomes(result: IngestResult) -> Iterator[Outcome]:
                 note += "; a later snapshot supersedes it"
             else:
                 code, (note, kept) = ExitCode.HELD, _held_notes(result, entry)
-        elif entry.status == "rejected" and entry not in result.late:
+        elif entry in result.late:
+            stamp = snapshot_name(entry.snapshot_time)
+            note += f"; to put it in its place: lakehouse approve {run.pipeline.argument} {entry.table} {stamp}"
+        elif entry.status == "rejected":
             code = ExitCode.REFUSED
         yield Outcome("ingest", entry.table, entry.status, entry.counts, code=code, note=note, kept_note=kept)
     held = result.held

@@ -221,7 +221,8 @@ class Lake:
             is_feed: Whether it is a batch of a change feed.
         """
         if sequence == 1 and not is_feed:
-            return f"raw/full-load/{table}.parquet"
+            path = f"raw/full-load/{table}.parquet"
+            return path if path not in used_paths else self.compacted_path(table, sequence, time, used_paths)
         path = f"raw/cdc/{table}_{snapshot_name(time)}"
         return f"{path}.parquet" if f"{path}.parquet" not in used_paths else f"{path}_{sequence}.parquet"
 

@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Pipeline, Table
 from lakehouse.lake import delta, forgotten_keys
-from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
+from lakehouse.lake.cdc import DELETE, INSERT, REPLAYS_KEY, UPDATE
 from lakehouse.lake.change_sets import count_erased
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
@@ -108,6 +108,9 @@ class CheckedTable:
         version = self.version
         commits = version.commits if version else ()
         applied = next((c.metadata["sequence"] for c in commits if "sequence" in c.metadata), None if version else 0)
+        replays = next((c.metadata.get(REPLAYS_KEY, 0) for c in commits if "sequence" in c.metadata), 0)
+        if version and replays != len(self.history.replay_starts):
+            return "change sets wait to be applied: they were numbered again"
         if applied is None:
             return ""  # every commit is from another writer: the table is compared as it is
         waiting = [e.sequence for e in self.accepted if (e.sequence or 0) > applied and has_commit(e)]

@@ -52,13 +52,6 @@ def test_a_folder_that_changed_after_it_was_taken_stays_reported_until_it_is_tak
     assert shop.run().document["nothing_new"]
     assert shop("verify").code == 0
 
-    shop.snapshot(FIRST, items="id,qty,note\n")
-    refused = shop("approve", "items", FIRST)
-    assert refused.code == 2
-    assert f"{SECOND} was accepted since" in refused.error["found"]
-    assert "a new snapshot with its own time" in str(shop("status").document["attention"])
-    assert len(shop.rows("bronze/items")) == 10
-
 
 def test_approving_a_held_snapshot_whose_folder_was_mended_takes_the_mended_bytes(tmp_path: Path) -> None:
     shop = Project(tmp_path)
