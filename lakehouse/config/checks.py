@@ -14,6 +14,7 @@ from typing import Any
 from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.feed import check_feed, dropped_columns
+from lakehouse.config.reading import check_reading
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
 
@@ -59,6 +60,7 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     if data.get("history_for") is not None and data.get("history_except") is not None:
         yield Discrepancy(("history_except",), STRUCTURE, "contradicts history_for; give only one of them")
     yield from check_feed(data, columns)
+    yield from check_reading(data, columns)
 
 
 def check_jdbc(data: Mapping[str, Any]) -> Iterator[Discrepancy]:

@@ -42,6 +42,7 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
     update: dict[str, Any] = {
         "schema_ddl": ddl,
         "names": {name: in_files for name, in_files in names_in_files.items() if name != in_files},
+        "null_values": {new.get(name, name): texts for name, texts in table.null_values.items()},
         "keys": spelled(table.keys),
         "ignore": spelled(table.ignore),
         "updated_at": new.get(table.updated_at, table.updated_at) if table.updated_at else None,

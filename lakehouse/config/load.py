@@ -70,7 +70,7 @@ def fingerprint_config(table: Table, timezone: str) -> str:
         table: The table's configuration.
         timezone: The pipeline's time zone.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "format": table.format,
         "options": {name.lower(): value for name, value in table.options.items()},
         "columns": [[column.name, column.canonical_type] for column in table.columns],
@@ -86,6 +86,8 @@ def fingerprint_config(table: Table, timezone: str) -> str:
         settings["pii"] = table.pii_labels
     if table.feed:
         settings["feed"] = table.feed.model_dump(mode="json")
+    if nulls := {c.name: texts for c in table.columns if (texts := table.null_texts(c.name))}:
+        settings["null_values"] = nulls
     lower_names = {column: name.lower() for column, name in table.names.items()}
     if other_names := {column: name for column, name in lower_names.items() if name != column.lower()}:
         settings["names"] = other_names

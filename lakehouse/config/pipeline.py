@@ -39,6 +39,7 @@ from lakehouse.config.fields import (
     TimeZone,
     WeekOrMore,
 )
+from lakehouse.config.reading import NullTexts, null_texts
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
@@ -69,6 +70,10 @@ class Table(StrictModel):
     )
     names: dict[Text, Text] = Field(
         {}, description="Columns with another name in the files, each with that name (tipo: Tipo Titulo)."
+    )
+    null_values: dict[Text, NullTexts] = Field(
+        {},
+        description='csv, json: texts that stand for null, by column; those of "*" for every column. Quoted or not.',
     )
     keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
     ignore: list[Text] = Field([], description="Columns whose changes alone are not an update.")
@@ -147,6 +152,10 @@ class Table(StrictModel):
     def name_in_files(self, column: str) -> str:
         """Return the name of a declared column in the files."""
         return self.names.get(column, column)
+
+    def null_texts(self, column: str) -> tuple[str, ...]:
+        """Return the texts that stand for null in a declared column (`null_values`)."""
+        return null_texts(self.null_values, column)
 
     @classmethod
     def discrepancies(cls, data: Mapping[str, Any], folder: Path | None) -> Iterator[Discrepancy]:

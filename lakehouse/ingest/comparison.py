@@ -143,7 +143,7 @@ class SparkComparison(Comparison):
             return ()
         received = F.from_json(UNMASKED if UNMASKED in rows.columns else RECEIVED, F.lit("map<string, string>"))
         texts = rows.select(F.map_entries(received).alias("texts"))  # a JSON object may have a name twice
-        has_zero = [_has_leading_zero("texts", table.name_in_files(name)) for name in numbers]
+        has_zero = [_has_leading_zero("texts", table.name_in_files(name), table.null_texts(name)) for name in numbers]
         (found,) = texts.agg(*[F.bool_or(flag).alias(f"z{at}") for at, flag in enumerate(has_zero)]).collect()
         return tuple(name for name, flag in zip(numbers, found, strict=True) if flag)
 
@@ -157,9 +157,14 @@ class SparkComparison(Comparison):
         change_sets.write(self.context.table, rows, path, self.counts.changes)
 
 
-def _has_leading_zero(entries: str, name: str) -> Column:
-    """Return whether a text of this name, in any case, has a leading zero."""
-    return F.exists(entries, lambda e: (F.lower(e["key"]) == name.lower()) & e["value"].rlike(LEADING_ZERO))
+def _has_leading_zero(entries: str, name: str, nulls: tuple[str, ...]) -> Column:
+    """Return whether a text of this name, in any case, has a leading zero and does not stand for null."""
+
+    def has_zero(entry: Column) -> Column:
+        is_number = ~entry["value"].isin(*nulls) if nulls else F.lit(True)
+        return (F.lower(entry["key"]) == name.lower()) & entry["value"].rlike(LEADING_ZERO) & is_number
+
+    return F.exists(entries, has_zero)
 
 
 @dataclass(frozen=True)

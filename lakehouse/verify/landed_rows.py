@@ -26,7 +26,7 @@ from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, qu
 from lakehouse.verify.checked_table import CheckedTable
 from lakehouse.verify.feed import feed_checks
 from lakehouse.verify.scd2 import scd2_checks
-from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed
+from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed, without_null_texts
 
 _IS_KEY_KNOWN = "_cdc_is_key_known"
 
@@ -137,7 +137,11 @@ def _quarantined_keys(table: CheckedTable) -> DataFrame:
     received = F.from_json("row", F.lit("map<string, string>"))
     texts = F.transform_keys(received, lambda name, _: F.lower(name))
     names = {key: F.lit(table.config.name_in_files(key).lower()) for key in keys}
-    values = [parse_text(table, table.schema[key], F.try_element_at(texts, name)) for key, name in names.items()]
+    of_keys = {
+        key: without_null_texts(table.config, key, F.try_element_at(texts, name), is_of_reader=False)
+        for key, name in names.items()
+    }
+    values = [parse_text(table, table.schema[key], text) for key, text in of_keys.items()]
     # A record of the wrong length has no column at fault: what seems to be its key may be another field.
     rows = _last_quarantined_rows(table).select(*values, F.col("column").isNotNull().alias(_IS_KEY_KNOWN))
     by_key = rows.where(_all_not_null(keys)).groupBy(*map(quoted_column, keys))

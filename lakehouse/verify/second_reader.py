@@ -37,7 +37,10 @@ def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
     fields = [by_name.get(name.strip().lower()) for name in header]
     present = {field.name for field in fields if field}
     unreadable_texts = [  # of columns that are read as text, and whose text is not of the declared type
-        F.when(_value_column(table, field, True).isNull(), quoted_column(field.name))
+        F.when(
+            _value_column(table, field, True).isNull(),
+            without_null_texts(table.config, field.name, quoted_column(field.name)),
+        )
         for field in table.file_schema
         if field.name in present and _is_read_as_text(table, field)
     ]
@@ -79,16 +82,16 @@ def _reader_options(config: Table) -> dict[str, str]:
 def _is_read_as_text(table: CheckedTable, field: T.StructField) -> bool:
     """Return whether a column is read as text for `parse_text`.
 
-    The reader has no epochs, only two words for booleans, and no locale for numbers.
+    The reader has no epochs, only two words for booleans, no locale for numbers, and one text for null.
     """
     if isinstance(field.dataType, T.NumericType):
-        return "locale" in _reader_options(table.config)
+        return "locale" in _reader_options(table.config) or bool(_null_texts(table.config, field.name))
     return isinstance(field.dataType, T.BooleanType | T.DateType | T.TimestampType | T.TimestampNTZType)
 
 
 def _value_column(table: CheckedTable, field: T.StructField, is_present: bool) -> Column:
     """Return a declared column of the rows that were read; null if the file has no such column."""
-    column = quoted_column(field.name)
+    column = without_null_texts(table.config, field.name, quoted_column(field.name))
     if not is_present:  # added to the schema after this snapshot was taken
         column = F.lit(None).cast(field.dataType)
     elif isinstance(field.dataType, T.StringType | T.BinaryType):
@@ -97,6 +100,24 @@ def _value_column(table: CheckedTable, field: T.StructField, is_present: bool) -
     elif _is_read_as_text(table, field):
         column = parse_text(table, field, column)
     return column.alias(field.name)
+
+
+def _null_texts(config: Table, name: str) -> list[str]:
+    return [*config.null_values.get("*", ()), *config.null_values.get(name, ())]
+
+
+def without_null_texts(config: Table, name: str, text: Column, is_of_reader: bool = True) -> Column:
+    """Return the texts of a column with null in place of those that `null_values` lists.
+
+    Args:
+        config: The table's configuration.
+        name: The declared column.
+        text: The texts, as received.
+        is_of_reader: Whether they are the reader's, whose text for "" is another.
+    """
+    for each in _null_texts(config, name):
+        text = F.when(text != F.lit(each or (_EMPTY_TEXT if is_of_reader else "")), text)
+    return text
 
 
 def _read_header(path: StorePath, reader_options: dict[str, str]) -> list[str]:

@@ -110,6 +110,7 @@ RUN_BY = {
         f"docs/guide/{name}.md": "tests/systems/test_how_tos.py" for name in ("look", "model-tests", "models", "report")
     },
     "docs/guide/change-feeds.md": "tests/systems/test_feed.py",
+    "docs/guide/reading-files.md": "tests/lake/ingest/test_reading_files.py",
 }
 GUIDES = [page for page in PAGES if page.parent.name == "guide" or str(page.relative_to(REPOSITORY)) in RUN_BY]
 

@@ -54,7 +54,8 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
     if not is_known or (quote and dialect.options["escape"] != quote):
         raise NeedsSparkError
     header, positions = csv_reader.locate_columns(settings, path)
-    reader = _CsvReader(dialect, file, path, header)
+    nulls = [settings.table.null_texts(name) for name in settings.declared.names]
+    reader = _CsvReader(dialect, file, path, header, nulls)
     columns, names = {}, []
     for n, column in enumerate(settings.declared):
         text, options = f"c{n}", settings.table.options
@@ -81,8 +82,10 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
 class _CsvReader:
     """Reads the fields of one file."""
 
-    def __init__(self, dialect: Dialect, file: LandedFile, path: StorePath, header: list[str]) -> None:
-        self._dialect, self._path, self._header = dialect, path, header
+    def __init__(
+        self, dialect: Dialect, file: LandedFile, path: StorePath, header: list[str], nulls: list[tuple[str, ...]]
+    ) -> None:
+        self._dialect, self._path, self._header, self._nulls = dialect, path, header, nulls
         self._is_line_by_line = not dialect.may_span_lines(file)
         self.is_decodable = dialect.is_utf8 and file.is_utf8
         self._names = [f"f{i}" for i in range(len(header))]
@@ -99,6 +102,7 @@ class _CsvReader:
         for batch in self._batches(list(dict.fromkeys(wanted)) or self._names[:1], broken):
             nothing = pa.nulls(batch.num_rows, pa.string())
             fields = [nothing if p is None else batch.column(self._names[p]) for p in positions]
+            fields = [without_texts(f, nulls) for f, nulls in zip(fields, self._nulls, strict=True)]
             yield pa.RecordBatch.from_arrays(fields, names=[f"c{n}" for n in range(len(fields))])
 
     def received(self, rows: Collection[int]) -> dict[int, str]:
@@ -217,6 +221,13 @@ class _Utf8Stream(RawIOBase):
         """Close the file."""
         self._file.close()
         super().close()
+
+
+def without_texts(column: pa.Array, nulls: tuple[str, ...]) -> pa.Array:
+    """Return a column of texts with null in place of those that stand for null."""
+    if not nulls:
+        return column
+    return pc.if_else(pc.is_in(column, pa.array(nulls, pa.string())), pa.scalar(None, pa.string()), column)
 
 
 def to_json(row: dict[str, Any]) -> str:

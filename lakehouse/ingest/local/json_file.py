@@ -100,6 +100,7 @@ class _JsonReader:
         self._settings, self._path, self._objects = settings, path, objects
         names = settings.names_in_files
         self._positions = {name.lower(): n for n, name in enumerate(names.values())}
+        self._nulls = [settings.table.null_texts(name) for name in names]
         types = [field.dataType for field in settings.declared]
         has_locale = any(name.lower() == "locale" for name in settings.table.options)
         self._localized = [n for n, t in enumerate(types) if has_locale and isinstance(t, T.NumericType)]
@@ -171,7 +172,8 @@ class _JsonReader:
                 continue
             row: list[str | None] = [None] * width
             for position, value in values:
-                row[position] = value
+                is_null = type(value) is str and value in self._nulls[position]  # a number is no string
+                row[position] = None if is_null else value
             rows.append(row)
             parsed.append(n)
             if self._localized:
@@ -225,11 +227,14 @@ class _JsonReader:
         ]
         nothing = pa.nulls(len(plain), pa.string())
         values, in_quotes = [], []
-        for column in written:
+        for column, nulls in zip(written, self._nulls, strict=True):
             text = nothing if column is None else column
             is_text = pc.starts_with(text, '"')
             value = pc.if_else(is_text, pc.utf8_slice_codeunits(text, 1, -1), text)
-            values.append(pc.if_else(pc.equal(text, "null"), nothing, value))
+            is_null = pc.equal(text, "null")
+            if nulls:
+                is_null = pc.or_(is_null, pc.and_(is_text, pc.is_in(value, pa.array(nulls, pa.string()))))
+            values.append(pc.if_else(is_null, nothing, value))
             in_quotes.append(pc.fill_null(is_text, False))
         return [*values, *(in_quotes[n] for n in self._localized)]
 

@@ -39,6 +39,8 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     columns = {}
     for field in settings.declared:
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
+        if nulls := settings.table.null_texts(field.name):
+            text = F.when(~text.isin(*nulls), text)
         value, reason = cast_text(text, field.dataType, settings.time_zone, settings.table.options)
         if not (dialect.is_utf8 and file.is_utf8):
             reason = F.coalesce(F.when(text.contains(REPLACEMENT), F.lit(UNDECODABLE)), reason)

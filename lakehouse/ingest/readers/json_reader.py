@@ -53,8 +53,10 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         names = sorted(spellings.get(members[field.name].lower(), []))
         member = F.coalesce(*[F.col(_MEMBERS).getItem(name) for name in names]) if names else F.lit(None).cast("string")
         is_string = F.startswith(member, F.lit('"'))
-        # Named, because the expressions below repeat the text many times.
-        texts[f"{_MEMBERS}_{n}"] = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
+        text = F.when(is_string, F.substring(member, 2, F.length(member))).otherwise(member)
+        if nulls := settings.table.null_texts(field.name):
+            text = F.when(~(is_string & text.isin(*nulls)), text)
+        texts[f"{_MEMBERS}_{n}"] = text  # named, because the expressions below repeat it many times
         columns[field.name] = _parse_field(settings, F.col(f"{_MEMBERS}_{n}"), is_string, field.dataType)
     return ParsedFile(
         rows=rows.select("*", *[text.alias(name) for name, text in texts.items()]),

@@ -514,6 +514,15 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({"timezone": "America/SaoPaulo"}, "expected an IANA time zone, such as America/Sao_Paulo; "
                                            'did you mean "America/Sao_Paulo"?'),
         ({"business_timezone": ""}, "business_timezone: found nothing, expected an IANA time zone"),
+        ({TABLE + "null_values": {"sen": ["-"]}},
+         'null_values.sen: neither a column of schema nor "*", which is every column; did you mean "seen"?'),
+        ({TABLE + "null_values": {"*": [0]}}, "null_values.*[0]: found \"0\", expected text; put it in quotes"),
+        ({TABLE + "null_values": {"*": [None]}}, "null_values.*[0]: found nothing, expected text"),
+        ({TABLE + "null_values": {"*": []}}, "null_values.*: expected at least one"),
+        ({TABLE + "null_values": {"seen": "-"}}, 'null_values.seen: found "-", expected a list'),
+        ({TABLE + "null_values": ["-"]}, "null_values: expected a mapping"),
+        ({TABLE + "format": "parquet", TABLE + "null_values": {"*": ["-"]}},
+         "null_values: parquet has nulls of its own; this setting is for csv and json"),
         ({TABLE + "keys": []}, "tables.clients.keys: expected at least one"),
         ({TABLE + "keys": "id"}, 'tables.clients.keys: found "id", expected a list, such as [a, b]'),
         ({TABLE + "keys": ["ID"]},
@@ -934,6 +943,7 @@ def test_the_fingerprint_is_canonical_json() -> None:
         {"scd": 2},
         {"history_for": ["points"]},
         {"names": {"points": "POINTS"}},
+        {"null_values": {}},
         {"schema": "id string not null,points integer, `seen` TIMESTAMP_LTZ COMMENT 'x'"},
     ],
 )
@@ -955,6 +965,7 @@ def test_settings_that_affect_neither_reading_nor_comparing_keep_the_fingerprint
         {"pii": {"points": "mask"}},
         {"pii": {"points": "drop"}},
         {"names": {"points": "Qtde Pontos"}},
+        {"null_values": {"*": ["-"]}},
     ],
 )
 def test_settings_that_affect_reading_or_comparing_change_the_fingerprint(change: dict[str, Any]) -> None:
@@ -979,6 +990,13 @@ def test_another_pii_key_changes_the_fingerprint_only_with_hashed_columns() -> N
 
     assert fingerprint_with("k" * 40, "hmac") != fingerprint_with("o" * 40, "hmac")
     assert fingerprint_with("k" * 40, "mask") == fingerprint_with("o" * 40, "mask")
+
+
+def test_the_same_texts_for_null_give_the_same_fingerprint_however_they_are_written() -> None:
+    one = fingerprint(null_values={"*": ["-", "x"], "seen": ["0"]})
+
+    assert one == fingerprint(null_values={"seen": ["x", "0", "-"], "id": ["x", "-"], "points": ["-", "x", "x"]})
+    assert one != fingerprint(null_values={"*": ["-", "x", "0"]})
 
 
 def test_the_order_of_keys_does_not_change_the_fingerprint_and_the_time_zone_does() -> None:

@@ -40,6 +40,7 @@ TYPES = {
     "local": "TIMESTAMP_NTZ",
     "note": "STRING",
 }
+NULLS = {"*": ["x", "", "nan"], "part": ["3"], "note": ["007", "two\nlines"], "amount": ["1.10"], "ok": ["true"]}
 SHARES = {"few": 0.05, "many": 0.5, "all": 1.0}
 
 
@@ -189,9 +190,9 @@ def history(project: Project) -> list[Row]:
     ("file_format", "share", "settings"),
     [
         ("csv", "few", {"duplicates": "quarantine"}),
-        ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2}),
+        ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2, "null_values": NULLS}),
         ("csv", "all", {"duplicates": "fail", "ignore": ["note", "at"]}),
-        ("json", "few", {"duplicates": "latest", "updated_at": "at"}),
+        ("json", "few", {"duplicates": "latest", "updated_at": "at", "null_values": NULLS}),
         ("json", "many", {"duplicates": "quarantine"}),
         ("parquet", "many", {"duplicates": "quarantine"}),
         ("parquet", "all", {"duplicates": "fail", "scd": 2}),

@@ -1,0 +1,47 @@
+"""Defines the settings of a table by which its files are read as they are, and checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from lakehouse.config.ddl import Column
+from lakehouse.config.strict_model import STRUCTURE, Discrepancy, did_you_mean
+
+EVERY_COLUMN = "*"
+"""The name in `null_values` that stands for every column."""
+
+NullTexts = Annotated[list[str], Field(min_length=1)]
+
+
+def null_texts(null_values: Mapping[str, list[str]], column: str) -> tuple[str, ...]:
+    """Return the texts that stand for null in a column: its own, and those of every column.
+
+    >>> null_texts({"*": ["NULL"], "end": ["00000000"]}, "end")
+    ('00000000', 'NULL')
+
+    Args:
+        null_values: The setting of the table.
+        column: The declared column.
+    """
+    return tuple(sorted({*null_values.get(column, ()), *null_values.get(EVERY_COLUMN, ())}))
+
+
+def check_reading(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterator[Discrepancy]:
+    """Yield the discrepancies between how a table's files are read and its other settings.
+
+    Args:
+        data: The table, as it is written.
+        columns: Its declared columns; none if they are not valid.
+    """
+    null_values, known = data.get("null_values"), [column.name for column in columns]
+    if null_values and data.get("format") == "parquet":
+        message = "parquet has nulls of its own; this setting is for csv and json"
+        yield Discrepancy(("null_values",), STRUCTURE, message)
+    for name in null_values if isinstance(null_values, Mapping) else ():
+        if columns and name != EVERY_COLUMN and name not in known:
+            hint = did_you_mean(str(name), known)
+            message = f'neither a column of schema nor "{EVERY_COLUMN}", which is every column{hint}'
+            yield Discrepancy(("null_values", name), STRUCTURE, message)
