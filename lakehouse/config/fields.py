@@ -160,6 +160,7 @@ WeekOrMore = Annotated[Duration, AfterValidator(_check_week_or_more)]
 PiiKey = Annotated[SecretStr, AfterValidator(_check_key_length), WithJsonSchema({"type": "string"})]
 
 Count = Annotated[int, Field(ge=0), _Number]
+LineCount = Annotated[int, Field(ge=0, le=10_000), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
 

@@ -27,6 +27,7 @@ from lakehouse.config.fields import (
     JdbcUrl,
     KaggleName,
     LakeRoot,
+    LineCount,
     Name,
     NoneIfUrlIsEmpty,
     Option,
@@ -74,6 +75,10 @@ class Table(StrictModel):
     null_values: dict[Text, NullTexts] = Field(
         {},
         description='csv, json: texts that stand for null, by column; those of "*" for every column. Quoted or not.',
+    )
+    skip_lines: LineCount = Field(0, description="csv: lines before the header that are no data.")
+    skip_footer: LineCount = Field(
+        0, description="csv: lines at the end of a file that are no data; empty lines behind them do not count."
     )
     keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
     ignore: list[Text] = Field([], description="Columns whose changes alone are not an update.")

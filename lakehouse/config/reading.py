@@ -36,6 +36,9 @@ def check_reading(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Itera
         data: The table, as it is written.
         columns: Its declared columns; none if they are not valid.
     """
+    for name in ("skip_lines", "skip_footer"):
+        if data.get(name) and data.get("format") in ("json", "parquet"):
+            yield Discrepancy((name,), STRUCTURE, f"{data['format']} has no such lines; this setting is for csv")
     null_values, known = data.get("null_values"), [column.name for column in columns]
     if null_values and data.get("format") == "parquet":
         message = "parquet has nulls of its own; this setting is for csv and json"

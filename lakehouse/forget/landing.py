@@ -26,11 +26,11 @@ from lakehouse.ingest.readers.snapshot_reader import PARSERS, to_data_refused
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.table_schema import declared_schema
 from lakehouse.spark.session import SPARK_ERRORS
-from lakehouse.storage import archives, landing, temp_dirs
+from lakehouse.storage import archives, csv_body, landing, temp_dirs
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile, LandedSnapshot
-from lakehouse.storage.prepare_files import readable_snapshot
+from lakehouse.storage.prepare_files import cut_lines, readable_snapshot
 
 _ROW_INDEX = "_cdc_index"
 
@@ -158,9 +158,16 @@ class _SubjectRecords:
                     return self.subject.is_named_in(text)
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
-            declared = declared_schema(table).names
+            declared, dialect = declared_schema(table).names, Dialect.from_options(table.options)
+
+            def rewrite(records: Path, kept: Path) -> None:
+                dialect.copy_without(records, kept, declared, is_excluded)
+
             try:
-                Dialect.from_options(table.options).copy_without(path, target, declared, is_excluded)
+                if lines := cut_lines(table):
+                    csv_body.copy_with_body(path, target, dialect, lines, rewrite)
+                else:
+                    rewrite(path, target)
             except UnicodeError as error:
                 raise DataRefused(f"{path.name} cannot be written again: {error}", where=str(path)) from None
 

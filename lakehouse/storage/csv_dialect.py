@@ -269,11 +269,16 @@ class Dialect:
     def _is_enabled(self, option: str) -> bool:
         return self.options.get(option, "false").lower() == "true"
 
-    def open_text(self, path: StorePath) -> TextIO:
-        """Open a file as text, with U+FFFD in place of bytes that are not valid in its encoding."""
+    def open_text(self, path: StorePath, errors: str = "replace") -> TextIO:
+        """Open a file as text, with U+FFFD in place of bytes that are not valid in its encoding.
+
+        Args:
+            path: The file.
+            errors: Another way to treat such bytes, by Python's name.
+        """
         encoding = self.encoding_of(path)
         encoding = "utf-8-sig" if encoding == "UTF-8" else encoding
-        return path.open(encoding=encoding, errors="replace", newline="")
+        return path.open(encoding=encoding, errors=errors, newline="")
 
     def _reader(self, file: Iterable[str]) -> _csv.Reader:
         csv.field_size_limit(_MAX_FIELD_CHARS)

@@ -1,4 +1,4 @@
-"""Prepares the files of a landed snapshot for reading: unpacks them, and rewrites those that Spark would misread.
+"""Prepares the files of a landed snapshot: unpacks them, leaves out what is no data, rewrites what Spark would misread.
 
 Landing keeps the bytes as received. Prepared files are written to a temporary folder below `_state/plain/`, one per
 reading, and are deleted after it. If a reading is killed, the next one, of any table, deletes its folder.
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.storage import archives, file_io, int96
+from lakehouse.storage import archives, csv_body, file_io, int96
+from lakehouse.storage.csv_body import CutLines
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import SharedTempDir, StorePath
 from lakehouse.storage.landing import LandedFile, LandedSnapshot
@@ -52,10 +53,31 @@ def readable_snapshot(lake: Lake, table: Table, snapshot: LandedSnapshot) -> Ite
             raise
 
 
+def cut_lines(table: Table) -> CutLines | None:
+    """Return the lines of a table's CSV files that are no data; None if there are none.
+
+    Args:
+        table: The table's configuration.
+    """
+    lines = CutLines(table.skip_lines, table.skip_footer)
+    return lines if table.format == "csv" and any(lines) else None
+
+
 def _may_need_rewrite(table: Table, file: LandedFile, path: StorePath) -> bool:
     if table.format == "parquet":
         return int96.has_int96(path)
+    if cut_lines(table):
+        return True
     return table.format == "csv" and Dialect.from_options(table.options).may_need_rewrite(file)
+
+
+@contextmanager
+def _replacing(copy: Path) -> Iterator[Path]:
+    """Yield a path to write that becomes `copy` at the end: the original may itself be there, unpacked."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_name(f"{copy.name}.partial")
+    yield partial
+    partial.replace(copy)
 
 
 def _prepare_file(
@@ -70,11 +92,15 @@ def _prepare_file(
             copy = scratch.local / f"{file.name}.text.parquet"
             copy.parent.mkdir(parents=True, exist_ok=True)
             path = copy if int96.rewrite(path, copy) else path
-        elif any(reasons := dialect.rewrite_reasons(path)):
+        if lines := cut_lines(table):
+            with _replacing(scratch.local / file.name) as partial:
+                body = csv_body.copy_with_empty_head(path, partial, dialect, lines)
+            path = scratch.local / file.name
+            is_utf8 = file.is_utf8 or (dialect.is_utf8 and body.is_decodable)
+            file = replace(file, has_quote=body.has_quote, is_utf8=is_utf8)
+        if table.format == "csv" and dialect.may_need_rewrite(file) and any(reasons := dialect.rewrite_reasons(path)):
             copy = scratch.local / dialect.rewrite_folder / file.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = copy.with_name(f"{copy.name}.partial")  # the original may itself be there, unpacked
-            dialect.rewrite(path, partial, reasons)
-            path = partial.replace(copy)
-            file = replace(file, is_utf8=file.is_utf8 and not reasons.has_nul)
+            with _replacing(copy) as partial:
+                dialect.rewrite(path, partial, reasons)
+            path, file = copy, replace(file, is_utf8=file.is_utf8 and not reasons.has_nul)
     return file, scratch.executor_path(path) if isinstance(path, Path) and path.is_relative_to(scratch.local) else path

@@ -72,6 +72,12 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes, bytes | dict[str, Any], str]] = {
         GOOD,
         "look for an open quote there; the file may be cut short",
     ),
+    "short": (
+        table("short.csv", skip_lines=2, skip_footer=2),
+        GOOD,
+        {"skip_lines": 0, "skip_footer": 0},
+        "correct these settings, or have the source deliver the file again, with a time of its own",
+    ),
     "packed": (
         table("packed.csv.gz"),
         gzip.compress(GOOD)[:-9],

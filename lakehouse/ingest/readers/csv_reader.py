@@ -100,7 +100,7 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
             raise DataRefused(
                 f"{path.name} has {len(first_record):,} columns",
                 expected=f"at most {dialect.max_columns:,}",
-                where=f"{path}, line 1",
+                where=f"{path}, line {settings.table.skip_lines + 1}",
                 next_step="correct `sep` in the table's `options`, or set `maxColumns` there",
             )
         header = [name.strip() or f"(column {i})" for i, name in enumerate(first_record, start=1)]
@@ -135,7 +135,7 @@ def _other_header(
         describe(is_shown=not has_pii),
         kept=describe(is_shown=not may_be_a_row),
         expected=f"the columns {', '.join(names.values())}",
-        where=f"{path}, line 1",
+        where=f"{path}, line {settings.table.skip_lines + 1}",
         next_step=option or "correct the source, or the table's `names` if the source's columns were renamed",
     )
 

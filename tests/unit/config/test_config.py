@@ -523,6 +523,11 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({TABLE + "null_values": ["-"]}, "null_values: expected a mapping"),
         ({TABLE + "format": "parquet", TABLE + "null_values": {"*": ["-"]}},
          "null_values: parquet has nulls of its own; this setting is for csv and json"),
+        ({TABLE + "skip_lines": -1}, 'skip_lines: found "-1", expected at least 0'),
+        ({TABLE + "skip_footer": True}, 'skip_footer: found "true", expected a number'),
+        ({TABLE + "skip_footer": 10_001}, 'skip_footer: found "10001", expected at most 10000'),
+        ({TABLE + "format": "json", TABLE + "skip_lines": 1},
+         "skip_lines: json has no such lines; this setting is for csv"),
         ({TABLE + "keys": []}, "tables.clients.keys: expected at least one"),
         ({TABLE + "keys": "id"}, 'tables.clients.keys: found "id", expected a list, such as [a, b]'),
         ({TABLE + "keys": ["ID"]},
@@ -944,6 +949,7 @@ def test_the_fingerprint_is_canonical_json() -> None:
         {"history_for": ["points"]},
         {"names": {"points": "POINTS"}},
         {"null_values": {}},
+        {"skip_lines": 0, "skip_footer": 0},
         {"schema": "id string not null,points integer, `seen` TIMESTAMP_LTZ COMMENT 'x'"},
     ],
 )
@@ -966,6 +972,8 @@ def test_settings_that_affect_neither_reading_nor_comparing_keep_the_fingerprint
         {"pii": {"points": "drop"}},
         {"names": {"points": "Qtde Pontos"}},
         {"null_values": {"*": ["-"]}},
+        {"skip_lines": 1},
+        {"skip_footer": 1},
     ],
 )
 def test_settings_that_affect_reading_or_comparing_change_the_fingerprint(change: dict[str, Any]) -> None:

@@ -189,7 +189,7 @@ def history(project: Project) -> list[Row]:
 @pytest.mark.parametrize(
     ("file_format", "share", "settings"),
     [
-        ("csv", "few", {"duplicates": "quarantine"}),
+        ("csv", "few", {"duplicates": "quarantine", "skip_lines": 2, "skip_footer": 1}),
         ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2, "null_values": NULLS}),
         ("csv", "all", {"duplicates": "fail", "ignore": ["note", "at"]}),
         ("json", "few", {"duplicates": "latest", "updated_at": "at", "null_values": NULLS}),
@@ -210,6 +210,9 @@ def test_the_driver_and_spark_give_the_same_results_for_random_snapshots(
     for number, rows in enumerate(random_rows(rng, SHARES[share])):
         folder = driver.snapshot(f"20250101_{number:06d}")
         WRITERS[file_format](folder, rows, rng, faulty=number % 2 == 1)
+        if "skip_lines" in settings:
+            content = (folder / "items.csv").read_text(encoding="utf-8")
+            (folder / "items.csv").write_text(f'A "title\n\n{content}Total,"\n\n', encoding="utf-8")
         target = spark.snapshot(folder.name)
         (target / f"items.{file_format}").write_bytes((folder / f"items.{file_format}").read_bytes())
     for project in (driver, spark):
