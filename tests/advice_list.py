@@ -46,6 +46,8 @@ COVERED: dict[str, str] = {
     "storage/archives.py: have the source deliver the file again, as a snapshot with a new time": _DATA,
     "storage/csv_body.py: correct these settings, or have the source deliver the file again, with a time of its own": _DATA,
     "storage/csv_dialect.py: look for an open quote there; the file may be cut short": _DATA,
+    "storage/json_records.py: correct `records`, or have the source deliver the file again, with a time of its own": _DATA,
+    "storage/json_records.py: the file may be cut short": _DATA,
     "storage/lock.py: rm {}": _UNIT,
     "ingest/readers/parquet_footer.py: have the source deliver it again, with a time of its own": _DATA,
     "ingest/readers/parquet_reader.py: correct the source, or the table's `names` if the source's columns were renamed": _DATA,

@@ -88,6 +88,8 @@ def fingerprint_config(table: Table, timezone: str) -> str:
         settings["feed"] = table.feed.model_dump(mode="json")
     if nulls := {c.name: texts for c in table.columns if (texts := table.null_texts(c.name))}:
         settings["null_values"] = nulls
+    if table.records:
+        settings["records"] = [name.lower() for name in table.record_names]
     settings |= {name: count for name in ("skip_lines", "skip_footer") if (count := getattr(table, name))}
     lower_names = {column: name.lower() for column, name in table.names.items()}
     if other_names := {column: name for column, name in lower_names.items() if name != column.lower()}:

@@ -40,7 +40,7 @@ from lakehouse.config.fields import (
     TimeZone,
     WeekOrMore,
 )
-from lakehouse.config.reading import NullTexts, null_texts
+from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
@@ -79,6 +79,9 @@ class Table(StrictModel):
     skip_lines: LineCount = Field(0, description="csv: lines before the header that are no data.")
     skip_footer: LineCount = Field(
         0, description="csv: lines at the end of a file that are no data; empty lines behind them do not count."
+    )
+    records: RecordsPath | None = Field(
+        None, description="json: the array inside the document that holds the records, such as data.items."
     )
     keys: list[Text] = Field(min_length=1, description="Columns that identify a row.")
     ignore: list[Text] = Field([], description="Columns whose changes alone are not an update.")
@@ -157,6 +160,11 @@ class Table(StrictModel):
     def name_in_files(self, column: str) -> str:
         """Return the name of a declared column in the files."""
         return self.names.get(column, column)
+
+    @property
+    def record_names(self) -> tuple[str, ...]:
+        """The names that lead to the array of records in a JSON document; none if the records are at the top."""
+        return parse_path(self.records) if self.records else ()
 
     def null_texts(self, column: str) -> tuple[str, ...]:
         """Return the texts that stand for null in a declared column (`null_values`)."""

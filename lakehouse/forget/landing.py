@@ -149,7 +149,7 @@ class _SubjectRecords:
         if table.format == "parquet":
             parquet_reader.copy_without(path, target, set(self.row_indexes))
         elif table.format == "json":
-            json_reader.copy_without(path, target, set(self.texts))
+            json_reader.copy_without(path, target, set(self.texts), table.record_names)
         else:
             names = [table.name_in_files(column).lower() for column in self.subject.key_texts]
 

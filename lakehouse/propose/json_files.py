@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from itertools import islice
+from operator import getitem
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +16,7 @@ from lakehouse.text import is_encodable
 
 _CHUNK_CHARS = 1 << 20
 _MAX_OBJECT_CHARS = 64 << 20
+_MAX_DEPTH, _MAX_MEMBERS = 5, 100  # of objects around the records; one with more members is a mapping
 _DECODER = json.JSONDecoder(parse_int=Integer, parse_float=Number)
 
 
@@ -23,12 +27,20 @@ def json_text(value: Any) -> str | None:
     return json.dumps(value)
 
 
-def json_objects(path: Path) -> Iterator[Any]:
+def json_objects(path: Path, inside: tuple[str, ...] = ()) -> Iterator[Any]:
     """Yield the objects of a file: one a line, in one array, or one after the other; None for a line that is none.
+
+    Args:
+        path: The file.
+        inside: The names that lead to the array of records in each of these objects; none: they are the records.
 
     Raises:
         UnusableFile: An array or an object is cut short, or the file is no JSON.
     """
+    if inside:
+        for document in json_objects(path):
+            yield from reduce(getitem, inside, document)
+        return
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         start = file.read(_CHUNK_CHARS)
         if start.lstrip()[:1] not in ("[", "{"):
@@ -42,6 +54,42 @@ def json_objects(path: Path) -> Iterator[Any]:
             yield from (_decode_line(line) for line in file if line.strip())
         else:
             yield from _stream(file)
+
+
+def find_records(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names that lead to the records, if each file is one object with one array of objects inside.
+
+    Args:
+        paths: The files of a table; such an array may be empty in some of them.
+
+    Returns:
+        The same names for all files; none if the records are at the top, or it is not clear where they are.
+
+    Raises:
+        UnusableFile: An object is cut short, or a file is no JSON.
+    """
+    filled: set[tuple[str, ...]] = set()
+    in_all: set[tuple[str, ...]] | None = None
+    for path in paths:
+        documents = list(islice(json_objects(path), 2))
+        if len(documents) != 1 or not isinstance(documents[0], dict):
+            return ()
+        arrays = dict(_arrays(documents[0], ()))
+        filled |= {names for names, has_objects in arrays.items() if has_objects}
+        in_all = arrays.keys() & in_all if in_all is not None else {*arrays}
+    return next(iter(filled)) if len(filled) == 1 and filled <= (in_all or set()) else ()
+
+
+def _arrays(document: dict[str, Any], parents: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the names that lead to each array that is empty or has objects only, and whether it has some."""
+    if len(parents) >= _MAX_DEPTH or len(document) > _MAX_MEMBERS:
+        return
+    for name, value in document.items():
+        names = (*parents, name)
+        if isinstance(value, dict):
+            yield from _arrays(value, names)
+        elif isinstance(value, list) and name and all(isinstance(each, dict) for each in value):
+            yield names, bool(value)
 
 
 def _decodes(line: str) -> bool:

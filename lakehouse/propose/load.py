@@ -12,9 +12,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lakehouse.config.reading import format_path
 from lakehouse.errors import DataRefused
 from lakehouse.propose.dialect import DetectedDialect, UnusableFile, detect_dialect, transcode
-from lakehouse.propose.json_files import json_objects, json_text
+from lakehouse.propose.json_files import find_records, json_objects, json_text
 from lakehouse.propose.nested import Number, merge_shapes, value_shape
 from lakehouse.propose.parquet_types import duck_type
 from lakehouse.propose.sources import FileGroup, SourceFile, shown
@@ -50,6 +51,7 @@ class LoadedTable:
             ... for each of `columns`.
         columns: The names of the columns in the files, as the newest file spells them.
         options: Reader options that differ from the defaults.
+        records: JSON: the path to the array of records inside each document; "" if the records are at the top.
         snapshots: The positions of the snapshots with a file.
         notes: The doubts, and why.
         native: Parquet: the type of each column in each file.
@@ -63,6 +65,7 @@ class LoadedTable:
     duck: duckdb.DuckDBPyConnection
     columns: list[str]
     options: dict[str, str] = field(default_factory=dict)
+    records: str = ""
     snapshots: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     native: dict[str, list[pa.DataType]] = field(default_factory=dict)
@@ -337,10 +340,15 @@ def _load_json(table: LoadedTable, files: list[ReadableFile], folder: Path) -> N
     names: dict[str, str] = {}  # by lower case
     names_by_file: list[list[str]] = []
     for file in files:
-        in_file: dict[str, str] = {}
         if not landing.inspect_file(file.path).is_utf8:
             raise UnusableFile(f"{shown(file.source.name)} is not UTF-8, and JSON is read in UTF-8 only")
-        for record in json_objects(file.path):
+    inside = find_records([file.path for file in files])
+    table.records = format_path(inside)
+    if inside:
+        table.notes.append(f"records: each file is one object, whose only array of objects is {shown(table.records)}")
+    for file in files:
+        in_file: dict[str, str] = {}
+        for record in json_objects(file.path, inside):
             for name in record if isinstance(record, dict) else ():
                 in_file[name.lower()] = name
         names |= in_file
@@ -351,7 +359,7 @@ def _load_json(table: LoadedTable, files: list[ReadableFile], folder: Path) -> N
     for file in files:
 
         def rows(path: Path = file.path) -> Iterator[list[Any]]:
-            for record in json_objects(path):
+            for record in json_objects(path, inside):
                 lower = {name.lower(): value for name, value in record.items()} if isinstance(record, dict) else None
                 if lower is None or len(lower) < len(record):
                     table.bad_records += 1

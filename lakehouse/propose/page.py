@@ -113,6 +113,8 @@ def _settings(table: ProposedTable) -> list[str]:
     if table.options:
         options = ", ".join(f"{name}: {_option(value)}" for name, value in table.options.items())
         lines.append(f"    options: {{{options}}}")
+    if table.records:
+        lines.append(f"    records: {scalar(table.records)}")
     lines += ["    schema: >-", *(f"      {line}" for line in _schema_lines(table.columns))]
     if table.names:
         lines += ["    names:", *(f"      {scalar(name)}: {scalar(given)}" for name, given in table.names.items())]

@@ -64,6 +64,7 @@ class ProposedTable:
         file: The name or glob of its files.
         format: csv, json or parquet.
         options: Reader options that differ from the defaults.
+        records: JSON: the path to the array of records inside the document; "" if the records are at the top.
         columns: The columns.
         keys: The key, by names of the lake; empty if there is none.
         updated_at: The column for `duplicates: latest`; "" if it is not needed.
@@ -78,6 +79,7 @@ class ProposedTable:
     file: str
     format: str
     options: dict[str, str] = field(default_factory=dict)
+    records: str = ""
     columns: list[ProposedColumn] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     updated_at: str = ""
@@ -250,7 +252,7 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     counts = loaded.row_counts()
     proposed.rows = [counts.get(n) for n in range(len(folder.snapshots))]
     types = _parquet_types(loaded) if proposed.format == "parquet" else choose_types(loaded, proposed.format == "csv")
-    proposed.options = loaded.options | types.options
+    proposed.options, proposed.records = loaded.options | types.options, loaded.records
     proposed.notes += dict.fromkeys([*loaded.notes, *types.notes])  # each file of a table may have the same note
     proposed.zone = types.zone
     kept = _declared_columns(loaded, types, proposed)
@@ -260,9 +262,6 @@ def _describe(folder: SourceFolder, loaded: LoadedTable, proposed: ProposedTable
     proposed.columns = [ProposedColumn(lake_names[c.name], c.name, c.type, c.notes) for c in kept]
     if foreign := _foreign_columns(loaded):
         proposed.problem = foreign
-        return
-    if inside := _wrapped_records(loaded, kept):
-        proposed.problem = f"its records seem to be inside `{shown(inside)}`, and only records at the top are read"
         return
     key = _find_key(loaded, types, kept, proposed, preferred)
     proposed.keys = [lake_names[name] for name in key.columns]
@@ -284,13 +283,6 @@ def _foreign_columns(loaded: LoadedTable) -> str:
                 f" {shown(', '.join(sorted(newest)))}: another separator, or another table?"
             )
     return ""
-
-
-def _wrapped_records(loaded: LoadedTable, kept: Sequence[ColumnType]) -> str:
-    """Return the name of the array that holds a JSON document's records, if each file is one object; "" if not."""
-    arrays = [column.name for column in kept if column.name in loaded.nested and "ARRAY<STRUCT" in column.type]
-    is_single = set(loaded.row_counts().values()) == {1}
-    return arrays[0] if is_single and len(arrays) == 1 else ""
 
 
 def _find_key(

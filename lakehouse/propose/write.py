@@ -161,6 +161,7 @@ def document(
                 "file": table.file,
                 "format": table.format,
                 "options": table.options,
+                "records": table.records,
                 "columns": [asdict(column) for column in table.columns],
                 "keys": table.keys,
                 "rows": table.rows,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.storage import archives, csv_body, file_io, int96
+from lakehouse.storage import archives, csv_body, file_io, int96, json_records
 from lakehouse.storage.csv_body import CutLines
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import SharedTempDir, StorePath
@@ -66,9 +66,27 @@ def cut_lines(table: Table) -> CutLines | None:
 def _may_need_rewrite(table: Table, file: LandedFile, path: StorePath) -> bool:
     if table.format == "parquet":
         return int96.has_int96(path)
-    if cut_lines(table):
+    if _is_cut(table, file):
         return True
     return table.format == "csv" and Dialect.from_options(table.options).may_need_rewrite(file)
+
+
+def _is_cut(table: Table, file: LandedFile) -> bool:
+    """Return whether parts of a file are no data; an empty file of a feed is a batch without events."""
+    has_parts = cut_lines(table) is not None or (bool(table.records) and file.is_utf8)  # other JSON is refused
+    return has_parts and (file.size > 0 or table.feed is None)
+
+
+def _cut_file(table: Table, file: LandedFile, path: StorePath, copy: Path) -> tuple[LandedFile, Path]:
+    """Copy the records of a file, which are on the same lines in the copy."""
+    with _replacing(copy) as partial:
+        if (lines := cut_lines(table)) is None:
+            json_records.copy_records(path, partial, table.record_names)
+            return file, copy
+        dialect = Dialect.from_options(table.options)
+        body = csv_body.copy_with_empty_head(path, partial, dialect, lines)
+    is_utf8 = file.is_utf8 or (dialect.is_utf8 and body.is_decodable)
+    return replace(file, has_quote=body.has_quote, is_utf8=is_utf8), copy
 
 
 @contextmanager
@@ -92,12 +110,8 @@ def _prepare_file(
             copy = scratch.local / f"{file.name}.text.parquet"
             copy.parent.mkdir(parents=True, exist_ok=True)
             path = copy if int96.rewrite(path, copy) else path
-        if lines := cut_lines(table):
-            with _replacing(scratch.local / file.name) as partial:
-                body = csv_body.copy_with_empty_head(path, partial, dialect, lines)
-            path = scratch.local / file.name
-            is_utf8 = file.is_utf8 or (dialect.is_utf8 and body.is_decodable)
-            file = replace(file, has_quote=body.has_quote, is_utf8=is_utf8)
+        elif _is_cut(table, file):
+            file, path = _cut_file(table, file, path, scratch.local / file.name)
         if table.format == "csv" and dialect.may_need_rewrite(file) and any(reasons := dialect.rewrite_reasons(path)):
             copy = scratch.local / dialect.rewrite_folder / file.name
             with _replacing(copy) as partial:

@@ -78,6 +78,18 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes, bytes | dict[str, Any], str]] = {
         {"skip_lines": 0, "skip_footer": 0},
         "correct these settings, or have the source deliver the file again, with a time of its own",
     ),
+    "elsewhere": (
+        table("elsewhere.json", format="json", records="data"),
+        b'{"items": [{"id":"a","n":1}]}',
+        {"records": "items"},
+        "correct `records`, or have the source deliver the file again, with a time of its own",
+    ),
+    "cut_document": (
+        table("cut_document.json", format="json", records="items"),
+        b'{"items": [{"id":"a","n":1}',
+        b'{"items": [{"id":"a","n":1}]}',
+        "the file may be cut short",
+    ),
     "packed": (
         table("packed.csv.gz"),
         gzip.compress(GOOD)[:-9],

@@ -21,6 +21,7 @@ from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema.cast import type_fault
 from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.json_text import refuse_constant
 from lakehouse.storage.landing import LandedFile
 from lakehouse.text import is_encodable
 
@@ -40,7 +41,7 @@ class _Members(list[tuple[str, Any]]):
 _DECODER = json.JSONDecoder(
     parse_int=_Number,
     parse_float=_Number,
-    parse_constant=json_fields.refuse_constant,
+    parse_constant=refuse_constant,
     object_pairs_hook=_Members,
 )
 _LITERALS = {True: "true", False: "false"}

@@ -11,19 +11,7 @@ from collections.abc import Iterator
 from json import JSONDecodeError
 from typing import Any
 
-
-def refuse_constant(name: str) -> Any:
-    """Raise for NaN and the infinities, which Python's parser accepts and RFC 8259 does not.
-
-    Raises:
-        ValueError: Always.
-    """
-    raise ValueError(f"{name} is no JSON")
-
-
-# Numbers stay text: Python refuses to make a number of 5,000 digits.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=refuse_constant)
-_PARSE_ERRORS = (ValueError, IndexError, RecursionError)
+from lakehouse.storage.json_text import DECODER, PARSE_ERRORS, skip_whitespace
 
 
 def elements(text: str) -> list[str] | None:
@@ -36,18 +24,18 @@ def elements(text: str) -> list[str] | None:
     """
     text = text.removeprefix("\ufeff")
     try:
-        at = _skip_whitespace(text, 0)
+        at = skip_whitespace(text, 0)
         if text[at] == "[":
             return [raw for raw, _ in _items(text, "[", "]")]
         objects = []
         while at < len(text):
             if text[at] != "{":
                 return None
-            _, end = _DECODER.raw_decode(text, at)
+            _, end = DECODER.raw_decode(text, at)
             objects.append(text[at:end])
-            at = _skip_whitespace(text, end)
+            at = skip_whitespace(text, end)
         return objects
-    except _PARSE_ERRORS:
+    except PARSE_ERRORS:
         return None
 
 
@@ -70,7 +58,7 @@ def members(text: str) -> dict[str, str | None] | None:
             seen.add(name.lower())
             values[name] = f'"{value}' if raw.startswith('"') else raw if value is not None else None
             f"{name}{values[name]}".encode()  # fails for half a surrogate pair, which is no text
-    except _PARSE_ERRORS:
+    except PARSE_ERRORS:
         return None
     return values
 
@@ -89,7 +77,7 @@ def leaf_texts(text: str, shape: Shape) -> str | None:
     """
     try:
         return _leaf_texts(text, shape)
-    except _PARSE_ERRORS:
+    except PARSE_ERRORS:
         return None
 
 
@@ -119,45 +107,38 @@ def is_unfinished(line: str) -> bool:
     >>> is_unfinished('{"a": 1,'), is_unfinished('{"a": 1} {"a": 2}'), is_unfinished('nonsense')
     (True, False, False)
     """
-    at = _skip_whitespace(line, 0)
+    at = skip_whitespace(line, 0)
     if not line.startswith("{", at):
         return False
     try:
-        _DECODER.raw_decode(line, at)
-    except _PARSE_ERRORS:
+        DECODER.raw_decode(line, at)
+    except PARSE_ERRORS:
         return True
     return False
 
 
 def _items(text: str, opening: str, closing: str) -> Iterator[tuple[str, tuple[str, Any]]]:
     """Yield the raw text of each value between `opening` and `closing`, with its name and its parsed value."""
-    at = _skip_whitespace(text, 0)
+    at = skip_whitespace(text, 0)
     if text[at] != opening:
         raise JSONDecodeError(f"no {opening}", text, at)
-    at = _skip_whitespace(text, at + 1)
+    at = skip_whitespace(text, at + 1)
     is_empty = text[at] == closing
     while not is_empty:
         name = ""
         if opening == "{":
-            name, at = _DECODER.raw_decode(text, at)
-            at = _skip_whitespace(text, at)
+            name, at = DECODER.raw_decode(text, at)
+            at = skip_whitespace(text, at)
             if not isinstance(name, str) or text[at] != ":":
                 raise JSONDecodeError("no name", text, at)
-            at = _skip_whitespace(text, at + 1)
-        value, end = _DECODER.raw_decode(text, at)
+            at = skip_whitespace(text, at + 1)
+        value, end = DECODER.raw_decode(text, at)
         yield text[at:end], (name, value)
-        at = _skip_whitespace(text, end)
+        at = skip_whitespace(text, end)
         if text[at] == closing:
             break
         if text[at] != ",":
             raise JSONDecodeError("no comma", text, at)
-        at = _skip_whitespace(text, at + 1)
-    if _skip_whitespace(text, at + 1) != len(text):
+        at = skip_whitespace(text, at + 1)
+    if skip_whitespace(text, at + 1) != len(text):
         raise JSONDecodeError("text behind the end", text, at)
-
-
-def _skip_whitespace(text: str, at: int) -> int:
-    """Return the position after the white space at `at`."""
-    while at < len(text) and text[at] in " \t\n\r":
-        at += 1
-    return at

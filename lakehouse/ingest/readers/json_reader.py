@@ -19,6 +19,7 @@ from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
+from lakehouse.storage import json_records
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
@@ -122,14 +123,23 @@ def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[s
     return numbers
 
 
-def copy_without(path: Path, target: Path, excluded: set[str]) -> None:
+def copy_without(path: Path, target: Path, excluded: set[str], names: tuple[str, ...] = ()) -> None:
     """Copy a file without some of its records.
 
     Args:
         path: The file.
         target: The copy.
         excluded: The texts of the objects, or of the lines that are no object, to leave out.
+        names: The names that lead to the array of records inside a document; none if the records are at the top.
     """
+    if names:
+
+        def without_excluded(array: str) -> str:
+            objects = json_fields.elements(array) or []
+            return f"[{','.join(one for one in objects if one not in excluded)}]" if excluded & {*objects} else array
+
+        json_records.copy_with_records(path, target, names, without_excluded)
+        return
     text = "" if _has_object_per_line(path) else path.read_bytes().decode("utf-8-sig")
     objects = json_fields.elements(text) if text else None
     if objects is not None:

@@ -523,6 +523,13 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({TABLE + "null_values": ["-"]}, "null_values: expected a mapping"),
         ({TABLE + "format": "parquet", TABLE + "null_values": {"*": ["-"]}},
          "null_values: parquet has nulls of its own; this setting is for csv and json"),
+        ({TABLE + "records": "data.items"}, "records: csv has no documents; this setting is for json"),
+        *[
+            ({TABLE + "format": "json", TABLE + "records": path}, "expected names with dots between them, such as")
+            for path in ("data..items", ".items", "items.", "`items", "a`b", "``", "`a`b")
+        ],
+        ({TABLE + "format": "json", TABLE + "records": ""}, "records: found nothing, expected names"),
+        ({TABLE + "format": "json", TABLE + "records": ["data"]}, "records: expected text"),
         ({TABLE + "skip_lines": -1}, 'skip_lines: found "-1", expected at least 0'),
         ({TABLE + "skip_footer": True}, 'skip_footer: found "true", expected a number'),
         ({TABLE + "skip_footer": 10_001}, 'skip_footer: found "10001", expected at most 10000'),
@@ -973,6 +980,7 @@ def test_settings_that_affect_neither_reading_nor_comparing_keep_the_fingerprint
         {"names": {"points": "Qtde Pontos"}},
         {"null_values": {"*": ["-"]}},
         {"skip_lines": 1},
+        {"format": "json", "records": "data.items"},
         {"skip_footer": 1},
     ],
 )
@@ -1005,6 +1013,13 @@ def test_the_same_texts_for_null_give_the_same_fingerprint_however_they_are_writ
 
     assert one == fingerprint(null_values={"seen": ["x", "0", "-"], "id": ["x", "-"], "points": ["-", "x", "x"]})
     assert one != fingerprint(null_values={"*": ["-", "x", "0"]})
+
+
+def test_the_path_to_the_records_bears_on_the_fingerprint_by_its_names() -> None:
+    one = fingerprint(format="json", records="data.items")
+
+    assert one == fingerprint(format="json", records="Data.`items`")
+    assert one not in (fingerprint(format="json", records="`data.items`"), fingerprint(format="json"))
 
 
 def test_the_order_of_keys_does_not_change_the_fingerprint_and_the_time_zone_does() -> None:

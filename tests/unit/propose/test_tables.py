@@ -231,7 +231,6 @@ def test_a_comment_says_what_is_not_certain(tmp_path: Path, content: str, note: 
         ("t.csv", "PK\x03\x04 id,v\n", "zip archive"),
         ("t.csv", "<!DOCTYPE html><html></html>", "HTML"),
         ("t.json", '[{"id": 1}, {"id": 2', "cut short"),
-        ("t.json", '{"data": [{"id": 1}, {"id": 2}]}', "inside `data`"),
         ("t.json", "<html>", "does not begin with a JSON object"),
         ("t.parquet", "id,v\n", "not a complete Parquet file"),
         ("t.csv.gz", "no gzip", "truncated or damaged"),
@@ -355,6 +354,29 @@ def test_one_json_object_over_several_lines_is_a_row(tmp_path: Path) -> None:
     table = proposed(tmp_path, json.dumps({"id": "a", "v": 1}, indent=2), name="t.json")
 
     assert (table["rows"], table["keys"]) == ([1], ["id"])
+
+
+@pytest.mark.parametrize(
+    ("documents", "records"),
+    [
+        (['{"count": 2, "data": {"a.b": [{"id": "a"}, {"id": "b"}], "tags": ["x"]}}'], "data.`a.b`"),
+        (['{"items": [{"id": "a"}]}', '{"items": []}', '{"items": [\n{"id": "a"}, {"id": "b"}]}'], "items"),
+        (['{"id": "q", "items": [{"id": "a"}, {"id": "b"}], "more": [{"id": "a"}]}'], ""),  # which of them?
+        (['{"id": "a", "lines": [{"n": 1}]}\n{"id": "b", "lines": [{"n": 1}]}\n'], ""),  # two records
+        (['{"id": "q", "items": [{"id": "a"}]}', '{"id": "q", "rows": [{"id": "a"}]}'], ""),
+        (['[{"id": "a", "lines": [{"n": 1}]}, {"id": "b"}]'], ""),
+        (['{"id": "q", "items": [{"id": "a"}, 1]}'], ""),
+    ],
+)
+def test_records_inside_a_document_are_found_if_there_is_one_array_of_objects(
+    tmp_path: Path, documents: list[str], records: str
+) -> None:
+    table = proposed(tmp_path, *documents, name="t.json")
+
+    assert table["records"] == records
+    if records:
+        assert (list(types(table)), table["keys"]) == (["id"], ["id"])
+        assert f"records: each file is one object, whose only array of objects is {records}" in notes(table)
 
 
 @pytest.mark.parametrize("layout", ["[%s,\n%s]", "%s\n%s\n", "[\n  %s,\n  %s\n]", "%s\r\n\r\n%s"])

@@ -193,7 +193,7 @@ def history(project: Project) -> list[Row]:
         ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2, "null_values": NULLS}),
         ("csv", "all", {"duplicates": "fail", "ignore": ["note", "at"]}),
         ("json", "few", {"duplicates": "latest", "updated_at": "at", "null_values": NULLS}),
-        ("json", "many", {"duplicates": "quarantine"}),
+        ("json", "many", {"duplicates": "quarantine", "records": "data.items"}),
         ("parquet", "many", {"duplicates": "quarantine"}),
         ("parquet", "all", {"duplicates": "fail", "scd": 2}),
     ],
@@ -213,6 +213,11 @@ def test_the_driver_and_spark_give_the_same_results_for_random_snapshots(
         if "skip_lines" in settings:
             content = (folder / "items.csv").read_text(encoding="utf-8")
             (folder / "items.csv").write_text(f'A "title\n\n{content}Total,"\n\n', encoding="utf-8")
+        if "records" in settings:
+            lines = (folder / "items.json").read_text(encoding="utf-8").splitlines()
+            objects = ",\n".join(line for line in lines if line.endswith("}") and "NaN" not in line)
+            document = f'{{"n": 1,\n"data": {{"items": [{objects}, 1]}}}}\n'
+            (folder / "items.json").write_text(document, encoding="utf-8")
         target = spark.snapshot(folder.name)
         (target / f"items.{file_format}").write_bytes((folder / f"items.{file_format}").read_bytes())
     for project in (driver, spark):
