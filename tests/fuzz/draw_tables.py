@@ -300,12 +300,16 @@ def _csv_layout(rng: random.Random, settings: dict[str, Any]) -> dict[str, Any]:
             options[name] = rng.choice(values)
     _draw_patterns(rng, options)
     settings["options"] = options
+    _draw_null_values(rng, settings)
+    lines = {"skip_lines": rng.randrange(4), "skip_footer": rng.randrange(3)} if rng.random() < 0.1 else {}
+    settings |= lines
     compression = rng.choice([".gz", ".zip"]) if rng.random() < 0.1 else ""
     bom = b"\xef\xbb\xbf" if encoding == "UTF-8" and rng.random() < 0.1 else b""
     return {
         "sep": sep, "quote": quote, "escape": escape, "header": header, "bom": bom, "compression": compression,
         "encoding": PYTHON_NAMES.get(encoding, encoding), "is_lossy": encoding != "UTF-8" or "maxColumns" in options or not header or "\\" in (sep, escape),
         "end": rng.choice(["\n", "\n", "\r\n", "\r"]), "last_end": rng.random() < 0.8, "order": rng.randrange(100),
+        "around": [*lines.values()] or [0, 0],
     }  # fmt: skip
 
 
@@ -315,14 +319,23 @@ def _draw_patterns(rng: random.Random, options: dict[str, Any]) -> None:
             options[name] = rng.choice(PATTERNS)
 
 
+def _draw_null_values(rng: random.Random, settings: dict[str, Any]) -> None:
+    if rng.random() < 0.08:
+        settings["null_values"] = {"*": rng.sample(["", "x", "1", "NULL", "0", "\\N"], 2)}
+
+
 def _json_layout(rng: random.Random, settings: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     _draw_patterns(rng, options)
     if rng.random() < 0.05:
         options["locale"] = "pt-BR"
     settings["options"] = options
+    _draw_null_values(rng, settings)
+    is_inside = rng.random() < 0.1
+    settings |= {"records": "data.items"} if is_inside else {}
     return {
-        "is_array": rng.random() < 0.4,
+        "is_array": is_inside or rng.random() < 0.4,
+        "is_inside": is_inside,
         "space": rng.choice(["", " ", " \t"]),
         "end": rng.choice(["\n", "\n", "\r\n"]),
         "bom": b"\xef\xbb\xbf" if rng.random() < 0.05 else b"",

@@ -97,7 +97,8 @@ def _csv(table: Table, rows: list[Row]) -> bytes:
     records = [[field(row[at]) for at in order] for row in rows]
     if layout["header"]:
         records.insert(0, [field(table.names_in_files[at]) for at in order])
-    lines = [sep.join(record) for record in records]
+    head, foot = layout.get("around", (0, 0))
+    lines = ['A "title'] * head + [sep.join(record) for record in records] + ['Total"'] * foot
     text = end.join(lines) + (end if layout["last_end"] else "")
     return layout["bom"] + text.encode(layout["encoding"], errors="replace")
 
@@ -117,7 +118,9 @@ def _json(table: Table, rows: list[Row]) -> bytes:
     ]
     objects = ["{" + f",{layout['space']}".join(parts) + "}" for parts in members]
     if layout["is_array"]:
-        return layout["bom"] + ("[" + f",{layout['end']}".join(objects) + "]").encode("utf-8", "surrogatepass")
+        array = "[" + f",{layout['end']}".join(objects) + "]"
+        text = f'{{"n": 1,{layout["end"]}"data": {{"items": {array}}}}}' if layout.get("is_inside") else array
+        return layout["bom"] + text.encode("utf-8", "surrogatepass")
     return layout["bom"] + (layout["end"].join(objects) + layout["end"]).encode("utf-8", "surrogatepass")
 
 
