@@ -102,6 +102,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "retention/compact.py: lakehouse verify PIPELINE {}",
     ),
     "points to another look at the lake, or to a page": (
+        "extract/source.py: wait for the source to complete it, or correct source.ready",
         "inspect/diff.py: lakehouse diff {} {}, for what the newest batch would change",
         "forget/forget.py: lakehouse forget {} {} KEY, which asks again about the present rows",
         "forget/forget.py: lakehouse forget {} TABLE KEY, with a table that the model reads",

@@ -15,6 +15,7 @@ from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.feed import check_feed, dropped_columns
 from lakehouse.config.reading import check_reading
+from lakehouse.config.ready import check_ready
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
 
@@ -100,6 +101,7 @@ def check_pipeline(data: Mapping[str, Any], folder: Path | None) -> Iterator[Dis
                 message = f"a table with a feed is built from all its events, which are kept: {name}"
                 yield Discrepancy(("retention", "change_sets"), STRUCTURE, message)
     yield from _check_publish(data)
+    yield from check_ready(data)
 
 
 def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:

@@ -41,6 +41,7 @@ from lakehouse.config.fields import (
     WeekOrMore,
 )
 from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
+from lakehouse.config.ready import Ready
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
 from lakehouse.config.tuning import Tuning
 from lakehouse.errors import ConfigError
@@ -189,6 +190,7 @@ class Files(StrictModel):
     path: Text = Field(
         description="The folder; relative to the working directory if it is there, else to pipeline.yml."
     )
+    ready: Ready | None = Field(None, description="When a snapshot's folder is taken; default: once it is there.")
 
 
 class Kaggle(StrictModel):

@@ -5,8 +5,8 @@
 
 The steps, in order:
 
-1. `open_source` lists the source's snapshots: `folder.py` for files, `kaggle/source.py` for a dataset on Kaggle,
-   `postgres/source.py` for the tables of a database.
+1. `open_source` lists the source's snapshots: `folder.py` for files, without those that are not `ready.py`,
+   `kaggle/source.py` for a dataset on Kaggle, `postgres/source.py` for the tables of a database.
 2. `source.py`: `extract_table` lands each snapshot that has not landed yet. `peek` returns the newest one without
    landing it.
 
@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
-from lakehouse.extract import folder
+from lakehouse.extract import folder, ready
+from lakehouse.extract.ready import NotReady
 from lakehouse.extract.source import (
     ExtractResult,
     Source,
@@ -33,15 +35,18 @@ from lakehouse.storage.paths import Lake
 
 __all__ = [
     "ExtractResult",
+    "NotReady",
     "Source",
     "changed_snapshots",
     "extract_table",
+    "find_not_ready",
     "has_folders",
     "is_read_every_run",
     "land_again",
     "next_step_if_changed",
     "open_source",
     "peek",
+    "record_look",
     "require_source",
     "source_signature",
 ]
@@ -62,7 +67,11 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
     """
     match pipeline.source:
         case Files():
-            yield Source(pipeline, lake, folder.list_snapshots(pipeline), folder.warnings(pipeline))
+            places = folder.snapshot_places(pipeline)
+            waiting = ready.find_not_ready(pipeline, lake, places, datetime.now(timezone.utc))
+            snapshots = folder.to_snapshots(pipeline, [p for p in places if not waiting or p[1] not in waiting.folders])
+            warnings = (*folder.warnings(pipeline), *([waiting.message] if waiting else []))
+            yield Source(pipeline, lake, snapshots, warnings)
         case Kaggle():
             # Imported here, because these imports would take a third of the start time of every command.
             from lakehouse.extract.kaggle import source as kaggle
@@ -86,7 +95,36 @@ def require_source(pipeline: Pipeline) -> None:
         ConfigError: With the files that were found there.
     """
     if isinstance(pipeline.source, Files):
-        folder.list_snapshots(pipeline)
+        folder.snapshot_places(pipeline)
+
+
+def find_not_ready(pipeline: Pipeline, lake: Lake) -> NotReady | None:
+    """Return the first snapshot of a source that is not ready to be taken, with those that wait for it; or None.
+
+    Args:
+        pipeline: The pipeline.
+        lake: The lake, which knows the snapshots that were taken.
+
+    Raises:
+        ConfigError: The source does not exist.
+    """
+    if not isinstance(pipeline.source, Files) or pipeline.source.ready is None:
+        return None
+    return ready.find_not_ready(pipeline, lake, folder.snapshot_places(pipeline), datetime.now(timezone.utc))
+
+
+def record_look(pipeline: Pipeline, lake: Lake) -> None:
+    """Record how a source looks now, if its snapshots are ready only when they no longer change.
+
+    Args:
+        pipeline: The pipeline.
+        lake: The lake, which is locked.
+
+    Raises:
+        ConfigError: The source does not exist.
+    """
+    if isinstance(pipeline.source, Files) and pipeline.source.ready is not None:
+        ready.record_look(pipeline, lake, folder.snapshot_places(pipeline), datetime.now(timezone.utc))
 
 
 def has_folders(pipeline: Pipeline) -> bool:
@@ -107,11 +145,12 @@ def is_read_every_run(pipeline: Pipeline) -> bool:
     return isinstance(pipeline.source, Jdbc)
 
 
-def source_signature(pipeline: Pipeline) -> dict[str, str]:
+def source_signature(pipeline: Pipeline, lake: Lake) -> dict[str, str]:
     """Return metadata of the source that is equal as long as there is nothing new to land.
 
     Args:
         pipeline: A pipeline whose source is not read every run.
+        lake: The lake, which knows the snapshots that were taken.
 
     Raises:
         ConfigError: The source does not exist, or denies access.
@@ -119,7 +158,8 @@ def source_signature(pipeline: Pipeline) -> dict[str, str]:
     """
     match pipeline.source:
         case Files():
-            return folder.signature(pipeline)
+            waiting = find_not_ready(pipeline, lake)
+            return folder.signature(pipeline, waiting.folders if waiting else ())
         case Kaggle():
             from lakehouse.extract.kaggle import source as kaggle
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from lakehouse.config import Pipeline, Table
+from lakehouse.config import Files, Pipeline, Table
 from lakehouse.errors import ConfigError
 from lakehouse.extract.source import SourceSnapshot, TableFiles
 from lakehouse.storage import landing
@@ -18,37 +18,57 @@ _NAMES = "YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD (its time in UTC)"
 _SHOWN_NAMES = 5  # of folders that are passed over
 
 
-def list_snapshots(pipeline: Pipeline) -> tuple[SourceSnapshot, ...]:
-    """Return a snapshot per folder that is named by a time, oldest first; without one, the source's folder is the only.
+def snapshot_places(pipeline: Pipeline) -> list[tuple[datetime | None, Path]]:
+    """Return a folder per snapshot that is named by a time, oldest first; without one, the source's folder is the only.
 
     A link is no folder of the source: it can lead to files that were never meant for it.
 
     Args:
         pipeline: A pipeline with a source of type `files`.
 
+    Returns:
+        The time of each snapshot, None for the source's folder; and its folder.
+
     Raises:
         ConfigError: The source's folder does not exist, has two folders of one time, or has no snapshot at all.
     """
-
-    def fetch_from(folder: Path) -> Callable[[str], TableFiles]:
-        return lambda table: find_table_files(folder, pipeline.tables[table])
-
     root = _source_folder(pipeline)
     folders = _snapshot_folders(root)
     _require_one_folder_per_time(folders)
     if folders:
-        return tuple(SourceSnapshot(time, fetch_from(folder)) for time, folder in folders)
+        return [*folders]
     _require_files(pipeline, root)
-    return (SourceSnapshot(None, fetch_from(root)),)
+    return [(None, root)]
 
 
-def signature(pipeline: Pipeline) -> dict[str, str]:
+def to_snapshots(pipeline: Pipeline, places: Iterable[tuple[datetime | None, Path]]) -> tuple[SourceSnapshot, ...]:
+    """Return the snapshots in folders.
+
+    Args:
+        pipeline: A pipeline with a source of type `files`.
+        places: The time and the folder of each.
+    """
+
+    def fetch_from(folder: Path) -> Callable[[str], TableFiles]:
+        return lambda table: find_table_files(folder, pipeline.tables[table], marker_of(pipeline))
+
+    return tuple(SourceSnapshot(time, fetch_from(folder)) for time, folder in places)
+
+
+def marker_of(pipeline: Pipeline) -> str | None:
+    """Return the name or glob of the files that mark a complete snapshot; None if there are none."""
+    ready = pipeline.source.ready if isinstance(pipeline.source, Files) else None
+    return ready.file if ready else None
+
+
+def signature(pipeline: Pipeline, waiting: Collection[Path] = ()) -> dict[str, str]:
     """Return a signature for each file of the source, from metadata alone; equal means nothing new to land.
 
     A snapshot's folder has its own entry, because even without files it is a snapshot, one that lacks every table.
 
     Args:
         pipeline: A pipeline with a source of type `files`.
+        waiting: Folders that are not to be taken yet, whose files do not matter.
 
     Raises:
         ConfigError: The source's folder does not exist.
@@ -56,28 +76,35 @@ def signature(pipeline: Pipeline) -> dict[str, str]:
     root = _source_folder(pipeline)
     dated, not_taken = [folder for _, folder in _snapshot_folders(root)], _snapshot_links(root)
     not_taken += _other_folders(pipeline, root, dated)
-    tables = pipeline.tables.values()
-    files = [file for folder in dated or [root] for table in tables for file in find_table_files(folder, table).paths]
+    taken = [folder for folder in dated or [root] if folder not in waiting]
+    files = [file for folder in taken for file in all_table_files(pipeline, folder)]
     # What is not taken has an entry too, so that a run reports it.
     return (
-        {f"{folder.name}/": "" for folder in dated}
-        | {f"{path.name}@": "" for path in not_taken}
+        {f"{folder.name}/": "" for folder in dated if folder not in waiting}
+        | {f"{path.name}@": "" for path in [*not_taken, *waiting]}
         | {file.relative_to(root).as_posix(): landing.file_signature(file) for file in files}
     )
 
 
-def find_table_files(folder: Path, table: Table) -> TableFiles:
+def find_table_files(folder: Path, table: Table, marker: str | None = None) -> TableFiles:
     """Return the files of a table in a snapshot's folder, by name or glob; never a file outside the folder.
 
     Args:
         folder: The folder of one snapshot.
         table: The table's configuration.
+        marker: The name or glob of files that belong to no table.
     """
-    inside = folder.resolve()
-    found = [p for p in folder.glob(table.file) if p.resolve().is_relative_to(inside)]
+    inside, markers = folder.resolve(), set(folder.glob(marker) if marker else ())
+    found = [p for p in folder.glob(table.file) if p not in markers and p.resolve().is_relative_to(inside)]
     paths = sorted(p for p in found if p.is_file())
     folders = sorted(p for p in found if p.is_dir())
     return TableFiles(folder, paths, "" if paths or not folders else _folder_hint(folder, folders[0]))
+
+
+def all_table_files(pipeline: Pipeline, folder: Path) -> list[Path]:
+    """Return the files of all tables in a snapshot's folder; one that several tables read occurs several times."""
+    tables, marker = pipeline.tables.values(), marker_of(pipeline)
+    return [file for table in tables for file in find_table_files(folder, table, marker).paths]
 
 
 def _folder_hint(snapshot: Path, folder: Path) -> str:
@@ -112,8 +139,7 @@ def _other_folders(pipeline: Pipeline, root: Path, dated: list[Path]) -> list[Pa
     others = [p for p in root.iterdir() if p.is_dir() and not p.is_symlink() and p.name not in named]
     used: set[str] = set()
     if not dated:
-        files = [file for table in pipeline.tables.values() for file in find_table_files(root, table).paths]
-        used = {file.relative_to(root).parts[0] for file in files}
+        used = {file.relative_to(root).parts[0] for file in all_table_files(pipeline, root)}
     return sorted(p for p in others if not p.name.startswith((".", "_")) and p.name not in used)
 
 
@@ -157,9 +183,8 @@ def _require_one_folder_per_time(folders: list[tuple[datetime, Path]]) -> None:
 
 def _require_files(pipeline: Pipeline, root: Path) -> None:
     """Raise if a source without snapshot folders has no file of any table: an empty snapshot would be recorded."""
-    if any(
-        found.paths or found.hint for table in pipeline.tables.values() for found in [find_table_files(root, table)]
-    ):
+    marker, tables = marker_of(pipeline), pipeline.tables.values()
+    if any(found.paths or found.hint for table in tables for found in [find_table_files(root, table, marker)]):
         return
     files = ", ".join(dict.fromkeys(visible(table.file) for table in pipeline.tables.values()))
     raise ConfigError(

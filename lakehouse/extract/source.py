@@ -98,7 +98,9 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
         ConfigError: A snapshot with other bytes has already landed at `as_of`.
         LakehouseError: The source cannot be read; nothing has landed.
     """
-    if source.snapshot_times:
+    if not source.snapshots:
+        result = ExtractResult(table)  # none is ready
+    elif source.snapshot_times:
         result = _extract_dated(source, table, as_of)
     else:
         result = _extract_undated(source, table, now, as_of)
@@ -166,6 +168,8 @@ def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str
     Raises:
         LakehouseError: The source cannot be read.
     """
+    if not source.snapshots:
+        return _newest_landed(source, table), ""
     snapshot = source.snapshots[-1]
     if snapshot.time:
         landed = landing.find_snapshot(source.lake, table, snapshot.time)
@@ -181,6 +185,22 @@ def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str
     inspected = tuple(landing.inspect_file(p, name=n) for p, n in zip(files.paths, files.names, strict=True))
     time = snapshot.time or _time_of_undated(now, landed)
     return LandedSnapshot(table, time, files.folder, inspected, hint=files.hint), ""
+
+
+def _newest_landed(source: Source, table: str) -> LandedSnapshot:
+    """Return the newest snapshot that was taken from a source whose snapshots are not ready.
+
+    Raises:
+        ConfigError: None was taken yet.
+    """
+    if landed := landing.newest_snapshot(source.lake, table):
+        return landed
+    raise ConfigError(
+        "\n".join(source.warnings),
+        expected="a snapshot that is ready",
+        where=f"{source.pipeline.path}: source.ready",
+        next_step="wait for the source to complete it, or correct source.ready",
+    )
 
 
 def changed_snapshots(source: Source, landed_snapshots: Iterable[LandedSnapshot]) -> list[LandedSnapshot]:

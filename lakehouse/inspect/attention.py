@@ -27,7 +27,8 @@ def find_attention(document: Row, path: str) -> list[Row]:
     Returns:
         Rows of (what, name, found, next).
     """
-    return [*_of_tables(document, path), *_of_runs(document, path), *_of_models(document, path)]
+    parts = (_of_tables, _of_source, _of_runs, _of_models)
+    return [row for part in parts for row in part(document, path)]
 
 
 def _row(what: str, name: str, found: str | None, next_step: str) -> Row:
@@ -68,6 +69,12 @@ def _of_tables(document: Row, path: str) -> Iterator[Row]:
         yield _row(
             "quarantine", table["table"], f"{counted(table['quarantined'], 'row')} of the last snapshot", next_step
         )
+
+
+def _of_source(document: Row, path: str) -> Iterator[Row]:
+    if waiting := document.get("not_ready"):
+        next_step = f"wait for the source to complete it; then lakehouse run {path}"
+        yield _row("not ready", waiting["snapshot"], waiting["message"], next_step)
 
 
 def _of_runs(document: Row, path: str) -> Iterator[Row]:

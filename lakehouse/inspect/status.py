@@ -71,6 +71,7 @@ def status(run: Run, with_storage: bool = True) -> Document:
         "tables": tables,
         "storage": storage,
         "models": [_model_state(run, name, records.last_problem(run_records, name)) for name in run.selected_models()],
+        "not_ready": _not_ready(run),
         "published": _published_states(run),
         "expectations": _failed_expectations(run),
         "runs": runs,
@@ -88,6 +89,22 @@ def _changed_in_source(run: Run) -> dict[str, list[LandedSnapshot]]:
             return {name: extract.changed_snapshots(source, landing.list_snapshots(run.lake, name)) for name in tables}
     except LakehouseError:  # a run reports what is wrong with the source
         return {}
+
+
+def _not_ready(run: Run) -> Document | None:
+    """Return the first snapshot in the source that is not ready to be taken, and what waits for it; None if none is."""
+    try:
+        waiting = extract.find_not_ready(run.pipeline, run.lake)
+    except LakehouseError:  # a run reports what is wrong with the source
+        return None
+    if waiting is None:
+        return None
+    return {
+        "snapshot": waiting.folder.name,
+        "reasons": list(waiting.reasons),
+        "later": [folder.name for folder in waiting.later],
+        "message": waiting.message,
+    }
 
 
 def _source_states(run: Run, changed: list[LandedSnapshot]) -> list[Document]:

@@ -73,13 +73,15 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
         if "extract" in requested:
             sources.require_source(run.pipeline)  # before the lake is made
         stack.enter_context(lock_lake(run, command))
+        if "extract" in requested:
+            sources.record_look(run.pipeline, run.lake)
         work = _decide(run, is_run)
         standing = up_to_date.read_warnings(run.lake)
         if not work.stages:
             report.nothing_new = True
             for table, note in standing.items():
                 report.outcomes.append(Outcome("extract", table, "nothing new", note=note))
-                run.log.warning("the source is not as it was taken", table=table, reason=note)
+                run.log.warning("the source differs from what was taken", table=table, reason=note)
             return report
         save_record(run, record)
         up_to_date.remove_mark(run.lake)

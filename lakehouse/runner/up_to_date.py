@@ -100,7 +100,7 @@ def read_inputs(pipeline: Pipeline, lake: Lake) -> dict[str, Any]:
     # The dump masks keys. The fingerprints of the tables change when a key does.
     configuration = [pipeline.model_dump_json(), *(fingerprint_config(t, "") for t in pipeline.tables.values())]
     return {
-        "source": None if is_read_every_run(pipeline) else source_signature(pipeline),
+        "source": None if is_read_every_run(pipeline) else source_signature(pipeline, lake),
         "configuration": _digest([pipeline.path, *sorted(pipeline.folder.rglob("*.sql"))], *configuration),
         "code": _digest(_code_files()),
         "versions": _delta_versions(lake),

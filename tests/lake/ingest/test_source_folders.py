@@ -53,6 +53,37 @@ def test_a_folder_that_changed_after_it_was_taken_stays_reported_until_it_is_tak
     assert shop("verify").code == 0
 
 
+def test_a_folder_that_is_not_ready_waits_and_status_and_the_report_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"type": "files", "path": str(tmp_path / "source"), "ready": {"file": "_SUCCESS"}}
+    shop = Project(tmp_path, source_settings=source)
+    shop.snapshot(FIRST, items="id,qty,note\n1,1,x\n")
+    shop.snapshot(SECOND, items="id,qty,note\n1,2,x\n")
+    message = f"{FIRST} is not ready: no _SUCCESS; 1 later one waits"
+
+    for is_first in (True, False):
+        done = shop.run()
+        assert (done.code, done.outcome("extract", "items")["note"]) == (0, message)
+        assert done.document["nothing_new"] is not is_first
+    status = shop("status")
+    assert (status.code, status.document["not_ready"]["message"]) == (0, message)
+    assert main(["status", str(shop.pipeline)]) == 0
+    assert message in " ".join(capsys.readouterr().out.split())
+    assert shop("report", "--out", str(tmp_path / "r.html")).code == 0
+    assert message in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+    (shop.source / FIRST / "_SUCCESS").touch()
+    done = shop.run()
+    assert done.outcome("extract", "items")["note"] == f"{SECOND} is not ready: no _SUCCESS"
+    assert [row["qty"] for row in shop.rows("bronze/items")] == [1]
+    (shop.source / SECOND / "_SUCCESS").touch()
+    assert shop.run().code == 0
+    assert [row["qty"] for row in shop.rows("bronze/items")] == [2]
+    assert shop("status").document["not_ready"] is None
+    assert shop.run().document["nothing_new"]
+
+
 def test_approving_a_held_snapshot_whose_folder_was_mended_takes_the_mended_bytes(tmp_path: Path) -> None:
     shop = Project(tmp_path)
     shop.snapshot(FIRST, items="\n".join(LINES))

@@ -233,7 +233,7 @@ def test_a_table_whose_file_vanished_lands_as_a_snapshot_without_files_once(sour
 @pytest.mark.parametrize("name", ["2025-13-01", "20250101_0000", "novembro", "2025_01_01", "20250101T000000"])
 def test_a_folder_with_another_name_is_passed_over_with_a_warning_on_each_run(source: Source, name: str) -> None:
     source.put(f"{FIRST}/clientes.csv")
-    before = source_signature(source.pipeline)
+    before = source_signature(source.pipeline, source.lake)
     source.put(f"{name}/clientes.csv")
     for quiet in (".ipynb_checkpoints", "_old"):
         source.put(f"{quiet}/clientes.csv")
@@ -243,7 +243,9 @@ def test_a_folder_with_another_name_is_passed_over_with_a_warning_on_each_run(so
         assert done.landed_times == landed
         (warning,) = done.warnings
         assert name in warning and "YYYYMMDD_HHMMSS, YYYYMMDD or YYYY-MM-DD" in warning
-    assert source_signature(source.pipeline) != before, "a run with nothing else that is new would not report it"
+    assert source_signature(source.pipeline, source.lake) != before, (
+        "a run with nothing else that is new would not report it"
+    )
     with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
         assert opened.warnings == done.warnings, "diff reports them too"
 
@@ -399,7 +401,7 @@ def test_a_snapshot_folder_that_is_a_link_is_not_taken_and_reported(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "clientes.csv").write_bytes(b"id\nsecret\n")
-    before = source_signature(source.pipeline)
+    before = source_signature(source.pipeline, source.lake)
 
     (source.root / SECOND).symlink_to(source.root / FIRST if inside else outside)
 
@@ -409,7 +411,9 @@ def test_a_snapshot_folder_that_is_a_link_is_not_taken_and_reported(
     assert SECOND in warning
     assert "symbolic link" in warning
     assert source.landed == {FIRST: {"clientes.csv": b"id\n1\n"}}
-    assert source_signature(source.pipeline) != before, "a run with nothing else that is new would not report it"
+    assert source_signature(source.pipeline, source.lake) != before, (
+        "a run with nothing else that is new would not report it"
+    )
 
 
 def test_a_source_whose_only_snapshots_are_links_lands_none_of_them(source: Source, tmp_path: Path) -> None:
@@ -447,7 +451,7 @@ def test_the_signature_changes_with_the_files_and_only_with_them(source: Source)
     source.put("notes.txt")
 
     def signature() -> dict[str, str]:
-        return source_signature(source.pipeline) or {}
+        return source_signature(source.pipeline, source.lake) or {}
 
     before = signature()
     assert list(before) == ["clientes.csv"]

@@ -43,6 +43,14 @@ def found(**parts: Any) -> list[tuple[str, str, str]]:
     return [(row["what"], row["name"], row["next"]) for row in rows]
 
 
+def test_a_snapshot_that_is_not_ready_is_named_with_those_that_wait() -> None:
+    waiting = {"snapshot": "20250103_000000", "message": "20250103_000000 is not ready: no _SUCCESS"}
+
+    assert found(not_ready=waiting) == [
+        ("not ready", "20250103_000000", "wait for the source to complete it; then lakehouse run conf/shop")
+    ]
+
+
 def test_nothing_needs_somebody() -> None:
     runs = [{"doing": "run", "run_id": "r", "exit_code": 0, "failed": []}]
     assert found(runs=runs, models=[{"model": "gold.x", "waiting": []}]) == []
