@@ -35,19 +35,20 @@ class _NotThere(Exception):
         self.others = others or []
 
 
-def copy_records(path: StorePath, target: Path, names: tuple[str, ...]) -> None:
+def copy_records(path: StorePath, target: Path, names: tuple[str, ...], shows_names: bool = False) -> None:
     """Copy the records of a file as one array, each on the line on which it is in the file.
 
     Args:
         path: The file, in UTF-8.
         target: The copy.
         names: The names that lead to the array.
+        shows_names: Whether a message may have other names of the document, which can be data.
 
     Raises:
         DataRefused: A document has no array there, or is no complete JSON.
     """
     text = _read(path)
-    spans = find_arrays(text, path, names)
+    spans = find_arrays(text, path, names, shows_names)
     with target.open("w", encoding="utf-8", newline="") as out:
         end, is_first = 0, True
         for span in spans:
@@ -82,13 +83,14 @@ def copy_with_records(path: Path, target: Path, names: tuple[str, ...], rewrite:
         _write_slice(out.write, text, end, len(text))
 
 
-def find_arrays(text: str, path: StorePath, names: tuple[str, ...]) -> list[Span]:
+def find_arrays(text: str, path: StorePath, names: tuple[str, ...], shows_names: bool = False) -> list[Span]:
     """Return where the array of records of each document of a text is.
 
     Args:
         text: The text.
         path: The file that it is from, for messages.
         names: The names that lead to the array; their case is ignored.
+        shows_names: Whether a message may have other names of the document, which can be data.
 
     Raises:
         DataRefused: A document has no array there, or is no complete JSON.
@@ -103,7 +105,7 @@ def find_arrays(text: str, path: StorePath, names: tuple[str, ...]) -> list[Span
             spans.append(span)
             at = skip_whitespace(text, end)
     except _NotThere as error:
-        raise _no_array(path, names, error) from None
+        raise _no_array(path, names, str(error), error.others if shows_names else []) from None
     except PARSE_ERRORS:
         raise DataRefused(
             f"{path.name} is no complete JSON document",
@@ -190,11 +192,11 @@ def _write_slice(write: Callable[[str], object], text: str, start: int, end: int
         write(text[at : min(at + (1 << 20), end)])
 
 
-def _no_array(path: StorePath, names: tuple[str, ...], error: _NotThere) -> DataRefused:
-    found = f"{path.name} has no array of records: {error}"
-    more = ", ..." if len(error.others) > _SHOWN_NAMES else ""
+def _no_array(path: StorePath, names: tuple[str, ...], problem: str, others: list[str]) -> DataRefused:
+    found = f"{path.name} has no array of records: {problem}"
+    more = ", ..." if len(others) > _SHOWN_NAMES else ""
     return DataRefused(
-        f"{found}; it has {', '.join(error.others[:_SHOWN_NAMES])}{more}" if error.others else found,
+        f"{found}; it has {', '.join(others[:_SHOWN_NAMES])}{more}" if others else found,
         kept=found,
         expected=f"an array at `records`, {'.'.join(names)}, in each document",
         where=str(path),

@@ -81,7 +81,7 @@ def _cut_file(table: Table, file: LandedFile, path: StorePath, copy: Path) -> tu
     """Copy the records of a file, which are on the same lines in the copy."""
     with _replacing(copy) as partial:
         if (lines := cut_lines(table)) is None:
-            json_records.copy_records(path, partial, table.record_names)
+            json_records.copy_records(path, partial, table.record_names, shows_names=not table.pii)
             return file, copy
         dialect = Dialect.from_options(table.options)
         body = csv_body.copy_with_empty_head(path, partial, dialect, lines)

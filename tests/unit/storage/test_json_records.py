@@ -57,9 +57,13 @@ def test_a_name_may_contain_a_dot_and_the_path_may_be_one_name(tmp_path: Path) -
     ],
 )
 def test_a_document_without_the_array_is_refused(tmp_path: Path, text: str, found: str, kept: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataRefused) as hidden:
+        copy_records(tmp_path / "a.json", tmp_path / "copy.json", NAMES)
     with pytest.raises(DataRefused) as refused:
-        records_of(tmp_path, text)
+        copy_records(tmp_path / "a.json", tmp_path / "copy.json", NAMES, shows_names=True)
 
+    assert hidden.value.found == f"a.json has no array of records: {kept}"
     assert refused.value.found == f"a.json has no array of records: {found}"
     assert f"records: {kept}\n" in refused.value.to_record()
     assert "data.items" in refused.value.expected
