@@ -57,6 +57,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     "needs Kafka Connect: tests/live/publish/kafka_connect": (
         "publish/kafka_connect/connectors.py: correct the cause, then run `lakehouse connect apply` again: it restarts what failed",
         "publish/kafka_connect/connectors.py: correct the files, or what they name; nothing was changed",
+        "publish/kafka_connect/compact.py: lakehouse verify {}, which waits for the sink; then this command again",
+        "publish/kafka_connect/compact.py: set them: docs/guide/kafka.md",
         "publish/kafka_connect/connectors.py: lakehouse connect status {}",
         "publish/kafka_connect/connectors.py: remove it, and change the secret if anybody has seen the file",
         "publish/kafka_connect/json_lines.py: start again with another prefix: docs/guide/kafka.md",

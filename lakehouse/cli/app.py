@@ -601,19 +601,25 @@ def diff(
 @app.command()
 def connect(
     action: Annotated[
-        Literal["apply", "status"],
-        typer.Argument(metavar="ACTION", help="apply: register and start the connectors; status: show their state."),
+        Literal["apply", "status", "compact"],
+        typer.Argument(
+            metavar="ACTION",
+            help="apply: register and start the connectors; status: show their state; compact: remove from the objects"
+            " on S3 what later lines have replaced.",
+        ),
     ],
     pipeline: Pipeline,
     as_json: Json = False,
 ) -> int:
-    """Register the connectors to Kafka and S3 with Kafka Connect and wait until they run, or show their state."""
+    """Register the connectors to Kafka and S3 with Kafka Connect, show their state, or compact the sink's objects."""
+    from lakehouse.publish.kafka_connect import compact as compacting
     from lakehouse.publish.kafka_connect import connectors as connecting
 
     opened = config.load(pipeline)
     logs.register_secrets(opened)
     logs.log_retries(logs.create_logger())
-    result = connecting.apply(opened) if action == "apply" else connecting.status(opened)
+    actions = {"apply": connecting.apply, "status": connecting.status, "compact": compacting.compact}
+    result = actions[action](opened)
     render.document(logs.redact_document(result), as_json)
     return int(result["exit_code"])
 

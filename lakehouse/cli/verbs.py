@@ -90,7 +90,9 @@ VERBS: Mapping[str, Verb] = {
         "forget conf/loyalty clientes 000ff655-7a9f-4baa-b108-413f581399ef --yes",
     ),
     "expire": _verb(RARE, "2356", "expire conf/loyalty --dry-run"),
-    "connect": _verb(RARE, "235", "connect apply conf/tesouro", "connect status conf/tesouro"),
+    "connect": _verb(
+        RARE, "235", "connect apply conf/tesouro", "connect status conf/tesouro", "connect compact conf/tesouro"
+    ),
     "engine": _verb(RARE, "26", "engine status", "engine stop", code_6="a command uses an engine; --force ends it"),
 }
 

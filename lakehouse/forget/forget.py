@@ -324,7 +324,8 @@ def _notes(run: Run, name: str, found: FoundRows) -> list[str]:
         notes.append(
             f"Kafka ({topics}) and the objects below {objects} still have the rows that were sent before, and a table"
             " with REPLICA IDENTITY FULL, such as one whose key has NULLs, sends them again with their deletes:"
-            " docs/guide/kafka.md says how to erase both"
+            f" when they have arrived, `lakehouse connect compact {run.pipeline.argument}` erases the rows from the"
+            " objects, and docs/guide/kafka.md says how to erase them from Kafka"
         )
     others = [other for other in run.pipeline.tables if other != name]
     if others:

@@ -49,6 +49,21 @@ def compare_with_table(url: str, table: str, folder: StorePath) -> tuple[int, li
         DataRefused: The table does not exist or has no primary key; or see `read_latest_rows`.
         InfrastructureError: PostgreSQL cannot be reached.
     """
+    rows, keys = read_table(url, table)
+    return len(rows), differences(read_latest_rows(folder, keys), rows, keys)
+
+
+def read_table(url: str, table: str) -> tuple[list[dict[str, Any]], dict[str, type]]:
+    """Return the rows of a PostgreSQL table, and the columns of its primary key with their Python types.
+
+    Args:
+        url: The address of the database.
+        table: The table's name, with or without its schema.
+
+    Raises:
+        DataRefused: The table does not exist or has no primary key.
+        InfrastructureError: PostgreSQL cannot be reached.
+    """
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
     from psycopg.rows import dict_row
@@ -71,7 +86,7 @@ def compare_with_table(url: str, table: str, folder: StorePath) -> tuple[int, li
         raise DataRefused(f"the table {table} cannot be read: {error}", expected="a published table") from None
     if not keys:
         raise DataRefused(f"the table {table} has no primary key", expected="one, which identifies the rows")
-    return len(rows), differences(read_latest_rows(folder, {key: types[key] for key in keys}), rows, keys)
+    return rows, {key: types[key] for key in keys}
 
 
 def read_latest_rows(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, Row]:
@@ -89,7 +104,7 @@ def read_latest_rows(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, R
     """
     latest: dict[Key, tuple[int, str, Row | None]] = {}
     for where, partition, line in _read_lines(folder):
-        key, offset, row = _parse_line(line, keys, where)
+        key, offset, row = parse_line(line, keys, where)
         latest_offset, first_partition, _ = latest.get(key, (-1, partition, None))
         if first_partition != partition:
             raise DataRefused(
@@ -105,6 +120,21 @@ def read_latest_rows(folder: StorePath, keys: Mapping[str, type]) -> dict[Key, R
 
 def _read_lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
     """Yield each line with its location and its partition."""
+    for file, partition, lines in read_objects(folder):
+        for number, line in enumerate(lines, start=1):
+            if line:
+                yield f"{file}, line {number}", partition, line
+
+
+def read_objects(folder: StorePath) -> Iterator[tuple[StorePath, str, list[str]]]:
+    """Yield each object below a folder with its partition and its lines, a few objects in memory at a time.
+
+    Args:
+        folder: The folder that the sink writes a topic to.
+
+    Raises:
+        DataRefused: An object's name is not one of a sink.
+    """
     files = file_io.list_files(folder)
     for start in range(0, len(files), _OBJECTS_PER_BATCH):
         batch = files[start : start + _OBJECTS_PER_BATCH]
@@ -115,13 +145,20 @@ def _read_lines(folder: StorePath) -> Iterator[tuple[str, str, str]]:
                     "an object that no sink wrote", expected="TOPIC+PARTITION+OFFSET.json", where=str(file)
                 )
             lines = (content or b"").decode(errors="replace").split("\n")  # not splitlines: JSON may contain U+2028
-            for number, line in enumerate(lines, start=1):
-                if line:
-                    yield f"{file}, line {number}", name[1], line
+            yield file, name[1], lines
 
 
-def _parse_line(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Row | None]:
-    """Return a line's key, its offset and its row; None for a deletion."""
+def parse_line(line: str, keys: Mapping[str, type], where: str) -> tuple[Key, int, Row | None]:
+    """Return a line's key, its offset and its row; None for a deletion.
+
+    Args:
+        line: The line.
+        keys: The columns that identify a row, with their Python types in the table.
+        where: The location of the line, for messages.
+
+    Raises:
+        DataRefused: It is not a JSON object with the key and an offset.
+    """
     try:
         # Decimal, because a float would lose digits before anything is compared.
         document = json.loads(line, parse_float=Decimal)
