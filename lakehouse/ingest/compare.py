@@ -14,7 +14,7 @@ from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkCompar
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.feed import compare_feed
 from lakehouse.ingest.guards import require_acceptable
-from lakehouse.ingest.readers import snapshot_reader
+from lakehouse.ingest.readers import row_sizes, snapshot_reader
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.spark.persist import persist_rows
@@ -64,6 +64,7 @@ def compare_snapshot(
     with ExitStack() as stack:
         try:
             readable = stack.enter_context(readable_snapshot(context.table.lake, context.config, snapshot))
+            row_sizes.require_moderate_rows(context.config, readable)
             comparison: Comparison | None
             if context.config.feed:
                 comparison = stack.enter_context(compare_feed(context, readable, before, optional_columns))

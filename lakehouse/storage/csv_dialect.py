@@ -24,7 +24,7 @@ _DEFAULTS = {"header": "true", "sep": ",", "encoding": "UTF-8", "quote": '"'}
 _CHUNK_BYTES = 1 << 20
 _SPARKS_MAX_COLUMNS = 20_480
 # A quote that is never closed makes one field of all that follows it, and a file without line ends is one header.
-_MAX_FIELD_CHARS, _MAX_HEADER_CHARS = 1 << 27, 1 << 20
+_MAX_FIELD_CHARS, _MAX_HEADER_CHARS = 1 << 26, 1 << 20
 
 IsExcluded = Callable[[Mapping[str, str], str], bool]
 

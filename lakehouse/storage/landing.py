@@ -45,6 +45,7 @@ class LandedFile:
             before it reads a byte.
         has_quote: Whether a double quote occurs. Without one, no CSV record can span lines.
         is_utf8: Whether the bytes decode as UTF-8.
+        longest_line: The bytes of the longest line, if it is longer than what is read at a time; 0 if none is.
         as_received: Whether the file is unchanged. If not, `lakehouse forget` removed records from it, and the fields
             above still describe the received file, because the source's file is compared with that.
     """
@@ -56,6 +57,7 @@ class LandedFile:
     has_quote: bool
     is_utf8: bool
     as_received: bool = True
+    longest_line: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class HashingReader:
         self._source, self._digest, self._on_bytes = source, hashlib.sha256(), on_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._size, self._has_quote, self._is_utf8 = 0, False, True
+        self._line, self._longest_line = 0, 0
 
     def read(self, size: int = _CHUNK, /) -> bytes:
         """Return the next bytes of the source."""
@@ -137,6 +140,7 @@ class HashingReader:
         self._size += len(chunk)
         self._on_bytes(len(chunk), 0)
         self._digest.update(chunk)
+        self._measure_lines(chunk)
         self._has_quote = self._has_quote or b'"' in chunk
         self._is_utf8 = self._is_utf8 and _is_decodable(self._decoder, chunk)
         return chunk
@@ -144,7 +148,25 @@ class HashingReader:
     def to_landed_file(self, name: str, signature: str) -> LandedFile:
         """Return the source, which has been read to its end, as a landed file."""
         is_utf8 = self._is_utf8 and _is_decodable(self._decoder, b"", final=True)
-        return LandedFile(name, self._size, self._digest.hexdigest(), signature, self._has_quote, is_utf8)
+        longest = max(self._longest_line, self._line)
+        return LandedFile(
+            name,
+            self._size,
+            self._digest.hexdigest(),
+            signature,
+            self._has_quote,
+            is_utf8,
+            longest_line=longest if longest > _CHUNK else 0,
+        )
+
+    def _measure_lines(self, chunk: bytes) -> None:
+        """Measure the lines that continue from one chunk to the next; those inside of one are short."""
+        ends = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
+        if not ends:
+            self._line += len(chunk)
+            return
+        self._longest_line = max(self._longest_line, self._line + min(ends))
+        self._line = len(chunk) - 1 - max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
 
 
 def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:

@@ -33,7 +33,7 @@ def table(file: str, **settings: Any) -> dict[str, Any]:
 GOOD = b"id,n\na,1\nb,2\n"
 
 
-def parquet(columns: dict[str, list[Any]]) -> bytes:
+def parquet(columns: dict[str, Any]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue())
@@ -107,6 +107,18 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes, bytes | dict[str, Any], str]] = {
         table("damaged.parquet", format="parquet"),
         parquet({"id": ["a"], "n": [1]})[:-9],
         parquet({"id": ["a"], "n": [1]}),
+        "have the source deliver it again, with a time of its own",
+    ),
+    "long": (
+        table("long.csv.gz"),
+        gzip.compress(GOOD + b"c," + bytes(65 << 20).replace(b"\0", b"1"), 1),
+        gzip.compress(GOOD),
+        "look at the file: its line ends may be missing",
+    ),
+    "repeated": (
+        table("repeated.parquet", format="parquet", schema="id INT, n STRING"),
+        parquet({"id": list(range(2_200)), "n": pa.DictionaryArray.from_arrays([0] * 2_200, ["1" * (1 << 19)])}),
+        parquet({"id": [1], "n": ["1"]}),
         "have the source deliver it again, with a time of its own",
     ),
     "twice": (

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalColumn, LocalFile
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
-from lakehouse.ingest.readers import parquet_reader
+from lakehouse.ingest.readers import parquet_reader, row_sizes
 from lakehouse.ingest.readers.parquet_footer import FileColumn, read_footer
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import small_tables
@@ -19,8 +19,6 @@ from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema.cast import type_fault
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
-
-_BATCH_ROWS = 1 << 16
 
 
 def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFile:
@@ -37,6 +35,7 @@ def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFi
     if settings.table.options.keys() - {"locale", "dateFormat", "timestampFormat", "timestampNTZFormat"}:
         raise NeedsSparkError
     footer = read_footer(path)
+    batch_rows = row_sizes.parquet_batch_rows(settings.table, path)
     if any(key in footer.metadata for key in small_tables.LEGACY_CALENDAR):
         raise NeedsSparkError
     located = parquet_reader.locate_columns(settings, path, footer.columns)
@@ -50,7 +49,7 @@ def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFi
         fields.append((column.name if column and has_values else None, found))
     return LocalFile(
         columns,
-        lambda: _read(path, fields),
+        lambda: _read(path, fields, batch_rows),
         _received,
         unknown_columns=parquet_reader.unknown_columns(settings, footer.columns),
         missing_columns=frozenset(settings.declared.names).difference(located),
@@ -88,11 +87,11 @@ def _column_sql(
     return LocalColumn(text, in_range_sql(cast, data_type), fault)
 
 
-def _read(path: StorePath, fields: list[tuple[str | None, pa.DataType]]) -> Iterator[pa.RecordBatch]:
+def _read(path: StorePath, fields: list[tuple[str | None, pa.DataType]], batch_rows: int) -> Iterator[pa.RecordBatch]:
     names = [name for name, _ in fields if name]
     try:
         with path.open("rb") as source:
-            for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=names):
+            for batch in pq.ParquetFile(source).iter_batches(batch_rows, columns=names):
                 arrays = [_read_array(batch, name, found) for name, found in fields]
                 yield pa.RecordBatch.from_arrays(arrays, names=[f"c{n}" for n in range(len(arrays))])
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers import json_fields
+from lakehouse.ingest.readers import json_fields, row_sizes
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage import json_records
@@ -166,7 +166,7 @@ def split_objects(path: StorePath) -> list[str] | None:
     """Return the text of each object of a file; None if each line is one.
 
     Raises:
-        DataRefused: The file is neither.
+        DataRefused: The file is neither, or an object is too large.
     """
     objects = None
     if not (is_line_by_line := _has_object_per_line(path)):
@@ -175,6 +175,8 @@ def split_objects(path: StorePath) -> list[str] | None:
         if objects is None:  # if any line that is not indented is an object, the other lines are malformed
             with path.open(encoding="utf-8-sig") as file:
                 is_line_by_line = any(line.startswith("{") and json_fields.members(line) is not None for line in file)
+    if objects and (size := max(map(len, objects))) > row_sizes.MAX_ROW_BYTES:
+        raise row_sizes.too_large(f"{path.name} has an object of {size:,} characters", str(path))
     if objects is None and not is_line_by_line:
         raise DataRefused(
             f"{path.name} is not a complete JSON array, nor complete objects",

@@ -124,7 +124,7 @@ def read_footer(path: StorePath) -> Footer:
 
 def _column(field: pa.Field, leaves: Iterator[pq.ColumnSchema]) -> FileColumn:
     """Return a column; take its leaves, the columns of plain values that it consists of."""
-    own = [next(leaves) for _ in range(_count_leaves(field.type))]
+    own = [next(leaves) for _ in range(count_leaves(field.type))]
     spark_type = _spark_type(field.type)
     if isinstance(spark_type, T.BinaryType) and own[0].logical_type.type != "NONE":  # such as an interval
         spark_type = None
@@ -135,14 +135,15 @@ def _column(field: pa.Field, leaves: Iterator[pq.ColumnSchema]) -> FileColumn:
     return FileColumn(field.name, field.type, spark_type, is_nanoseconds, is_int96)
 
 
-def _count_leaves(arrow_type: pa.DataType) -> int:
+def count_leaves(arrow_type: pa.DataType) -> int:
+    """Return the number of columns of plain values that a type consists of."""
     if isinstance(arrow_type, pa.BaseExtensionType):
-        return _count_leaves(arrow_type.storage_type)
+        return count_leaves(arrow_type.storage_type)
     if pa.types.is_dictionary(arrow_type):
-        return _count_leaves(arrow_type.value_type)
+        return count_leaves(arrow_type.value_type)
     if not pa.types.is_nested(arrow_type):
         return 1
-    return sum(_count_leaves(arrow_type.field(n).type) for n in range(arrow_type.num_fields))
+    return sum(count_leaves(arrow_type.field(n).type) for n in range(arrow_type.num_fields))
 
 
 def _spark_type(arrow_type: pa.DataType, is_nested: bool = False) -> T.DataType | None:

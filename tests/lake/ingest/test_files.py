@@ -10,6 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import Project, Row, nonzero_counts
 from pyspark.sql import SparkSession
@@ -213,6 +215,9 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "cut_json": ("cut.json", b'{\n "id": "a",\n "v": ', "cut.json is not a complete JSON array, nor complete objects"),
     "cut_array": ("array.json", b'[{"id": "a", "v": 1},\n', "array.json is not a complete JSON array"),
     "cut_parquet": ("cut.parquet", b"PAR1 and no footer", "the file cannot be read"),
+    "long_line": ("long.json.gz", b"", "long.json has a line of 68,157,4"),
+    "long_object": ("objects.json.gz", b"", "objects.json has an object of 68,157,4"),
+    "long_value": ("long.parquet", b"", "a row has 68,157,440 bytes in long.parquet: v"),
     "blank_column": ("blank.csv", b"id,,w\na,1,2\n", "blank.csv has no column v"),
     "shifted": (
         "shifted.csv.gz",
@@ -229,6 +234,10 @@ def broken(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pro
     project = Project(tmp_path_factory.mktemp("broken"), tables)
     put(project, FIRST, {file: content for file, content, _ in BROKEN.values()})
     put(project, FIRST, {"bomb.csv.gz": gzip.compress(bytes(101 << 20), 1)})
+    long = '{"id":"a","v":"' + "1" * (65 << 20) + '"}'
+    put(project, FIRST, {"long.json.gz": gzip.compress(f'{long}\n{{"id":"b","v":1}}\n'.encode(), 1)})
+    put(project, FIRST, {"objects.json.gz": gzip.compress(f'[{{"id":"b","v":1}},{long}]'.encode(), 1)})
+    pq.write_table(pa.table({"id": ["a"], "v": ["1" * (65 << 20)]}), project.source / FIRST / "long.parquet")
     (project.folder / "outside.csv").write_bytes(GOOD)
     (project.source / FIRST / "link.csv").symlink_to(project.folder / "outside.csv")
     assert project.run().code == 5
@@ -258,6 +267,10 @@ def test_an_archive_that_leaves_its_folder_or_has_no_end_is_rejected(broken: Pro
 
 def test_json_and_parquet_files_that_were_cut_are_rejected(broken: Project) -> None:
     assert_rejected(broken, "cut_json", "cut_array", "cut_parquet")
+
+
+def test_a_row_that_no_reader_could_hold_is_rejected(broken: Project) -> None:
+    assert_rejected(broken, "long_line", "long_object", "long_value")
 
 
 def test_a_blank_or_missing_header_is_rejected_and_nothing_shifts(broken: Project) -> None:

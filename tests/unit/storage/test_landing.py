@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lakehouse.config import Table
 from lakehouse.storage import landing
@@ -81,6 +85,21 @@ def test_quotes_and_encoding_are_detected_at_any_position(
     file = landing.inspect_file(write_source(source, "f.csv", content))
 
     assert (file.has_quote, file.is_utf8) == (has_quote, is_utf8)
+
+
+@given(
+    st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"bc" * 9, b"d" * 30])).map(b"".join),
+    st.integers(1, 40),
+)
+def test_a_line_longer_than_what_is_read_at_a_time_is_measured(content: bytes, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(landing, "_CHUNK", size)
+        reader = landing.HashingReader(io.BytesIO(content))
+        while reader.read(size):
+            pass
+
+        longest = max(map(len, re.split(rb"[\r\n]", content)))
+        assert reader.to_landed_file("a.csv", "").longest_line == (longest if longest > size else 0)
 
 
 def test_files_of_a_killed_run_are_no_snapshot_and_are_replaced(lake: Lake, source: Path) -> None:
