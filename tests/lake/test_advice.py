@@ -6,7 +6,9 @@ tests/unit/test_advice.py has what the configuration refuses; tests/advice_list.
 from __future__ import annotations
 
 import gzip
+import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import Project
+from helpers import Project, Result
 from pyspark.sql import SparkSession
 
 from lakehouse.lake import delta
 
 pytestmark = pytest.mark.usefixtures("spark")
 
-FIRST, SECOND = "20250101_000000", "20250102_000000"
+FIRST, SECOND, THIRD, FOURTH = (f"2025010{day}_000000" for day in (1, 2, 3, 4))
 GUARD = {"max_deleted": 1.0, "max_quarantined": 1.0}
 
 
@@ -109,6 +111,25 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes, bytes | dict[str, Any], str]] = {
         parquet({"id": ["a"], "n": [1]}),
         "have the source deliver it again, with a time of its own",
     ),
+    "wide": (
+        table("wide.csv", options={"maxColumns": "2"}),
+        b"id,n,x\na,1,1\n",
+        {"options": {"maxColumns": "3"}},
+        "correct `sep` in the table's `options`, or set `maxColumns` there",
+    ),
+    "empty": (table("empty.csv"), b"", GOOD, "have the source deliver it again, with a time of its own"),
+    "latin": (
+        table("latin.json", format="json"),
+        '{"id":"é","n":1}\n'.encode("latin-1"),
+        '{"id":"é","n":1}\n'.encode(),
+        "have the source write UTF-8, and deliver it again with a time of its own",
+    ),
+    "notice": (
+        table("notice.json", format="json"),
+        b"Service unavailable\nTry again\n",
+        b'{"id":"a","n":1}\n',
+        "look at the file: a download that failed is often a page or a message",
+    ),
     "long": (
         table("long.csv.gz"),
         gzip.compress(GOOD + b"c," + bytes(65 << 20).replace(b"\0", b"1"), 1),
@@ -120,6 +141,18 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes, bytes | dict[str, Any], str]] = {
         parquet({"id": list(range(2_200)), "n": pa.DictionaryArray.from_arrays([0] * 2_200, ["1" * (1 << 19)])}),
         parquet({"id": [1], "n": ["1"]}),
         "have the source deliver it again, with a time of its own",
+    ),
+    "folder": (
+        table("folder.csv"),
+        b"",
+        {"file": "folder.csv/*.csv"},
+        "correct `file`; a snapshot with a time of its own is then read by it",
+    ),
+    "hidden": (
+        table("_hidden*.csv"),
+        GOOD,
+        {"file": "hidden*.csv"},
+        "rename them at the source, or change `file` so that it does not match them",
     ),
     "twice": (
         table("twice*.csv"),
@@ -165,11 +198,16 @@ FOLLOWED: dict[str, tuple[str, tuple[str, dict[str, Any]]]] = {  # by model: the
 }
 
 
+# Files of tables whose `file` is a pattern, or a folder.
+OTHERS = {"folder.csv/part-0.csv": GOOD, "_hidden_1.csv": GOOD}
+OTHERS_MENDED = {"folder.csv/part-0.csv": GOOD, "hidden_1.csv": GOOD, "twice_1.csv": GOOD}
+
+
 def deliver(project: Project, stamp: str, content: dict[str, bytes]) -> None:
-    folder = project.source / stamp
-    folder.mkdir(exist_ok=True)
     for name, data in content.items():
-        (folder / name).write_bytes(data)
+        file = project.source / stamp / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
 
 
 def test_following_the_advice_about_data_and_models_ends_well(tmp_path: Path) -> None:
@@ -177,8 +215,8 @@ def test_following_the_advice_about_data_and_models_ends_well(tmp_path: Path) ->
     tables |= {"texts": table("texts.csv", schema="id STRING, n INT, txt STRING")}
     shop = Project(tmp_path, tables, dict(MODELS))
     texts = {"texts.csv": b"id,n,txt\na,1,10\nb,1,vinte\n"}
-    files = {settings["file"]: content for settings, content, *_ in FAULTS.values() if "*" not in settings["file"]}
-    deliver(shop, FIRST, files | texts)
+    named = {name: fault for name, fault in FAULTS.items() if name not in ("folder", "hidden", "twice")}
+    deliver(shop, FIRST, {s["file"]: content for s, content, *_ in named.values()} | OTHERS | texts)
 
     first = shop.run()
 
@@ -196,8 +234,8 @@ def test_following_the_advice_about_data_and_models_ends_well(tmp_path: Path) ->
         shop.tables[name] = settings | (mended if isinstance(mended, dict) else {})
     shop.models |= {name: model for name, (_, model) in FOLLOWED.items()}
     shop.configure()
-    mended_files = {s["file"]: m if isinstance(m, bytes) else content for s, content, m, _ in FAULTS.values()}
-    deliver(shop, SECOND, {n: c for n, c in mended_files.items() if "*" not in n} | texts | {"twice_1.csv": GOOD})
+    mended_files = {s["file"]: m if isinstance(m, bytes) else content for s, content, m, _ in named.values()}
+    deliver(shop, SECOND, mended_files | OTHERS_MENDED | texts)
 
     second = shop.run()
 
@@ -266,3 +304,113 @@ def test_following_the_advice_about_tables_ends_well(tmp_path: Path, spark: Spar
     assert "restore the change set, or rebuild the table from the landed snapshots" in str(gone.document)
     shutil.move(tmp_path / "changes", changes)
     assert shop.run().code == 0
+
+
+def next_steps(result: Result) -> str:
+    """Return the advice of all errors of a command, a line each."""
+    notes = [outcome["note"] for outcome in result.document.get("outcomes", ()) if outcome["code"]]
+    advice = re.findall(r"^next: +(.*(?:\n +.*)*)", "\n".join(notes), re.MULTILINE)
+    return "\n".join([*advice, (result.document.get("error") or {}).get("next_step", "")])
+
+
+def typed(shop: Project, advice: str) -> Result:
+    """Run the command of an advice, as somebody types it."""
+    verb, pipeline, *arguments = shlex.split(advice)
+    assert pipeline in (str(shop.pipeline), "PIPELINE"), advice
+    return shop(verb, *arguments)
+
+
+def test_following_the_advice_about_changes_of_a_table_ends_well(tmp_path: Path, spark: SparkSession) -> None:
+    """Another type, other protection, a model's other columns, snapshots that cannot be approved, and a change feed."""
+    events = {"schema": "id STRING, n INT, seq BIGINT, word STRING", "feed": {"sequence_by": ["seq"]}}
+    names = ("typed", "secret", "late", "held")
+    shop = Project(
+        tmp_path,
+        {name: table(f"{name}.csv", schema="id STRING, n STRING") for name in names}
+        | {"events": table("events.csv", **events)},
+        {"silver.typed": ("SELECT t.id AS id, t.n AS n FROM bronze.typed AS t", {"keys": ["id"]})},
+    )
+    sent = {"events.csv": b"id,n,seq,word\na,1,1,x\n"}
+    files = {f"{name}.csv": GOOD.replace(b"a,1", b"a,x") for name in names}
+    deliver(shop, FIRST, files | sent)
+    assert shop.run().code == 0
+    shop.tables["held"]["guard"] = {"min_rows": 9}
+    shop.configure()
+    changed = {name: content + b"c,3\n" for name, content in files.items()}
+    deliver(shop, SECOND, changed | {"events.csv": b"id,n,seq,word\na,2,2,y\n"})
+    assert shop.run().code == 4
+
+    # Another type, which a row does not fit: with bronze, and without it
+    shop.tables["typed"]["schema"] = "id STRING, n INT"
+    shop.configure()
+    refused = shop("bronze", "typed", "--full-refresh")
+    assert "keep the column as it was and cast it in silver" in next_steps(refused), refused.document
+    shutil.move(shop.lake / "bronze/typed", tmp_path / "typed")
+    refused = shop("bronze", "typed")
+    assert "keep the column's type and cast it in silver" in next_steps(refused), refused.document
+    shutil.move(tmp_path / "typed", shop.lake / "bronze/typed")
+    shop.tables["typed"]["schema"] = "id STRING, n STRING"
+    shop.models["silver.typed"] = (
+        "SELECT t.id AS id, try_cast(t.n AS INT) AS n FROM bronze.typed AS t",
+        {"keys": ["id"]},
+    )
+    shop.configure()
+    refused = shop("silver", "silver.typed")
+    assert "run the same stage for it again, with --full-refresh" in next_steps(refused), refused.document
+    assert shop("silver", "silver.typed", "--full-refresh").code == 0
+    assert [row["n"] for row in shop.rows("silver/typed")] == [None, 2, 3]
+
+    # Other protection
+    shop.tables["secret"]["pii"] = {"n": "mask"}
+    shop.configure()
+    advice = re.search(
+        r"to ingest all landed snapshots again: (lakehouse ingest \S+ secret --full-refresh)", shop.run().stderr
+    )
+    assert advice
+    assert typed(shop, advice[1].removeprefix("lakehouse ")).code == 0
+    assert {row["n"] for row in shop.rows("bronze/secret")} == {"***"}
+
+    # Snapshots that cannot be approved
+    deliver(shop, FIRST, {"late.csv": GOOD})
+    refused = shop("approve", "late", FIRST)
+    assert "deliver a correction as a new snapshot with its own time" in next_steps(refused), refused.document
+    refused = shop("approve", "late", SECOND)
+    assert typed(shop, next_steps(refused).strip().removeprefix("lakehouse ")).code == 0
+    manifest = shop.lake / "landing/held" / SECOND / "_manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"expired": "2025-02-01T00:00:00+00:00"}))
+    refused = shop("approve", "held", SECOND)
+    advice = re.match(r"lakehouse (history \S+ held), for what it changed", next_steps(refused).strip())
+    assert advice, refused.document
+    assert typed(shop, advice[1]).code == 0
+
+    # A change feed
+    shop.tables["events"]["feed"] = {"sequence_by": ["seq"], "delete_when": "CAST(word AS INT) = 0"}
+    shop.configure()
+    deliver(shop, THIRD, changed | {"events.csv": b"id,n,seq,word\na,3,3,z\n"})
+    failed = shop.run()
+    assert "use try_cast and the like in them" in next_steps(failed), failed.document
+    assert len(shop.rows("bronze/late")) == 3
+    shop.tables["events"]["feed"]["delete_when"] = "try_cast(word AS INT) = 0"
+    shop.configure()
+    deliver(shop, FOURTH, changed | {"events.csv": b"id,n,seq,word\na,4,4,0\nb,1,1,z\n"})
+    assert {o["name"] for o in shop.run().document["outcomes"] if o["code"]} == {"held"}
+    assert [row["id"] for row in shop.rows("bronze/events")] == ["b"]
+
+    landed = shop.lake / "landing/events" / FIRST
+    content = json.loads((landed / "_manifest.json").read_text())
+    (landed / "_manifest.json").write_text(json.dumps(content | {"expired": "2025-02-01T00:00:00+00:00"}))
+    shutil.move(landed / "events.csv", tmp_path / "events.csv")
+    refused = shop("ingest", "events", "--full-refresh")
+    assert "restore these files, and remove `expired` from their manifests" in next_steps(refused), refused.document
+    shutil.move(tmp_path / "events.csv", landed / "events.csv")
+    (landed / "_manifest.json").write_text(json.dumps(content))
+    refused = shop("forget", "events", "b")
+    advice = re.match(
+        r"remove the events from the landed files, then lakehouse (ingest .*)", next_steps(refused).strip()
+    )
+    assert advice, refused.document
+    last = shop.lake / "landing/events" / FOURTH / "events.csv"
+    last.write_bytes(b"id,n,seq,word\na,4,4,0\n")
+    assert typed(shop, advice[1]).code == 0
+    assert shop("bronze", "events").code == 0
+    assert shop.rows("bronze/events") == []

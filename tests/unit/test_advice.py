@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,16 @@ CASES: dict[str, tuple[Change, str, str, Change]] = {  # what is wrong, the comm
         "rm {folder}/lake/_state/lock",
         lambda s: (s.folder / "lake/_state/lock").unlink(),
     ),
+    "models in a circle": (
+        lambda s: (
+            s.model("a", "SELECT b.id AS id FROM silver.b AS b"),
+            s.model("b", "SELECT a.id AS id FROM silver.a AS a"),
+            s.configure(silver={name: {"keys": ["id"]} for name in ("items", "a", "b")}),
+        ),
+        "validate",
+        "remove one of these references",
+        lambda s: s.model("b", "SELECT t.id AS id FROM bronze.items AS t"),
+    ),
     "a snapshot beside a feed": (
         lambda s: s.document["tables"]["items"].update(
             feed={"sequence_by": ["qty"], "corrected_by": {"file": "full.json", "sequence": "MAX(qty)"}}
@@ -223,6 +234,37 @@ def test_init_writes_to_another_folder_if_there_is_a_pipeline(
     for target, code in (("pipeline", 0), ("pipeline", 2), ("other", 0)):
         assert main(["init", str(tmp_path / "source"), str(tmp_path / target)]) == code
     assert "choose another folder, or remove the file first" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_pipeline_gets_one_from_the_command_of_the_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop, target = Shop(tmp_path), tmp_path / "new shop"
+    shop.deliver("20250101_000000", "".join(f'{{"id":"a{n}"}}\n' for n in range(5)))
+    target.mkdir()
+    assert main(["validate", str(target), "--json"]) == 2
+    advice = json.loads(capsys.readouterr().out)["error"]["next_step"]
+    assert advice == f"lakehouse init SOURCE '{target}', to write one for a folder of files"
+
+    command = shlex.split(advice.partition(", to write")[0].replace("SOURCE", str(tmp_path / "source")))
+    assert main(command[1:]) == 0
+    assert main(["validate", str(target)]) == 0
+
+
+def test_a_pipeline_that_init_cannot_propose_is_written_by_hand_as_the_page_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No column of these files can be a key; a pipeline by hand names the one that later files have."""
+    shop, target = Shop(tmp_path), tmp_path / "other"
+    shop.deliver("20250101_000000", '{"tags":["a"]}\n{"tags":["b"]}\n')
+    assert main(["init", str(tmp_path / "source"), str(target), "--json"]) == 5
+    advice = json.loads(capsys.readouterr().out)["error"]["next_step"]
+    assert advice == "a pipeline can be written by hand: see docs/reference/pipeline.md"
+    page = (REPOSITORY / "docs/reference/pipeline.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in ("source", "tables", "file", "format", "schema", "keys"))
+
+    shop.write()
+    assert main(["validate", str(tmp_path)]) == 0
 
 
 # --- the list -------------------------------------------------------------------------------------------------------
