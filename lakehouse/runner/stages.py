@@ -35,7 +35,7 @@ from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_i
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import FAILED, WAITING, Outcome, Report
 from lakehouse.runner.publishing import PUBLISH
-from lakehouse.storage import landing
+from lakehouse.storage import file_io, landing
 from lakehouse.storage.paths import snapshot_name, to_utc
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
     with ExitStack() as stack:
         record = stack.enter_context(record_run(run, report, command))
         if "extract" in requested:
-            sources.require_source(run.pipeline)  # before the lake is made
+            _require_source(run, command)
         stack.enter_context(lock_lake(run, command))
         if "extract" in requested:
             sources.record_look(run.pipeline, run.lake)
@@ -91,6 +91,17 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
                 standing = {o.name: o.note for o in report.outcomes if o.stage == "extract" and o.note}
             up_to_date.write_mark(run.lake, work.inputs, run.pipeline, standing)
     return report
+
+
+def _require_source(run: Run, command: str) -> None:
+    """Raise if the source is missing, before a lake is made; a lake that is there and busy gets no record of it."""
+    try:
+        sources.require_source(run.pipeline)
+    except ConfigError:
+        if file_io.list_names(run.lake.path()):
+            with lock_lake(run, command):
+                pass
+        raise
 
 
 @dataclass(frozen=True)

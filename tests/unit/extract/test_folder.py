@@ -23,6 +23,7 @@ from lakehouse.extract import (
 )
 from lakehouse.runner.context import open_run
 from lakehouse.storage import landing
+from lakehouse.storage.lock import lock_lake
 from lakehouse.storage.paths import Lake, snapshot_name
 
 NOW = datetime(2025, 10, 3, 17, 5, 52, tzinfo=timezone.utc)
@@ -583,3 +584,14 @@ def test_nothing_is_made_when_the_source_is_missing(tmp_path: Path, monkeypatch:
 
     assert main([verb, str(project)]) == 2
     assert {path.name for path in tmp_path.rglob("*")} == {"project", "elsewhere", "pipeline.json"}
+
+
+def test_a_lake_that_another_run_holds_gets_no_record_of_a_missing_source(tmp_path: Path) -> None:
+    project = relative_pipeline(tmp_path / "project", lake=str(tmp_path / "lake"))
+    records = tmp_path / "lake/_state/runs"
+    with lock_lake(Lake(str(tmp_path / "lake")), "run-7", "ingest"):
+        assert main(["run", str(project)]) == 6
+        assert not records.exists()
+
+    assert main(["run", str(project)]) == 2
+    assert len(list(records.iterdir())) == 1
