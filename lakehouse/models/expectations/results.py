@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from operator import itemgetter
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -18,6 +19,7 @@ from lakehouse.storage.paths import Lake
 
 OK, FAILED = "ok", "failed"
 _MAX_BYTES = 32 << 20  # up to this size the driver reads the results
+_RULE, _ORDER = ("model", "rule"), ("recorded_at", "run_id")  # the greatest of the second is the latest of the first
 SCHEMA = """
     run_id STRING, model STRING, rule STRING, on_fail STRING, status STRING, rows_checked BIGINT, rows_failed BIGINT,
     rows_failing BIGINT, found STRING, as_of TIMESTAMP, recorded_at TIMESTAMP
@@ -127,9 +129,9 @@ def read_latest_results(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]
     rows = small_tables.read_rows(address, _MAX_BYTES)
     if rows is None:
         return [row.asDict() for row in latest_results(spark, lake).collect()]
-    by_rule: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in sorted(small_tables.to_dicts(rows), key=lambda row: (row["recorded_at"], row["run_id"])):
-        by_rule[row["model"], row["rule"]] = row
+    by_rule: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in sorted(small_tables.to_dicts(rows), key=itemgetter(*_ORDER)):
+        by_rule[itemgetter(*_RULE)(row)] = row
     return list(by_rule.values())
 
 
@@ -140,7 +142,7 @@ def latest_results(spark: SparkSession, lake: Lake) -> DataFrame:
         spark: The session.
         lake: The lake's paths.
     """
-    newest_first = Window.partitionBy("model", "rule").orderBy(F.desc("recorded_at"), F.desc("run_id"))
+    newest_first = Window.partitionBy(*_RULE).orderBy(*map(F.desc, _ORDER))
     ranked = delta.read_or_empty(spark, lake.expectation_results_table, SCHEMA).withColumn(
         "_cdc_nth", F.row_number().over(newest_first)
     )
