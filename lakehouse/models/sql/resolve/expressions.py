@@ -44,6 +44,7 @@ class Expressions:
         faults: The faults that were found.
         day_expressions: Each expression that takes the day or the hour of an instant in UTC, with its column.
         unordered_limits: Each LIMIT in an order that may leave ties.
+        unordered_values: Each aggregate whose value depends on the order of rows, with what to write instead.
         is_complete: Whether every name could be resolved.
     """
 
@@ -59,6 +60,7 @@ class Expressions:
         self.faults: list[Fault] = []
         self.day_expressions: list[tuple[exp.Expr, exp.Column]] = []
         self.unordered_limits: list[exp.Expr] = []
+        self.unordered_values: list[tuple[exp.Expr, str]] = []
         self.is_complete = True
         self._found: dict[int, Found] = {}
         self._subqueries: dict[int, Relation] = {}

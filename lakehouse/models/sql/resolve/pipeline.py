@@ -101,7 +101,7 @@ def _resolve(plan: Plan, relations: Mapping[str, Relation], file: str, has_other
     faults = [*expressions.faults, *check_result(expressions, query, result)]
     faults += check_calls(plan.model, plan.sql, query, has_other_functions)
     placed = [place(fault, plan.sql, file) for fault in sorted(faults, key=_order)]
-    limits, days = tuple(_limit_warnings(expressions, plan, file)), tuple(_day_warnings(expressions, plan, file))
+    limits, days = tuple(_order_warnings(expressions, plan, file)), tuple(_day_warnings(expressions, plan, file))
     return ResolvedModel(result, tuple(placed), limits, days, expressions.is_complete and not result.is_open)
 
 
@@ -135,10 +135,13 @@ def _day_warnings(expressions: Expressions, plan: Plan, file: str) -> Iterator[s
         )
 
 
-def _limit_warnings(expressions: Expressions, plan: Plan, file: str) -> Iterator[str]:
+def _order_warnings(expressions: Expressions, plan: Plan, file: str) -> Iterator[str]:
     for limit in expressions.unordered_limits:
         where = place(Fault("", offset=node_offset(limit)), plan.sql, file).where
         yield f"{where} {plan.model} has a LIMIT whose ORDER BY may leave ties; add columns that identify a row"
+    for call, instead in expressions.unordered_values:
+        where = place(Fault("", offset=node_offset(call)), plan.sql, file).where
+        yield f"{where} {plan.model} takes values of rows in an order that is not defined; write {instead}"
 
 
 # --- keys and expectations --------------------------------------------------------------------------------------------

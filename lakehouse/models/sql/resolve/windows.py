@@ -26,6 +26,7 @@ from lakehouse.models.sql.resolve.relation import Keys, Relation
 from lakehouse.models.sql.resolve.scope import Scope
 
 _BY_POSITION = {name.replace("_", "") for name in functions.BY_POSITION}
+_COLLECTED = (exp.ArrayAgg, exp.ArrayUniqueAgg)
 _VALUES_OF_A_ROW = (exp.FirstValue, exp.LastValue, exp.NthValue, exp.First, exp.Last)
 
 
@@ -43,6 +44,8 @@ def check(resolver: Expressions, select: exp.Select, scope: Scope, relation: Rel
     named = {w.name.lower(): w for w in select.args.get("windows") or []}
     for window in _own_windows(select):
         rows.require_unique_order(window, named)
+    for projection in select.expressions:
+        rows.note_values(projection)
     keys = _result_keys(rows, select, relation)
     if select.args.get("limit") is not None or select.args.get("offset") is not None:
         rows.note_limit(select, relation, keys)
@@ -151,8 +154,9 @@ class _Rows:
 
     def missing_columns(self, expressions: list[exp.Expr]) -> list[str] | None:
         """Return the columns that the order of rows lacks; None if it is unique."""
-        if self.groups.is_aggregated:
-            return self._missing_groups(expressions)
+        return self._missing_groups(expressions) if self.groups.is_aggregated else self._missing_of_rows(expressions)
+
+    def _missing_of_rows(self, expressions: list[exp.Expr]) -> list[str] | None:
         fixed = self.fixed_columns(expressions)
         known = fixed_sources(self.sources, self.unique_keys, fixed)
         # Of a relation whose columns are not known, nobody can tell.
@@ -236,6 +240,43 @@ class _Rows:
             "an order that is unique in each partition",
             f"add {', '.join(missing)} to its ORDER BY",
         )
+
+    def note_values(self, projection: exp.Expr) -> None:
+        """Note the aggregates of a projection whose value depends on the order of rows."""
+        selected = projection.unalias()
+        for call in selected.find_all(exp.ArgMax, exp.ArgMin, *_COLLECTED, exp.GroupConcat):
+            if isinstance(call.parent, exp.Window) or call.find_ancestor(exp.Select) is not self.select:
+                continue
+            if isinstance(call, _COLLECTED):  # inside of another function, the order may not matter
+                if call is selected:
+                    self._note_value(call, f"array_sort({call.sql('spark', normalize_functions='lower')})")
+            elif isinstance(call, exp.GroupConcat):
+                if not isinstance(call.this, exp.Order):
+                    value = call.this.sql("spark")
+                    self._note_value(call, f"listagg(...) WITHIN GROUP (ORDER BY {value})")
+            elif isinstance(call, exp.ArgMax | exp.ArgMin) and self._may_tie(call):
+                by, value = call.expression.sql("spark"), call.this.sql("spark")
+                field = call.this.name if isinstance(call.this, exp.Column) else "x"
+                alias = value if isinstance(call.this, exp.Column) else f"{value} AS x"
+                if isinstance(call, exp.ArgMax):
+                    self._note_value(call, f"MAX(STRUCT({by}, {alias})).{field}")
+                else:  # a struct with NULL in front would be the least
+                    self._note_value(call, f"MIN(STRUCT({by}, {alias})).{field}, of rows whose {by} is not NULL")
+
+    def _note_value(self, call: exp.Expr, instead: str) -> None:
+        self.resolver.unordered_values.append((call, instead))
+
+    def _may_tie(self, call: exp.ArgMax | exp.ArgMin) -> bool:
+        """Return whether two rows of a group may be the greatest, or the least, with different values."""
+        by = call.expression
+        groups = () if self.groups.has_totals else self.groups.expressions
+        if groups is None:
+            return False
+        parts = [p.expression if isinstance(p, exp.PropertyEQ) else p for p in by.expressions]
+        ordered = parts if isinstance(by, exp.Struct) else [by]
+        if signature(self.resolver, call.this) in {signature(self.resolver, e) for e in ordered}:
+            return False
+        return self._missing_of_rows([*groups, *ordered]) is not None
 
     def note_limit(self, select: exp.Select, relation: Relation, keys: Keys) -> None:
         """Note a LIMIT whose order may leave ties."""

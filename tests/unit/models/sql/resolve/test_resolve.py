@@ -363,6 +363,38 @@ def test_a_limit_in_an_order_with_ties_is_a_warning(tmp_path: Path, sql: str, wa
     assert bool(plan(tmp_path, sql)["silver.m"].warnings) is warns
 
 
+@pytest.mark.parametrize(
+    ("aggregate", "instead"),
+    [
+        ("max_by(t.nome, t.at)", "MAX(STRUCT(t.at, t.nome)).nome"),
+        ("min_by(upper(t.nome), t.at)", "MIN(STRUCT(t.at, UPPER(t.nome) AS x)).x, of rows whose t.at is not NULL"),
+        ("concat(max_by(t.nome, t.at), '!')", "MAX(STRUCT(t.at, t.nome)).nome"),
+        ("max_by(t.nome, t.at) FILTER (WHERE t.ok)", "MAX(STRUCT(t.at, t.nome)).nome"),
+        ("collect_list(t.nome)", "array_sort(collect_list(t.nome))"),
+        ("collect_set(t.nome)", "array_sort(collect_set(t.nome))"),
+        ("listagg(t.nome, ',')", "listagg(...) WITHIN GROUP (ORDER BY t.nome)"),
+        ("max_by(t.nome, t.id)", ""),
+        ("max_by(t.nome, struct(t.at, t.id))", ""),
+        ("array_sort(collect_list(t.nome))", ""),
+        ("size(collect_set(t.nome))", ""),
+        ("listagg(t.nome, ',') WITHIN GROUP (ORDER BY t.nome)", ""),
+        ("max(t.nome)", ""),
+        ("max_by(t.at, t.at)", ""),
+    ],
+)
+def test_an_aggregate_of_rows_in_no_defined_order_is_a_warning(tmp_path: Path, aggregate: str, instead: str) -> None:
+    warnings = plan(tmp_path, f"SELECT t.uf AS id, {aggregate} AS x FROM bronze.t AS t GROUP BY t.uf")[
+        "silver.m"
+    ].warnings
+
+    assert len(warnings) == bool(instead)
+    assert all(warning.endswith(f"in an order that is not defined; write {instead}") for warning in warnings)
+    by_key = f"SELECT t.id AS id, {aggregate} AS x FROM bronze.t AS t GROUP BY t.id"
+    assert bool(plan(tmp_path, by_key)["silver.m"].warnings) is (bool(instead) and "_by" not in aggregate)
+    totals = f"SELECT t.uf AS uf, GROUPING_ID() AS id, {aggregate} AS x FROM bronze.t AS t GROUP BY ROLLUP (t.uf)"
+    assert len(plan(tmp_path, totals)["silver.m"].warnings) == bool(instead)
+
+
 def test_an_unlisted_sql_file_and_a_warning_about_a_model_are_shown_by_validate_and_each_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
