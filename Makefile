@@ -68,7 +68,8 @@ test-random: $(ENV) ## Draw random models and snapshots, other ones each time
 
 # The same cases again: make fuzz SEED=... One that was kept: make fuzz CASE=artifacts/fuzz/...
 fuzz: SEED := $(shell date +%s)
-fuzz: $(ENV) ## Draw pipelines, with odd files and models, and run them, for MINUTES
+fuzz: $(ENV) ## Draw pipelines, with odd files and models, and run them, for MINUTES; and archives, names, headers, documents
+	$(if $(CASE),,LAKEHOUSE_DRAWS=$$(( $(MINUTES) * 2 )) $(BIN)/pytest -q --timeout 0 --hypothesis-seed=$(SEED) tests/unit/test_limits.py)
 	PYTHONPATH=tests:tests/lake $(BIN)/python -m fuzz --seed $(SEED) --minutes $(MINUTES) $(if $(CASE),--case $(CASE))
 
 lint: $(ENV) ## Check style, formatting, types and import directions
