@@ -117,7 +117,7 @@ def to_lakehouse_error(error: BaseException, verbose: bool = False) -> Lakehouse
             expected="the packages of conf/spark-s3.conf, for a lake on s3a://",
             next_step="spark-submit --load-spark-defaults --properties-file conf/spark-s3.conf jobs/run.py PIPELINE",
         )
-    if type(error).__module__ == "py4j.protocol" and any(part in str(error) for part in _DEAD_JVM_MESSAGES):
+    if _is_of_dead_jvm(error):
         return InfrastructureError(
             "the JVM of Spark has ended in the middle of the command",
             expected="a JVM with enough memory: a single value of hundreds of megabytes needs more than the default",
@@ -162,6 +162,13 @@ def _missing_permission(path: str, operation: str) -> ConfigError:
         where=path,
         next_step="have the permission granted, or use other credentials",
     )
+
+
+def _is_of_dead_jvm(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError):  # of a socket of Py4J, and not of a server or a store
+        frames = traceback.walk_tb(error.__traceback__)
+        return any(frame.f_globals.get("__name__", "").startswith("py4j.") for frame, _ in frames)
+    return type(error).__module__ == "py4j.protocol" and any(part in str(error) for part in _DEAD_JVM_MESSAGES)
 
 
 def _is_environment_failure(error: BaseException) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 
 import pytest
+from py4j.clientserver import ClientServerConnection, JavaParameters, PythonParameters
+from py4j.java_gateway import GatewayProperty
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import AnalysisException, PySparkException
 
@@ -67,6 +70,21 @@ def test_an_environment_failure_is_an_infrastructure_error(error: Exception) -> 
     assert mapped.exit_code == ExitCode.INFRASTRUCTURE
     assert mapped.found
     assert mapped.next_step
+
+
+def test_a_jvm_that_has_ended_is_named_by_whatever_py4j_raises() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    gateway = GatewayProperty(auto_field=False, pool=None)
+    connection = ClientServerConnection(JavaParameters(port=port), PythonParameters(), gateway, None)
+    with pytest.raises(ConnectionRefusedError) as refused:
+        connection.connect_to_java_server()
+
+    error = to_lakehouse_error(refused.value)
+
+    assert isinstance(error, InfrastructureError)
+    assert error.found == "the JVM of Spark has ended in the middle of the command"
 
 
 @pytest.mark.parametrize(
