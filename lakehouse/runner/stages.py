@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import extract as sources
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.error_mapping import retry_transient
-from lakehouse.errors import ExitCode
+from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner import expiring, publishing, up_to_date

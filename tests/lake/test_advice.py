@@ -356,8 +356,9 @@ def test_following_the_advice_about_changes_of_a_table_ends_well(tmp_path: Path,
     )
     shop.configure()
     refused = shop("silver", "silver.typed")
-    assert "run the same stage for it again, with --full-refresh" in next_steps(refused), refused.document
-    assert shop("silver", "silver.typed", "--full-refresh").code == 0
+    advice = re.match(r"lakehouse (silver \S+ silver\.typed --full-refresh)", next_steps(refused).strip())
+    assert advice, refused.document
+    assert typed(shop, advice[1]).code == 0
     assert [row["n"] for row in shop.rows("silver/typed")] == [None, 2, 3]
 
     # Other protection
@@ -372,8 +373,12 @@ def test_following_the_advice_about_changes_of_a_table_ends_well(tmp_path: Path,
 
     # Snapshots that cannot be approved
     deliver(shop, FIRST, {"late.csv": GOOD})
+    later = shop.lake / "landing/late" / SECOND / "_manifest.json"
+    content = later.read_text()
+    later.write_text(json.dumps(json.loads(content) | {"expired": "2025-02-01T00:00:00+00:00"}))
     refused = shop("approve", "late", FIRST)
     assert "deliver a correction as a new snapshot with its own time" in next_steps(refused), refused.document
+    later.write_text(content)
     refused = shop("approve", "late", SECOND)
     assert typed(shop, next_steps(refused).strip().removeprefix("lakehouse ")).code == 0
     manifest = shop.lake / "landing/held" / SECOND / "_manifest.json"

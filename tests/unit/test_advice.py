@@ -259,7 +259,7 @@ def test_a_pipeline_that_init_cannot_propose_is_written_by_hand_as_the_page_says
     shop.deliver("20250101_000000", '{"tags":["a"]}\n{"tags":["b"]}\n')
     assert main(["init", str(tmp_path / "source"), str(target), "--json"]) == 5
     advice = json.loads(capsys.readouterr().out)["error"]["next_step"]
-    assert advice == "a pipeline can be written by hand: see docs/reference/pipeline.md"
+    assert advice == "correct the files, or write a pipeline by hand: see docs/reference/pipeline.md"
     page = (REPOSITORY / "docs/reference/pipeline.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in ("source", "tables", "file", "format", "schema", "keys"))
 
