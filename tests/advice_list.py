@@ -27,6 +27,7 @@ COVERED: dict[str, str] = {
     "ingest/readers/json_reader.py: correct the source, or the table's `names` if the source's names changed": _DATA,
     "ingest/readers/json_reader.py: the file may be cut short": _DATA,
     "ingest/readers/snapshot_reader.py: let the source deliver the complete snapshot again, with a time of its own": _DATA,
+    "ingest/readers/parsed_file.py: write * in `file` for the placeholder, or rename the column in `schema`: {}": "tests/lake/ingest/test_slices.py::test_a_lake_that_was_made_before_gets_slices_in_place_and_every_command_shows_them",
     "inspect/diff.py: lakehouse status {}, for the state of the models": _TABLES,
     "inspect/query.py: lakehouse run {}": _TABLES,
     "inspect/query.py: mkdir -p {}, or another file": _TABLES,
@@ -104,6 +105,13 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "ingest/guards.py: look for quotes that open or close in the middle of a field",
     ),
     "a net for what nobody has seen: every property that can be set by hand is named in the error": (
+        "ingest/readers/snapshot_reader.py: correct `file`; a snapshot with a time of its own is then read by it",
+        "ingest/readers/snapshot_reader.py: rename them at the source, or change `file` so that it does not match them",
+        "ingest/rebuild.py: keep the column as it was and cast it in silver, or have the source corrected first{}; nothing was changed",
+        "ingest/readers/parsed_file.py: correct `file`; or deliver the snapshot again, with a time of its own",
+        "lake/slices.py: give `slice_by` columns with fewer values, such as the month instead of the time",
+        "lake/change_sets.py: to ingest all landed snapshots again: lakehouse ingest PIPELINE {} --full-refresh",
+        "lake/ledger.py: nothing that this run did for {} counts; run again when the other run has ended",
         "lake/table_rules.py: undo what was set on the table; then run the same command again",
     ),
     "points to another look at the lake, or to a page": (

@@ -59,10 +59,15 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are not keys, and those of them whose change alone is no update."""
+    """The columns that are not keys, those of them whose change alone is no update, and those of `slice_by`."""
 
     names: tuple[str, ...]
     ignored: Set[str] = frozenset()
+    slice_by: tuple[str, ...] = ()
+
+    def slice_of(self, content: Content) -> Content:
+        """Return the slice of a row."""
+        return tuple(content[self.names.index(name)] for name in self.slice_by)
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,24 @@ class Diff:
         return bool(self.unreadable_keys and self.counts["deleted"])
 
 
-def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
-    """Compare a snapshot with the state, row by row and key by key."""
-    records = list(records)
+def diff(previous: State, records: Iterable[Record], columns: Columns, in_names: Iterable[Content] = ()) -> Diff:
+    """Compare a snapshot with the state, row by row and key by key.
+
+    Args:
+        previous: The state.
+        records: The rows of the snapshot.
+        columns: The columns.
+        in_names: The slices in the names of the snapshot's files.
+    """
+    records = [
+        record._replace(content=None)
+        if record.content is not None and None in columns.slice_of(record.content)
+        else record
+        for record in records
+    ]
     changes, counts = [], Counter(rows_read=len(records))
     contents: dict[Key, list[Content | None]] = {}
+    slices = set(in_names)
     for record in records:
         if record.key is None:
             counts["quarantined"] += 1
@@ -100,6 +118,7 @@ def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
             continue
         now, before = of_key[0], previous.get(key)
         assert now is not None
+        slices.add(columns.slice_of(now))
         counts["duplicates"] += len(of_key) - 1
         if before is None:
             counts["inserted"] += 1
@@ -111,7 +130,12 @@ def diff(previous: State, records: Iterable[Record], columns: Columns) -> Diff:
             changes.append(Change("U", key, now, changed))
         else:
             counts["unchanged"] += 1
-    deleted = [Change("D", key, content) for key, content in previous.items() if key not in contents]
+    is_whole = not columns.slice_by
+    deleted = [
+        Change("D", key, content)
+        for key, content in previous.items()
+        if key not in contents and (is_whole or columns.slice_of(content) in slices)
+    ]
     counts["deleted"] = len(deleted)
     return Diff([*changes, *deleted], +counts, sum(record.is_key_unreadable for record in records))
 
@@ -185,9 +209,11 @@ class Timeline:
     def history(self) -> list[HistoryRow]:
         return [row for rows in self.history_rows.values() for row in rows]
 
-    def take_snapshot(self, time: datetime, records: Sequence[Record]) -> SnapshotResult:
+    def take_snapshot(
+        self, time: datetime, records: Sequence[Record], in_names: Iterable[Content] = ()
+    ) -> SnapshotResult:
         """Apply the next snapshot; its time must be later than the last one's."""
-        result = diff(self.state, records, self.columns)
+        result = diff(self.state, records, self.columns, in_names)
         if result.is_held:
             return SnapshotResult(time, "held", None, result)
         self.sequence += 1

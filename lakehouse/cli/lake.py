@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lakehouse.cli.console import print_json, print_rows, stdout
 from lakehouse.lake.cdc import COUNT_COLUMNS
+from lakehouse.lake.slices import Slices
 from lakehouse.storage.paths import snapshot_name, to_utc
 from lakehouse.text import age_text, counted
 
@@ -65,6 +66,7 @@ def _table_row(row: Row, now: datetime) -> Row:
         "snapshot": stamp(row["snapshot_time"]),
         "age": age_text(row["age_seconds"]) if row["age_seconds"] is not None else None,
         "newest": row["newest"],
+        "slices": row.get("slices"),
         "to decide": row["waiting"] or None,
         "quarantined": row["quarantined"] or None,
         "last success": _ago(row["last_success"], now),
@@ -96,6 +98,7 @@ def history(content: Row, as_json: bool) -> None:
     rows = [
         {"snapshot": stamp(entry["snapshot_time"]), "status": entry["status"], "sequence": entry["sequence"]}
         | {name: entry[name] for name in COUNT_COLUMNS}
+        | {"slices": _slices_text(entry.get("slices"))}
         | {"recorded": _ago(entry["recorded_at"], now), "run": entry["run_id"], "reason": entry["reason"]}
         for entry in content["entries"]
     ]
@@ -221,6 +224,12 @@ def stamp(time: str | None) -> str | None:
     '20251003_170552'
     """
     return None if time is None else snapshot_name(to_utc(time))
+
+
+def _slices_text(slices: list[dict[str, str]] | None) -> str | None:
+    if slices is None:
+        return None
+    return Slices(tuple(slices[0]) if slices else (), frozenset(tuple(each.values()) for each in slices)).describe()
 
 
 def _ago(time: str | None, now: datetime) -> str | None:

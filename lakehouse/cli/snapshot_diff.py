@@ -34,7 +34,8 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
     reasons = [_quarantine_line(row) for row in table["quarantine"]]
     more = f"... and {counted(len(reasons) - _MAX_REASONS, 'other reason')}" if len(reasons) > _MAX_REASONS else ""
     changed = f"changed columns: {cell_text(table['columns'])}" if table["columns"] else ""
-    for text in filter(None, (_counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
+    contained = f"{table['slices']}; other slices stay as they are" if table.get("slices") else ""
+    for text in filter(None, (contained, _counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
         out.print(indent(text), soft_wrap=True)
     if table["reason"]:
         out.print(Text(indent(table["reason"]), style=style), soft_wrap=True)
@@ -72,7 +73,8 @@ def _counts_line(table: dict[str, Any]) -> str:
     for kind, percent in table["percent"].items():
         share = "" if not percent else f" ({percent:.4g} %)" if percent >= 0.01 else " (<0.01 %)"
         parts.append(f"{kind} {counts[kind]:,}{share}")
-    return f"{counted(table['rows_before'], 'row')} before, {counts['rows_read']:,} read: {', '.join(parts)}"
+    of_slices = " in these slices" if table.get("slices") else ""
+    return f"{counted(table['rows_before'], 'row')} before{of_slices}, {counts['rows_read']:,} read: {', '.join(parts)}"
 
 
 def _update_lines(update: dict[str, Any]) -> list[dict[str, Any]]:

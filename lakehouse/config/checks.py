@@ -14,8 +14,10 @@ from typing import Any
 from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.feed import check_feed, dropped_columns
+from lakehouse.config.file_pattern import columns_in_name
 from lakehouse.config.reading import check_reading
 from lakehouse.config.ready import check_ready
+from lakehouse.config.slices import check_slices
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy, did_you_mean
 from lakehouse.config.yaml_source import Loc
 
@@ -62,6 +64,7 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         yield Discrepancy(("history_except",), STRUCTURE, "contradicts history_for; give only one of them")
     yield from check_feed(data, columns)
     yield from check_reading(data, columns)
+    yield from check_slices(data, columns)
 
 
 def check_jdbc(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
@@ -132,12 +135,24 @@ def _check_publish(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
 def _check_database_tables(tables: Mapping[str, Any]) -> Iterator[Discrepancy]:
     for name, table in tables.items():
         file, file_format = (_as_mapping(table).get(key) for key in ("file", "format"))
+        if columns_in_name(file, _declared_names(table)):
+            message = "has a column in the name of a file, but a table of a database is no file"
+            yield Discrepancy(("tables", name, "file"), STRUCTURE, message)
         if isinstance(file, str) and not re.fullmatch(_DATABASE_TABLE, file):
             yield Discrepancy(("tables", name, "file"), VALUE, "expected a table of the database: name or schema.name")
         if file_format in ("csv", "json"):
             yield Discrepancy(
                 ("tables", name, "format"), VALUE, "expected parquet, the format of landed database tables"
             )
+
+
+def _declared_names(table: Any) -> list[str]:
+    """Return the names of a table's columns; none if its schema is not valid."""
+    schema = _as_mapping(table).get("schema")
+    try:
+        return [column.name for column in parse_columns(schema)] if schema and isinstance(schema, str) else []
+    except DdlError:
+        return []
 
 
 def check_on_failure(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
@@ -208,7 +223,8 @@ def _check_names(data: Mapping[str, Any], columns: tuple[Column, ...]) -> Iterat
 def _column_references(data: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
     """Yield the location and the name of every reference to a column."""
     feed = _as_mapping(data.get("feed"))
-    lists: dict[Loc, Any] = {(key,): data.get(key) for key in ("keys", "ignore", "history_for", "history_except")}
+    settings = ("keys", "ignore", "history_for", "history_except", "slice_by")
+    lists: dict[Loc, Any] = {(key,): data.get(key) for key in settings}
     lists |= {("feed", key): feed.get(key) for key in ("sequence_by", "drop", "ignore_null_updates")}
     for loc, names in lists.items():
         for n, name in enumerate(names if isinstance(names, list) else []):
@@ -250,6 +266,8 @@ def _check_pii(
             message = "used as updated_at, whose order hmac, mask and drop destroy"
         elif any(loc[:2] == ("feed", "sequence_by") for loc, other in references if other == name):
             message = "used in sequence_by, whose order hmac, mask and drop destroy"
+        elif "slice_by" in used_in and action == "mask":
+            message = "used in slice_by, whose values mask makes equal; use hmac"
         elif used_in and action == "drop":
             message = f"dropped here, but used in {' and '.join(sorted(map(str, used_in)))}"
         elif action == "hmac" and types.get(name, "").startswith(_TYPES_WITHOUT_ONE_TEXT):

@@ -46,6 +46,7 @@ def with_stored_names(table: Table, stored: Iterable[str]) -> Table:
         "keys": spelled(table.keys),
         "ignore": spelled(table.ignore),
         "updated_at": new.get(table.updated_at, table.updated_at) if table.updated_at else None,
+        "slice_by": spelled(table.slice_by) if table.slice_by is not None else None,
         "history_for": spelled(table.history_for) if table.history_for is not None else None,
         "history_except": spelled(table.history_except) if table.history_except is not None else None,
         "pii": {new.get(name, name): action for name, action in table.pii.items()},

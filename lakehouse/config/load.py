@@ -91,6 +91,10 @@ def fingerprint_config(table: Table, timezone: str) -> str:
     if table.records:
         settings["records"] = [name.lower() for name in table.record_names]
     settings |= {name: count for name in ("skip_lines", "skip_footer") if (count := getattr(table, name))}
+    if table.slice_by:
+        settings["slice_by"] = sorted(table.slice_by)
+    if table.file_pattern.columns:
+        settings["file"] = table.file
     lower_names = {column: name.lower() for column, name in table.names.items()}
     if other_names := {column: name for column, name in lower_names.items() if name != column.lower()}:
         settings["names"] = other_names

@@ -40,6 +40,7 @@ from lakehouse.config.fields import (
     TimeZone,
     WeekOrMore,
 )
+from lakehouse.config.file_pattern import FilePattern, file_pattern
 from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
 from lakehouse.config.ready import Ready
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
@@ -64,7 +65,9 @@ class Guard(StrictModel):
 class Table(StrictModel):
     """One table of the source, and how its snapshots are read and compared."""
 
-    file: FileName = Field(description="Name or glob of the table's files inside one snapshot.")
+    file: FileName = Field(
+        description="Name or glob of the table's files inside one snapshot; `{x}` is the declared column x."
+    )
     format: Literal["csv", "json", "parquet"] = Field(description="Format of the files.")
     options: dict[str, Option] = Field({}, description="Reader options, by Spark's names.")
     schema_ddl: Text = Field(
@@ -101,6 +104,11 @@ class Table(StrictModel):
     )
     history_except: list[Text] | None = Field(
         None, min_length=1, description="scd 2: changes of these columns alone start no new version."
+    )
+    slice_by: list[Text] | None = Field(
+        None,
+        min_length=1,
+        description="A snapshot contains only some slices of the table: all rows with its values of these columns.",
     )
     feed: Feed | None = Field(None, description="The files contain events of a change feed, not snapshots.")
     pii: dict[Text, Literal["hmac", "mask", "drop"]] = Field(
@@ -152,6 +160,11 @@ class Table(StrictModel):
     def sequence_type(self) -> str:
         """The type of `_feed_sequence`, and of the windows of a history, as DDL: TIMESTAMP without a feed."""
         return sequence_type(self.feed, self.columns) if self.feed else "TIMESTAMP"
+
+    @property
+    def file_pattern(self) -> FilePattern:
+        """The pattern of the files' names, with the columns that they have."""
+        return file_pattern(self.file, tuple(column.name for column in self.columns))
 
     @property
     def columns_in_files(self) -> tuple[Column, ...]:

@@ -89,13 +89,18 @@ def signature(pipeline: Pipeline, waiting: Collection[Path] = ()) -> dict[str, s
 def find_table_files(folder: Path, table: Table, marker: str | None = None) -> TableFiles:
     """Return the files of a table in a snapshot's folder, by name or glob; never a file outside the folder.
 
+    If `file` has columns, a file whose name does not give them is not the table's.
+
     Args:
         folder: The folder of one snapshot.
         table: The table's configuration.
         marker: The name or glob of files that belong to no table.
     """
-    inside, markers = folder.resolve(), set(folder.glob(marker) if marker else ())
-    found = [p for p in folder.glob(table.file) if p not in markers and p.resolve().is_relative_to(inside)]
+    inside, pattern = folder.resolve(), table.file_pattern
+    markers = set(folder.glob(marker) if marker else ())
+    found = [p for p in folder.glob(pattern.glob) if p not in markers and p.resolve().is_relative_to(inside)]
+    if pattern.columns:
+        found = [p for p in found if pattern.values(p.relative_to(folder).as_posix()) is not None]
     paths = sorted(p for p in found if p.is_file())
     folders = sorted(p for p in found if p.is_dir())
     return TableFiles(folder, paths, "" if paths or not folders else _folder_hint(folder, folders[0]))

@@ -269,6 +269,7 @@ def _erase_from_table(run: Run, table: TableRef, subject: DataSubject, found: Fo
     erased["quarantine"] = erase_from_quarantine(table, found.quarantined) if found.quarantined else 0
     erased["bronze"] = erase_from_bronze(table, subject)
     erased["ledger"] = ledger.redact_reasons(table.spark, lake, name, subject.mask_in)
+    erased["ledger"] += ledger.redact_slices(table.spark, lake, name, table.config.keys, subject.mask_in)
     records.mask_texts(lake, subject.mask_in)
     bug_files.remove_all(lake)  # traces have messages with values in many forms: masking could miss one
     return erased

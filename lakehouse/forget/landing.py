@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Table
-from lakehouse.errors import DataRefused
+from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.forget.data_subject import DataSubject
 from lakehouse.ingest.readers import json_reader, parquet_reader
 from lakehouse.ingest.readers.parsed_file import ParsedField, ReadSettings
@@ -113,15 +113,16 @@ def is_subject_absent(table: Table, snapshot: LandedSnapshot, subject: DataSubje
         subject: The data subject.
     """
     types = {f.name: f.dataType for f in declared_schema(table)}
+    in_files = _columns_in_files(table, subject)
     if all(file.size == 0 for file in snapshot.files):
         return True
     is_packed = any(archives.is_packed(file.name) for file in snapshot.files)
-    if table.format != "csv" or is_packed or any(types[column] != T.StringType() for column in subject.key_texts):
+    if table.format != "csv" or is_packed or not in_files or any(types[c] != T.StringType() for c in in_files):
         return False
     encoding = Dialect.from_options(table.options).options["encoding"]
     for path in snapshot.paths:
         with path.open(encoding=encoding, errors="replace") as file:
-            if any(part in line for line in file for part in subject.key_texts.values()):
+            if any(subject.key_texts[column] in line for line in file for column in in_files):
                 return False
     return True
 
@@ -136,6 +137,9 @@ class _SubjectRecords:
         keys: In CSV: the fields of their key, as they are written.
         texts: In JSON: the records as they are written.
         row_indexes: In Parquet: their positions in the file.
+        columns: In CSV: the columns that the file contains, if it has no header.
+        key_columns: In CSV: the columns of the key that it contains.
+        in_name: The texts of the columns that its name has.
     """
 
     subject: DataSubject
@@ -143,6 +147,9 @@ class _SubjectRecords:
     keys: frozenset[tuple[str, ...]] = frozenset()
     texts: frozenset[str] = frozenset()
     row_indexes: frozenset[int] = frozenset()
+    columns: tuple[str, ...] = ()
+    key_columns: tuple[str, ...] = ()
+    in_name: tuple[str, ...] = ()
 
     def copy_without(self, table: Table, path: Path, target: Path) -> None:
         """Copy a file without these records."""
@@ -151,14 +158,14 @@ class _SubjectRecords:
         elif table.format == "json":
             json_reader.copy_without(path, target, set(self.texts), table.record_names)
         else:
-            names = [table.name_in_files(column).lower() for column in self.subject.key_texts]
+            names = [table.name_in_files(column).lower() for column in self.key_columns]
 
             def is_excluded(fields: Mapping[str, str], text: str) -> bool:
                 if not fields:  # the record cannot be split into fields
-                    return self.subject.is_named_in(text)
+                    return self.subject.is_named_in(" ".join([text, *self.in_name]))
                 return tuple(fields.get(name, "") for name in names) in self.keys
 
-            declared, dialect = declared_schema(table).names, Dialect.from_options(table.options)
+            declared, dialect = list(self.columns), Dialect.from_options(table.options)
 
             def rewrite(records: Path, kept: Path) -> None:
                 dialect.copy_without(records, kept, declared, is_excluded)
@@ -177,7 +184,13 @@ def _find_records(
 ) -> _SubjectRecords:
     file_format, optional_columns = table.config.format, frozenset(declared_schema(table.config).names)
     settings = ReadSettings(table.spark, table.config, time_zone, optional_columns)
-    parsed = PARSERS[file_format](settings, file, path)
+    try:
+        parsed = PARSERS[file_format](settings, file, path)
+    except (ConfigError, DataRefused):  # perhaps landed when `file` took no column from the names
+        if not table.config.file_pattern.columns:
+            raise
+        settings = replace(settings, table=table.config.model_copy(update={"file": "*"}))
+        parsed = PARSERS[file_format](settings, file, path)
     key = {column: parsed.columns[column] for column in subject.key_texts}
     if file_format == "parquet":
         rows = parsed.rows.select(*_key_values(key), F.col("_metadata.row_index").alias(_ROW_INDEX))
@@ -185,17 +198,33 @@ def _find_records(
         return _SubjectRecords(subject, len(indexes), row_indexes=indexes)
     row_error = parsed.row_error if parsed.row_error is not None else F.lit(None)
     # The texts of the key are selected as well, since Spark reads no column of broken records alone.
-    key_texts = [field.text.alias(f"_cdc_text_{number}") for number, field in enumerate(key.values())]
+    in_files = _columns_in_files(settings.table, subject)
+    key_texts = [key[column].text.alias(f"_cdc_text_{number}") for number, column in enumerate(in_files)]
     broken = parsed.rows.where(row_error.isNotNull()).select(parsed.raw_record, *key_texts).toLocalIterator()
-    naming = [row[0] for row in broken if row[0] is not None and subject.is_named_in(row[0])]
+    in_name = tuple(settings.name_texts(file).values())
+    naming = [row[0] for row in broken if row[0] is not None and subject.is_named_in(" ".join([row[0], *in_name]))]
     if file_format == "json":
         rows = parsed.rows.select(*_key_values(key), parsed.raw_record.alias("_cdc_text"))
         texts = [row[0] for row in subject.rows_in(rows, as_stored=False).select("_cdc_text").collect()] + naming
         return _SubjectRecords(subject, len(texts), texts=frozenset(texts))
     rows = parsed.rows.where(row_error.isNull()).select(*_key_values(key), *key_texts)
-    matching = subject.rows_in(rows, as_stored=False).select(*[f"_cdc_text_{number}" for number in range(len(key))])
+    matching = subject.rows_in(rows, as_stored=False).select(
+        *[f"_cdc_text_{number}" for number in range(len(in_files))]
+    )
     keys = [tuple(row) for row in matching.collect()]
-    return _SubjectRecords(subject, len(keys) + len(naming), keys=frozenset(keys))
+    return _SubjectRecords(
+        subject,
+        len(keys) + len(naming),
+        keys=frozenset(keys),
+        columns=tuple(settings.names_in_files),
+        key_columns=tuple(in_files),
+        in_name=in_name,
+    )
+
+
+def _columns_in_files(table: Table, subject: DataSubject) -> list[str]:
+    """Return the columns of a data subject's key that files contain; the others are in the files' names."""
+    return [column for column in subject.key_texts if column not in table.file_pattern.columns]
 
 
 def _key_values(key: Mapping[str, ParsedField]) -> list[Column]:

@@ -19,6 +19,7 @@ from lakehouse.lake.cached_rows import CachedRows
 from lakehouse.lake.change_sets import ERASED_KEY, count_erased_in_file
 from lakehouse.lake.merge import MergeTarget, merge_to_match
 from lakehouse.lake.quarantine import KEY_PREFIX, KEYS, read_stage
+from lakehouse.lake.received_row import member_text
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema.cast import cast_text
 from lakehouse.spark.session import local_frame
@@ -103,13 +104,12 @@ def find_in_quarantine(table: TableRef, time_zone: str, subject: DataSubject) ->
     if not delta.exists(spark, address):
         return None
     rows = delta.read(spark, address).where(F.col("stage") == "ingest")
-    texts = F.transform_keys(F.from_json("row", F.lit("map<string, string>")), lambda name, _: F.lower(name))
     types = {f.name: f.dataType for f in table.schema}
     key_columns = []
     for number, column in enumerate(subject.key_texts):
         # By the column's name in files or, for rows that are older than the setting `names`, by its own.
         names = (table.config.name_in_files(column), column)
-        text = F.coalesce(*[F.try_element_at(texts, F.lit(name.lower())) for name in names])
+        text = F.coalesce(*map(member_text, names))
         value = cast_text(text, types[column], time_zone, table.config.options)[0]
         key_columns.append(value.alias(f"{KEY_PREFIX}{number}"))
     key = subject.stored_key.toDF(*[f"{KEY_PREFIX}{number}" for number in range(len(key_columns))])

@@ -6,6 +6,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     local/         reads and compares a snapshot in the driver, without Spark
     compare.py     reads a snapshot and compares it with the rows before it
     diff.py        the comparison itself: keys, verdicts and changed rows
+    slices.py      the slices that a snapshot contains, and the keys of all others
     hashes.py      the hashes by which rows are compared
     guards.py      whether a snapshot can be accepted, or waits for approval
     held.py        the message about one that waits

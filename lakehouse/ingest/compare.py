@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pyspark.sql import functions as F
+
 from lakehouse.errors import ConfigError, DataRefused
-from lakehouse.ingest import diff, feed, local
+from lakehouse.ingest import diff, feed, local, slices
 from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkComparison
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.feed import compare_feed
@@ -109,7 +111,9 @@ def _compare_in_driver(
     if rows is None:
         return None
     unknown, missing = rows.unknown_columns, rows.missing_columns
-    return LocalComparison(context, snapshot, before, rows.counts, rows.record_count, unknown, missing, rows)
+    return LocalComparison(
+        context, snapshot, before, rows.counts, rows.record_count, unknown, missing, rows.slices, rows
+    )
 
 
 def _compare(
@@ -130,12 +134,17 @@ def _compare(
     if context.config.format == "json":  # Python splits its objects in a long plan, and the rows are used several times
         stack.enter_context(persist_rows(parsed.rows))
     verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, before.frame, context.config)))
+    found, live_rows = None, None
     try:
-        counts = diff.Counts(**diff.count_verdicts(verdicts).collect()[0].asDict())
+        if context.config.slice_by:
+            in_names = slices.slices_in_names(context.read_settings(), snapshot)
+            found = slices.find_slices(verdicts, in_names, context.config, str(snapshot.folder))
+            verdicts, live_rows = slices.restrict_to_slices(verdicts, found), F.col(slices.IN_SLICES)
+        counts = diff.Counts(**diff.count_verdicts(verdicts, live_rows).collect()[0].asDict())
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error
     unknown, missing = parsed.unknown_columns, parsed.missing_columns
-    return SparkComparison(context, snapshot, before, counts, record_count, unknown, missing, parsed, verdicts)
+    return SparkComparison(context, snapshot, before, counts, record_count, unknown, missing, found, parsed, verdicts)
 
 
 def undelivered_columns(context: IngestContext) -> frozenset[str]:

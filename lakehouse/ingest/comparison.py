@@ -17,6 +17,7 @@ from lakehouse.ingest.local import LocalRows
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
+from lakehouse.lake.slices import Slices
 from lakehouse.schema import pii
 from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import declared_schema
@@ -37,6 +38,7 @@ class Comparison(ABC):
         record_count: The number of records by an independent reader, or None if every line is a record.
         unknown_columns: Columns of the files that the schema does not name.
         missing_columns: Declared columns that none of the files has.
+        slices: The slices that the snapshot contains; None if it is the whole table.
     """
 
     context: IngestContext
@@ -46,6 +48,7 @@ class Comparison(ABC):
     record_count: int | None
     unknown_columns: tuple[str, ...]
     missing_columns: frozenset[str]
+    slices: Slices | None
 
     def describe_conflicts(self) -> tuple[str, str]:
         """Return what is found about rows that contradict each other, and what is expected, for a message."""

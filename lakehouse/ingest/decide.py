@@ -150,7 +150,7 @@ def decide_snapshot(
         reason = f"{ledger.LATE} {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
         return replace(base, reason=reason)
     if last and last.fingerprint == fingerprint:
-        return replace(base, status="unchanged")
+        return replace(base, status="unchanged", slices=last.slices)
     try:
         return compare(context, snapshot, base, guard)
     except DataRefused as refused:
@@ -176,7 +176,7 @@ def compare_and_write(
                 rows = comparison.quarantine_rows()
                 stack.enter_context(persist_rows(rows))  # else each use would read the files again
                 rejected = snapshot_reader.add_line_numbers(table.spark, rows, table.config, comparison.snapshot)
-            quarantine.write_of_table(table, rejected, sequence)
+            quarantine.write_of_table(table, rejected, sequence, comparison.slices, context.pipeline.timezone)
         used_paths = context.reserved_paths.union(e.path for e in history.entries if e.path)
         is_feed = context.config.feed is not None
         kind = "feed" if is_feed else "full-load" if sequence == 1 else "cdc"

@@ -21,8 +21,9 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.ingest.hashes import hash_columns, normalize
-from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, UNMASKED
+from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, NULL_SLICE, PROBLEMS, RECEIVED, UNMASKED
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UNCHANGED, UPDATE
+from lakehouse.lake.slice_columns import slice_in_table
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.collect import select_collectable
 
@@ -30,8 +31,12 @@ VERDICT = "_cdc_verdict"
 OPERATION = "_cdc_operation"
 PROTECTED = "protected"  # a row of the key goes to quarantine, so bronze keeps the row that it has
 CONFLICT = "conflict"  # rows of one key have different content, and the `duplicates` policy has no answer
+OTHER_SLICE = "other slice"  # the snapshot lacks the key, and says nothing about the slice of its row
 DUPLICATE_KEY = "another row of the snapshot has the same key"  # why a good row goes to quarantine
 UNREADABLE = "unread"  # all rows whose key could not be read, as one group
+
+# Only of a table with `slice_by`: the slice of the accepted row, and that of the table's row (lake/slice_columns.py).
+ACCEPTED_SLICE, STATE_SLICE = "_cdc_accepted_slice", "_cdc_state_slice"
 
 _ROW_HASHES = ["_cdc_whole_1", "_cdc_whole_2"]  # of the row that represents its key; the row is fetched by them
 _COMPARED_HASHES = ["_cdc_after_1", "_cdc_after_2"]  # of the compared columns
@@ -54,6 +59,7 @@ class Counts:
     duplicates: int
     conflicts: int
     unreadable_keys: int  # quarantined rows that could be for any row of bronze
+    live_rows: int | None = None  # rows of bronze in the slices of the snapshot; None without `slice_by`
 
     @property
     def changes(self) -> int:
@@ -73,10 +79,13 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
         One row per key: the key columns, `VERDICT`, `_cdc_rows` (rows of the snapshot with that key),
         `_cdc_unreadable` (those whose key cannot be read), `_cdc_known` (whether `state` has the key), and hashes of
         the row that represents the key. The key and hashes of a single unchanged row are null, as nothing needs them.
+        Of a table with `slice_by`, also `ACCEPTED_SLICE` and `STATE_SLICE`; the slices of the snapshot then decide
+        which keys are deleted (`ingest/slices.py`).
     """
     schema = stored_schema(table)
     compared = [c for c in schema.names if c not in table.keys and c not in table.ignore]
-    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES))
+    state_slice = [slice_in_table(table).alias(STATE_SLICE)] if table.slice_by else []
+    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES), *state_slice)
     hash_pairs = zip(_COMPARED_HASHES, _STATE_HASHES, strict=True)
     # Keys that were read have no null, and the one group of unreadable rows must match nothing: so plain equality.
     joined = _group_by_key(rows, table, compared).join(before, on=list(table.keys), how="full")
@@ -92,12 +101,17 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
         .otherwise(UPDATE)
     )
     is_needed = (F.col(VERDICT) != UNCHANGED) | (F.col("_cdc_rows") > 1)
+    slices = []
+    if table.slice_by:
+        accepted = F.when(F.col(VERDICT).isin(INSERT, UPDATE, UNCHANGED), F.col(ACCEPTED_SLICE))
+        slices = [accepted.alias(ACCEPTED_SLICE), F.col(STATE_SLICE)]
     return joined.select("*", verdict.alias(VERDICT)).select(
         VERDICT,
         F.coalesce("_cdc_rows", F.lit(0)).alias("_cdc_rows"),
         F.col("_cdc_unreadable"),
         is_known.alias("_cdc_known"),
         *[F.when(is_needed, F.col(c)).alias(c) for c in [*table.keys, *_ROW_HASHES]],
+        *slices,
     )
 
 
@@ -112,21 +126,27 @@ def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFra
         *([F.col(table.updated_at).alias("_cdc_at")] if table.updated_at else []),
         *hash_columns(content, schema, _ROW_HASHES),
         *hash_columns(compared, schema, _COMPARED_HASHES),
+        *([slice_in_table(table).alias(ACCEPTED_SLICE)] if table.slice_by else []),
     )
     grouped = narrow.groupBy(*table.keys).agg(
         F.count("*").alias("_cdc_rows"),
         F.count_if("_cdc_lost").alias("_cdc_unreadable"),
         F.count_if(~F.col("_cdc_good")).alias("_cdc_bad"),
-        *_row_hashes(newest=table.duplicates == "latest"),
+        *_row_hashes(newest=table.duplicates == "latest", others=[ACCEPTED_SLICE] if table.slice_by else []),
     )
     # The greatest and the least of a key's rows differ.
     is_conflict = reduce(Column.__or__, [F.col(c) != F.col(f"_cdc_low{c}") for c in _ROW_HASHES])
     return grouped.select("*", F.coalesce(is_conflict, F.lit(False)).alias("_cdc_conflict"))
 
 
-def _row_hashes(newest: bool) -> list[Column]:
-    """Return the greatest and the least hashes of a key's good rows, or of those with the greatest `updated_at`."""
-    is_good, hashes = F.col("_cdc_good"), [*_ROW_HASHES, *_COMPARED_HASHES]
+def _row_hashes(newest: bool, others: list[str]) -> list[Column]:
+    """Return the greatest and the least hashes of a key's good rows, or of those with the greatest `updated_at`.
+
+    Args:
+        newest: Whether only the rows with the greatest `updated_at` count.
+        others: Further columns, which are equal in rows with equal hashes.
+    """
+    is_good, hashes = F.col("_cdc_good"), [*_ROW_HASHES, *_COMPARED_HASHES, *others]
     if not newest:  # scalar extremes, because those are aggregated in place
         greatest = [F.max(F.when(is_good, F.col(c))).alias(c) for c in hashes]
         return [*greatest, *[F.min(F.when(is_good, F.col(c))).alias(f"_cdc_low{c}") for c in _ROW_HASHES]]
@@ -140,8 +160,13 @@ def _row_hashes(newest: bool) -> list[Column]:
     ]
 
 
-def count_verdicts(verdicts: DataFrame) -> DataFrame:
-    """Count the verdicts; returns one row, with the fields of `Counts`."""
+def count_verdicts(verdicts: DataFrame, live_rows: Column | None = None) -> DataFrame:
+    """Count the verdicts; returns one row, with the fields of `Counts`.
+
+    Args:
+        verdicts: The verdict on each key.
+        live_rows: Whether a row of the table counts for `live_rows`; None: these are not counted.
+    """
     verdict, rows = F.col(VERDICT), F.col("_cdc_rows")
 
     def keys(kind: str) -> Column:
@@ -160,6 +185,7 @@ def count_verdicts(verdicts: DataFrame) -> DataFrame:
         total(rows - 1, INSERT, UPDATE, UNCHANGED).alias("duplicates"),
         keys(CONFLICT).alias("conflicts"),
         F.coalesce(F.sum("_cdc_unreadable"), F.lit(0)).alias("unreadable_keys"),
+        (F.lit(None).cast("bigint") if live_rows is None else F.count_if(live_rows)).alias("live_rows"),
     )
 
 
@@ -247,7 +273,10 @@ def quarantine_rows(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataF
         F.array_join(F.transform(PROBLEMS, lambda p: F.concat_ws(": ", p["column"], p["reason"])), "; ").alias(
             "reason"
         ),
-        F.when(F.col(KEY_STATE) == "null", "null_key").otherwise("malformed").alias("rule"),
+        F.when(F.col(KEY_STATE) == "null", "null_key")
+        .when(F.exists(PROBLEMS, lambda p: p["reason"] == NULL_SLICE), "null_slice")
+        .otherwise("malformed")
+        .alias("rule"),
         *unmasked,
     )
     good = rows.where(F.size(PROBLEMS) == 0).join(protected, on=list(table.keys), how="left_semi")

@@ -91,6 +91,7 @@ def compare_feed(
             parsed.record_count,
             parsed.unknown_columns,
             parsed.missing_columns,
+            slices=None,
             events=events,
             batch=batch,
             compared=compared,

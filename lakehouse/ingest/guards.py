@@ -34,6 +34,7 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in COUNT_COLUMNS}
+    base = replace(base, slices=comparison.slices.to_json() if comparison.slices else None)
     if guard and (reason := _hold_reason(comparison, guard)):
         reasons = commonest_reasons(comparison)
         context = comparison.context
@@ -128,7 +129,9 @@ def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]
         reasons.append(f"{counted(accepted, 'row')} accepted, fewer than min_rows {guard.min_rows}")
     if counts.deleted:
         live = counts.unchanged + counts.updated + counts.deleted
-        if counts.quarantined:  # these may protect rows of bronze, which no count includes
+        if counts.live_rows is not None:  # of the snapshot's slices
+            live = counts.live_rows
+        elif counts.quarantined:  # these may protect rows of bronze, which no count includes
             live = count_live_rows()
         if counts.deleted > guard.max_deleted * live:
             reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")

@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse import bronze
+from lakehouse.config.column_names import stored_names
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.compare import compare_snapshot
 from lakehouse.ingest.comparison import Comparison
@@ -34,6 +35,7 @@ from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import change_sets, delta, ledger, quarantine
 from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
 from lakehouse.lake.ledger import REBUILT, LedgerEntry, LedgerHistory
+from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.schema import mismatch, pii
 from lakehouse.schema.cast import cast_text
@@ -230,6 +232,7 @@ def _read_again(
 ) -> LedgerEntry:
     """Read a snapshot with the new schema, write its change set and return the row of the ledger that publishes it."""
     assert step.snapshot is not None
+    scratch = _sliced_as_recorded(scratch, step.entry)
     has_older_rows = any(entry.quarantined for entry in context.history.accepted)
     table, written = scratch.table, change_sets.written_schema(context.table, step.entry)
     known = change_sets.source_columns(context.table, written).keys()
@@ -241,7 +244,7 @@ def _read_again(
             # A row of an earlier snapshot is a current one if later snapshots have its key in quarantine.
             if is_last or context.config.scd == 2 or has_older_rows:
                 _require_rows_fit(context, comparison, step.entry, written)
-            if is_last:
+            if is_last or comparison.slices:  # a later snapshot does not repeat the rows of other slices
                 _write_quarantine(context, comparison, sequence)
             comparison.write_change_set(sequence, base.path or "")
             return apply_guards(base, comparison, None)
@@ -256,13 +259,35 @@ def _read_again(
         ) from refused
 
 
+def _sliced_as_recorded(scratch: IngestContext, entry: LedgerEntry) -> IngestContext:
+    """Return the context with the `slice_by` by which a snapshot was accepted: it may have been set or changed since.
+
+    Raises:
+        DataRefused: The schema has lost a column of it.
+    """
+    config = scratch.table.config
+    slice_by: list[str] | None = None
+    if entry.slices is not None:  # without slices it deletes nothing, by whatever columns
+        slice_by = stored_names(Slices.from_json(entry.slices).columns, scratch.table.schema.names)
+        slice_by = slice_by or config.slice_by or list(config.keys)
+    if lost := sorted(set(slice_by or ()).difference(scratch.table.schema.names)):
+        raise DataRefused(
+            f"it was accepted as slices by {', '.join(lost)}, and `schema` has no such column any more",
+            expected="the columns by which the snapshot says what it contains",
+            where=scratch.table.name,
+        )
+    table = replace(scratch.table, config=config.model_copy(update={"slice_by": slice_by}))
+    return replace(scratch, table=table)
+
+
 def _write_quarantine(context: IngestContext, comparison: Comparison, sequence: int) -> None:
+    slices, time_zone = comparison.slices, context.pipeline.timezone
     if not comparison.counts.quarantined:
-        quarantine.write_of_table(context.table, None, sequence)
+        quarantine.write_of_table(context.table, None, sequence, slices, time_zone)
         return
     with persist_rows(comparison.quarantine_rows()) as rows:
         numbered = snapshot_reader.add_line_numbers(context.table.spark, rows, context.config, comparison.snapshot)
-        quarantine.write_of_table(context.table, numbered, sequence)
+        quarantine.write_of_table(context.table, numbered, sequence, slices, time_zone)
 
 
 def _require_rows_fit(

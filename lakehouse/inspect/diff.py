@@ -32,6 +32,7 @@ from lakehouse.inspect.diff_samples import describe_changes
 from lakehouse.inspect.last_change import describe_last_change
 from lakehouse.lake import delta, ledger
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.runner import bug_files
@@ -126,7 +127,7 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
                 return None
             except Exception as raised:
                 error = bug_files.report_bug(raised, run.verbose, run, "diff", name)
-                verdict = {"verdict": "failed", "reason": logs.redact(error.to_text())}
+                verdict = {"verdict": "failed", "slices": None, "reason": logs.redact(error.to_text())}
                 done = {"table": name, "from": None, "to": None, **verdict, **_empty_comparison()}, error.exit_code
             run.progress.advance()
             return done
@@ -335,6 +336,7 @@ def _diff_document(
         "to": snapshot_name(snapshot.time),
         "verdict": "late" if snapshot.time in context.late else entry.status,
         "reason": entry.reason,
+        "slices": Slices.describe_json(entry.slices),
         **contents,
         "note": "\n".join(filter(None, (contents["note"], *notes))) or None,
     }

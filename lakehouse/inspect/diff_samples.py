@@ -28,7 +28,8 @@ def describe_changes(
         counts: The counts of the ledger entry.
         samples: The number of rows to show of each kind of change.
     """
-    rows_before = comparison.count_before()
+    live_rows = comparison.counts.live_rows  # of the slices of the snapshot
+    rows_before = comparison.count_before() if live_rows is None else live_rows
     changed_columns: dict[str, int] = {}
     quarantine_reasons: list[dict[str, Any]] = []
     with persist_rows(comparison.change_set(1)) as changes:

@@ -5,6 +5,7 @@ The driver reads the data that they need. A JVM is started only for a table that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +20,7 @@ from lakehouse.inspect.attention import find_attention
 from lakehouse.inspect.disk_usage import StoredTable, table_disk_usage
 from lakehouse.lake import change_sets, delta, ledger
 from lakehouse.lake.ledger import LedgerHistory
+from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.models import expectations
 from lakehouse.runner import publishing, records
@@ -141,6 +143,7 @@ def _table_state(
         "last_success": success["ended"] if success else None,
         "overdue_seconds": records.overdue_seconds(success, run.pipeline.schedule.every, now),
         "quarantined": last.quarantined if last else None,
+        "slices": Slices.describe_json(last.slices) if last else None,
         "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
         "note": note,
         "leading_zeros": history.leading_zeros or None,
@@ -228,6 +231,7 @@ def history(run: Run, table: str) -> Document:
     """
     entries = [
         {name: utc_text_z(value) if isinstance(value, datetime) else value for name, value in vars(entry).items()}
+        | {"slices": json.loads(entry.slices) if entry.slices is not None else None}
         for entry in _read_history(run, table).entries
     ]
     return {"pipeline": run.pipeline.name, "table": table, "entries": entries}

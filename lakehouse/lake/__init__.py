@@ -10,6 +10,7 @@ cached_rows.py      rows that several queries read, and the value ranges that le
 ledger.py           the ledger: one row for every decision about a snapshot
 change_sets.py      the rows that a snapshot inserts, updates and deletes
 quarantine.py       rejected rows, of tables and of models
+slices.py           the slices that a snapshot contains; slice_columns.py: the slice of a row
 forgotten_keys.py   keys that no snapshot may bring back
 cdc.py              names of columns, operations and commit keys
 """

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from threading import Lock
 from typing import Any
@@ -22,9 +22,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from lakehouse.config.ddl import parse_columns
 from lakehouse.errors import LakeBusy
 from lakehouse.lake import delta, delta_transaction, small_tables
 from lakehouse.lake.cdc import COUNT_COLUMNS
+from lakehouse.lake.slices import Slices
+from lakehouse.schema.table_schema import parse_schema
 from lakehouse.spark.session import isolated_session, local_frame, local_rows
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
@@ -36,6 +39,8 @@ SCHEMA = """
     path STRING, rows_read BIGINT, inserted BIGINT, updated BIGINT, deleted BIGINT, unchanged BIGINT,
     quarantined BIGINT, duplicates BIGINT, run_id STRING, recorded_at TIMESTAMP, reason STRING
 """
+OPTIONAL_COLUMNS = {"slices": "STRING"}
+"""Columns that a ledger gets when the first row has a value for one, with their types; before that they are null."""
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
 NUMBERED_AGAIN = "numbered again from"
@@ -71,6 +76,7 @@ class LedgerEntry:
     run_id: str | None = None
     recorded_at: datetime | None = None
     reason: str | None = None
+    slices: str | None = None  # that the snapshot contains (`Slices.to_json`); None: it is the whole table
 
     def __post_init__(self) -> None:
         """Have a reason that is printable and cut, as it is recorded: it quotes names of files and columns."""
@@ -335,8 +341,16 @@ def _append_together(spark: SparkSession, lake: Lake, batch: list[_Request]) -> 
 
 def _write_rows(spark: SparkSession, address: str, entries: list[LedgerEntry], progress: Mapping[str, str]) -> None:
     """Append rows: the driver writes them, unless the ledger is not as this project makes it."""
-    fields, rows = local_rows(SCHEMA, [astuple(entry) for entry in entries])
     files = delta.data_files(address) if delta_transaction.can_commit(spark, address) else None
+    present = (files.schema if files else delta.schema(spark, address)).names
+    types = {column.name: column.type for column in parse_columns(SCHEMA)} | OPTIONAL_COLUMNS
+    added = [n for n in OPTIONAL_COLUMNS if n not in present and any(getattr(e, n) is not None for e in entries)]
+    if added:
+        delta.add_new_columns(spark, address, parse_schema(", ".join(f"{name} {types[name]}" for name in added)))
+        files = delta.data_files(address) if files else None
+    columns = [name for name in [*present, *added] if name in types]
+    ddl = ", ".join(f"{name} {types[name]}" for name in columns)
+    fields, rows = local_rows(ddl, [tuple(getattr(entry, name) for name in columns) for entry in entries])
     if files and files.schema == fields and files.listed.writer_features <= _FEATURES and not files.has_constraints:
         delta_transaction.append(isolated_session(spark, 0), address, rows, progress)
     else:
@@ -388,13 +402,48 @@ def delete_tables(spark: SparkSession, lake: Lake, tables: list[str]) -> None:
 def redact_reasons(spark: SparkSession, lake: Lake, table: str, redact_text: Callable[[str], str]) -> int:
     """Rewrite the reasons in a table's rows by `redact_text`, and return how many rows that changed."""
     changed = find_reasons(spark, lake, table, redact_text)
+    _update_texts(spark, lake, table, "reason", changed)
+    return len(changed)
+
+
+def redact_slices(
+    spark: SparkSession, lake: Lake, table: str, keys: Collection[str], redact_text: Callable[[str], str]
+) -> int:
+    """Remove the slices that name a key, if each key is a slice; return how many rows that changed.
+
+    Args:
+        spark: The session to work in.
+        lake: The lake of the ledger.
+        table: The table whose key it is.
+        keys: The columns of the key. Slices that lack one of them name nobody.
+        redact_text: Returns another text for one that names the key.
+    """
+    ledger = read_rows(spark, lake)
+    if "slices" not in ledger.columns:
+        return 0
+    rows = ledger.where((F.col("table") == table) & F.col("slices").isNotNull())
+    changed = []
+    for row in rows.select("snapshot_time", "recorded_at", "slices").collect():
+        found = Slices.from_json(row.slices)
+        if found.values and set(keys) <= set(found.columns):
+            texts = {each: Slices(found.columns, frozenset({each})).to_json() for each in found.values}
+            rest = frozenset(each for each, text in texts.items() if redact_text(text) == text)
+            if rest != found.values:
+                changed.append((row.snapshot_time, row.recorded_at, Slices(found.columns, rest).to_json()))
+    _update_texts(spark, lake, table, "slices", changed)
+    return len(changed)
+
+
+def _update_texts(
+    spark: SparkSession, lake: Lake, table: str, column: str, changed: list[tuple[datetime, datetime, str]]
+) -> None:
+    """Replace the texts of a column, by snapshot time and time of the record."""
     if changed:  # by a join, since a literal in a condition would stay in Delta's history
-        updates = spark.createDataFrame(changed, "snapshot_time TIMESTAMP, recorded_at TIMESTAMP, reason STRING")
+        updates = spark.createDataFrame(changed, f"snapshot_time TIMESTAMP, recorded_at TIMESTAMP, {column} STRING")
         same_times = [F.col(f"l.{c}") == F.col(f"u.{c}") for c in ("snapshot_time", "recorded_at")]
         same_row = (F.col("l.table") == table) & same_times[0] & same_times[1]
         ledger = delta.table(spark, lake.ledger_table).alias("l").merge(updates.alias("u"), same_row)
-        ledger.whenMatchedUpdate(set={"reason": "u.reason"}).execute()
-    return len(changed)
+        ledger.whenMatchedUpdate(set={column: f"u.{column}"}).execute()
 
 
 def find_reasons(
@@ -429,15 +478,17 @@ def _read_entries(spark: SparkSession, lake: Lake) -> list[LedgerEntry]:
     columns = list(LedgerEntry.__dataclass_fields__)
     if delta.is_missing(lake.ledger_table):
         return []
+    required = [name for name in columns if name not in OPTIONAL_COLUMNS]
     rows = small_tables.read_with_commits(lake.ledger_table, _MAX_BYTES, _COMMIT_VERSION)
-    if rows is not None and set(columns) <= set(rows.column_names):
+    if rows is not None and set(required) <= set(rows.column_names):
         dicts = small_tables.to_dicts(rows)
     else:
         ledger = read_rows(spark, lake)
-        dicts = [r.asDict() for r in ledger.select(*columns, _commit_version(ledger).alias(_COMMIT_VERSION)).collect()]
+        present = [name for name in columns if name in required or name in ledger.columns]
+        dicts = [r.asDict() for r in ledger.select(*present, _commit_version(ledger).alias(_COMMIT_VERSION)).collect()]
     # Rows of one table in one commit are of a replay or of a rebuild, in the order of their snapshots.
     dicts.sort(key=lambda row: (row[_COMMIT_VERSION], row["recorded_at"], row["snapshot_time"]))
-    return [LedgerEntry(**{name: _as_utc(row[name]) for name in columns}) for row in dicts]
+    return [LedgerEntry(**{name: _as_utc(row.get(name)) for name in columns}) for row in dicts]
 
 
 def _commit_version(ledger: DataFrame) -> Column:

@@ -22,6 +22,8 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta
 from lakehouse.lake.merge import MergeTarget, merge_to_match
+from lakehouse.lake.slice_columns import slice_frame, slice_in_quarantine
+from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.spark.session import local_frame
 from lakehouse.storage.paths import Lake
@@ -29,6 +31,7 @@ from lakehouse.storage.paths import Lake
 KEYS = ["stage", "row_hash", "rule"]
 _DETAILS = ["row", "column", "value", "line", "reason"]
 KEY_PREFIX = "_cdc_own_"
+_SLICE, _IS_OTHER_SLICE = "_cdc_slice", "_cdc_is_other_slice"
 COLUMNS = [*KEYS, *_DETAILS, "occurrences", "first_sequence", "last_sequence", "resolved"]
 _SCHEMA = (
     "stage STRING, row_hash STRING, rule STRING, row STRING, column STRING, value STRING, line BIGINT, reason STRING,"
@@ -85,15 +88,24 @@ def _join_by_key(old: DataFrame, new: DataFrame) -> tuple[DataFrame, list[Column
 # --- of tables --------------------------------------------------------------------------------------------------------
 
 
-def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -> None:
+def write_of_table(
+    table: TableRef,
+    rejected: DataFrame | None,
+    sequence: int,
+    slices: Slices | None = None,
+    time_zone: str = "UTC",
+) -> None:
     """Record the rows that `ingest` rejected in one sequence; those recorded before and not among them are resolved.
 
-    Not so of a feed: a batch does not repeat the events of those before it.
+    Not so of a feed: a batch does not repeat the events of those before it. Nor does a snapshot repeat the rows of
+    slices that it does not contain.
 
     Args:
         table: The table.
         rejected: `row`, `column`, `value`, `line`, `reason` and `rule`; None: no row was rejected.
         sequence: The sequence that the ledger is about to accept.
+        slices: The slices that its snapshot contains; None: it is the whole table.
+        time_zone: The zone of timestamps that name none.
     """
     spark, address = table.spark, table.quarantine
     known = delta.read(spark, address).where("stage = 'ingest'") if delta.exists(spark, address) else None
@@ -104,14 +116,19 @@ def write_of_table(table: TableRef, rejected: DataFrame | None, sequence: int) -
         return
     empty = local_frame(spark, _SCHEMA)
     old = (known if known is not None else empty).where(F.col("first_sequence") < sequence)
+    old = (
+        old.withColumn(_IS_OTHER_SLICE, F.lit(False)) if slices is None else _mark_others(table, old, slices, time_zone)
+    )
     joined, columns = _join_by_key(old, _grouped_rows(rejected, "ingest", sequence) if rejected is not None else empty)
     is_rejected = F.col("n.stage").isNotNull()
     last_before = F.least("o.last_sequence", F.lit(sequence - 1).cast("long"))
+    is_kept = F.coalesce(f"o.{_IS_OTHER_SLICE}", F.lit(False)) & ~is_rejected
+    is_resolved = F.lit(False) if keeps else F.when(is_kept, F.col("o.resolved")).otherwise(~is_rejected)
     wanted = joined.select(
         *columns,
         F.coalesce("o.first_sequence", "n.first_sequence").alias("first_sequence"),
         F.when(is_rejected, F.lit(sequence).cast("long")).otherwise(last_before).alias("last_sequence"),
-        (F.lit(False) if keeps else ~is_rejected).alias("resolved"),
+        is_resolved.alias("resolved"),
     )
     affected = known.select(*KEYS).unionByName(wanted.select(*KEYS)).distinct() if known is not None else None
     target = MergeTarget(spark, address, KEYS, tuning=table.tuning)
@@ -127,7 +144,9 @@ def read_at_sequence(table: TableRef, sequence: int) -> DataFrame:
     """
     rows = _rows_of_ingest(table).where(F.col("first_sequence") <= sequence)
     last = F.least("last_sequence", F.lit(sequence).cast("long"))
-    return rows.withColumn("resolved", F.col("last_sequence") < sequence).withColumn("last_sequence", last)
+    # An open row may have an older sequence: later snapshots did not contain its slice.
+    is_resolved = F.col("resolved") & (F.col("last_sequence") < sequence)
+    return rows.withColumn("resolved", is_resolved).withColumn("last_sequence", last)
 
 
 def replace_of_table(table: TableRef, wanted: DataFrame, sequence: int) -> None:
@@ -145,6 +164,18 @@ def replace_of_table(table: TableRef, wanted: DataFrame, sequence: int) -> None:
 
 def _rows_of_ingest(table: TableRef) -> DataFrame:
     return delta.read_or_empty(table.spark, table.quarantine, _SCHEMA).where("stage = 'ingest'")
+
+
+def _mark_others(table: TableRef, rows: DataFrame, slices: Slices, time_zone: str) -> DataFrame:
+    """Return rows of a quarantine with whether each is of a slice that a snapshot does not contain.
+
+    The slice of a row that cannot be read is not known; the next snapshot then resolves the row.
+    """
+    contained = slice_frame(table.spark, slices, _SLICE).withColumn(_IS_OTHER_SLICE, F.lit(False))
+    rows = rows.withColumn(_SLICE, slice_in_quarantine(table.config, time_zone))
+    joined = rows.join(F.broadcast(contained), on=_SLICE, how="left")
+    is_other = F.coalesce(_IS_OTHER_SLICE, F.col(_SLICE).isNotNull()).alias(_IS_OTHER_SLICE)
+    return joined.select(*COLUMNS, is_other)
 
 
 def read_of_table(spark: SparkSession, lake: Lake, table: str, last_sequence: int) -> DataFrame:

@@ -3,6 +3,7 @@
 The expected rows come from the landed files and the models' SQL, not from the code that wrote the lake's tables.
 
     I1  bronze = the last accepted snapshot; keys in its quarantine keep their row      landed_rows.py second_reader.py
+        of a table with slice_by, for each slice                                        landed_slices.py
         a history (scd 2) shows every change set at its time                            scd2.py
         a table with a change feed = the fold of all accepted events                    feed.py feed_fold.py
     I2  bronze = its Change Data Feed, replayed                                         delta_history.py
@@ -40,6 +41,7 @@ from lakehouse.verify.check import Check, Claim
 from lakehouse.verify.checked_table import NO_SNAPSHOT, CheckedTable
 from lakehouse.verify.delta_history import bronze_checks
 from lakehouse.verify.landed_rows import snapshot_checks
+from lakehouse.verify.landed_slices import slice_checks
 from lakehouse.verify.ledger_counts import count_checks
 from lakehouse.verify.model_sql import CheckedModel, key_checks, sql_checks
 from lakehouse.verify.s3_objects import check_s3_objects
@@ -85,7 +87,8 @@ def verify(run: Run) -> list[Check]:
         parts: list[Part] = []
         for name in tables:
             table = CheckedTable(spark, lake, run.pipeline, name, histories[name], versions)
-            functions = (snapshot_checks, count_checks, bronze_checks) if table.accepted else (_no_snapshot_checks,)
+            content_checks = slice_checks if table.config.slice_by else snapshot_checks
+            functions = (content_checks, count_checks, bronze_checks) if table.accepted else (_no_snapshot_checks,)
             parts += _parts(table, functions)
         for model in models:
             parts += _parts(CheckedModel(spark, lake, model, versions), (sql_checks, key_checks))

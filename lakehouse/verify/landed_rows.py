@@ -52,10 +52,10 @@ def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
         yield in_quarantine.not_checkable(reason)
     else:
         bronze = table.read_current_rows()
-        with persist_rows(_quarantined_keys(table)) as quarantined:
+        with persist_rows(quarantined_keys(table)) as quarantined:
             with readable_snapshot(table.lake, table.config, snapshot) as files:
                 yield _compare_with_snapshot(same, table, files, bronze, quarantined)
-            yield _compare_with_change_sets(in_quarantine, table, bronze, _known_keys(quarantined))
+            yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
     if table.config.scd == 2:
         yield from scd2_checks(table)
 
@@ -78,22 +78,19 @@ def _compare_with_snapshot(
     claim: Claim, table: CheckedTable, snapshot: LandedSnapshot, bronze: DataFrame, quarantined: DataFrame
 ) -> Check:
     keys, stamp = table.config.keys, snapshot_name(snapshot.time)
-    known_keys = _known_keys(quarantined)
-    files = [read_typed(table, path) for path in snapshot.paths]
-    with_key = reduce(DataFrame.unionByName, files).where(_all_not_null(keys))
-    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
-    with persist_rows(forgotten_keys.drop_forgotten(with_key, table.config, forgotten)) as rows:
+    known_keys = known_keys_of(quarantined)
+    with persist_rows(landed_rows(table, snapshot)) as rows:
         is_unreadable = F.col(UNREADABLE).isNotNull()
         unreadable = rows.where(is_unreadable).join(quarantined, on=keys, how="left_anti")
         readable = rows.where(~is_unreadable)
-        if hidden := _count_hidden_rows(table):
+        if hidden := count_hidden_rows(table):
             unreadable = unreadable.join(bronze, on=keys, how="left_semi").join(readable, on=keys, how="left_anti")
-        expected = _one_row_per_key(table.config, readable.unionByName(unreadable))
+        expected = one_row_per_key(table.config, readable.unionByName(unreadable))
         details = f"{stamp}; {counted(known_keys.count(), 'key')} in quarantine"
         if hidden:
             details += f"; {counted(hidden, 'record')} not looked for, because quarantine hides their keys"
         if partly_compared := expected.where(is_unreadable).count():
-            expected = _fill_from_bronze(expected, bronze, table)
+            expected = fill_from_bronze(expected, bronze, table)
             details += (
                 f"; {counted(partly_compared, 'row')} not compared in all columns, because this reader cannot read them"
             )
@@ -104,7 +101,20 @@ def _compare_with_snapshot(
         return compare_rows(claim, Side(f"the snapshot {stamp}", expected), Side("bronze", actual), details)
 
 
-def _one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
+def landed_rows(table: CheckedTable, snapshot: LandedSnapshot) -> DataFrame:
+    """Return the rows of a snapshot that have a key which was not forgotten, and `UNREADABLE`.
+
+    Args:
+        table: The table.
+        snapshot: The snapshot, with files that can be read.
+    """
+    files = [read_typed(table, file, path) for file, path in zip(snapshot.files, snapshot.paths, strict=True)]
+    with_key = reduce(DataFrame.unionByName, files).where(_all_not_null(table.config.keys))
+    forgotten = forgotten_keys.read_hashes(table.spark, table.lake, table.name)
+    return forgotten_keys.drop_forgotten(with_key, table.config, forgotten)
+
+
+def one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
     """Return the rows without duplicates; with `duplicates: latest`, the row of the greatest `updated_at` of a key."""
     if config.duplicates != "latest" or config.updated_at is None:
         return rows.distinct()
@@ -113,10 +123,15 @@ def _one_row_per_key(config: Table, rows: DataFrame) -> DataFrame:
     return rows.groupBy(*map(quoted_column, config.keys)).agg(newest.alias("_cdc_newest")).select("_cdc_newest.row.*")
 
 
-def _fill_from_bronze(rows: DataFrame, bronze: DataFrame, table: CheckedTable) -> DataFrame:
+def fill_from_bronze(rows: DataFrame, bronze: DataFrame, table: CheckedTable) -> DataFrame:
     """Return the rows with bronze's values for nulls of unreadable rows.
 
     Such a row may have a text that this reader does not know and `ingest` does, such as `inf`.
+
+    Args:
+        rows: The rows, with `UNREADABLE`.
+        bronze: The current rows of bronze.
+        table: The table.
     """
     keys = table.config.keys
     names = [name for name in table.schema.names if name not in keys]
@@ -128,8 +143,13 @@ def _fill_from_bronze(rows: DataFrame, bronze: DataFrame, table: CheckedTable) -
     return joined.select(*map(quoted_column, keys), *filled).distinct()
 
 
-def _quarantined_keys(table: CheckedTable) -> DataFrame:
-    """Return the keys of the rows that the last accepted snapshot left in quarantine, and whether each is certain."""
+def quarantined_keys(table: CheckedTable, since: int | None = None) -> DataFrame:
+    """Return the keys of the rows that snapshots left in quarantine, and whether each is certain.
+
+    Args:
+        table: The table.
+        since: The sequence of the first of these snapshots; None: the last accepted one alone.
+    """
     keys = table.config.keys
     if not delta.exists(table.spark, table.lake.quarantine_table(table.name)):
         schema = T.StructType([field for field in table.schema if field.name in keys])
@@ -143,31 +163,44 @@ def _quarantined_keys(table: CheckedTable) -> DataFrame:
     }
     values = [parse_text(table, table.schema[key], text) for key, text in of_keys.items()]
     # A record of the wrong length has no column at fault: what seems to be its key may be another field.
-    rows = _last_quarantined_rows(table).select(*values, F.col("column").isNotNull().alias(_IS_KEY_KNOWN))
+    rows = _quarantined_rows(table, since).select(*values, F.col("column").isNotNull().alias(_IS_KEY_KNOWN))
     by_key = rows.where(_all_not_null(keys)).groupBy(*map(quoted_column, keys))
     return by_key.agg(F.bool_or(_IS_KEY_KNOWN).alias(_IS_KEY_KNOWN))
 
 
-def _known_keys(quarantined: DataFrame) -> DataFrame:
+def known_keys_of(quarantined: DataFrame) -> DataFrame:
+    """Return the keys in quarantine that are certain."""
     return quarantined.where(_IS_KEY_KNOWN).drop(_IS_KEY_KNOWN)
 
 
-def _count_hidden_rows(table: CheckedTable) -> int:
-    """Return the number of records of the last accepted snapshot that quarantine hides, because of pii columns."""
+def count_hidden_rows(table: CheckedTable, since: int | None = None) -> int:
+    """Return the number of records that quarantine hides, because of pii columns.
+
+    Args:
+        table: The table.
+        since: The sequence of the first of the snapshots; None: the last accepted one alone.
+    """
     if not table.config.pii or not delta.exists(table.spark, table.lake.quarantine_table(table.name)):
         return 0
-    rows = _last_quarantined_rows(table).where(F.col("row") == pii.MASK)
+    rows = _quarantined_rows(table, since).where(F.col("row") == pii.MASK)
     return int(rows.agg(F.coalesce(F.sum("occurrences"), F.lit(0))).collect()[0][0])
 
 
-def _last_quarantined_rows(table: CheckedTable) -> DataFrame:
-    last = F.lit(table.last_accepted.sequence)
+def _quarantined_rows(table: CheckedTable, since: int | None) -> DataFrame:
+    last = table.last_accepted.sequence or 0
     rows = delta.read(table.spark, table.lake.quarantine_table(table.name)).where(F.col("stage") == "ingest")
-    return rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= last))
+    return rows.where((F.col("first_sequence") <= last) & (F.col("last_sequence") >= (since or last)))
 
 
-def _compare_with_change_sets(claim: Claim, table: CheckedTable, bronze: DataFrame, keys: DataFrame) -> Check:
-    """Check that bronze has, for the given keys, the row of the newest change set that has the key."""
+def compare_with_change_sets(claim: Claim, table: CheckedTable, bronze: DataFrame, keys: DataFrame) -> Check:
+    """Check that bronze has, for the given keys, the row of the newest change set that has the key.
+
+    Args:
+        claim: The claim.
+        table: The table.
+        bronze: The current rows of bronze.
+        keys: The keys to compare.
+    """
     if not (key_count := keys.count()):
         return claim.holds("no key in quarantine")
     key_names = table.config.keys

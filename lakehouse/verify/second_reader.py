@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table, locales, options, patterns
 from lakehouse.schema import pii
 from lakehouse.storage.file_io import StorePath, escape_glob, is_utf8_copy
+from lakehouse.storage.landing import LandedFile
 from lakehouse.verify.check import quoted_column
 from lakehouse.verify.checked_table import CheckedTable
 
@@ -25,13 +26,15 @@ _NON_FINITE = r"(?i)^([+-]?inf(inity)?|nan)$"
 _TRUE_WORDS, _FALSE_WORDS = ["true", "t", "yes", "y", "1"], ["false", "f", "no", "n", "0"]
 
 
-def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
+def read_typed(table: CheckedTable, file: LandedFile, path: StorePath) -> DataFrame:
     """Return the rows of a landed file by the declared schema, and `UNREADABLE`, the text of a record that is not.
 
     Pii columns are as the lake may store them.
     """
+    in_name = table.config.file_pattern.find_values(file.name) or {}
     reader_options = _reader_options(table.config) | ({"encoding": "UTF-8"} if is_utf8_copy(path) else {})
-    by_name = {table.config.name_in_files(field.name).lower(): field for field in table.file_schema}
+    in_files = [field for field in table.file_schema if field.name not in in_name]
+    by_name = {table.config.name_in_files(field.name).lower(): field for field in in_files}
     has_header = reader_options["header"].lower() == "true"
     header = _read_header(path, reader_options) if has_header else list(by_name)
     fields = [by_name.get(name.strip().lower()) for name in header]
@@ -44,10 +47,14 @@ def read_typed(table: CheckedTable, path: StorePath) -> DataFrame:
         for field in table.file_schema
         if field.name in present and _is_read_as_text(table, field)
     ]
-    values = {
-        field.name: pii.protected_value(field.name, _value_column(table, field, field.name in present), table.config)
+    plain = {
+        field.name: parse_text(table, field, F.lit(in_name[field.name]))
+        if field.name in in_name
+        else _value_column(table, field, field.name in present)
         for field in table.file_schema
     }
+    unreadable_texts += [F.when(plain[name].isNull(), F.lit(text)) for name, text in in_name.items()]
+    values = {name: pii.protected_value(name, value, table.config) for name, value in plain.items()}
     return _read_file(table, path, fields, reader_options).select(
         *[value.alias(name) for name, value in values.items() if value is not None],
         F.coalesce(UNREADABLE, *unreadable_texts).alias(UNREADABLE),

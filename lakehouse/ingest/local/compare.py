@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from itertools import chain
@@ -30,10 +30,12 @@ from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalFile
 from lakehouse.ingest.local.sql_casts import create_functions, sql_type
 from lakehouse.ingest.readers.parsed_file import ReadSettings
-from lakehouse.ingest.readers.snapshot_reader import NULL_KEY
+from lakehouse.ingest.readers.snapshot_reader import NULL_KEY, NULL_SLICE
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
 from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, literal, parquet, quote
+from lakehouse.lake.slice_columns import slice_text_sql
+from lakehouse.lake.slices import MAX_SLICES, Slices
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import stored_schema
@@ -78,7 +80,7 @@ def compare_in_driver(
         create_functions(connection, settings.time_zone)
         opener = _OPENERS[table.format]
         files = [opener(settings, f, path) for f, path in zip(snapshot.files, snapshot.paths, strict=True)]
-        rows = LocalRows(connection, table, schema, files, [str(t) for t in types])
+        rows = LocalRows(connection, table, schema, files, [str(t) for t in types], str(snapshot.folder))
         rows.load()
         rows.compare(state)
         if rows.counts.quarantined:  # computed now, since Spark may have to do it
@@ -99,6 +101,8 @@ class LocalRows:
         schema: The columns that the lake stores.
         files: The files of the snapshot.
         types: The types of the columns, in DuckDB's words.
+        where: The folder of the snapshot, for messages.
+        slices: The slices that the snapshot contains; None if it is the whole table.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -106,7 +110,9 @@ class LocalRows:
     schema: T.StructType
     files: list[LocalFile]
     types: list[str]
+    where: str
     counts: Counts = field(init=False)
+    slices: Slices | None = None
     _starts: list[int] = field(default_factory=list)  # the number of the first row of each file
     _row_count: int = 0
     _special_count: int = 0
@@ -151,7 +157,7 @@ class LocalRows:
         columns = list(file.columns.values())
         values = ", ".join(f"{column.value} AS v{n}" for n, column in enumerate(columns))
         keys = [n for n, name in enumerate(file.columns) if name in self.table.keys]
-        faults = {n: f"({column.fault}) IS NOT NULL" for n, column in enumerate(columns)}
+        faults = {n: f"({self._fault_sql(file, n)}) IS NOT NULL" for n in range(len(columns))}
         has_null_key = _any(f"({columns[n].text}) IS NULL" for n in keys)
         has_wrong_key = _any(f"v{n} IS NULL OR {faults[n]}" for n in keys)
         key_state = f"CASE WHEN {has_null_key} THEN {_NULL} WHEN {has_wrong_key} THEN {_UNREADABLE} ELSE {_READ} END"
@@ -175,16 +181,58 @@ class LocalRows:
             no_keys = f"SELECT {keys}, n AS total, '{_KEPT}' AS verdict, n FROM rows LIMIT 0"
             self.connection.execute(f"CREATE TABLE keys AS {no_keys}")
             if not self._has_repeated_keys(self._match(state)):
-                self.counts = self._count()
+                self._finish()
                 return
             self.connection.execute("DROP TABLE keys; DROP TABLE found")
         self._find_special_keys()
         self._match(state)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Remove from `found` the keys that are not deleted, and set `counts`."""
+        live_rows = None
+        if self.table.slice_by:
+            live_rows = self._leave_other_slices()
         self.connection.execute(  # keys that have a row in the snapshot are not deleted
             f"DELETE FROM found WHERE op = '{DELETE}' AND EXISTS (SELECT 1 FROM keys k WHERE"
             f" {' AND '.join(f'k.k{n} = found.b{n}' for n in self._keys)})"
         )
-        self.counts = self._count()
+        self.counts = replace(self._count(), live_rows=live_rows)
+
+    def _leave_other_slices(self) -> int:
+        """Set `slices`, and remove from `found` the keys to delete whose row is in none of them (`ingest/slices.py`).
+
+        Returns:
+            The number of rows of the state in the slices of the snapshot.
+        """
+        columns = [self.schema.names.index(name) for name in self.table.slice_by or ()]
+        types = [self.schema.fields[n].dataType for n in columns]
+
+        def texts(values: Iterable[str]) -> list[str]:
+            return [slice_text_sql(value, data_type) for value, data_type in zip(values, types, strict=True)]
+
+        compared = self._compared_rows_sql()
+        of_rows = ", ".join(f"{text} AS s{i}" for i, text in enumerate(texts(f"r.v{n}" for n in columns)))
+        selects = [f"SELECT DISTINCT {of_rows} FROM ({compared}) r"]
+        if all(name in file.in_name for file in self.files for name in self.table.slice_by or ()):
+            slice_by = self.table.slice_by or ()
+            of_names = [", ".join(texts(file.columns[name].value for name in slice_by)) for file in self.files]
+            selects.append(f"VALUES {', '.join(f'({of_name})' for of_name in dict.fromkeys(of_names))}")
+        self.connection.execute("DROP TABLE IF EXISTS slices")
+        are_known = " AND ".join(f"s{i} IS NOT NULL" for i in range(len(columns)))
+        union = f"SELECT * FROM ({' UNION '.join(selects)}) WHERE {are_known}"
+        self.connection.execute(f"CREATE TABLE slices AS {union}")
+        found = self.connection.execute(f"SELECT * FROM slices LIMIT {MAX_SLICES + 1}").fetchall()
+        self.slices = Slices.of(self.table.slice_by or (), found, self.where)
+        of_state = texts(f"found.b{n}" for n in columns)
+        is_inside = " AND ".join(f"s.s{i} = {text}" for i, text in enumerate(of_state))
+        inside = f"EXISTS (SELECT 1 FROM slices s WHERE {is_inside})"
+        (compared_count,) = self._one(f"SELECT count(*) FROM ({compared})")
+        changed, known = self._one(
+            f"SELECT count(*) FILTER (op <> '{DELETE}'), count(*) FILTER (op <> '{INSERT}' AND {inside}) FROM found"
+        )
+        self.connection.execute(f"DELETE FROM found WHERE op = '{DELETE}' AND NOT {inside}")
+        return int(compared_count - changed + known)  # an unchanged row is in the slice of the snapshot's row
 
     def _match(self, state: TableRows | pa.Table) -> int:
         """Fill the table `found` with the keys that differ, and return the number of rows of the state."""
@@ -442,8 +490,8 @@ class LocalRows:
     def _by_file(self, numbers: Iterable[int]) -> Iterator[tuple[LocalFile, list[int]]]:
         """Yield each file that has rows of these numbers, with their positions in it."""
         wanted = sorted(numbers)
-        for file, start in zip(self.files, self._starts, strict=True):
-            end = min((s for s in self._starts if s > start), default=self._row_count)
+        ends = [*self._starts[1:], self._row_count]
+        for file, start, end in zip(self.files, self._starts, ends, strict=True):
             if positions := [n - start for n in wanted if start <= n < end]:
                 yield file, positions
 
@@ -472,7 +520,9 @@ class LocalRows:
                 column = next(name for name, fault in faults.items() if fault)
                 value = texts[column]
                 reason = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
-                rule = "null_key" if any(texts[key] is None for key in self.table.keys) else "malformed"
+                has_null_slice = any(faults[name] == NULL_SLICE for name in self.table.slice_by or ())
+                rule = "null_slice" if has_null_slice else "malformed"
+                rule = "null_key" if any(texts[key] is None for key in self.table.keys) else rule
             rejected.append((received[position], column, value, reason, rule))
         return rejected
 
@@ -489,9 +539,10 @@ class LocalRows:
 
     def _fault_sql(self, file: LocalFile, n: int) -> str:
         name, column = list(file.columns.items())[n]
-        if name not in self.table.keys:
+        if name not in {*self.table.keys, *(self.table.slice_by or ())}:
             return column.fault
-        return f"coalesce({column.fault}, CASE WHEN v{n} IS NULL THEN {literal(NULL_KEY)} END)"
+        reason = NULL_KEY if name in self.table.keys else NULL_SLICE
+        return f"coalesce({column.fault}, CASE WHEN v{n} IS NULL THEN {literal(reason)} END)"
 
     def _same_key(self, rows: str, state: str) -> str:
         return " AND ".join(f"{rows}.v{n} = {state}.b{n}" for n in self._keys)

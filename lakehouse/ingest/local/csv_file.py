@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from io import BufferedReader, RawIOBase
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from lakehouse.ingest.local.errors import NeedsSparkError
-from lakehouse.ingest.local.local_file import BrokenRow, LocalColumn, LocalFile
+from lakehouse.ingest.local.local_file import BrokenRow, LocalColumn, LocalFile, column_of_name
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import csv_reader
 from lakehouse.ingest.readers.parsed_file import ReadSettings
@@ -54,10 +54,16 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
     if not is_known or (quote and dialect.options["escape"] != quote):
         raise NeedsSparkError
     header, positions = csv_reader.locate_columns(settings, path)
+    in_name = settings.name_texts(file)
     nulls = [settings.table.null_texts(name) for name in settings.declared.names]
-    reader = _CsvReader(dialect, file, path, header, nulls)
-    columns, names = {}, []
+    reader = _CsvReader(dialect, file, path, header, nulls, in_name)
+    columns: dict[str, LocalColumn] = {}
+    names: list[int | None] = []
     for n, column in enumerate(settings.declared):
+        if column.name in in_name:
+            columns[column.name] = column_of_name(settings, n, column.dataType, in_name[column.name])
+            names.append(None)
+            continue
         text, options = f"c{n}", settings.table.options
         cast = cast_sql(text, column.dataType, settings.time_zone, options)
         if cast is None:
@@ -73,8 +79,9 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
         lambda: reader.read(names, opened.broken),
         reader.received,
         unknown_columns=tuple(name for i, name in enumerate(header) if i not in positions.values()),
-        missing_columns=frozenset(settings.declared.names).difference(positions),
+        missing_columns=frozenset(settings.names_in_files).difference(positions),
         record_count=dialect.count_records(path) if dialect.may_span_lines(file) else None,
+        in_name=in_name,
     )
     return opened
 
@@ -83,9 +90,15 @@ class _CsvReader:
     """Reads the fields of one file."""
 
     def __init__(
-        self, dialect: Dialect, file: LandedFile, path: StorePath, header: list[str], nulls: list[tuple[str, ...]]
+        self,
+        dialect: Dialect,
+        file: LandedFile,
+        path: StorePath,
+        header: list[str],
+        nulls: list[tuple[str, ...]],
+        in_name: Mapping[str, str],
     ) -> None:
-        self._dialect, self._path, self._header, self._nulls = dialect, path, header, nulls
+        self._dialect, self._path, self._header, self._nulls, self._in_name = dialect, path, header, nulls, in_name
         self._is_line_by_line = not dialect.may_span_lines(file)
         self.is_decodable = dialect.is_utf8 and file.is_utf8
         self._names = [f"f{i}" for i in range(len(header))]
@@ -113,7 +126,7 @@ class _CsvReader:
             inside = [n for n in wanted if start <= n < start + batch.num_rows]
             texts = batch.take(pa.array([n - start for n in inside], pa.int64())).to_pylist()
             found |= {
-                n: to_json(dict(zip(self._header, text.values(), strict=True)))
+                n: to_json(dict(zip(self._header, text.values(), strict=True)) | dict(self._in_name))
                 for n, text in zip(inside, texts, strict=True)
             }
             start += batch.num_rows
@@ -173,7 +186,7 @@ class _CsvReader:
     def _broken_row(self, text: str) -> BrokenRow:
         fields = self._split(text)
         received = dict(zip(self._header, fields + [None] * (len(self._header) - len(fields)), strict=True))
-        return BrokenRow(text, to_json(received), csv_reader.ragged_fault(self._header))
+        return BrokenRow(text, to_json(received | dict(self._in_name)), csv_reader.ragged_fault(self._header))
 
     def _split(self, text: str) -> list[str | None]:
         """Return the first fields of a record, at most as many as the header has."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyspark.sql import types as T
 
 from lakehouse.ingest.local.errors import NeedsSparkError
-from lakehouse.ingest.local.local_file import BrokenRow, LocalColumn, LocalFile
+from lakehouse.ingest.local.local_file import BrokenRow, LocalColumn, LocalFile, column_of_name
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import json_fields, json_reader
 from lakehouse.ingest.readers.parsed_file import ReadSettings
@@ -68,11 +68,21 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
         NeedsSparkError: The schema has types that only Spark reads.
     """
     json_reader.require_utf8(file, path)
-    columns = {field.name: _column_sql(settings, n, field.dataType) for n, field in enumerate(settings.declared)}
+    in_name = settings.name_texts(file)
+    columns = {
+        field.name: column_of_name(settings, n, field.dataType, in_name[field.name])
+        if field.name in in_name
+        else _column_sql(settings, n, field.dataType)
+        for n, field in enumerate(settings.declared)
+    }
     objects = json_reader.split_objects(path)
-    reader = _JsonReader(settings, path, objects)
+    reader = _JsonReader(settings, path, objects, in_name)
     opened = LocalFile(
-        columns, lambda: reader.read(opened), reader.received, record_count=None if objects is None else len(objects)
+        columns,
+        lambda: reader.read(opened),
+        reader.received,
+        record_count=None if objects is None else len(objects),
+        in_name=in_name,
     )
     return opened
 
@@ -97,11 +107,14 @@ def _column_sql(settings: ReadSettings, n: int, data_type: T.DataType) -> LocalC
 class _JsonReader:
     """Reads the objects of one file."""
 
-    def __init__(self, settings: ReadSettings, path: StorePath, objects: list[str] | None) -> None:
-        self._settings, self._path, self._objects = settings, path, objects
-        names = settings.names_in_files
-        self._positions = {name.lower(): n for n, name in enumerate(names.values())}
-        self._nulls = [settings.table.null_texts(name) for name in names]
+    def __init__(
+        self, settings: ReadSettings, path: StorePath, objects: list[str] | None, in_name: Mapping[str, str]
+    ) -> None:
+        self._settings, self._path, self._objects, self._in_name = settings, path, objects, in_name
+        names, declared = settings.names_in_files, settings.declared.names
+        self._positions = {names[column].lower(): n for n, column in enumerate(declared) if column in names}
+        self._width = len(declared)
+        self._nulls = [settings.table.null_texts(name) for name in declared]
         types = [field.dataType for field in settings.declared]
         has_locale = any(name.lower() == "locale" for name in settings.table.options)
         self._localized = [n for n, t in enumerate(types) if has_locale and isinstance(t, T.NumericType)]
@@ -126,7 +139,7 @@ class _JsonReader:
         """Return the text of the objects at these positions."""
         objects = (text for text in self._texts() if self._parse(text) is not None)
         wanted = set(rows)
-        return {n: text for n, text in enumerate(objects) if n in wanted}
+        return {n: json_reader.with_members(text, self._in_name) for n, text in enumerate(objects) if n in wanted}
 
     def _texts(self) -> Iterator[str]:
         if self._objects is not None:
@@ -158,7 +171,7 @@ class _JsonReader:
     def _batch(self, texts: pa.StringArray, broken: list[BrokenRow]) -> pa.RecordBatch:
         plain = self._match_plain_objects(texts)
         others = range(len(texts)) if plain is None else pc.indices_nonzero(plain.is_null()).to_pylist()
-        width = len(self._positions)
+        width = self._width
         rows: list[list[str | None]] = []
         quoted: list[list[bool]] = []
         parsed: list[int] = []
@@ -223,8 +236,7 @@ class _JsonReader:
     def _plain_columns(self, plain: pa.StructArray) -> list[pa.Array]:
         """Return the columns of objects of plain values, as `read` yields them."""
         written = [
-            plain.field(f"c{n}") if plain.type.get_field_index(f"c{n}") >= 0 else None
-            for n in range(len(self._positions))
+            plain.field(f"c{n}") if plain.type.get_field_index(f"c{n}") >= 0 else None for n in range(self._width)
         ]
         nothing = pa.nulls(len(plain), pa.string())
         values, in_quotes = [], []

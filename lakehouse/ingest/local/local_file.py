@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
+from pyspark.sql import types as T
+
+from lakehouse.ingest.local.errors import NeedsSparkError
+from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
+from lakehouse.ingest.readers.parsed_file import ReadSettings
+from lakehouse.lake.duckdb_sql import literal
+from lakehouse.schema.cast import type_fault
 
 
 class LocalColumn(NamedTuple):
@@ -21,6 +28,26 @@ class LocalColumn(NamedTuple):
     text: str
     value: str
     fault: str
+
+
+def column_of_name(settings: ReadSettings, n: int, data_type: T.DataType, text: str) -> LocalColumn:
+    """Return a column that a file's name has, for all rows of the file.
+
+    Args:
+        settings: The settings of the readers.
+        n: Its position among the declared columns.
+        data_type: Its declared type.
+        text: Its text in the name.
+
+    Raises:
+        NeedsSparkError: Only Spark casts a text to the type.
+    """
+    options, written = settings.table.options, f"CAST({literal(text)} AS VARCHAR)"
+    cast = cast_sql(written, data_type, settings.time_zone, options)
+    if cast is None:
+        raise NeedsSparkError
+    fault = f"CASE WHEN v{n} IS NULL THEN {literal(type_fault(data_type, options))} END"
+    return LocalColumn(written, in_range_sql(cast, data_type), fault)
 
 
 class BrokenRow(NamedTuple):
@@ -49,6 +76,7 @@ class LocalFile:
         unknown_columns: Columns of the file that the schema does not name; complete when all batches were read.
         missing_columns: Declared columns that the file lacks; complete when all batches were read.
         record_count: The number of records by an independent reader, or None if every line is a record.
+        in_name: The texts of the columns that the file's name has, by column.
     """
 
     columns: Mapping[str, LocalColumn]
@@ -58,3 +86,4 @@ class LocalFile:
     unknown_columns: tuple[str, ...] = ()
     missing_columns: frozenset[str] = frozenset()
     record_count: int | None = None
+    in_name: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import types as T
 
 from lakehouse.ingest.local.errors import NeedsSparkError
-from lakehouse.ingest.local.local_file import LocalColumn, LocalFile
+from lakehouse.ingest.local.local_file import LocalColumn, LocalFile, column_of_name
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
 from lakehouse.ingest.readers import parquet_reader, row_sizes
 from lakehouse.ingest.readers.parquet_footer import FileColumn, read_footer
@@ -21,12 +21,13 @@ from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
 
 
-def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFile:
+def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> LocalFile:
     """Return the rows of a Parquet file.
 
     Args:
         settings: The reader's settings.
-        path: Where the file is.
+        file: The file as landed.
+        path: Where it is.
 
     Raises:
         DataRefused: A column is missing or occurs twice.
@@ -38,10 +39,15 @@ def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFi
     batch_rows = row_sizes.parquet_batch_rows(settings.table, path)
     if any(key in footer.metadata for key in small_tables.LEGACY_CALENDAR):
         raise NeedsSparkError
-    located = parquet_reader.locate_columns(settings, path, footer.columns)
+    located, in_name = parquet_reader.locate_columns(settings, path, footer.columns), settings.name_texts(file)
     wanted = small_tables.arrow_schema(settings.declared)
-    columns, fields = {}, []
+    columns: dict[str, LocalColumn] = {}
+    fields: list[tuple[str | None, pa.DataType]] = []
     for n, declared in enumerate(settings.declared):
+        if declared.name in in_name:
+            columns[declared.name] = column_of_name(settings, n, declared.dataType, in_name[declared.name])
+            fields.append((None, wanted.field(n).type))
+            continue
         column = located.get(declared.name)
         found = _read_type(column, declared.dataType, wanted.field(n).type, settings.time_zone)
         columns[declared.name] = _column_sql(settings, n, declared.dataType, found, wanted.field(n).type)
@@ -52,7 +58,8 @@ def open_file(settings: ReadSettings, _: LandedFile, path: StorePath) -> LocalFi
         lambda: _read(path, fields, batch_rows),
         _received,
         unknown_columns=parquet_reader.unknown_columns(settings, footer.columns),
-        missing_columns=frozenset(settings.declared.names).difference(located),
+        missing_columns=frozenset(settings.names_in_files).difference(located),
+        in_name=in_name,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.file_io import StorePath, escape_glob
@@ -36,8 +37,12 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     """
     dialect = Dialect.from_options(settings.table.options)
     header, positions = locate_columns(settings, path)
+    in_name = settings.name_texts(file)
     columns = {}
     for field in settings.declared:
+        if field.name in in_name:
+            columns[field.name] = field_of_name(settings, field.name, in_name[field.name])
+            continue
         text = F.col(f"_{positions[field.name]}") if field.name in positions else F.lit(None).cast("string")
         if nulls := settings.table.null_texts(field.name):
             text = F.when(~text.isin(*nulls), text)
@@ -46,7 +51,8 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
             reason = F.coalesce(F.when(text.contains(REPLACEMENT), F.lit(UNDECODABLE)), reason)
         columns[field.name] = ParsedField(text, value, reason)
     ragged = F.lit(ragged_fault(header))
-    record = F.struct(*[F.col(f"_{i}").alias(name) for i, name in enumerate(header)])
+    fields = [F.col(f"_{i}").alias(name) for i, name in enumerate(header)]
+    record = F.struct(*fields, *[F.lit(text).alias(name) for name, text in in_name.items()])
     return ParsedFile(
         rows=_read_texts(settings, file, path, len(header)),
         columns=columns,
@@ -55,7 +61,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         raw_record=F.col(_RAGGED),
         record_count=dialect.count_records(path) if dialect.may_span_lines(file) else None,
         unknown_columns=tuple(name for i, name in enumerate(header) if i not in positions.values()),
-        missing_columns=frozenset(settings.declared.names).difference(positions),
+        missing_columns=frozenset(settings.names_in_files).difference(positions),
     )
 
 
@@ -64,16 +70,24 @@ def ragged_fault(header: list[str]) -> str:
     return f"the record does not have the {len(header)} fields of the header"
 
 
-def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
+def line_numbers(table: Table, files: Mapping[LandedFile, StorePath], rows: set[str]) -> dict[str, int]:
     """Return the line on which each of these rows first begins; rows are given as the JSON of their fields."""
-    dialect = Dialect.from_options(table.options)
-    texts = {row: tuple(value or "" for value in json.loads(row).values()) for row in rows}
-    numbers: dict[tuple[str, ...], int] = {}
-    for path in paths:
-        for width in {len(fields) for fields in texts.values()}:
-            wanted = {fields for fields in texts.values() if len(fields) == width}
-            numbers = dialect.line_numbers(path, wanted, width) | numbers
-    return {row: numbers[fields] for row, fields in texts.items() if fields in numbers}
+    dialect, pattern = Dialect.from_options(table.options), table.file_pattern
+    texts: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for row in rows:
+        fields = json.loads(row)
+        in_name = tuple(fields.pop(column, None) or "" for column in pattern.columns)
+        texts[row] = in_name, tuple(value or "" for value in fields.values())
+    numbers: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
+    for file, path in files.items():
+        values = (pattern.find_values(file.name) if pattern.columns else None) or {}
+        in_name = tuple(values.get(column, "") for column in pattern.columns)
+        of_file = {fields for name, fields in texts.values() if name == in_name}
+        for width in {len(fields) for fields in of_file}:
+            wanted = {fields for fields in of_file if len(fields) == width}
+            found = dialect.line_numbers(path, wanted, width)
+            numbers = {(in_name, fields): number for fields, number in found.items()} | numbers
+    return {row: numbers[text] for row, text in texts.items() if text in numbers}
 
 
 def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], dict[str, int]]:
@@ -104,6 +118,7 @@ def locate_columns(settings: ReadSettings, path: StorePath) -> tuple[list[str], 
                 next_step="correct `sep` in the table's `options`, or set `maxColumns` there",
             )
         header = [name.strip() or f"(column {i})" for i, name in enumerate(first_record, start=1)]
+    settings.require_not_in_name(header, path)
     lower = [name.lower() for name in header]
     counts = Counter(lower)
     doubled = sorted({name for name, low in zip(header, lower, strict=True) if counts[low] > 1})

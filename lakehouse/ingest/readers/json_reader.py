@@ -5,6 +5,7 @@ Every member is read as text, by its name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Set
 from functools import reduce
 from pathlib import Path
@@ -17,12 +18,13 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields, row_sizes
-from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage import json_records
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 
+_JSON_SPACE = " \t\r\n"
 _TEXT, _MEMBERS = "_text", "_members"
 _MEMBERS_TYPE = T.MapType(T.StringType(), T.StringType())
 NOT_AN_OBJECT = "not a JSON object, or one with a name twice"  # a row's fault
@@ -49,8 +51,12 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         spellings.setdefault(row.name.lower(), set()).add(row.name)
     members = settings.names_in_files
     missing, unknown = check_members(settings, spellings, path)
+    in_name = settings.name_texts(file)
     columns, texts = {}, {}
     for n, field in enumerate(settings.declared):
+        if field.name in in_name:
+            columns[field.name] = field_of_name(settings, field.name, in_name[field.name])
+            continue
         names = sorted(spellings.get(members[field.name].lower(), []))
         member = F.coalesce(*[F.col(_MEMBERS).getItem(name) for name in names]) if names else F.lit(None).cast("string")
         is_string = F.startswith(member, F.lit('"'))
@@ -62,7 +68,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     return ParsedFile(
         rows=rows.select("*", *[text.alias(name) for name, text in texts.items()]),
         columns=columns,
-        received_json=F.col(_TEXT),
+        received_json=_with_members(F.col(_TEXT), F.col(_MEMBERS), in_name),
         row_error=F.when(F.col(_MEMBERS).isNull(), F.lit(NOT_AN_OBJECT)),
         raw_record=F.col(_TEXT),
         record_count=record_count,
@@ -98,6 +104,7 @@ def check_members(
 
     Raises:
         DataRefused: A column that the file has to have is missing.
+        ConfigError: A member is a column that the file's name has.
     """
     members, known = settings.names_in_files, {name.lower() for name in settings.names_in_files.values()}
     missing = {c: name for c, name in members.items() if spellings and name.lower() not in spellings}
@@ -109,18 +116,50 @@ def check_members(
             next_step="correct the source, or the table's `names` if the source's names changed",
         )
     unknown = sorted(name for low, names in spellings.items() if low not in known for name in names)
+    settings.require_not_in_name(unknown, path)
     return frozenset(missing), tuple(unknown)
 
 
-def line_numbers(table: Table, paths: list[StorePath], rows: set[str]) -> dict[str, int]:
+def line_numbers(table: Table, files: Mapping[LandedFile, StorePath], rows: set[str]) -> dict[str, int]:
     """Return the line on which each of these objects first begins, if it is a line of its own."""
     numbers: dict[str, int] = {}
-    for path in paths:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if (text := line.removesuffix("\n")) in rows:
-                    numbers.setdefault(text, number)
+    pattern = table.file_pattern
+    for file, path in files.items():
+        in_name = (pattern.find_values(file.name) if pattern.columns else None) or {}
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                text = line.removesuffix("\n")
+                for received in {text, with_members(text, in_name)} & rows:
+                    numbers.setdefault(received, number)
     return numbers
+
+
+def with_members(text: str, members: Mapping[str, str]) -> str:
+    """Return the text of an object with further members at its end; any other text as it is.
+
+    >>> with_members('{"id": 1 }', {"uf": "SP"})
+    '{"id": 1,"uf":"SP"}'
+
+    Args:
+        text: The text of an object.
+        members: The members that it does not have.
+    """
+    opened, end, rest = text.rstrip(_JSON_SPACE).rpartition("}")
+    if not members or not end or rest or not opened.lstrip(_JSON_SPACE).startswith("{"):
+        return text
+    opened = opened.rstrip(_JSON_SPACE)
+    separator = "" if opened.endswith("{") else ","
+    return f"{opened}{separator}{json.dumps(dict(members), ensure_ascii=False, separators=(',', ':'))[1:]}"
+
+
+def _with_members(text: Column, members: Column, added: Mapping[str, str]) -> Column:
+    """Return the texts of objects with further members at their ends; of what is no object, the text as it is."""
+    if not added:
+        return text
+    opened = F.regexp_replace(text, r"[ \t\r\n]*\}[ \t\r\n]*\z", "")
+    separator = F.when(F.size(members) > 0, ",").otherwise("")
+    end = json.dumps(dict(added), ensure_ascii=False, separators=(",", ":"))[1:]
+    return F.when(members.isNull(), text).otherwise(F.concat(opened, separator, F.lit(end)))
 
 
 def copy_without(path: Path, target: Path, excluded: set[str], names: tuple[str, ...] = ()) -> None:

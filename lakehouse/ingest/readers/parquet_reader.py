@@ -16,7 +16,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import parquet_footer
 from lakehouse.ingest.readers.parquet_footer import FileColumn
-from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings
+from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema import dates
 from lakehouse.schema.cast import cast_text, type_fault
 from lakehouse.storage.file_io import StorePath, escape_glob
@@ -40,7 +40,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     Raises:
         DataRefused: A column is missing, occurs twice, or has a type that cannot become the declared one.
     """
-    footer = parquet_footer.read_footer(path)
+    footer, in_name = parquet_footer.read_footer(path), settings.name_texts(file)
     located = locate_columns(settings, path, footer.columns)
     found = {name: _require_readable(column, settings.declared[name], path) for name, column in located.items()}
     read = {name: column for name, column in found.items() if not isinstance(column.spark_type, T.NullType)}
@@ -49,7 +49,9 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
     file_schema = T.StructType([T.StructField(column.name, _stored_type(column)) for column in read.values()])
     rows = settings.spark.read.options(**settings.table.options).schema(file_schema).parquet(escape_glob(path))
     columns = {
-        field.name: _parse_field(settings, read[field.name], field, path)
+        field.name: field_of_name(settings, field.name, in_name[field.name])
+        if field.name in in_name
+        else _parse_field(settings, read[field.name], field, path)
         if field.name in read
         else _null_field(field.dataType)
         for field in settings.declared
@@ -60,6 +62,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         else F.lit(None).cast("string").alias(column.name)
         for name, column in found.items()
     ]
+    received += [F.lit(text).alias(name) for name, text in in_name.items()]
     return ParsedFile(
         rows=rows,
         columns=columns,
@@ -67,7 +70,7 @@ def parse_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Par
         row_error=None,
         raw_record=F.lit(None).cast("string"),
         unknown_columns=unknown_columns(settings, footer.columns),
-        missing_columns=frozenset(settings.declared.names).difference(found),
+        missing_columns=frozenset(settings.names_in_files).difference(found),
     )
 
 
@@ -81,8 +84,10 @@ def locate_columns(settings: ReadSettings, path: StorePath, found: Sequence[File
 
     Raises:
         DataRefused: A declared column is missing or occurs twice. How often any other occurs does not matter.
+        ConfigError: A column is in the file's name, too.
     """
     by_lower_name: dict[str, list[FileColumn]] = {}
+    settings.require_not_in_name([column.name for column in found], path)
     for column in found:
         by_lower_name.setdefault(column.name.lower(), []).append(column)
     names = settings.names_in_files

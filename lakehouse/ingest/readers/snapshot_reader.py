@@ -26,7 +26,7 @@ from lakehouse.storage.landing import LandedSnapshot
 PROBLEMS = "_cdc_problems"  # array<struct<column, value, reason>>: empty for a good row
 RECEIVED = "_cdc_received"  # the row as received, a JSON object by the file's own names; personal columns are masked
 UNMASKED = "_cdc_unmasked"  # the row as received, to look up its line; only if `pii` masks it in RECEIVED
-NULL_KEY = "null in a key"  # a field's fault
+NULL_KEY, NULL_SLICE = "null in a key", "null in slice_by"  # faults of a field
 KEY_STATE = "_cdc_key"  # read | null | unreadable: only a key that was read can be matched or protected
 
 PARSERS = {"csv": csv_reader.parse_file, "json": json_reader.parse_file, "parquet": parquet_reader.parse_file}
@@ -55,12 +55,14 @@ def require_readable_names(settings: ReadSettings, snapshot: LandedSnapshot) -> 
         DataRefused: With the names of the files.
     """
     if not snapshot.files:
+        unknown = ", ".join(settings.table.file_pattern.unknown_placeholders)
+        hint = snapshot.hint or (f"no column of `schema` is called so: {unknown}" if unknown else "")
         raise DataRefused(
-            ": ".join(filter(None, (f"the snapshot has no file {settings.table.file}", snapshot.hint))),
+            ": ".join(filter(None, (f"the snapshot has no file {settings.table.file}", hint))),
             expected="every table's file in every snapshot",
             where=str(snapshot.folder),
             next_step="correct `file`; a snapshot with a time of its own is then read by it"
-            if snapshot.hint
+            if hint
             else "let the source deliver the complete snapshot again, with a time of its own",
         )
     names = [f.name for f in snapshot.files]
@@ -138,7 +140,7 @@ def add_line_numbers(
     by = UNMASKED if UNMASKED in rejected_rows.columns else "row"
     texts = {row[0] for row in rejected_rows.select(by).distinct().limit(_MAX_LINE_LOOKUPS).collect()}
     line_numbers = csv_reader.line_numbers if table.format == "csv" else json_reader.line_numbers
-    numbers = line_numbers(table, snapshot.paths, texts)
+    numbers = line_numbers(table, dict(zip(snapshot.files, snapshot.paths, strict=True)), texts)
     lines = local_frame(spark, f"{by} STRING, line BIGINT", [(text, numbers.get(text)) for text in texts])
     return rejected_rows.join(lines, on=by, how="left").drop(UNMASKED)
 
@@ -153,6 +155,8 @@ def _validate_rows(file: ParsedFile, table: Table) -> DataFrame:
         reason = field.reason
         if name in table.keys:
             reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit(NULL_KEY)))
+        elif name in (table.slice_by or ()):
+            reason = F.coalesce(reason, F.when(field.value.isNull(), F.lit(NULL_SLICE)))
         problem = _problem(name, pii.masked_text(name, field.text, table), reason)
         problems[name] = F.when(reason.isNotNull(), problem)  # null if there is none
     raw_record = F.lit(pii.MASK) if table.pii else file.raw_record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -106,42 +107,42 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def write_csv(folder: Path, rows: list[Row], rng: random.Random, faulty: bool) -> None:
-    lines = [",".join(as_text(row[c]) for c in TYPES) for row in rows]
-    if faulty:
+def write_csv(file: Path, rows: list[Row], rng: random.Random, faulty: bool, columns: list[str]) -> None:
+    lines = [",".join(as_text(row[c]) for c in columns) for row in rows]
+    if faulty and lines:
         key = lines[0].split(",")[:2]
         lines += rng.sample(
             [
                 lines[0],  # twice the same
-                ",".join([*key, "7", *[""] * (len(TYPES) - 3)]),  # another row for a key
-                ",".join([*key, "seven", *[""] * (len(TYPES) - 3)]),  # a malformed row for a key
-                ",".join(['"new"', "1", "x", "1,5", *[""] * (len(TYPES) - 4)]),  # too many fields
+                ",".join([*key, "7", *[""] * (len(columns) - 3)]),  # another row for a key
+                ",".join([*key, "seven", *[""] * (len(columns) - 3)]),  # a malformed row for a key
+                ",".join(['"new"', "1", "x", "1,5", *[""] * (len(columns) - 4)]),  # too many fields
                 "k1",
-                "," * (len(TYPES) - 1),  # no key
-                ",".join(['"bad"', "one", *[""] * (len(TYPES) - 2)]),  # the key cannot be read
+                "," * (len(columns) - 1),  # no key
+                ",".join(['"bad"', "one", *[""] * (len(columns) - 2)]),  # the key cannot be read
             ],
             k=3,
         )
     rng.shuffle(lines)
-    (folder / "items.csv").write_text("\n".join([",".join(TYPES), *lines]) + "\n", encoding="utf-8")
+    file.write_text("\n".join([",".join(columns), *lines]) + "\n", encoding="utf-8")
 
 
-def write_json(folder: Path, rows: list[Row], rng: random.Random, faulty: bool) -> None:
+def write_json(file: Path, rows: list[Row], rng: random.Random, faulty: bool, columns: list[str]) -> None:
     def member(value: Any) -> Any:
         if isinstance(value, float):
             return str(value)  # JSON has no NaN
         return value if value is None or isinstance(value, bool | int | str) else str(value)
 
-    lines = [json.dumps({c: member(v) for c, v in row.items()}, ensure_ascii=rng.random() < 0.5) for row in rows]
+    lines = [json.dumps({c: member(row[c]) for c in columns}, ensure_ascii=rng.random() < 0.5) for row in rows]
     lines = [line.replace('"part": ', '"extra": {"a": [1, 2.50]}, "part": ') for line in lines]
-    if faulty:
+    if faulty and lines:
         good = json.loads(lines[0])
         lines += rng.sample(
             [
                 lines[0],
                 json.dumps(good | {"n": 1.5}),
                 json.dumps(good | {"note": "other"}),
-                json.dumps(good | {"id": None}),
+                json.dumps(good | {columns[0]: None}),
                 lines[0].replace('"n":', '"N": 1, "n":'),  # a name twice
                 lines[0][:-1],
                 '{"id": "nan", "part": 1, "x": NaN}',
@@ -149,10 +150,10 @@ def write_json(folder: Path, rows: list[Row], rng: random.Random, faulty: bool) 
             ],
             k=4,
         )
-    (folder / "items.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_parquet(folder: Path, rows: list[Row], _: random.Random, faulty: bool) -> None:
+def write_parquet(file: Path, rows: list[Row], _: random.Random, faulty: bool, __: list[str]) -> None:
     types = {
         "STRING": pa.string(),
         "INT": pa.int32(),
@@ -169,10 +170,21 @@ def write_parquet(folder: Path, rows: list[Row], _: random.Random, faulty: bool)
         if data_type == "TIMESTAMP":
             values = [v and v.replace(tzinfo=timezone.utc) for v in values]
         columns[name] = pa.array(values, types[data_type])
-    pq.write_table(pa.table(columns), folder / "items.parquet")
+    pq.write_table(pa.table(columns), file)
 
 
 WRITERS = {"csv": write_csv, "json": write_json, "parquet": write_parquet}
+
+
+def write_files(folder: Path, file: str, rows: list[Row], rng: random.Random, faulty: bool) -> None:
+    """Write the rows of a snapshot: into one file, or into one for each `id`, of which some have no row."""
+    write = WRITERS[file.rpartition(".")[2]]
+    if "{id}" not in file:
+        write(folder / file, rows, rng, faulty, list(TYPES))
+        return
+    for name in sorted({row["id"] for row in rows} | {"k3"}):
+        of_file = [row for row in rows if row["id"] == name and name != "k5"]
+        write(folder / file.replace("{id}", name), of_file, rng, faulty, [c for c in TYPES if c != "id"])
 
 
 def history(project: Project) -> list[Row]:
@@ -191,35 +203,46 @@ def history(project: Project) -> list[Row]:
     [
         ("csv", "few", {"duplicates": "quarantine", "skip_lines": 2, "skip_footer": 1}),
         ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2, "null_values": NULLS}),
-        ("csv", "all", {"duplicates": "fail", "ignore": ["note", "at"]}),
-        ("json", "few", {"duplicates": "latest", "updated_at": "at", "null_values": NULLS}),
-        ("json", "many", {"duplicates": "quarantine", "records": "data.items"}),
+        (
+            "csv",
+            "all",
+            {"duplicates": "quarantine", "ignore": ["note", "at"], "file": "items_{id}.csv", "slice_by": ["id"]},
+        ),
+        (
+            "json",
+            "few",
+            {"duplicates": "latest", "updated_at": "n", "slice_by": ["note", "amount"], "null_values": NULLS},
+        ),
+        ("json", "many", {"duplicates": "quarantine", "records": "data.items", "file": "items_{id}.json"}),
         ("parquet", "many", {"duplicates": "quarantine"}),
-        ("parquet", "all", {"duplicates": "fail", "scd": 2}),
+        ("parquet", "all", {"duplicates": "fail", "scd": 2, "slice_by": ["id"]}),
     ],
 )
 def test_the_driver_and_spark_give_the_same_results_for_random_snapshots(
     tmp_path: Path, uses: Uses, file_format: str, share: str, settings: dict[str, Any]
 ) -> None:
     rng = random.Random(f"{SEED} {file_format} {share}")
+    file = settings.get("file", f"items.{file_format}")
     schema = ", ".join(f"{name} {data_type}" for name, data_type in TYPES.items())
     table = {"file": f"items.{file_format}", "format": file_format, "schema": schema, "keys": ["id", "part"]}
     tables = {"items": {**table, "guard": GUARD, **settings}}
     driver = Project(tmp_path / "driver", tables)
     spark = Project(tmp_path / "spark", tables, tuning=SPARK_ONLY)
-    for number, rows in enumerate(random_rows(rng, SHARES[share])):
+    for number, every_row in enumerate(random_rows(rng, SHARES[share])):
+        contained = rng.sample(sorted({row["id"] for row in every_row}), 4)
+        is_part = "slice_by" in settings and number > 0
+        rows = [row for row in every_row if not is_part or row["id"] in contained]
         folder = driver.snapshot(f"20250101_{number:06d}")
-        WRITERS[file_format](folder, rows, rng, faulty=number % 2 == 1)
-        if "skip_lines" in settings:
-            content = (folder / "items.csv").read_text(encoding="utf-8")
-            (folder / "items.csv").write_text(f'A "title\n\n{content}Total,"\n\n', encoding="utf-8")
-        if "records" in settings:
-            lines = (folder / "items.json").read_text(encoding="utf-8").splitlines()
-            objects = ",\n".join(line for line in lines if line.endswith("}") and "NaN" not in line)
-            document = f'{{"n": 1,\n"data": {{"items": [{objects}, 1]}}}}\n'
-            (folder / "items.json").write_text(document, encoding="utf-8")
-        target = spark.snapshot(folder.name)
-        (target / f"items.{file_format}").write_bytes((folder / f"items.{file_format}").read_bytes())
+        write_files(folder, file, rows, rng, faulty=number % 2 == 1)
+        for written in folder.iterdir():
+            content = written.read_text(encoding="utf-8") if file_format != "parquet" else ""
+            if "skip_lines" in settings:
+                written.write_text(f'A "title\n\n{content}Total,"\n\n', encoding="utf-8")
+            if "records" in settings:
+                lines = [line for line in content.splitlines() if line.endswith("}") and "NaN" not in line]
+                document = '{"n": 1,\n"data": {"items": [' + ",\n".join([*lines, "1"]) + "]}}\n"
+                written.write_text(document, encoding="utf-8")
+        shutil.copytree(folder, spark.snapshot(folder.name), dirs_exist_ok=True)
     for project in (driver, spark):
         uses.clear()
         assert project("extract").code == 0
