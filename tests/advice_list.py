@@ -105,13 +105,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "ingest/guards.py: look for quotes that open or close in the middle of a field",
     ),
     "a net for what nobody has seen: every property that can be set by hand is named in the error": (
-        "ingest/readers/snapshot_reader.py: correct `file`; a snapshot with a time of its own is then read by it",
-        "ingest/readers/snapshot_reader.py: rename them at the source, or change `file` so that it does not match them",
-        "ingest/rebuild.py: keep the column as it was and cast it in silver, or have the source corrected first{}; nothing was changed",
         "ingest/readers/parsed_file.py: correct `file`; or deliver the snapshot again, with a time of its own",
         "lake/slices.py: give `slice_by` columns with fewer values, such as the month instead of the time",
-        "lake/change_sets.py: to ingest all landed snapshots again: lakehouse ingest PIPELINE {} --full-refresh",
-        "lake/ledger.py: nothing that this run did for {} counts; run again when the other run has ended",
         "lake/table_rules.py: undo what was set on the table; then run the same command again",
     ),
     "points to another look at the lake, or to a page": (
