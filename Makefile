@@ -105,6 +105,7 @@ docs: $(ENV) ## Write the pages, the JSON Schema and the notebook that come from
 	$(BIN)/python -m lakehouse.config > conf/pipeline.schema.json
 	$(BIN)/python docs/reference/generate.py
 	$(BIN)/python docs/tutorial_notebook.py
+	$(BIN)/python bench/learned_guard.py > docs/evidence/learned-guard.md
 
 evidence: $(ENV) ## Run both systems under a real Airflow, and write the results to docs/evidence
 	$(BIN)/python deploy/evidence

@@ -215,3 +215,12 @@ def is_encodable(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def number_text(value: float) -> str:
+    """Return a number with at most two decimals.
+
+    >>> number_text(12.0), number_text(7.25), number_text(0.5)
+    ('12', '7.25', '0.5')
+    """
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -16,7 +16,7 @@ from lakehouse.cli.console import print_json, print_rows, stdout
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.slices import Slices
 from lakehouse.storage.paths import snapshot_name, to_utc
-from lakehouse.text import age_text, counted
+from lakehouse.text import age_text, counted, number_text
 
 Row = dict[str, Any]
 
@@ -41,6 +41,7 @@ def status(content: Row, as_json: bool, with_storage: bool) -> None:
         out.print("nothing needs attention")
     sections = {
         "tables": [_table_row(row, now) for row in content["tables"]],
+        "usual figures (guard.learned)": [row for table in content["tables"] for row in _usual_rows(table)],
         "models": [
             {"model": r["model"], "version": r["version"], "strategy": r["strategy"], "changes to read": r["waiting"]}
             for r in content["models"]
@@ -72,6 +73,21 @@ def _table_row(row: Row, now: datetime) -> Row:
         "last success": _ago(row["last_success"], now),
         "note": None if row["held"] or row["newest"] == "rejected" else row["note"],  # that is above
     }
+
+
+def _usual_rows(table: Row) -> list[Row]:
+    """Return one row for each figure of a table, or one that states how many snapshots are missing."""
+    usual = table["usual"]
+    if usual is None:
+        return []
+    if not usual["figures"]:
+        found = f"{usual['snapshots']} of {usual['needed']} accepted snapshots"
+        return [{"table": table["table"], "figure": found, "median": "", "from": "", "to": ""}]
+    return [
+        {"table": table["table"], "figure": name.replace("_", " ")}
+        | {"median": number_text(each["median"]), "from": number_text(each["low"]), "to": number_text(each["high"])}
+        for name, each in usual["figures"].items()
+    ]
 
 
 def _run_row(row: Row, now: datetime) -> Row:

@@ -62,6 +62,9 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
         yield Discrepancy(("duplicates",), VALUE, "which requires updated_at, the column that orders the rows")
     if data.get("history_for") is not None and data.get("history_except") is not None:
         yield Discrepancy(("history_except",), STRUCTURE, "contradicts history_for; give only one of them")
+    if _as_mapping(data.get("guard")).get("learned") and data.get("slice_by") is not None:
+        message = "the slices of a snapshot vary, and so do its figures; this table has slice_by"
+        yield Discrepancy(("guard", "learned"), STRUCTURE, message)
     yield from check_feed(data, columns)
     yield from check_reading(data, columns)
     yield from check_slices(data, columns)

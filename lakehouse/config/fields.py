@@ -162,6 +162,7 @@ PiiKey = Annotated[SecretStr, AfterValidator(_check_key_length), WithJsonSchema(
 Count = Annotated[int, Field(ge=0), _Number]
 LineCount = Annotated[int, Field(ge=0, le=10_000), _Number]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _Number]
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False), _Number]
 Scd = Annotated[int, Field(ge=1, le=2), _Number]
 
 Scalar = Annotated[Any, AfterValidator(_check_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]

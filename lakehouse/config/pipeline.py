@@ -34,6 +34,7 @@ from lakehouse.config.fields import (
     PiiKey,
     PostgresTable,
     PostgresUrl,
+    Ratio,
     Scd,
     Share,
     Text,
@@ -59,6 +60,17 @@ class Guard(StrictModel):
     max_deleted: Share = Field(0.3, description="The snapshot is held if it deletes a larger share of the rows.")
     max_quarantined: Share = Field(
         0.5, description="The snapshot is held if a larger share of its rows goes to quarantine."
+    )
+    max_updated: Share | None = Field(
+        None, description="The snapshot is held if it updates a larger share of the rows before it."
+    )
+    max_inserted: Ratio | None = Field(
+        None, description="The snapshot is held if it inserts more rows, as a multiple of the rows before it."
+    )
+    learned: bool = Field(
+        False,
+        description="The snapshot is held if its rows read, inserts, updates or deletes are unusual, by the last 30"
+        " accepted snapshots; asked from the ninth one on.",
     )
 
 

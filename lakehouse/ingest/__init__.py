@@ -9,6 +9,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     slices.py      the slices that a snapshot contains, and the keys of all others
     hashes.py      the hashes by which rows are compared
     guards.py      whether a snapshot can be accepted, or waits for approval
+    shares.py      compares a number of rows with a share, as guards do
     held.py        the message about one that waits
     decide.py      the decision, the writes, and the row of the ledger
     approve.py     accepts a snapshot on request

@@ -204,6 +204,10 @@ class LocalComparison(Comparison):
         folder = self.context.table.lake.path(path)
         change_sets.write_batches((batch.select(written.names) for batch in batches), written, folder)
 
+    def count_before(self) -> int:
+        """Return the number of rows before the snapshot."""
+        return self.rows.state_count
+
     def inserted_rows(self) -> pa.Table | None:
         """Return the inserted rows, by the columns that the lake stores."""
         return self.rows.change_set(1, self.snapshot.time).read_all().select(self.context.table.schema.names)

@@ -14,6 +14,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.hashes import normalize
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, PROBLEMS, RECEIVED, UNMASKED
+from lakehouse.ingest.shares import is_more_than
 from lakehouse.lake import feed_events
 from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, END_AT, UPDATE
 from lakehouse.lake.feed_events import KIND, TRUNCATE
@@ -52,10 +53,10 @@ class FeedComparison(Comparison):
         reasons = []
         if self.deleted_by_truncate:
             live = self.count_before()
-            if self.deleted_by_truncate > guard.max_deleted * live:
+            if is_more_than(self.deleted_by_truncate, guard.max_deleted, live):
                 found = f"{self.deleted_by_truncate} of {live} rows deleted by a truncate"
                 reasons.append(f"{found}, more than max_deleted {guard.max_deleted:g}")
-        if self.counts.quarantined > guard.max_quarantined * self.counts.rows_read:
+        if is_more_than(self.counts.quarantined, guard.max_quarantined, self.counts.rows_read):
             found = f"{self.counts.quarantined} of {self.counts.rows_read} events quarantined"
             reasons.append(f"{found}, more than max_quarantined {guard.max_quarantined:g}")
         return "; ".join(reasons) or None

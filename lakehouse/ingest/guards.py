@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pyspark.sql import DataFrame
 
+from lakehouse.concurrency import once
 from lakehouse.config import Guard, Table
 from lakehouse.config.option_advice import option_advice
 from lakehouse.errors import DataRefused
@@ -15,9 +16,11 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.feed_comparison import FeedComparison
 from lakehouse.ingest.held import commonest_reasons, held_message
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
+from lakehouse.ingest.shares import is_more_than
 from lakehouse.lake import ledger
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry
+from lakehouse.lake.usual_range import FIGURES, PastFigures
 from lakehouse.text import counted
 
 _MAX_EXAMPLES = 3
@@ -112,35 +115,55 @@ def _example_lines(comparison: Comparison, rows: DataFrame) -> str:
 def _hold_reason(comparison: Comparison, guard: Guard) -> str | None:
     if isinstance(comparison, FeedComparison):
         return comparison.hold_reason(guard)
-    return hold_reason(comparison.counts, guard, comparison.count_before)
+    history, time = comparison.context.history, comparison.snapshot.time
+    past = PastFigures.of_snapshot(history, time) if guard.learned else PastFigures()
+    return hold_reason(comparison.counts, guard, comparison.count_before, past)
 
 
-def hold_reason(counts: Counts, guard: Guard, count_live_rows: Callable[[], int]) -> str | None:
+def hold_reason(
+    counts: Counts, guard: Guard, count_live_rows: Callable[[], int], past: PastFigures | None = None
+) -> str | None:
     """Return why a snapshot has to be approved, or None.
 
     Args:
         counts: The counts of the comparison.
         guard: The limits to apply.
         count_live_rows: Counts the rows before the snapshot; called only if the counts do not include all of them.
+        past: The figures of the snapshots before it, for `learned`.
     """
-    reasons = []
+    live_rows = once(lambda: _live_rows(counts, count_live_rows))
+    reasons = [*_exceeded_limits(counts, guard, live_rows)]
+    if guard.learned and past is not None:
+        reasons += past.unusual_figures({name: getattr(counts, name) for name in FIGURES}, live_rows)
+    return "; ".join(reasons) or None
+
+
+def _live_rows(counts: Counts, count_live_rows: Callable[[], int]) -> int:
+    """Return the number of live rows before a snapshot."""
+    if counts.live_rows is not None:  # of the snapshot's slices
+        return counts.live_rows
+    if counts.quarantined:  # these may protect rows of bronze, which no count includes
+        return count_live_rows()
+    return counts.unchanged + counts.updated + counts.deleted
+
+
+def _exceeded_limits(counts: Counts, guard: Guard, live_rows: Callable[[], int]) -> Iterator[str]:
+    """Yield each limit of the guard that a snapshot exceeds."""
     accepted = counts.rows_read - counts.quarantined
     if accepted < guard.min_rows:
-        reasons.append(f"{counted(accepted, 'row')} accepted, fewer than min_rows {guard.min_rows}")
-    if counts.deleted:
-        live = counts.unchanged + counts.updated + counts.deleted
-        if counts.live_rows is not None:  # of the snapshot's slices
-            live = counts.live_rows
-        elif counts.quarantined:  # these may protect rows of bronze, which no count includes
-            live = count_live_rows()
-        if counts.deleted > guard.max_deleted * live:
-            reasons.append(f"{counts.deleted} of {live} rows deleted, more than max_deleted {guard.max_deleted:g}")
-        if counts.unreadable_keys:
-            unreadable, deleted = counted(counts.unreadable_keys, "row"), counted(counts.deleted, "row")
-            reasons.append(f"{unreadable} whose key cannot be read, beside {deleted} deleted")
-    if counts.quarantined > guard.max_quarantined * counts.rows_read:
-        reasons.append(
+        yield f"{counted(accepted, 'row')} accepted, fewer than min_rows {guard.min_rows}"
+    limits = {"deleted": guard.max_deleted, "updated": guard.max_updated, "inserted": guard.max_inserted}
+    for kind, limit in limits.items():
+        count = getattr(counts, kind)
+        # Without rows before, nothing is a share of them: the first load inserts all of its rows.
+        if limit is not None and count and (live := live_rows()) and is_more_than(count, limit, live):
+            of_rows = f"{counted(count, 'row')} inserted beside {live}" if kind == "inserted" else ""
+            yield f"{of_rows or f'{count} of {live} rows {kind}'}, more than max_{kind} {limit:g}"
+    if counts.deleted and counts.unreadable_keys:
+        unreadable, deleted = counted(counts.unreadable_keys, "row"), counted(counts.deleted, "row")
+        yield f"{unreadable} whose key cannot be read, beside {deleted} deleted"
+    if is_more_than(counts.quarantined, guard.max_quarantined, counts.rows_read):
+        yield (
             f"{counts.quarantined} of {counts.rows_read} rows quarantined,"
             f" more than max_quarantined {guard.max_quarantined:g}"
         )
-    return "; ".join(reasons) or None

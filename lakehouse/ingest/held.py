@@ -105,7 +105,7 @@ def held_message(comparison: Comparison, reason: str, reasons: list[RejectedRows
         kind, of_which = "a batch", ", if it is the newest batch"
         correction = "- correct its files first, if the source has a folder for it: `approve` reads them again"
     else:
-        kind, of_which, limits = "a snapshot", "", f"min_rows {guard.min_rows}, {limits}"
+        kind, of_which, limits = "a snapshot", "", f"min_rows {guard.min_rows}, {limits}{_optional_limits(guard)}"
         correction = "- correct the source and deliver it again, as a snapshot with a time of its own"
     return LakehouseError(
         "\n".join([reason, *(each.text(with_value=True) for each in reasons)]),
@@ -122,3 +122,10 @@ def held_message(comparison: Comparison, reason: str, reasons: list[RejectedRows
             ]
         ),
     )
+
+
+def _optional_limits(guard: Guard) -> str:
+    """Return the limits that are off unless given, as they follow the others."""
+    given = {"max_updated": guard.max_updated, "max_inserted": guard.max_inserted}
+    texts = [f"{name} {limit:g}" for name, limit in given.items() if limit is not None]
+    return "".join(f", {text}" for text in [*texts, *(["learned"] if guard.learned else [])])

@@ -22,6 +22,7 @@ from lakehouse.lake import change_sets, delta, ledger
 from lakehouse.lake.ledger import LedgerHistory
 from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
+from lakehouse.lake.usual_range import describe_usual_figures
 from lakehouse.models import expectations
 from lakehouse.runner import publishing, records
 from lakehouse.runner.context import Run, open_run
@@ -122,6 +123,7 @@ def _table_state(
 ) -> Document:
     """Return a table's row; `success` is the record of the last run that succeeded for it."""
     history, now = table.history, datetime.now(timezone.utc)
+    table_config = run.pipeline.tables[table.name]
     last, newest, held = history.last_accepted, history.newest_entry, history.held_entry
     notes = [last.reason if last else None]  # such as columns that the schema does not name
     if history.leading_zeros and history.leading_zeros not in (notes[0] or ""):
@@ -147,6 +149,7 @@ def _table_state(
         "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
         "note": note,
         "leading_zeros": history.leading_zeros or None,
+        "usual": describe_usual_figures(history) if table_config.guard.learned else None,
     }
 
 

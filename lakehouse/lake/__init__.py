@@ -8,6 +8,7 @@ local_diff.py       compares rows in the driver
 local_writer.py     writes small tables from the driver, with delta-rs
 cached_rows.py      rows that several queries read, and the value ranges that let queries skip files
 ledger.py           the ledger: one row for every decision about a snapshot
+usual_range.py      the usual figures of a table's snapshots, by its ledger
 change_sets.py      the rows that a snapshot inserts, updates and deletes
 quarantine.py       rejected rows, of tables and of models
 slices.py           the slices that a snapshot contains; slice_columns.py: the slice of a row

@@ -103,6 +103,8 @@ class LocalRows:
         types: The types of the columns, in DuckDB's words.
         where: The folder of the snapshot, for messages.
         slices: The slices that the snapshot contains; None if it is the whole table.
+        counts: The counts of the verdicts; set by `compare`.
+        state_count: The number of current rows of the table; set by `compare`.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -113,6 +115,7 @@ class LocalRows:
     where: str
     counts: Counts = field(init=False)
     slices: Slices | None = None
+    state_count: int = 0
     _starts: list[int] = field(default_factory=list)  # the number of the first row of each file
     _row_count: int = 0
     _special_count: int = 0
@@ -235,7 +238,7 @@ class LocalRows:
         return int(compared_count - changed + known)  # an unchanged row is in the slice of the snapshot's row
 
     def _match(self, state: TableRows | pa.Table) -> int:
-        """Fill the table `found` with the keys that differ, and return the number of rows of the state."""
+        """Fill the table `found` with the keys that differ; set and return the number of rows of the state."""
         end = [T.StructField(scd2.END, T.TimestampType())] if self.table.scd == 2 else []
         fields = T.StructType([*self.schema, *end])
         names = pa.schema(
@@ -273,6 +276,7 @@ class LocalRows:
             f" WHERE r.n IS NULL OR b.known IS NULL OR {self._differs_sql(self._compared)}"
         )
         self._execute_over("state", names, open_rows(), query)
+        self.state_count = count
         return count
 
     def _read_parquet_sql(self, files: list[Path], names: frozenset[str], fields: T.StructType) -> str:

@@ -48,6 +48,19 @@ def never() -> int:
         (DEFAULT, counted(unchanged=2, quarantined=3), "3 of 5 rows quarantined, more than max_quarantined 0.5"),
         (Guard(max_quarantined=0), counted(unchanged=9, quarantined=1), "1 of 10 rows quarantined, more than"),
         (Guard(max_quarantined=1, min_rows=0), counted(quarantined=4), None),
+        # max_updated and max_inserted: of the rows before, if there are any
+        (Guard(max_updated=0.29), counted(unchanged=71, updated=29), None),
+        (
+            Guard(max_updated=0.29),
+            counted(unchanged=70, updated=30),
+            "30 of 100 rows updated, more than max_updated",
+        ),
+        (Guard(max_updated=0), counted(inserted=5), None),
+        (Guard(max_inserted=1), counted(unchanged=3, inserted=3), None),
+        (Guard(max_inserted=1), counted(unchanged=3, inserted=4), "4 rows inserted beside 3, more than max_inserted 1"),
+        (Guard(max_inserted=1.5), counted(unchanged=2, inserted=4), "4 rows inserted beside 2, more than max_inserted"),
+        (Guard(max_inserted=0), counted(inserted=5), None),
+        (Guard(max_inserted=0), counted(unchanged=1, inserted=1), "1 row inserted beside 1, more than max_inserted 0"),
         # a row whose key cannot be read may be the one that is missing
         (DEFAULT, counted(unchanged=4, quarantined=1, unreadable_keys=1), None),
     ],
