@@ -135,7 +135,6 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "inspect/query.py: docs/guide/look.md has examples",
         "retention/compact.py: lakehouse verify PIPELINE {}",
         "inspect/query.py: run it again",
-        "inspect/query.py: run the model's SQL over these tables with --at",
     ),
     "asks to install an extra of setup.py": (
         "extract/kaggle/client.py: pip install 'lakehouse[kaggle]'",

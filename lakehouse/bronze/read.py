@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 from lakehouse.bronze import feed, fold, scd2
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.errors import ConfigError
+from lakehouse.errors import DataRefused
 from lakehouse.lake import change_sets, delta, small_tables
 from lakehouse.lake.cdc import CDC_COLUMNS
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
@@ -57,8 +57,8 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
         time: The time, with its zone.
 
     Raises:
-        DataRefused: A value does not fit the schema that was declared since.
-        ConfigError: The change sets up to that time were dropped.
+        DataRefused: A value does not fit the schema that was declared since, or the change sets up to that time were
+            dropped.
     """
     columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS]
     if table.config.feed:
@@ -70,6 +70,30 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
     entries = entries_until(table, history, time)
     rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
     return rows.select(*columns)
+
+
+def stored_rows_at(table: TableRef, history: LedgerHistory, time: datetime) -> DataFrame:
+    """Return the rows that bronze had at a time with all of its columns, closed windows included.
+
+    They are folded from the change sets: a window that was open at that time is open.
+
+    Args:
+        table: The table.
+        history: The ledger's rows of the table.
+        time: The time, with its zone.
+
+    Raises:
+        DataRefused: A value does not fit the schema that was declared since, or change sets were dropped.
+    """
+    columns = [*map(quote_identifier, bronze_schema(table.config).names)]
+    if table.config.feed:
+        entries = [entry for entry in history.accepted if entry.snapshot_time <= time]
+    else:
+        entries = entries_until(table, history, time)
+    if not entries:
+        return local_frame(table.spark, bronze_schema(table.config))
+    folded = feed.fold_batches if table.config.feed else fold.fold_change_sets
+    return folded(table, entries).select(*columns)
 
 
 def undelivered_at(table: TableRef, history: LedgerHistory, time: datetime) -> frozenset[str]:
@@ -97,11 +121,11 @@ def entries_until(table: TableRef, history: LedgerHistory, time: datetime) -> li
         time: The time, with its zone.
 
     Raises:
-        ConfigError: The change sets up to that time were dropped.
+        DataRefused: The change sets up to that time were dropped.
     """
     base = history.base_state
     if base and history.accepted[0].snapshot_time <= time < base.snapshot_time:
-        raise ConfigError(
+        raise DataRefused(
             f"{table.name} as of {time.isoformat()}: its change sets up to {base.sequence} were dropped",
             expected=f"a time from {base.snapshot_time.isoformat()} on, of which `retention` has kept the change sets",
             where=table.lake.spark_path(base.path or ""),

@@ -35,7 +35,6 @@ from lakehouse.cli.parameters import (
     Verbose,
     complete_models,
     complete_names,
-    complete_tables,
 )
 from lakehouse.cli.progress import show_progress
 from lakehouse.config import Retention, yaml_source
@@ -566,34 +565,51 @@ def diff(
     pipeline: Pipeline,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TABLE]...", help="Only these tables.", autocompletion=complete_tables),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Only these tables (clientes) or, with --from and --to, models (silver.clientes).",
+            autocompletion=complete_names,
+        ),
     ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="YYYYMMDD_HHMMSS", help="The landed snapshot to start from, in place of bronze."
+            "--from",
+            metavar="TIME",
+            help="With --to: compare the lake at two times, YYYYMMDD_HHMMSS or ISO. Alone: the landed snapshot to start"
+            " from, in place of bronze.",
         ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
-            metavar="YYYYMMDD_HHMMSS",
-            help="The landed snapshot to compare with it, in place of the source's newest.",
+            metavar="TIME",
+            help="The later time. Alone: the landed snapshot to compare, in place of the source's newest.",
         ),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=0, metavar="N", help="Rows to show of each kind of change.")
     ] = 5,
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write a page, too, on which changed cells are marked."),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Show what the newest snapshot would change and whether the guards would hold it; nothing is written."""
+    """Show what the newest snapshot would change and whether the guards would hold it, or what changed in between."""
+    from lakehouse import report as reports
     from lakehouse.inspect import diff as inspect_diff
 
-    opened = context.open_run(pipeline, names or (), verbose=verbose)
+    if html is not None:
+        reports.require_diff_page(html)  # before anything is compared
+    opened = context.open_run(pipeline, [name.removeprefix("bronze.") for name in names or ()], verbose=verbose)
     with show_progress(opened, "diff"):
         result = inspect_diff.compare_snapshots(opened, from_, to, samples)
+    if html is not None:
+        reports.write_diff_page(opened, result, html)
+        result["html"] = html
     snapshot_diff.diff(result, as_json)
     return int(result["exit_code"])
 

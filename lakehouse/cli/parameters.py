@@ -78,5 +78,7 @@ TableOrModel = Annotated[
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the pipeline.", autocompletion=complete_tables)]
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="TIME", help="Read bronze as it was at a time: YYYYMMDD_HHMMSS, or an ISO time."),
+    typer.Option(
+        "--at", metavar="TIME", help="Read tables and models as they were at a time: YYYYMMDD_HHMMSS, or an ISO time."
+    ),
 ]

@@ -24,6 +24,8 @@ def diff(content: dict[str, Any], as_json: bool) -> None:
         return
     for table in content["tables"]:
         _print_table_diff(stdout(), table)
+    if "html" in content:
+        stdout().print(f"the page: {content['html']}", soft_wrap=True)
 
 
 def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
@@ -74,7 +76,8 @@ def _counts_line(table: dict[str, Any]) -> str:
         share = "" if not percent else f" ({percent:.4g} %)" if percent >= 0.01 else " (<0.01 %)"
         parts.append(f"{kind} {counts[kind]:,}{share}")
     of_slices = " in these slices" if table.get("slices") else ""
-    return f"{counted(table['rows_before'], 'row')} before{of_slices}, {counts['rows_read']:,} read: {', '.join(parts)}"
+    after = f"{counts['rows_read']:,} {'after' if table['verdict'] == 'compared' else 'read'}"
+    return f"{counted(table['rows_before'], 'row')} before{of_slices}, {after}: {', '.join(parts)}"
 
 
 def _update_lines(update: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Compares a snapshot before a run, with the functions of `ingest`, and writes nothing. The entry point is `diff`.
 
-1. Choose the two sides: the source's newest snapshot and bronze, or two landed snapshots.
+1. Choose the two sides: the source's newest snapshot and bronze, two landed snapshots, or the lake at two times. The
+   latter, also of models, is compared from the change sets, and nothing is decided about it.                between.py
 2. Decide as `ingest` would: the verdict, the counts and the guards' reason.
    If it was already taken, nothing has to be compared: show the last change from its change set.   last_change.py
 3. Describe the changes that `ingest` would write, by column and with a few rows.          diff_samples.py
@@ -10,7 +11,7 @@ From a notebook: `lakehouse.diff("conf/loyalty", "clientes")`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -23,11 +24,12 @@ from pyspark.sql import SparkSession
 from lakehouse import bronze, extract, logs
 from lakehouse.concurrency import once, worker_pool
 from lakehouse.config import Guard
-from lakehouse.errors import ConfigError, ExitCode, worst_exit_code
+from lakehouse.errors import ConfigError, DataRefused, ExitCode, worst_exit_code
 from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.inspect.between import Interval, diff_model, diff_table
 from lakehouse.inspect.diff_samples import describe_changes
 from lakehouse.inspect.last_change import describe_last_change
 from lakehouse.lake import delta, ledger
@@ -72,16 +74,17 @@ def diff(
     samples: int = 5,
     verbose: bool = False,
 ) -> Document:
-    """Return the changes that a snapshot would make. Nothing is written.
+    """Return the changes that a snapshot would make, or those between two times. Nothing is written.
 
-    Without `from_` and `to`, the source's newest snapshot is compared with bronze; else two landed snapshots with each
-    other.
+    Without `from_` and `to`, the source's newest snapshot is compared with bronze. With both, the tables and models of
+    the lake are compared with themselves, as they were at these times; a landed snapshot about which nothing was
+    decided yet is compared by its files. With one of them, two landed snapshots are compared.
 
     Args:
         pipeline: A folder with pipeline.yml, or that file.
-        *names: Tables; none: all of them.
-        from_: A landed snapshot, YYYYMMDD_HHMMSS; None: the last one before `to`.
-        to: A landed snapshot; None: the newest.
+        *names: Tables, and with both times models; none: all tables.
+        from_: A time, YYYYMMDD_HHMMSS or ISO. Without `to`, a landed snapshot; None: the last one before `to`.
+        to: A later time. Without `from_`, a landed snapshot; None: the newest.
         samples: The number of rows to show of each kind of change.
         verbose: Whether errors have their full trace.
 
@@ -107,22 +110,30 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
     Raises:
         ConfigError: As in `diff`.
     """
-    if models := [name for name in run.names if name not in run.pipeline.tables]:
+    models = [name for name in run.names if name not in run.pipeline.tables]
+    if models and not (from_ and to):
         raise ConfigError(
-            f"{', '.join(models)}: models are not compared",
-            expected=f"tables: {', '.join(run.pipeline.tables)}",
+            f"{', '.join(models)}: models are not compared with the source",
+            expected=f"--from TIME and --to TIME, or tables: {', '.join(run.pipeline.tables)}",
             next_step=f"lakehouse status {run.pipeline.argument}, for the state of the models",
         )
-    tables = run.selected_tables()
-    with _table_comparison(run, from_, to, samples) as compare, worker_pool() as pool:
-        histories = ledger.read_histories(run.lazy_spark, run.lake, tables)
+    interval = Interval.from_texts(from_, to) if from_ and to else None
+    names = [*run.selected_tables(), *models]
+    histories = ledger.read_histories(run.lazy_spark, run.lake, list(run.pipeline.tables))
+    with _table_comparison(run, histories, interval, (from_, to), samples) as compare, worker_pool() as pool:
+
+        def compare_name(name: str, spark: SparkSession) -> Document:
+            if name in run.plans:
+                assert interval is not None
+                _ = spark.version  # raises if there is no session yet
+                return diff_model(run, name, histories, interval, samples)
+            table = TableRef(spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
+            return compare(IngestContext(table, run.pipeline, run.id, histories[name]))
 
         def attempt(name: str, spark: SparkSession) -> tuple[Document, ExitCode] | None:
-            """Return the table's document; None if it needs a session and `spark` is none."""
-            table = TableRef(spark, run.lake, name, run.pipeline.tables[name], run.pipeline.tuning)
-            context = IngestContext(table, run.pipeline, run.id, histories[name])
+            """Return the document of a table or model; None if it needs a session and `spark` is none."""
             try:
-                done = compare(context), ExitCode.OK
+                done = compare_name(name, spark), ExitCode.OK
             except _NeedsSessionError:
                 return None
             except Exception as raised:
@@ -132,12 +143,12 @@ def compare_snapshots(run: Run, from_: str | None, to: str | None, samples: int)
             run.progress.advance()
             return done
 
-        run.progress.begin("diff", len(tables))
+        run.progress.begin("diff", len(names))
         # First without a session, which a snapshot that was already taken does not need. It is started by this thread:
         # the others do not see the active session of a notebook.
         no_session = lazy_session(_raise_needs_session)
-        found = dict(zip(tables, pool.map(partial(attempt, spark=no_session), tables), strict=True))
-        if waiting := [name for name in tables if found[name] is None]:
+        found = dict(zip(names, pool.map(partial(attempt, spark=no_session), names), strict=True))
+        if waiting := [name for name in names if found[name] is None]:
             found |= zip(waiting, pool.map(partial(attempt, spark=run.spark), waiting), strict=True)
         results = [done for done in found.values() if done]
     return {
@@ -174,10 +185,29 @@ def _empty_comparison() -> Document:
 
 @contextmanager
 def _table_comparison(
-    run: Run, from_: str | None, to: str | None, samples: int
+    run: Run,
+    histories: Mapping[str, LedgerHistory],
+    interval: Interval | None,
+    stamps: tuple[str | None, str | None],
+    samples: int,
 ) -> Iterator[Callable[[IngestContext], Document]]:
     """Yield the function that compares a table; the source stays open for the length of the `with` block."""
-    if from_ is None and to is None:
+    from_, to = stamps
+    if interval is not None:
+        landed = {name: landing.list_snapshots(run.lake, name) for name in run.selected_tables()}
+        pairs = {
+            name: select_pair(name, snapshots, from_, to)
+            for name, snapshots in landed.items()
+            if not _is_in_lake(histories[name], snapshots, interval)
+        }
+        yield (
+            lambda context: (
+                _diff_landed(context, *pairs[context.table.name], samples)
+                if context.table.name in pairs
+                else _diff_lake(context, landed[context.table.name], interval, samples)
+            )
+        )
+    elif from_ is None and to is None:
         with extract.open_source(run.pipeline, run.lake, run.selected_tables()) as source:
             peeked = {name: _peek_once(source, name) for name in run.selected_tables()}
             yield lambda context: _diff_with_bronze(context, source, peeked[context.table.name](), samples)
@@ -226,6 +256,29 @@ def select_pair(
         expected=f"--from before --to, each a YYYYMMDD_HHMMSS of these: {', '.join(stamps) or 'none'}{rest}",
         next_step="lakehouse extract PIPELINE, to land the source's snapshots; or name only tables with such snapshots",
     )
+
+
+def _is_in_lake(history: LedgerHistory, snapshots: list[LandedSnapshot], interval: Interval) -> bool:
+    """Return whether the lake has what is asked for: not of a landed snapshot about which nothing was decided yet."""
+    waiting = {snapshot.time for snapshot in snapshots if history.entry_at(snapshot.time) is None}
+    return bool(history.accepted) and not waiting & {interval.start, interval.end}
+
+
+def _diff_lake(context: IngestContext, snapshots: list[LandedSnapshot], interval: Interval, samples: int) -> Document:
+    """Return the difference of a table at two times; of two snapshots, by their files if change sets were dropped."""
+    decided = [context.history.entry_at(time) for time in (interval.start, interval.end)]
+    notes = [
+        f"the snapshot {snapshot_name(entry.snapshot_time)} is {entry.status}: it has no part in the lake"
+        for entry in decided
+        if entry and entry.status in ("held", "rejected")
+    ]
+    try:
+        return diff_table(context.table, context.history, interval, samples) | {"note": "\n".join(notes) or None}
+    except DataRefused:
+        landed = {snapshot.time: snapshot for snapshot in snapshots if snapshot.files and not snapshot.expired}
+        if interval.start not in landed or interval.end not in landed or context.config.feed:
+            raise
+        return _diff_landed(context, landed[interval.start], landed[interval.end], samples)
 
 
 def _in_isolated_session(context: IngestContext, data_bytes: int) -> IngestContext:

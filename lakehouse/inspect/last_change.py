@@ -47,7 +47,7 @@ def describe_last_change(context: IngestContext, samples: int) -> Document | Non
     earlier = [each for each in context.history.entries_to_fold if (each.sequence or 0) < (entry.sequence or 0)]
     try:
         with open_database() as database:
-            database.add_change_set(_CHANGES, context.table, entry)
+            database.add_changes(_CHANGES, context.table, [entry])
             document["columns"] = _changed_columns(database)
             if samples:
                 document["samples"] = _samples(database, context, entry, earlier, samples)

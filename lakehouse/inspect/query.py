@@ -197,9 +197,8 @@ def _add_view(run: Run, database: Database, relation: str, at: datetime | None) 
             next_step=f"lakehouse run {run.pipeline.argument}",
         )
     if layer != "bronze":
-        if at is not None:
-            _require_unchanged_since(run, relation, at)
-        database.add_table(relation, run.lazy_spark, address)
+        if at is None or not _add_model_at(run, database, relation, at):
+            database.add_table(relation, run.lazy_spark, address)
         return None
     history = ledger.read_histories(run.lazy_spark, run.lake, [short])[short]
     if at is None:
@@ -227,18 +226,22 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
         database.add_frame(relation, read.rows_as_of(table, history, at))
 
 
-def _require_unchanged_since(run: Run, model: str, at: datetime) -> None:
-    """Raise if a model at a time may differ from its current rows: the lake has models as they are now."""
-    entries = ledger.read_histories(run.lazy_spark, run.lake, list(run.pipeline.tables)).values()
-    newest = max((time for history in entries if (time := history.newest_accepted_time)), default=None)
-    if newest is None or newest > at:
-        tables = ", ".join(f"bronze.{name}" for name in run.pipeline.tables)
-        raise ConfigError(
-            f"{model} at {utc_text_z(at)}: models are kept as they are now",
-            expected=f"one of {tables}, or a time from {utc_text_z(newest) if newest else 'the first run'} on",
-            where="--at",
-            next_step="run the model's SQL over these tables with --at",
-        )
+def _add_model_at(run: Run, database: Database, model: str, at: datetime) -> bool:
+    """Make a model as it was at a time a view: its SQL over its inputs at that time, which Spark computes.
+
+    Returns:
+        Whether it did; not if nothing was accepted since, so that the model is as it was.
+    """
+    histories = ledger.read_histories(run.lazy_spark, run.lake, list(run.pipeline.tables))
+    newest = max((time for history in histories.values() if (time := history.newest_accepted_time)), default=None)
+    if newest is not None and newest <= at:
+        return False
+    from lakehouse.inspect.at_time import RelationsAt
+    from lakehouse.spark.session import isolated_session
+
+    spark = isolated_session(run.spark, run.snapshot_bytes(*run.pipeline.tables))
+    database.add_frame(model, RelationsAt(run, spark, histories, at).rows(model))
+    return True
 
 
 def _named_relations(run: Run, connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:

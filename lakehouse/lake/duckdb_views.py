@@ -103,19 +103,28 @@ class Database:
         is_live = f"_cdc_rank = 1 AND _cdc_operation <> '{DELETE}'"
         self._create_view(view, f"SELECT {columns} FROM ({changes}) WHERE {is_live}")
 
-    def add_change_set(self, view: str, table: TableRef, entry: LedgerEntry) -> None:
-        """Add a view of the rows of one change set, by the declared schema.
+    def add_changes(self, view: str, table: TableRef, entries: Iterable[LedgerEntry]) -> None:
+        """Add a view of the rows of some change sets, by the declared schema.
 
         Args:
             view: The view's name.
             table: The table.
-            entry: The ledger row of the change set.
+            entries: The ledger rows of the change sets.
 
         Raises:
-            NeedsSparkError: It was written with other types than today's, or only Spark can read it.
-            ConfigError: `pii` was changed since it was written.
+            NeedsSparkError: One was written with other types than today's, or only Spark can read it.
+            ConfigError: `pii` was changed since one was written.
         """
-        self._create_view(view, self._change_sets_sql(table, [entry]))
+        self._create_view(view, self._change_sets_sql(table, entries))
+
+    def add_view(self, view: str, query: str) -> None:
+        """Add a view of a query over the others.
+
+        Args:
+            view: The view's name.
+            query: The query.
+        """
+        self._create_view(view, query)
 
     def add_windows_at(self, view: str, table: TableRef, time: datetime, hidden: Collection[str] = ()) -> None:
         """Add a view of the rows of a history (`scd: 2`) whose window includes a time, as `scd2.is_valid_at` tells.

@@ -117,8 +117,41 @@ def build_page(run: Run, language: Literal["en", "pt"] = "en") -> Page:
     return Page(run.pipeline.name, render(document, language), numbers)
 
 
-def _require_packages() -> None:
-    if missing := [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]:
+def write_diff_page(run: Run, document: dict[str, Any], out: str | Path) -> None:
+    """Write the document of `diff` as a page on which changed cells are marked. Personal columns are masked.
+
+    Args:
+        run: The command that made the document.
+        document: The document of `lakehouse diff --json`.
+        out: The file. An existing one is replaced atomically.
+
+    Raises:
+        ConfigError: The packages of the extra `report` are not installed, or the file cannot be written.
+    """
+    from lakehouse.report.diff_page import render
+    from lakehouse.report.lineage import personal_predicate, relation_columns
+
+    columns = relation_columns(run.pipeline, run.plans)
+    named = {f"bronze.{name}": name for name in run.pipeline.tables} | {model: model for model in run.plans}
+    personal = {name: personal_predicate(columns, relation) for relation, name in named.items()}
+    file_io.write_atomically(Path(out), render(document, personal).encode())
+
+
+def require_diff_page(out: str | Path) -> None:
+    """Raise if a page of `diff` could not be written, before anything is compared.
+
+    Args:
+        out: The file.
+
+    Raises:
+        ConfigError: The packages of the extra `report` are not installed, or the file cannot be written.
+    """
+    _require_packages("jinja2")
+    _require_writable(Path(out), "--html")
+
+
+def _require_packages(*names: str) -> None:
+    if missing := [name for name in names or _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"a report needs packages that are not installed: {', '.join(missing)}",
             expected="the packages of the extra `report`",
@@ -126,15 +159,15 @@ def _require_packages() -> None:
         )
 
 
-def _require_writable(file: Path) -> None:
+def _require_writable(file: Path, option: str = "--out") -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
             raise IsADirectoryError(f"{file} is a folder")
     except OSError as error:
         raise ConfigError(
-            f"the report cannot be written: {error.strerror or error}",
-            expected="--out: a file in a folder that can be written to",
+            f"the page cannot be written: {error.strerror or error}",
+            expected=f"{option}: a file in a folder that can be written to",
             where=str(file),
         ) from error
 

@@ -15,12 +15,12 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lakehouse.report import charts, sheets
 from lakehouse.report.flow import layout
 from lakehouse.report.glossary import glossary
+from lakehouse.report.templates import jinja_environment, page_file
 from lakehouse.report.words import Language, Words
 from lakehouse.text import visible_document
 
@@ -39,7 +39,7 @@ def render(document: Document, language: Language) -> str:
     document = visible_document(document)
     words = Words(language, document["time_zone"])
     has_charts = bool(document["cubes"] or document["entries"]["of"])
-    scripts = [*([_vega_script()] if has_charts else []), _page_file("page.js")]
+    scripts = [*([_vega_script()] if has_charts else []), page_file("page.js")]
     # By these hashes the Content-Security-Policy allows the scripts of the page, and no others.
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     change_charts = [
@@ -54,7 +54,7 @@ def render(document: Document, language: Language) -> str:
         for cube in document["cubes"]
     ]
     return (
-        _jinja_environment()
+        jinja_environment()
         .get_template("page.html")
         .render(
             **document,
@@ -69,32 +69,13 @@ def render(document: Document, language: Language) -> str:
             flow_chart=layout(document["flow"]),
             sheets={name: build(document, words) for name, build in sheets.SHEETS.items()},
             settings=_script_settings(language, words),
-            css=Markup(_page_file("page.css")),  # noqa: S704 - a file of the package
+            css=Markup(page_file("page.css")),  # noqa: S704 - a file of the package
             scripts=[Markup(script) for script in scripts],  # noqa: S704 - the package's own, and Vega
             hashes=" ".join(f"'sha256-{each}'" for each in hashes),
             printed_rows=_PRINTED_ROWS,
             as_json=partial(json.dumps, ensure_ascii=False),
         )
     )
-
-
-@lru_cache
-def _jinja_environment() -> Environment:
-    """Return the environment of the templates; an unknown name in a template is an error."""
-    return Environment(
-        loader=PackageLoader("lakehouse.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _page_file(name: str) -> str:
-    """Return the text of a file of the folder `page`."""
-    loader = _jinja_environment().loader
-    assert loader is not None
-    return loader.get_source(_jinja_environment(), name)[0].strip()
 
 
 @lru_cache

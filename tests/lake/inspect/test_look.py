@@ -122,8 +122,16 @@ def test_a_query_reads_every_layer_and_nothing_else(shop: Project) -> None:
         done = shop("sql", text)
         assert done.code == 2, text
         assert found in done.error["found"], text
-    done = shop("sql", "SELECT * FROM silver.items", "--at", FIRST)
-    assert (done.code, "kept as they are now" in done.error["found"]) == (2, True)
+
+
+def test_a_model_at_a_time_is_its_sql_over_its_inputs_at_that_time(
+    shop: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(query(shop, "SELECT * FROM silver.items", "--at", SECOND)) == 2  # as it is now, which needs no session
+    monkeypatch.undo()
+    rows = query(shop, "SELECT id, qty, half FROM silver.items ORDER BY id", "--at", FIRST)
+    assert rows == [{"id": id_, "qty": n, "half": f"{n * 0.5:.2f}"} for id_, n in (("a", 1), ("b", 2), ("c", 3))]
+    assert [row["id"] for row in shop("show", "silver.items", "--at", FIRST).document["rows"]] == ["a", "b", "c"]
 
 
 def test_a_query_is_written_to_a_file(shop: Project, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 
 import lakehouse
 from lakehouse.config import Retention
-from lakehouse.errors import ConfigError
+from lakehouse.errors import DataRefused
 from lakehouse.lake import ledger
 from lakehouse.retention import expire
 from lakehouse.storage import file_io, landing
@@ -129,9 +129,10 @@ def test_expire_removes_what_no_table_needs_and_verify_still_holds(shop: Project
     assert [row["qty"] for row in shop.rows("silver/items")] == [1, 2, 3, 4]
     assert len(shop.ledger()) == 6  # no expired snapshot was landed or decided again
     checks(shop)
-    refused = shop("diff", "items", "--from", FIRST, "--to", FIFTH)
+    refused = shop("diff", "items", "--from", FIRST)
     assert refused.code == 2
     assert "have expired" in refused.document["tables"][0]["reason"]
+    assert shop("diff", "items", "--from", FIRST, "--to", FIFTH).code == 0  # from the change sets
 
 
 def test_a_run_expires_once_a_day_and_leaves_the_lake_clean(shop: Project) -> None:
@@ -233,9 +234,12 @@ def test_old_change_sets_are_replaced_by_a_base_state_from_which_bronze_can_be_b
     checks(sets)
     assert sets("bronze", "items", "--full-refresh").code == 0
     assert sets.rows_with_cdc("bronze/items") == before
-    assert sets("diff", "items", "--from", FIRST, "--to", FIFTH).code == 0  # from landing
+    landed = sets("diff", "items", "--from", FIRST, "--to", FIFTH)
+    assert (landed.code, landed.document["tables"][0]["verdict"]) == (0, "accepted")  # from landing
+    gone = sets("diff", "items", "--from", "2025-01-01T12:00:00", "--to", FIFTH)
+    assert (gone.code, "its change sets up to 3 were dropped" in gone.document["tables"][0]["reason"]) == (5, True)
     assert [row.id for row in lakehouse.as_of(sets.pipeline, "items", "2025-01-04").collect()] == ["a"]
-    with pytest.raises(ConfigError, match="its change sets up to 3 were dropped"):
+    with pytest.raises(DataRefused, match="its change sets up to 3 were dropped"):
         lakehouse.as_of(sets.pipeline, "items", "2025-01-02")
 
 
