@@ -28,6 +28,7 @@ COVERED: dict[str, str] = {
     "ingest/readers/json_reader.py: the file may be cut short": _DATA,
     "ingest/readers/snapshot_reader.py: let the source deliver the complete snapshot again, with a time of its own": _DATA,
     "ingest/readers/parsed_file.py: write * in `file` for the placeholder, or rename the column in `schema`: {}": "tests/lake/ingest/test_slices.py::test_a_lake_that_was_made_before_gets_slices_in_place_and_every_command_shows_them",
+    "ingest/renamed_columns.py: set `names: {{}}` in the table, whose values are there; or correct the source": "tests/lake/ingest/test_rekeyed.py::test_renumbered_rows_and_renamed_columns_are_reported",
     "inspect/diff.py: lakehouse status {}, for the state of the models": _TABLES,
     "inspect/query.py: lakehouse run {}": _TABLES,
     "inspect/query.py: mkdir -p {}, or another file": _TABLES,

@@ -10,6 +10,8 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     hashes.py      the hashes by which rows are compared
     guards.py      whether a snapshot can be accepted, or waits for approval
     shares.py      compares a number of rows with a share, as guards do
+    rekeyed.py     rows that are back under another key
+    renamed_columns.py   columns that are back under another name
     held.py        the message about one that waits
     decide.py      the decision, the writes, and the row of the ledger
     approve.py     accepts a snapshot on request

@@ -17,7 +17,9 @@ from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.feed import compare_feed
 from lakehouse.ingest.guards import require_acceptable
 from lakehouse.ingest.readers import row_sizes, snapshot_reader
+from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
+from lakehouse.ingest.renamed_columns import with_offered_names
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, is_local
@@ -78,8 +80,26 @@ def compare_snapshot(
                 comparison = _compare(context, readable, parsed, before, stack)
             require_acceptable(comparison)
         except DataRefused as refused:
+            if isinstance(refused, MissingColumns):
+                raise _with_offered_names(context, readable, before, optional_columns, refused) from refused
             raise _other_format(context, snapshot) or refused from refused
         yield comparison
+
+
+def _with_offered_names(
+    context: IngestContext,
+    readable: LandedSnapshot,
+    before: StateRows,
+    optional_columns: frozenset[str],
+    refused: MissingColumns,
+) -> DataRefused:
+    """Return the refusal of a file that lacks columns: it is of another format, or its columns may be renamed."""
+
+    def compare(as_named: IngestContext, others: frozenset[str], stack: ExitStack) -> LocalComparison | None:
+        settings = as_named.read_settings(optional_columns | others)
+        return _compare_in_driver(as_named, readable, before, settings, stack)
+
+    return _other_format(context, readable) or with_offered_names(context, readable, refused, compare)
 
 
 def _other_format(context: IngestContext, snapshot: LandedSnapshot) -> DataRefused | None:

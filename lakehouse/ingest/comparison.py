@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import duckdb
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,10 +14,12 @@ from pyspark.sql import types as T
 from lakehouse.ingest import diff
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.diff import Counts
+from lakehouse.ingest.hashes import hash_columns
 from lakehouse.ingest.local import LocalRows
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
+from lakehouse.lake.cdc import DELETE, INSERT
 from lakehouse.lake.slices import Slices
 from lakehouse.schema import pii
 from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
@@ -97,6 +100,15 @@ class Comparison(ABC):
             path: Where to write, relative to the lake.
         """
 
+    def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
+        """Return the operation of each inserted and deleted row with a hash of each set of columns; none of a feed.
+
+        Args:
+            column_sets: The columns of each hash; it is None if all of their values are null.
+            one_in: 1: return all rows. n: return the rows whose first hash is a multiple of n.
+        """
+        return []
+
     def inserted_rows(self) -> pa.Table | None:
         """Return the inserted rows, by the columns that the lake stores; None if they are Spark's."""
         return None
@@ -149,6 +161,19 @@ class SparkComparison(Comparison):
         has_zero = [_has_leading_zero("texts", table.name_in_files(name), table.null_texts(name)) for name in numbers]
         (found,) = texts.agg(*[F.bool_or(flag).alias(f"z{at}") for at, flag in enumerate(has_zero)]).collect()
         return tuple(name for name, flag in zip(numbers, found, strict=True) if flag)
+
+    def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
+        schema, names = self.context.table.schema, [f"h{n}" for n in range(len(column_sets))]
+        hashes = []
+        for name, columns in zip(names, column_sets, strict=True):
+            has_value = F.coalesce(*[F.when(F.col(column).isNotNull(), F.lit(True)) for column in columns])
+            value = hash_columns(columns, schema, [name, f"{name}_2"])[0]
+            hashes.append(F.when(has_value, value).alias(name))
+        changes = self.change_set(1).where(F.col(diff.OPERATION).isin(INSERT, DELETE))
+        rows = changes.select(F.col(diff.OPERATION).alias("operation"), *hashes)
+        if one_in > 1:
+            rows = rows.where(F.pmod(F.col(names[0]), F.lit(one_in)) == 0)
+        return [(row[0], tuple(row[1:])) for row in rows.collect()]
 
     def change_set(self, sequence: int) -> DataFrame:
         table = self.context.config
@@ -207,6 +232,12 @@ class LocalComparison(Comparison):
     def count_before(self) -> int:
         """Return the number of rows before the snapshot."""
         return self.rows.state_count
+
+    def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
+        try:
+            return self.rows.row_signatures(column_sets, one_in)
+        except duckdb.Error:  # such as for want of memory: the snapshot does not depend on it
+            return []
 
     def inserted_rows(self) -> pa.Table | None:
         """Return the inserted rows, by the columns that the lake stores."""

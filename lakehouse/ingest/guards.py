@@ -16,6 +16,7 @@ from lakehouse.ingest.diff import Counts
 from lakehouse.ingest.feed_comparison import FeedComparison
 from lakehouse.ingest.held import commonest_reasons, held_message
 from lakehouse.ingest.readers.snapshot_reader import add_line_numbers
+from lakehouse.ingest.rekeyed import rekeyed_text
 from lakehouse.ingest.shares import is_more_than
 from lakehouse.lake import ledger
 from lakehouse.lake.cdc import COUNT_COLUMNS
@@ -38,13 +39,16 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
     """
     counts = {name: getattr(comparison.counts, name) for name in COUNT_COLUMNS}
     base = replace(base, slices=comparison.slices.to_json() if comparison.slices else None)
-    if guard and (reason := _hold_reason(comparison, guard)):
+    reason = _hold_reason(comparison, guard) if guard else None
+    rekeyed = rekeyed_text(comparison, is_held=reason is not None) if guard else None
+    if guard and reason:
+        reason = "; ".join(filter(None, [reason, rekeyed]))
         reasons = commonest_reasons(comparison)
         context = comparison.context
         context.held_messages[comparison.snapshot.time] = held_message(comparison, reason, reasons, guard)
         kept = "; ".join([reason, *(each.text(with_value=False) for each in reasons)])
         return replace(base, status="held", reason=kept, **counts)
-    warnings = []
+    warnings = [rekeyed] if rekeyed else []
     if unknown := ", ".join(comparison.unknown_columns):
         warnings.append(f"columns that are not in the schema are ignored: {unknown}")
     if isinstance(comparison, FeedComparison) and comparison.missing_columns and comparison.counts.rows_read:

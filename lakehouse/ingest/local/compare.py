@@ -453,6 +453,41 @@ class LocalRows:
         reader = self.connection.sql(query).to_arrow_reader(_BATCH_ROWS)
         return pa.RecordBatchReader.from_batches(schema, _cast(reader, schema))
 
+    def share_of_equal_values(self, column: str) -> float:
+        """Return the share of the rows with a known key whose value of a column is that of the state; 0 without values.
+
+        Of a key column, it is the share of the rows whose key is known.
+
+        Args:
+            column: The column.
+        """
+        n, counts = self.schema.names.index(column), self.counts
+        known = counts.unchanged + counts.updated
+        if column in self.table.keys:
+            return known / max(min(counts.rows_read, self.state_count), 1)
+        (values,) = self._one(f"SELECT count(v{n}) FROM rows WHERE NOT bad")
+        differing = f"SELECT count(*) FROM found b JOIN rows r ON r.n = b.n WHERE op = '{UPDATE}' AND "
+        (changed,) = self._one(differing + self._differs_sql([n]))
+        return (known - changed) / known if known and values else 0.0
+
+    def row_signatures(self, column_sets: list[list[str]], one_in: int) -> list[tuple[str, tuple[int | None, ...]]]:
+        """Return the operation of each inserted and deleted row with hashes of its values.
+
+        Args:
+            column_sets: The columns of each hash; it is None if all of their values are null.
+            one_in: 1: return all rows. n: return the rows whose first hash is a multiple of n.
+        """
+        sets = [[self.schema.names.index(name) for name in columns] for columns in column_sets]
+        values = ", ".join(f"CASE WHEN op = '{DELETE}' THEN b{n} ELSE v{n} END AS c{n}" for n in sets[0])
+        hashes = []
+        for at, columns in enumerate(sets):
+            row, has_value = ", ".join(f"c{n}" for n in columns), _any(f"c{n} IS NOT NULL" for n in columns)
+            hashes.append(f"CASE WHEN {has_value} THEN hash(row({row})) END AS h{at}")
+        changed = f"SELECT op, {values} FROM found b LEFT JOIN rows r ON r.n = b.n WHERE op IN ('{INSERT}', '{DELETE}')"
+        chosen = f" WHERE h0 % {one_in} = 0" if one_in > 1 else ""
+        found = self.connection.execute(f"SELECT * FROM (SELECT op, {', '.join(hashes)} FROM ({changed})){chosen}")
+        return [(operation, tuple(signature)) for operation, *signature in found.fetchall()]
+
     def rows_before(self, keys: pa.Table) -> pa.Table:
         """Return the state's rows of updated keys, by the columns that the lake stores.
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
+from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage.csv_dialect import Dialect
@@ -146,8 +147,10 @@ def _other_header(
         count = f"{len(header)} {'name' if len(header) == 1 else 'names'}, not shown since {why}"
         return f"{path.name} has {' and '.join(faults)}; its header has {', '.join(header) if is_shown else count}"
 
-    return DataRefused(
+    return MissingColumns(
         describe(is_shown=not has_pii),
+        missing=() if doubled or option else missing,
+        unknown=[name for name in header if name.lower() not in known],
         kept=describe(is_shown=not may_be_a_row),
         expected=f"the columns {', '.join(names.values())}",
         where=f"{path}, line {settings.table.skip_lines + 1}",

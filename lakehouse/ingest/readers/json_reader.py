@@ -18,6 +18,7 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import json_fields, row_sizes
+from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema.cast import cast_text
 from lakehouse.storage import json_records
@@ -109,8 +110,10 @@ def check_members(
     members, known = settings.names_in_files, {name.lower() for name in settings.names_in_files.values()}
     missing = {c: name for c, name in members.items() if spellings and name.lower() not in spellings}
     if required := [name for column, name in missing.items() if column not in settings.optional_columns]:
-        raise DataRefused(
+        raise MissingColumns(
             f"no object of {path.name} has {', '.join(required)}",
+            missing=required,
+            unknown=sorted(name for low, each in spellings.items() if low not in known for name in each),
             expected=f"the members {', '.join(members.values())}",
             where=str(path),
             next_step="correct the source, or the table's `names` if the source's names changed",

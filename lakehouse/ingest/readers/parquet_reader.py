@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.readers import parquet_footer
+from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parquet_footer import FileColumn
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema import dates
@@ -95,10 +96,13 @@ def locate_columns(settings: ReadSettings, path: StorePath, found: Sequence[File
     missing = [names[name] for name, same in located.items() if not same and name not in settings.optional_columns]
     twice = [" and ".join(visible(column.name) for column in same) for same in located.values() if len(same) > 1]
     if missing or twice:
-        raise DataRefused(
+        known = {name.lower() for name in names.values()}
+        raise MissingColumns(
             f"{path.name} has no column {', '.join(missing)}"
             if missing
             else f"{path.name} has a column twice, if case is ignored: {', '.join(twice)}",
+            missing=missing,
+            unknown=[column.name for column in found if column.name.lower() not in known],
             expected=f"the columns {', '.join(names.values())};"
             f" the file has {', '.join(visible(column.name) for column in found)}",
             where=str(path),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.cli import render, snapshot_diff
+from lakehouse.cli import lake, render, snapshot_diff
 from lakehouse.cli.app import main
 from lakehouse.errors import DataRefused, ExitCode
 from lakehouse.runner.outcome import Outcome, Report
@@ -74,3 +74,25 @@ def test_a_key_of_the_configuration_is_printable(capsys: Capture, tmp_path: Path
 
     lines = printed(capsys).split("\n")
     assert [line for line in lines if not line.isprintable() or line.strip().startswith("found: nothing")] == []
+
+
+def test_status_shows_the_usual_figures_of_a_table_with_a_learned_guard(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {
+        "rows_read": {"median": 1000, "low": 990, "high": 1010},
+        "updated": {"median": 2.5, "low": 0, "high": 7.25},
+    }
+    table = {"table": "items", "sequence": 9, "snapshot_time": None, "age_seconds": None, "newest": "accepted"}
+    table |= {"held": None, "waiting": 0, "last_success": None, "quarantined": 0, "note": None}
+    tables = [
+        table | {"usual": {"snapshots": 9, "needed": 8, "figures": figures}},
+        table | {"table": "young", "usual": {"snapshots": 3, "needed": 8, "figures": {}}},
+        table | {"table": "other", "usual": None},
+    ]
+    sections = {name: [] for name in ("attention", "models", "published", "runs", "storage")}
+    lake.status({"pipeline": "shop", "lake": "lake", "tables": tables, **sections}, as_json=False, with_storage=False)
+
+    shown = [line.split() for line in capsys.readouterr().out.partition("usual figures")[2].splitlines()]
+    assert ["items", "rows", "read", "1000", "990", "1010"] in shown
+    assert ["items", "updated", "2.5", "0", "7.25"] in shown
+    assert ["young", "3", "of", "8", "accepted", "snapshots"] in shown
+    assert not any(line[:1] == ["other"] for line in shown)

@@ -213,7 +213,16 @@ def history(project: Project) -> list[Row]:
             "few",
             {"duplicates": "latest", "updated_at": "n", "slice_by": ["note", "amount"], "null_values": NULLS},
         ),
-        ("json", "many", {"duplicates": "quarantine", "records": "data.items", "file": "items_{id}.json"}),
+        (
+            "json",
+            "many",
+            {
+                "duplicates": "quarantine",
+                "records": "data.items",
+                "file": "items_{id}.json",
+                "guard": GUARD | {"max_updated": 0.2, "max_inserted": 0.2},
+            },
+        ),
         ("parquet", "many", {"duplicates": "quarantine"}),
         ("parquet", "all", {"duplicates": "fail", "scd": 2, "slice_by": ["id"]}),
     ],
