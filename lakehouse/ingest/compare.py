@@ -16,14 +16,14 @@ from lakehouse.ingest.comparison import Comparison, LocalComparison, SparkCompar
 from lakehouse.ingest.context import IngestContext, StateRows
 from lakehouse.ingest.feed import compare_feed
 from lakehouse.ingest.guards import require_acceptable
-from lakehouse.ingest.readers import row_sizes, snapshot_reader
+from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parsed_file import ParsedSnapshot, ReadSettings
 from lakehouse.ingest.renamed_columns import with_offered_names
 from lakehouse.lake import change_sets, forgotten_keys
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import SPARK_ERRORS, is_local
-from lakehouse.storage import temp_dirs
+from lakehouse.storage import row_sizes, temp_dirs
 from lakehouse.storage.archives import is_packed
 from lakehouse.storage.file_kind import other_format
 from lakehouse.storage.landing import LandedSnapshot

@@ -22,6 +22,7 @@ from lakehouse.propose.sources import FileGroup, SourceFile, shown
 from lakehouse.storage import archives, landing
 from lakehouse.storage.csv_dialect import Dialect
 from lakehouse.storage.landing import LandedFile
+from lakehouse.storage.row_sizes import parquet_batch_rows
 
 _BATCH_ROWS = 20_000
 _MEMORY_LIMIT = "1GB"
@@ -385,6 +386,9 @@ def _load_parquet(table: LoadedTable, files: list[ReadableFile], folder: Path) -
     for file in files:
         try:
             schemas.append(pq.read_schema(file.path))
+            parquet_batch_rows(file.path)
+        except DataRefused as refused:
+            raise UnusableFile(shown(refused.found)) from refused
         except (pa.ArrowException, OSError) as error:
             raise UnusableFile(f"{shown(file.source.name)} is not a complete Parquet file") from error
     spellings: dict[str, str] = {}

@@ -11,12 +11,13 @@ from pyspark.sql import types as T
 from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalColumn, LocalFile, column_of_name
 from lakehouse.ingest.local.sql_casts import cast_sql, in_range_sql
-from lakehouse.ingest.readers import parquet_reader, row_sizes
+from lakehouse.ingest.readers import parquet_reader
 from lakehouse.ingest.readers.parquet_footer import FileColumn, read_footer
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import small_tables
 from lakehouse.lake.duckdb_sql import literal
 from lakehouse.schema.cast import type_fault
+from lakehouse.storage import row_sizes
 from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.landing import LandedFile
 
@@ -36,7 +37,7 @@ def open_file(settings: ReadSettings, file: LandedFile, path: StorePath) -> Loca
     if settings.table.options.keys() - {"locale", "dateFormat", "timestampFormat", "timestampNTZFormat"}:
         raise NeedsSparkError
     footer = read_footer(path)
-    batch_rows = row_sizes.parquet_batch_rows(settings.table, path)
+    batch_rows = row_sizes.parquet_batch_rows(path, settings.names_in_files.values())
     if any(key in footer.metadata for key in small_tables.LEGACY_CALENDAR):
         raise NeedsSparkError
     located, in_name = parquet_reader.locate_columns(settings, path, footer.columns), settings.name_texts(file)

@@ -17,11 +17,11 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.errors import DataRefused
-from lakehouse.ingest.readers import json_fields, row_sizes
+from lakehouse.ingest.readers import json_fields
 from lakehouse.ingest.readers.missing_columns import MissingColumns
 from lakehouse.ingest.readers.parsed_file import ParsedField, ParsedFile, ReadSettings, field_of_name
 from lakehouse.schema.cast import cast_text
-from lakehouse.storage import json_records
+from lakehouse.storage import json_records, row_sizes
 from lakehouse.storage.file_io import StorePath, escape_glob
 from lakehouse.storage.landing import LandedFile
 

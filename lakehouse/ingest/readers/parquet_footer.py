@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 
 from lakehouse.errors import DataRefused
 from lakehouse.storage.file_io import StorePath
+from lakehouse.storage.row_sizes import count_leaves
 from lakehouse.text import visible
 
 _SPARK_TYPES: dict[pa.DataType, T.DataType] = {
@@ -133,17 +134,6 @@ def _column(field: pa.Field, leaves: Iterator[pq.ColumnSchema]) -> FileColumn:
         spark_type = T.TimestampType()
     is_nanoseconds = is_timestamp and field.type.unit == "ns" and not is_int96
     return FileColumn(field.name, field.type, spark_type, is_nanoseconds, is_int96)
-
-
-def count_leaves(arrow_type: pa.DataType) -> int:
-    """Return the number of columns of plain values that a type consists of."""
-    if isinstance(arrow_type, pa.BaseExtensionType):
-        return count_leaves(arrow_type.storage_type)
-    if pa.types.is_dictionary(arrow_type):
-        return count_leaves(arrow_type.value_type)
-    if not pa.types.is_nested(arrow_type):
-        return 1
-    return sum(count_leaves(arrow_type.field(n).type) for n in range(arrow_type.num_fields))
 
 
 def _spark_type(arrow_type: pa.DataType, is_nested: bool = False) -> T.DataType | None:

@@ -170,6 +170,16 @@ CHANGES: dict[str, tuple[str, dict[str, list[Row]]]] = {
         {"sales": but(SALES, sale(6, 26, "c", 1, "0.01", 1), gone=(1,))},
     ),
     "a new day looks back": (ROLLING, {"sales": but(SALES, sale(6, 3, "c", 1, "0.01", 1))}),
+    "the last day comes, and the first": (
+        ROLLING.replace(" 2)", " 27)"),
+        {
+            "sales": but(
+                SALES,
+                sale(6, 26, "c", 1, "0.01", 1) | {"day": date(9999, 12, 31)},
+                sale(7, 26, "c", 1, "0.02", 1) | {"day": date(1, 1, 1)},
+            )
+        },
+    ),
     "the last row of a NULL dimension goes, its total stays": (
         TOTALS + "GROUPING SETS ((s.shop, s.day), (s.shop), ())",
         {"sales": but(SALES, gone=(3,))},

@@ -402,6 +402,17 @@ def test_json_over_several_chunks_is_read_completely(tmp_path: Path) -> None:
     assert proposed(tmp_path, json.dumps(records, indent=1), name="t.json")["rows"] == [30_000]
 
 
+def test_a_small_parquet_file_that_stands_for_gigabytes_is_refused_at_once(tmp_path: Path) -> None:
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 200_000, pa.int32()), ["x" * 500_000])
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": list(range(200_000)), "v": shared}), out)
+
+    with pytest.raises(DataRefused) as refused:
+        proposed(tmp_path, bytes(out.getvalue()), name="t.parquet")
+
+    assert "the column v has 100,000,000,000 bytes" in refused.value.found
+
+
 def test_parquet_types_come_from_the_footer(tmp_path: Path) -> None:
     now = datetime(2025, 1, 1, tzinfo=timezone.utc)
     columns = {
