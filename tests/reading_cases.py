@@ -75,9 +75,9 @@ CASES: dict[str, Case] = {
     ),
     "indented": (
         "indented.json",
-        b'{"data": {"items": [\n {\n  "id": "a",\n  "qty": 1\n },\n {"id": 7.50, "qty": 1e2}\n]}}',
+        b'{"data": {"items": [\n {\n  "id": "a",\n  "qty": 1\n },\n {"id": 7.50, "qty": 2}\n]}}',
         INSIDE,
-        [("7.50", 100), ("a", 1)],
+        [("7.50", 2), ("a", 1)],
         [],
     ),
     "nested": ("nested.json", b'{"data": {"items": {"id": "a"}}}', INSIDE, [], "data.items is an object"),
