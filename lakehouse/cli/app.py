@@ -29,6 +29,7 @@ from lakehouse.cli.parameters import (
     Names,
     Pipeline,
     ReplayFrom,
+    Rewritten,
     SnapshotTime,
     Table,
     TableOrModel,
@@ -163,6 +164,7 @@ def run(
     names: Names = None,
     snapshot_time: SnapshotTime = None,
     full_refresh: Full = False,
+    rewritten: Rewritten = False,
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Repeat the run, at the interval `schedule.every`.")
     ] = False,
@@ -173,12 +175,18 @@ def run(
     """Run all stages in order: extract, ingest, bronze, silver, gold, publish."""
     if not schedule:
         opened = _open_run(
-            pipeline, names, log, snapshot_time=_parse_time(snapshot_time), full_refresh=full_refresh, verbose=verbose
+            pipeline,
+            names,
+            log,
+            snapshot_time=_parse_time(snapshot_time),
+            full_refresh=full_refresh,
+            rewritten=rewritten,
+            verbose=verbose,
         )
         return _run_stages(opened, stages.STAGES, as_json, log)
-    if snapshot_time or full_refresh:
+    if snapshot_time or full_refresh or rewritten:
         raise ConfigError(
-            "--schedule together with --snapshot-time or --full-refresh",
+            "--schedule together with --snapshot-time, --full-refresh or --rewritten",
             expected="neither: they are for one run, and each round would do the same work again",
         )
     from lakehouse.runner.schedule import run_schedule
@@ -258,12 +266,14 @@ def extract(
     pipeline: Pipeline,
     names: Names = None,
     snapshot_time: SnapshotTime = None,
+    rewritten: Rewritten = False,
     log: Log = "text",
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
     """Land the source's new snapshots, as received."""
-    opened = _open_run(pipeline, names, log, snapshot_time=_parse_time(snapshot_time), verbose=verbose)
+    time = _parse_time(snapshot_time)
+    opened = _open_run(pipeline, names, log, snapshot_time=time, rewritten=rewritten, verbose=verbose)
     return _run_stages(opened, ("extract",), as_json, log)
 
 

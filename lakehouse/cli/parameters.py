@@ -54,6 +54,13 @@ SnapshotTime = Annotated[
         help="The time of a snapshot that has none of its own: YYYYMMDD_HHMMSS, or an ISO time. Earlier name: --as-of.",
     ),
 ]
+Rewritten = Annotated[
+    bool,
+    typer.Option(
+        "--rewritten",
+        help="If the history of the git repository was rewritten: take the commits after the common ancestor.",
+    ),
+]
 Full = Annotated[
     bool, typer.Option("--full-refresh", help="Rebuild the named tables and models from the layer before.")
 ]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from lakehouse.config.column_names import with_stored_names
 from lakehouse.config.feed import FEED_SEQUENCE, Feed
+from lakehouse.config.git import Git
 from lakehouse.config.load import fingerprint_config, json_schema, load, unavailable_features
 from lakehouse.config.pipeline import (
     PII_KEY,
@@ -44,6 +45,7 @@ __all__ = [
     "Connect",
     "Feed",
     "Files",
+    "Git",
     "Guard",
     "Jdbc",
     "Kaggle",

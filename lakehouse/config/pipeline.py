@@ -42,6 +42,7 @@ from lakehouse.config.fields import (
     WeekOrMore,
 )
 from lakehouse.config.file_pattern import FilePattern, file_pattern
+from lakehouse.config.git import Git
 from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
 from lakehouse.config.ready import Ready
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
@@ -325,7 +326,7 @@ class Connect(StrictModel):
         yield from checks.check_connect(data, folder)
 
 
-Source = Annotated[Files | Kaggle | Jdbc, Field(discriminator="type")]
+Source = Annotated[Files | Git | Kaggle | Jdbc, Field(discriminator="type")]
 Lake = Annotated[
     Annotated[LakeRoot, Tag("path")] | Annotated[Volume, Tag("volume")],
     Discriminator(lambda value: "path" if isinstance(value, str) else "volume"),
@@ -395,8 +396,8 @@ class Pipeline(StrictModel):
 
     @property
     def source_folder(self) -> Path:
-        """The folder of a `files` source; a relative path is that of pipeline.yml unless it exists from here."""
-        assert isinstance(self.source, Files)
+        """The folder of a source on a disk; a relative path is that of pipeline.yml unless it exists from here."""
+        assert isinstance(self.source, Files | Git)
         path = Path(self.source.path)
         return path if path.exists() or path.is_absolute() else self.folder / path
 
@@ -412,7 +413,7 @@ class Pipeline(StrictModel):
         if "://" in lake or Path(lake).is_absolute() or Path(lake).exists():
             return lake
         of_pipeline = self.folder / lake
-        if of_pipeline.exists() or not isinstance(self.source, Files):
+        if of_pipeline.exists() or not isinstance(self.source, Files | Git):
             return str(of_pipeline)
         source = Path(self.source.path)
         return str(of_pipeline) if source.is_absolute() or not source.exists() else lake

@@ -5,8 +5,9 @@
 
 The steps, in order:
 
-1. `open_source` lists the source's snapshots: `folder.py` for files, without those that are not `ready.py`,
-   `kaggle/source.py` for a dataset on Kaggle, `postgres/source.py` for the tables of a database.
+1. `open_source` lists the source's snapshots: `folder.py` for files, without those that are not ready (`ready.py`);
+   `git/source.py` for the commits of a repository; `kaggle/source.py` for a dataset on Kaggle; `postgres/source.py`
+   for the tables of a database.
 2. `source.py`: `extract_table` lands each snapshot that has not landed yet. `peek` returns the newest one without
    landing it.
 
@@ -19,7 +20,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
-from lakehouse.config import Files, Jdbc, Kaggle, Pipeline
+from lakehouse.config import Files, Git, Jdbc, Kaggle, Pipeline
+from lakehouse.errors import ConfigError
 from lakehouse.extract import folder, ready
 from lakehouse.extract.ready import NotReady
 from lakehouse.extract.source import (
@@ -43,6 +45,7 @@ __all__ = [
     "has_folders",
     "is_read_every_run",
     "land_again",
+    "may_change_without_news",
     "next_step_if_changed",
     "open_source",
     "peek",
@@ -53,13 +56,14 @@ __all__ = [
 
 
 @contextmanager
-def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterator[Source]:
+def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str], rewritten: bool = False) -> Iterator[Source]:
     """Open the pipeline's source for the length of a `with` block.
 
     Args:
         pipeline: The pipeline.
         lake: The lake to land in.
         tables: The tables to extract; a database is read once for all of them.
+        rewritten: For a git repository: whether to go on although the last commit taken is no ancestor of HEAD.
 
     Raises:
         ConfigError: The source does not exist, or denies access.
@@ -72,6 +76,18 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
             snapshots = folder.to_snapshots(pipeline, [p for p in places if not waiting or p[1] not in waiting.folders])
             warnings = (*folder.warnings(pipeline), *([waiting.message] if waiting else []))
             yield Source(pipeline, lake, snapshots, warnings)
+        case Git():
+            from lakehouse.extract.git import source as git
+
+            with git.open_history(pipeline, lake, tuple(tables), rewritten) as history:
+                yield Source(
+                    pipeline,
+                    lake,
+                    (),
+                    history.warnings,
+                    find_new=history.find_new,
+                    table_warnings=history.table_warnings,
+                )
         case Kaggle():
             # Imported here, because these imports would take a third of the start time of every command.
             from lakehouse.extract.kaggle import source as kaggle
@@ -85,17 +101,29 @@ def open_source(pipeline: Pipeline, lake: Lake, tables: Iterable[str]) -> Iterat
                 yield Source(pipeline, lake, snapshots)
 
 
-def require_source(pipeline: Pipeline) -> None:
-    """Raise if the source is a folder that is not there, or that has no snapshot. Nothing is written.
+def require_source(pipeline: Pipeline, rewritten: bool = False) -> None:
+    """Raise if the source is a folder or repository that is not there, or has no snapshot. Nothing is written.
 
     Args:
         pipeline: The pipeline.
+        rewritten: Whether the history of a git repository may have been rewritten.
 
     Raises:
-        ConfigError: With the files that were found there.
+        ConfigError: With the files that were found there; or `rewritten` is for another source.
     """
+    if rewritten and not isinstance(pipeline.source, Git):
+        raise ConfigError(
+            f"--rewritten with a source of type {pipeline.source.type}",
+            expected="a source of type git, whose history can be rewritten",
+            where=f"{pipeline.path}: source.type",
+            next_step="leave --rewritten out",
+        )
     if isinstance(pipeline.source, Files):
         folder.snapshot_places(pipeline)
+    elif isinstance(pipeline.source, Git):
+        from lakehouse.extract.git import source as git
+
+        git.require_files(pipeline)
 
 
 def find_not_ready(pipeline: Pipeline, lake: Lake) -> NotReady | None:
@@ -145,6 +173,15 @@ def is_read_every_run(pipeline: Pipeline) -> bool:
     return isinstance(pipeline.source, Jdbc)
 
 
+def may_change_without_news(pipeline: Pipeline) -> bool:
+    """Return whether the source's signature can change though there is nothing to land: by a commit of other files.
+
+    Args:
+        pipeline: The pipeline.
+    """
+    return isinstance(pipeline.source, Git)
+
+
 def source_signature(pipeline: Pipeline, lake: Lake) -> dict[str, str]:
     """Return metadata of the source that is equal as long as there is nothing new to land.
 
@@ -160,6 +197,10 @@ def source_signature(pipeline: Pipeline, lake: Lake) -> dict[str, str]:
         case Files():
             waiting = find_not_ready(pipeline, lake)
             return folder.signature(pipeline, waiting.folders if waiting else ())
+        case Git():
+            from lakehouse.extract.git import source as git
+
+            return git.signature(pipeline)
         case Kaggle():
             from lakehouse.extract.kaggle import source as kaggle
 

@@ -5,8 +5,12 @@ A source is a list of snapshots, each with or without a time, and with a functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from lakehouse.errors import ConfigError
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot, OnBytes, ignore_bytes
 from lakehouse.storage.paths import Lake, snapshot_name
+
+_LANDING_THREADS = 8  # of snapshots that wait for the disk or for S3
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,15 @@ class SourceSnapshot:
         time: The time it was taken at; None if the source does not record it.
         fetch_files: Returns the files of a table; the call may take long, and raises the errors of the source.
         immutable: Whether the source never changes the files of this time, so that a landed copy needs no comparison.
+        commit: The id of the commit that it is, in a git repository.
+        first_commit: The id of the commit at which the history began.
     """
 
     time: datetime | None
     fetch_files: Callable[[str], TableFiles]
     immutable: bool = False
+    commit: str = ""
+    first_commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,9 @@ class Source:
         snapshots: The snapshots.
         warnings: Parts of the source that were not taken; each table reports them.
         on_bytes: Called while files are copied.
+        find_new: Returns the snapshots of a table that have not landed, oldest first, if the source itself knows them
+            from the landed ones; it has no `snapshots` then. Their files are temporary.
+        table_warnings: Further warnings about a table, by its name.
     """
 
     pipeline: Pipeline
@@ -69,11 +82,31 @@ class Source:
     snapshots: tuple[SourceSnapshot, ...]
     warnings: tuple[str, ...] = ()
     on_bytes: OnBytes = ignore_bytes
+    find_new: Callable[[str], Iterable[SourceSnapshot]] | None = None
+    table_warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def snapshot_times(self) -> set[datetime]:
         """The times of the snapshots that have one."""
         return {snapshot.time for snapshot in self.snapshots if snapshot.time}
+
+    def times_of(self, table: str) -> set[datetime]:
+        """Return the times of the snapshots of one table that have one.
+
+        Args:
+            table: The table's name.
+        """
+        if self.find_new is None:
+            return self.snapshot_times
+        return {snapshot.time for snapshot in self.find_new(table) if snapshot.time}
+
+    def warnings_of(self, table: str) -> tuple[str, ...]:
+        """Return the warnings about the source and about one table.
+
+        Args:
+            table: The table's name.
+        """
+        return (*self.warnings, *self.table_warnings.get(table, ()))
 
 
 @dataclass(frozen=True)
@@ -98,19 +131,75 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
         ConfigError: A snapshot with other bytes has already landed at `as_of`.
         LakehouseError: The source cannot be read; nothing has landed.
     """
-    if not source.snapshots:
+    if source.find_new:
+        result = _extract_new(source, table, source.find_new(table), as_of)
+    elif not source.snapshots:
         result = ExtractResult(table)  # none is ready
     elif source.snapshot_times:
         result = _extract_dated(source, table, as_of)
     else:
         result = _extract_undated(source, table, now, as_of)
-    return replace(result, warnings=(*source.warnings, *result.warnings))
+    return replace(result, warnings=(*source.warnings_of(table), *result.warnings))
+
+
+def _extract_new(
+    source: Source, table: str, snapshots: Iterable[SourceSnapshot], as_of: datetime | None
+) -> ExtractResult:
+    """Land many snapshots: their bytes are written several at a time, and they land in order."""
+    landed_times, begun = list[datetime](), deque[tuple[Future[ExitStack], datetime, Path]]()
+
+    def finish_first() -> None:
+        landing_snapshot, time, folder = begun.popleft()
+        try:
+            landing_snapshot.result().close()
+        except BaseException:
+            begun.clear()  # none may land after one that did not
+            raise
+        landed_times.append(time)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    landing.remove_unfinished(source.lake, table)
+    with ThreadPoolExecutor(_LANDING_THREADS) as pool:
+        try:
+            for snapshot in snapshots:
+                files = snapshot.fetch_files(table)
+                assert snapshot.time
+                begun.append((pool.submit(_begin_landing, source, table, snapshot, files), snapshot.time, files.folder))
+                if len(begun) > _LANDING_THREADS:
+                    finish_first()
+        finally:
+            while begun:
+                finish_first()
+    return ExtractResult(table, tuple(landed_times), _as_of_warnings(as_of))
+
+
+def _begin_landing(source: Source, table: str, snapshot: SourceSnapshot, files: TableFiles) -> ExitStack:
+    """Write the files of a snapshot, and return what lets it land when it is closed."""
+    assert snapshot.time
+    origin = {"commit": snapshot.commit, "first_commit": snapshot.first_commit}
+    with ExitStack() as stack:
+        stack.enter_context(
+            landing.begin_landing(
+                source.lake,
+                table,
+                snapshot.time,
+                files.paths,
+                files.folder,
+                files.hint,
+                on_bytes=source.on_bytes,
+                origin=origin,
+            )
+        )
+        return stack.pop_all()
+
+
+def _as_of_warnings(as_of: datetime | None) -> tuple[str, ...]:
+    ignored = "--snapshot-time (--as-of) is ignored: the snapshots of this source have their own times"
+    return (ignored,) if as_of else ()
 
 
 def _extract_dated(source: Source, table: str, as_of: datetime | None) -> ExtractResult:
-    landed_times, warnings = [], []
-    if as_of:
-        warnings.append("--snapshot-time (--as-of) is ignored: the snapshots of this source have their own times")
+    landed_times, warnings = [], [*_as_of_warnings(as_of)]
     for snapshot in source.snapshots:
         assert snapshot.time
         landed = landing.find_snapshot(source.lake, table, snapshot.time)
@@ -168,6 +257,8 @@ def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str
     Raises:
         LakehouseError: The source cannot be read.
     """
+    if source.find_new:
+        return _peek_new(source, table, source.find_new(table), now), ""
     if not source.snapshots:
         return _newest_landed(source, table), ""
     snapshot = source.snapshots[-1]
@@ -182,9 +273,21 @@ def peek(source: Source, table: str, now: datetime) -> tuple[LandedSnapshot, str
         return landed, "".join(_change_warnings(source, landed, files))
     if landed and not _has_changed(landed, files):
         return landed, ""
+    return _inspected(table, snapshot.time or _time_of_undated(now, landed), files), ""
+
+
+def _peek_new(source: Source, table: str, snapshots: Iterable[SourceSnapshot], now: datetime) -> LandedSnapshot:
+    """Return the newest snapshot that has not landed, else the newest landed one; without any, an empty one."""
+    newest = deque(snapshots, maxlen=1)
+    if newest and newest[0].time:
+        return _inspected(table, newest[0].time, newest[0].fetch_files(table))
+    folder = source.lake.landing_path(table) / snapshot_name(now)
+    return landing.newest_snapshot(source.lake, table) or LandedSnapshot(table, now, folder, ())
+
+
+def _inspected(table: str, time: datetime, files: TableFiles) -> LandedSnapshot:
     inspected = tuple(landing.inspect_file(p, name=n) for p, n in zip(files.paths, files.names, strict=True))
-    time = snapshot.time or _time_of_undated(now, landed)
-    return LandedSnapshot(table, time, files.folder, inspected, hint=files.hint), ""
+    return LandedSnapshot(table, time, files.folder, inspected, hint=files.hint)
 
 
 def _newest_landed(source: Source, table: str) -> LandedSnapshot:

@@ -302,12 +302,12 @@ def _diff_with_bronze(
     decide.require_same_columns(context)
     history = context.history
     landed_snapshots = landing.list_snapshots(context.table.lake, context.table.name)
-    times = source.snapshot_times | {landed.time for landed in landed_snapshots}
+    times = source.times_of(context.table.name) | {landed.time for landed in landed_snapshots}
     waiting = sum(
         time < snapshot.time and history.entry_at(time) is None and history.superseding(time) is None for time in times
     )
     older = f"older snapshots wait ({waiting}), and a run takes them first" if waiting else ""
-    notes = (*source.warnings, warning, older)
+    notes = (*source.warnings_of(context.table.name), warning, older)
     document = _diff_document(context, snapshot, _bronze_baseline, samples, notes, is_lazy=True)
     if document["verdict"] == "unchanged":  # by the bytes: the snapshot was taken, or an equal one
         document["last_change"] = describe_last_change(context, samples)

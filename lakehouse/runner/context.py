@@ -69,6 +69,7 @@ class Run:
         replay_from: For a full refresh by `ingest`: the time of the first snapshot to decide about again; None: all.
         verbose: Show Spark's own output and full traces.
         dry_run: For `expire`: only report the removals.
+        rewritten: For a git repository as the source: go on although its history was rewritten.
         on_outcome: Receives each outcome as soon as there is one.
         on_rule_not_met: Receives the result of each expectation that is not met and does not fail its model; None: it
             is logged as a warning.
@@ -90,6 +91,7 @@ class Run:
     replay_from: datetime | None = None
     verbose: bool = False
     dry_run: bool = False
+    rewritten: bool = False
     on_outcome: OnOutcome = lambda outcome: None
     on_rule_not_met: Callable[[RuleResult], None] | None = None
     progress: Progress = field(default_factory=Progress)

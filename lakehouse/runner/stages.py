@@ -96,7 +96,7 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
 def _require_source(run: Run, command: str) -> None:
     """Raise if the source is missing, before a lake is made; a lake that is there and busy gets no record of it."""
     try:
-        sources.require_source(run.pipeline)
+        sources.require_source(run.pipeline, run.rewritten)
     except ConfigError:
         if file_io.list_names(run.lake.path()):
             with lock_lake(run, command):
@@ -218,7 +218,7 @@ def _extract(run: Run) -> list[Outcome]:
         status, counts = "landed" if result.landed_times else "nothing new", {"snapshots": len(result.landed_times)}
         yield Outcome("extract", name, status, counts, note="\n".join(result.warnings))
 
-    with sources.open_source(run.pipeline, run.lake, run.selected_tables()) as opened:
+    with sources.open_source(run.pipeline, run.lake, run.selected_tables(), run.rewritten) as opened:
         source = replace(opened, on_bytes=run.progress.add_bytes)
         return run_in_parallel(run, "extract", run.selected_tables(), work)
 

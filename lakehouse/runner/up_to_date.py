@@ -16,7 +16,7 @@ from typing import Any
 import lakehouse
 from lakehouse.config import Pipeline, fingerprint_config
 from lakehouse.errors import InfrastructureError, LakehouseError
-from lakehouse.extract import is_read_every_run, source_signature
+from lakehouse.extract import is_read_every_run, may_change_without_news, source_signature
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import newest_version
 from lakehouse.storage.file_io import StorePath
@@ -29,17 +29,21 @@ def is_up_to_date(pipeline: Pipeline, lake: Lake) -> bool:
 
 
 def is_up_to_date_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
-    """Return the same for everything but the source, for a source that must be read to find out whether it changed."""
-    return is_read_every_run(pipeline) and _matches_mark(pipeline, lake)
+    """Return the same for everything but the source, for one that must be read to find out whether there is news."""
+    must_be_read = is_read_every_run(pipeline) or may_change_without_news(pipeline)
+    return must_be_read and _matches_mark(pipeline, lake, but_for_source=True)
 
 
-def _matches_mark(pipeline: Pipeline, lake: Lake) -> bool:
+def _matches_mark(pipeline: Pipeline, lake: Lake, but_for_source: bool = False) -> bool:
     if lake.catalog:  # only Spark can find out the version of a catalog's table
         return False
     mark = _read_mark(lake)
     positions = mark.pop("published", None)
     mark.pop("warnings", None)
-    return bool(mark == read_inputs(pipeline, lake) and positions == _publish_positions(pipeline))
+    inputs = read_inputs(pipeline, lake)
+    if but_for_source:
+        mark |= {"source": inputs["source"]} if mark else {}
+    return bool(mark == inputs and positions == _publish_positions(pipeline))
 
 
 def read_warnings(lake: Lake) -> dict[str, str]:

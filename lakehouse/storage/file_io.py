@@ -194,7 +194,7 @@ def atomic_folder(folder: StorePath, replace: bool = False) -> Iterator[StorePat
     """Give the path to write the files of a new folder to; readers see the folder after the block.
 
     On S3 nothing can be renamed: the files are written to their final place, so a reader must check for the file that
-    is written last. Files that a killed run left there are deleted first.
+    is written last. Files that a killed run left there are deleted first; on a disk, by `remove_partial_folders`.
 
     Args:
         folder: The new folder.
@@ -205,14 +205,23 @@ def atomic_folder(folder: StorePath, replace: bool = False) -> Iterator[StorePat
         yield folder
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for unfinished in folder.parent.glob(".*.partial"):
-        _discard(unfinished)
     partial = folder.with_name(f".{folder.name}.partial")
+    _discard(partial)
     partial.mkdir()
     yield partial
     if replace:
         remove(folder)
     partial.rename(folder)
+
+
+def remove_partial_folders(parent: Path) -> None:
+    """Delete the folders that an `atomic_folder` of a killed run left unfinished.
+
+    Args:
+        parent: The folder of the new folders, which may not exist.
+    """
+    for unfinished in parent.glob(".*.partial") if parent.is_dir() else ():
+        _discard(unfinished)
 
 
 def copy_stream(file: StorePath, open_stream: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 from lakehouse.config import Table, fingerprint_config
 from lakehouse.storage import file_io
@@ -72,6 +72,8 @@ class LandedSnapshot:
         expired: Whether retention deleted the files; `files` still describes them.
         prepared_paths: The paths, by name, of files that are read unpacked or repaired instead of as landed.
         hint: If it has no files: the files of the source in their place; or empty.
+        commit: If the source is a git repository: the id of the commit.
+        first_commit: The id of the commit at which that history began.
     """
 
     table: str
@@ -81,6 +83,8 @@ class LandedSnapshot:
     expired: bool = False
     prepared_paths: Mapping[str, StorePath] = field(default_factory=dict)
     hint: str = ""
+    commit: str = ""
+    first_commit: str = ""
 
     @property
     def file_hashes(self) -> tuple[tuple[str, str], ...]:
@@ -229,27 +233,69 @@ def land_snapshot(
         replace: Whether the snapshot has landed before, and is landed again.
         on_bytes: Called with the bytes that are to be copied, and then with those that were.
     """
+    remove_unfinished(lake, table)
+    with begin_landing(lake, table, time, sources, root, hint, replace, on_bytes) as landed:
+        return landed
+
+
+@contextmanager
+def begin_landing(
+    lake: Lake,
+    table: str,
+    time: datetime,
+    sources: Iterable[Path],
+    root: Path | None = None,
+    hint: str = "",
+    replace: bool = False,
+    on_bytes: OnBytes = ignore_bytes,
+    origin: Mapping[str, str] | None = None,
+) -> Iterator[LandedSnapshot]:
+    """Do the same, and let the snapshot land at the end of the block: most of the time is spent before.
+
+    Several may be begun at a time, after one call of `remove_unfinished`.
+
+    Args:
+        lake: As in `land_snapshot`, like all but the last.
+        table: The table.
+        time: The time of the snapshot.
+        sources: The files.
+        root: The folder of their names.
+        hint: If there are no files: those in their place.
+        replace: Whether it has landed before.
+        on_bytes: Called with numbers of bytes.
+        origin: Where it comes from: further attributes of `LandedSnapshot`, which the manifest keeps.
+    """
     sources = list(sources)
     on_bytes(0, sum(source.stat().st_size for source in sources))
     folder = lake.landing_path(table) / snapshot_name(time)
-    if lake.is_on_s3:
-        _remove_unfinished(lake, table)
     files = []
     with file_io.atomic_folder(folder, replace) as new_folder:
         for source in sources:
             name = source.relative_to(root or source.parent).as_posix()
             files.append(_copy_file(source, new_folder / name, name, on_bytes))
-        document = {"table": table, "files": [asdict(f) for f in files]} | ({"hint": hint} if hint else {})
-        write_json(new_folder / MANIFEST, document)
-    return LandedSnapshot(table, time, folder, tuple(files), hint=hint)
+        document = {"table": table, "files": [asdict(f) for f in files], **(origin or {})}
+        document |= {"hint": hint} if hint else {}
+        is_renamed = isinstance(new_folder, Path)
+        if is_renamed:
+            write_json(new_folder / MANIFEST, document)
+        yield _parse_document(folder, table, time, document)
+        if not is_renamed:
+            write_json(new_folder / MANIFEST, document)
 
 
-def _remove_unfinished(lake: Lake, table: str) -> None:
-    """Delete the folders without a manifest that are newer than the newest snapshot.
+def remove_unfinished(lake: Lake, table: str) -> None:
+    """Delete what a killed run left: on S3, the folders without a manifest that are newer than the newest snapshot.
 
-    A killed run leaves such a folder on S3, where files are written to their final place.
+    There, files are written to their final place.
+
+    Args:
+        lake: The lake.
+        table: The table's name in pipeline.yml.
     """
     table_folder = lake.landing_path(table)
+    if isinstance(table_folder, Path):
+        file_io.remove_partial_folders(table_folder)
+        return
     for name in sorted(filter(snapshot_time, file_io.list_names(table_folder)), reverse=True):
         if (table_folder / name / MANIFEST).exists():
             return
@@ -322,11 +368,14 @@ def load_snapshot(folder: StorePath, table: str, time: datetime) -> LandedSnapsh
 
 
 def _parse_manifest(folder: StorePath, table: str, time: datetime, manifest: bytes) -> LandedSnapshot:
-    document = json.loads(manifest)
+    return _parse_document(folder, table, time, json.loads(manifest))
+
+
+def _parse_document(folder: StorePath, table: str, time: datetime, document: dict[str, Any]) -> LandedSnapshot:
     files = tuple(LandedFile(**f) for f in document["files"])
-    return LandedSnapshot(
-        table, time, folder, files, bool(document.get("expired")), hint=str(document.get("hint") or "")
-    )
+    hint, commit, first_commit = (str(document.get(name) or "") for name in ("hint", "commit", "first_commit"))
+    is_expired = bool(document.get("expired"))
+    return LandedSnapshot(table, time, folder, files, is_expired, hint=hint, commit=commit, first_commit=first_commit)
 
 
 def expire_snapshot(snapshot: LandedSnapshot, now: datetime) -> int:

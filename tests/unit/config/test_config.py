@@ -471,7 +471,7 @@ def test_every_invalid_column_of_a_schema_is_reported() -> None:
         ({"lake": ["x"]}, "lake: expected a mapping"),
         ({"lake": "s3://bucket"}, 'lake: found "s3://bucket", expected a local path, s3a://bucket/prefix or'),
         ({"source": {"type": "fles", "path": "x"}},
-         'source.type: found "fles", expected files, kaggle or jdbc; did you mean "files"?'),
+         'source.type: found "fles", expected files, git, kaggle or jdbc; did you mean "files"?'),
         ({"source": {"type": "kaggle", "dataset": "x"}}, 'source.dataset: found "x", expected owner/name'),
         ({"tables": {}}, "tables: expected at least one"),
         ({"tables": None}, "tables: found nothing, expected a mapping"),
