@@ -258,7 +258,14 @@ def _add_files(source: SourceFolder, number: int, folder: Path, has_folders: boo
 
 
 def _warn_of_other_layouts(source: SourceFolder, has_folders: bool) -> None:
-    """Warn of files beside the folders of snapshots, and of folders that look like snapshots but have other names."""
+    """Warn of files beside the folders of snapshots, and of folders that look like snapshots but have other names.
+
+    Also of a git repository, whose commits may be the snapshots.
+    """
+    if (source.path / ".git").exists():
+        source.warnings.append(
+            "the folder is a git repository: a source of type git takes each of its commits as a snapshot"
+        )
     if has_folders:
         beside = [path.name for path in source.path.iterdir() if path.is_file() and path.name[0] not in "._"]
         readable = sorted(name for name in beside if _is_text(name) and _suffix_format(name.removesuffix(".gz")))

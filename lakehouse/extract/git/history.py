@@ -104,4 +104,5 @@ def is_safe(name: str) -> bool:
     Args:
         name: The file's path in the tree.
     """
-    return name != MANIFEST and not {"", ".", ".."}.intersection(name.split("/"))
+    is_of_lake = name in (MANIFEST, f".{MANIFEST}.partial")
+    return not is_of_lake and not {"", ".", ".."}.intersection(name.split("/"))

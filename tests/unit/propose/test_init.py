@@ -325,6 +325,14 @@ def test_a_long_list_of_files_that_are_passed_over_is_cut(tmp_path: Path) -> Non
     assert warnings[-1] == "in all, 30 more files are passed over"
 
 
+def test_a_git_repository_is_mentioned(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", {"a.csv": "id,v\n1,x\n", ".git/HEAD": "ref: refs/heads/main\n"})
+
+    (warning,) = init_pipeline(source, tmp_path / "p")["warnings"]
+
+    assert "is a git repository" in warning
+
+
 def test_two_folders_of_one_time_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "source", {"20250101/a.csv": "id\n1\n", "2025-01-01/a.csv": "id\n1\n"})
 
