@@ -403,6 +403,22 @@ def test_commits_after_the_common_ancestor_are_later_than_everything_taken(repos
     assert repository.landed()["20250201_000002"] == {CLIENTS: b"3"}
 
 
+def test_a_commit_has_one_time_also_if_a_run_was_killed_after_a_rewrite(repository: Repository) -> None:
+    repository.files = {"clients": CLIENTS, "orders": ORDERS}
+    repository.commit("2025-01-01T00:00:00Z", {CLIENTS: b"1", ORDERS: b"1"})
+    repository.commit("2025-02-01T00:00:00Z", {CLIENTS: b"lost", ORDERS: b"lost"})
+    repository.extract()
+    repository.git("reset", "-q", "--hard", "HEAD~1")
+    repository.commit("2025-01-10T00:00:00Z", {"README": b"x"})
+    repository.commit("2025-01-11T00:00:00Z", {CLIENTS: b"2", ORDERS: b"2"})
+    repository.extract("orders", rewritten=True)
+
+    repository.extract(rewritten=True)
+
+    assert list(repository.landed("clients")) == list(repository.landed("orders"))
+    assert list(repository.landed("clients"))[-1] == "20250201_000002"
+
+
 def test_a_history_that_was_cut_back_leaves_the_table_as_it_is_in_head(repository: Repository) -> None:
     repository.commit("2025-01-01T00:00:00Z", {CLIENTS: b"1"})
     second = repository.commit("2025-01-02T00:00:00Z", {CLIENTS: b"2"})
