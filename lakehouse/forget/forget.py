@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakehouse import bronze
-from lakehouse.config import PII_KEY, Table
+from lakehouse.config import PII_KEY, Git, Table
 from lakehouse.config.layers import MODEL_LAYERS
 from lakehouse.errors import ConfigError, DataRefused, ExitCode, LakehouseError, worst_exit_code
 from lakehouse.forget.data_subject import DataSubject, can_be_guessed, find_data_subject, is_identifier, parse_key
@@ -312,6 +312,10 @@ def _notes(run: Run, name: str, found: FoundRows) -> list[str]:
         notes.append(
             "the source's newest snapshot still had the data subject: have them erased there. New snapshots with them"
             " are landed but not ingested; the same command erases them from landing"
+        )
+    if isinstance(run.pipeline.source, Git):
+        notes.append(
+            "the git repository keeps every commit that has the data subject; commits that landed are not landed again"
         )
     if run.lake.is_on_s3:
         notes.append(

@@ -136,6 +136,7 @@ def _settings(pipeline: Pipeline) -> Git:
 
 
 def _patterns(pipeline: Pipeline) -> dict[str, str]:
+    """Return the glob of the files of each table."""
     return {name: table.file for name, table in pipeline.tables.items()}
 
 
@@ -380,7 +381,7 @@ def _list_snapshots(
         _apply(tree, changes)
         yield snapshot(position, tree)
     if work.is_lost and not table_changes.changes:
-        pattern = timeline.pipeline.tables[table].file
+        pattern = _patterns(timeline.pipeline)[table]
         yield snapshot(len(timeline.commits) - 1, _matching_files(head_tree, pattern))
 
 
@@ -399,7 +400,7 @@ def _shallow_warnings(timeline: _Timeline) -> tuple[str, ...]:
 def _table_warnings(
     timeline: _Timeline, table: str, work: _Work, table_changes: _TableChanges | None, head_tree: Tree
 ) -> tuple[str, ...]:
-    pattern, newest = timeline.pipeline.tables[table].file, work.newest
+    pattern, newest = _patterns(timeline.pipeline)[table], work.newest
     matching = {name: entry for name, entry in head_tree.items() if history.matches(name, pattern)}
     warnings = [_not_taken_warning(name, entry) for name, entry in matching.items() if not _is_taken(name, entry)]
     if len(warnings) > _SHOWN_NAMES:

@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> Run:
     document = {
         "name": "shop",
         "lake": "s3a://bucket/shop",
-        "source": {"type": "files", "path": str(tmp_path)},
+        "source": {"type": "git", "path": str(tmp_path)},
         "tables": {"people": table, "orders": table},
         "silver": {"people": {"keys": ["id"]}},
         "publish": {
@@ -51,6 +51,7 @@ def test_every_place_that_forget_does_not_reach_is_named(run: Run, monkeypatch: 
     for place in (
         "landing/20250101_000000: cut",
         "the source's newest snapshot",
+        "the git repository keeps every commit",
         "a bucket with versioning",
         "PostgreSQL removes deleted rows from its files with its next VACUUM",
         "public.people_2024 in PostgreSQL: published by this pipeline before",
