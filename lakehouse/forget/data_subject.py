@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus
 
@@ -14,6 +15,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
+from lakehouse.config.key_text import KeyTextError, parse_key_text
 from lakehouse.errors import ConfigError
 from lakehouse.lake import forgotten_keys
 from lakehouse.schema import pii
@@ -172,15 +174,13 @@ def parse_key(table: Table, key: list[str]) -> dict[str, str]:
     Raises:
         ConfigError: A column of the key is missing, or is none.
     """
-    if len(table.keys) == 1:
-        given = {table.keys[0]: key[0]} if len(key) == 1 else {}
-    else:
-        parts = key[0].split(",") if len(key) == 1 else key
-        given = {name: value for name, equals, value in (part.partition("=") for part in parts) if equals}
-    if set(given) != set(table.keys) or not all(given.values()):
+    given = dict(zip(table.keys, key, strict=False)) if len(table.keys) == len(key) == 1 else {}
+    with suppress(KeyTextError):
+        given = given or {c: text for c, text in parse_key_text(table.keys, key, may_be_null=False).items() if text}
+    if len(given) < len(table.keys) or not all(given.values()):
         wanted = ["KEY"] if len(table.keys) == 1 else [f"{k}=..." for k in table.keys]
         raise ConfigError(
             f"{len(key)} arguments that do not name a key",
             expected=f"{' '.join(wanted)}: a value for {', '.join(table.keys)}",
         )
-    return {k: given[k] for k in table.keys}
+    return given
