@@ -28,7 +28,7 @@ KEY_PREFIX = "_cdc_key_"
 """Frames of refresh keys have the columns `_cdc_key_0`, `_cdc_key_1`, ... in the order of the key's parts."""
 
 _AFFECTED = "_cdc_affected"
-_JOIN_KEYWORDS = {
+JOIN_KEYWORDS = {
     "inner": "JOIN",
     "cross": "CROSS JOIN",
     "left": "LEFT JOIN",
@@ -156,7 +156,7 @@ class BlockReader:
         """Return the JOIN of a source with its condition."""
         on = f" ON {source.on}\n" if source.on else ""  # the author's text may end in a comment
         alias = quote_identifier(source.alias)
-        return f"{_JOIN_KEYWORDS[source.join_type]} {self._create_view(rows)} AS {alias}{on}"
+        return f"{JOIN_KEYWORDS[source.join_type]} {self._create_view(rows)} AS {alias}{on}"
 
     def _create_view(self, rows: DataFrame) -> str:
         name = f"_cdc_{uuid.uuid4().hex}"
