@@ -41,7 +41,7 @@ from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.landing import LandedSnapshot
 
-_OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
+OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
 _BATCH_ROWS = 1 << 18
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
@@ -78,7 +78,7 @@ def compare_in_driver(
     connection.execute("SET preserve_insertion_order = false")
     try:
         create_functions(connection, settings.time_zone)
-        opener = _OPENERS[table.format]
+        opener = OPENERS[table.format]
         files = [opener(settings, f, path) for f, path in zip(snapshot.files, snapshot.paths, strict=True)]
         rows = LocalRows(connection, table, schema, files, [str(t) for t in types], str(snapshot.folder))
         rows.load()

@@ -109,7 +109,7 @@ class Tracer:
         """
         final = self._plan.blocks[-1]
         if final.kind == "partitioned" and self._reach(final):
-            self._find_reached(final, self._windowed_rows(final, wanted))
+            self._find_reached(final, self._windowed_rows(final, wanted, values))
         else:
             joined = self._joined_rows(final, wanted, *self._needed_parts(final), values)
             self._find(final, joined, is_one_row=final.kind == "rows")
@@ -154,20 +154,11 @@ class Tracer:
         count = len(block.refresh_key)
         if block.totals and at == count - 1:
             return "true"  # GROUPING_ID() says below which of the other parts count
-        same = self._sql.same(f"({self._sql.key_sql(block, block.refresh_key[at], rows)})", f"{_WANTED}._why_k{at}")
-        if not block.totals:
-            return " AND ".join([same, *self._listed(block, at, rows, values)])
-        return f"(NOT {self._sql.is_in_set(f'{_WANTED}._why_k{count - 1}', count - 2 - at)} OR {same})"
-
-    def _listed(self, block: Block, at: int, rows: Mapping[str, str], known: Iterable[Any]) -> Iterator[str]:
-        """Yield the condition that a part of the key has one of the wanted values, if they are few and simple."""
-        values = {None if value is None else _literal(value) for value in known}
-        if not values or "" in values:
-            return
         key = f"({self._sql.key_sql(block, block.refresh_key[at], rows)})"
-        texts = sorted(value for value in values if value is not None)
-        parts = [f"{key} IN ({', '.join(texts)})"] if texts else []
-        yield f"({' OR '.join([*parts, *([f'{key} IS NULL'] if None in values else [])])})"
+        same = self._sql.same(key, f"{_WANTED}._why_k{at}")
+        if not block.totals:
+            return " AND ".join([same, *_listed(key, values)])
+        return f"(NOT {self._sql.is_in_set(f'{_WANTED}._why_k{count - 1}', count - 2 - at)} OR {same})"
 
     def _find(self, block: Block, joined: str, is_one_row: bool = False) -> None:
         """Add the rows of stored relations that the joined rows of a block come from.
@@ -218,13 +209,15 @@ class Tracer:
             self._reaches[block.name] = find_reach(block) if block.kind == "partitioned" else None
         return self._reaches[block.name]
 
-    def _windowed_rows(self, final: Block, wanted: str) -> str:
+    def _windowed_rows(self, final: Block, wanted: str, values: Sequence[Iterable[Any]]) -> str:
         """Return the SQL of the identities of the wanted rows of a model whose own SELECT has windows."""
         view = self._relation(final.name, with_identity=True)
         same = [
             self._sql.same(f"_why_v.{self._sql.name(key)}", f"{_WANTED}._why_m{at}")
             for at, key in enumerate(self._plan.keys)
         ]
+        for part, known in zip(final.refresh_key, values, strict=True):
+            same += _listed(f"_why_v.{self._sql.name(part.output)}", known)
         return (
             f"SELECT {_WANTED}.{NUMBER} AS {NUMBER}, _why_v.{_hidden(final.name)} AS id"
             f" FROM {view} AS _why_v JOIN {wanted} AS {_WANTED} ON {' AND '.join(same)}"
@@ -312,6 +305,16 @@ class Tracer:
                 created = self._sql.cte(block, rows, f"{self._sql.struct(parts)} AS {_hidden(name)}")
             self._created[name, with_identity] = created
         return self._created[name, with_identity]
+
+
+def _listed(key: str, known: Iterable[Any]) -> Iterator[str]:
+    """Yield the condition that a key has one of the wanted values, if they are known and simple."""
+    values = {None if value is None else _literal(value) for value in known}
+    if not values or "" in values:
+        return
+    texts = sorted(value for value in values if value is not None)
+    parts = [f"{key} IN ({', '.join(texts)})"] if texts else []
+    yield f"({' OR '.join([*parts, *([f'{key} IS NULL'] if None in values else [])])})"
 
 
 def _literal(value: Any) -> str:
