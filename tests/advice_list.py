@@ -81,11 +81,6 @@ COVERED: dict[str, str] = {
     "storage/json_records.py: the file may be cut short": _DATA,
     "propose/write.py: correct the files, or write a pipeline by hand: see docs/reference/pipeline.md": "tests/unit/test_advice.py::test_a_pipeline_that_init_cannot_propose_is_written_by_hand_as_the_page_says",
     "ingest/replay.py: deliver a correction as a new snapshot with its own time; `retention: {landing: ...}` sets how long files are kept": _CHANGES,
-    "ingest/readers/row_sizes.py: look at the file: its line ends may be missing; and large documents belong in files of their own": _DATA,
-    "ingest/readers/row_sizes.py: have the source deliver it again, with a time of its own": _DATA,
-    "lake/merge.py: run the same stage for it again, with --full-refresh": _CHANGES,
-    "propose/write.py: a pipeline can be written by hand: see docs/reference/pipeline.md": "tests/unit/test_advice.py::test_a_pipeline_that_init_cannot_propose_is_written_by_hand_as_the_page_says",
-    "runner/stages.py: deliver a correction as a new snapshot with its own time": _CHANGES,
     "storage/row_sizes.py: look at the file: its line ends may be missing; and large documents belong in files of their own": _DATA,
     "storage/row_sizes.py: have the source deliver it again, with a time of its own": _DATA,
 }

@@ -20,7 +20,7 @@ from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import small_tables
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.storage.file_io import StorePath
-from lakehouse.storage.landing import LandedSnapshot
+from lakehouse.storage.landing import LandedFile, LandedSnapshot
 
 _MEMORY_LIMIT = "2GB"  # the rows of a file are read in batches, and only those that are wanted are collected
 
@@ -71,7 +71,7 @@ def locate_rows(
             for file, path in zip(snapshot.files, snapshot.paths, strict=True):
                 opened = OPENERS[table.format](settings, file, path)
                 positions = _positions(connection, table, fields, opened)
-                lines = _lines(table, opened, path, {at for at, _ in positions.values()})
+                lines = _lines(table, opened, file, path, {at for at, _ in positions.values()})
                 for number, (at, is_equal) in positions.items():
                     place = Place(file.name, lines.get(at), is_equal)
                     if number not in found or (is_equal and not found[number].is_equal):
@@ -127,28 +127,31 @@ def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa
     yield from rest
 
 
-def _lines(table: Table, file: LocalFile, path: StorePath, positions: set[int]) -> dict[int, int]:
+def _lines(
+    table: Table, opened: LocalFile, file: LandedFile, path: StorePath, positions: set[int]
+) -> dict[int, int]:
     """Return the line of each position in a file, of Parquet its number from 1 on."""
     if table.format == "parquet":
         return {at: at + 1 for at in positions}
-    texts = file.received(positions) if positions else {}
-    numbers = line_numbers(table, path, set(texts.values()))
+    texts = opened.received(positions) if positions else {}
+    numbers = line_numbers(table, file, path, set(texts.values()))
     return {at: numbers[text] for at, text in texts.items() if text in numbers}
 
 
-def line_numbers(table: Table, path: StorePath, texts: set[str]) -> dict[str, int]:
+def line_numbers(table: Table, file: LandedFile, path: StorePath, texts: set[str]) -> dict[str, int]:
     """Return the line on which each of some rows first begins in a file, as far as its format has lines.
 
     Args:
         table: The table's configuration.
-        path: The file.
+        file: The file as it was landed.
+        path: The file to read.
         texts: The rows as received.
     """
     if table.format == "parquet" or not texts:
         return {}
     if table.format == "csv":
-        return csv_reader.line_numbers(table, [path], texts)
-    found = json_reader.line_numbers(table, [path], texts)
+        return csv_reader.line_numbers(table, {file: path}, texts)
+    found = json_reader.line_numbers(table, {file: path}, texts)
     return found if len(found) == len(texts) else _object_lines(path, texts) | found
 
 
