@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from git_commits import commit, git
 from helpers import Project, Result, lakehouse, nonzero_counts
 from loyalty_project import SAMPLES, SECOND, TABLES, Loyalty, assert_gold, assert_silver
 from pyspark.sql import SparkSession
@@ -107,6 +108,64 @@ def test_no_secret_is_in_the_lake_or_in_the_output(published: Published) -> None
     output = (published.last_run.stderr + str(published.last_run.document)).encode()
     assert not [path for path in files for secret in secrets if secret in path.read_bytes()]
     assert not [secret for secret in secrets if secret in output]
+
+
+# A git repository
+
+
+def test_commits_become_bronze_one_after_the_other_and_news_of_other_files_start_no_jvm(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    source = {"type": "git", "path": str(repository), "since": "2025-01-02"}
+    table = {"file": "data/*.csv", "format": "csv", "schema": "id STRING, qty INT", "keys": ["id"]}
+    table |= {"guard": {"max_deleted": 1.0}}
+    project = Project(tmp_path, {"items": table}, source_settings=source)
+    a, b = "data/a.csv", "data/b.csv"
+    commit(repository, "2025-01-01T00:00:00Z", {a: b"id,qty\na,0\n"})
+    commit(repository, "2025-01-02T00:00:00Z", {a: b"id,qty\na,1\n", b: b"id,qty\nb,1\n"})
+    commit(repository, "2025-01-02T00:00:00Z", {b: b"id,qty\nb,2\nc,2\n"})
+    commit(repository, "2025-01-03T00:00:00Z", {a: None, b: None})
+    commit(repository, "2025-01-04T00:00:00Z", {b: b"id,qty\nb,2\n"})
+
+    waiting = project("diff").document["tables"][0]
+    result = project.run()
+
+    assert waiting["to"] == "20250104_000000"
+    assert "older snapshots wait (3)" in waiting["note"]
+    assert result.code == 5
+    assert [(f"{e['snapshot_time']:%d %S}", e["status"]) for e in project.ledger()] == [
+        ("02 00", "accepted"),
+        ("02 01", "accepted"),
+        ("03 00", "rejected"),
+        ("04 00", "accepted"),
+    ]
+    assert project.rows("bronze/items") == [{"id": "b", "qty": 2}]
+    assert project.run().code == 0
+    pipeline = str(project.pipeline)
+    for news in ({}, {"README": b"of no table"}):
+        commit(repository, "2025-01-05T00:00:00Z", news)
+        alone = without_spark("run", pipeline)
+        assert alone.returncode == 0, alone.stderr
+    assert without_spark("run", pipeline).returncode == 0  # and HEAD has not moved
+
+    head = commit(repository, "2025-01-06T00:00:00Z", {b: b"id,qty\nb,3\n"})
+    assert project("extract").code == 0
+    git(repository, "commit", "-q", "--amend", "-m", "y", date="2025-01-07T00:00:00Z")
+    refused = project.run()
+    assert refused.code == 5
+    assert head[:12] in refused.outcome("extract", "items")["note"]
+    assert project.rows("bronze/items") == [{"id": "b", "qty": 3}]  # what had landed is still taken
+    assert project.run("--rewritten").code == 0
+    assert project.statuses()[-1] == "unchanged"
+    assert project("verify").code == 0
+    forgotten = project("forget", "items", "b", "--yes")
+    assert forgotten.code == 0
+    assert "the git repository keeps every commit" in forgotten.document["note"]
+    assert project.run().code == 0
+    assert project.rows("bronze/items") == []
 
 
 # A database

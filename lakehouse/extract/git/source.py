@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from lakehouse.config import Git, Pipeline
+from lakehouse.config.file_pattern import FilePattern
 from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.extract.git import history
@@ -70,7 +71,7 @@ def open_history(pipeline: Pipeline, lake: Lake, tables: tuple[str, ...], rewrit
     refusal = _rewritten_error(pipeline, repository, lost) if lost and not rewritten else None
     starts = {} if refusal else {table: work.start for table, work in works.items()}
     changes = _read_changes(timeline, starts, _patterns(pipeline))
-    head_tree = repository.list_files(repository.head, history.literal_paths(_patterns(pipeline).values()))
+    head_tree = repository.list_files(repository.head, _literal_paths(_patterns(pipeline).values()))
     with (
         file_io.shared_temp_dir(lake.state_path("extract"), lake.local_path("extract")) as temp_dir,
         repository.open_blobs() as blobs,
@@ -99,17 +100,17 @@ def require_files(pipeline: Pipeline) -> None:
         ConfigError: No commit has one; or there is no repository.
     """
     repository, patterns = _open(pipeline), _patterns(pipeline)
-    names = repository.list_files(repository.head, history.literal_paths(patterns.values()))
-    if any(history.matches(name, pattern) for name in names for pattern in patterns.values()):
+    names = repository.list_files(repository.head, _literal_paths(patterns.values()))
+    if any(_matches(name, pattern) for name in names for pattern in patterns.values()):
         return
     timeline = _Timeline(pipeline, repository, repository.first_parents(), [], {}, 0)
     if any(table.changes for table in _read_changes(timeline, dict.fromkeys(patterns, 0), patterns).values()):
         return
-    files = ", ".join(dict.fromkeys(map(visible, patterns.values())))
+    files = ", ".join(dict.fromkeys(visible(pattern.text) for pattern in patterns.values()))
     known = sorted(repository.list_files(repository.head, []))
     more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
     raise ConfigError(
-        f"no commit of {repository.path} has a file {files}{did_you_mean(next(iter(patterns.values())), known)}",
+        f"no commit of {repository.path} has a file {files}{did_you_mean(next(iter(patterns.values())).text, known)}",
         expected=f"files of the repository, such as: {', '.join(known[:_SHOWN_NAMES]) or 'none'}{more}",
         where=repository.where,
         next_step="correct source.path or `file`; folders are a part of the name: data/prices.csv",
@@ -135,9 +136,19 @@ def _settings(pipeline: Pipeline) -> Git:
     return pipeline.source
 
 
-def _patterns(pipeline: Pipeline) -> dict[str, str]:
-    """Return the glob of the files of each table."""
-    return {name: table.file for name, table in pipeline.tables.items()}
+def _patterns(pipeline: Pipeline) -> dict[str, FilePattern]:
+    """Return the `file` of each table."""
+    return {name: table.file_pattern for name, table in pipeline.tables.items()}
+
+
+def _matches(name: str, pattern: FilePattern) -> bool:
+    """Return whether a file in a tree is one of a table's; its name has the columns that `file` takes from it."""
+    return history.matches(name, pattern.glob) and (not pattern.columns or pattern.values(name) is not None)
+
+
+def _literal_paths(patterns: Iterable[FilePattern]) -> list[str]:
+    """Return files and folders that contain everything that some patterns match; none if that is the whole tree."""
+    return history.literal_paths(pattern.glob for pattern in patterns)
 
 
 # --- which commits ----------------------------------------------------------------------------------------------------
@@ -262,7 +273,7 @@ class _TableChanges:
 
 
 def _read_changes(
-    timeline: _Timeline, starts: Mapping[str, int], patterns: Mapping[str, str]
+    timeline: _Timeline, starts: Mapping[str, int], patterns: Mapping[str, FilePattern]
 ) -> dict[str, _TableChanges]:
     """Return what the commits changed in the files of some tables; links, submodules and unsafe names are no files.
 
@@ -274,7 +285,7 @@ def _read_changes(
     start, commits = min(starts.values(), default=0), timeline.commits
     if not starts or start >= len(commits):
         return {table: _TableChanges({}, {}) for table in starts}
-    paths = history.literal_paths(patterns[table] for table in starts)
+    paths = _literal_paths(patterns[table] for table in starts)
     positions, repository = timeline.positions, timeline.repository
     tree = repository.list_files(commits[start - 1].id, paths) if start else {}
     trees = {table: _matching_files(tree, patterns[table]) for table in starts}
@@ -283,7 +294,7 @@ def _read_changes(
     for commit, name, entry in repository.changed_files(pairs, paths):
         new = entry if entry and _is_taken(name, entry) else None
         for table, first in starts.items():
-            if not history.matches(name, patterns[table]) or (new is None and name not in trees[table]):
+            if not _matches(name, patterns[table]) or (new is None and name not in trees[table]):
                 continue
             _apply(trees[table], {name: new})
             if positions[commit] < first:
@@ -293,8 +304,8 @@ def _read_changes(
     return found
 
 
-def _matching_files(tree: Tree, pattern: str) -> Tree:
-    return {n: entry for n, entry in tree.items() if history.matches(n, pattern) and _is_taken(n, entry)}
+def _matching_files(tree: Tree, pattern: FilePattern) -> Tree:
+    return {n: entry for n, entry in tree.items() if _matches(n, pattern) and _is_taken(n, entry)}
 
 
 def _is_taken(name: str, entry: TreeEntry) -> bool:
@@ -401,7 +412,7 @@ def _table_warnings(
     timeline: _Timeline, table: str, work: _Work, table_changes: _TableChanges | None, head_tree: Tree
 ) -> tuple[str, ...]:
     pattern, newest = _patterns(timeline.pipeline)[table], work.newest
-    matching = {name: entry for name, entry in head_tree.items() if history.matches(name, pattern)}
+    matching = {name: entry for name, entry in head_tree.items() if _matches(name, pattern)}
     warnings = [_not_taken_warning(name, entry) for name, entry in matching.items() if not _is_taken(name, entry)]
     if len(warnings) > _SHOWN_NAMES:
         warnings[_SHOWN_NAMES:] = [f"{len(warnings) - _SHOWN_NAMES} more names were not taken for the same reasons"]
@@ -409,10 +420,10 @@ def _table_warnings(
         since = _settings(timeline.pipeline).since
         commits = f"no commit since {since}" if since else "no commit"
         if _matching_files(head_tree, pattern):
-            warnings.append(f"{commits} changed {visible(pattern)}: the next one that does is its first snapshot")
+            warnings.append(f"{commits} changed {visible(pattern.text)}: the next one that does is its first snapshot")
         else:
-            hint = did_you_mean(pattern, timeline.repository.list_files(timeline.repository.head, []))
-            warnings.append(f"{commits} of {timeline.repository.path} has a file {visible(pattern)}{hint}")
+            hint = did_you_mean(pattern.text, timeline.repository.list_files(timeline.repository.head, []))
+            warnings.append(f"{commits} of {timeline.repository.path} has a file {visible(pattern.text)}{hint}")
     if newest and not newest.commit:
         stamp = snapshot_name(newest.time)
         warnings.append(f"the landed snapshots up to {stamp} are of another source; only later commits are taken")

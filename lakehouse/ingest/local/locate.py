@@ -127,9 +127,7 @@ def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa
     yield from rest
 
 
-def _lines(
-    table: Table, opened: LocalFile, file: LandedFile, path: StorePath, positions: set[int]
-) -> dict[int, int]:
+def _lines(table: Table, opened: LocalFile, file: LandedFile, path: StorePath, positions: set[int]) -> dict[int, int]:
     """Return the line of each position in a file, of Parquet its number from 1 on."""
     if table.format == "parquet":
         return {at: at + 1 for at in positions}

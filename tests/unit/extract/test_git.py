@@ -616,7 +616,7 @@ def test_no_program_that_a_repository_names_is_run(repository: Repository) -> No
     mark.unlink(missing_ok=True)
 
     repository.extract()
-    source_signature(load(repository.write_pipeline(), {}))
+    source_signature(load(repository.write_pipeline(), {}), repository.lake)
 
     assert len(repository.landed()) == 2
     assert not mark.exists()
@@ -745,13 +745,27 @@ def test_a_since_that_is_no_time_is_wrong_configuration(repository: Repository, 
         load(repository.write_pipeline(since=since), {})
 
 
+def test_columns_are_read_from_the_names_of_files_in_the_tree(repository: Repository) -> None:
+    repository.files = {"clients": "clients_{uf}.csv"}
+    pipeline = json.loads(Path(repository.write_pipeline()).read_text())
+    pipeline["tables"]["clients"]["schema"] = "id STRING, uf STRING"
+    (repository.folder / "pipeline.json").write_text(json.dumps(pipeline))
+    repository.commit("2025-01-01T00:00:00Z", {"clients_SP.csv": b"1", "clients_.csv": b"2", "clients_RJ.csv": b"3"})
+
+    with open_source(load(repository.folder / "pipeline.json", {}), repository.lake, ["clients"]) as source:
+        extract_table(source, "clients", NOW, None)
+
+    (landed,) = repository.landed().values()
+    assert landed == {"clients_SP.csv": b"1", "clients_RJ.csv": b"3"}
+
+
 # What a run without news, `diff` and others see
 
 
 def test_the_signature_is_heads_commit(repository: Repository) -> None:
     commit = repository.commit("2025-01-01T00:00:00Z", {CLIENTS: b"1"})
 
-    assert source_signature(load(repository.write_pipeline(), {})) == {"HEAD": commit, "shallow": ""}
+    assert source_signature(load(repository.write_pipeline(), {}), repository.lake) == {"HEAD": commit, "shallow": ""}
 
 
 def test_peek_shows_the_newest_commit_of_a_table_and_lands_nothing(repository: Repository) -> None:
