@@ -8,7 +8,7 @@ wrong costs time, not data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +16,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import apply_feed, feed_rules, fold, scd2
+from lakehouse.bronze import apply_feed, backlog, feed_rules, fold, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, feed_events, small_tables
-from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY, REPLAYS_KEY
+from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY, REPLAYS_KEY, SEQUENCES_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import (
     ACTION,
@@ -184,14 +184,33 @@ def apply_pending(table: TableRef, history: LedgerHistory, snapshot_bytes: int) 
         return _repair(table, history, snapshot_bytes, reason)
     is_new, is_large = sequence == 0, snapshot_bytes >= table.tuning.large_snapshot_bytes
     result = BronzeResult(sequence)
-    for entry in accepted:
-        if (entry.sequence or 0) > sequence:
+    pending = [e for e in accepted if (e.sequence or 0) > sequence and (e.changed_rows or (is_new and e.sequence == 1))]
+    for group in backlog.groups(table, pending, not is_new):
+        if len(group) > 1 and (written := _apply_net(table, group, is_large, history)):
+            result = result.plus(written, group[-1].sequence or 0)
+            continue
+        for entry in group:
             before = [each for each in accepted if (each.sequence or 0) < (entry.sequence or 0)]
-            has_commit = entry.changed_rows or is_new
             progress = _commit_progress(table.config, entry.sequence or 0, history)
-            written = _apply_change_set(table, before, entry, is_large, progress) if has_commit else WriteResult()
-            result, is_new = result.plus(written, entry.sequence or 0), False
-    return result
+            written = _apply_change_set(table, before, entry, is_large, progress)
+            result = result.plus(written, entry.sequence or 0)
+    return replace(result, sequence=max(result.sequence, accepted[-1].sequence or 0))
+
+
+def _apply_net(
+    table: TableRef, entries: list[LedgerEntry], is_large: bool, history: LedgerHistory
+) -> WriteResult | None:
+    """Apply the net change of several change sets in one commit, which lists their sequences; None: not possible."""
+    net = backlog.net_changes(table, entries)
+    if net is None:
+        return None
+    rows, counts = net
+    sequences = [entry.sequence or 0 for entry in entries]
+    progress = _commit_progress(table.config, sequences[-1], history) | {SEQUENCES_KEY: sequences}
+    if not counts:
+        delta.record_progress(table.spark, table.bronze, progress)
+        return WriteResult()
+    return merge_changes(_target(table, is_large), rows, counts, progress)
 
 
 def is_rebuild_pending(table: TableRef, history: LedgerHistory) -> bool:

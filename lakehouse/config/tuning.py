@@ -54,6 +54,12 @@ class Tuning(StrictModel):
         " cluster, one of at most 64 MB.",
     )
 
+    backlog_snapshots: Count = Field(
+        4,
+        description="From this many pending snapshots of a table on, small ones are taken in one pass, and bronze gets"
+        " their net change in few commits; 0: never.",
+    )
+
     @property
     def driver_rows(self) -> int:
         """Up to this many rows are compared with a small table, or written to it, by the driver."""

@@ -14,6 +14,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     renamed_columns.py   columns that are back under another name
     held.py        the message about one that waits
     decide.py      the decision, the writes, and the row of the ledger
+    backlog.py     takes many snapshots in one pass
     approve.py     accepts a snapshot on request
     replay.py      decides again about the snapshots from a time on
     rebuild.py     writes the change sets again after the declared schema changed

@@ -109,6 +109,15 @@ class Comparison(ABC):
         """
         return []
 
+    def changed_rows(self, sequence: int) -> pa.Table:
+        """Return the rows of the change set in memory, by the columns that the lake stores, with those of `_cdc_*`.
+
+        Args:
+            sequence: The sequence that it gets.
+        """
+        rows = self.change_set(sequence)
+        return rows.toArrow().cast(small_tables.arrow_schema(rows.schema))
+
     def inserted_rows(self) -> pa.Table | None:
         """Return the inserted rows, by the columns that the lake stores; None if they are Spark's."""
         return None
@@ -220,8 +229,10 @@ class LocalComparison(Comparison):
         return () if self.context.config.format == "parquet" else self.rows.leading_zero_columns()
 
     def change_set(self, sequence: int) -> DataFrame:
-        rows = self.rows.change_set(sequence, self.snapshot.time).read_all()
-        return small_tables.to_frame(self.context.table.spark, rows, self._fields)
+        return small_tables.to_frame(self.context.table.spark, self.changed_rows(sequence), self._fields)
+
+    def changed_rows(self, sequence: int) -> pa.Table:
+        return self.rows.change_set(sequence, self.snapshot.time).read_all()
 
     def write_change_set(self, sequence: int, path: str) -> None:
         written = T.StructType([f for f in self._fields if f.name not in self.missing_columns])

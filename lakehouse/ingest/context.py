@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -19,6 +20,9 @@ from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
 from lakehouse.storage import landing
 from lakehouse.storage.landing import LandedSnapshot
+
+if TYPE_CHECKING:
+    from lakehouse.ingest.backlog import Backlog
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class IngestContext:
         unchanged: Gets the ledger row of a last snapshot that is unchanged, which the caller appends together with
             those of other tables; None: it is appended at once.
         held_messages: The message about each snapshot that the guard held, by its time; with values of rows.
+        backlog: The decisions that are not in the ledger yet, if many snapshots are taken in one pass.
         reserved_paths: The paths of change sets that are not in `history`, and that no new one may take.
     """
 
@@ -63,6 +68,7 @@ class IngestContext:
     late: set[datetime] = field(default_factory=set)
     unchanged: list[LedgerEntry] | None = None
     held_messages: dict[datetime, LakehouseError] = field(default_factory=dict)
+    backlog: Backlog | None = None
     reserved_paths: frozenset[str] = frozenset()
 
     @property

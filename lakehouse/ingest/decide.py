@@ -21,6 +21,7 @@ from lakehouse import bronze
 from lakehouse.config import Guard
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import feed
+from lakehouse.ingest.backlog import Backlog
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult, StateRows
 from lakehouse.ingest.guards import apply_guards
@@ -44,8 +45,21 @@ def ingest_table(context: IngestContext) -> IngestResult:
         ConfigError: The schema or `pii` was changed in a way that needs a rebuild.
     """
     require_same_columns(context)
-    entries: list[LedgerEntry] = []
     pending = list(pending_snapshots(context))
+    context.backlog = Backlog(context) if Backlog.fits(context, pending) else None
+    try:
+        entries = _decide_all(context, pending)
+    finally:
+        if context.backlog:
+            context.backlog.publish()
+    late = tuple(e for e in entries if e.snapshot_time in context.late)
+    held = context.history.held_entry
+    return IngestResult(context.table.name, tuple(entries), held, late, context.held_messages)
+
+
+def _decide_all(context: IngestContext, pending: list[LandedSnapshot]) -> list[LedgerEntry]:
+    """Decide about the pending snapshots of a table, oldest first, and return their rows of the ledger."""
+    entries: list[LedgerEntry] = []
     for snapshot in pending:
         entry = decide_snapshot(context, snapshot, context.config.guard, compare_and_write)
         recorded = context.history.entry_at(snapshot.time)
@@ -53,15 +67,15 @@ def ingest_table(context: IngestContext) -> IngestResult:
         is_repeated = recorded and all(getattr(recorded, name) == getattr(entry, name) for name in compared)
         if entry.status == "held" and is_repeated:
             continue  # a held snapshot is compared on every run, but recorded once
-        if context.unchanged is not None and entry.status == "unchanged" and snapshot is pending[-1]:
+        if context.backlog:
+            context.backlog.add(entry)
+        elif context.unchanged is not None and entry.status == "unchanged" and snapshot is pending[-1]:
             context.unchanged.append(entry)  # it publishes nothing, and can wait for those of other tables
         else:
             entry = ledger.append(context.table.spark, context.table.lake, entry)
         entries.append(entry)
         context.history = context.history.with_entry(entry)
-    late = tuple(e for e in entries if e.snapshot_time in context.late)
-    held = context.history.held_entry
-    return IngestResult(context.table.name, tuple(entries), held, late, context.held_messages)
+    return entries
 
 
 def require_same_columns(context: IngestContext) -> None:
@@ -162,8 +176,10 @@ def compare_and_write(
 ) -> LedgerEntry:
     """Compare a snapshot with bronze and apply the guard; write the files that an accepted ledger row will publish."""
     table, history = context.table, context.history
-    bronze.apply_pending(table, history, snapshot.size)
-    before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))
+    before = context.backlog.rows_before(snapshot) if context.backlog else None
+    if before is None:
+        bronze.apply_pending(table, history, snapshot.size)
+        before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))
     with compare_snapshot(context, snapshot, before, undelivered_columns(context)) as comparison:
         entry = apply_guards(base, comparison, guard)
         if entry.status == "held":
@@ -182,4 +198,6 @@ def compare_and_write(
         kind = "feed" if is_feed else "full-load" if sequence == 1 else "cdc"
         path = table.lake.change_set_path(table.name, sequence, snapshot.time, used_paths, is_feed)
         comparison.write_change_set(sequence, path)
+        if context.backlog:
+            context.backlog.apply(comparison, sequence)
         return replace(entry, sequence=sequence, kind=kind, path=path)

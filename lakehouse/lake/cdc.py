@@ -15,6 +15,8 @@ CHANGED_COLUMNS = "_cdc_changed"  # of a change set: the names of the columns th
 REPAIR_REASON_KEY = "healed"
 # In the metadata of bronze's commits: how often the ledger had numbered the table's change sets again.
 REPLAYS_KEY = "replays"
+# In the metadata of a commit that applied the net change of several change sets: their sequences.
+SEQUENCES_KEY = "sequences"
 
 
 def own_columns_ddl(table: Table) -> str:

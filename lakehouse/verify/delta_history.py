@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.cdc import END_AT
+from lakehouse.lake.cdc import END_AT, SEQUENCES_KEY
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
@@ -171,13 +171,18 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
     start, changes = counted
     most, erased = _expected_counts(table, log), _erased_counts(table)
     equal, without_commit, faults = list[int](), list[int](), list[str]()
+    backlogs: dict[int, list[int]] = {}  # sequences by the version that applied their net change
     for sequence in (entry.sequence or 0 for entry in table.accepted if has_commit(entry)):
         commits = log.applied.get(sequence, [])
         if sequence in table.unverifiable_sequences:
             continue
         if len(commits) != 1 or sequence not in most:
             without_commit.append(sequence)
-        elif (version := commits[0].version) > start or version == start == 0:
+        elif (version := commits[0].version) <= start and not version == start == 0:
+            continue
+        elif SEQUENCES_KEY in commits[0].metadata:
+            backlogs.setdefault(version, []).append(sequence)
+        else:
             actual = {name: changes.get((version, change_type), 0) for name, change_type in _CHANGE_TYPES.items()}
             stated, fewer = most[sequence], erased.get(sequence, {})
             differences = [
@@ -189,6 +194,14 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
                 faults.append(f"sequence {sequence}: {', '.join(differences)}")
             else:
                 equal.append(sequence)
+    for version, sequences in backlogs.items():
+        actual = {name: changes.get((version, change_type), 0) for name, change_type in _CHANGE_TYPES.items()}
+        net, fewer_rows = _net_counts(table, sequences), sum(sum(erased.get(s, {}).values()) for s in sequences)
+        if differing := [name for name in net if not net[name] <= actual[name] <= net[name] + fewer_rows]:
+            found = ", ".join(f"{name} {actual[name]:,}, but {net[name]:,} by the change sets" for name in differing)
+            faults.append(f"sequences {format_ranges(sequences)}: {found}")
+        else:
+            equal += sequences
     if faults:
         return claim.fails("; ".join(faults[:_MAX_FAULTS]))
     without_commit = [sequence for sequence in without_commit if sequence <= max(log.sequences, default=0)]
@@ -200,6 +213,18 @@ def _check_commit_counts(claim: Claim, table: CheckedTable, history: DeltaHistor
         return claim.not_checkable(history.unreadable_reason)
     less = f"; rows were forgotten of sequences {format_ranges(list(erased))}" if erased else ""
     return claim.holds(f"sequences {format_ranges(equal)}{less}")
+
+
+def _net_counts(table: CheckedTable, sequences: list[int]) -> Counts:
+    """Return how many keys several change sets insert, update and delete between the state before and after them."""
+    changes = table.read_change_sets().where(F.col("_cdc_sequence").isin(sequences))
+    first, last = (by("_cdc_operation", "_cdc_sequence") for by in (F.min_by, F.max_by))
+    by_key = changes.groupBy(*map(quoted_column, table.config.keys)).agg(first.alias("first"), last.alias("last"))
+    is_new, is_gone_after = F.col("first") == "I", F.col("last") == "D"
+    (row,) = by_key.agg(
+        F.count_if(is_new & ~is_gone_after), F.count_if(~is_new & ~is_gone_after), F.count_if(~is_new & is_gone_after)
+    ).collect()
+    return dict(zip(_CHANGE_TYPES, row, strict=True))
 
 
 def _key_changes(images: DataFrame, keys: list[str]) -> DataFrame:

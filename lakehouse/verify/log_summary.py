@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lakehouse.lake.cdc import REPAIR_REASON_KEY, REPLAYS_KEY
+from lakehouse.lake.cdc import REPAIR_REASON_KEY, REPLAYS_KEY, SEQUENCES_KEY
 from lakehouse.storage.delta_log import Commit, TableVersion
 
 
@@ -33,8 +33,9 @@ class LogSummary:
 
     @property
     def applied_versions(self) -> set[int]:
-        """The versions that applied a change set."""
-        return {commit.version for commits in self.applied.values() for commit in commits}
+        """The versions that applied one change set each."""
+        commits = (commit for commits in self.applied.values() for commit in commits)
+        return {commit.version for commit in commits if SEQUENCES_KEY not in commit.metadata}
 
     @property
     def incomplete_reason(self) -> str:
@@ -61,7 +62,7 @@ def summarize_log(version: TableVersion, replay_starts: Sequence[int] = ()) -> L
     for commit in reversed(version.commits):
         if "forgot" in commit.metadata and "sequence" in commit.metadata:
             continue  # rows were erased on request: no change set states that
-        if not commit.changes_rows:
+        if not commit.changes_rows and SEQUENCES_KEY not in commit.metadata:
             continue
         if "sequence" not in commit.metadata:
             foreign.append(commit)
@@ -70,7 +71,8 @@ def summarize_log(version: TableVersion, replay_starts: Sequence[int] = ()) -> L
         elif REPAIR_REASON_KEY in commit.metadata or (commit.version and commit.operation != "MERGE"):
             repairs.append(commit)
         else:
-            applied.setdefault(commit.metadata["sequence"], []).append(commit)
+            for sequence in commit.metadata.get(SEQUENCES_KEY, [commit.metadata["sequence"]]):
+                applied.setdefault(sequence, []).append(commit)
     own = [commit for commit in version.commits if "sequence" in commit.metadata]
     stated = [commit.metadata for commit in own if not _is_numbered_again(commit, replay_starts)]
     rule = stated[0].get("rule") if stated else None
