@@ -13,6 +13,7 @@ from functools import partial
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import types as T
 
 from lakehouse import bronze
@@ -90,7 +91,7 @@ class Backlog:
         table = self._context.table
         changes = comparison.changed_rows(sequence)
         remaining = _without_keys(self._rows, changes, list(table.config.keys))
-        present = changes.filter(pa.compute.not_equal(changes["_cdc_operation"], "D"))
+        present = changes.filter(pc.not_equal(changes["_cdc_operation"], "D"))
         rows = pa.concat_tables([remaining, present.select(table.schema.names).cast(remaining.schema)])
         self._rows = rows.combine_chunks() if rows.nbytes <= _MAX_BYTES else None
 
@@ -128,6 +129,8 @@ class Backlog:
 
 def _without_keys(rows: pa.Table, changes: pa.Table, keys: list[str]) -> pa.Table:
     """Return the rows whose key is not among those of the changes."""
+    if len(keys) == 1:
+        return rows.filter(pc.invert(pc.is_in(rows[keys[0]], value_set=changes[keys[0]])))
     numbered = rows.select(keys).append_column("_cdc_n", pa.array(range(rows.num_rows), pa.int64()))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")

@@ -109,10 +109,12 @@ def write_of_table(
     """
     spark, address = table.spark, table.quarantine
     known = delta.read(spark, address).where("stage = 'ingest'") if delta.exists(spark, address) else None
+    if rejected is None and known is None:
+        return
     keeps, is_affected = table.config.feed is not None, F.col("first_sequence") >= sequence
     if not keeps:
         is_affected = is_affected | ~F.col("resolved")
-    if rejected is None and (known is None or known.where(is_affected).isEmpty()):
+    if rejected is None and known is not None and known.where(is_affected).isEmpty():
         return
     empty = local_frame(spark, _SCHEMA)
     old = (known if known is not None else empty).where(F.col("first_sequence") < sequence)
