@@ -6,7 +6,8 @@
 The steps, in order:
 
 1. `yaml_source.py` reads the file as plain data with line numbers, and replaces ``${VAR}``.
-2. `pipeline.py` validates the data as frozen models, whose value types are in `fields.py`, `expect.py`, `tuning.py`.
+2. `pipeline.py` validates the data as frozen models, whose value types are in `fields.py`, `expect.py`, `tuning.py`,
+   `reading.py`, `ready.py`.
 3. `checks.py` finds errors that concern several values together; `ddl.py`, `options.py`, `patterns.py` and `locales.py`
    check schemas and reader options.
 4. `load.py` reports all errors in one `ConfigError`, each with file, line and key.

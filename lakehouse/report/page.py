@@ -116,6 +116,8 @@ def _attention_items(document: Document, words: Words) -> Iterator[tuple[str, st
         for changed in table["changed_in_source"]:
             values = {"time": words.time(changed["snapshot_time"]), "next": changed["next_step"]}
             yield words("changed_in_source", table=table["table"], **values), "late"
+    if waiting := document["status"].get("not_ready"):
+        yield words("not_ready", message=waiting["message"]), "late"
     for model in document["status"]["models"]:
         if model["waiting"]:
             yield words("model_waits", model=model["model"], inputs=", ".join(model["waiting"])), "late"

@@ -50,6 +50,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{table}: the snapshot of {time} changed in the source after it was taken; {next}",
         "{table}: o snapshot de {time} mudou na fonte depois de aceito; {next}",
     ),
+    "not_ready": ("source: {message}", "fonte: {message}"),
     "model_waits": ("{model}: not up to date with {inputs}", "{model}: desatualizado em relação a {inputs}"),
     "run_failed": (
         "{doing}, {run}: exit code {code}{failed}",

@@ -5,6 +5,8 @@
     landing.py        the landing zone: received files, and a manifest for each snapshot
     archives.py       unpacks gzip and zip files
     prepare_files.py  unpacks and rewrites landed files, so that Spark reads them correctly
+    csv_body.py       leaves out lines before and after the records of a CSV file
+    json_records.py   finds the records inside JSON documents; json_text.py has the strict parser
     csv_dialect.py    the CSV options of a table, as Python's reader follows them
     delta_log.py      the version, size and commits of a Delta table
     delta_files.py    the data files and change files of a Delta table

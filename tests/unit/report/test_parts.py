@@ -407,6 +407,15 @@ def test_what_is_true_of_several_tables_is_one_line() -> None:
     assert '<li class="late">clientes, produtos, transacoes: overdue by 2 hours</li>' in page
 
 
+def test_a_snapshot_that_is_not_ready_needs_attention() -> None:
+    document = report_document()
+    message = "20250103_000000 is not ready: no _SUCCESS; 2 later ones wait"
+    document["status"] = document["status"] | {"not_ready": {"message": message}}
+
+    assert f"source: {message}" in render(document, "en")
+    assert f"fonte: {message}" in render(document, "pt")
+
+
 # --- changed rows -----------------------------------------------------------------------------------------------
 
 
