@@ -174,7 +174,7 @@ def _mark_others(table: TableRef, rows: DataFrame, slices: Slices, time_zone: st
     The slice of a row that cannot be read is not known; the next snapshot then resolves the row.
     """
     contained = slice_frame(table.spark, slices, _SLICE).withColumn(_IS_OTHER_SLICE, F.lit(False))
-    rows = rows.withColumn(_SLICE, slice_in_quarantine(table.config, time_zone))
+    rows = rows.withColumn(_SLICE, slice_in_quarantine(table.config, slices.columns, time_zone))
     joined = rows.join(F.broadcast(contained), on=_SLICE, how="left")
     is_other = F.coalesce(_IS_OTHER_SLICE, F.col(_SLICE).isNotNull()).alias(_IS_OTHER_SLICE)
     return joined.select(*COLUMNS, is_other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -37,15 +38,16 @@ def slice_in_table(table: Table, prefix: str = "") -> Column:
     return slice_of([F.col(quote_identifier(f"{prefix}{name}")) for name in table.slice_by or ()])
 
 
-def slice_in_quarantine(table: Table, time_zone: str) -> Column:
+def slice_in_quarantine(table: Table, columns: Sequence[str], time_zone: str) -> Column:
     """Return the slice of a row in quarantine, by its text as received; null if it cannot be read.
 
     Args:
-        table: The table's configuration, with `slice_by`.
+        table: The table's configuration.
+        columns: The columns of `slice_by`, by which the row was judged.
         time_zone: The zone of timestamps that name none.
     """
     declared, values = declared_schema(table), []
-    for name in table.slice_by or ():
+    for name in columns:
         text = member_text(table.name_in_files(name))
         is_stored = name in table.pii  # its hash is in quarantine, too
         values.append(text if is_stored else cast_text(text, declared[name].dataType, time_zone, table.options)[0])

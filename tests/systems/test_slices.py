@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
-from datetime import datetime, timedelta, timezone
+import zipfile
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from helpers import Project, Row, nonzero_counts
 from reference_model import Columns, Content, Key, Record, SnapshotResult, State, Timeline
@@ -18,7 +21,7 @@ UFS = ("SP", "RJ", "MG")
 START = datetime(2025, 1, 1, tzinfo=timezone.utc)
 TABLE: dict[str, Any] = {
     "format": "csv",
-    "schema": "id INT, uf STRING, qty INT",
+    "schema": "id STRING, qty INT, uf STRING",
     "keys": ["id"],
     "slice_by": ["uf"],
     "duplicates": "quarantine",
@@ -121,4 +124,64 @@ def _current(project: Project, name: str) -> State:
 
 
 def _state(rows: list[Row]) -> State:
-    return {(row["id"],): (row["uf"], row["qty"]) for row in rows}
+    return {(int(row["id"]),): (row["uf"], row["qty"]) for row in rows}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("spark")
+def test_each_kind_of_file_has_the_columns_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_PII_KEY", "k" * 32)
+    project = Project(
+        tmp_path,
+        {
+            "zipped": TABLE | {"file": "zipped_{uf}.zip"},
+            "gzipped": TABLE | {"file": "{uf}/gzipped.csv.gz"},
+            "hashed": TABLE | {"file": "hashed_{uf}.csv", "pii": {"uf": "hmac"}},
+            "lines": TABLE | {"file": "lines_{uf}.json", "format": "json"},
+            "parts": TABLE
+            | {"file": "parts_{day}_*.parquet", "format": "parquet", "slice_by": ["day"]}
+            | {"schema": "id STRING, qty INT, day DATE", "keys": ["id", "day"]},
+        },
+    )
+    for stamp, ufs in (("20250101_000000", ("SP", "RJ")), ("20250102_000000", ("SP",))):
+        folder = project.snapshot(stamp)
+        for n, uf in enumerate(ufs):
+            rows = f"id,qty\n{uf}{stamp[7]},1\n"
+            with zipfile.ZipFile(folder / f"zipped_{uf}.zip", "w") as archive:
+                archive.writestr("inner.csv", rows)
+            (folder / uf).mkdir()
+            (folder / uf / "gzipped.csv.gz").write_bytes(gzip.compress(rows.encode()))
+            (folder / f"hashed_{uf}.csv").write_text(rows)
+            (folder / f"lines_{uf}.json").write_text(
+                f'{{"id": "{uf}{stamp[7]}", "qty": 1}}\n{{"id": "x", "qty": 1.5 }}\n'
+            )
+            part = pl.DataFrame({"id": [f"{uf}{stamp[7]}"], "qty": [1]})
+            part.write_parquet(folder / f"parts_2025-01-0{n + 1}_0.parquet")
+    assert project.run().code == 0
+
+    expected = [{"id": "RJ1", "qty": 1, "uf": "RJ"}, {"id": "SP2", "qty": 1, "uf": "SP"}]
+    for name in ("zipped", "gzipped", "lines"):
+        assert project.rows(f"bronze/{name}") == expected, name
+    assert [row["id"] for row in project.rows("bronze/hashed")] == ["RJ1", "SP2"]
+    hashed = {row["uf"] for row in project.rows("bronze/hashed")}
+    assert {len(each) for each in hashed} == {64}
+    assert all(
+        slices.count('"uf"') == n and "SP" not in slices
+        for n, slices in zip((2, 1), _slices(project, "hashed"), strict=True)
+    )
+    assert project.rows("bronze/parts") == [
+        {"id": "RJ1", "qty": 1, "day": date(2025, 1, 2)},
+        {"id": "SP2", "qty": 1, "day": date(2025, 1, 1)},
+    ]
+    assert _slices(project, "parts") == ['[{"day":"2025-01-01"},{"day":"2025-01-02"}]', '[{"day":"2025-01-01"}]']
+    waiting = project("quarantine", "lines").document["rows"]
+    assert sorted((row["row"], row["line"]) for row in waiting) == [
+        ('{"id": "x", "qty": 1.5,"uf":"RJ"}', 2),
+        ('{"id": "x", "qty": 1.5,"uf":"SP"}', 2),
+    ]
+    checks = project("verify", "zipped", "gzipped", "hashed").document["checks"]
+    assert {c["result"] for c in checks if c["what"].startswith("each slice")} == {"holds"}
+
+
+def _slices(project: Project, table: str) -> list[str]:
+    return [row["slices"] for row in project.ledger(table)]
