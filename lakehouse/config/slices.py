@@ -9,8 +9,6 @@ from lakehouse.config.ddl import Column
 from lakehouse.config.file_pattern import file_pattern
 from lakehouse.config.strict_model import STRUCTURE, VALUE, Discrepancy
 
-_TYPES_WITHOUT_SLICES = ("FLOAT", "DOUBLE", "BINARY", "ARRAY", "STRUCT", "MAP")
-
 _NESTED = ("ARRAY", "STRUCT", "MAP")
 # Types whose values have no single text, by which slices are recorded and compared.
 _TYPES_WITHOUT_SLICES = ("FLOAT", "DOUBLE", "BINARY", *_NESTED)
