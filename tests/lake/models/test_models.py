@@ -169,6 +169,19 @@ def test_a_cube_is_refreshed_in_full_if_its_inputs_are_small_or_much_of_them_cha
     assert shop.rows("gold/cities") == first_cities()
 
 
+def test_the_last_and_the_first_day_are_refreshed_by_changes(second: Project, done: Result, tmp_path: Path) -> None:
+    shop = second.copy(tmp_path / "shop")
+    rows = SECOND
+    for stamp, row in (("20250103_000000", "7,9999-12-31,a,7.00"), ("20250104_000000", "8,0001-01-01,b,8.00")):
+        rows += f"{row}\n"
+        shop.snapshot(stamp, sales=rows, shops=CITIES.replace("b,Rio", "b,Recife"))
+        again = shop.run()
+        assert (again.code, again.outcome("gold", "gold.three_days")["status"]) == (0, "windowed")
+    found = {row["day"].isoformat(): (row["shops"], str(row["amount"])) for row in shop.rows("gold/three_days")}
+    assert (found["9999-12-31"], found["0001-01-01"], len(found)) == ((1, "7.00"), (1, "8.00"), 6)
+    assert [c for c in shop("verify").document["checks"] if c["result"] == "failed"] == []
+
+
 def test_a_gap_in_the_log_of_an_input_leads_to_a_full_refresh(
     spark: SparkSession, second: Project, done: Result, tmp_path: Path
 ) -> None:
