@@ -34,6 +34,7 @@ class Case(NamedTuple):
     quarantined: Sequence[tuple[str, str, str]] = ()  # column, value, reason
     refused: str = ""
     note: str = ""
+    keys: str = "id"
 
 
 def files(*columns: pa.Array, names: str) -> list[pa.Table]:
@@ -176,6 +177,13 @@ CASES = {
         rows=[(1, "ok")],
         quarantined=[("v", "\ufffd", "not UTF-8"), ("v", "\ufffd\ufffd", "not UTF-8")],
     ),
+    "text_key": Case(
+        "v STRING",
+        files(NOT_UTF8, names="v"),
+        rows=[(1, "ok")],
+        quarantined=[("v", "\ufffd", "not UTF-8"), ("v", "\ufffd\ufffd", "not UTF-8")],
+        keys="v",
+    ),
     "text_inside": Case(
         "v ARRAY<STRUCT<x: STRING>>",
         files(pa.ListArray.from_arrays([0, 1, 2, 3], pa.StructArray.from_arrays([NOT_UTF8], names=["x"])), names="v"),
@@ -218,7 +226,7 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> list[Project]:
             "file": f"{name}-*.parquet",
             "format": "parquet",
             "schema": f"id INT, {case.schema}",
-            "keys": ["id"],
+            "keys": [case.keys],
             "guard": guard,
         }
         for name, case in CASES.items()

@@ -83,6 +83,11 @@ CASES: list[tuple[str, dict[str, str], dict[str, Any]]] = [
 ]
 
 
+# Instants as keys: the hour that the zone skips is no key of the row beside it, whether their values differ or not.
+KEYED = ["2018-11-03 23:59:59", "2018-11-04 00:30:00", "2018-11-04 01:30:00"]
+KEYED_VALUES = {"differing": [1, 2, 3], "equal": [1, 2, 2]}
+
+
 @pytest.mark.parametrize("tuning", [{}, {"driver_compare_bytes": 0}], ids=["driver", "spark"])
 @pytest.mark.parametrize("file_format", ["csv", "json"])
 def test_a_text_is_the_time_that_the_rules_say_or_in_quarantine(
@@ -99,10 +104,19 @@ def test_a_text_is_the_time_that_the_rules_say_or_in_quarantine(
         }
         for n, (data_type, options, _) in enumerate(CASES)
     }
+    for name in KEYED_VALUES:
+        keyed = {"file": f"{name}.{file_format}", "schema": "seen TIMESTAMP, n INT", "keys": ["seen"], "options": {}}
+        tables[name] = tables["t0"] | keyed
     project = Project(tmp_path, tables, tuning=tuning)
     project.document = {"timezone": ZONE}
     project.configure()
     folder = project.snapshot(STAMP)
+    for name, numbers in KEYED_VALUES.items():
+        pairs = list(zip(KEYED, numbers, strict=True))
+        lines = ["seen,n", *(f"{seen},{n}" for seen, n in pairs)]
+        if file_format == "json":
+            lines = ["", *(json.dumps({"seen": seen, "n": n}) for seen, n in pairs)]
+        (folder / f"{name}.{file_format}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for n, (_, _, texts) in enumerate(CASES):
         rows = list(enumerate(texts, start=2))
         lines = ["id,v", *(f"{i},{text}" for i, text in rows)]
@@ -118,6 +132,12 @@ def test_a_text_is_the_time_that_the_rules_say_or_in_quarantine(
         assert found == wanted, (data_type, options)
         bad = project("quarantine", f"t{n}").document["rows"]
         assert sorted(row["line"] for row in bad) == [i for i, v in enumerate(texts.values(), start=2) if v is None]
+    for name, (first, _, last) in KEYED_VALUES.items():
+        assert project.rows(f"bronze/{name}") == [
+            {"seen": utc(2018, 11, 4, 2, 59, 59), "n": first},
+            {"seen": utc(2018, 11, 4, 3, 30), "n": last},
+        ]
+        assert [row["line"] for row in project("quarantine", name).document["rows"]] == [3]
 
 
 @pytest.mark.parametrize("tuning", [{}, {"driver_compare_bytes": 0}], ids=["driver", "spark"])
