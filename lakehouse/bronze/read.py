@@ -62,7 +62,9 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
     """
     columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS]
     if table.config.feed:
-        return _folded_live(table, [e for e in history.accepted if e.snapshot_time <= time]).select(*columns)
+        entries = [entry for entry in history.accepted if entry.snapshot_time <= time]
+        rows = _folded_live(table, entries) if entries else local_frame(table.spark, bronze_schema(table.config))
+        return rows.select(*columns)
     if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
         rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
         shown = rows.drop(*undelivered_at(table, history, time))

@@ -608,7 +608,7 @@ def diff(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> int:
-    """Show what the newest snapshot would change and whether the guards would hold it, or what changed in between."""
+    """Show what the newest snapshot would change and whether it would be held, or what changed between two times."""
     from lakehouse import report as reports
     from lakehouse.inspect import diff as inspect_diff
 

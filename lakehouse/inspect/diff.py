@@ -195,10 +195,11 @@ def _table_comparison(
     from_, to = stamps
     if interval is not None:
         landed = {name: landing.list_snapshots(run.lake, name) for name in run.selected_tables()}
+        is_empty = not any(history.accepted for history in histories.values())
         pairs = {
-            name: select_pair(name, snapshots, from_, to)
+            name: select_pair(name, snapshots, snapshot_name(interval.start), snapshot_name(interval.end))
             for name, snapshots in landed.items()
-            if not _is_in_lake(histories[name], snapshots, interval)
+            if not run.pipeline.tables[name].feed and (is_empty or _is_waiting(histories[name], snapshots, interval))
         }
         yield (
             lambda context: (
@@ -258,10 +259,10 @@ def select_pair(
     )
 
 
-def _is_in_lake(history: LedgerHistory, snapshots: list[LandedSnapshot], interval: Interval) -> bool:
-    """Return whether the lake has what is asked for: not of a landed snapshot about which nothing was decided yet."""
+def _is_waiting(history: LedgerHistory, snapshots: list[LandedSnapshot], interval: Interval) -> bool:
+    """Return whether one of the times is that of a landed snapshot about which nothing was decided yet."""
     waiting = {snapshot.time for snapshot in snapshots if history.entry_at(snapshot.time) is None}
-    return bool(history.accepted) and not waiting & {interval.start, interval.end}
+    return bool(waiting & {interval.start, interval.end})
 
 
 def _diff_lake(context: IngestContext, snapshots: list[LandedSnapshot], interval: Interval, samples: int) -> Document:

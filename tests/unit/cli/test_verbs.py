@@ -77,6 +77,7 @@ def test_the_help_of_a_command_has_examples_that_can_be_parsed_and_exit_codes(na
         ("lakehouse explain PIPELINE gold.ch", ["gold.churn"]),
         ("lakehouse explain PIPELINE cl", []),
         ("lakehouse history PIPELINE cl", ["clientes"]),
+        ("lakehouse history PIPELINE silver", []),
         ("lakehouse diff PIPELINE silver.p", ["silver.produtos"]),
         ("lakehouse status nothing cl", []),
     ],
