@@ -23,6 +23,12 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def view_name(relation: str) -> str:
+    """Return the name of a view that has the name of a table or model, such as `silver.items`."""
+    layer, _, short = relation.partition(".")
+    return f"{quote(layer)}.{quote(short)}"
+
+
 def parquet(files: Iterable[Path], *options: str) -> str:
     """Return the SQL for the rows of Parquet files, by the names of their columns.
 

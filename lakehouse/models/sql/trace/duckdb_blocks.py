@@ -15,13 +15,14 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lakehouse.lake.duckdb_sql import quote
+from lakehouse.lake.duckdb_sql import quote, view_name
 from lakehouse.models.sql.blocks import Block, KeyPart, Source
 from lakehouse.models.sql.plan import Plan
 from lakehouse.models.sql.trace.translate import NotInDuckdbError, Scope, Typed, translate
 
 _numbers = count(1)  # of relations: those of several models are in one database
 MAX_LISTED = 200
+_UNREADABLE = ("semi", "anti")  # sources whose columns only their own ON clause can read
 _JOINS = {"inner": "JOIN", "cross": "CROSS JOIN", "left": "LEFT JOIN", "semi": "SEMI JOIN", "anti": "ANTI JOIN"}
 
 
@@ -52,8 +53,7 @@ class DuckdbBlocks:
 
     def stored(self, relation: str, identity: str) -> str:
         """Return the view of an input."""
-        layer, _, short = relation.partition(".")
-        view = f"{quote(layer)}.{quote(short)}"
+        view = view_name(relation)
         if not identity:
             return view
         columns = {f"k{at}": quote(key) for at, key in enumerate(self._keys[relation])}
@@ -79,11 +79,14 @@ class DuckdbBlocks:
         """Create a table with the rows of a query, and return its name."""
         return self._define("TABLE", query)
 
-    def from_sql(self, block: Block, sources: Iterable[Source], rows: Mapping[str, str]) -> str:
+    def from_sql(self, _: Block, sources: Iterable[Source], rows: Mapping[str, str]) -> str:
         """Return a FROM clause over some sources of a block, without the word FROM."""
         parts: list[str] = []
+        readable: list[Source] = []  # by an ON clause
         for source in sources:
-            on = f" ON {self._sql(block, sqlglot.parse_one(source.on, read='spark'), rows)}" if source.on else ""
+            own = [*readable, source]
+            on = f" ON {self._translated(own, sqlglot.parse_one(source.on, read='spark'), rows)}" if source.on else ""
+            readable = own if source.join_type not in _UNREADABLE else readable
             join = f"{_JOINS[source.join_type]} " if parts else ""
             parts.append(f"{join}{rows[source.alias]} AS {self.name(source.alias)}{on}")
         return " ".join(parts)
@@ -130,7 +133,10 @@ class DuckdbBlocks:
     # --- expressions --------------------------------------------------------------------------------------------------
 
     def _sql(self, block: Block, expression: exp.Expr, rows: Mapping[str, str]) -> str:
-        scope = {s.alias.lower(): (s.alias, self._columns_of(rows[s.alias])) for s in block.sources if s.alias in rows}
+        return self._translated([s for s in block.sources if s.join_type not in _UNREADABLE], expression, rows)
+
+    def _translated(self, sources: Iterable[Source], expression: exp.Expr, rows: Mapping[str, str]) -> str:
+        scope = {source.alias.lower(): (source.alias, self._columns_of(rows[source.alias])) for source in sources}
         return translate(expression, Scope(scope, self._arguments)).sql
 
     def _columns_of(self, relation: str) -> Mapping[str, Typed]:
