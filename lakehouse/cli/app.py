@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lakehouse import __version__, config, logs
-from lakehouse.cli import lake, render, snapshot_diff, verbs
+from lakehouse.cli import explanation, lake, render, snapshot_diff, verbs
 from lakehouse.cli.parameters import (
     At,
     Full,
@@ -474,6 +474,51 @@ def sql(
     with show_progress(opened, "sql"):
         document = queries.run_query(opened, text, limit, _parse_time(at), out)
     lake.query(document, as_json)
+    return ExitCode.OK
+
+
+@app.command()
+def why(
+    pipeline: Pipeline,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model (gold.churn, silver.clientes) or a table (clientes).",
+            autocompletion=complete_names,
+        ),
+    ],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY",
+            help="The key; of several columns: a=1,b=2, with a=NULL for a null. -: read from standard input.",
+        ),
+    ],
+    column: Annotated[
+        str | None, typer.Argument(metavar="[COLUMN]", help="Only what this column is computed from.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="The most rows to show of each input for each row.")
+    ] = 20,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Show which rows made a row, down to bronze, with the snapshot, landed file and line of each."""
+    opened = context.open_run(pipeline, verbose=verbose)
+    from lakehouse.inspect import query as queries
+    from lakehouse.inspect import why as explaining
+
+    relation, columns = queries.resolve_name(opened, model), None
+    if column is not None:
+        from lakehouse.report.lineage import relation_columns
+
+        known = relation_columns(opened.pipeline, opened.plans)
+        columns = explaining.bearing_columns(relation, column, known, opened.plans)
+    words = _read_key() if key == "-" else [key]
+    with show_progress(opened, "why"):
+        document = explaining.why(opened, relation, words, columns, limit)
+    explanation.why(document, as_json)
     return ExitCode.OK
 
 

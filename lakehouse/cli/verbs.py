@@ -70,6 +70,13 @@ VERBS: Mapping[str, Verb] = {
         'sql conf/loyalty "SELECT count(*) FROM bronze.clientes"',
         'sql conf/loyalty "FROM gold.churn" --out churn.csv',
     ),
+    "why": _verb(
+        LOOK,
+        "235",
+        "why conf/loyalty gold.churn 2025-10-03",
+        "why conf/tesouro gold.variacao_diaria data_base=2025-10-03,tipo_titulo=...,data_vencimento=2031-01-01",
+        code_5="no row has the key",
+    ),
     "history": _verb(LOOK, "23", "history conf/loyalty clientes"),
     "quarantine": _verb(LOOK, "23", "quarantine conf/loyalty clientes --limit 5"),
     "explain": _verb(LOOK, "2", "explain conf/loyalty gold.churn"),

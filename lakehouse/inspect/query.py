@@ -182,12 +182,16 @@ def _open_query(run: Run, query: str, at: datetime | None) -> Iterator[duckdb.Du
         yield database.connection.sql(query)
 
 
-# --- views ------------------------------------------------------------------------------------------------------------
+def require_written(run: Run, relation: str) -> str:
+    """Return the address of a table or model, after a check that a run has written it.
 
+    Args:
+        run: The command.
+        relation: The table or model, with its layer.
 
-def _add_view(run: Run, database: Database, relation: str, at: datetime | None) -> LedgerHistory | None:
-    """Make a table or model a view, and return the ledger's rows of a table."""
-    layer, _, short = relation.partition(".")
+    Raises:
+        ConfigError: It is not in the lake yet.
+    """
     address = run.lake.table(relation)
     if delta.is_missing(address):
         raise ConfigError(
@@ -196,6 +200,16 @@ def _add_view(run: Run, database: Database, relation: str, at: datetime | None) 
             where=run.lake.root,
             next_step=f"lakehouse run {run.pipeline.argument}",
         )
+    return address
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def _add_view(run: Run, database: Database, relation: str, at: datetime | None) -> LedgerHistory | None:
+    """Make a table or model a view, and return the ledger's rows of a table."""
+    layer, _, short = relation.partition(".")
+    address = require_written(run, relation)
     if layer != "bronze":
         if at is None or not _add_model_at(run, database, relation, at):
             database.add_table(relation, run.lazy_spark, address)
