@@ -199,7 +199,7 @@ def _locate_with_spark(settings: ReadSettings, snapshot: LandedSnapshot, rows: S
         is_equal = same(field.name for field in fields)
         matches = readable.join(wanted, on=same(table.keys), how="inner")
         collected = matches.select("w.i", F.col(f"r.{text}"), is_equal).collect()
-        numbers = line_numbers(table, path, {row[1] for row in collected})
+        numbers = line_numbers(table, file, path, {row[1] for row in collected})
         for number, received, equal in collected:
             place = Place(file.name, numbers.get(received), equal)
             if number not in found or (equal and not found[number].is_equal):
