@@ -107,6 +107,8 @@ def _table_status(table: str, **changed: Any) -> Document:
         "held": None,
         "last_success": "2025-10-04T11:00:00+00:00",
         "overdue_seconds": 0,
+        "missing": None,
+        "missing_since": None,
         "note": None,
         "changed_in_source": [],
         **changed,

@@ -8,20 +8,36 @@ Entry point: `refresh` brings one table to the ledger's last accepted sequence. 
 4. scd 1: merge it as it is; scd 2: compute the windows that it opens and closes        apply.py, scd2.py
 5. if bronze is not where a change set began: fold all change sets and merge the rows that differ   fold.py
 
+Of a table with `missing`, `missing_keys.py` does step 4.
 `read.py` reads bronze for other packages: current rows, rows as of a time, and rows that bronze has to have.
 """
 
 from lakehouse.bronze.apply import BronzeResult, apply_pending, is_current, is_rebuild_pending, refresh
 from lakehouse.bronze.fold import fold_to_live_rows, require_all_change_sets, require_values_fit
-from lakehouse.bronze.read import current_rows, expected_rows, find_current_rows, rows_as_of, schema_mismatches
+from lakehouse.bronze.missing_keys import MissingKeys, find_missing, find_missing_by_slice
+from lakehouse.bronze.read import (
+    STATE_FIELDS,
+    current_rows,
+    expected_rows,
+    expected_state_rows,
+    find_current_rows,
+    rows_as_of,
+    schema_mismatches,
+    state_rows,
+)
 from lakehouse.bronze.scd2 import is_open_window, row_keys
 
 __all__ = [
+    "STATE_FIELDS",
     "BronzeResult",
+    "MissingKeys",
     "apply_pending",
     "current_rows",
     "expected_rows",
+    "expected_state_rows",
     "find_current_rows",
+    "find_missing",
+    "find_missing_by_slice",
     "fold_to_live_rows",
     "is_current",
     "is_open_window",
@@ -32,4 +48,5 @@ __all__ = [
     "row_keys",
     "rows_as_of",
     "schema_mismatches",
+    "state_rows",
 ]

@@ -16,11 +16,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse.bronze import apply_feed, backlog, feed_rules, fold, scd2
+from lakehouse.bronze import apply_feed, backlog, feed_rules, fold, missing_keys, scd2
 from lakehouse.bronze.read import live_rows
 from lakehouse.config import Table
 from lakehouse.lake import change_sets, delta, feed_events, small_tables
-from lakehouse.lake.cdc import CHANGED_COLUMNS, REPAIR_REASON_KEY, REPLAYS_KEY, SEQUENCES_KEY
+from lakehouse.lake.cdc import CHANGED_COLUMNS, MISSING_SINCE, REPAIR_REASON_KEY, REPLAYS_KEY, SEQUENCES_KEY
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.merge import (
     ACTION,
@@ -86,7 +86,8 @@ def refresh(table: TableRef, history: LedgerHistory, snapshot_bytes: int, full_r
     if full_refresh and history.accepted:
         return _repair(table, history, snapshot_bytes, "asked for", replace=True)
     if delta.exists(table.spark, table.bronze):  # models may name a new column before a snapshot has it
-        delta.add_new_columns(table.spark, table.bronze, table.schema)
+        missing = [change_sets.MISSING_FIELD] if table.config.grace else []
+        delta.add_new_columns(table.spark, table.bronze, T.StructType([*table.schema, *missing]))
     if is_current(delta.current_version(table.spark, table.bronze), table.config, history):
         return BronzeResult()
     if snapshot_bytes < table.tuning.stream_from_bytes:
@@ -279,6 +280,9 @@ def _apply_change_set(
         # All its rows were forgotten, so that no commit would record that it was applied.
         delta.record_progress(table.spark, table.bronze, progress)
         return WriteResult()
+    if (has_bronze or table.config.scd == 2) and _has_missing_since(table, entry):
+        wanted, affected = missing_keys.apply_changes(table, changes.rows)
+        return merge_to_match(target, wanted, progress, affected, entry.changed_rows <= table.tuning.local_rows)
     if table.config.scd == 2:
         changed_keys = changes.rows.select(*table.config.keys)
         open_windows = live_rows(table).join(changed_keys, on=table.config.keys, how="left_semi")
@@ -298,13 +302,16 @@ def _apply_in_driver(
 ) -> WriteResult | None:
     """Create bronze from its first change set, or apply a large one or one to a large bronze; None: Spark does it."""
     has_bronze = delta.exists(table.spark, table.bronze)
+    if has_bronze and _has_missing_since(table, entry):
+        return None  # rows of keys that go missing, or are back, keep columns that only bronze has
     if has_bronze and not is_large and entry.changed_rows <= table.tuning.driver_rows:
         return None  # so few rows are collected, and a small table has a faster way to write them
     rows = change_sets.read_batches(table, entry)
     if rows is None or change_sets.count_rows(table, entry) != entry.changed_rows:
         return None
     target = _target(table, is_large)
-    fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1]])
+    missing = [change_sets.MISSING_FIELD] if entry.keeps_missing else []
+    fields = T.StructType([*table.schema, *change_sets.FIELDS[:-1], *missing])
     columns = small_tables.arrow_schema(fields)
     if not has_bronze:
         batches = (batch.select(fields.names) for batch in rows)
@@ -336,7 +343,20 @@ def _repair(
         with feed_events.conditions_computed(table.lake.spark_path("raw/cdc")):
             written = apply_feed.repair(table, history.accepted, target, marked)
     else:
-        written = merge_to_match(target, fold.fold_change_sets(table, history.entries_to_fold), marked)
+        wanted = fold.fold_change_sets(table, history.entries_to_fold)
+        if MISSING_SINCE not in wanted.columns and _has_missing_since(table):  # no change set was made by its rules
+            wanted = wanted.withColumn(MISSING_SINCE, F.lit(None).cast("timestamp"))
+        written = merge_to_match(target, wanted, marked)
     if not written.committed:
         delta.record_progress(table.spark, table.bronze, progress)
     return BronzeResult().plus(written, sequence, reason)
+
+
+def _has_missing_since(table: TableRef, entry: LedgerEntry | None = None) -> bool:
+    """Return whether bronze has `_cdc_missing_since`, or is to have it by the table's settings or a change set."""
+    if table.config.grace or (entry and entry.keeps_missing):
+        return True
+    files = delta.data_files(table.bronze, with_vectors=True)
+    if files is None and not delta.exists(table.spark, table.bronze):
+        return False
+    return MISSING_SINCE in (files.schema if files else delta.schema(table.spark, table.bronze)).names

@@ -30,7 +30,8 @@ def groups(table: TableRef, pending: list[LedgerEntry], has_bronze: bool) -> Ite
         has_bronze: Whether there is bronze; the first change set creates it alone.
     """
     least = table.tuning.backlog_snapshots
-    if table.config.feed or table.config.scd == 2 or not 0 < least <= len(pending):
+    keeps_missing = any(entry.keeps_missing for entry in pending)
+    if table.config.feed or table.config.scd == 2 or keeps_missing or not 0 < least <= len(pending):
         yield from ([entry] for entry in pending)
         return
     group: list[LedgerEntry] = [] if has_bronze else pending[:1]

@@ -10,7 +10,7 @@ from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.lake import change_sets
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, GOES_MISSING, IS_BACK, MISSING_SINCE
 from lakehouse.lake.change_sets import CAST_ERRORS
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
@@ -58,6 +58,7 @@ def require_all_change_sets(table: TableRef, entries: list[LedgerEntry]) -> None
 def fold_to_live_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """Return the live rows after these change sets, each with the `_cdc_*` columns of its last change.
 
+    Of a table with `missing`, they have `_cdc_missing_since`; rows that are marked as deleted are among them.
     They can take the place of the change sets: folded with later ones, they give the same rows.
 
     Args:
@@ -69,7 +70,8 @@ def fold_to_live_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """
     require_values_fit(table, entries)
     changes = change_sets.read_change_sets(table, [e for e in entries if e.path])
-    columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS, CHANGED_COLUMNS]
+    missing = [MISSING_SINCE] if MISSING_SINCE in changes.columns else []
+    columns = [*map(quote_identifier, table.schema.names), *CDC_COLUMNS, CHANGED_COLUMNS, *missing]
     return _last_changes(changes, table.config).select(*columns)
 
 
@@ -111,7 +113,20 @@ def require_values_fit(table: TableRef, entries: list[LedgerEntry], every_change
 
 
 def _last_changes(changes: DataFrame, table: Table) -> DataFrame:
-    """Return the last change of each key, unless it is a delete."""
-    by_key = Window.partitionBy(*map(quote_identifier, table.keys)).orderBy(F.desc("_cdc_sequence"))
-    last = changes.withColumn("_cdc_rank", F.row_number().over(by_key)).where("_cdc_rank = 1")
-    return last.where(F.col("_cdc_operation") != DELETE)
+    """Return the last change of each key, unless it is a delete that leaves no row.
+
+    A key that goes missing, or is back, keeps its row: the `_cdc_*` columns stay those of the change before that.
+    """
+    of_key = Window.partitionBy(*map(quote_identifier, table.keys))
+    is_kept = F.col("_cdc_operation") != DELETE
+    if MISSING_SINCE in changes.columns:
+        is_kept = is_kept | F.col(MISSING_SINCE).isNotNull()
+        own = [*CDC_COLUMNS, CHANGED_COLUMNS]
+        is_own = ~F.col("_cdc_operation").isin(GOES_MISSING, IS_BACK)
+        last_own = F.max(F.when(is_own, F.struct("_cdc_sequence", F.struct(*own).alias("own")))).over(of_key)
+        changes = changes.withColumn("_cdc_last_own", last_own["own"])
+    by_key = of_key.orderBy(F.desc("_cdc_sequence"))
+    last = changes.withColumn("_cdc_rank", F.row_number().over(by_key)).where("_cdc_rank = 1").where(is_kept)
+    if MISSING_SINCE in changes.columns:
+        last = last.withColumns({name: F.col("_cdc_last_own")[name] for name in own})
+    return last

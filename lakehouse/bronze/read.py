@@ -13,13 +13,46 @@ from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import DataRefused
 from lakehouse.lake import change_sets, delta, small_tables
-from lakehouse.lake.cdc import CDC_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, MISSING_SINCE
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.table_ref import TableRef, bronze_schema
 from lakehouse.lake.table_rows import TableRows, find_rows
 from lakehouse.schema import mismatch
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.session import local_frame
+
+STATE_FIELDS = (change_sets.MISSING_FIELD, change_sets.FIELDS[0])
+"""Of a table with `missing`: the columns that a comparison reads beside the declared ones."""
+
+
+def state_rows(table: TableRef, version: int | None = None) -> DataFrame:
+    """Return the rows that a snapshot of a table with `missing` is compared with: live ones and marked ones.
+
+    Args:
+        table: The table.
+        version: The version of bronze to read; None: the current one.
+
+    Returns:
+        The declared columns, and those of `STATE_FIELDS`.
+    """
+    return _as_state(_open(stored_rows(table, version), table), table)
+
+
+def expected_state_rows(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
+    """Return the rows of `state_rows`, computed from the change sets alone.
+
+    Args:
+        table: The table.
+        entries: The ledger rows of the change sets, in order.
+    """
+    return _as_state(_open(fold.fold_change_sets(table, entries), table), table)
+
+
+def _as_state(rows: DataFrame, table: TableRef) -> DataFrame:
+    if MISSING_SINCE not in rows.columns:  # `missing` was switched on, and no change set was made by it yet
+        rows = rows.withColumn(MISSING_SINCE, F.lit(None).cast("timestamp"))
+    return rows.select(*map(quote_identifier, table.schema.names), *[field.name for field in STATE_FIELDS])
 
 
 def current_rows(table: TableRef, version: int | None = None) -> DataFrame:
@@ -32,17 +65,18 @@ def current_rows(table: TableRef, version: int | None = None) -> DataFrame:
     return live_rows(table, version).select(*map(quote_identifier, table.schema.names))
 
 
-def find_current_rows(table: TableRef, version: int | None = None) -> TableRows | None:
+def find_current_rows(table: TableRef, version: int | None = None, is_state: bool = False) -> TableRows | None:
     """Return where the rows of bronze are, or None if only Spark can read them; of a history, with the closed windows.
 
     Args:
         table: The table.
         version: The version of bronze to read; None: the current one.
+        is_state: Whether the columns of `STATE_FIELDS` are read, too.
     """
     if not delta.exists(table.spark, table.bronze):
         return TableRows()
     end = [T.StructField(scd2.END, T.TimestampType())] if table.config.scd == 2 else []
-    return find_rows(table.bronze, T.StructType([*table.schema, *end]), version)
+    return find_rows(table.bronze, T.StructType([*table.schema, *(STATE_FIELDS if is_state else ()), *end]), version)
 
 
 def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataFrame:
@@ -65,12 +99,14 @@ def rows_as_of(table: TableRef, history: LedgerHistory, time: datetime) -> DataF
         entries = [entry for entry in history.accepted if entry.snapshot_time <= time]
         rows = _folded_live(table, entries) if entries else local_frame(table.spark, bronze_schema(table.config))
         return rows.select(*columns)
-    if table.config.scd == 2 and delta.exists(table.spark, table.bronze):
+    # The window of an expired key ends when it went missing, which was not known before its grace had ended.
+    has_windows = table.config.scd == 2 and not any(entry.keeps_missing for entry in history.accepted)
+    if has_windows and delta.exists(table.spark, table.bronze):
         rows = delta.read(table.spark, table.bronze).where(scd2.is_valid_at(F.lit(time).cast("timestamp")))
         shown = rows.drop(*undelivered_at(table, history, time))
         return _with_declared_columns(shown, table.config).select(*columns)
     entries = entries_until(table, history, time)
-    rows = fold.fold_change_sets(table, entries) if entries else live_rows(table).limit(0)
+    rows = _live(fold.fold_change_sets(table, entries), table) if entries else live_rows(table).limit(0)
     return rows.select(*columns)
 
 
@@ -115,7 +151,7 @@ def undelivered_at(table: TableRef, history: LedgerHistory, time: datetime) -> f
 
 
 def entries_until(table: TableRef, history: LedgerHistory, time: datetime) -> list[LedgerEntry]:
-    """Return the ledger rows whose change sets make up a table (scd 1) at a time.
+    """Return the ledger rows whose change sets make up a table at a time.
 
     Args:
         table: The table.
@@ -154,12 +190,12 @@ def _folded_live(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
 
 
 def live_rows(table: TableRef, version: int | None = None) -> DataFrame:
-    """Return the live rows with all columns of bronze; of a history, the open windows."""
+    """Return the live rows with all columns of bronze; of a history, the open windows. Marked rows are none of them."""
     return _live(stored_rows(table, version), table)
 
 
 def stored_rows(table: TableRef, version: int | None = None) -> DataFrame:
-    """Return all rows of bronze with all of its columns, closed windows included; none if there is no bronze.
+    """Return all rows of bronze with all of its columns, closed windows and marked rows included; none without bronze.
 
     Args:
         table: The table.
@@ -169,17 +205,25 @@ def stored_rows(table: TableRef, version: int | None = None) -> DataFrame:
     if not delta.exists(table.spark, table.bronze):
         return local_frame(table.spark, fields)
     rows = small_tables.read(table.spark, table.bronze, table.tuning.small_table_bytes, version)
-    return _with_declared_columns(rows, table.config).select(*map(quote_identifier, fields.names))
+    had_missing = MISSING_SINCE in rows.columns and MISSING_SINCE not in fields.names  # it was switched off
+    names = [*fields.names, *([MISSING_SINCE] if had_missing else [])]
+    return _with_declared_columns(rows, table.config).select(*map(quote_identifier, names))
+
+
+def _open(rows: DataFrame, table: TableRef) -> DataFrame:
+    return rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
 
 
 def _live(rows: DataFrame, table: TableRef) -> DataFrame:
-    return rows.where(scd2.is_open_window()) if table.config.scd == 2 else rows
+    is_kept = MISSING_SINCE in rows.columns and table.config.scd == 1
+    return rows.where(~is_marked()) if is_kept else _open(rows, table)
 
 
 def _with_declared_columns(rows: DataFrame, table: Table) -> DataFrame:
     """Return rows with the declared columns that they lack, as null."""
     known = {name.lower() for name in rows.columns}
-    added = [F.lit(None).cast(f.dataType).alias(f.name) for f in stored_schema(table) if f.name.lower() not in known]
+    fields = [*stored_schema(table), *([change_sets.MISSING_FIELD] if table.grace else [])]
+    added = [F.lit(None).cast(f.dataType).alias(f.name) for f in fields if f.name.lower() not in known]
     return rows.select("*", *added)
 
 
@@ -191,7 +235,7 @@ def schema_mismatches(table: TableRef) -> list[str]:
     if not delta.exists(table.spark, table.bronze):
         return []
     found = delta.schema(table.spark, table.bronze)
-    own = {*CDC_COLUMNS, scd2.START, scd2.END}
+    own = {*CDC_COLUMNS, MISSING_SINCE, scd2.START, scd2.END}
     scd = 2 if scd2.START in found.names else 1
     scd_changed = [f"scd: {scd} is now {table.config.scd}"] if scd != table.config.scd else []
     compared = T.StructType([field for field in found if field.name not in own | {*table.config.pii}])

@@ -6,6 +6,9 @@
 Windows are half-open, so that those of a key neither overlap nor leave a gap while it lives. A change of columns whose
 history is not kept is written into the open window. Two change sets of one time (a snapshot that is ingested again with
 a corrected configuration) make no window without length: that of the later one remains.
+
+Of a table with `missing`, a key that goes missing keeps its open window, with the time in `_cdc_missing_since`. If its
+grace ends, the window ends at that time; if it is back before that, nothing has been closed.
 """
 
 from __future__ import annotations
@@ -18,7 +21,16 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.config.ddl import quote_identifier
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, DELETE, END_AT, INSERT, START_AT
+from lakehouse.lake.cdc import (
+    CDC_COLUMNS,
+    CHANGED_COLUMNS,
+    DELETE,
+    END_AT,
+    GOES_MISSING,
+    INSERT,
+    MISSING_SINCE,
+    START_AT,
+)
 
 START, END = START_AT, END_AT
 
@@ -58,17 +70,25 @@ def apply_changes(
     both = changes.alias("c").join(open_windows.alias("o"), on=same_key, how="left")
     start, now = F.col(f"o.{START}"), F.col("c._cdc_timestamp")
     opens, is_open = _opens_window(table, fields, "c."), start.isNotNull()
-    deletes = F.col("c._cdc_operation") == DELETE
+    operation = F.col("c._cdc_operation")
+    deletes, keeps_missing = operation == DELETE, MISSING_SINCE in changes.columns
+    deleted_at = F.coalesce(F.when(deletes, F.col(f"o.{MISSING_SINCE}")), now) if keeps_missing else now
+    since = F.when(operation == GOES_MISSING, F.col(f"c.{MISSING_SINCE}")) if keeps_missing else None
 
     def window(values: str, cdc: str, start: Column, end: Column | None = None) -> list[Column]:
+        is_open = end is None
+        missing = (
+            [(since if is_open else F.lit(None).cast("timestamp")).alias(MISSING_SINCE)] if since is not None else []
+        )
         return [
             *[F.col(quote_identifier(values, name)) for name in fields.names],
             *[F.col(f"{cdc}.{name}") for name in CDC_COLUMNS],
             start.alias(START),
             (F.lit(None).cast("timestamp") if end is None else end).alias(END),
+            *missing,
         ]
 
-    closed = both.where(is_open & (opens | deletes) & (start < now)).select(*window("o", "o", start, now))
+    closed = both.where(is_open & (opens | deletes) & (start < deleted_at)).select(*window("o", "o", start, deleted_at))
     opened = both.where(opens | ~(is_open | deletes)).select(*window("c", "c", now))
     updated = both.where(is_open & ~opens & ~deletes).select(*window("c", "o", start))
     wanted = closed.unionByName(opened).unionByName(updated)
@@ -86,13 +106,19 @@ def build_history(changes: DataFrame, table: Table, fields: T.StructType) -> Dat
     """
     keys, columns = [*map(quote_identifier, table.keys)], [*map(quote_identifier, fields.names)]
     deletes = F.col("_cdc_operation") == DELETE
+    kept_missing, time = [], F.col("_cdc_timestamp")
+    if MISSING_SINCE in changes.columns:  # the window of an expired key ends when the key went missing
+        since_before = F.lag(MISSING_SINCE).over(Window.partitionBy(*keys).orderBy("_cdc_sequence"))
+        time, kept_missing = F.coalesce(F.when(deletes, since_before), time), [MISSING_SINCE]
+    changes = changes.withColumn("_cdc_at", time)
     bounds = F.count_if("_cdc_bound").over(Window.partitionBy(*keys).orderBy("_cdc_sequence"))
     numbered = changes.withColumn("_cdc_bound", _opens_window(table, fields) | deletes)
     numbered = numbered.withColumn("_cdc_window", bounds)
-    first_change = [F.min_by(c, "_cdc_sequence").alias(c) for c in CDC_COLUMNS]  # the change that bounds the window
-    last_values = F.max_by(F.struct(*columns), "_cdc_sequence").alias("_cdc_values")
+    # The change that bounds the window.
+    first_change = [F.min_by(c, "_cdc_sequence").alias(c) for c in [*CDC_COLUMNS, "_cdc_at"]]
+    last_values = F.max_by(F.struct(*columns, *kept_missing), "_cdc_sequence").alias("_cdc_values")
     windows = numbered.groupBy(*keys, "_cdc_window").agg(last_values, *first_change)
-    end = F.lead("_cdc_timestamp").over(Window.partitionBy(*keys).orderBy("_cdc_window"))
+    end = F.lead("_cdc_at").over(Window.partitionBy(*keys).orderBy("_cdc_window"))
     has_length = ~F.col("_cdc_timestamp").eqNullSafe(F.col(END))
     history = windows.withColumn(END, end).where((F.col("_cdc_operation") != DELETE) & has_length)
     return history.select(
@@ -100,6 +126,7 @@ def build_history(changes: DataFrame, table: Table, fields: T.StructType) -> Dat
         *CDC_COLUMNS,
         F.col("_cdc_timestamp").alias(START),
         END,
+        *[F.when(is_open_window(), F.col("_cdc_values")[name]).alias(name) for name in kept_missing],
     )
 
 

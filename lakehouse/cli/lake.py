@@ -70,6 +70,7 @@ def _table_row(row: Row, now: datetime) -> Row:
         "slices": row.get("slices"),
         "to decide": row["waiting"] or None,
         "quarantined": row["quarantined"] or None,
+        "missing": f"{row['missing']:,} since {stamp(row['missing_since'])}" if row.get("missing") else None,
         "last success": _ago(row["last_success"], now),
         "note": None if row["held"] or row["newest"] == "rejected" else row["note"],  # that is above
     }
@@ -114,6 +115,7 @@ def history(content: Row, as_json: bool) -> None:
     rows = [
         {"snapshot": stamp(entry["snapshot_time"]), "status": entry["status"], "sequence": entry["sequence"]}
         | {name: entry[name] for name in COUNT_COLUMNS}
+        | {"missing": entry.get("missing")}
         | {"slices": _slices_text(entry.get("slices"))}
         | {"recorded": _ago(entry["recorded_at"], now), "run": entry["run_id"], "reason": entry["reason"]}
         for entry in content["entries"]

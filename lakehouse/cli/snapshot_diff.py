@@ -37,7 +37,8 @@ def _print_table_diff(out: Console, table: dict[str, Any]) -> None:
     more = f"... and {counted(len(reasons) - _MAX_REASONS, 'other reason')}" if len(reasons) > _MAX_REASONS else ""
     changed = f"changed columns: {cell_text(table['columns'])}" if table["columns"] else ""
     contained = f"{table['slices']}; other slices stay as they are" if table.get("slices") else ""
-    for text in filter(None, (contained, _counts_line(table), changed, *reasons[:_MAX_REASONS], more, table["note"])):
+    summary = (contained, _counts_line(table), _missing_line(table.get("missing")))
+    for text in filter(None, (*summary, changed, *reasons[:_MAX_REASONS], more, table["note"])):
         out.print(indent(text), soft_wrap=True)
     if table["reason"]:
         out.print(Text(indent(table["reason"]), style=style), soft_wrap=True)
@@ -63,7 +64,17 @@ def _print_samples(out: Console, samples: dict[str, list[dict[str, Any]]]) -> No
     for kind, rows in samples.items():
         if rows:
             lines = [line for row in rows for line in _update_lines(row)] if kind == "updated" else rows
-            out.print(_samples_table(kind, lines))
+            out.print(_samples_table(kind.replace("_", " "), lines))
+
+
+def _missing_line(missing: dict[str, int] | None) -> str:
+    """Return `goes missing 2, would expire 1; 4 keys missing after it`, or an empty text if there is nothing to say."""
+    if missing is None or not any(missing.values()):
+        return ""
+    kinds = ("goes_missing", "is_back", "would_expire")
+    parts = ", ".join(f"{kind.replace('_', ' ')} {missing[kind]:,}" for kind in kinds if missing[kind])
+    after = f"{counted(missing['missing'], 'key')} missing after it"
+    return f"{parts}; {after}" if parts else after
 
 
 def _counts_line(table: dict[str, Any]) -> str:

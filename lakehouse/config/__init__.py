@@ -21,6 +21,7 @@ from lakehouse.config.column_names import with_stored_names
 from lakehouse.config.feed import FEED_SEQUENCE, Feed
 from lakehouse.config.git import Git
 from lakehouse.config.load import fingerprint_config, json_schema, load, unavailable_features
+from lakehouse.config.missing import Missing
 from lakehouse.config.pipeline import (
     PII_KEY,
     Connect,
@@ -50,6 +51,7 @@ __all__ = [
     "Guard",
     "Jdbc",
     "Kaggle",
+    "Missing",
     "Model",
     "OnFailure",
     "Pipeline",

@@ -15,6 +15,7 @@ from lakehouse.config import options
 from lakehouse.config.ddl import Column, DdlError, parse_columns
 from lakehouse.config.feed import check_feed, dropped_columns
 from lakehouse.config.file_pattern import columns_in_name
+from lakehouse.config.missing import check_missing
 from lakehouse.config.reading import check_reading
 from lakehouse.config.ready import check_ready
 from lakehouse.config.slices import check_slices
@@ -65,6 +66,7 @@ def check_table(data: Mapping[str, Any]) -> Iterator[Discrepancy]:
     if _as_mapping(data.get("guard")).get("learned") and data.get("slice_by") is not None:
         message = "the slices of a snapshot vary, and so do its figures; this table has slice_by"
         yield Discrepancy(("guard", "learned"), STRUCTURE, message)
+    yield from check_missing(data)
     yield from check_feed(data, columns)
     yield from check_reading(data, columns)
     yield from check_slices(data, columns)

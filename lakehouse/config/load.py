@@ -91,6 +91,8 @@ def fingerprint_config(table: Table, timezone: str) -> str:
     if table.records:
         settings["records"] = [name.lower() for name in table.record_names]
     settings |= {name: count for name in ("skip_lines", "skip_footer") if (count := getattr(table, name))}
+    if table.grace:
+        settings["missing"] = table.grace.setting
     if table.slice_by:
         settings["slice_by"] = sorted(table.slice_by)
     if table.file_pattern.columns:

@@ -43,6 +43,7 @@ from lakehouse.config.fields import (
 )
 from lakehouse.config.file_pattern import FilePattern, file_pattern
 from lakehouse.config.git import Git
+from lakehouse.config.missing import Missing
 from lakehouse.config.reading import NullTexts, RecordsPath, null_texts, parse_path
 from lakehouse.config.ready import Ready
 from lakehouse.config.strict_model import Discrepancy, StrictModel, did_you_mean
@@ -111,6 +112,9 @@ class Table(StrictModel):
         "quarantine", description="Rows that do not match the schema: quarantine them, or fail."
     )
     guard: Guard = Field(default_factory=Guard, description="Limits beyond which a snapshot is held for approval.")
+    missing: Missing = Field(
+        default_factory=Missing, description="How long the row of a key that snapshots lack is kept, and what then."
+    )
     scd: Scd = Field(1, description="1: bronze contains the current state. 2: bronze contains the history.")
     history_for: list[Text] | None = Field(
         None, min_length=1, description="scd 2: only changes of these columns start a new version."
@@ -151,6 +155,11 @@ class Table(StrictModel):
             return dict(self.pii)
         label = f"hmac {self.pii_key_id}"
         return {name: label if action == "hmac" else action for name, action in self.pii.items()}
+
+    @property
+    def grace(self) -> Missing | None:
+        """The grace of keys that snapshots lack; None if the first snapshot without a key deletes it."""
+        return None if self.missing.is_default else self.missing
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -43,6 +43,7 @@ __all__ = [
     "extract_table",
     "find_not_ready",
     "has_folders",
+    "has_snapshot_times",
     "is_read_every_run",
     "land_again",
     "may_change_without_news",
@@ -162,6 +163,17 @@ def has_folders(pipeline: Pipeline) -> bool:
         pipeline: The pipeline.
     """
     return isinstance(pipeline.source, Files) and pipeline.source_folder.is_dir()
+
+
+def has_snapshot_times(pipeline: Pipeline) -> bool:
+    """Return whether the source records the times of its snapshots, so that no other time matters.
+
+    Args:
+        pipeline: The pipeline.
+    """
+    if isinstance(pipeline.source, Files):
+        return all(time is not None for time, _ in folder.snapshot_places(pipeline))
+    return isinstance(pipeline.source, Git | Kaggle)
 
 
 def is_read_every_run(pipeline: Pipeline) -> bool:

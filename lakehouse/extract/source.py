@@ -118,7 +118,9 @@ class ExtractResult:
     warnings: tuple[str, ...] = ()
 
 
-def extract_table(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
+def extract_table(
+    source: Source, table: str, now: datetime, as_of: datetime | None, due: datetime | None = None
+) -> ExtractResult:
     """Land the snapshots of one table that have not landed yet.
 
     Args:
@@ -126,6 +128,8 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
         table: The table's name.
         now: The time of the run; it becomes the time of a snapshot that has none.
         as_of: A time to use instead of `now`.
+        due: When the grace of the table's first missing key ends (`missing`): from then on, a snapshot without a time
+            lands once more though its files are equal, since it deletes the key. None: no key is missing.
 
     Raises:
         ConfigError: A snapshot with other bytes has already landed at `as_of`.
@@ -138,7 +142,7 @@ def extract_table(source: Source, table: str, now: datetime, as_of: datetime | N
     elif source.snapshot_times:
         result = _extract_dated(source, table, as_of)
     else:
-        result = _extract_undated(source, table, now, as_of)
+        result = _extract_undated(source, table, now, as_of, due)
     return replace(result, warnings=(*source.warnings_of(table), *result.warnings))
 
 
@@ -212,14 +216,18 @@ def _extract_dated(source: Source, table: str, as_of: datetime | None) -> Extrac
     return ExtractResult(table, tuple(landed_times), tuple(warnings))
 
 
-def _extract_undated(source: Source, table: str, now: datetime, as_of: datetime | None) -> ExtractResult:
+def _extract_undated(
+    source: Source, table: str, now: datetime, as_of: datetime | None, due: datetime | None
+) -> ExtractResult:
     (snapshot,) = source.snapshots
     files = snapshot.fetch_files(table)
     newest = landing.newest_snapshot(source.lake, table)
-    if newest and not _has_changed(newest, files):
+    time = as_of.replace(microsecond=0) if as_of else _time_of_undated(now, newest)
+    # One that landed since then may be held; it is not landed by each run until it is approved.
+    is_due = newest is not None and due is not None and newest.time < due <= time
+    if newest and not is_due and not _has_changed(newest, files):
         return ExtractResult(table)
     warnings = []
-    time = as_of.replace(microsecond=0) if as_of else _time_of_undated(now, newest)
     if time > now and not as_of:
         late = f"the clock shows {now:%Y-%m-%d %H:%M:%S}, which is not later than the last snapshot"
         warnings.append(f"{late}; the time of the snapshot is set to {time}")

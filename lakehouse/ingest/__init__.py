@@ -8,6 +8,7 @@ Entry point: `ingest_table`; its steps are listed in `decide.py`. The files, in 
     diff.py        the comparison itself: keys, verdicts and changed rows
     slices.py      the slices that a snapshot contains, and the keys of all others
     hashes.py      the hashes by which rows are compared
+    grace.py       the rows before a snapshot, and the grace of keys that it lacks
     guards.py      whether a snapshot can be accepted, or waits for approval
     shares.py      compares a number of rows with a share, as guards do
     rekeyed.py     rows that are back under another key

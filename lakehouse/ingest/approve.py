@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lakehouse.errors import ConfigError
 from lakehouse.ingest.context import IngestContext, IngestResult
-from lakehouse.ingest.decide import compare_and_write, decide_snapshot
+from lakehouse.ingest.decide import compare_and_write, decide_snapshot, refresh_bronze_if_missing
 from lakehouse.ingest.replay import replay
 from lakehouse.lake import ledger
 from lakehouse.lake.ledger import LedgerEntry
@@ -52,6 +52,7 @@ def approve_snapshot(context: IngestContext, time: datetime, is_landed_again: bo
             next_step=f"lakehouse history {context.pipeline.argument} {table.name}",
         )
     snapshot = landing.load_snapshot(table.lake.landing_path(table.name) / stamp, table.name, time)
+    refresh_bronze_if_missing(context, snapshot)
     entry = decide_snapshot(context, snapshot, None, compare_and_write)
     return IngestResult(table.name, (ledger.append(table.spark, table.lake, entry),), None)
 

@@ -20,6 +20,7 @@ from lakehouse import bronze
 from lakehouse.bronze import scd2
 from lakehouse.ingest.comparison import Comparison
 from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.grace import find_grace
 from lakehouse.lake import ledger, small_tables
 from lakehouse.lake.duckdb_sql import quote
 from lakehouse.lake.ledger import LedgerEntry
@@ -51,7 +52,9 @@ class Backlog:
         """
         least = context.table.tuning.backlog_snapshots
         is_many = least > 0 and len(snapshots) >= least
-        return is_many and not context.config.feed and all(each.size <= _MAX_BYTES for each in snapshots)
+        # Bronze has since when a key is missing, which the rows in memory do not.
+        is_plain = not context.config.feed and not (snapshots and find_grace(context, snapshots[0].time))
+        return is_many and is_plain and all(each.size <= _MAX_BYTES for each in snapshots)
 
     def rows_before(self, snapshot: LandedSnapshot) -> StateRows | None:
         """Return the rows that a snapshot is compared with, or None if bronze has them and is too large to be read.

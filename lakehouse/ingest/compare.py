@@ -127,7 +127,7 @@ def _compare_in_driver(
         folder = stack.enter_context(temp_dirs.temp_dir(root))
     else:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-    rows = local.compare_in_driver(settings, snapshot, state, folder, stack)
+    rows = local.compare_in_driver(settings, snapshot, state, folder, stack, before.grace)
     if rows is None:
         return None
     unknown, missing = rows.unknown_columns, rows.missing_columns
@@ -153,13 +153,13 @@ def _compare(
         parsed = replace(parsed, rows=remaining)
     if context.config.format == "json":  # Python splits its objects in a long plan, and the rows are used several times
         stack.enter_context(persist_rows(parsed.rows))
-    verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, before.frame, context.config)))
+    verdicts = stack.enter_context(persist_rows(diff.verdicts(parsed.rows, before.frame, context.config, before.grace)))
     found, live_rows = None, None
     try:
         if context.config.slice_by:
             in_names = slices.slices_in_names(context.read_settings(), snapshot)
             found = slices.find_slices(verdicts, in_names, context.config, str(snapshot.folder))
-            verdicts, live_rows = slices.restrict_to_slices(verdicts, found), F.col(slices.IN_SLICES)
+            verdicts, live_rows = slices.restrict_to_slices(verdicts, found, before.grace), F.col(slices.IN_SLICES)
         counts = diff.Counts(**diff.count_verdicts(verdicts, live_rows).collect()[0].asDict())
     except SPARK_ERRORS as error:
         raise snapshot_reader.to_data_refused(error, str(snapshot.folder)) from error

@@ -20,6 +20,7 @@ from lakehouse.ingest.readers.parsed_file import ParsedSnapshot
 from lakehouse.ingest.readers.snapshot_reader import RECEIVED, UNMASKED
 from lakehouse.lake import change_sets, small_tables
 from lakehouse.lake.cdc import DELETE, INSERT
+from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.slices import Slices
 from lakehouse.schema import pii
 from lakehouse.schema.numbers import LEADING_ZERO, has_numbers
@@ -123,8 +124,9 @@ class Comparison(ABC):
         return None
 
     def count_before(self) -> int:
-        """Return the number of rows before the snapshot."""
-        return self.before.frame.count()
+        """Return the number of live rows before the snapshot."""
+        rows = self.before.frame
+        return (rows.where(~is_marked()) if self.before.grace else rows).count()
 
     def rows_before(self, keys: DataFrame) -> DataFrame:
         """Return the rows before the snapshot that have one of these keys.
@@ -186,7 +188,8 @@ class SparkComparison(Comparison):
 
     def change_set(self, sequence: int) -> DataFrame:
         table = self.context.config
-        changes = diff.changed_rows(self.parsed.rows, self.before.frame, self.verdicts, self.counts, table)
+        rows, before = self.parsed.rows, self.before
+        changes = diff.changed_rows(rows, before.frame, self.verdicts, self.counts, table, before.grace)
         return diff.to_change_set(changes, sequence, self.snapshot.time)
 
     def write_change_set(self, sequence: int, path: str) -> None:
@@ -256,4 +259,4 @@ class LocalComparison(Comparison):
 
     @property
     def _fields(self) -> T.StructType:
-        return T.StructType([*self.context.table.schema, *change_sets.FIELDS])
+        return change_sets.fields_of(self.context.table, keeps_missing=self.before.grace is not None)

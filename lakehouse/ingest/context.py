@@ -15,6 +15,7 @@ from lakehouse.config import Guard, Pipeline, Table
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.lake import forgotten_keys
+from lakehouse.lake.grace import Grace
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
@@ -59,6 +60,7 @@ class IngestContext:
         held_messages: The message about each snapshot that the guard held, by its time; with values of rows.
         backlog: The decisions that are not in the ledger yet, if many snapshots are taken in one pass.
         reserved_paths: The paths of change sets that are not in `history`, and that no new one may take.
+        taken: The rows of the snapshots that were accepted or unchanged, for `missing`; None: those of `history`.
     """
 
     table: TableRef
@@ -70,6 +72,7 @@ class IngestContext:
     held_messages: dict[datetime, LakehouseError] = field(default_factory=dict)
     backlog: Backlog | None = None
     reserved_paths: frozenset[str] = frozenset()
+    taken: list[LedgerEntry] | None = None
 
     @property
     def config(self) -> Table:
@@ -98,10 +101,13 @@ class StateRows:
         read: Returns the rows for Spark, by the columns that the lake stores.
         find: Returns the same rows for the driver: where they are in a table, or the rows themselves; None if only
             Spark can read them.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted. With it, the rows have the columns
+            of `bronze.STATE_FIELDS`, and marked rows are among them.
     """
 
     read: Callable[[], DataFrame]
     find: Callable[[], TableRows | pa.Table | None] = lambda: None
+    grace: Grace | None = None
 
     @cached_property
     def frame(self) -> DataFrame:

@@ -1,7 +1,7 @@
 """Decides about the landed snapshots of a table. For each that is pending, oldest first:
 
-1. reject it if it is older than the last accepted one; record it as unchanged if its fingerprint is the same;
-   a batch of a change feed is neither
+1. reject it if it is older than the last accepted one; record it as unchanged if its fingerprint is the same, unless
+   a key expires that is missing (grace.py); a batch of a change feed is neither
 2. bring bronze to the ledger's last accepted sequence                        lakehouse/bronze/apply.py
 3. read it, compare it with bronze, and count                                 compare.py
 4. apply the guard                                                            guards.py
@@ -23,7 +23,8 @@ from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest import feed
 from lakehouse.ingest.backlog import Backlog
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
-from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult, StateRows
+from lakehouse.ingest.context import CompareFunction, IngestContext, IngestResult
+from lakehouse.ingest.grace import GUARD_OF_EQUAL, is_expiry_due, state_of_bronze
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.ingest.rebuild import schema_changes
@@ -61,6 +62,7 @@ def _decide_all(context: IngestContext, pending: list[LandedSnapshot]) -> list[L
     """Decide about the pending snapshots of a table, oldest first, and return their rows of the ledger."""
     entries: list[LedgerEntry] = []
     for snapshot in pending:
+        refresh_bronze_if_missing(context, snapshot)
         entry = decide_snapshot(context, snapshot, context.config.guard, compare_and_write)
         recorded = context.history.entry_at(snapshot.time)
         compared = ("status", "fingerprint", "reason")
@@ -164,11 +166,20 @@ def decide_snapshot(
         reason = f"{ledger.LATE} {later.status} snapshot, {snapshot_name(later.snapshot_time)}"
         return replace(base, reason=reason)
     if last and last.fingerprint == fingerprint:
-        return replace(base, status="unchanged", slices=last.slices)
+        if not is_expiry_due(context, snapshot.time):
+            return replace(base, status="unchanged", missing=last.missing, slices=last.slices)
+        guard = guard and GUARD_OF_EQUAL
     try:
         return compare(context, snapshot, base, guard)
     except DataRefused as refused:
         return replace(base, reason=refused.to_record())
+
+
+def refresh_bronze_if_missing(context: IngestContext, snapshot: LandedSnapshot) -> None:
+    """Bring bronze to the ledger's last sequence if keys are missing: with an equal snapshot too, one may expire."""
+    last = context.history.last_accepted
+    if last and last.missing:
+        bronze.apply_pending(context.table, context.history, snapshot.size)
 
 
 def compare_and_write(
@@ -179,7 +190,7 @@ def compare_and_write(
     before = context.backlog.rows_before(snapshot) if context.backlog else None
     if before is None:
         bronze.apply_pending(table, history, snapshot.size)
-        before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))
+        before = state_of_bronze(context, snapshot.time)
     with compare_snapshot(context, snapshot, before, undelivered_columns(context)) as comparison:
         entry = apply_guards(base, comparison, guard)
         if entry.status == "held":

@@ -22,16 +22,35 @@ from pyspark.sql import types as T
 from lakehouse.config import Table
 from lakehouse.ingest.hashes import hash_columns, normalize
 from lakehouse.ingest.readers.snapshot_reader import KEY_STATE, NULL_SLICE, PROBLEMS, RECEIVED, UNMASKED
-from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UNCHANGED, UPDATE
+from lakehouse.lake.cdc import (
+    CHANGED_COLUMNS,
+    DELETE,
+    GOES_MISSING,
+    INSERT,
+    IS_BACK,
+    MISSING_SINCE,
+    UNCHANGED,
+    UPDATE,
+)
+from lakehouse.lake.grace import (
+    FROM_STATE,
+    PROTECTED,
+    PROTECTED_BACK,
+    STILL_MISSING,
+    Grace,
+    epoch_micros,
+    operation_sql,
+    outcome_sql,
+    since_sql,
+)
+from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.slice_columns import slice_in_table
 from lakehouse.schema.table_schema import stored_schema
 from lakehouse.spark.collect import select_collectable
 
 VERDICT = "_cdc_verdict"
 OPERATION = "_cdc_operation"
-PROTECTED = "protected"  # a row of the key goes to quarantine, so bronze keeps the row that it has
 CONFLICT = "conflict"  # rows of one key have different content, and the `duplicates` policy has no answer
-OTHER_SLICE = "other slice"  # the snapshot lacks the key, and says nothing about the slice of its row
 DUPLICATE_KEY = "another row of the snapshot has the same key"  # why a good row goes to quarantine
 UNREADABLE = "unread"  # all rows whose key could not be read, as one group
 
@@ -60,32 +79,45 @@ class Counts:
     conflicts: int
     unreadable_keys: int  # quarantined rows that could be for any row of bronze
     live_rows: int | None = None  # rows of bronze in the slices of the snapshot; None without `slice_by`
+    # Keys, of a table with `missing`.
+    missing: int | None = None  # that are missing after the snapshot
+    went_missing: int = 0  # since this snapshot
+    marks: int = 0  # the rows of the change set that only set or clear `_cdc_missing_since`
+    expired: int = 0  # of those deleted: they were missing before, or marked
 
     @property
     def changes(self) -> int:
         """The number of rows of the change set."""
-        return self.inserted + self.updated + self.deleted
+        return self.inserted + self.updated + self.deleted + self.marks
+
+    @property
+    def lost(self) -> int:
+        """The number of keys that the snapshot lacks, and the one before it had: those that the guard counts."""
+        return self.deleted - self.expired + self.went_missing
 
 
-def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
+def verdicts(rows: DataFrame, state: DataFrame, table: Table, grace: Grace | None = None) -> DataFrame:
     """Decide the verdict on each key.
 
     Args:
         rows: The rows of the snapshot.
-        state: The current rows of the table.
+        state: The current rows of the table; with `grace`, as `bronze.state_rows` returns them.
         table: The table's configuration.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted.
 
     Returns:
         One row per key: the key columns, `VERDICT`, `_cdc_rows` (rows of the snapshot with that key),
         `_cdc_unreadable` (those whose key cannot be read), `_cdc_known` (whether `state` has the key), and hashes of
         the row that represents the key. The key and hashes of a single unchanged row are null, as nothing needs them.
-        Of a table with `slice_by`, also `ACCEPTED_SLICE` and `STATE_SLICE`; the slices of the snapshot then decide
-        which keys are deleted (`ingest/slices.py`).
+        With `grace`, `_cdc_since`: since when the key was missing, or is marked, before the snapshot.
+        Of a table with `slice_by`, also `ACCEPTED_SLICE` and `STATE_SLICE`, and `_cdc_marked` with `grace`; the slices
+        of the snapshot then decide about the keys that it lacks (`ingest/slices.py`).
     """
     schema = stored_schema(table)
     compared = [c for c in schema.names if c not in table.keys and c not in table.ignore]
+    absence = [F.col(MISSING_SINCE).alias("_cdc_since"), is_marked().alias("_cdc_was_marked")] if grace else []
     state_slice = [slice_in_table(table).alias(STATE_SLICE)] if table.slice_by else []
-    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES), *state_slice)
+    before = state.select(*table.keys, *hash_columns(compared, schema, _STATE_HASHES), *absence, *state_slice)
     hash_pairs = zip(_COMPARED_HASHES, _STATE_HASHES, strict=True)
     # Keys that were read have no null, and the one group of unreadable rows must match nothing: so plain equality.
     joined = _group_by_key(rows, table, compared).join(before, on=list(table.keys), how="full")
@@ -100,10 +132,17 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
         .when(is_same, UNCHANGED)
         .otherwise(UPDATE)
     )
+    if grace:
+        joined = joined.select("*", *_key_facts(table, is_known, is_same, grace))
+        verdict = (
+            F.when(F.col(table.keys[0]).isNull(), UNREADABLE)
+            .when(F.col("_cdc_conflict") & ~F.col("_cdc_quarantined"), CONFLICT)
+            .otherwise(F.expr(outcome_sql(grace.keeps_marked)))
+        )
     is_needed = (F.col(VERDICT) != UNCHANGED) | (F.col("_cdc_rows") > 1)
     slices = []
     if table.slice_by:
-        accepted = F.when(F.col(VERDICT).isin(INSERT, UPDATE, UNCHANGED), F.col(ACCEPTED_SLICE))
+        accepted = F.when(F.col(VERDICT).isin(INSERT, UPDATE, UNCHANGED, IS_BACK), F.col(ACCEPTED_SLICE))
         slices = [accepted.alias(ACCEPTED_SLICE), F.col(STATE_SLICE)]
     return joined.select("*", verdict.alias(VERDICT)).select(
         VERDICT,
@@ -111,8 +150,28 @@ def verdicts(rows: DataFrame, state: DataFrame, table: Table) -> DataFrame:
         F.col("_cdc_unreadable"),
         is_known.alias("_cdc_known"),
         *[F.when(is_needed, F.col(c)).alias(c) for c in [*table.keys, *_ROW_HASHES]],
+        *(["_cdc_since"] if grace else []),
+        *(["_cdc_marked"] if grace and table.slice_by else []),
         *slices,
     )
+
+
+def _key_facts(table: Table, is_known: Column, is_same: Column, grace: Grace) -> list[Column]:
+    """Return the columns that `outcome_sql` reads and the join does not have."""
+    is_quarantined = F.coalesce(F.col("_cdc_bad") > 0, F.lit(False))
+    if table.duplicates == "quarantine":
+        is_quarantined = is_quarantined | F.coalesce(F.col("_cdc_conflict"), F.lit(False))
+    since = F.coalesce("_cdc_since", F.lit(grace.time).cast("timestamp"))
+    is_due = F.lit(False) if grace.bound is None else since <= F.lit(grace.bound).cast("timestamp")
+    return [
+        F.col("_cdc_rows").isNotNull().alias("_cdc_accepted"),
+        is_quarantined.alias("_cdc_quarantined"),
+        is_known.alias("_cdc_known"),
+        F.coalesce(is_same, F.lit(False)).alias("_cdc_same"),
+        F.coalesce("_cdc_was_marked", F.lit(False)).alias("_cdc_marked"),
+        is_due.alias("_cdc_due"),
+        F.lit(True).alias("_cdc_contained"),
+    ]
 
 
 def _group_by_key(rows: DataFrame, table: Table, compared: list[str]) -> DataFrame:
@@ -168,9 +227,10 @@ def count_verdicts(verdicts: DataFrame, live_rows: Column | None = None) -> Data
         live_rows: Whether a row of the table counts for `live_rows`; None: these are not counted.
     """
     verdict, rows = F.col(VERDICT), F.col("_cdc_rows")
+    has_grace = "_cdc_since" in verdicts.columns
 
-    def keys(kind: str) -> Column:
-        return F.count_if(verdict == kind)
+    def keys(*kinds: str) -> Column:
+        return F.count_if(verdict.isin(*kinds))
 
     def total(amount: Column, *kinds: str) -> Column:
         return F.coalesce(F.sum(F.when(verdict.isin(*kinds), amount)), F.lit(0))
@@ -180,17 +240,36 @@ def count_verdicts(verdicts: DataFrame, live_rows: Column | None = None) -> Data
         keys(INSERT).alias("inserted"),
         keys(UPDATE).alias("updated"),
         keys(DELETE).alias("deleted"),
-        keys(UNCHANGED).alias("unchanged"),
-        total(rows, UNREADABLE, PROTECTED).alias("quarantined"),
-        total(rows - 1, INSERT, UPDATE, UNCHANGED).alias("duplicates"),
+        keys(UNCHANGED, IS_BACK).alias("unchanged"),
+        total(rows, UNREADABLE, PROTECTED, PROTECTED_BACK).alias("quarantined"),
+        total(rows - 1, INSERT, UPDATE, UNCHANGED, IS_BACK).alias("duplicates"),
         keys(CONFLICT).alias("conflicts"),
         F.coalesce(F.sum("_cdc_unreadable"), F.lit(0)).alias("unreadable_keys"),
+        *(
+            [
+                keys(GOES_MISSING, STILL_MISSING).alias("missing"),
+                keys(GOES_MISSING).alias("went_missing"),
+                keys(GOES_MISSING, IS_BACK, PROTECTED_BACK).alias("marks"),
+                F.count_if((verdict == DELETE) & F.col("_cdc_since").isNotNull()).alias("expired"),
+            ]
+            if has_grace
+            else []
+        ),
         (F.lit(None).cast("bigint") if live_rows is None else F.count_if(live_rows)).alias("live_rows"),
     )
 
 
-def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts: Counts, table: Table) -> DataFrame:
+def changed_rows(
+    rows: DataFrame,
+    state: DataFrame,
+    verdicts: DataFrame,
+    counts: Counts,
+    table: Table,
+    grace: Grace | None = None,
+) -> DataFrame:
     """Return the rows to insert, to update (as they are now) and to delete (as they were).
+
+    With `grace`, also those of keys that go missing or are back, as they were.
 
     Args:
         rows: The rows of the snapshot.
@@ -198,9 +277,11 @@ def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts:
         verdicts: The verdict on each key.
         counts: The counts of the verdicts; a kind of change that has none is not looked for.
         table: The table's configuration.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted.
 
     Returns:
-        The columns that the lake stores, `OPERATION`, and `CHANGED_COLUMNS` (null unless updated).
+        The columns that the lake stores, `OPERATION`, and `CHANGED_COLUMNS` (null unless updated); with `grace`,
+        `MISSING_SINCE`.
     """
     schema, keys = stored_schema(table), list(table.keys)
     no_columns = F.lit(None).cast("array<string>").alias(CHANGED_COLUMNS)
@@ -218,11 +299,27 @@ def changed_rows(rows: DataFrame, state: DataFrame, verdicts: DataFrame, counts:
         before = state.select(*keys, *[F.col(c).alias(f"_cdc_before_{c}") for c in schema.names])
         after, changed = after.join(before, on=keys, how="left"), _changed_columns(table, schema)
     changes = after.select(*schema.names, F.col(VERDICT).alias(OPERATION), changed.alias(CHANGED_COLUMNS))
+    if grace:
+        since = F.lit(None).cast("timestamp").alias(MISSING_SINCE)
+        return changes.select("*", since).unionByName(_absent_rows(state, verdicts, table, grace))
     if not counts.deleted:
         return changes
     deleted_keys = verdicts.where(F.col(VERDICT) == DELETE).select(*keys)
     deleted = state.join(deleted_keys, on=keys, how="left_semi")
     return changes.unionByName(deleted.select(*schema.names, F.lit(DELETE).alias(OPERATION), no_columns))
+
+
+def _absent_rows(state: DataFrame, verdicts: DataFrame, table: Table, grace: Grace) -> DataFrame:
+    """Return the rows of keys that are deleted, go missing or are back, as they were."""
+    names = [*stored_schema(table).names]
+    now = f"timestamp_micros({epoch_micros(grace.time)})"
+    operation = F.expr(operation_sql(VERDICT))
+    since = F.expr(since_sql(VERDICT, now, grace.keeps_marked)).alias(MISSING_SINCE)
+    found = verdicts.where(F.col(VERDICT).isin(*FROM_STATE))
+    keys = found.select(*table.keys, operation.alias("_cdc_outcome"), since)
+    rows = state.select(*names).join(keys, on=list(table.keys), how="inner")
+    no_columns = F.lit(None).cast("array<string>").alias(CHANGED_COLUMNS)
+    return rows.select(*names, F.col("_cdc_outcome").alias(OPERATION), no_columns, MISSING_SINCE)
 
 
 def to_change_set(changes: DataFrame, sequence: int, time: datetime) -> DataFrame:
@@ -233,10 +330,11 @@ def to_change_set(changes: DataFrame, sequence: int, time: datetime) -> DataFram
         sequence: The sequence that the change set gets.
         time: The time of the snapshot.
     """
-    of_row = [c for c in changes.columns if c not in (OPERATION, CHANGED_COLUMNS)]
+    missing = [MISSING_SINCE] if MISSING_SINCE in changes.columns else []
+    of_row = [c for c in changes.columns if c not in (OPERATION, CHANGED_COLUMNS, MISSING_SINCE)]
     stamp = F.lit(time).cast("timestamp").alias("_cdc_timestamp")
     return changes.select(
-        *of_row, OPERATION, stamp, F.lit(sequence).cast("long").alias("_cdc_sequence"), CHANGED_COLUMNS
+        *of_row, OPERATION, stamp, F.lit(sequence).cast("long").alias("_cdc_sequence"), CHANGED_COLUMNS, *missing
     )
 
 
@@ -264,7 +362,7 @@ def quarantine_rows(rows: DataFrame, verdicts: DataFrame, table: Table) -> DataF
         `row` as received (JSON), `column`, `value`, `reason`, `rule`, and `UNMASKED` if `rows` has it.
     """
     unmasked = [c for c in rows.columns if c == UNMASKED]
-    protected = verdicts.where(F.col(VERDICT) == PROTECTED).select(*table.keys)
+    protected = verdicts.where(F.col(VERDICT).isin(PROTECTED, PROTECTED_BACK)).select(*table.keys)
     first = F.get(PROBLEMS, F.lit(0))
     malformed = rows.where(F.size(PROBLEMS) > 0).select(
         F.col(RECEIVED).alias("row"),

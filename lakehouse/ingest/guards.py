@@ -38,6 +38,8 @@ def apply_guards(base: LedgerEntry, comparison: Comparison, guard: Guard | None)
         guard: The limits to apply; None accepts any change.
     """
     counts = {name: getattr(comparison.counts, name) for name in COUNT_COLUMNS}
+    if comparison.before.grace:
+        counts |= {"missing": comparison.counts.missing, "marks": comparison.counts.marks}
     base = replace(base, slices=comparison.slices.to_json() if comparison.slices else None)
     reason = _hold_reason(comparison, guard) if guard else None
     rekeyed = rekeyed_text(comparison, is_held=reason is not None) if guard else None
@@ -138,7 +140,9 @@ def hold_reason(
     live_rows = once(lambda: _live_rows(counts, count_live_rows))
     reasons = [*_exceeded_limits(counts, guard, live_rows)]
     if guard.learned and past is not None:
-        reasons += past.unusual_figures({name: getattr(counts, name) for name in FIGURES}, live_rows)
+        reasons += past.unusual_figures(
+            {name: getattr(counts, name) for name in FIGURES} | {"deleted": counts.lost}, live_rows
+        )
     return "; ".join(reasons) or None
 
 
@@ -146,7 +150,7 @@ def _live_rows(counts: Counts, count_live_rows: Callable[[], int]) -> int:
     """Return the number of live rows before a snapshot."""
     if counts.live_rows is not None:  # of the snapshot's slices
         return counts.live_rows
-    if counts.quarantined:  # these may protect rows of bronze, which no count includes
+    if counts.quarantined or counts.missing is not None:  # bronze may have rows that no count includes
         return count_live_rows()
     return counts.unchanged + counts.updated + counts.deleted
 
@@ -156,16 +160,22 @@ def _exceeded_limits(counts: Counts, guard: Guard, live_rows: Callable[[], int])
     accepted = counts.rows_read - counts.quarantined
     if accepted < guard.min_rows:
         yield f"{counted(accepted, 'row')} accepted, fewer than min_rows {guard.min_rows}"
-    limits = {"deleted": guard.max_deleted, "updated": guard.max_updated, "inserted": guard.max_inserted}
-    for kind, limit in limits.items():
-        count = getattr(counts, kind)
+    kind_lost = "missing" if counts.went_missing else "deleted"
+    shares = (
+        ("deleted", kind_lost, counts.lost, guard.max_deleted),
+        ("updated", "updated", counts.updated, guard.max_updated),
+        ("inserted", "inserted", counts.inserted, guard.max_inserted),
+    )
+    for name, kind, count, limit in shares:
         # Without rows before, nothing is a share of them: the first load inserts all of its rows.
         if limit is not None and count and (live := live_rows()) and is_more_than(count, limit, live):
-            of_rows = f"{counted(count, 'row')} inserted beside {live}" if kind == "inserted" else ""
-            yield f"{of_rows or f'{count} of {live} rows {kind}'}, more than max_{kind} {limit:g}"
-    if counts.deleted and counts.unreadable_keys:
-        unreadable, deleted = counted(counts.unreadable_keys, "row"), counted(counts.deleted, "row")
-        yield f"{unreadable} whose key cannot be read, beside {deleted} deleted"
+            of_rows = f"{counted(count, 'row')} inserted beside {live}" if name == "inserted" else ""
+            yield f"{of_rows or f'{count} of {live} rows {kind}'}, more than max_{name} {limit:g}"
+    if counts.unreadable_keys and (counts.deleted or counts.went_missing):
+        unreadable, kinds = counted(counts.unreadable_keys, "row"), []
+        kinds += [f"{counted(counts.deleted, 'row')} deleted"] if counts.deleted else []
+        kinds += [f"{counted(counts.went_missing, 'row')} missing"] if counts.went_missing else []
+        yield f"{unreadable} whose key cannot be read, beside {' and '.join(kinds)}"
     if is_more_than(counts.quarantined, guard.max_quarantined, counts.rows_read):
         yield (
             f"{counts.quarantined} of {counts.rows_read} rows quarantined,"

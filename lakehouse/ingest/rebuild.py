@@ -28,12 +28,13 @@ from lakehouse.config.column_names import stored_names
 from lakehouse.errors import DataRefused
 from lakehouse.ingest.compare import compare_snapshot
 from lakehouse.ingest.comparison import Comparison
-from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.context import IngestContext
 from lakehouse.ingest.diff import DUPLICATE_KEY
+from lakehouse.ingest.grace import state_of_bronze
 from lakehouse.ingest.guards import apply_guards
 from lakehouse.ingest.readers import snapshot_reader
 from lakehouse.lake import change_sets, delta, ledger, quarantine
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, GOES_MISSING, IS_BACK, MISSING_SINCE
 from lakehouse.lake.ledger import REBUILT, LedgerEntry, LedgerHistory
 from lakehouse.lake.slices import Slices
 from lakehouse.lake.table_ref import TableRef
@@ -121,7 +122,7 @@ def schema_changes(table: TableRef, history: LedgerHistory) -> list[str]:
     for entry in (each for each in history.entries_to_fold if each.path):
         written = change_sets.written_schema(table, entry)
         change_sets.require_same_pii(table, entry, written)
-        own = {*CDC_COLUMNS, CHANGED_COLUMNS}
+        own = {*CDC_COLUMNS, CHANGED_COLUMNS, MISSING_SINCE}
         lines += mismatch.schema_mismatches(T.StructType([f for f in written if f.name not in own]), table.schema)
     return list(dict.fromkeys(lines))
 
@@ -182,6 +183,7 @@ def _write_change_sets(context: IngestContext, steps: list[_Step]) -> list[Ledge
                 entries.append(_copy_change_set(context.table, step.entry, base))
             else:
                 is_last = step is steps[-1]
+                base = replace(base, missing=None, marks=None)
                 entries.append(_read_again(context, scratch, step, base, delivered, is_last))
             delivered.update(change_sets.written_schema(context.table, entries[-1]).names)
         if steps[-1].is_copy:
@@ -197,7 +199,8 @@ def _scratch_context(context: IngestContext) -> Iterator[IngestContext]:
     scratch = _ScratchTable(table.spark, table.lake, table.name, config, table.tuning)
     delta.drop(table.spark, scratch.bronze)  # of a rebuild that was killed
     try:
-        yield IngestContext(scratch, context.pipeline, context.run_id, LedgerHistory([]))
+        taken = context.history.confirmed
+        yield IngestContext(scratch, context.pipeline, context.run_id, LedgerHistory([]), taken=taken)
     finally:
         delta.drop(table.spark, scratch.bronze)
 
@@ -224,6 +227,8 @@ def _copy_change_set(table: TableRef, entry: LedgerEntry, base: LedgerEntry) -> 
     counts = Counter({"I": entry.inserted or 0, "U": entry.updated or 0, "D": entry.deleted or 0}) - erased
     change_sets.write(table, pii.with_labels(rows, table.config), base.path or "", entry.changed_rows)
     rows_read = (entry.rows_read or 0) - erased["I"] - erased["U"]
+    if entry.marks is not None:
+        base = replace(base, marks=entry.marks - erased[GOES_MISSING] - erased[IS_BACK])
     return replace(base, rows_read=rows_read, inserted=counts["I"], updated=counts["U"], deleted=counts["D"])
 
 
@@ -237,7 +242,7 @@ def _read_again(
     table, written = scratch.table, change_sets.written_schema(context.table, step.entry)
     known = change_sets.source_columns(context.table, written).keys()
     new = set(table.schema.names).difference(known, delivered, table.config.keys)
-    before = StateRows(lambda: bronze.current_rows(table), lambda: bronze.find_current_rows(table))
+    before = state_of_bronze(scratch, step.snapshot.time)
     sequence = base.sequence or 0
     try:
         with compare_snapshot(scratch, step.snapshot, before, frozenset(new)) as comparison:

@@ -25,7 +25,7 @@ from datetime import datetime
 from lakehouse import bronze
 from lakehouse.errors import ConfigError, DataRefused
 from lakehouse.ingest.context import IngestContext, IngestResult
-from lakehouse.ingest.decide import compare_and_write, decide_snapshot
+from lakehouse.ingest.decide import compare_and_write, decide_snapshot, refresh_bronze_if_missing
 from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
@@ -150,6 +150,7 @@ def _decide_again(replayed: IngestContext, snapshot: LandedSnapshot) -> LedgerEn
         DataRefused: It cannot be accepted.
     """
     stamp = snapshot_name(snapshot.time)
+    refresh_bronze_if_missing(replayed, snapshot)
     entry = decide_snapshot(replayed, snapshot, None, compare_and_write)
     if entry.status == "rejected":
         raise DataRefused(

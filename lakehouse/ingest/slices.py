@@ -10,9 +10,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.config import Table
-from lakehouse.ingest.diff import ACCEPTED_SLICE, OTHER_SLICE, STATE_SLICE, VERDICT
+from lakehouse.ingest.diff import ACCEPTED_SLICE, STATE_SLICE, VERDICT
 from lakehouse.ingest.readers.parsed_file import ReadSettings
-from lakehouse.lake.cdc import DELETE
+from lakehouse.lake.cdc import DELETE, GOES_MISSING
+from lakehouse.lake.grace import OTHER_SLICE, STILL_MARKED, STILL_MISSING, Grace, outcome_sql
 from lakehouse.lake.slice_columns import slice_frame, slice_of
 from lakehouse.lake.slices import MAX_SLICES, Slices
 from lakehouse.schema import pii
@@ -72,19 +73,40 @@ def find_slices(verdicts: DataFrame, in_names: DataFrame | None, table: Table, w
     return Slices.of(table.slice_by or (), (row[0] for row in slices.limit(MAX_SLICES + 1).collect()), where)
 
 
-def restrict_to_slices(verdicts: DataFrame, slices: Slices) -> DataFrame:
+def restrict_to_slices(verdicts: DataFrame, slices: Slices, grace: Grace | None = None) -> DataFrame:
     """Return the verdicts with `OTHER_SLICE` for each key to delete whose row is in no slice of the snapshot.
+
+    With `grace`, the keys that the snapshot lacks are decided about by the slices of their rows.
 
     Args:
         verdicts: The verdict on each key (`diff.verdicts`).
         slices: The slices of the snapshot.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted.
 
     Returns:
-        The same columns, and `IN_SLICES`.
+        The same columns but `_cdc_marked`, and `IN_SLICES`: only of live rows.
     """
     known = slice_frame(verdicts.sparkSession, slices, STATE_SLICE).withColumn(IN_SLICES, F.lit(True))
+    if grace:
+        rows = [(list(each), bound) for each, bound in sorted(grace.bounds(slices.values).items())]
+        known = local_frame(verdicts.sparkSession, f"{STATE_SLICE} ARRAY<STRING>, _cdc_bound TIMESTAMP", rows)
+        known = known.withColumn(IN_SLICES, F.lit(True))
     joined = verdicts.join(F.broadcast(known), on=STATE_SLICE, how="left")
     is_inside = F.coalesce(IN_SLICES, F.lit(False))
-    verdict = F.when((F.col(VERDICT) == DELETE) & ~is_inside, OTHER_SLICE).otherwise(F.col(VERDICT))
-    others = [F.col(name) for name in verdicts.columns if name != VERDICT]
-    return joined.select(verdict.alias(VERDICT), *others, is_inside.alias(IN_SLICES))
+    others = [F.col(name) for name in verdicts.columns if name not in (VERDICT, "_cdc_marked")]
+    if grace is None:
+        verdict = F.when((F.col(VERDICT) == DELETE) & ~is_inside, OTHER_SLICE).otherwise(F.col(VERDICT))
+        return joined.select(verdict.alias(VERDICT), *others, is_inside.alias(IN_SLICES))
+    since = F.coalesce("_cdc_since", F.lit(grace.time).cast("timestamp"))
+    facts = {
+        "_cdc_accepted": F.lit(False),
+        "_cdc_quarantined": F.lit(False),
+        "_cdc_known": F.lit(True),
+        "_cdc_same": F.lit(False),
+        "_cdc_due": F.coalesce(since <= F.col("_cdc_bound"), F.lit(False)),
+        "_cdc_contained": is_inside,
+    }
+    is_absent = F.col(VERDICT).isin(DELETE, GOES_MISSING, STILL_MISSING, STILL_MARKED)
+    verdict = F.when(is_absent, F.expr(outcome_sql(grace.keeps_marked))).otherwise(F.col(VERDICT))
+    is_live = is_inside & ~F.col("_cdc_marked")
+    return joined.withColumns(facts).select(verdict.alias(VERDICT), *others, is_live.alias(IN_SLICES))

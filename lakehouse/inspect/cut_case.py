@@ -21,6 +21,7 @@ from lakehouse.inspect.cases import FOLDER, Case, Row
 from lakehouse.inspect.json_rows import json_rows
 from lakehouse.inspect.model_tests import CaseRunner
 from lakehouse.lake import delta, ledger
+from lakehouse.lake.marked_rows import live_rows
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
 from lakehouse.runner.context import Run
 from lakehouse.storage.paths import utc_text_z
@@ -138,7 +139,7 @@ class _Cutter:
                 where=self._run.lake.root,
                 next_step=f"lakehouse run {self._run.pipeline.argument}",
             )
-        rows = delta.read(self._bench.spark, address).limit(MAX_ROWS + 1)
+        rows = live_rows(relation, delta.read(self._bench.spark, address)).limit(MAX_ROWS + 1)
         found = json_rows(rows)
         if len(found) > MAX_ROWS:
             raise ConfigError(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse import bronze, extract, logs
 from lakehouse.concurrency import once, worker_pool
@@ -29,6 +30,7 @@ from lakehouse.extract import Source
 from lakehouse.ingest import decide, guards
 from lakehouse.ingest.compare import compare_snapshot, undelivered_columns
 from lakehouse.ingest.context import IngestContext, StateRows
+from lakehouse.ingest.grace import find_grace, state_of_bronze
 from lakehouse.inspect.between import Interval, diff_model, diff_table
 from lakehouse.inspect.diff_samples import describe_changes
 from lakehouse.inspect.last_change import describe_last_change
@@ -173,6 +175,7 @@ def _empty_comparison() -> Document:
         "rows_before": None,
         "percent": {},
         "columns": {},
+        "missing": None,
         "quarantine": [],
         "samples": {"inserted": [], "updated": [], "deleted": []},
         "last_change": None,
@@ -315,8 +318,8 @@ def _diff_with_bronze(
     return document
 
 
-def _bronze_baseline(context: IngestContext) -> Baseline:
-    """Return bronze's rows at the ledger's last sequence.
+def _bronze_baseline(context: IngestContext, time: datetime) -> Baseline:
+    """Return bronze's rows at the ledger's last sequence, for a snapshot of a time.
 
     The version is pinned, so that a run at the same time changes nothing. If no version is at that sequence, the rows
     are computed from the change sets.
@@ -325,9 +328,10 @@ def _bronze_baseline(context: IngestContext) -> Baseline:
     version, optional_columns = delta.current_version(table.spark, table.bronze), undelivered_columns(context)
     if bronze.is_current(version, table.config, history):
         number = version.version if version else None
-        rows = StateRows(lambda: bronze.current_rows(table, number), lambda: bronze.find_current_rows(table, number))
-        return Baseline(rows, optional_columns)
-    rows = StateRows(lambda: bronze.expected_rows(table, history.entries_to_fold))
+        return Baseline(state_of_bronze(context, time, number), optional_columns)
+    grace = find_grace(context, time)
+    fold = bronze.expected_state_rows if grace else bronze.expected_rows
+    rows = StateRows(lambda: fold(table, history.entries_to_fold), grace=grace)
     note = "bronze is not at the ledger's last sequence: compared with the rows of the accepted change sets"
     return Baseline(rows, optional_columns, f"{note}; `lakehouse bronze` applies them")
 
@@ -345,15 +349,18 @@ def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSna
     before = replace(context, history=LedgerHistory(entries))
     no_rows = local_frame(before.table.spark, before.table.schema)
     none = StateRows(lambda: no_rows, TableRows)
+    context = replace(context, history=LedgerHistory([entry]))
     with (
         compare_snapshot(before, older, none, undelivered_columns(before)) as comparison,
         persist_rows(comparison.change_set(1).select(*no_rows.columns)) as rows,
     ):
         quarantined = comparison.counts.quarantined
         note = f"rows of {snapshot_name(older.time)} that would be quarantined are missing: {quarantined}"
-        state = StateRows(lambda: rows, comparison.inserted_rows)
+        grace = find_grace(context, newer.time)
+        absence = [F.lit(None).cast(each.dataType).alias(each.name) for each in bronze.STATE_FIELDS if grace]
+        state = StateRows(lambda: rows.select("*", *absence), comparison.inserted_rows, grace)
         baseline = Baseline(state, comparison.missing_columns, note if quarantined else "")
-        return _diff_document(replace(context, history=LedgerHistory([entry])), newer, lambda _: baseline, samples)
+        return _diff_document(context, newer, lambda *_: baseline, samples)
 
 
 # --- verdict and contents ---------------------------------------------------------------------------------------
@@ -362,7 +369,7 @@ def _diff_landed(context: IngestContext, older: LandedSnapshot, newer: LandedSna
 def _diff_document(
     context: IngestContext,
     snapshot: LandedSnapshot,
-    read_baseline: Callable[[IngestContext], Baseline],
+    read_baseline: Callable[[IngestContext, datetime], Baseline],
     samples: int,
     notes: tuple[str, ...] = (),
     is_lazy: bool = False,
@@ -377,7 +384,7 @@ def _diff_document(
         context: IngestContext, snapshot: LandedSnapshot, base: LedgerEntry, guard: Guard | None
     ) -> LedgerEntry:
         context = _in_isolated_session(context, snapshot.size) if is_lazy else context
-        baseline = read_baseline(context)
+        baseline = read_baseline(context, snapshot.time)
         with compare_snapshot(context, snapshot, baseline.rows, baseline.optional_columns) as comparison:
             entry = guards.apply_guards(base, comparison, guard)
             contents.update(describe_changes(context, comparison, entry.counts, samples), note=baseline.note)

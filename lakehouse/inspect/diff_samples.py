@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse.ingest import Comparison, IngestContext
 from lakehouse.ingest.held import commonest_reasons
 from lakehouse.inspect.json_rows import json_rows
-from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, INSERT, UPDATE
+from lakehouse.lake.cdc import CHANGED_COLUMNS, DELETE, GOES_MISSING, INSERT, IS_BACK, UPDATE
 from lakehouse.spark.persist import persist_rows
 
 _OPERATION = "_cdc_operation"
@@ -56,9 +56,23 @@ def describe_changes(
             "rows_before": rows_before,
             "percent": {name: percent(n, rows_before) for name, n in counts.items() if name != "rows_read"},
             "columns": changed_columns,
+            "missing": _missing_keys(comparison),
             "quarantine": quarantine_reasons,
             "samples": _sample_rows(context, comparison, changes, samples),
         }
+
+
+def _missing_keys(comparison: Comparison) -> dict[str, int] | None:
+    """Return what the snapshot does to keys that it lacks, or that were missing; None if they are just deleted."""
+    counts = comparison.counts
+    if counts.missing is None:
+        return None
+    return {
+        "goes_missing": counts.went_missing,
+        "is_back": counts.marks - counts.went_missing,
+        "would_expire": counts.expired,
+        "missing": counts.missing,
+    }
 
 
 def percent(part: int, total: int) -> float | None:
@@ -101,4 +115,7 @@ def _sample_rows(
         ]
     if counts.deleted and limit:
         samples["deleted"] = json_rows(first_rows(DELETE).select(*names))
+    if counts.marks and limit:
+        samples["goes_missing"] = json_rows(first_rows(GOES_MISSING).select(*names))
+        samples["is_back"] = json_rows(first_rows(IS_BACK).select(*names))
     return samples

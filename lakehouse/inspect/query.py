@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from lakehouse.config.strict_model import did_you_mean
 from lakehouse.errors import ConfigError, InfrastructureError, LakehouseError
 from lakehouse.inspect.plain_value import plain_value
 from lakehouse.lake import delta, ledger
-from lakehouse.lake.cdc import END_AT
+from lakehouse.lake.cdc import DELETE, END_AT, MISSING_SINCE
 from lakehouse.lake.duckdb_sql import quote
 from lakehouse.lake.duckdb_views import Database, NeedsSparkError, open_database
 from lakehouse.lake.ledger import LedgerHistory
@@ -89,7 +89,7 @@ def show(run: Run, name: str, limit: int, at: datetime | None = None) -> Documen
         history = _add_view(run, database, relation, at)
         columns = database.columns(relation)
         # Of a history, the open windows are the rows that there are now.
-        is_live = f"{quote(END_AT)} IS NULL" if END_AT in columns and layer == "bronze" and at is None else "true"
+        is_live = _live_condition(columns) if layer == "bronze" and at is None else "true"
         view = f"{quote(layer)}.{quote(short)}"
         (counts,) = database.fetch(f"SELECT count(*) AS n, count(*) FILTER ({is_live}) AS live FROM {view}")
         order = ", ".join(quote(key) for key in keys if key in columns) or "ALL"
@@ -101,13 +101,21 @@ def show(run: Run, name: str, limit: int, at: datetime | None = None) -> Documen
         "name": relation,
         "at": utc_text_z(at) if at else None,
         "count": counts["live"],
-        "windows": counts["n"] if counts["n"] != counts["live"] or is_live != "true" else None,
+        "windows": counts["n"] if END_AT in columns and is_live != "true" else None,
         "keys": list(keys),
         "columns": [{"name": column, "type": kind} for column, kind in columns.items()],
         "snapshot_time": utc_text_z(last.snapshot_time) if last else None,
         "last_change": last.counts if last else None,
         "rows": rows,
     }
+
+
+def _live_condition(columns: Collection[str]) -> str:
+    """Return the SQL for whether a row of bronze is a live one: an open window, and not marked as deleted."""
+    if END_AT in columns:
+        return f"{quote(END_AT)} IS NULL"
+    is_kept = f"{MISSING_SINCE} IS NULL OR _cdc_operation <> '{DELETE}'"
+    return is_kept if MISSING_SINCE in columns else "true"
 
 
 def run_query(run: Run, query: str, limit: int, at: datetime | None = None, out: str | None = None) -> Document:
@@ -231,6 +239,8 @@ def _add_view_at(run: Run, database: Database, relation: str, history: LedgerHis
     try:
         if table.config.feed:
             raise NeedsSparkError
+        if table.config.scd == 2 and any(entry.keeps_missing for entry in history.accepted):
+            raise NeedsSparkError  # see `rows_as_of`
         if table.config.scd == 2:
             database.add_windows_at(relation, table, at, read.undelivered_at(table, history, at))
         else:

@@ -145,12 +145,25 @@ def _table_state(
         "last_success": success["ended"] if success else None,
         "overdue_seconds": records.overdue_seconds(success, run.pipeline.schedule.every, now),
         "quarantined": last.quarantined if last else None,
+        **_missing_keys(run, table),
         "slices": Slices.describe_json(last.slices) if last else None,
         "bronze_sequence": (version.recorded_progress() or {}).get("sequence") if version else None,
         "note": note,
         "leading_zeros": history.leading_zeros or None,
         "usual": describe_usual_figures(history) if table_config.guard.learned else None,
     }
+
+
+def _missing_keys(run: Run, table: StoredTable) -> Document:
+    """Return how many keys are missing after the last snapshot, and since when the first; None without `missing`."""
+    last = table.history.last_accepted
+    count, since = last.missing if last else None, None
+    if count:
+        from lakehouse.bronze import find_missing
+
+        found = find_missing(run.table_ref(table.name, run.lazy_spark))  # without keys that were forgotten since
+        count, since = found.count, found.since
+    return {"missing": count, "missing_since": utc_text_z(since) if since else None}
 
 
 def _model_state(run: Run, name: str, problem: records.Record | None) -> Document:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from lakehouse.config import FEED_SEQUENCE, Table
 
 INSERT, UPDATE, DELETE, UNCHANGED = "I", "U", "D", "="
+GOES_MISSING, IS_BACK = "M", "R"  # of tables with `missing`: a snapshot lacks the key; it has it again, and equal
 CDC_COLUMNS = ["_cdc_operation", "_cdc_timestamp", "_cdc_sequence"]
+MISSING_SINCE = "_cdc_missing_since"  # the time of the first snapshot without the key; null while the key is there
 START_AT, END_AT = "__START_AT", "__END_AT"
 _CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT"
 # Of the ledger.
@@ -27,4 +29,5 @@ def own_columns_ddl(table: Table) -> str:
     """
     feed_sequence = f", {FEED_SEQUENCE} {table.sequence_type}" if table.feed else ""
     window = f", {START_AT} {table.sequence_type}, {END_AT} {table.sequence_type}" if table.scd == 2 else ""
-    return f"{_CDC_DDL}{feed_sequence}{window}"
+    missing = f", {MISSING_SINCE} TIMESTAMP" if table.grace else ""
+    return f"{_CDC_DDL}{missing}{feed_sequence}{window}"

@@ -23,7 +23,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.errors import ConfigError, InfrastructureError
 from lakehouse.lake import small_tables
 from lakehouse.lake.cached_rows import CachedRows
-from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS
+from lakehouse.lake.cdc import CDC_COLUMNS, CHANGED_COLUMNS, MISSING_SINCE
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.lake.table_rows import TableRows
@@ -49,10 +49,22 @@ FIELDS = (
     T.StructField(CHANGED_COLUMNS, T.ArrayType(T.StringType())),
 )
 """The columns of a change set beside the table's own."""
+MISSING_FIELD = T.StructField(MISSING_SINCE, T.TimestampType())
+"""One more, of a table with `missing`: since when the key is missing after the change, as bronze has it then."""
 
 _FILE_BYTES = 64 << 20
 _SPARK_SCHEMA = b"org.apache.spark.sql.parquet.row.metadata"  # in a file's metadata: its columns, as JSON
 _RAW_FOLDERS = ("raw/full-load", "raw/cdc")
+
+
+def fields_of(table: TableRef, keeps_missing: bool) -> T.StructType:
+    """Return the columns of a change set.
+
+    Args:
+        table: The table.
+        keeps_missing: Whether it is made by the rules of `missing` (`LedgerEntry.keeps_missing`).
+    """
+    return T.StructType([*table.schema, *FIELDS, *([MISSING_FIELD] if keeps_missing else [])])
 
 
 def write(table: TableRef, rows: DataFrame, path: str, row_count: int) -> None:
@@ -120,6 +132,8 @@ def delivered_columns(table: TableRef, entry: LedgerEntry) -> list[str]:
 def read_change_sets(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """Return the rows of change sets by the declared schema, with their `_cdc_*` columns.
 
+    They have `_cdc_missing_since` if one of the change sets was made by the rules of `missing`.
+
     Raises:
         InfrastructureError: A change set cannot be read.
     """
@@ -147,7 +161,8 @@ def read_complete(table: TableRef, entry: LedgerEntry) -> tuple[CachedRows, Coun
 
 def read_with_cast_errors(table: TableRef, entries: list[LedgerEntry]) -> DataFrame:
     """Return the rows of change sets by the declared schema, with the values that do not fit it in `CAST_ERRORS`."""
-    return reduce(DataFrame.unionByName, (_read_as_declared(table, entry) for entry in entries))
+    keeps_missing = any(entry.keeps_missing for entry in entries)
+    return reduce(DataFrame.unionByName, (_read_as_declared(table, entry, keeps_missing) for entry in entries))
 
 
 def source_columns(table: TableRef, written: T.StructType) -> dict[str, str]:
@@ -171,8 +186,9 @@ def source_columns(table: TableRef, written: T.StructType) -> dict[str, str]:
     return found
 
 
-def _read_as_declared(table: TableRef, entry: LedgerEntry) -> DataFrame:
+def _read_as_declared(table: TableRef, entry: LedgerEntry, keeps_missing: bool) -> DataFrame:
     rows, declared = read_as_written(table, entry), table.schema
+    since = F.col(MISSING_SINCE) if MISSING_SINCE in rows.columns else F.lit(None).cast("timestamp")
     types, names = {f.name: f.dataType for f in rows.schema}, source_columns(table, rows.schema)
     written = {name: types[other] for name, other in names.items()}
     values: dict[str, Column] = {f.name: F.lit(None).cast(f.dataType) for f in declared}
@@ -190,6 +206,7 @@ def _read_as_declared(table: TableRef, entry: LedgerEntry) -> DataFrame:
         *CDC_COLUMNS,
         _renamed(F.col(CHANGED_COLUMNS), {other: name for name, other in names.items() if other != name}),
         F.array_compact(F.array(*errors).cast("array<string>")).alias(CAST_ERRORS),
+        *([since.alias(MISSING_SINCE)] if keeps_missing else []),
     )
 
 
@@ -216,7 +233,7 @@ def _cast_or_null(value: Column, from_type: T.DataType, to_type: T.DataType, opt
 
 def _read_in_driver(table: TableRef, entry: LedgerEntry) -> CachedRows | None:
     """Return the rows of a change set in the driver's memory; None if it was written with other types than today's."""
-    fields = T.StructType([*table.schema, *FIELDS])
+    fields = fields_of(table, entry.keeps_missing)
     if not _is_as_declared(table, written_schema(table, entry), fields):
         return None
     rows = small_tables.read_files(_files(table.lake.path(entry.path or "")), fields)
@@ -236,7 +253,7 @@ def read_batches(table: TableRef, entry: LedgerEntry) -> pa.RecordBatchReader | 
     Returns:
         The rows; None if it was written with other types than today's, or if only Spark can read it.
     """
-    written, fields = written_schema(table, entry), T.StructType([*table.schema, *FIELDS])
+    written, fields = written_schema(table, entry), fields_of(table, entry.keeps_missing)
     if not _is_as_declared(table, written, fields):
         return None
     files = tuple(_files(table.lake.path(entry.path or "")))

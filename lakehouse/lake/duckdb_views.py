@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse.lake import change_sets, delta, small_tables
-from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, START_AT
+from lakehouse.lake.cdc import CDC_COLUMNS, DELETE, END_AT, GOES_MISSING, IS_BACK, START_AT
 from lakehouse.lake.duckdb_sql import literal, parquet, quote
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.table_ref import TableRef
@@ -95,13 +95,23 @@ class Database:
             NeedsSparkError: A change set was written with other types than today's, or only Spark can read it.
             ConfigError: `pii` was changed since the change sets were written.
         """
-        source = self._change_sets_sql(table, entries)
-        columns = ", ".join(map(quote, [*table.schema.names, *CDC_COLUMNS]))
+        entries = list(entries)
+        source, keeps_missing = self._change_sets_sql(table, entries), any(entry.keeps_missing for entry in entries)
         keys = ", ".join(map(quote, table.config.keys))
-        ranked = f"row_number() OVER (PARTITION BY {keys} ORDER BY _cdc_sequence DESC) AS _cdc_rank"
-        changes = f"SELECT *, {ranked} FROM ({source})"
-        is_live = f"_cdc_rank = 1 AND _cdc_operation <> '{DELETE}'"
-        self._create_view(view, f"SELECT {columns} FROM ({changes}) WHERE {is_live}")
+        of_key = f"OVER (PARTITION BY {keys} ORDER BY _cdc_sequence DESC"
+        # A key that goes missing, or is back, keeps its row with the `_cdc_*` columns of the change before that.
+        is_own = f"_cdc_operation NOT IN ('{GOES_MISSING}', '{IS_BACK}')"
+        own = [
+            f"first_value(CASE WHEN {is_own} THEN {name} END IGNORE NULLS) {of_key}"
+            f" ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS {name}"
+            for name in CDC_COLUMNS
+        ]
+        own = own if keeps_missing else CDC_COLUMNS
+        columns = ", ".join(map(quote, table.schema.names))
+        ranked = f"row_number() {of_key}) AS _cdc_rank, _cdc_operation AS _cdc_last"
+        changes = f"SELECT {columns}, {', '.join(own)}, {ranked} FROM ({source})"
+        names = ", ".join(map(quote, [*table.schema.names, *CDC_COLUMNS]))
+        self._create_view(view, f"SELECT {names} FROM ({changes}) WHERE _cdc_rank = 1 AND _cdc_last <> '{DELETE}'")
 
     def add_changes(self, view: str, table: TableRef, entries: Iterable[LedgerEntry]) -> None:
         """Add a view of the rows of some change sets, by the declared schema.
@@ -115,7 +125,7 @@ class Database:
             NeedsSparkError: One was written with other types than today's, or only Spark can read it.
             ConfigError: `pii` was changed since one was written.
         """
-        self._create_view(view, self._change_sets_sql(table, entries))
+        self._create_view(view, self._change_sets_sql(table, list(entries)))
 
     def add_view(self, view: str, query: str) -> None:
         """Add a view of a query over the others.
@@ -174,8 +184,8 @@ class Database:
         found = self.connection.sql(query, params=dict(parameters or {})).to_arrow_table()
         return small_tables.to_dicts(found)
 
-    def _change_sets_sql(self, table: TableRef, entries: Iterable[LedgerEntry]) -> str:
-        fields = T.StructType([*table.schema, *change_sets.FIELDS])
+    def _change_sets_sql(self, table: TableRef, entries: list[LedgerEntry]) -> str:
+        fields = change_sets.fields_of(table, any(entry.keeps_missing for entry in entries))
         declared = {field.name: field.dataType for field in fields}
         files: list[StorePath] = []
         for entry in (each for each in entries if each.path):

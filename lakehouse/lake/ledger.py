@@ -39,7 +39,7 @@ SCHEMA = """
     path STRING, rows_read BIGINT, inserted BIGINT, updated BIGINT, deleted BIGINT, unchanged BIGINT,
     quarantined BIGINT, duplicates BIGINT, run_id STRING, recorded_at TIMESTAMP, reason STRING
 """
-OPTIONAL_COLUMNS = {"slices": "STRING"}
+OPTIONAL_COLUMNS = {"missing": "BIGINT", "marks": "BIGINT", "slices": "STRING"}
 """Columns that a ledger gets when the first row has a value for one, with their types; before that they are null."""
 REBUILT = "rebuilt by another schema"
 """The reason of the first change set of a rebuild begins with this."""
@@ -76,6 +76,8 @@ class LedgerEntry:
     run_id: str | None = None
     recorded_at: datetime | None = None
     reason: str | None = None
+    missing: int | None = None  # keys missing after the snapshot, of a table that keeps them (`missing`)
+    marks: int | None = None  # rows of the change set that only set or clear `_cdc_missing_since` (M and R)
     slices: str | None = None  # that the snapshot contains (`Slices.to_json`); None: it is the whole table
 
     def __post_init__(self) -> None:
@@ -91,7 +93,12 @@ class LedgerEntry:
     @property
     def changed_rows(self) -> int:
         """The number of rows in the change set."""
-        return (self.inserted or 0) + (self.updated or 0) + (self.deleted or 0)
+        return (self.inserted or 0) + (self.updated or 0) + (self.deleted or 0) + (self.marks or 0)
+
+    @property
+    def keeps_missing(self) -> bool:
+        """Whether its change set was made by the rules of `missing`, so that it may set `_cdc_missing_since`."""
+        return self.missing is not None
 
     @property
     def is_base_state(self) -> bool:
@@ -206,7 +213,13 @@ class LedgerHistory:
     @property
     def confirmed_times(self) -> list[datetime]:
         """The times of the snapshots that were accepted or unchanged, oldest first: the newest is that of the data."""
-        return sorted(time for time, entry in self._by_time.items() if entry.status in ("accepted", "unchanged"))
+        return [entry.snapshot_time for entry in self.confirmed]
+
+    @property
+    def confirmed(self) -> list[LedgerEntry]:
+        """The rows of the snapshots that were accepted or unchanged, oldest first."""
+        found = (entry for entry in self._by_time.values() if entry.status in ("accepted", "unchanged"))
+        return sorted(found, key=lambda entry: entry.snapshot_time)
 
     @property
     def held_entry(self) -> LedgerEntry | None:

@@ -21,6 +21,7 @@ from lakehouse.config.ddl import quote_identifier
 from lakehouse.config.tuning import Tuning
 from lakehouse.lake import delta, small_tables
 from lakehouse.lake.cached_rows import CachedRows, cache_rows
+from lakehouse.lake.marked_rows import live_cached_changes, live_rows
 from lakehouse.lake.quarantine import QuarantineState, read_state
 from lakehouse.models.sql.plan import Plan
 from lakehouse.schema.mismatch import schema_mismatches
@@ -205,12 +206,12 @@ class RefreshContext:
 
     def read_current(self, relation: str) -> DataFrame:
         """Return the rows of an input at its pinned version."""
-        return self._read(self.lake.table(relation), self.inputs[relation].version)
+        return live_rows(relation, self._read(self.lake.table(relation), self.inputs[relation].version))
 
     def read_previous(self, relation: str) -> DataFrame:
         """Return the rows of an input at the version of the recorded state, with the columns that it has now."""
         version = self.previous_state["inputs"][relation]["version"]
-        previous = self._read(self.lake.table(relation), version)
+        previous = live_rows(relation, self._read(self.lake.table(relation), version))
         return previous.select(
             *[
                 (F.col(quote_identifier(f.name)) if f.name in previous.columns else F.lit(None).cast(f.dataType)).alias(
@@ -224,7 +225,8 @@ class RefreshContext:
         """Return an input's change feed from the recorded state (excluded) to its pinned version (included)."""
         after, until = self.previous_state["inputs"][relation]["version"], self.inputs[relation].version
         max_bytes = self.model.tuning.small_table_bytes
-        return small_tables.read_changes(self.spark, self.lake.table(relation), after, until, max_bytes)
+        changes = small_tables.read_changes(self.spark, self.lake.table(relation), after, until, max_bytes)
+        return live_cached_changes(relation, changes)
 
     def cache_changes(self, relation: str) -> CachedRows:
         """Return an input's change feed cached, as `read_changes` gives it; the caller releases it."""

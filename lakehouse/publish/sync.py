@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.config.column_names import stored_names
 from lakehouse.lake import delta
 from lakehouse.lake.delta import is_feed_unreadable
+from lakehouse.lake.marked_rows import live_changes, live_rows
 from lakehouse.publish import catalog, copy_rows, types
 from lakehouse.publish.catalog import PostgresTable, PublishPosition
 from lakehouse.publish.connection import Connection, connect
@@ -207,6 +208,7 @@ class _Transfer:
         """Stage the rows, apply them to the table and write the new position."""
         publication, version = self.publication, self.version
         rows = delta.read(self.spark, self.lake.table(publication.source), version.version)
+        rows = live_rows(publication.source, rows)
         keys = tuple(stored_names(publication.keys, rows.columns))
         target = TargetTable(
             table,
@@ -231,6 +233,7 @@ class _Transfer:
             try:
                 path, read_version = self.lake.table(self.publication.source), self.position.version
                 images = delta.read_change_feed(self.spark, path, read_version, self.version.version)
+                images = live_changes(self.publication.source, images)
                 lines = copy_rows.change_lines(images, rows.schema, target.keys)
                 with self.connection.transaction():
                     count = load_stage(self.connection, target, copy_rows.read_blocks(lines))

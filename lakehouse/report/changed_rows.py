@@ -63,7 +63,8 @@ def read_changed_rows(table: TableRef, history: LedgerHistory) -> Document | Non
     if table.config.feed:  # its batches have events instead of changed rows
         return None
     published = history.entries_to_fold
-    shown = [entry for entry in published if entry.kind != "full-load" and entry.changed_rows][-MAX_SNAPSHOTS:]
+    cdc = [entry for entry in published if entry.kind != "full-load"]
+    shown = [entry for entry in cdc if any(getattr(entry, name) for name in _KINDS.values())][-MAX_SNAPSHOTS:]
     if not shown:
         return None
     first_rows = {entry.sequence: _first_rows(table, entry) for entry in shown}

@@ -32,6 +32,7 @@ from lakehouse.inspect.json_rows import json_rows
 from lakehouse.lake import delta, ledger, quarantine
 from lakehouse.lake.cdc import COUNT_COLUMNS
 from lakehouse.lake.ledger import LedgerHistory
+from lakehouse.lake.marked_rows import live_rows
 from lakehouse.models import expectations
 from lakehouse.report import cubes, lineage
 from lakehouse.report.changed_rows import MAX_ROWS, MAX_SNAPSHOTS, read_changed_rows
@@ -194,7 +195,9 @@ def _row_counts(run: Run, spark: SparkSession, relations: list[str]) -> dict[str
     """Return the current number of rows of each relation, by one query; None if its table does not exist."""
     paths = {relation: run.lake.table(relation) for relation in relations}
     counts = [
-        delta.read(spark, path).agg(F.count("*").alias("rows")).select(F.lit(relation).alias("relation"), "rows")
+        live_rows(relation, delta.read(spark, path))
+        .agg(F.count("*").alias("rows"))
+        .select(F.lit(relation).alias("relation"), "rows")
         for relation, path in paths.items()
         if delta.exists(spark, path)
     ]

@@ -37,6 +37,9 @@ def freshness(document: Document, words: Words) -> Document:
     columns = [(words("table"), "name"), (words("data_of"), "time"), (words("age"), "age"), (words("data"), "data")]
     columns += [(words("newest_decision"), "status"), (words("note"), "note"), (words("last_looked"), "time")]
     columns += [(words("due"), "text"), (words("sequence"), "number")]
+    has_missing = any(table["missing"] is not None for table in document["status"]["tables"])
+    if has_missing:
+        columns += [(words("missing_keys"), "number"), (words("missing_since"), "time")]
     ages = {age["table"]: age for age in document["data_age"]}
 
     def due(seconds: int | None) -> str | None:
@@ -47,7 +50,8 @@ def freshness(document: Document, words: Words) -> Document:
         state = None if age["time"] is None else "old" if age["is_old"] else "current"
         runs = [table["last_success"], due(table["overdue_seconds"])]
         decision = [table["newest"], table["note"] or None]
-        return [table["table"], age["time"], age["seconds"], state, *decision, *runs, table["sequence"]]
+        missing = [table["missing"], table["missing_since"]] if has_missing else []
+        return [table["table"], age["time"], age["seconds"], state, *decision, *runs, table["sequence"], *missing]
 
     return sheet(columns, map(row, document["status"]["tables"]))
 

@@ -115,6 +115,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Linhas alteradas pelos snapshots mais recentes de cada tabela: no máximo {rows} de cada tipo de mudança, de no"
         " máximo {snapshots} snapshots. Os valores são os da camada bronze. Colunas pessoais são mascaradas: ***.",
     ),
+    "missing_keys": ("Missing keys", "Chaves ausentes"),
+    "missing_since": ("First missing since", "Primeira ausente desde"),
     "no_changed_rows": (
         "The change set of this snapshot cannot be read.",
         "O conjunto de mudanças deste snapshot não pode ser lido.",

@@ -16,8 +16,9 @@ from dataclasses import replace
 from lakehouse import bronze
 from lakehouse.errors import InfrastructureError
 from lakehouse.lake import change_sets, delta, ledger
-from lakehouse.lake.cdc import COUNT_COLUMNS
+from lakehouse.lake.cdc import COUNT_COLUMNS, DELETE, MISSING_SINCE
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
+from lakehouse.lake.marked_rows import is_marked
 from lakehouse.lake.table_ref import TableRef
 from lakehouse.retention.expire import RetentionLimit, RetentionResult
 from lakehouse.schema import pii
@@ -97,9 +98,13 @@ def _write_base_state(table: TableRef, history: LedgerHistory, last: LedgerEntry
     used_paths = frozenset(e.path for e in history.entries if e.path)
     path = lake.compacted_path(table.name, last.sequence or 0, last.snapshot_time, used_paths)
     row_count = sum(_net_row_count(lake, entry) for entry in entries)
+    keeps_missing = any(entry.keeps_missing for entry in entries)
     delivered = change_sets.delivered_columns(table, entries[-1])
     rows = bronze.fold_to_live_rows(table, entries)
-    rows = rows.drop(*[column for column in rows.columns if column not in delivered])
+    own = [MISSING_SINCE] if keeps_missing else []  # older change sets lack it
+    rows = rows.drop(*[column for column in rows.columns if column not in [*delivered, *own]])
+    marked = rows.where(is_marked()).count() if keeps_missing else 0
+    row_count += marked
     change_sets.write(table, pii.with_labels(rows, table.config), path, row_count)
     written = table.spark.read.parquet(escape_glob(lake.spark_path(path))).count()
     if written != row_count:
@@ -111,12 +116,15 @@ def _write_base_state(table: TableRef, history: LedgerHistory, last: LedgerEntry
         )
     reason = f"the state of {snapshot_name(last.snapshot_time)}; `retention` drops the change sets that it replaces"
     counts = dict.fromkeys(COUNT_COLUMNS, 0) | {"rows_read": row_count, "inserted": row_count}
+    if keeps_missing:  # the rows of keys that are marked as deleted stand beside the live ones
+        counts |= {"inserted": row_count - marked, "rows_read": row_count - marked, "marks": marked}
+        counts |= {"missing": last.missing or 0}
     return replace(last, kind="full-load", path=path, run_id=run_id, reason=reason, **counts)  # type: ignore[arg-type]
 
 
 def _net_row_count(lake: Lake, entry: LedgerEntry) -> int:
-    """Return how many rows a change set adds to the table, without rows that were erased since."""
+    """Return how many live rows a change set adds to the table, without rows that were erased since."""
     erased = change_sets.count_erased(lake.path(entry.path or ""))
     if entry.is_base_state:
-        return (entry.inserted or 0) - erased.total()
+        return (entry.inserted or 0) - erased.total() + erased[DELETE]  # which are rows of marked keys
     return (entry.inserted or 0) - (entry.deleted or 0) - erased["I"] + erased["D"]

@@ -30,7 +30,7 @@ from lakehouse.error_mapping import retry_transient
 from lakehouse.errors import ConfigError, ExitCode
 from lakehouse.models import file_order
 from lakehouse.models.sql.determinism import NEWEST_SNAPSHOT
-from lakehouse.runner import expiring, publishing, up_to_date
+from lakehouse.runner import expiring, missing_keys, publishing, up_to_date
 from lakehouse.runner.context import Run, lock_lake, open_run, record_run, run_in_parallel, save_record
 from lakehouse.runner.expiring import EXPIRE
 from lakehouse.runner.outcome import FAILED, WAITING, Outcome, Report
@@ -89,7 +89,8 @@ def run_stages(run: Run, stages: Iterable[str]) -> Report:
         if work.inputs is not None and report.code == ExitCode.OK and not report.stopped_before:
             if "extract" in work.stages:
                 standing = {o.name: o.note for o in report.outcomes if o.stage == "extract" and o.note}
-            up_to_date.write_mark(run.lake, work.inputs, run.pipeline, standing)
+            due = min(missing_keys.due_times(run, run.pipeline.tables).values(), default=None)
+            up_to_date.write_mark(run.lake, work.inputs, run.pipeline, standing, due)
     return report
 
 
@@ -124,14 +125,14 @@ def _decide(run: Run, is_run: bool) -> _Work:
     is_complete = is_run and not run.names and not run.full_refresh
     if not is_complete and run.stages != (EXPIRE,):
         return _Work(run.stages)
-    is_up_to_date = up_to_date.is_up_to_date(run.pipeline, run.lake)
+    is_up_to_date = up_to_date.is_up_to_date(run.pipeline, run.lake, run.snapshot_time)
     if is_complete and is_up_to_date:
         return _Work(())
     if not is_complete:
         return _Work(run.stages, inputs=up_to_date.read_inputs(run.pipeline, run.lake) if is_up_to_date else None)
     return _Work(
         (*run.stages, EXPIRE) if expiring.is_due(run) else run.stages,
-        up_to_date.is_up_to_date_if_nothing_lands(run.pipeline, run.lake),
+        up_to_date.is_up_to_date_if_nothing_lands(run.pipeline, run.lake, run.snapshot_time),
         up_to_date.read_inputs(run.pipeline, run.lake),
     )
 
@@ -214,12 +215,13 @@ def _extract(run: Run) -> list[Outcome]:
     now = datetime.now(timezone.utc)
 
     def work(name: str) -> Iterator[Outcome]:
-        result = sources.extract_table(source, name, now, run.snapshot_time)
+        result = sources.extract_table(source, name, now, run.snapshot_time, due.get(name))
         status, counts = "landed" if result.landed_times else "nothing new", {"snapshots": len(result.landed_times)}
         yield Outcome("extract", name, status, counts, note="\n".join(result.warnings))
 
     with sources.open_source(run.pipeline, run.lake, run.selected_tables(), run.rewritten) as opened:
         source = replace(opened, on_bytes=run.progress.add_bytes)
+        due = {} if source.snapshot_times else missing_keys.due_times(run, run.selected_tables())
         return run_in_parallel(run, "extract", run.selected_tables(), work)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,30 @@ from lakehouse.storage.file_io import StorePath
 from lakehouse.storage.paths import LAYERS, Lake, write_json
 
 
-def is_up_to_date(pipeline: Pipeline, lake: Lake) -> bool:
-    """Return whether nothing that a run depends on has changed since the mark was written."""
-    return not is_read_every_run(pipeline) and _matches_mark(pipeline, lake)
+def is_up_to_date(pipeline: Pipeline, lake: Lake, now: datetime | None = None) -> bool:
+    """Return whether nothing that a run depends on has changed since the mark was written.
+
+    Args:
+        pipeline: The pipeline.
+        lake: The lake.
+        now: The time of a snapshot that the run would take; None: that of the clock.
+    """
+    return not is_read_every_run(pipeline) and _matches_mark(pipeline, lake, now)
 
 
-def is_up_to_date_if_nothing_lands(pipeline: Pipeline, lake: Lake) -> bool:
+def is_up_to_date_if_nothing_lands(pipeline: Pipeline, lake: Lake, now: datetime | None = None) -> bool:
     """Return the same for everything but the source, for one that must be read to find out whether there is news."""
     must_be_read = is_read_every_run(pipeline) or may_change_without_news(pipeline)
-    return must_be_read and _matches_mark(pipeline, lake, but_for_source=True)
+    return must_be_read and _matches_mark(pipeline, lake, now, but_for_source=True)
 
 
-def _matches_mark(pipeline: Pipeline, lake: Lake, but_for_source: bool = False) -> bool:
+def _matches_mark(pipeline: Pipeline, lake: Lake, now: datetime | None, but_for_source: bool = False) -> bool:
     if lake.catalog:  # only Spark can find out the version of a catalog's table
         return False
     mark = _read_mark(lake)
+    due = mark.pop("due", None)
+    if due is not None and (now or datetime.now(timezone.utc)) >= datetime.fromisoformat(due):
+        return False  # the grace of a missing key has ended
     positions = mark.pop("published", None)
     mark.pop("warnings", None)
     inputs = read_inputs(pipeline, lake)
@@ -68,7 +78,11 @@ def _read_mark(lake: Lake) -> dict[str, Any]:
 
 
 def write_mark(
-    lake: Lake, before: dict[str, Any], pipeline: Pipeline, warnings: Mapping[str, str] | None = None
+    lake: Lake,
+    before: dict[str, Any],
+    pipeline: Pipeline,
+    warnings: Mapping[str, str] | None = None,
+    due: datetime | None = None,
 ) -> None:
     """Write the mark, unless the source, the configuration or the code changed during the run.
 
@@ -77,6 +91,7 @@ def write_mark(
         before: The result of `read_inputs` before the run read the source.
         pipeline: The pipeline of the run.
         warnings: The warnings of `extract`, by table; a run that finds nothing new repeats it.
+        due: From when on a run has something to do, even if nothing changes: the grace of a missing key ends then.
     """
     if lake.catalog:
         return
@@ -85,9 +100,8 @@ def write_mark(
     except InfrastructureError:  # the run succeeded; if the source is no longer reachable, it just leaves no mark
         return
     if all(after[part] == before[part] for part in ("source", "configuration", "code")):
-        write_json(
-            _mark_file(lake), after | {"published": _publish_positions(pipeline), "warnings": dict(warnings or {})}
-        )
+        mark = after | {"published": _publish_positions(pipeline), "warnings": dict(warnings or {})}
+        write_json(_mark_file(lake), mark | ({"due": due.isoformat()} if due else {}))
 
 
 def remove_mark(lake: Lake) -> None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse.config import Pipeline, Table
 from lakehouse.lake import delta, forgotten_keys
-from lakehouse.lake.cdc import DELETE, INSERT, REPLAYS_KEY, UPDATE
+from lakehouse.lake.cdc import DELETE, INSERT, MISSING_SINCE, REPLAYS_KEY, UPDATE
 from lakehouse.lake.change_sets import count_erased
 from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
@@ -29,7 +30,10 @@ COUNT_BY_OPERATION = {INSERT: "inserted", UPDATE: "updated", DELETE: "deleted"} 
 
 NO_SNAPSHOT = "no snapshot was accepted yet"
 
-_CDC_DDL = "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>"
+_CDC_DDL = (
+    "_cdc_operation STRING, _cdc_timestamp TIMESTAMP, _cdc_sequence BIGINT, _cdc_changed ARRAY<STRING>,"
+    f" {MISSING_SINCE} TIMESTAMP"
+)
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,13 @@ class CheckedTable:
         return f"change sets wait to be applied: bronze is at {applied} of {waiting[-1]}" if waiting else ""
 
     def read_current_rows(self) -> DataFrame:
-        """Return bronze's current rows; of a history (scd 2), the open windows without their times."""
+        """Return bronze's current rows; of a history (scd 2), the open windows without their times.
+
+        They have `_cdc_missing_since`, and include the rows of missing keys and those marked as deleted.
+        """
         rows = delta.read(self.spark, self.bronze)
+        if MISSING_SINCE not in rows.columns:
+            rows = rows.withColumn(MISSING_SINCE, F.lit(None).cast("timestamp"))
         return rows.where("__END_AT IS NULL").drop("__START_AT", "__END_AT") if self.config.scd == 2 else rows
 
     def read_change_sets(self) -> DataFrame:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
-from lakehouse.lake.cdc import END_AT, SEQUENCES_KEY
+from lakehouse.lake.cdc import DELETE, END_AT, MISSING_SINCE, SEQUENCES_KEY
 from lakehouse.storage.delta_log import TableVersion
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, format_ranges, is_gone, quoted_column, to_json
 from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable, has_commit
 from lakehouse.verify.log_summary import LogSummary, has_gap, summarize_log
+from lakehouse.verify.missing_keys import expected_row_writes
 from lakehouse.verify.scd2 import expected_writes
 
 _CHANGE_TYPES = {"inserted": "insert", "updated": "update_postimage", "deleted": "delete"}
@@ -124,8 +125,11 @@ def bronze_checks(table: CheckedTable) -> Iterator[Check]:
     yield _check_replay(Claim("I2", "bronze = its Change Data Feed, replayed", table.name), history)
     yield _check_commit_counts(Claim("I5", "Change Data Feed = the ledger", table.name), table, history, log)
     yield _check_one_commit_each(Claim("I7", "one commit for each sequence", table.name), table, history, log)
-    columns = [name for name in delta.read(table.spark, table.bronze).columns if not name.startswith("_cdc_")]
-    yield check_no_rewrite(table.name, history, log.applied_versions, columns)
+    names = delta.read(table.spark, table.bronze).columns
+    columns = [name for name in names if not name.startswith("_cdc_") or name == MISSING_SINCE]
+    # A row that is marked as deleted differs in its operation alone.
+    marks = [(F.col("_cdc_operation") == DELETE).alias("_cdc_is_deleted")] if MISSING_SINCE in names else []
+    yield check_no_rewrite(table.name, history, log.applied_versions, columns, marks)
 
 
 # --- I2 ---------------------------------------------------------------------------------------------------------
@@ -244,7 +248,8 @@ def _erased_counts(table: CheckedTable) -> dict[int, Counts]:
     for entry in table.accepted:
         if entry.sequence and entry.path and (erased := table.erased_counts[entry.path]):
             by_name = {name: erased[operation] for operation, name in COUNT_BY_OPERATION.items()}
-            counts[entry.sequence] = by_name if table.config.scd == 1 else dict.fromkeys(by_name, erased.total())
+            is_one_row = table.config.scd == 1 and not entry.keeps_missing
+            counts[entry.sequence] = by_name if is_one_row else dict.fromkeys(by_name, erased.total())
     return counts
 
 
@@ -255,6 +260,8 @@ def _expected_counts(table: CheckedTable, log: LogSummary) -> dict[int, Counts]:
     """
     as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in table.accepted}
     rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in log.applied.items()}
+    if table.config.scd == 1 and any(entry.keeps_missing for entry in table.accepted):
+        return as_rows | expected_row_writes(table)
     if table.config.scd == 1 or table.config.feed or not any(rules.values()):
         return as_rows
     as_windows, erased = expected_writes(table), _erased_counts(table)
@@ -288,7 +295,9 @@ def _check_one_commit_each(claim: Claim, table: CheckedTable, history: DeltaHist
     return claim.holds(f"sequences {format_ranges(due)}")
 
 
-def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], columns: list[str]) -> Check:
+def check_no_rewrite(
+    name: str, history: DeltaHistory, versions: set[int], columns: list[str], values: Iterable[Column] = ()
+) -> Check:
     """Check that no commit removed a row and added an equal one, as an update or as a delete and an insert.
 
     Args:
@@ -296,6 +305,7 @@ def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], colum
         history: Its Delta table.
         versions: The versions of this project's commits; those of other writers are not checked.
         columns: The columns in which a rewritten row would be equal.
+        values: Further values in which it would be.
     """
     claim = Claim("I7", "no equal row rewritten", name)
     if not versions:
@@ -311,7 +321,7 @@ def check_no_rewrite(name: str, history: DeltaHistory, versions: set[int], colum
 
     def find_rewritten(start: int) -> Check:
         images = history.read_images(start).where(F.col("_commit_version").isin(versions))
-        row = [F.col("_commit_version"), *map(quoted_column, columns)]
+        row = [F.col("_commit_version"), *map(quoted_column, columns), *values]
         is_before = delta.is_before_image()
         before, after = F.count_if(is_before).alias("_cdc_before"), F.count_if(~is_before).alias("_cdc_after")
         grouped = images.groupBy(*row).agg(before, after)

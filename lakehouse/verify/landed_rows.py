@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 
 from lakehouse.config import Table
 from lakehouse.lake import delta, forgotten_keys
+from lakehouse.lake.cdc import GOES_MISSING, IS_BACK, MISSING_SINCE
 from lakehouse.schema import pii
 from lakehouse.spark.persist import persist_rows
 from lakehouse.spark.session import local_frame
@@ -25,6 +26,7 @@ from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, Side, compare_rows, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
 from lakehouse.verify.feed import feed_checks
+from lakehouse.verify.missing_keys import missing_checks
 from lakehouse.verify.scd2 import scd2_checks
 from lakehouse.verify.second_reader import UNREADABLE, parse_text, read_typed, without_null_texts
 
@@ -51,11 +53,12 @@ def snapshot_checks(table: CheckedTable) -> Iterator[Check]:
         yield same.not_checkable(reason)
         yield in_quarantine.not_checkable(reason)
     else:
-        bronze = table.read_current_rows()
+        bronze = table.read_current_rows().where(F.col(MISSING_SINCE).isNull()).drop(MISSING_SINCE)
         with persist_rows(quarantined_keys(table)) as quarantined:
             with readable_snapshot(table.lake, table.config, snapshot) as files:
                 yield _compare_with_snapshot(same, table, files, bronze, quarantined)
             yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
+    yield from missing_checks(table)
     if table.config.scd == 2:
         yield from scd2_checks(table)
 
@@ -205,7 +208,7 @@ def compare_with_change_sets(claim: Claim, table: CheckedTable, bronze: DataFram
         return claim.holds("no key in quarantine")
     key_names = table.config.keys
     try:
-        changes = table.read_change_sets()
+        changes = table.read_change_sets().where(~F.col("_cdc_operation").isin(GOES_MISSING, IS_BACK))
         newest = F.max_by(F.struct(*map(quoted_column, changes.columns)), "_cdc_sequence").alias("_cdc_newest")
         folded = changes.groupBy(*map(quoted_column, key_names)).agg(newest).select("_cdc_newest.*")
         # The `_cdc_*` columns of an open window are of the change that opened it, which need not be the last one.

@@ -15,6 +15,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse.lake.cdc import MISSING_SINCE
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.lake.slice_columns import slice_in_table
 from lakehouse.lake.slices import Slice, Slices
@@ -36,6 +37,7 @@ from lakehouse.verify.landed_rows import (
     one_row_per_key,
     quarantined_keys,
 )
+from lakehouse.verify.missing_keys import missing_checks
 from lakehouse.verify.scd2 import scd2_checks
 from lakehouse.verify.second_reader import UNREADABLE
 
@@ -76,10 +78,12 @@ def slice_checks(table: CheckedTable) -> Iterator[Check]:
         yield same.not_checkable(walk.end_reason)
         yield in_quarantine.not_checkable(walk.end_reason)
     else:
-        bronze, since = table.read_current_rows(), walk.snapshots[-1][0].sequence
+        bronze = table.read_current_rows().where(F.col(MISSING_SINCE).isNull()).drop(MISSING_SINCE)
+        since = walk.snapshots[-1][0].sequence
         with persist_rows(quarantined_keys(table, since)) as quarantined, ExitStack() as stack:
             yield _compare(same, table, walk, bronze, quarantined, stack)
             yield compare_with_change_sets(in_quarantine, table, bronze, known_keys_of(quarantined))
+    yield from missing_checks(table)
     if table.config.scd == 2:
         yield from scd2_checks(table)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from lakehouse.lake.cdc import GOES_MISSING, IS_BACK
 from lakehouse.lake.ledger import LedgerEntry
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, format_ranges, is_gone
@@ -12,6 +13,7 @@ from lakehouse.verify.checked_table import COUNT_BY_OPERATION, CheckedTable
 from lakehouse.verify.feed import feed_count_checks
 
 _STATE = "rows"  # in place of an operation, for the state that retention wrote in place of change sets
+_MARKS = "M or R"  # the rows of keys that go missing or are back, which the ledger counts together
 _MAX_FAULTS = 5
 
 Counts = dict[tuple[int, str], int]  # rows by sequence and operation
@@ -41,7 +43,10 @@ def count_checks(table: CheckedTable) -> Iterator[Check]:
 def _check_change_sets(claim: Claim, table: CheckedTable) -> Check:
     try:
         grouped = table.read_change_sets().groupBy("_cdc_sequence", "_cdc_operation").count()
-        actual: Counts = {(row._cdc_sequence, row._cdc_operation): row["count"] for row in grouped.collect()}
+        actual: Counts = Counter()
+        for row in grouped.collect():
+            operation = _MARKS if row._cdc_operation in (GOES_MISSING, IS_BACK) else row._cdc_operation
+            actual[row._cdc_sequence, operation] += row["count"]
     except Exception as error:
         if is_gone(error):
             return claim.not_checkable("change sets no longer exist")
@@ -63,7 +68,8 @@ def _check_change_sets(claim: Claim, table: CheckedTable) -> Check:
     sums = Counter[str]()
     for (_, operation), count in actual.items():
         sums[operation] += count
-    totals = ", ".join(f"{sums[operation]:,} {operation}" for operation in COUNT_BY_OPERATION)
+    shown = [*COUNT_BY_OPERATION, *([_MARKS] if _MARKS in sums else [])]
+    totals = ", ".join(f"{sums[operation]:,} {operation}" for operation in shown)
     set_count = sum(not entry.is_base_state for entry in table.history.entries_to_fold)
     erased = sum(table.erased_counts[entry.path].total() for entry in table.history.entries_to_fold if entry.path)
     less = f", after {counted(erased, 'row was', 'rows were')} forgotten" if erased else ""
@@ -76,10 +82,12 @@ def _expected_counts(table: CheckedTable) -> Counts:
     for entry in table.history.entries_to_fold:
         sequence, erased = entry.sequence or 0, table.erased_counts[entry.path] if entry.path else Counter[str]()
         if entry.is_base_state:
-            expected[sequence, _STATE] = (entry.inserted or 0) - erased.total()
+            expected[sequence, _STATE] = entry.changed_rows - erased.total()
             continue
         for operation, name in COUNT_BY_OPERATION.items():
             expected[sequence, operation] = (getattr(entry, name) or 0) - erased[operation]
+        if entry.keeps_missing:
+            expected[sequence, _MARKS] = (entry.marks or 0) - erased[GOES_MISSING] - erased[IS_BACK]
     return expected
 
 

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta, quarantine
+from lakehouse.lake.marked_rows import live_rows
 from lakehouse.models.expectations import RowRuleEvaluator
 from lakehouse.models.model import Model, run_model_query
 from lakehouse.storage.delta_log import TableVersion
@@ -101,7 +102,7 @@ def sql_checks(model: CheckedModel) -> Iterator[Check]:
         return
 
     def read(relation: str) -> DataFrame:
-        return delta.read(model.spark, model.lake.table(relation), inputs[relation].version)
+        return live_rows(relation, delta.read(model.spark, model.lake.table(relation), inputs[relation].version))
 
     plan = model.model.plan
     rows = run_model_query(model.spark, model.model, {relation: read(relation) for relation in plan.inputs})

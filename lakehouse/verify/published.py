@@ -21,6 +21,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from lakehouse.config import Postgres
 from lakehouse.errors import LakehouseError
 from lakehouse.lake import delta
+from lakehouse.lake.marked_rows import live_rows
 from lakehouse.publish import catalog
 from lakehouse.publish.catalog import PostgresTable, PublishPosition
 from lakehouse.publish.connection import Connection, connect
@@ -61,7 +62,7 @@ def check_published(spark: SparkSession, run: Run, postgres: Postgres, source: s
                         return claim.not_checkable(
                             "the table in the lake was replaced since, and waits to be published"
                         )
-                    expected = delta.read(spark, run.lake.table(source), position.version)
+                    expected = live_rows(source, delta.read(spark, run.lake.table(source), position.version))
                     columns = catalog.read_column_types(connection, table)
                     if one_sided := sorted(set(columns) ^ set(expected.columns)):
                         return claim.fails(f"columns on one side only: {', '.join(one_sided)}")

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse.lake import delta
+from lakehouse.lake.cdc import DELETE, GOES_MISSING
 from lakehouse.verify.check import Check, Claim, is_gone, quoted_column, to_json
 from lakehouse.verify.checked_table import CheckedTable
 
@@ -55,7 +56,8 @@ def _check_changes(claim: Claim, table: CheckedTable, history: DataFrame) -> Che
     """
     keys = table.config.keys
     latest_first = Window.partitionBy(*map(quoted_column, keys), "_cdc_timestamp").orderBy(F.desc("_cdc_sequence"))
-    changes = table.read_change_sets().withColumn("_cdc_rank", F.row_number().over(latest_first))
+    changes = without_expired_absences(table)
+    changes = changes.withColumn("_cdc_rank", F.row_number().over(latest_first))
     changes = changes.where("_cdc_rank = 1")
     same_key = reduce(Column.__and__, [F.col(f"c.`{key}`") == F.col(f"w.`{key}`") for key in keys])
     start, end, time = F.col("w.__START_AT"), F.col("w.__END_AT"), F.col("c._cdc_timestamp")
@@ -74,6 +76,15 @@ def _check_changes(claim: Claim, table: CheckedTable, history: DataFrame) -> Che
     return claim.fails(
         f"{wrong_count:,} changes are not shown: {examples}; {unfounded:,} windows begin without a change"
     )
+
+
+def without_expired_absences(table: CheckedTable) -> DataFrame:
+    """Return the changes without those that say that a key goes missing which expired: its window ends there."""
+    changes = table.read_change_sets()
+    in_order = Window.partitionBy(*map(quoted_column, table.config.keys)).orderBy("_cdc_sequence")
+    next_operation = F.lead("_cdc_operation").over(in_order)
+    expires = (F.col("_cdc_operation") == GOES_MISSING) & (next_operation == DELETE)
+    return changes.where(~F.coalesce(expires, F.lit(False)))
 
 
 def _wrong_examples(rows: DataFrame, columns: list[str]) -> str:

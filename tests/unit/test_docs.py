@@ -111,6 +111,7 @@ RUN_BY = {
     },
     "docs/guide/change-feeds.md": "tests/systems/test_feed.py",
     "docs/guide/reading-files.md": "tests/lake/ingest/test_reading_files.py",
+    "docs/guide/missing-keys.md": "tests/lake/ingest/test_grace.py",
     "docs/guide/slices.md": "tests/lake/ingest/test_slices.py",
     "docs/guide/why.md": "tests/lake/inspect/test_why.py",
 }

@@ -9,7 +9,7 @@ found   the keys that differ: the number of the row, the operation, and the valu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -23,8 +23,9 @@ import pyarrow as pa
 from pyspark.sql import types as T
 
 from lakehouse.bronze import scd2
+from lakehouse.bronze.read import STATE_FIELDS
 from lakehouse.config import Table
-from lakehouse.ingest.diff import CONFLICT, DUPLICATE_KEY, PROTECTED, Counts
+from lakehouse.ingest.diff import CONFLICT, DUPLICATE_KEY, Counts
 from lakehouse.ingest.local import csv_file, json_file, parquet_file
 from lakehouse.ingest.local.errors import NeedsSparkError
 from lakehouse.ingest.local.local_file import LocalFile
@@ -32,8 +33,20 @@ from lakehouse.ingest.local.sql_casts import create_functions, sql_type
 from lakehouse.ingest.readers.parsed_file import ReadSettings
 from lakehouse.ingest.readers.snapshot_reader import NULL_KEY, NULL_SLICE
 from lakehouse.lake import change_sets, small_tables
-from lakehouse.lake.cdc import DELETE, INSERT, UPDATE
+from lakehouse.lake.cdc import DELETE, GOES_MISSING, INSERT, IS_BACK, UPDATE
 from lakehouse.lake.duckdb_sql import WIDE, connect, enable_optimizer, literal, parquet, quote
+from lakehouse.lake.grace import (
+    FROM_STATE,
+    PROTECTED,
+    PROTECTED_BACK,
+    STILL_MISSING,
+    WITHOUT_ROW,
+    Grace,
+    epoch_micros,
+    operation_sql,
+    outcome_sql,
+    since_sql,
+)
 from lakehouse.lake.slice_columns import slice_text_sql
 from lakehouse.lake.slices import MAX_SLICES, Slices
 from lakehouse.lake.table_rows import TableRows
@@ -43,6 +56,7 @@ from lakehouse.storage.landing import LandedSnapshot
 
 OPENERS = {"csv": csv_file.open_file, "json": json_file.open_file, "parquet": parquet_file.open_file}
 _BATCH_ROWS = 1 << 18
+_IS_LIVE = "_cdc_known AND NOT _cdc_marked"  # of a key in `found`, by the rules of `missing`
 _KEPT = "kept"  # of a key with several equal rows: one of them is compared
 _MAX_FAULTY_ROWS = 200_000  # of a snapshot: more are left to Spark, which does not collect them
 _READ, _NULL, _UNREADABLE = 0, 1, 2  # the state of a row's key
@@ -55,6 +69,7 @@ def compare_in_driver(
     state: TableRows | pa.Table,
     folder: Path,
     stack: ExitStack,
+    grace: Grace | None = None,
 ) -> LocalRows | None:
     """Read a snapshot and compare it with the rows before it; return None if only Spark can.
 
@@ -64,6 +79,7 @@ def compare_in_driver(
         state: The current rows of the table; of a history, with the closed windows.
         folder: A folder for data that does not fit in memory.
         stack: Closes the resources that the result needs.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted.
 
     Raises:
         DataRefused: A file cannot be read, or a declared column is missing or occurs twice.
@@ -80,7 +96,8 @@ def compare_in_driver(
         create_functions(connection, settings.time_zone)
         opener = OPENERS[table.format]
         files = [opener(settings, f, path) for f, path in zip(snapshot.files, snapshot.paths, strict=True)]
-        rows = LocalRows(connection, table, schema, files, [str(t) for t in types], str(snapshot.folder))
+        where = str(snapshot.folder)
+        rows = LocalRows(connection, table, schema, files, [str(t) for t in types], where, grace)
         rows.load()
         rows.compare(state)
         if rows.counts.quarantined:  # computed now, since Spark may have to do it
@@ -102,6 +119,7 @@ class LocalRows:
         files: The files of the snapshot.
         types: The types of the columns, in DuckDB's words.
         where: The folder of the snapshot, for messages.
+        grace: The treatment of keys that the snapshot lacks; None: they are deleted.
         slices: The slices that the snapshot contains; None if it is the whole table.
         counts: The counts of the verdicts; set by `compare`.
         state_count: The number of current rows of the table; set by `compare`.
@@ -113,6 +131,7 @@ class LocalRows:
     files: list[LocalFile]
     types: list[str]
     where: str
+    grace: Grace | None = None
     counts: Counts = field(init=False)
     slices: Slices | None = None
     state_count: int = 0
@@ -192,15 +211,21 @@ class LocalRows:
         self._finish()
 
     def _finish(self) -> None:
-        """Remove from `found` the keys that are not deleted, and set `counts`."""
+        """Keep in `found` only the keys of the change set, and set `counts`."""
         live_rows = None
+        has_row = f"EXISTS (SELECT 1 FROM keys k WHERE {' AND '.join(f'k.k{n} = found.b{n}' for n in self._keys)})"
+        if self.grace:
+            self.connection.execute(f"UPDATE found SET _cdc_quarantined = true WHERE n IS NULL AND {has_row}")
         if self.table.slice_by:
             live_rows = self._leave_other_slices()
-        self.connection.execute(  # keys that have a row in the snapshot are not deleted
-            f"DELETE FROM found WHERE op = '{DELETE}' AND EXISTS (SELECT 1 FROM keys k WHERE"
-            f" {' AND '.join(f'k.k{n} = found.b{n}' for n in self._keys)})"
-        )
+        if self.grace:  # what is known of absent keys is complete now
+            self.connection.execute(f"UPDATE found SET op = {outcome_sql(self.grace.keeps_marked)} WHERE n IS NULL")
+            self.connection.execute(f"DELETE FROM found WHERE op = '{PROTECTED}'")
+        else:  # keys that have a row in the snapshot are not deleted
+            self.connection.execute(f"DELETE FROM found WHERE op = '{DELETE}' AND {has_row}")
         self.counts = replace(self._count(), live_rows=live_rows)
+        if self.grace:
+            self.connection.execute(f"DELETE FROM found WHERE op IN ({', '.join(map(literal, WITHOUT_ROW))})")
 
     def _leave_other_slices(self) -> int:
         """Set `slices`, and remove from `found` the keys to delete whose row is in none of them (`ingest/slices.py`).
@@ -231,22 +256,50 @@ class LocalRows:
         is_inside = " AND ".join(f"s.s{i} = {text}" for i, text in enumerate(of_state))
         inside = f"EXISTS (SELECT 1 FROM slices s WHERE {is_inside})"
         (compared_count,) = self._one(f"SELECT count(*) FROM ({compared})")
+        if self.grace:
+            self._set_bounds(self.grace, is_inside, inside)
+            query = f"SELECT count(*) FILTER (n IS NOT NULL), count(*) FILTER ({_IS_LIVE} AND {inside}) FROM found"
+            changed, known = self._one(query)
+            return int(compared_count - changed + known)
         changed, known = self._one(
             f"SELECT count(*) FILTER (op <> '{DELETE}'), count(*) FILTER (op <> '{INSERT}' AND {inside}) FROM found"
         )
         self.connection.execute(f"DELETE FROM found WHERE op = '{DELETE}' AND NOT {inside}")
         return int(compared_count - changed + known)  # an unchanged row is in the slice of the snapshot's row
 
+    def _set_bounds(self, grace: Grace, is_inside: str, inside: str) -> None:
+        """Decide whether each absent key is in a slice of the snapshot, and whether its grace has ended there.
+
+        Args:
+            grace: The treatment of keys that the snapshot lacks.
+            is_inside: Whether a row of `found` is in the slice `s`.
+            inside: Whether it is in any slice of the snapshot.
+        """
+        assert self.slices is not None
+        bounds = grace.bounds(self.slices.values)
+        columns = {f"s{i}": [each[i] for each in bounds] for i in range(len(self.slices.columns))}
+        micros = [None if bound is None else epoch_micros(bound) for bound in bounds.values()]
+        types = [*((name, pa.string()) for name in columns), ("bound", pa.int64())]
+        self.connection.register("bounds", pa.table([*columns.values(), micros], schema=pa.schema(types)))
+        since = f"coalesce(_cdc_since, {_timestamp_sql(grace.time)})"
+        is_due = f"EXISTS (SELECT 1 FROM bounds s WHERE {is_inside} AND {since} <= make_timestamp(s.bound))"
+        self.connection.execute(f"UPDATE found SET _cdc_contained = {inside}, _cdc_due = {is_due} WHERE n IS NULL")
+        self.connection.unregister("bounds")
+
     def _match(self, state: TableRows | pa.Table) -> int:
         """Fill the table `found` with the keys that differ; set and return the number of rows of the state."""
         end = [T.StructField(scd2.END, T.TimestampType())] if self.table.scd == 2 else []
-        fields = T.StructType([*self.schema, *end])
+        absence = STATE_FIELDS if self.grace else ()
+        fields = T.StructType([*self.schema, *absence, *end])
         names = pa.schema(
             [pa.field(f"b{n}", _plain_type(f.type)) for n, f in enumerate(small_tables.arrow_schema(fields))]
         )
         plain: list[Path] = []
         batches: Iterable[pa.RecordBatch]
-        if isinstance(state, pa.Table):
+        if isinstance(state, pa.Table):  # rows of another snapshot, none of which is missing
+            for each in small_tables.arrow_schema(T.StructType([*absence])):
+                if each.name not in state.column_names:
+                    state = state.append_column(each, pa.nulls(len(state), each.type))
             batches = state.to_batches()
         else:
             plain = state.plain_files
@@ -264,20 +317,46 @@ class LocalRows:
         if plain:
             parts.append(
                 self._read_parquet_sql(plain, state.names, fields)
-                + (f" WHERE b{len(self.types)} IS NULL" if end else "")
+                + (f" WHERE b{len(fields) - 1} IS NULL" if end else "")
             )
             (count,) = self._one(f"SELECT count(*) FROM ({parts[-1]})")
-        columns = ", ".join(f"b{n}" for n in range(len(self.types)))
-        query = (
-            f"CREATE TABLE found AS SELECT r.n, {self._operation_sql()} AS op, b.* EXCLUDE (known)"
-            f" FROM ({self._compared_rows_sql()}) r"
+        columns = ", ".join(f"b{n}" for n in range(len(self.types) + len(absence)))
+        joined = (
+            f"FROM ({self._compared_rows_sql()}) r"
             f" FULL JOIN (SELECT {columns}, true AS known FROM ({' UNION ALL '.join(parts)})) b"
             f" ON {self._same_key('r', 'b')}"
             f" WHERE r.n IS NULL OR b.known IS NULL OR {self._differs_sql(self._compared)}"
         )
-        self._execute_over("state", names, open_rows(), query)
+        if self.grace:
+            found = self._outcomes_sql(joined, self.grace)
+        else:
+            found = f"SELECT r.n, {self._operation_sql()} AS op, b.* EXCLUDE (known) {joined}"
+        self._execute_over("state", names, open_rows(), f"CREATE TABLE found AS {found}")
         self.state_count = count
         return count
+
+    def _outcomes_sql(self, joined: str, grace: Grace) -> str:
+        """Return the SQL for the keys that differ, are absent or were missing, with their outcome and what decides it.
+
+        Args:
+            joined: The rows of the snapshot and of the state by key, those that differ.
+            grace: The treatment of keys that the snapshot lacks.
+        """
+        since, operation = (f"b.b{len(self.types) + at}" for at in range(len(STATE_FIELDS)))
+        bound = "NULL" if grace.bound is None else _timestamp_sql(grace.bound)
+        facts = {
+            "_cdc_accepted": "r.n IS NOT NULL",
+            "_cdc_quarantined": "false",
+            "_cdc_known": "b.known IS NOT NULL",
+            "_cdc_same": f"NOT {self._differs_sql(self._compared)}",
+            "_cdc_since": since,
+            "_cdc_marked": f"coalesce({since} IS NOT NULL AND {operation} = '{DELETE}', false)",
+            "_cdc_contained": "true",
+            "_cdc_due": f"coalesce(coalesce({since}, {_timestamp_sql(grace.time)}) <= {bound}, false)",
+        }
+        columns = ", ".join(f"{value} AS {name}" for name, value in facts.items())
+        of_keys = f"SELECT r.n, {columns}, b.* EXCLUDE (known) {joined} OR {since} IS NOT NULL"
+        return f"SELECT *, {outcome_sql(grace.keeps_marked)} AS op FROM ({of_keys})"
 
     def _read_parquet_sql(self, files: list[Path], names: frozenset[str], fields: T.StructType) -> str:
         """Return the SQL for the rows of Parquet files."""
@@ -295,10 +374,11 @@ class LocalRows:
 
     def _has_repeated_keys(self, state_count: int) -> bool:
         """Return whether several rows have one key: more rows matched than keys, or two inserted rows have one."""
-        counts = f"SELECT count(*) FILTER (op = '{INSERT}'), count(*) FILTER (op = '{DELETE}') FROM found"
+        is_new = "NOT f._cdc_known" if self.grace else f"f.op = '{INSERT}'"
+        counts = f"SELECT count(*) FILTER ({is_new}), count(*) FILTER (n IS NULL) FROM found f"
         inserted, deleted = self._one(counts)
         keys = ", ".join(f"r.v{n}" for n in self._keys)
-        new_rows = f"SELECT DISTINCT {keys} FROM found f JOIN rows r USING (n) WHERE f.op = '{INSERT}'"
+        new_rows = f"SELECT DISTINCT {keys} FROM found f JOIN rows r USING (n) WHERE {is_new}"
         (new_keys,) = self._one(f"SELECT count(*) FROM ({new_rows})")
         return bool(new_keys < inserted or self._row_count - inserted != state_count - deleted)
 
@@ -367,7 +447,19 @@ class LocalRows:
             duplicates=duplicates,
             conflicts=conflicts,
             unreadable_keys=broken + unreadable,
+            **(self._count_missing(by_operation) if self.grace else {}),
         )
+
+    def _count_missing(self, by_operation: Mapping[str, int]) -> dict[str, int]:
+        """Return the counts of keys by the rules of `missing`."""
+        went, back = by_operation.get(GOES_MISSING, 0), (IS_BACK, PROTECTED_BACK)
+        (expired,) = self._one(f"SELECT count(*) FROM found WHERE op = '{DELETE}' AND _cdc_since IS NOT NULL")
+        return {
+            "missing": went + by_operation.get(STILL_MISSING, 0),
+            "went_missing": went,
+            "marks": went + sum(by_operation.get(each, 0) for each in back),
+            "expired": expired,
+        }
 
     # --- results ------------------------------------------------------------------------------------------------
 
@@ -437,16 +529,21 @@ class LocalRows:
             sequence: The sequence that the change set gets.
             time: The time of the snapshot.
         """
-        schema = small_tables.arrow_schema(T.StructType([*self.schema, *change_sets.FIELDS]))
-        values = [f"CASE WHEN op = '{DELETE}' THEN b{n} ELSE v{n} END AS v{n}" for n in range(len(self.types))]
+        missing = [change_sets.MISSING_FIELD] if self.grace else []
+        schema = small_tables.arrow_schema(T.StructType([*self.schema, *change_sets.FIELDS, *missing]))
+        is_of_state = f"op IN ({', '.join(map(literal, FROM_STATE))})"
+        values = [f"CASE WHEN {is_of_state} THEN b{n} ELSE v{n} END AS v{n}" for n in range(len(self.types))]
         content = [n for n in range(len(self.types)) if n not in self._keys]
         differing = ", ".join(
             f"CASE WHEN {self._differs_sql([n])} THEN {literal(self.schema.names[n])} END" for n in content
         )
         changed = f"CASE WHEN op = '{UPDATE}' THEN list_filter([{differing}]::VARCHAR[], lambda x: x IS NOT NULL) END"
-        stamp = f"make_timestamp({int(time.timestamp() * 1_000_000)})"
+        stamp = _timestamp_sql(time)
+        operation, since = "op", ""
+        if self.grace:
+            operation, since = operation_sql("op"), f", {since_sql('op', stamp, self.grace.keeps_marked)}"
         query = (
-            f"SELECT {', '.join(values)}, op, {stamp}, {sequence}::BIGINT, {changed}"
+            f"SELECT {', '.join(values)}, {operation}, {stamp}, {sequence}::BIGINT, {changed}{since}"
             f" FROM found b LEFT JOIN rows r ON r.n = b.n"
         )
         self._optimize(False)
@@ -615,6 +712,10 @@ class LocalRows:
     def _one(self, query: str) -> tuple[Any, ...]:
         (row,) = self.connection.execute(query).fetchall()
         return row
+
+
+def _timestamp_sql(time: datetime) -> str:
+    return f"make_timestamp({epoch_micros(time)})"
 
 
 def _any(conditions: Iterable[str]) -> str:

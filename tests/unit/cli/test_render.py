@@ -96,3 +96,42 @@ def test_status_shows_the_usual_figures_of_a_table_with_a_learned_guard(capsys: 
     assert ["items", "updated", "2.5", "0", "7.25"] in shown
     assert ["young", "3", "of", "8", "accepted", "snapshots"] in shown
     assert not any(line[:1] == ["other"] for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        (
+            {"goes_missing": 2, "is_back": 1, "would_expire": 3, "missing": 4},
+            "goes missing 2, is back 1, would expire 3;",
+        ),
+        ({"goes_missing": 0, "is_back": 0, "would_expire": 0, "missing": 1}, "1 key missing after it"),
+        ({"goes_missing": 0, "is_back": 0, "would_expire": 0, "missing": 0}, None),
+        (None, None),
+    ],
+)
+def test_diff_says_which_keys_go_missing_are_back_and_would_expire(
+    missing: dict[str, int] | None, line: str | None, capsys: Capture
+) -> None:
+    table = {
+        "table": "t",
+        "from": None,
+        "to": "x",
+        "verdict": "accepted",
+        "note": None,
+        "reason": None,
+        "missing": missing,
+    }
+    table |= {
+        "rows_before": 1,
+        "counts": {"rows_read": 1},
+        "percent": {},
+        "columns": {},
+        "quarantine": [],
+        "samples": {},
+    }
+
+    snapshot_diff.diff({"tables": [table]}, False)
+
+    text = printed(capsys)
+    assert line in text if line else "missing" not in text

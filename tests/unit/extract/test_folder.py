@@ -595,3 +595,21 @@ def test_a_lake_that_another_run_holds_gets_no_record_of_a_missing_source(tmp_pa
 
     assert main(["run", str(project)]) == 2
     assert len(list(records.iterdir())) == 1
+
+
+# Equal files, while a key is missing
+
+
+def test_equal_files_land_once_more_when_the_grace_of_a_missing_key_has_ended(source: Source) -> None:
+    """Once only: a snapshot that landed since then may be held, and waits for a person."""
+    source.put("clientes.csv")
+    first, due, later = at("20250101_000000"), at("20250108_000000"), at("20250109_120000")
+
+    def extract(now: datetime, as_of: datetime | None = None) -> ExtractResult:
+        with open_source(source.pipeline, source.lake, ["clientes"]) as opened:
+            return extract_table(opened, "clientes", now, as_of, due)
+
+    assert extract(first).landed_times == (first,)
+    assert extract(due - timedelta(seconds=1)).landed_times == ()
+    assert extract(first, as_of=due).landed_times == (due,)
+    assert extract(later).landed_times == ()

@@ -416,6 +416,19 @@ def test_a_snapshot_that_is_not_ready_needs_attention() -> None:
     assert f"fonte: {message}" in render(document, "pt")
 
 
+def test_missing_keys_have_columns_only_if_a_table_keeps_them() -> None:
+    document = report_document()
+    without = sheets.freshness(document, Words("en"))
+    document["status"]["tables"][0] |= {"missing": 3, "missing_since": "2025-10-01T00:00:00Z"}
+
+    table = sheets.freshness(document, Words("en"))
+
+    headings = ["Missing keys", "First missing since"]
+    assert [name for name, _ in table["columns"][-2:]] == headings
+    assert table["rows"][0][-2:] == [3, "2025-10-01T00:00:00Z"]
+    assert not {*headings} & {name for name, _ in without["columns"]}
+
+
 # --- changed rows -----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,15 @@ def test_a_missing_source_is_an_error(shop: Shop) -> None:
 
     with pytest.raises(ConfigError):
         up_to_date.is_up_to_date(shop.pipeline, shop.lake)
+
+
+def test_a_lake_is_up_to_date_until_the_grace_of_a_missing_key_ends(shop: Shop) -> None:
+    due = datetime(2025, 1, 9, tzinfo=timezone.utc)
+    before = up_to_date.read_inputs(shop.pipeline, shop.lake)
+
+    up_to_date.write_mark(shop.lake, before, shop.pipeline, due=due)
+
+    just_before = due - timedelta(seconds=1)
+    assert up_to_date.is_up_to_date(shop.pipeline, shop.lake, just_before)
+    assert not up_to_date.is_up_to_date(shop.pipeline, shop.lake, due)
+    assert not shop.is_up_to_date  # by the clock, it is later

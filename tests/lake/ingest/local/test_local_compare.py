@@ -42,6 +42,7 @@ TYPES = {
     "note": "STRING",
 }
 NULLS = {"*": ["x", "", "nan"], "part": ["3"], "note": ["007", "two\nlines"], "amount": ["1.10"], "ok": ["true"]}
+MARKED = {"after": "2 snapshots", "then": "mark"}
 SHARES = {"few": 0.05, "many": 0.5, "all": 1.0}
 
 
@@ -201,8 +202,18 @@ def history(project: Project) -> list[Row]:
 @pytest.mark.parametrize(
     ("file_format", "share", "settings"),
     [
-        ("csv", "few", {"duplicates": "quarantine", "skip_lines": 2, "skip_footer": 1}),
-        ("csv", "many", {"duplicates": "latest", "updated_at": "n", "scd": 2, "null_values": NULLS}),
+        ("csv", "few", {"duplicates": "quarantine", "skip_lines": 2, "skip_footer": 1, "missing": MARKED}),
+        (
+            "csv",
+            "many",
+            {
+                "duplicates": "latest",
+                "updated_at": "n",
+                "scd": 2,
+                "null_values": NULLS,
+                "missing": {"after": "2 snapshots"},
+            },
+        ),
         (
             "csv",
             "all",
@@ -211,7 +222,13 @@ def history(project: Project) -> list[Row]:
         (
             "json",
             "few",
-            {"duplicates": "latest", "updated_at": "n", "slice_by": ["note", "amount"], "null_values": NULLS},
+            {
+                "duplicates": "latest",
+                "updated_at": "n",
+                "slice_by": ["note", "amount"],
+                "null_values": NULLS,
+                "missing": MARKED,
+            },
         ),
         (
             "json",
@@ -224,7 +241,7 @@ def history(project: Project) -> list[Row]:
             },
         ),
         ("parquet", "many", {"duplicates": "quarantine"}),
-        ("parquet", "all", {"duplicates": "fail", "scd": 2, "slice_by": ["id"]}),
+        ("parquet", "all", {"duplicates": "fail", "scd": 2, "slice_by": ["id"], "missing": {"after": "2 snapshots"}}),
     ],
 )
 def test_the_driver_and_spark_give_the_same_results_for_random_snapshots(
