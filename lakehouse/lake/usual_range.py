@@ -81,7 +81,7 @@ class PastFigures:
         """
         accepted = _by_time(history)
         older = [accepted[other] for other in sorted(accepted) if other < time]
-        return cls([_figures(entry) for entry in older[-MAX_SNAPSHOTS:]], time in accepted)
+        return cls(_all_figures(older), time in accepted)
 
     @classmethod
     def of_table(cls, history: LedgerHistory) -> PastFigures:
@@ -91,7 +91,7 @@ class PastFigures:
             history: The ledger's rows of the table.
         """
         accepted = _by_time(history)
-        return cls([_figures(accepted[time]) for time in sorted(accepted)[-MAX_SNAPSHOTS:]])
+        return cls(_all_figures([accepted[time] for time in sorted(accepted)]))
 
     def usual_ranges(self) -> dict[str, UsualRange]:
         """Return the usual range of each figure; none of a table with fewer than eight accepted snapshots."""
@@ -128,8 +128,23 @@ def _by_time(history: LedgerHistory) -> dict[datetime, LedgerEntry]:
     return {e.snapshot_time: e for e in history.accepted if not e.is_base_state and e.rows_read is not None}
 
 
-def _figures(entry: LedgerEntry) -> dict[str, int]:
-    return {name: getattr(entry, name) or 0 for name in FIGURES}
+def _all_figures(entries: list[LedgerEntry]) -> list[dict[str, int]]:
+    """Return the figures of the last accepted snapshots, oldest first."""
+    pairs = list(zip([None, *entries], entries, strict=False))
+    return [_figures(entry, before) for before, entry in pairs[-MAX_SNAPSHOTS:]]
+
+
+def _figures(entry: LedgerEntry, before: LedgerEntry | None) -> dict[str, int]:
+    """Return the figures of a snapshot; of a table with `missing`, keys that went missing in place of those deleted.
+
+    Of these the ledger has a sum: `marks` are keys that went missing or are back with their old values, and the number
+    of missing keys grows by those that went missing, less those that are back or have expired.
+    """
+    figures = {name: getattr(entry, name) or 0 for name in FIGURES}
+    if entry.keeps_missing:
+        growth = (entry.missing or 0) - ((before.missing or 0) if before else 0)
+        figures["deleted"] = max(0, ((entry.marks or 0) + growth + (entry.deleted or 0)) // 2)
+    return figures
 
 
 def _usual_range(values: list[int]) -> UsualRange:
