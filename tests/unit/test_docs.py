@@ -113,7 +113,7 @@ RUN_BY = {
     "docs/guide/reading-files.md": "tests/lake/ingest/test_reading_files.py",
     "docs/guide/missing-keys.md": "tests/lake/ingest/test_grace.py",
     "docs/guide/slices.md": "tests/lake/ingest/test_slices.py",
-    "docs/guide/why.md": "tests/lake/inspect/test_why.py",
+    "docs/guide/why.md": "tests/systems/test_why.py",
 }
 GUIDES = [page for page in PAGES if page.parent.name == "guide" or str(page.relative_to(REPOSITORY)) in RUN_BY]
 

@@ -1,6 +1,6 @@
 """The SQL that Spark gets finds the same rows as DuckDB's. Here it is translated, so that no JVM is needed.
 
-`tests/lake/inspect/test_why.py` has Spark itself run it.
+`tests/systems/test_why.py` has Spark itself run it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ EXPRESSIONS = [
     "month(d) = 2",
     "day(e)",
     "i % 3",
-    "CAST(i AS BIGINT) IS NULL OR i IS NOT NULL",
+    "j IS NULL OR i IS NOT NULL",
     "coalesce(s, r, '-')",
     "nullif(i, 7)",
     "if(b, s, r)",

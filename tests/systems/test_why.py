@@ -336,7 +336,7 @@ def test_a_reader_who_types_the_guide_sees_what_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[3] / "docs" / "guide" / "why.md"
+    page = Path(__file__).parents[2] / "docs" / "guide" / "why.md"
     Transcript(tmp_path).follow(page.read_text(encoding="utf-8"))
 
 
