@@ -261,7 +261,9 @@ def _expected_counts(table: CheckedTable, log: LogSummary) -> dict[int, Counts]:
     as_rows = {e.sequence or 0: {name: getattr(e, name) or 0 for name in _CHANGE_TYPES} for e in table.accepted}
     rules = {sequence: commits[-1].metadata.get("rule") for sequence, commits in log.applied.items()}
     if table.config.scd == 1 and any(entry.keeps_missing for entry in table.accepted):
-        return as_rows | expected_row_writes(table)
+        # Of these the change sets tell, and those that were dropped are left out.
+        by_change_set = {entry.sequence or 0 for entry in table.accepted if entry.keeps_missing}
+        return {s: n for s, n in as_rows.items() if s not in by_change_set} | expected_row_writes(table)
     if table.config.scd == 1 or table.config.feed or not any(rules.values()):
         return as_rows
     as_windows, erased = expected_writes(table), _erased_counts(table)

@@ -84,7 +84,8 @@ def without_expired_absences(table: CheckedTable) -> DataFrame:
     in_order = Window.partitionBy(*map(quoted_column, table.config.keys)).orderBy("_cdc_sequence")
     next_operation = F.lead("_cdc_operation").over(in_order)
     expires = (F.col("_cdc_operation") == GOES_MISSING) & (next_operation == DELETE)
-    return changes.where(~F.coalesce(expires, F.lit(False)))
+    marked = changes.withColumn("_cdc_expires", F.coalesce(expires, F.lit(False)))
+    return marked.where("NOT _cdc_expires").drop("_cdc_expires")
 
 
 def _wrong_examples(rows: DataFrame, columns: list[str]) -> str:
