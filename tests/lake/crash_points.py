@@ -144,6 +144,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "forget-raw": lambda: kill_after(forget_steps, "erase_from_change_set"),
     # The rows are written, but not their version.
     "published-half": lambda: setattr(catalog, "write_position", kill_self),
+    "backlog-compared": lambda: setattr(ledger, "append_all", kill_self),
     "replay-compared": lambda: setattr(ledger, "append_all", kill_self),
     "holding": lambda: setattr(up_to_date, "remove_mark", hold_lake),
     "racing": wait_before_publish,

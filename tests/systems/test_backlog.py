@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crash_points import interrupt_at
 from helpers import Project
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -100,3 +101,23 @@ def test_a_backlog_gives_the_lake_of_one_by_one(tmp_path: Path, seed: int) -> No
         assert verified.code == 0, [c for c in verified.document["checks"] if c["result"] == "fails"]
     held = {c["what"] for c in at_once("verify").document["checks"] if c["result"] == "holds" and c["name"] == "plain"}
     assert {"Change Data Feed = the ledger", "one commit for each sequence"} <= held
+
+
+def test_a_backlog_that_was_killed_is_taken_by_the_next_run(tmp_path: Path) -> None:
+    killed, whole = shop(tmp_path / "killed"), shop(tmp_path / "whole")
+    for stamp, contents in zip(TIMES[:5], snapshots(3), strict=False):
+        for project in (killed, whole):
+            project.snapshot(stamp, **contents)
+    for project in (killed, whole):
+        assert project("extract").code == 0
+    with interrupt_at("backlog-compared"):
+        killed("ingest", "plain")
+    assert [row["status"] for row in killed.ledger("plain")] == []
+
+    for project in (killed, whole):
+        assert project.run().code in (0, 4, 5)
+
+    left, right = state(killed), state(whole)
+    for name, found in left.items():
+        assert found == right[name], name
+    assert killed("verify").code == 0
