@@ -185,3 +185,26 @@ def test_each_kind_of_file_has_the_columns_of_its_name(tmp_path: Path, monkeypat
 
 def _slices(project: Project, table: str) -> list[str]:
     return [row["slices"] for row in project.ledger(table)]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("spark")
+def test_a_key_that_is_partly_in_a_name_is_forgotten_in_landing_and_in_the_slices(tmp_path: Path) -> None:
+    people = TABLE | {"file": "people_{uf}.csv", "keys": ["uf", "id"], "slice_by": ["uf", "id"]}
+    project = Project(tmp_path, {"people": people})
+    for stamp in ("20250101_000000", "20250102_000000"):
+        project.snapshot(stamp, people_SP="id,qty\nana,1\nbob,2\nana,1,2\n", people_RJ=f"id,qty\nana,{stamp[7]}\n")
+    assert project.run().code == 0
+
+    assert project("forget", "people", "uf=SP,id=ana").code == 0
+    landed = sorted((file.name, file.read_text()) for file in project.lake.glob("landing/people/*/*.csv"))
+    of_rj = [("people_RJ.csv", f"id,qty\nana,{day}\n") for day in (1, 2)]
+    assert landed == [*of_rj, *[("people_SP.csv", "id,qty\nbob,2\n")] * 2]
+    remaining = '[{"uf":"RJ","id":"ana"},{"uf":"SP","id":"bob"}]'
+    assert _slices(project, "people") == [remaining, remaining]
+    assert [row["id"] for row in project.rows("bronze/people")] == ["ana", "bob"]
+    project.snapshot("20250103_000000", people_SP="id,qty\nana,1\nbob,3\n")
+    assert project.run().code == 0
+    assert project.rows("bronze/people") == [{"id": "ana", "qty": 2, "uf": "RJ"}, {"id": "bob", "qty": 3, "uf": "SP"}]
+    checks = project("verify").document["checks"]
+    assert [check for check in checks if check["result"] == "failed"] == []
