@@ -289,8 +289,9 @@ def append_all(spark: SparkSession, lake: Lake, entries: list[LedgerEntry]) -> l
     """
     requests = _append_in_one_commit(spark, lake, entries)
     recorded = [request.recorded for request in requests if request.recorded]
-    if lake.is_on_s3:  # one commit: it is there, or it is not
-        _require_first(spark, lake, recorded[0], requests[0].commit_mark, requests[0].version_before)
+    published = next((entry for entry in recorded if entry.sequence is not None), None)
+    if published and lake.is_on_s3:  # one commit: it is there, or it is not
+        _require_first(spark, lake, published, requests[0].commit_mark, requests[0].version_before)
     return recorded
 
 

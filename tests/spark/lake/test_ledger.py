@@ -54,3 +54,28 @@ def test_a_base_state_replaces_change_sets_but_no_decisions() -> None:
     assert history.entry_at(FIRST + 4 * DAY) is sets[3]
     assert (history.last_accepted, history.newest_entry) == (sets[4], sets[4])
     assert LedgerHistory(sets).entries_to_fold == sets
+
+
+def test_a_replay_replaces_all_sequences_from_its_start_on() -> None:
+    sets = [replace(accepted(n, FIRST + n * DAY, "ours"), kind="cdc") for n in range(1, 5)]
+    state = replace(sets[2], kind="full-load", path="state/3")
+    reason = "numbered again from 2: 20250101_120000 was put in its place"
+    late = replace(accepted(2, FIRST + DAY + DAY / 2, "replay"), kind="cdc", reason=reason)
+    moved = [replace(entry, sequence=(entry.sequence or 0) + 1, run_id="replay") for entry in sets[1:3]]
+    same = replace(sets[3], sequence=None, status="unchanged", run_id="replay")
+    history = LedgerHistory([*sets, state, late, *moved, same])
+
+    assert history.accepted == [sets[0], late, *moved]
+    assert history.replay_starts == [2]
+    assert (history.base_state, history.entry_at(FIRST + 4 * DAY)) == (None, same)
+    assert history.with_entry(accepted(5, FIRST + 5 * DAY, "ours")).last_accepted == accepted(
+        5, FIRST + 5 * DAY, "ours"
+    )
+    assert history.before(FIRST + 2 * DAY).accepted == [sets[0], late]
+
+
+def test_a_row_that_names_no_sequence_begins_no_replay() -> None:
+    text = "columns that are not in the schema are ignored: numbered again from 1: x"
+
+    assert replace(accepted(1, FIRST, "ours"), reason=text).replay_start is None
+    assert replace(accepted(1, FIRST, "ours"), reason="numbered again from one: x").replay_start is None
