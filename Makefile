@@ -62,9 +62,9 @@ test-random: SEED := $(shell date +%s)
 test-random: $(ENV) ## Draw random models and snapshots, other ones each time
 	@echo "SEED=$(SEED) MODELS=$(MODELS)"
 	LAKEHOUSE_SEED=$(SEED) LAKEHOUSE_MODELS=$(MODELS) LAKEHOUSE_DELTA_MODELS=$$(( ($(MODELS) + 15) / 16 )) $(TEST) --timeout 0 \
-		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/lake/ingest/local/test_local_compare.py tests/spark/ingest/local/test_sql_casts.py \
+		tests/lake/ingest/test_law.py tests/systems/test_law.py tests/systems/test_backlog.py tests/lake/ingest/local/test_local_compare.py tests/spark/ingest/local/test_sql_casts.py \
 		tests/spark/lake/test_marked_merge.py tests/spark/lake/test_small_tables.py tests/spark/models/sql/test_spark_functions.py \
-		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or random or gives_the_snapshot or driver_and or list_of_functions"
+		tests/lake/models/test_models.py tests/spark/models/test_incremental.py -k "any_model or random or gives_the_snapshot or gives_the_lake or driver_and or list_of_functions"
 
 # The same cases again: make fuzz SEED=... One that was kept: make fuzz CASE=artifacts/fuzz/...
 fuzz: SEED := $(shell date +%s)

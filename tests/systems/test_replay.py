@@ -84,7 +84,7 @@ def in_order(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ("arrivals", "approved"),
     [
         ([(2, 3, 5), (1, 4)], (4, 1)),  # between others, and before the first
-        ([(5,), (3,), (2,), (4,), (1,)], (1, 2, 3, 4)),  # all of them late
+        ([(3, 4, 5), (2,), (1,)], (1, 2)),  # two before the first, the older one first
     ],
 )
 def test_late_snapshots_are_put_in_their_places(

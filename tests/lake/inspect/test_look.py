@@ -182,6 +182,6 @@ def test_rows_that_a_deletion_vector_deletes_are_not_shown(spark: SparkSession, 
 def test_what_the_driver_cannot_read_spark_reads(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = shop("show", "items").document, shop("quarantine", "items").document
     monkeypatch.undo()
-    monkeypatch.setattr(duckdb_views, "find_rows", lambda *_: None)
+    monkeypatch.setattr(duckdb_views, "rows_of", lambda *_: None)
 
     assert (shop("show", "items").document, shop("quarantine", "items").document) == wanted
