@@ -20,6 +20,7 @@ from lakehouse.lake.ledger import LedgerEntry, LedgerHistory
 from lakehouse.schema import pii
 from lakehouse.storage import file_io
 from lakehouse.storage.delta_log import TableVersion
+from lakehouse.storage.file_io import escape_glob
 from lakehouse.storage.paths import Lake
 
 # By relation. Each is read once, though a table is an input of several models; waiting for a failed read raises its
@@ -132,7 +133,7 @@ class CheckedTable:
 
     def read_change_sets(self) -> DataFrame:
         """Return the rows of all change sets that were published and not dropped, by the declared schema."""
-        paths = [self.lake.spark_path(entry.path) for entry in self.history.entries_to_fold if entry.path]
+        paths = [escape_glob(self.lake.spark_path(e.path)) for e in self.history.entries_to_fold if e.path]
         schema = T.StructType([*self.schema, *nullable_schema(_CDC_DDL)])
         return self.spark.read.schema(schema).parquet(*paths)
 

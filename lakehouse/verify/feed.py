@@ -18,6 +18,7 @@ from lakehouse.config import FEED_SEQUENCE, Table
 from lakehouse.lake import delta, feed_events
 from lakehouse.lake.cdc import END_AT, START_AT
 from lakehouse.lake.feed_events import BATCH, KIND, NEWEST, TIME, TRUNCATE
+from lakehouse.storage.file_io import escape_glob
 from lakehouse.text import counted
 from lakehouse.verify.check import Check, Claim, format_ranges, is_gone, quoted_column
 from lakehouse.verify.checked_table import CheckedTable
@@ -67,7 +68,7 @@ def feed_count_checks(table: CheckedTable) -> Iterator[Check]:
 
 
 def _read_events(table: CheckedTable) -> DataFrame:
-    paths = [table.lake.spark_path(entry.path) for entry in table.accepted if entry.path]
+    paths = [escape_glob(table.lake.spark_path(entry.path)) for entry in table.accepted if entry.path]
     events = table.spark.read.schema(feed_events.event_schema(table.config)).parquet(*paths)
     return feed_events.with_kind(events, table.config)
 

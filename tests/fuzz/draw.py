@@ -67,7 +67,7 @@ def _draw_alter(rng: random.Random, relations: list[Relation], snapshots: int) -
             ("property", "delta.enableChangeDataFeed", "false"),
             ("property", "delta.dataSkippingNumIndexedCols", "0"),
             ("property", "delta.checkpointInterval", "1"),
-            ("property", "delta.logRetentionDuration", "interval 1 days"),
+            ("property", "delta.logRetentionDuration", "interval 60 days"),
             ("property", "delta.deletedFileRetentionDuration", "interval 0 hours"),
             ("constraint", "c", f"{column} IS NOT NULL"),
             ("constraint", "c", f"length(cast({column} AS string)) < 9"),

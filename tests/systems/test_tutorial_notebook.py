@@ -39,6 +39,6 @@ def test_the_tutorial_runs_as_a_notebook(tmp_path: Path, monkeypatch: pytest.Mon
             assert_lines_in_order(expected[1], printed)
             compared += 1
         printed = ""
-    assert compared == 9
+    assert compared == 10
     cube = pl.read_delta(str(tmp_path / "first-lake" / "lake" / "shop" / "gold" / "vendas_por_regiao"))
     assert sorted(cube["regiao"]) == ["Goiânia", "São Paulo"]
