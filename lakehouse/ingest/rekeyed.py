@@ -72,7 +72,7 @@ def count_pairs(deleted: Sequence[Signature], inserted: Sequence[Signature]) -> 
 
     The number does not depend on the order of the rows. Of rows that are equal in all columns, each is used once.
 
-    >>> count_pairs([(1, 7), (2, 8), (3, 9)], [(1, 5), (4, 8)])
+    >>> count_pairs([(1, 7), (2, 8), (3, 9)], [(1, 7), (4, 8)])
     2
 
     Args:

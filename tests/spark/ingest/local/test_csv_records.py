@@ -23,7 +23,8 @@ def test_a_record_of_another_length_is_shown_by_its_fields_whatever_the_quote_is
     file = LandedFile("t.csv", path.stat().st_size, "0", "0", has_quote=True, is_utf8=True)
     broken: list[BrokenRow] = []
 
-    rows = _CsvReader(Dialect.from_options({"quote": quote}), file, path, ["a", "b"]).read([0, 1], broken)
+    reader = _CsvReader(Dialect.from_options({"quote": quote}), file, path, ["a", "b"], [(), ()], {})
+    rows = reader.read([0, 1], broken)
 
     assert [batch.to_pydict() for batch in rows if batch.num_rows] == [{"c0": ["x"], "c1": ["y"]}]
     assert [json.loads(row.received) for row in broken] == [{"a": field, "b": "2"}]
